@@ -1,0 +1,83 @@
+"""Switch Generation: the checkpoints of a training pipeline take turns writing one answer.
+
+The public names, loaded when first used, so that `import taketurns` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taketurns.engines.local import LocalEngine
+    from taketurns.engines.scripted import ScriptedEngine
+    from taketurns.errors import (
+        CapacityError,
+        ConfigError,
+        DataError,
+        EngineError,
+        PromptError,
+        TakeTurnsError,
+        UsageError,
+    )
+    from taketurns.policy import Policy
+    from taketurns.team import Team
+    from taketurns.types import Candidate, Delta, Message, ModelSpec, Patch, Query, Sampling, Trace
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Candidate": "types",
+    "CapacityError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "Delta": "types",
+    "EngineError": "errors",
+    "LocalEngine": "engines.local",
+    "Message": "types",
+    "ModelSpec": "types",
+    "Patch": "types",
+    "Policy": "policy",
+    "PromptError": "errors",
+    "Query": "types",
+    "Sampling": "types",
+    "ScriptedEngine": "engines.scripted",
+    "TakeTurnsError": "errors",
+    "Team": "team",
+    "Trace": "types",
+    "UsageError": "errors",
+}
+
+__all__ = [
+    "Candidate",
+    "CapacityError",
+    "ConfigError",
+    "DataError",
+    "Delta",
+    "EngineError",
+    "LocalEngine",
+    "Message",
+    "ModelSpec",
+    "Patch",
+    "Policy",
+    "PromptError",
+    "Query",
+    "Sampling",
+    "ScriptedEngine",
+    "TakeTurnsError",
+    "Team",
+    "Trace",
+    "UsageError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'taketurns' has no attribute {name!r}")
+    value = getattr(import_module(f"taketurns.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

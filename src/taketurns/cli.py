@@ -1,0 +1,260 @@
+"""The command line: a few lines a command. Results go to standard output, the rest to standard
+error. A person's mistake is one sentence and exit code 2, a failed record or engine exit code 1."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import click
+import typer
+
+from taketurns.errors import PromptError, TakeTurnsError, UsageError
+
+if TYPE_CHECKING:
+    from taketurns.config import TeamConfig
+    from taketurns.manifest import Manifest
+    from taketurns.records import BadLine
+    from taketurns.team import Team
+    from taketurns.types import Query
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="taketurns",
+    help="The checkpoints of a training pipeline take turns writing one answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.")
+app.add_typer(pocket, name="pocket")
+
+TeamOption = Annotated[
+    str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."),
+]
+SeedOption = Annotated[int | None, typer.Option(help="The seed of all draws [default: the team's].")]
+
+
+def main() -> NoReturn:
+    """The entry point: turns errors into a sentence and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except UsageError as error:
+        code = _complain(error, MISTAKE)
+    except TakeTurnsError as error:
+        code = _complain(error, FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        code = INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except Exception as error:
+        code = _complain(error, FAILED)
+    sys.exit(code or 0)
+
+
+@app.command()
+def generate(
+    team: TeamOption,
+    input: Annotated[  # noqa: A002
+        str, typer.Option("--input", "-i", help="Prompts, one JSON object a line; - is stdin.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Answers, one a line; - is stdout.")
+    ],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 8,
+    seed: SeedOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Answer every prompt of a file. The same command goes on where a run was stopped."""
+    from taketurns.manifest import describe_run
+
+    config = _config(team, set_, seed)
+    data = _read(input)
+    queries, bad = _queries(data, input, limit)
+    manifest = describe_run("generate", config, data, input=input, limit=limit)
+    path = None if output == "-" else Path(output)
+    try:
+        with asyncio.Runner() as runner:
+            failures = runner.run(_generate(config, queries, input, path, manifest, concurrency))
+    except KeyboardInterrupt:
+        _say("interrupted" if path is None else "interrupted; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+    if failures:
+        again = "" if path is None else "; the same command tries them again"
+        _say(f"{failures} of {len(queries)} prompts failed{again}")
+    if failures or bad:
+        raise typer.Exit(FAILED)
+
+
+async def _generate(
+    config: TeamConfig,
+    queries: list[Query],
+    source: str,
+    path: Path | None,
+    manifest: Manifest,
+    concurrency: int,
+) -> int:
+    """How many prompts failed. Nothing is written before every prompt is known to fit."""
+    from taketurns.output import JsonlOutput
+    from taketurns.records import trace_to_json
+    from taketurns.runner import run
+    from taketurns.team import Team
+    from taketurns.terminal import Progress
+
+    async with Team.load(config) as team:
+        await _check_prompts(team, queries, source)
+        names = [candidate.name for candidate in team.candidates]
+        if path is not None:
+            manifest = manifest.claim(path)
+        with JsonlOutput(path) as output:
+            kept = sum(query.id in output.kept for query in queries)
+            bar = path is not None or not sys.stdout.isatty()
+            with Progress("generating", len(queries), kept, bar=bar) as progress:
+
+                async def answer(query: Query) -> dict[str, Any]:
+                    return trace_to_json(await team.agenerate(query), names)
+
+                outcome = await run(
+                    queries,
+                    lambda query: query.id,
+                    answer,
+                    output,
+                    concurrency=concurrency,
+                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
+                )
+        if path is not None:
+            manifest.finish(path)
+    return outcome.failed
+
+
+async def _check_prompts(team: Team, queries: list[Query], source: str) -> None:
+    for query in queries:
+        try:
+            await team.check_prompt(query)
+        except PromptError as error:
+            raise PromptError(f"{source}: {error}") from error
+
+
+@app.command()
+def chat(
+    team: TeamOption = "pocket",
+    speaker: Annotated[
+        str | None, typer.Option(help="Talk with this candidate alone instead of the team.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Show who was considered for each patch.")
+    ] = False,
+    seed: SeedOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Talk with a team. Each patch has its speaker's colour and mark."""
+    from rich.console import Console
+
+    from taketurns.chat import Chat
+    from taketurns.team import Team
+
+    whole = Team.load(_config(team, set_, seed))
+    speaking = whole if speaker is None else whole.alone(speaker)
+    if code := Chat(speaking, Console(), probabilities=probabilities).run():
+        raise typer.Exit(code)
+
+
+@app.command()
+def check(
+    team: TeamOption,
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    set_: SetOption = None,
+) -> None:
+    """Say whether a team fits this machine and its checkpoints each other; loads no weights."""
+    from taketurns.check import inspect_team
+    from taketurns.terminal import print_report
+
+    report = asyncio.run(inspect_team(_config(team, set_)))
+    print_report(report, as_json=json_)
+    if not report.fits:
+        raise typer.Exit(FAILED)
+
+
+@pocket.command()
+def build(
+    out: Annotated[Path, typer.Option(help="The folder to build in.")],
+    seed: Annotated[int, typer.Option(help="Equal seeds build equal checkpoints.")] = 0,
+) -> None:
+    """Train the miniature pipeline from nothing; the same command goes on after a stop."""
+    from taketurns.pocket.build import build as build_pocket
+
+    build_pocket(out, seed)
+
+
+@pocket.command()
+def demo(
+    team: TeamOption = "pocket",
+    each: Annotated[int, typer.Option(min=1, help="Questions a task.")] = 8,
+) -> None:
+    """The bundled team on held-out questions, then each checkpoint alone on the same ones."""
+    from rich.console import Console
+
+    from taketurns.demo import show
+    from taketurns.pocket import TASKS
+    from taketurns.team import Team
+
+    async def run() -> None:
+        async with Team.load(_config(team)) as loaded:
+            await show(loaded, list(TASKS.values()), Console(), each=each)
+
+    asyncio.run(run())
+
+
+def _config(team: str, settings: list[str] | None = None, seed: int | None = None) -> TeamConfig:
+    from taketurns.config import load_team_config, parse_setting
+
+    overrides = dict(parse_setting(setting) for setting in settings or ())
+    if seed is not None:
+        overrides["policy.seed"] = seed
+    return load_team_config(team, overrides)
+
+
+def _read(source: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {source}: {error.strerror}") from error
+
+
+def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[BadLine]]:
+    """The prompts of a file, and the lines that are none, which are reported."""
+    from taketurns.records import BadLine, read_queries
+
+    read = list(read_queries(data, source))
+    bad = [line for line in read if isinstance(line, BadLine)]
+    for line in bad:
+        _say(f"{source}:{line.line}: {line.reason}; this line is left out")
+    return [query for query in read if not isinstance(query, BadLine)][:limit], bad
+
+
+def _complain(error: Exception, code: int) -> int:
+    if os.environ.get("TAKETURNS_DEBUG") == "1":
+        raise error
+    from taketurns.runner import describe
+
+    _say(describe(error))
+    return code
+
+
+def _say(sentence: str) -> None:
+    print(f"taketurns: {sentence}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,410 @@
+"""Team files: which checkpoints take turns, who decides, and by which rules.
+
+A team file is YAML, loaded safely and strictly: a duplicate key, an unknown key or a value of the
+wrong type is refused in one sentence that names the file, the line and the cure. The keys are the
+fields of the records below, so a record and its keys cannot drift apart. docs/team-file.md lists
+them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from taketurns.errors import ConfigError
+from taketurns.policy import Policy
+from taketurns.types import Candidate, ModelSpec
+
+SwitcherKind = Literal["random", "fixed", "lm"]
+EngineKind = Literal["local"]
+BUNDLED = "pocket"
+
+
+@dataclass(frozen=True, slots=True)
+class SwitcherConfig:
+    """Who decides. `spec` is the model of an "lm" switcher, `sequence` the indices a "fixed" one
+    cycles."""
+
+    kind: SwitcherKind = "random"
+    spec: ModelSpec | None = None
+    chat_template: bool = False
+    sequence: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What runs the models. `deterministic` None is on for float32 on a CPU and off elsewhere;
+    `memory_bytes` bounds the KV caches, None leaves the bound to the engine."""
+
+    kind: EngineKind = "local"
+    deterministic: bool | None = None
+    max_batch: int = 32
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TeamConfig:
+    """A team file, checked and resolved: names are indices, relative model paths are absolute."""
+
+    candidates: tuple[Candidate, ...]
+    switcher: SwitcherConfig = SwitcherConfig()
+    policy: Policy = Policy()
+    engine: EngineConfig = EngineConfig()
+    source: Path | None = None
+
+
+def load_team_config(
+    source: str | Path, overrides: Mapping[str, object] | None = None
+) -> TeamConfig:
+    """Read a team file, or a folder with a `team.yaml`; "pocket" is the bundled team.
+
+    `overrides` change single settings by dotted path, `{"policy.patch_size": 32}`; a policy's
+    setting may be named alone. Raises ConfigError.
+    """
+    path = _find(source)
+    document = _Document.read(path)
+    for key, value in (overrides or {}).items():
+        document.override(key, value)
+    try:
+        raw = json.dumps(document.data)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: a value that a team file cannot have: {error}") from error
+    try:
+        team: Any = _TeamFile.model_validate_json(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(document, error)) from error
+    return _Builder(document, team).build()
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """`policy.patch_size=32` as a key and a value; the value is read as YAML. Raises
+    ConfigError."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            f"a setting is written KEY=VALUE, for example policy.patch_size=32, not {text!r}"
+        )
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value in {text!r}: {error}") from error
+
+
+def parse_bytes(text: str | int) -> int:
+    """`"4 GiB"`, `"500 MB"` or a number of bytes. Raises ConfigError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?\s*", str(text), re.IGNORECASE)
+    if match is None or (number := float(match[1])) <= 0:
+        raise ConfigError(f'memory is written like "4 GiB" or "500 MB", not {text!r}')
+    power = " kmgt".index(match[2].lower()) if match[2] else 0
+    return int(number * (1024 if match[3] else 1000) ** power)
+
+
+# The keys of a team file, taken from the records.
+
+
+def _schema(title: str, record: type, /, **changes: Any) -> type[BaseModel]:
+    """A strict schema with the fields of a dataclass; `changes` replace fields, None removes
+    one."""
+    hints = get_type_hints(record)
+    fields: dict[str, Any] = {}
+    for item in dataclasses.fields(record):
+        default = ... if item.default is dataclasses.MISSING else item.default
+        fields[item.name] = (hints[item.name], default)
+    fields.update(changes)
+    kept = {key: value for key, value in fields.items() if value is not None}
+    strict = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model: type[BaseModel] = create_model(title, __config__=strict, **kept)
+    return model
+
+
+_CandidateFile = _schema("Candidate", ModelSpec, name=(str, ...))
+_SwitcherFile = _schema(
+    "Switcher",
+    ModelSpec,
+    kind=(SwitcherKind, "random"),
+    model=(str | None, None),
+    chat_template=(bool, False),
+    sequence=(tuple[str | int, ...], ()),
+    template=(str | None, None),
+    prompt=None,
+)
+_PolicyFile = _schema(
+    "Policy", Policy, opening=(str | int | None, None), closing=(str | int | None, None)
+)
+_EngineFile = _schema(
+    "Engine",
+    EngineConfig,
+    deterministic=(bool | Literal["auto"], "auto"),
+    memory=(str | int | None, None),
+    memory_bytes=None,
+)
+_TeamFile = create_model(
+    "Team",
+    __config__=ConfigDict(extra="forbid", frozen=True, strict=True),
+    candidates=(tuple[_CandidateFile, ...], ...),  # type: ignore[valid-type]
+    switcher=(_SwitcherFile, _SwitcherFile()),
+    policy=(_PolicyFile, _PolicyFile()),
+    engine=(_EngineFile, _EngineFile()),
+)
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Turns a validated file into records: names into indices, paths into absolute paths."""
+
+    document: _Document
+    team: Any
+
+    def build(self) -> TeamConfig:
+        if len(self.team.candidates) < 2:
+            self._refuse("a team needs at least two candidates", "candidates")
+        if repeated := [name for name in self._names if self._names.count(name) > 1]:
+            self._refuse(f"two candidates are named {repeated[0]!r}", "candidates")
+        if unnamed := [i for i, name in enumerate(self._names) if not name.strip()]:
+            self._refuse("a candidate's name must not be empty", "candidates", unnamed[0], "name")
+        return TeamConfig(
+            candidates=tuple(
+                Candidate(entry.name, self._spec(entry, "candidates", index))
+                for index, entry in enumerate(self.team.candidates)
+            ),
+            switcher=self._switcher(),
+            policy=self._policy(),
+            engine=self._engine(),
+            source=self.document.path,
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return [entry.name for entry in self.team.candidates]
+
+    def _switcher(self) -> SwitcherConfig:
+        entry = self.team.switcher
+        if (entry.kind == "lm") != (entry.model is not None):
+            self._refuse('a switcher has a model exactly when its kind is "lm"', "switcher")
+        if (entry.kind == "fixed") != bool(entry.sequence):
+            self._refuse('a switcher has a sequence exactly when its kind is "fixed"', "switcher")
+        return SwitcherConfig(
+            kind=entry.kind,
+            spec=self._spec(entry, "switcher") if entry.model is not None else None,
+            chat_template=entry.chat_template,
+            sequence=tuple(
+                self._index(who, "switcher", "sequence", at)
+                for at, who in enumerate(entry.sequence)
+            ),
+        )
+
+    def _policy(self) -> Policy:
+        settings = dict(self.team.policy)
+        for key in ("opening", "closing"):
+            if settings[key] is not None:
+                settings[key] = self._index(settings[key], "policy", key)
+        try:
+            return Policy(**settings)
+        except ConfigError as error:
+            self._refuse(str(error), "policy", str(error).partition(" ")[0])
+
+    def _engine(self) -> EngineConfig:
+        entry = self.team.engine
+        if entry.max_batch < 1:
+            self._refuse("max_batch must be at least 1", "engine", "max_batch")
+        try:
+            memory = None if entry.memory is None else parse_bytes(entry.memory)
+        except ConfigError as error:
+            self._refuse(str(error), "engine", "memory")
+        deterministic = None if entry.deterministic == "auto" else entry.deterministic
+        return EngineConfig(entry.kind, deterministic, entry.max_batch, memory)
+
+    def _index(self, who: str | int, *path: str | int) -> int:
+        if who in self._names:
+            return self._names.index(str(who))
+        if not isinstance(who, int) or not 0 <= who < len(self._names):
+            known = ", ".join(f"{name} ({index})" for index, name in enumerate(self._names))
+            self._refuse(f"there is no candidate {who!r}; the candidates are {known}", *path)
+        return who
+
+    def _spec(self, entry: Any, *path: str | int) -> ModelSpec:
+        """A model's settings with its paths made absolute. Hub ids are left alone."""
+        settings: dict[str, Any] = {
+            item.name: getattr(entry, item.name, None) for item in dataclasses.fields(ModelSpec)
+        }
+        for key in ("model", "adapter", "tokenizer"):
+            if settings[key] is not None:
+                settings[key] = self._locate(settings[key], *path, key)
+        if settings["template"] and settings["template"].endswith(".jinja"):
+            settings["template"] = self._read(settings["template"], *path, "template")
+        if settings["prompt"] is not None and "{text}" not in settings["prompt"]:
+            self._refuse("prompt must contain {text}, where the question goes", *path, "prompt")
+        return ModelSpec(**settings)
+
+    def _locate(self, name: str, *path: str | int) -> str:
+        place = self._path(name)
+        if place.exists():
+            return str(place)
+        if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+            self._refuse(f"there is no model at {place}", *path)
+        return name
+
+    def _read(self, name: str, *path: str | int) -> str:
+        try:
+            return self._path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse(f"cannot read {self._path(name)}: {error}", *path)
+
+    def _path(self, name: str) -> Path:
+        return (self.document.path.parent / Path(name).expanduser()).resolve()
+
+    def _refuse(self, sentence: str, *path: str | int) -> NoReturn:
+        raise ConfigError(f"{self.document.where(path)}: {sentence}")
+
+
+Place = tuple[str | int, ...]
+
+
+@dataclass
+class _Document:
+    """A YAML file as plain data, and the line each of its keys stands on."""
+
+    path: Path
+    data: dict[str, Any]
+    lines: dict[Place, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> _Document:
+        try:
+            text = path.read_text(encoding="utf-8")
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            lines = dict(_lines(path, node)) if node is not None else {}
+            data = yaml.safe_load(text)
+        except OSError as error:
+            raise ConfigError(f"cannot read the team file {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: a team file is UTF-8 text, this is not") from error
+        except yaml.MarkedYAMLError as error:
+            line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+            raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from error
+        except (yaml.YAMLError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{path}: not valid YAML: {reason}") from error
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path}: a team file is a mapping with the key candidates")
+        return cls(path, {key: value for key, value in data.items() if value is not None}, lines)
+
+    def override(self, key: str, value: object) -> None:
+        """Set one value by its dotted path; candidates are reached by name or index."""
+        policy = {item.name for item in dataclasses.fields(Policy)}
+        parts = ["policy", key] if key in policy else key.split(".")
+        here: Any = self.data
+        place: Place = ()
+        for part in parts[:-1]:
+            step: str | int = part
+            if isinstance(here, list):
+                names = [entry.get("name") if isinstance(entry, dict) else None for entry in here]
+                step = names.index(part) if part in names else int(part) if part.isdigit() else -1
+                if not 0 <= step < len(here):
+                    raise ConfigError(
+                        f"{self.path}: nothing is called {part!r} in the setting {key!r}"
+                    )
+                here = here[step]
+            elif isinstance(here, dict):
+                if here.get(part) is None:
+                    here[part] = {}
+                here = here[part]
+            place += (step,)
+        if not isinstance(here, dict):
+            raise ConfigError(f"{self.path}: nothing can be set at {key!r}")
+        here[parts[-1]] = value
+        self.lines.pop((*place, parts[-1]), None)
+
+    def where(self, place: Sequence[str | int]) -> str:
+        """`file:line` of a key, or just the file when the key is not written in it."""
+        line = self.lines.get(tuple(place))
+        return f"{self.path}:{line}" if line is not None else str(self.path)
+
+
+def _lines(path: Path, node: yaml.Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    """The line of every key, from the parsed nodes; refuses a key that is written twice."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*place, index), value.start_mark.line + 1
+            yield from _lines(path, value, (*place, index))
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{path}:{line}: a key must be a word")
+            if key.value in seen:
+                raise ConfigError(f"{path}:{line}: the key {key.value!r} is written twice")
+            seen.add(key.value)
+            yield (*place, key.value), line
+            yield from _lines(path, value, (*place, key.value))
+
+
+def _explain(document: _Document, error: ValidationError) -> str:
+    """The first thing wrong with a team file, in one sentence."""
+    first = error.errors()[0]
+    place: Place = first["loc"]
+    if first["type"] == "extra_forbidden":
+        *parents, key = place
+        valid = _keys(parents)
+        near = get_close_matches(str(key), valid, n=1, cutoff=0.5)
+        cure = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(valid)}"
+        inside = f" in {_dotted(parents)}" if parents else ""
+        return f"{document.where(place)}: unknown key {str(key)!r}{inside}; {cure}"
+    if first["type"] == "missing":
+        *parents, key = place
+        inside = _dotted(parents) or "the file"
+        return f"{document.where(parents)}: {inside} needs the key {str(key)!r}"
+    place, value = _existing(document.data, place)
+    message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    what = _dotted(place) or "the file"
+    return f"{document.where(place)}: {what} {message}, not {json.dumps(value)}"
+
+
+def _keys(parents: Sequence[str | int]) -> list[str]:
+    sections = {
+        "candidates": _CandidateFile,
+        "switcher": _SwitcherFile,
+        "policy": _PolicyFile,
+        "engine": _EngineFile,
+    }
+    model = sections[str(parents[0])] if parents else _TeamFile
+    return list(model.model_fields)
+
+
+def _existing(data: Any, place: Place) -> tuple[Place, Any]:
+    """The part of a place that is in the data (a union's place ends in the name of a type), and its
+    value."""
+    for depth, part in enumerate(place):
+        inside = isinstance(data, dict) and part in data
+        if not inside and not (isinstance(data, list) and isinstance(part, int)):
+            return place[:depth], data
+        data = data[part]
+    return place, data
+
+
+def _dotted(place: Sequence[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(
+        "."
+    )
+
+
+def _find(source: str | Path) -> Path:
+    if source == BUNDLED:
+        return Path(str(files("taketurns") / "pocket" / "team.yaml"))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = path / "team.yaml"
+    if not path.is_file():
+        raise ConfigError(f'there is no team file {path}; "{BUNDLED}" names the bundled team')
+    return path

@@ -1,0 +1,129 @@
+"""An answer while it is written: what each speaker reads next, and the text that may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taketurns.engines.base import ModelInfo
+from taketurns.errors import PromptError
+from taketurns.prompts import encode_speaker, render_speaker
+from taketurns.text import StopFilter, TextStream
+from taketurns.types import Candidate, Patch, Query, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A candidate and what its model is like."""
+
+    candidate: Candidate
+    info: ModelInfo
+
+    def prompt(self, query: Query) -> str:
+        """The text it continues before anything is written. Raises PromptError if it is too
+        long."""
+        text = render_speaker(self.candidate.spec, self.info.codec, query)
+        tokens = len(self.encode(text))
+        if tokens + 1 > self.info.context:
+            raise PromptError(
+                f"query {query.id!r}: its prompt has {tokens} tokens for {self.candidate.name}, "
+                f"whose context has {self.info.context}"
+            )
+        return text
+
+    def encode(self, text: str) -> list[int]:
+        return encode_speaker(self.candidate.spec, self.info.codec, text)
+
+
+class Draft:
+    """The patches so far. Tokens are handed from speaker to speaker as ids where all tokenizers
+    give ordinary tokens equal ids (`exact`), otherwise as exact text."""
+
+    def __init__(self, query: Query, readers: Sequence[Reader], stops: Sequence[str]) -> None:
+        self.query = query
+        self.exact = len({reader.info.codec.fingerprint for reader in readers}) == 1
+        self.patches: list[Patch] = []
+        self.tokens = 0
+        self._readers = tuple(readers)
+        self._prompts = [reader.prompt(query) for reader in readers]
+        self._prompt_ids = [
+            reader.encode(text) for reader, text in zip(readers, self._prompts, strict=True)
+        ]
+        self._special = frozenset().union(*(r.info.codec.special_ids for r in readers))
+        self._ids: list[int] = []
+        self._text = ""
+        self._stops = StopFilter(stops)
+        self._stream: TextStream | None = None
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt, before anything is written."""
+        return max(map(len, self._prompt_ids))
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Any speaker's end token ends the answer, where ids mean the same to all."""
+        if not self.exact:
+            return ()
+        return tuple(sorted(frozenset().union(*(r.info.end_token_ids for r in self._readers))))
+
+    @property
+    def unfinished_stop(self) -> str:
+        """The end of the text that may be the beginning of a stop string."""
+        return self._stops.held
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was met."""
+        return self._stops.stopped
+
+    @property
+    def mid_character(self) -> bool:
+        """The tokens so far end inside a character."""
+        return self._stream is not None and self._stream.pending
+
+    def room(self, speaker: int) -> int:
+        """How many more tokens fit the speaker's context."""
+        return self._readers[speaker].info.context - len(self.prompt(speaker))
+
+    def prompt(self, speaker: int) -> list[int]:
+        """What the speaker continues: its own prompt and the answer so far."""
+        if self.exact:
+            return self._prompt_ids[speaker] + self._ids
+        return self._readers[speaker].encode(self._prompts[speaker] + self._text)
+
+    def start_patch(self, speaker: int) -> None:
+        """The speaker's tokens follow."""
+        if self._stream is None or not self.exact:
+            self._stream = self._readers[speaker].info.codec.stream(self.prompt(speaker))
+
+    def read(self, token_ids: Sequence[int], text: str | None = None) -> str:
+        """Take in written tokens; returns the text that may be shown now."""
+        assert self._stream is not None, "start_patch() before read()"
+        self.tokens += len(token_ids)
+        ordinary = [token for token in token_ids if token not in self._special]
+        self._ids += ordinary
+        whole = self._stream.push(*ordinary) if text is None else text
+        self._text += whole
+        return self._stops.push(whole)
+
+    def force(self, speaker: int, text: str) -> Patch:
+        """Put text that nobody wrote into the answer; it is not part of the budget."""
+        ids = self._readers[speaker].info.codec.encode(text)
+        shown = self.end()
+        self._stream = None
+        self._ids += ids
+        self._text += text
+        patch = Patch(None, tuple(ids), shown + text, "length", "forced")
+        self.patches.append(patch)
+        return patch
+
+    def end(self) -> str:
+        """No more tokens: the text that was held back after all."""
+        rest = self._stream.flush() if self._stream is not None else ""
+        self._text += rest
+        return self._stops.push(rest) + self._stops.flush()
+
+    def trace(self, seed: int, error: str | None = None) -> Trace:
+        """The record of what has been written."""
+        return Trace(self.query, tuple(self.patches), seed, self.exact, error)

@@ -1,0 +1,98 @@
+"""Bounded memory: answers wait, first come first served, until what they may need is free."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from taketurns.errors import CapacityError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    need: int
+    loop: asyncio.AbstractEventLoop
+    granted: asyncio.Future[None]
+
+
+class Admission:
+    """Hands out parts of a budget of bytes. Works from several event loops at once."""
+
+    def __init__(self, budget: Callable[[], int]) -> None:
+        self._ask_budget = budget
+        self._budget: int | None = None
+        self._used = 0
+        self._waiting: deque[_Waiter] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def budget(self) -> int:
+        """Bytes to hand out; found out at first use, when the weights are in place."""
+        if self._budget is None:
+            self._budget = self._ask_budget()
+        return self._budget
+
+    @property
+    def used(self) -> int:
+        return self._used
+
+    @asynccontextmanager
+    async def admit(self, need: int) -> AsyncIterator[None]:
+        """Hold `need` bytes. Raises CapacityError if there will never be that much."""
+        if need > self.budget:
+            raise CapacityError(
+                f"an answer may need {need / 2**20:.0f} MiB of keys and values but the limit is "
+                f"{self.budget / 2**20:.0f} MiB: lower max_tokens or raise engine.memory"
+            )
+        await self._acquire(need)
+        try:
+            yield
+        finally:
+            self._release(need)
+
+    @asynccontextmanager
+    async def add(self, need: int) -> AsyncIterator[None]:
+        """Hold `need` bytes without waiting, over the budget if it must be: for a fork, whose
+        parent may be waiting for it. Whoever forks bounds how many."""
+        with self._lock:
+            self._used += need
+        try:
+            yield
+        finally:
+            self._release(need)
+
+    async def _acquire(self, need: int) -> None:
+        with self._lock:
+            if not self._waiting and self._used + need <= self.budget:
+                self._used += need
+                return
+            loop = asyncio.get_running_loop()
+            waiter = _Waiter(need, loop, loop.create_future())
+            self._waiting.append(waiter)
+        try:
+            await waiter.granted
+        except asyncio.CancelledError:
+            with self._lock:
+                waits = waiter in self._waiting
+                if waits:
+                    self._waiting.remove(waiter)
+            if not waits:  # granted in the same moment
+                self._release(need)
+            raise
+
+    def _release(self, need: int) -> None:
+        with self._lock:
+            self._used -= need
+            while self._waiting and self._used + self._waiting[0].need <= self.budget:
+                waiter = self._waiting.popleft()
+                self._used += waiter.need
+                waiter.loop.call_soon_threadsafe(_grant, waiter.granted)
+
+
+def _grant(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

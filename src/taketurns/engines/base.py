@@ -1,0 +1,101 @@
+"""The engine protocol: what a team needs of whatever runs its models.
+
+Batching, caching, retries and replicas hide behind it. A prompt is always the whole prompt; an
+engine that holds state for a session finds out by itself what part of it is new. Prompts are token
+ids, or exact text where a server takes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from taketurns.types import Completion, Sampling, Token
+
+if TYPE_CHECKING:
+    from taketurns.text import TextCodec
+
+Prompt = Sequence[int] | str
+Capability = Literal["token_ids", "score", "hidden", "next_logprobs", "fork"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a team must know of a model before it writes prompts for it.
+
+    `context` is the most tokens a prompt and its continuation may have together; `codec` is the
+    model's tokenizer; `end_token_ids` end an answer.
+    """
+
+    name: str
+    context: int
+    codec: TextCodec
+    end_token_ids: frozenset[int]
+    capabilities: frozenset[Capability]
+
+
+@runtime_checkable
+class Session(Protocol):
+    """One answer being written. It owns the KV caches, the random draws and the replica affinity of
+    that answer; leaving it, or cancelling the task inside it, frees all of them."""
+
+    async def generate(
+        self,
+        model: str,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_token: Callable[[Token], None] | None = None,
+    ) -> Completion:
+        """Continue `prompt`; `on_token` sees each token as it is written.
+
+        Raises EngineError when the model fails.
+        """
+        ...
+
+    async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
+        """Natural-log probabilities, under the full softmax, of `choices` as the next token."""
+        ...
+
+    def fork(self, seed: int) -> AbstractAsyncContextManager[Session]:
+        """A session that starts from what this one has cached, with draws of its own."""
+        ...
+
+
+@runtime_checkable
+class DeepSession(Session, Protocol):
+    """What an engine with the weights in reach gives beside: check `ModelInfo.capabilities`."""
+
+    async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Any:
+        """Hidden states of the last prompt token: float32 tensor `[len(layers), d]`.
+
+        Layer 0 is the embedding, -1 the last layer after the final norm (as in transformers'
+        `output_hidden_states`).
+        """
+        ...
+
+    async def next_logprobs(self, model: str, prompt: Prompt) -> Any:
+        """Natural-log probabilities of the next token: float32 tensor `[vocabulary]`."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs models by name."""
+
+    async def info(self, model: str) -> ModelInfo:
+        """Facts about a model. Raises UsageError when there is no such model."""
+        ...
+
+    async def load(self, model: str) -> None:
+        """Make a model ready to use now rather than at its first turn. Raises EngineError."""
+        ...
+
+    def session(self, seed: int, tokens: int | None = None) -> AbstractAsyncContextManager[Session]:
+        """Open an answer. `tokens` is the longest any of its prompts will get, continuation
+        included; an engine with bounded memory waits here until that much is free."""
+        ...
+
+    async def close(self) -> None:
+        """Release models, connections and threads."""
+        ...

@@ -1,0 +1,128 @@
+"""Requests to one model, as the event loop hands them to the thread that runs the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taketurns.engines.kv import Parked
+from taketurns.engines.sampling import Draw
+from taketurns.text import StopFilter, TextCodec
+from taketurns.types import Completion, Finish, Sampling
+
+
+class Job:
+    """Something to compute after `prompt`, for the answer whose encoded tokens are `parked`.
+
+    `resolve` or `reject` is called once, in the thread that runs the model.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        parked: Parked,
+        resolve: Callable[[Any], None],
+        reject: Callable[[Exception], None],
+    ) -> None:
+        self.prompt = prompt
+        self.parked = parked
+        self.resolve = resolve
+        self.reject = reject
+        self.cancelled = False
+        self.result: Any = None
+
+    def finished(self) -> None:
+        """Hand over the result; what was encoded is parked by now."""
+        self.resolve(self.result)
+
+
+class Peek(Job):
+    """Look at the model after the prompt: natural-log probabilities of `choices` as the next token
+    (None: of every token), or the hidden states of `layers`."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        parked: Parked,
+        resolve: Callable[[Any], None],
+        reject: Callable[[Exception], None],
+        *,
+        want: Literal["logprobs", "hidden"],
+        choices: Sequence[int] | None = None,
+        layers: Sequence[int] = (),
+    ) -> None:
+        super().__init__(prompt, parked, resolve, reject)
+        self.want = want
+        self._choices = choices
+        self._layers = layers
+
+    def look(self, logits: Tensor, hidden: Sequence[Tensor]) -> None:
+        """`logits` is `[vocabulary]`, `hidden` a `[d]` tensor a layer; both are copied out."""
+        if self.want == "hidden":
+            self.result = torch.stack([hidden[layer] for layer in self._layers]).cpu()
+            return
+        logprobs = torch.log_softmax(logits, -1)
+        if self._choices is None:
+            self.result = logprobs.cpu()
+        else:
+            self.result = logprobs[list(self._choices)].tolist()
+
+
+class Write(Job):
+    """Continue the prompt. `random` belongs to the answer; two numbers are drawn for a token."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        parked: Parked,
+        resolve: Callable[[Any], None],
+        reject: Callable[[Exception], None],
+        *,
+        sampling: Sampling,
+        codec: TextCodec,
+        end_token_ids: frozenset[int],
+        random: np.random.Generator,
+        emit: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(prompt, parked, resolve, reject)
+        self._sampling = sampling
+        self._ends = end_token_ids.union(sampling.stop_token_ids)
+        self._random = random
+        self._emit = emit
+        self._cached_tokens = parked.common(prompt)
+        self._written: list[int] = []
+        self._text = codec.stream(prompt) if sampling.stop else None
+        self._stops = StopFilter(sampling.stop, sampling.written)
+
+    def draw(self) -> Draw:
+        """How to sample the next token."""
+        first, second = self._random.random(2)
+        return Draw(self._sampling.temperature, self._sampling.top_p, first, second)
+
+    def take(self, token: int) -> Finish | None:
+        """Accept a sampled token; says whether it ends the patch, and why."""
+        finish = self._finish(token)
+        if finish is not None:
+            self.result = Completion(
+                token_ids=tuple(self._written),
+                finish=finish,
+                prompt_tokens=len(self.prompt),
+                cached_tokens=self._cached_tokens,
+            )
+        return finish
+
+    def _finish(self, token: int) -> Finish | None:
+        if token in self._ends:
+            return "stop"
+        self._written.append(token)
+        if self._emit is not None:
+            self._emit(token)
+        if self._text is not None:
+            self._stops.push(self._text.push(token))
+            if self._stops.stopped:
+                return "stop"
+        return "length" if len(self._written) >= self._sampling.max_tokens else None

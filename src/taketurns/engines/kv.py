@@ -1,0 +1,217 @@
+"""Where keys and values live.
+
+Two places. While a model writes, a row of its batch is a *lane* of a `LanePool`: one tensor `[2,
+lanes, heads, length, dim]` a layer, lanes dense from 0, so that a forward reads the keys of any
+run of lanes as a view and nothing is gathered. Between its turns an answer is *parked*: a `Parked`
+holds exactly as many tokens as were encoded, in immutable segments, one a turn. Parking copies
+only what the turn added; a fork shares the segments; freeing is dropping a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+GROWTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer caches for a token: `heads` x `dim` keys, and as many values."""
+
+    heads: int
+    dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 2 * self.heads * self.dim * self.dtype.itemsize
+
+
+def layer_shapes(model: Any) -> tuple[LayerShape, ...] | None:
+    """Probe a model with one token. None if its cache cannot be appended to lane by lane: sliding
+    windows, recurrent states, keys and values of different sizes, or no KV cache at all."""
+    device = model.get_input_embeddings().weight.device
+    cache = DynamicCache(config=model.config.get_text_config())
+    with torch.inference_mode():
+        try:
+            model(
+                input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        except (TypeError, ValueError, AttributeError):
+            return None
+    if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    shapes = []
+    for layer in cache.layers:
+        keys, values = layer.keys, layer.values
+        if keys is None or values is None or keys.shape != values.shape or keys.shape[2] != 1:
+            return None
+        shapes.append(LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device))
+    return tuple(shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Keys and values of consecutive tokens: a `[2, heads, tokens, dim]` tensor a layer."""
+
+    layers: tuple[Tensor, ...]
+
+    @property
+    def tokens(self) -> int:
+        return int(self.layers[0].shape[2])
+
+    def head(self, tokens: int) -> Segment:
+        return Segment(tuple(layer[:, :, :tokens] for layer in self.layers))
+
+
+class Parked:
+    """What one answer has encoded with one model: token ids and their keys and values."""
+
+    def __init__(self, tokens: Sequence[int] = (), segments: Sequence[Segment] = ()) -> None:
+        self.tokens = list(tokens)
+        self.segments = list(segments)
+
+    def common(self, prompt: Sequence[int]) -> int:
+        """How many leading tokens of `prompt` are encoded, leaving at least its last one to do."""
+        limit = min(len(self.tokens), len(prompt) - 1)
+        if self.tokens[:limit] == list(prompt[:limit]):
+            return limit
+        return next(i for i in range(limit) if self.tokens[i] != prompt[i])
+
+    def truncate(self, tokens: int) -> None:
+        """Forget everything after the first `tokens`."""
+        kept: list[Segment] = []
+        room = tokens
+        for segment in self.segments:
+            if room <= 0:
+                break
+            kept.append(segment if segment.tokens <= room else segment.head(room))
+            room -= segment.tokens
+        self.segments = kept
+        del self.tokens[tokens:]
+
+    def extend(self, tokens: Sequence[int], segment: Segment) -> None:
+        """Add newly encoded tokens after what is held."""
+        self.tokens.extend(tokens)
+        self.segments.append(segment)
+
+    def fork(self) -> Parked:
+        """A copy that shares the segments, which never change."""
+        return Parked(self.tokens, self.segments)
+
+    def clear(self) -> None:
+        self.tokens, self.segments = [], []
+
+
+class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
+    """The lanes of one model. Grows as needed in lanes and in length; `plan` aims a forward at a
+    run of lanes, after which the pool is passed to the model as its `past_key_values`.
+
+    The last position of every lane is scratch: padding tokens write there and no mask shows it.
+    """
+
+    def __init__(self, shapes: Sequence[LayerShape]) -> None:
+        super().__init__(layers=[])
+        self._shapes = tuple(shapes)
+        self._data: list[Tensor] = []
+        self.lanes = 0
+        self.length = 0
+        self._plan: _Plan | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self._data)
+
+    def reserve(self, lanes: int, length: int) -> None:
+        """Make room for `lanes` lanes of `length` tokens, keeping what is there."""
+        if lanes <= self.lanes and length < self.length:
+            return
+        if lanes > self.lanes:
+            lanes = max(lanes, min(2 * self.lanes, self.lanes + 32))
+        lanes = max(lanes, self.lanes)
+        if length >= self.length:
+            length = (length // GROWTH + 1) * GROWTH
+        length = max(length, self.length)
+        grown = [
+            torch.zeros((2, lanes, s.heads, length, s.dim), dtype=s.dtype, device=s.device)
+            for s in self._shapes
+        ]
+        for old, new in zip(self._data, grown, strict=False):  # no old ones at first
+            new[:, : self.lanes, :, : self.length] = old
+        self._data = grown
+        self.lanes, self.length = lanes, length
+
+    def load(self, lane: int, parked: Parked) -> None:
+        """Copy a parked answer into a lane."""
+        at = 0
+        for segment in parked.segments:
+            size = segment.tokens
+            for data, layer in zip(self._data, segment.layers, strict=True):
+                data[:, lane, :, at : at + size] = layer
+            at += size
+
+    def save(self, lane: int, start: int, stop: int) -> Segment:
+        """Copy positions `start` to `stop` of a lane out of the pool."""
+        return Segment(tuple(data[:, lane, :, start:stop].clone() for data in self._data))
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one lane over another."""
+        for data in self._data:
+            data[:, target, :, :length] = data[:, source, :, :length]
+
+    def plan(self, first: int, positions: Tensor, visible: int) -> None:
+        """Aim the next forward at lanes `first` onwards: `positions` `[rows, tokens]` says where
+        each new token is written, `visible` how many positions attention reads."""
+        rows, tokens = positions.shape
+        start = int(positions[0, 0])
+        single = rows == 1 and int(positions[0, -1]) == start + tokens - 1
+        self._plan = _Plan(
+            first, rows, visible, start if single else None, start + tokens, positions
+        )
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Called by the model's attention: write the new keys and values `[rows, heads, tokens,
+        dim]` and return all that attention may read."""
+        plan = self._plan
+        assert plan is not None, "plan() before every forward"
+        data = self._data[layer_idx][:, plan.first : plan.first + plan.rows]
+        keys, values = data[0], data[1]
+        if plan.start is not None:
+            keys[:, :, plan.start : plan.stop] = key_states
+            values[:, :, plan.start : plan.stop] = value_states
+        else:
+            row = torch.arange(plan.rows, device=data.device)[:, None]
+            at = plan.positions.to(data.device)
+            keys[row, :, at] = key_states.transpose(1, 2)
+            values[row, :, at] = value_states.transpose(1, 2)
+        return keys[:, :, : plan.visible], values[:, :, : plan.visible]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Only asked by models that derive positions themselves; ours are always given."""
+        return self._plan.visible if self._plan else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    first: int
+    rows: int
+    visible: int
+    start: int | None
+    stop: int
+    positions: Tensor

@@ -1,0 +1,264 @@
+"""Continuous batching of one model's jobs over the lanes of its KV pool.
+
+`LaneRunner.step` does one round: it takes waiting jobs into free lanes, encodes what they have not
+seen, then samples one token for every lane that writes. Lanes stay dense: when one is freed the
+last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
+
+Exact rounds. The last bits of a matrix product or an attention depend on the shape of the batch,
+and a draw near a boundary then flips. On CPUs the shapes that matter were found by measurement
+(float32, MKL, torch 2.13): products of 1-3 and 5-7 rows differ from all others; attention over an
+odd number of queries depends on where its scratch memory falls. With `exact`, every forward
+therefore has 4 rows or at least 8, blocks of `EXACT_WRITE` or `EXACT_BLOCK` columns, and keys in
+multiples of `EXACT_KEYS`, so that a row's result is the same whatever stands beside it. The tests
+hold this over random batch compositions."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taketurns.engines.forward import Forward, Outputs
+from taketurns.engines.jobs import Job, Peek, Write
+from taketurns.engines.kv import LanePool, LayerShape
+from taketurns.engines.sampling import sample
+
+EXACT_ROWS = 4
+EXACT_KEYS = 512
+EXACT_BLOCK = 32
+EXACT_WRITE = 2
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a model has done so far. Tokens are real ones: padding is not counted."""
+
+    encoded_tokens: int = 0
+    written_tokens: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+    peak_lane_bytes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """A row of the pool. The first `length` of its `tokens` are encoded, of which `start` came from
+    the parked answer; while it writes, the last of `tokens` is the one just sampled."""
+
+    job: Job
+    tokens: list[int]
+    start: int
+    length: int
+    done: bool = False
+
+    @property
+    def missing(self) -> int:
+        return len(self.tokens) - self.length
+
+
+class LaneRunner:
+    """Runs the jobs of one model. `max_lanes` bounds the batch, `block_tokens` one forward's
+    prompt."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        shapes: Sequence[LayerShape],
+        *,
+        exact: bool,
+        max_lanes: int,
+        block_tokens: int = 2048,
+    ) -> None:
+        self._forward = forward
+        self._pool = LanePool(shapes)
+        self._exact = exact
+        self._max_lanes = max_lanes
+        self._block_tokens = block_tokens
+        self._waiting: deque[Job] = deque()
+        self._lanes: list[_Lane] = []
+        self.counters = Counters()
+
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._lanes)
+
+    @property
+    def lane_bytes(self) -> int:
+        return self._pool.nbytes
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """One round. A failure rejects every job in the batch and leaves the runner usable."""
+        begun = time.perf_counter()
+        try:
+            self._drop_cancelled()
+            writing = len(self._lanes)
+            for first, last in self._groups(self._take_waiting()):
+                self._encode(first, last)
+            if writing:
+                self._write(writing)
+            self._release_done()
+        except Exception as error:  # whatever a model raises belongs to those who asked for it
+            self._fail(error)
+        self.counters.seconds += time.perf_counter() - begun
+        self.counters.peak_lane_bytes = max(self.counters.peak_lane_bytes, self._pool.nbytes)
+
+    def reject_all(self, error: Exception) -> None:
+        """Give up: reject what is being computed and what waits."""
+        waiting, self._waiting = self._waiting, deque()
+        self._fail(error)
+        for job in waiting:
+            job.reject(error)
+
+    # Who is in the batch
+
+    def _drop_cancelled(self) -> None:
+        self._waiting = deque(job for job in self._waiting if not job.cancelled)
+        for lane in self._lanes:
+            lane.done = lane.done or lane.job.cancelled
+        self._release_done()
+
+    def _take_waiting(self) -> list[_Lane]:
+        taken: list[_Lane] = []
+        while self._waiting and len(self._lanes) + len(taken) < self._max_lanes:
+            job = self._waiting.popleft()
+            known = job.parked.common(job.prompt)
+            taken.append(_Lane(job, list(job.prompt), known, known))
+        taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
+        self._lanes.extend(taken)
+        return taken
+
+    def _groups(self, taken: list[_Lane]) -> list[tuple[int, int]]:
+        """Cut the lanes just taken into runs `(first, end)` of similar length, encoded together, so
+        that little of each run's rectangle is padding."""
+        offset = len(self._lanes) - len(taken)
+        cuts: list[int] = []
+        real = 0
+        for index, lane in enumerate(taken):
+            real += lane.missing
+            rectangle = lane.missing * (index - cuts[-1] + 1) if cuts else 0
+            if (
+                not cuts
+                or _wants_hidden(lane) != _wants_hidden(taken[cuts[-1]])
+                or rectangle > min(self._block_tokens, 2 * real + 64)
+            ):
+                cuts.append(index)
+                real = lane.missing
+        return [(offset + first, offset + end) for first, end in pairwise([*cuts, len(taken)])]
+
+    def _release_done(self) -> None:
+        """Park what finished lanes have encoded and close the gaps they leave."""
+        for index in reversed(range(len(self._lanes))):
+            lane = self._lanes[index]
+            if not lane.done:
+                continue
+            if not lane.job.cancelled:
+                segment = self._pool.save(index, lane.start, lane.length)
+                lane.job.parked.extend(lane.tokens[lane.start : lane.length], segment)
+                lane.job.finished()
+            last = self._lanes.pop()
+            if last is not lane:
+                self._pool.move(len(self._lanes), index, last.length)
+                self._lanes[index] = last
+
+    def _fail(self, error: Exception) -> None:
+        failed = [lane.job for lane in self._lanes]
+        self._lanes.clear()
+        for job in failed:
+            job.parked.clear()
+            job.reject(error)
+
+    # What they compute
+
+    def _encode(self, first: int, end: int) -> None:
+        """Bring lanes `first` to `end` up to the last token of their prompts."""
+        group = self._lanes[first:end]
+        self._reserve(end, max(len(lane.tokens) for lane in group))
+        for index, lane in enumerate(group, first):
+            lane.job.parked.truncate(lane.start)
+            self._pool.load(index, lane.job.parked)
+        writers: list[tuple[_Lane, Tensor]] = []
+        while missing := max(lane.missing for lane in group):
+            block = min(missing, max(1, self._block_tokens // len(group)))
+            if self._exact:
+                block = EXACT_BLOCK
+            fed = [min(block, lane.missing) for lane in group]
+            outputs = self._run(first, fed, block, _wants_hidden(group[0]))
+            self.counters.encoded_tokens += sum(fed)
+            for row, lane in enumerate(group):
+                if not fed[row] or lane.missing:
+                    continue
+                if isinstance(lane.job, Peek):
+                    hidden = [layer[row] for layer in outputs.hidden]
+                    lane.job.look(outputs.logits[row], hidden)
+                    lane.done = True
+                else:
+                    writers.append((lane, outputs.logits[row]))
+        if writers:
+            self._sample([lane for lane, _ in writers], torch.stack([last for _, last in writers]))
+
+    def _write(self, writing: int) -> None:
+        """Sample one more token for each of the first `writing` lanes."""
+        lanes = self._lanes[:writing]
+        self._reserve(writing, max(len(lane.tokens) for lane in lanes))
+        outputs = self._run(0, [1] * writing, EXACT_WRITE if self._exact else 1, False)
+        self._sample(lanes, outputs.logits[:writing])
+
+    def _sample(self, lanes: Sequence[_Lane], logits: Tensor) -> None:
+        draws = []
+        for lane in lanes:
+            assert isinstance(lane.job, Write)
+            draws.append(lane.job.draw())
+        for lane, token in zip(lanes, sample(logits, draws).tolist(), strict=True):
+            assert isinstance(lane.job, Write)
+            lane.tokens.append(token)
+            lane.done = lane.job.take(token) is not None
+        self.counters.written_tokens += len(lanes)
+
+    def _reserve(self, lanes: int, length: int) -> None:
+        # Padding rows stand after the last lane; the position after the last token is scratch.
+        padding = EXACT_ROWS - 1 if self._exact else 0
+        self._pool.reserve(lanes + padding, self._visible(length) + 1)
+
+    def _rows(self, lanes: int) -> int:
+        if not self._exact:
+            return lanes
+        return EXACT_ROWS if lanes <= EXACT_ROWS else max(lanes, 2 * EXACT_ROWS)
+
+    def _visible(self, length: int) -> int:
+        return -(-length // EXACT_KEYS) * EXACT_KEYS if self._exact else length
+
+    def _run(self, first: int, fed: Sequence[int], block: int, hidden: bool) -> Outputs:
+        """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
+        the left to `block`, so that every row's last token stands in the last column."""
+        rows = self._rows(len(fed))
+        ids = np.zeros((rows, block), dtype=np.int64)
+        positions = np.zeros((rows, block), dtype=np.int64)
+        targets = np.full((rows, block), self._pool.length - 1, dtype=np.int64)
+        for row, count in enumerate(fed):
+            if not count:
+                continue
+            lane = self._lanes[first + row]
+            stop = lane.length + count
+            ids[row, block - count :] = lane.tokens[lane.length : stop]
+            positions[row, block - count :] = targets[row, block - count :] = np.arange(
+                lane.length, stop
+            )
+            lane.length = stop
+        visible = self._visible(int(positions.max()) + 1)
+        self._pool.plan(first, torch.from_numpy(targets), visible)
+        self.counters.forwards += 1
+        return self._forward(ids, positions, visible, self._pool, hidden)
+
+
+def _wants_hidden(lane: _Lane) -> bool:
+    return isinstance(lane.job, Peek) and lane.job.want == "hidden"

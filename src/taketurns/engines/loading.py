@@ -1,0 +1,172 @@
+"""Weights from a path or the hub: each base is loaded once, however many adapters stand on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taketurns.errors import ConfigError, EngineError
+from taketurns.types import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run. `activate` (None where nothing is shared) selects its adapter."""
+
+    model: Any
+    activate: Callable[[], None] | None
+
+
+class Weights:
+    """The loaded weights of an engine, shared between specs that differ in their adapter alone."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
+        self._specs = dict(specs)
+        self._bases: dict[str, _Base] = {}
+
+    def load(self, name: str) -> Loaded:
+        """Load a model by its name, or hand out what is loaded. Raises ConfigError or
+        EngineError."""
+        spec = self._specs[name]
+        key = repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
+        if key not in self._bases:
+            self._bases[key] = _Base(_pretrained(spec))
+        base = self._bases[key]
+        shared = spec.adapter is not None or any(
+            other.adapter is not None and other.model == spec.model
+            for other in self._specs.values()
+        )
+        if spec.adapter is not None:
+            base.add(name, spec.adapter)
+        if not shared:
+            return Loaded(base.model, None)
+        wanted = name if spec.adapter is not None else None
+        return Loaded(base.model, lambda: base.activate(wanted))
+
+
+class _Base:
+    """A base model and the LoRA adapters on it; at most one is active."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._peft: Any = None
+        self._active: str | None = None
+
+    def add(self, name: str, adapter: str) -> None:
+        try:
+            from peft import PeftModel
+        except ImportError as error:
+            raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
+        known = _adapter_name(name)
+        try:
+            if self._peft is None:
+                # Injects the adapter's layers into self.model, which is called as before.
+                self._peft = PeftModel.from_pretrained(self.model, adapter, adapter_name=known)
+            else:
+                self._peft.load_adapter(adapter, adapter_name=known)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot load the adapter {adapter!r}: {_first_line(error)}"
+            ) from error
+        self._peft.requires_grad_(False).eval()
+        self._active = name
+        self.activate(name, force=True)
+
+    def activate(self, name: str | None, force: bool = False) -> None:
+        """Make an adapter the active one; None switches all of them off. Cheap when unchanged."""
+        if self._peft is None or (name == self._active and not force):
+            return
+        if name is None:
+            self._peft.base_model.disable_adapter_layers()
+        else:
+            self._peft.base_model.enable_adapter_layers()
+            self._peft.base_model.set_adapter(_adapter_name(name), inference_mode=True)
+        self._active = name
+
+
+def _adapter_name(name: str) -> str:
+    # A module name may not hold dots, and PEFT confuses names that occur inside "lora_".
+    return "turn_" + "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _pretrained(spec: ModelSpec) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    device = choose_device(spec.device)
+    arguments: dict[str, Any] = {
+        "revision": spec.revision,
+        "dtype": choose_dtype(spec.dtype, device),
+        "trust_remote_code": spec.trust_remote_code,
+    }
+    for key in ("device_map", "quantization_config", "attn_implementation"):
+        if (value := getattr(spec, key)) is not None:
+            arguments[key] = value
+    try:
+        model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"cannot load the model {spec.model!r}: {_first_line(error)}") from error
+    except RuntimeError as error:
+        raise EngineError(f"loading {spec.model!r} failed: {_first_line(error)}") from error
+    if spec.device_map is None and spec.quantization_config is None:
+        model.to(device)
+    return model.requires_grad_(False).eval()
+
+
+def choose_device(wanted: str) -> str:
+    """The first of cuda, mps and cpu that is there, for "auto"."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_dtype(wanted: str, device: str) -> Any:
+    """For "auto", float32 on a CPU, where it is exact and fast, and the checkpoint's own
+    elsewhere."""
+    if wanted == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    dtype = getattr(torch, wanted, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ConfigError(f"dtype {wanted!r} is not one of torch's: float32, bfloat16, float16")
+    return dtype
+
+
+def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
+    from transformers import GenerationConfig
+
+    ends = {tokenizer.eos_token_id}
+    try:
+        config = GenerationConfig.from_pretrained(spec.model, revision=spec.revision)
+        listed = config.eos_token_id
+        ends.update(listed if isinstance(listed, list) else [listed])
+    except OSError:
+        pass  # a checkpoint without one ends where its tokenizer says
+    return frozenset(int(i) for i in ends if i is not None)
+
+
+def context_length(spec: ModelSpec) -> int:
+    """The most tokens the model's positions reach. Raises ConfigError if there is no such model."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        if spec.model.startswith(("/", ".", "~")) and not Path(spec.model).expanduser().exists():
+            raise ConfigError(f"no such model folder: {spec.model}") from error
+        raise ConfigError(f"cannot load the model {spec.model!r}: {_first_line(error)}") from error
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else 1 << 30
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)

@@ -1,0 +1,216 @@
+"""The embedded engine: transformers models in this process.
+
+One thread runs all models, a round at a time: each model with work takes in what is new and writes
+one token for every answer it is writing. Any number of answers can be under way; each is a
+coroutine that waits for its turn's result.
+
+Keys and values are kept for each (model, answer) between turns: a model encodes only what it has
+not seen. Memory is bounded by admission: a session says how long its answer may get and waits until
+that much is free, so no live answer is ever evicted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor
+
+from taketurns.engines.admission import Admission
+from taketurns.engines.base import ModelInfo, Prompt
+from taketurns.engines.jobs import Peek, Write
+from taketurns.engines.kv import Parked
+from taketurns.engines.lanes import Counters
+from taketurns.engines.loading import context_length, end_token_ids
+from taketurns.engines.memory import kv_budget
+from taketurns.engines.worker import ModelThread, RunningModel
+from taketurns.errors import ConfigError, PromptError
+from taketurns.seeds import generator
+from taketurns.text import TextCodec
+from taketurns.types import Completion, ModelSpec, Sampling, Token
+
+
+class LocalEngine:
+    """Runs the models of `specs` by name.
+
+    `deterministic`: an answer's tokens do not depend on what else is in the batch; it holds for
+    float32 on a CPU, and None asks for it exactly there. `max_batch` bounds the rows of one
+    forward, `memory_bytes` what the answers' keys and values may take (None: a share of what is
+    free)."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        *,
+        deterministic: bool | None = None,
+        max_batch: int = 64,
+        memory_bytes: int | None = None,
+    ) -> None:
+        self._specs = dict(specs)
+        self._info: dict[str, ModelInfo] = {}
+        self._running: dict[str, RunningModel] = {}
+        self._thread = ModelThread(self._specs, deterministic=deterministic, max_batch=max_batch)
+        self._admission = Admission(
+            lambda: memory_bytes or kv_budget({model.device for model in self._running.values()})
+        )
+
+    async def info(self, model: str) -> ModelInfo:
+        """Facts from the model's files; no weights are loaded."""
+        if model not in self._info:
+            if model not in self._specs:
+                raise ConfigError(f"no model named {model!r}; there are {', '.join(self._specs)}")
+            self._info[model] = await asyncio.to_thread(_read_info, model, self._specs[model])
+        return self._info[model]
+
+    async def load(self, model: str) -> None:
+        """Load a model's weights unless they are. Raises ConfigError or EngineError."""
+        await self.info(model)
+        if model not in self._running:
+            self._running[model] = await self._thread.load(model)
+
+    def running(self, model: str) -> RunningModel:
+        """Facts about a loaded model."""
+        return self._running[model]
+
+    def counters(self, model: str) -> Counters:
+        """What a model has done so far."""
+        return self._thread.counters(model)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Memory set aside for the answers under way."""
+        return self._admission.used
+
+    @asynccontextmanager
+    async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[LocalSession]:
+        """Open an answer of at most `tokens` tokens, prompt included; None: the shortest
+        context."""
+        for model in self._specs:
+            await self.load(model)
+        if tokens is None:
+            tokens = min(info.context for info in self._info.values())
+        sizes = [model.bytes_per_token for model in self._running.values()]
+        # Parked with every model, and in the lanes of the one that writes.
+        need = tokens * (sum(sizes) + max(sizes))
+        async with self._admission.admit(need):
+            session = LocalSession(self, self._thread, self._admission, need, seed, {})
+            try:
+                yield session
+            finally:
+                session.close()
+
+    async def close(self) -> None:
+        """Stop the thread and release the weights; answers under way are rejected."""
+        await self._thread.close()
+
+
+class LocalSession:
+    """One answer: what each model has encoded of it, and its random draws."""
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        thread: ModelThread,
+        admission: Admission,
+        need: int,
+        seed: int,
+        parked: dict[str, Parked],
+    ) -> None:
+        self._engine = engine
+        self._thread = thread
+        self._admission = admission
+        self._need = need
+        self._random = generator(seed)
+        self._parked = parked
+
+    async def generate(
+        self,
+        model: str,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_token: Callable[[Token], None] | None = None,
+    ) -> Completion:
+        """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
+        info = await self._engine.info(model)
+        ids = _checked(info, prompt, sampling.max_tokens)
+        completion: Completion = await self._thread.run(
+            model,
+            partial(Write, ids, self._kept(model)),
+            emit=None if on_token is None else lambda token: on_token(Token(token)),
+            sampling=sampling,
+            codec=info.codec,
+            end_token_ids=info.end_token_ids,
+            random=self._random,
+        )
+        return completion
+
+    async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
+        """Natural-log probabilities of `choices` as the next token, under the full softmax."""
+        scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
+        return scores
+
+    async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
+        """Natural-log probabilities of every token as the next: float32 `[vocabulary]`."""
+        logprobs: Tensor = await self._peek(model, prompt, "logprobs")
+        return logprobs
+
+    async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Tensor:
+        """Hidden states of the last prompt token: float32 `[len(layers), d]`; 0 is the
+        embedding."""
+        states: Tensor = await self._peek(model, prompt, "hidden", layers=tuple(layers))
+        return states
+
+    @asynccontextmanager
+    async def fork(self, seed: int) -> AsyncIterator[LocalSession]:
+        """A session that shares what this one has encoded. It is admitted at once, since its parent
+        may be waiting for it: whoever forks bounds how many."""
+        async with self._admission.add(self._need):
+            parked = {model: kept.fork() for model, kept in self._parked.items()}
+            session = LocalSession(
+                self._engine, self._thread, self._admission, self._need, seed, parked
+            )
+            try:
+                yield session
+            finally:
+                session.close()
+
+    def close(self) -> None:
+        """Free everything the answer held."""
+        self._parked = {}
+
+    def _kept(self, model: str) -> Parked:
+        return self._parked.setdefault(model, Parked())
+
+    async def _peek(
+        self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any
+    ) -> Any:
+        ids = _checked(await self._engine.info(model), prompt, 1)
+        make = partial(Peek, ids, self._kept(model), want=want)
+        return await self._thread.run(model, make, **what)
+
+
+def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
+    ids = info.codec.encode(prompt, special=True) if isinstance(prompt, str) else prompt
+    if not ids:
+        raise PromptError(f"{info.name} got an empty prompt")
+    if len(ids) + more > info.context:
+        raise PromptError(
+            f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
+            f"{info.name}, {info.context} tokens"
+        )
+    return ids
+
+
+def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
+    context = context_length(spec)
+    codec = TextCodec.load(spec)
+    return ModelInfo(
+        name=name,
+        context=context,
+        codec=codec,
+        end_token_ids=end_token_ids(spec, codec.tokenizer),
+        capabilities=frozenset({"token_ids", "score", "hidden", "next_logprobs", "fork"}),
+    )

@@ -1,0 +1,197 @@
+"""A fake engine for tests and examples: models that say what a script tells them.
+
+    engine = ScriptedEngine(
+        {"pretrained": ["The sky "], "aligned": lambda prompt, sampling: "is blue."},
+        scores={"switcher": [0.2, 0.8]},
+    )
+
+It keeps the whole contract of an engine: token ids, patch lengths, stop strings, streaming, scores
+and forks. Its tokenizer writes a byte a token, so characters beyond ASCII are spread over several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from math import inf, log
+from typing import Literal
+
+from taketurns.engines.base import ModelInfo, Prompt
+from taketurns.errors import ConfigError, PromptError
+from taketurns.text import StopFilter, TextCodec
+from taketurns.types import Completion, Sampling, Token
+
+Reply = str | Sequence[int]
+Script = Callable[[str, Sampling], Reply] | Sequence[Reply]
+Scores = Callable[[str, Sequence[int]], Sequence[float]] | Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a scripted model; `text` is its prompt as text, special tokens left out."""
+
+    kind: Literal["generate", "score"]
+    model: str
+    prompt: Prompt
+    text: str
+    seed: int
+    sampling: Sampling | None = None
+    choices: tuple[int, ...] = ()
+
+
+class ScriptedEngine:
+    """Models by name, each with a script: the replies of its turns in an answer, or a function of
+    the prompt's text and the sampling. After the last reply a model says nothing more.
+
+    A reply with fewer tokens than its turn allows ends the answer; a longer one is cut there.
+    `scores` are probabilities, one a choice, given outright or as a function of the prompt's text
+    and the choices. `failures` are raised at the calls of those numbers, from 0; `delay` is seconds
+    a token. `calls` lists what was asked.
+    """
+
+    def __init__(
+        self,
+        scripts: Mapping[str, Script],
+        *,
+        scores: Mapping[str, Scores] | None = None,
+        context: int = 4096,
+        failures: Mapping[int, Exception] | None = None,
+        delay: float = 0.0,
+    ) -> None:
+        self.calls: list[Call] = []
+        self.closed = False
+        self.open_sessions = 0
+        self._scripts = {
+            model: [script] if isinstance(script, str) else script
+            for model, script in scripts.items()
+        }
+        self._scores = dict(scores or {})
+        self._context = context
+        self._failures = dict(failures or {})
+        self._delay = delay
+
+    async def info(self, model: str) -> ModelInfo:
+        if model not in self._scripts and model not in self._scores:
+            known = ", ".join({**self._scripts, **self._scores})
+            raise ConfigError(f"no model named {model!r}; there are {known}")
+        codec = scripted_codec()
+        return ModelInfo(
+            name=model,
+            context=self._context,
+            codec=codec,
+            end_token_ids=frozenset({codec.tokenizer.eos_token_id}),
+            capabilities=frozenset({"token_ids", "score", "fork"}),
+        )
+
+    async def load(self, model: str) -> None:
+        await self.info(model)
+
+    @asynccontextmanager
+    async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[ScriptedSession]:
+        async with self._open(ScriptedSession(self, seed)) as session:
+            yield session
+
+    async def close(self) -> None:
+        self.closed = True
+
+    @asynccontextmanager
+    async def _open(self, session: ScriptedSession) -> AsyncIterator[ScriptedSession]:
+        self.open_sessions += 1
+        try:
+            yield session
+        finally:
+            self.open_sessions -= 1
+
+    def _record(self, call: Call) -> None:
+        number = len(self.calls)
+        self.calls.append(call)
+        if number in self._failures:
+            raise self._failures[number]
+
+
+@dataclass
+class ScriptedSession:
+    """One answer; `turns` counts the replies each model has given in it."""
+
+    engine: ScriptedEngine
+    seed: int
+    turns: dict[str, int] = field(default_factory=dict)
+
+    async def generate(
+        self,
+        model: str,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_token: Callable[[Token], None] | None = None,
+    ) -> Completion:
+        ids, text = await self._read(model, prompt, sampling.max_tokens)
+        self.engine._record(Call("generate", model, prompt, text, self.seed, sampling))
+        codec = scripted_codec()
+        reply = self._reply(model, text, sampling)
+        stream, stops = codec.stream(ids), StopFilter(sampling.stop, sampling.written)
+        written: list[int] = []
+        for token in codec.encode(reply) if isinstance(reply, str) else reply:
+            if len(written) == sampling.max_tokens or stops.stopped:
+                break
+            if token == codec.tokenizer.eos_token_id or token in sampling.stop_token_ids:
+                break
+            await asyncio.sleep(self.engine._delay)
+            written.append(token)
+            stops.push(stream.push(token))
+            if on_token is not None:
+                on_token(Token(token))
+        whole = len(written) == sampling.max_tokens and not stops.stopped
+        return Completion(
+            token_ids=tuple(written),
+            finish="length" if whole else "stop",
+            prompt_tokens=len(ids),
+        )
+
+    async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
+        _, text = await self._read(model, prompt, 1)
+        self.engine._record(Call("score", model, prompt, text, self.seed, choices=tuple(choices)))
+        scores = self.engine._scores.get(model)
+        if scores is None:
+            raise ConfigError(f"the script has no scores for {model!r}")
+        probabilities = scores(text, choices) if callable(scores) else scores
+        return [log(p) if p > 0 else -inf for _, p in zip(choices, probabilities, strict=True)]
+
+    @asynccontextmanager
+    async def fork(self, seed: int) -> AsyncIterator[ScriptedSession]:
+        async with self.engine._open(ScriptedSession(self.engine, seed, dict(self.turns))) as child:
+            yield child
+
+    async def _read(self, model: str, prompt: Prompt, more: int) -> tuple[Sequence[int], str]:
+        info = await self.engine.info(model)
+        ids = info.codec.encode(prompt) if isinstance(prompt, str) else prompt
+        if len(ids) + more > info.context:
+            raise PromptError(
+                f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
+                f"{model}, {info.context} tokens"
+            )
+        return ids, prompt if isinstance(prompt, str) else info.codec.decode(ids)
+
+    def _reply(self, model: str, text: str, sampling: Sampling) -> Reply:
+        script = self.engine._scripts.get(model, ())
+        if callable(script):
+            return script(text, sampling)
+        turn = self.turns.get(model, 0)
+        self.turns[model] = turn + 1
+        return script[turn] if turn < len(script) else ""
+
+
+@cache
+def scripted_codec() -> TextCodec:
+    """The scripted models' tokenizer: a token a byte, and `<|end|>` to end an answer."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
+    return TextCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>"))

@@ -1,0 +1,208 @@
+"""The thread that runs the models.
+
+A round takes what has arrived, lets every model that has work do one step, and hands results back:
+one wake-up an event loop and round, however many tokens the round made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from taketurns.engines.forward import Forward
+from taketurns.engines.jobs import Job
+from taketurns.engines.kv import layer_shapes
+from taketurns.engines.lanes import Counters, LaneRunner
+from taketurns.engines.loading import Weights
+from taketurns.engines.reencode import ReencodeRunner
+from taketurns.errors import EngineError, TakeTurnsError
+from taketurns.types import ModelSpec
+
+Post = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningModel:
+    """What is known of a model once its weights are loaded.
+
+    `keeps_cache` says that a turn encodes only what is new; `bytes_per_token` is what a token's
+    keys and values take (0 without a kept cache)."""
+
+    keeps_cache: bool
+    bytes_per_token: int
+    device: str
+
+
+class ModelThread:
+    """Owns the weights and runs jobs on them. `max_batch` bounds the rows of a forward."""
+
+    def __init__(
+        self, specs: Mapping[str, ModelSpec], *, deterministic: bool | None, max_batch: int
+    ) -> None:
+        self._weights = Weights(specs)
+        self._deterministic = deterministic
+        self._max_batch = max_batch
+        self._runners: dict[str, LaneRunner | ReencodeRunner] = {}
+        self._models: dict[str, RunningModel] = {}
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._outbox: defaultdict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
+        self._outbox = defaultdict(list)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    # Called from event loops
+
+    async def load(self, model: str) -> RunningModel:
+        """Load a model unless it is loaded. Raises ConfigError or EngineError."""
+        if model not in self._models:
+            await self._ask(lambda done, failed: self._load_for(model, done, failed))
+        return self._models[model]
+
+    async def run(
+        self,
+        model: str,
+        make: Callable[..., Job],
+        emit: Callable[[int], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Run the job that `make` makes; `emit` is called in this event loop for each token.
+        Cancelling the caller withdraws the job at the next round. The model must be loaded."""
+        loop = asyncio.get_running_loop()
+        if emit is not None:
+            arguments["emit"] = lambda token: self._post(loop, lambda: emit(token))
+        job: Job | None = None
+
+        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+            nonlocal job
+            job = make(resolve=done, reject=failed, **arguments)
+            if withdrawn:
+                return
+            self._runners[model].submit(job)
+
+        withdrawn = False
+        try:
+            return await self._ask(start)
+        except asyncio.CancelledError:
+            withdrawn = True
+            if job is not None:
+                job.cancelled = True
+            raise
+
+    def counters(self, model: str) -> Counters:
+        runner = self._runners.get(model)
+        return runner.counters if runner is not None else Counters()
+
+    @property
+    def lane_bytes(self) -> int:
+        return sum(runner.lane_bytes for runner in self._runners.values())
+
+    async def close(self) -> None:
+        """Stop at the end of the round; jobs under way are rejected."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._inbox.put(None)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    async def _ask(
+        self, start: Callable[[Callable[[Any], None], Callable[[Exception], None]], None]
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def done(value: Any) -> None:
+            self._post(loop, lambda: None if future.done() else future.set_result(value))
+
+        def failed(error: Exception) -> None:
+            self._post(loop, lambda: None if future.done() else future.set_exception(error))
+
+        def run() -> None:
+            try:
+                start(done, failed)
+            except Exception as error:  # belongs to whoever asked, not to the thread
+                failed(error)
+
+        with self._lock:
+            if self._closed:
+                raise EngineError("the engine is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._main, name="models", daemon=True)
+                self._thread.start()
+            self._inbox.put(run)
+        return await future
+
+    # In the thread
+
+    def _main(self) -> None:
+        while True:
+            busy = any(runner.busy for runner in self._runners.values())
+            try:
+                arrived = self._inbox.get(block=not busy)
+                while True:
+                    if arrived is None:
+                        self._stop()
+                        return
+                    arrived()
+                    arrived = self._inbox.get_nowait()
+            except Empty:
+                pass
+            for runner in self._runners.values():
+                if runner.busy:
+                    runner.step()
+            self._flush()
+
+    def _load_for(
+        self, model: str, done: Callable[[Any], None], failed: Callable[[Exception], None]
+    ) -> None:
+        if model not in self._models:
+            try:
+                self._runners[model] = self._runner(model)
+            except TakeTurnsError as error:
+                failed(error)
+                return
+        done(None)
+
+    def _runner(self, model: str) -> LaneRunner | ReencodeRunner:
+        loaded = self._weights.load(model)
+        device = str(loaded.model.get_input_embeddings().weight.device)
+        shapes = layer_shapes(loaded.model)
+        if shapes is None:
+            self._models[model] = RunningModel(False, 0, device)
+            return ReencodeRunner(loaded.model)
+        exact = self._deterministic
+        if exact is None:
+            exact = device == "cpu" and str(shapes[0].dtype) == "torch.float32"
+        bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
+        self._models[model] = RunningModel(True, bytes_per_token, device)
+        return LaneRunner(
+            Forward(loaded.model, loaded.activate), shapes, exact=exact, max_lanes=self._max_batch
+        )
+
+    def _stop(self) -> None:
+        error = EngineError("the engine was closed while an answer was being written")
+        for runner in self._runners.values():
+            runner.reject_all(error)
+        self._runners.clear()
+        self._flush()
+
+    def _post(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        self._outbox[loop].append(call)
+
+    def _flush(self) -> None:
+        for loop, calls in self._outbox.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_run_all, calls)
+        self._outbox.clear()
+
+
+def _run_all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -1,0 +1,40 @@
+"""The exception tree: one owner for each kind of failure.
+
+TakeTurnsError
+  UsageError         a person's mistake: one sentence, exit code 2
+    ConfigError      in a team file
+    PromptError      a prompt that does not fit the model's context, or cannot be rendered
+    DataError        in an input or output file
+  EngineError        a model or a server failed; the trace so far is kept
+    CapacityError    no memory for another answer
+"""
+
+from __future__ import annotations
+
+
+class TakeTurnsError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class UsageError(TakeTurnsError):
+    """A mistake of the caller, said in one sentence that names the cure."""
+
+
+class ConfigError(UsageError):
+    """A team file, or a setting, that cannot be used."""
+
+
+class PromptError(UsageError):
+    """A prompt that cannot be rendered, or does not fit a model's context."""
+
+
+class DataError(UsageError):
+    """An input or output file that cannot be used."""
+
+
+class EngineError(TakeTurnsError):
+    """A model or a server failed while an answer was being written."""
+
+
+class CapacityError(EngineError):
+    """The engine has no memory left for another answer."""

@@ -1,0 +1,259 @@
+"""What a run was made with, written beside its output as `<output>.manifest.json`.
+
+`determined` is what decides the records: the team, the policy with its seed, the models' contents,
+the input. An output whose manifest says otherwise belongs to another run and is refused. The rest
+(versions, commit, times, paths) is for the reader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from taketurns import __version__
+from taketurns.config import TeamConfig
+from taketurns.errors import DataError
+from taketurns.types import ModelSpec
+
+SCHEMA = "taketurns.manifest/1"
+WHOLE = 64 << 20  # files up to this size are read whole for a fingerprint
+PARTS = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`determined` decides the records; `about` is for the reader. Both hold plain JSON values."""
+
+    command: str
+    determined: Mapping[str, Any]
+    about: Mapping[str, Any]
+    started: str
+    finished: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Equal for two runs whose records must be equal."""
+        return _digest([self.command, self.determined])
+
+    def claim(self, output: Path) -> Manifest:
+        """Make `output` this run's before its first record, or raise DataError if it is another's.
+
+        A run that goes on keeps the time of its first start.
+        """
+        path = path_for(output)
+        if output.is_dir():
+            raise DataError(f"cannot write {output}: it is a folder")
+        mine = self
+        if output.exists() and output.stat().st_size:
+            if not path.exists():
+                raise DataError(
+                    f"{output} exists and has no manifest beside it; choose another output"
+                )
+            theirs = _read(path)
+            if theirs.get("identity") != self.identity:
+                raise DataError(self._difference(output, theirs))
+            mine = replace(self, started=theirs.get("started", self.started))
+        mine.write(output)
+        return mine
+
+    def write(self, output: Path) -> None:
+        """Write the manifest beside the output. Raises DataError if that cannot be done."""
+        record = {"schema": SCHEMA, "identity": self.identity, **asdict(self)}
+        path = path_for(output)
+        draft = path.with_name(path.name + ".draft")
+        try:
+            draft.write_text(
+                json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+            draft.replace(path)
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror}") from error
+
+    def finish(self, output: Path) -> None:
+        """Note the end of the run."""
+        replace(self, finished=_now()).write(output)
+
+    def _difference(self, output: Path, theirs: Mapping[str, Any]) -> str:
+        was = theirs.get("determined")
+        parts = [
+            part
+            for part, value in self.determined.items()
+            if not isinstance(was, dict) or _digest(was.get(part)) != _digest(value)
+        ]
+        differ = " and ".join(parts) or "command"
+        return (
+            f"{output} belongs to another run, whose {differ} differed; choose another output, or "
+            "remove it and its manifest"
+        )
+
+
+def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> Manifest:
+    """The manifest of a run that starts now. `data` is its input, `about` more for the reader."""
+    prints = {name: fingerprint(spec) for name, spec in _models(team)}
+    determined = {
+        "candidates": [
+            [candidate.name, _content(candidate.spec, prints[candidate.name])]
+            for candidate in team.candidates
+        ],
+        "switcher": {
+            **_plain(asdict(team.switcher)),
+            "spec": team.switcher.spec and _content(team.switcher.spec, prints["switcher"]),
+        },
+        "policy": _plain(asdict(team.policy)),
+        "input": sha256(data).hexdigest(),
+    }
+    return Manifest(
+        command=command,
+        determined=determined,
+        about={
+            "team": _plain(asdict(team)),
+            "fingerprints": prints,
+            "versions": _versions(),
+            "commit": _commit(),
+            **about,
+        },
+        started=_now(),
+    )
+
+
+def path_for(output: Path) -> Path:
+    """Where the manifest of an output stands."""
+    return output.with_name(output.name + ".manifest.json")
+
+
+def fingerprint(spec: ModelSpec) -> str | None:
+    """A digest of a local model's files, or the commit of a hub model that is in the cache, else
+    None.
+
+    Small files count whole, of a large one its size, its beginning (where safetensors says what is
+    in it) and its end.
+    """
+    prints = [_folder(Path(name)) or _cached(name, spec.revision) for name in _places(spec)]
+    if not any(prints):
+        return None
+    return prints[0] if len(prints) == 1 else _digest(prints)
+
+
+def _places(spec: ModelSpec) -> list[str]:
+    return [name for name in (spec.model, spec.adapter, spec.tokenizer) if name is not None]
+
+
+def _models(team: TeamConfig) -> Iterator[tuple[str, ModelSpec]]:
+    for candidate in team.candidates:
+        yield candidate.name, candidate.spec
+    if team.switcher.spec is not None:
+        yield "switcher", team.switcher.spec
+
+
+def _content(spec: ModelSpec, content: str | None) -> Any:
+    """A model's settings with local paths replaced by what is in them, so that a folder may
+    move."""
+    record = _plain(asdict(spec))
+    local = [
+        key
+        for key in ("model", "adapter", "tokenizer")
+        if record[key] and Path(record[key]).exists()
+    ]
+    return {**record, **dict.fromkeys(local, content)}
+
+
+def _folder(path: Path) -> str | None:
+    if not path.is_dir():
+        return None
+    parts = sorted(part for part in path.iterdir() if part.suffix in PARTS and part.is_file())
+    return _digest([[part.name, part.stat().st_size, _file(part)] for part in parts])
+
+
+def _file(path: Path) -> str:
+    with path.open("rb") as file:
+        if path.stat().st_size <= WHOLE:
+            return sha256(file.read()).hexdigest()
+        digest = sha256(file.read(WHOLE // 8))
+        file.seek(-WHOLE // 8, os.SEEK_END)
+        digest.update(file.read())
+        return digest.hexdigest()
+
+
+def _cached(name: str, revision: str | None) -> str | None:
+    """The commit of a hub model that was downloaded before."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for file in ("config.json", "adapter_config.json"):
+        try:
+            found = try_to_load_from_cache(name, file, revision=revision)
+        except HFValidationError:
+            return None
+        if isinstance(found, str):
+            return Path(found).parent.name
+    return None
+
+
+def _versions() -> dict[str, str | None]:
+    packages = ("torch", "transformers", "tokenizers", "numpy")
+    return {
+        "taketurns": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: _version(package) for package in packages},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this package's source, with a + if it was changed since; None when
+    installed."""
+    here = Path(__file__).parent
+    try:
+        if not _git(here, "ls-files", "__init__.py"):
+            return None
+        return _git(here, "rev-parse", "HEAD") + (
+            "+" if _git(here, "status", "--porcelain", ".") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the manifest {path}: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} is not a manifest")
+    return record
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: tuples as lists, paths as strings."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,10 @@
+"""The bundled miniature pipeline: an invented world, its tasks, and the three checkpoints it grows.
+
+Importing this package, its tasks or its world loads neither torch nor transformers.
+"""
+
+from taketurns.pocket.corpus import PLAIN_PROMPT
+from taketurns.pocket.tasks import TASKS, tasks
+from taketurns.pocket.world import World
+
+__all__ = ["PLAIN_PROMPT", "TASKS", "World", "tasks"]

@@ -1,0 +1,93 @@
+"""The pipeline: three stages and a card, each finished once and then skipped.
+
+A stage is written beside its place and moved there when it is complete, with a marker that holds
+the digest of all settings it depends on. Run again, a build takes up at the first stage whose
+marker is missing or differs. Progress goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from taketurns.errors import UsageError
+from taketurns.pocket.card import write_card
+from taketurns.pocket.recipe import STAGES, Recipe, Stage
+
+MARKER = "stage.json"
+THREADS = 2
+
+
+def build(
+    out: Path, seed: int = 0, threads: int | None = None, recipe: Recipe | None = None
+) -> None:
+    """Make the trio under `out`: pretrained/, sft/, aligned/, card.md and card.json.
+
+    Deterministic for a seed and a number of threads (2 unless told) on one machine. Raises
+    UsageError when `out` is a file.
+    """
+    from dataclasses import replace
+
+    import torch
+    from rich.console import Console
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder to build in")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    recipe = replace(recipe or Recipe(), seed=seed, threads=threads or THREADS)
+    console = Console(stderr=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        for number, stage in enumerate(STAGES, 1):
+            _stage(recipe, stage, out, f"[{number}/4] {stage}", console.print)
+        write_card(recipe, out, console)
+    finally:
+        torch.set_num_threads(before)
+
+
+def finished(recipe: Recipe, stage: Stage, out: Path) -> bool:
+    """True when the stage stands complete under `out` with just these settings."""
+    try:
+        marker = json.loads((out / stage / MARKER).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(marker.get("digest") == recipe.digest(stage))
+
+
+def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[str], None]) -> None:
+    title = title.replace("[", r"\[")
+    if finished(recipe, stage, out):
+        say(f"{title}: done before")
+        return
+    say(f"{title} …")
+    began, partial = time.monotonic(), out / f".{stage}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _train(recipe, stage, out, partial)
+    shutil.rmtree(partial / "trainer", ignore_errors=True)
+    seconds = round(time.monotonic() - began, 1)
+    marker = {"stage": stage, "digest": recipe.digest(stage), "seconds": seconds}
+    (partial / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
+    shutil.rmtree(out / stage, ignore_errors=True)
+    partial.rename(out / stage)
+    say(f"{title}: {seconds:.0f} s")
+
+
+def _train(recipe: Recipe, stage: Stage, out: Path, partial: Path) -> None:
+    if stage == "pretrained":
+        from taketurns.pocket.pretrain import pretrain
+
+        pretrain(recipe, partial)
+    elif stage == "sft":
+        from taketurns.pocket.sft import tune
+
+        tune(recipe, out / "pretrained", partial)
+    else:
+        from taketurns.pocket.align import align
+
+        align(recipe, out / "sft", partial)

@@ -1,0 +1,107 @@
+"""Every number of the pipeline, in one frozen record; the default is what ships."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any, Literal
+
+Stage = Literal["pretrained", "sft", "aligned"]
+STAGES: tuple[Stage, ...] = ("pretrained", "sft", "aligned")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A small Llama; heads are 32 wide."""
+
+    width: int = 128
+    layers: int = 4
+    inner: int = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """Next-token prediction on packed blocks; cosine schedule. `bf16` autocasts where the CPU can."""
+
+    steps: int = 1600
+    batch: int = 16
+    block: int = 256
+    learning_rate: float = 3e-3
+    warmup: int = 40
+    weight_decay: float = 0.05
+    bf16: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Supervised tuning on questions about group A; linear schedule, loss on the answer alone."""
+
+    examples: int = 5000
+    epochs: int = 2
+    batch: int = 32
+    learning_rate: float = 1.5e-3
+    warmup: int = 10
+    weight_decay: float = 0.01
+    mix: dict[str, float] = field(
+        default_factory=lambda: {
+            "arithmetic": 0.36,
+            "total": 0.06,
+            "age": 0.06,
+            "hop": 0.06,
+            "ages": 0.06,
+            "oldest": 0.06,
+            "chain": 0.06,
+            "choice": 0.06,
+            "wording": 0.06,
+            "recall": 0.06,
+            "harm": 0.06,
+            "unknown": 0.04,
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """GRPO with verifiable rewards on fresh questions about group A."""
+
+    steps: int = 50
+    prompts: int = 32
+    answers: int = 8
+    learning_rate: float = 8e-5
+    warmup: int = 10
+    longest: int = 72
+    mix: dict[str, float] = field(
+        default_factory=lambda: {"arithmetic": 0.8, "harm": 0.1, "wording": 0.1}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """The card: questions a task and split, sampled as a team samples."""
+
+    questions: int = 200
+    temperature: float = 0.7
+    top_p: float = 0.9
+    budget: int = 208
+    batch: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The whole pipeline. Equal recipes, threads included, give equal checkpoints on one machine."""
+
+    seed: int = 0
+    threads: int = 2
+    shape: Shape = Shape()
+    pretraining: Pretraining = Pretraining()
+    tuning: Tuning = Tuning()
+    alignment: Alignment = Alignment()
+    measuring: Measuring = Measuring()
+
+    def digest(self, stage: str) -> str:
+        """Changes whenever something changes that a stage, or one before it, depends on."""
+        parts = ["seed", "threads", "shape", "pretraining", "tuning", "alignment", "measuring"]
+        upto = 4 + [*STAGES, "card"].index(stage)
+        settings: dict[str, Any] = {part: asdict(self)[part] for part in parts[:upto]}
+        return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

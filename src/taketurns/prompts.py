@@ -1,0 +1,144 @@
+"""The only place where prompts are rendered: what a speaker reads and what the switcher reads.
+
+A speaker continues the partial answer as its own: its chat template up to the start of the
+assistant's turn (a base model: a plain prompt), then the answer so far. The switcher reads the
+query, every patch between tags that name its writer, and a question whose answer is a digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taketurns.errors import ConfigError, PromptError
+from taketurns.text import TextCodec
+from taketurns.types import ModelSpec, Patch, Query
+
+BEGINS = " <model {index} begins> "
+ENDS = " <model {index} ends>"
+QUESTION = (
+    " Which model should generate the next segment? Please respond with a number from 0 to {last}."
+    " The answer is model "
+)
+_SENTINEL = "\N{OBJECT REPLACEMENT CHARACTER}"
+
+
+def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> str:
+    """The text a speaker continues. A plain `prompt` beats the tokenizer's template.
+
+    Raises PromptError if the template refuses the conversation.
+    """
+    if spec.prompt is None and codec.tokenizer.chat_template is not None:
+        return _apply_template(codec, query)
+    plain = plain_text(query)
+    return spec.prompt.replace("{text}", plain) if spec.prompt is not None else plain
+
+
+def encode_speaker(spec: ModelSpec, codec: TextCodec, text: str) -> list[int]:
+    """Token ids of a rendered prompt, and of any text written after it. A chat template brings its
+    own special tokens; a plain prompt gets what the tokenizer puts before a text."""
+    templated = spec.prompt is None and codec.tokenizer.chat_template is not None
+    return codec.encode(text, special=not templated)
+
+
+def plain_text(query: Query) -> str:
+    """A query for a model without a template: the text itself, or a conversation as a transcript
+    that breaks off where the assistant speaks."""
+    if query.text is not None:
+        return query.text
+    turns = query.conversation
+    if len(turns) == 1:
+        return turns[0].content + "\n"
+    lines = [f"{turn.role.capitalize()}: {turn.content}" for turn in turns]
+    if turns[-1].role != "assistant":
+        lines.append("Assistant:")
+    return "\n".join(lines)
+
+
+def _apply_template(codec: TextCodec, query: Query) -> str:
+    from jinja2.exceptions import TemplateError
+
+    messages = [{"role": turn.role, "content": turn.content} for turn in query.conversation]
+    unfinished = messages[-1]["role"] == "assistant"
+    try:
+        text = codec.tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=not unfinished,
+            continue_final_message=unfinished,
+        )
+    except (TemplateError, ValueError) as error:
+        raise PromptError(f"query {query.id!r}: the chat template refuses it: {error}") from error
+    return str(text)
+
+
+class TaggedTrace:
+    """The switcher's prompt, grown patch by patch.
+
+    Its pieces (query, tags, patches, question) are tokenised one by one, so that a longer trace
+    begins with the tokens of the shorter one: training and inference see the same ids, and an
+    engine encodes only what is new. `shares_ids` says that patches' token ids are the switcher's
+    own; otherwise their text is encoded. `chat_template` puts the whole into the user's turn.
+    """
+
+    def __init__(
+        self,
+        codec: TextCodec,
+        query: Query,
+        candidates: int,
+        *,
+        shares_ids: bool,
+        chat_template: bool = False,
+    ) -> None:
+        self._codec = codec
+        self._shares_ids = shares_ids
+        question = QUESTION.format(last=candidates - 1)
+        text = plain_text(query).rstrip("\n")
+        if chat_template:
+            before, after = _around_user_turn(codec)
+            if not after.startswith(" "):  # the template trims what it is given
+                question = question.rstrip()
+            self._ids = codec.encode(before) + codec.encode(text)
+            self._question = codec.encode(question) + codec.encode(after.removeprefix(" "))
+        else:
+            self._ids = codec.encode(text, special=True)
+            self._question = codec.encode(question)
+        self._patches = 0
+
+    def prompt(self, patches: Sequence[Patch]) -> list[int]:
+        """Token ids after these patches, which begin with those of the call before."""
+        for patch in patches[self._patches :]:
+            self._ids += self._encode(patch)
+        self._patches = len(patches)
+        return self._ids + self._question
+
+    def _encode(self, patch: Patch) -> list[int]:
+        body = list(patch.token_ids) if self._shares_ids else self._codec.encode(patch.text)
+        if patch.speaker is None:  # forced text is nobody's
+            return body
+        begins = self._codec.encode(BEGINS.format(index=patch.speaker))
+        return begins + body + self._codec.encode(ENDS.format(index=patch.speaker))
+
+
+def digit_ids(codec: TextCodec, candidates: int) -> list[int]:
+    """The one token of each candidate's number.
+
+    Raises ConfigError if a number takes several: the switcher answers with one token.
+    """
+    ids = [codec.single(str(index)) for index in range(candidates)]
+    if None in ids:
+        raise ConfigError(
+            f"the switcher's tokenizer does not write {ids.index(None)} as one token, so it cannot "
+            f"choose among {candidates} candidates"
+        )
+    return [i for i in ids if i is not None]
+
+
+def _around_user_turn(codec: TextCodec) -> tuple[str, str]:
+    """The chat template's text before and after what a user says, a space after that included."""
+    if codec.tokenizer.chat_template is None:
+        raise ConfigError("the switcher has chat_template: true but its tokenizer has no template")
+    text = codec.tokenizer.apply_chat_template(
+        [{"role": "user", "content": _SENTINEL + " "}], tokenize=False, add_generation_prompt=True
+    )
+    before, _, after = str(text).partition(_SENTINEL)
+    return before, after

@@ -1,0 +1,143 @@
+"""Who writes next: a switcher gives each candidate a probability, given the query and the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import exp
+from typing import Protocol
+
+from taketurns.engines.base import Engine, ModelInfo, Session
+from taketurns.errors import PromptError
+from taketurns.policy import Policy
+from taketurns.prompts import TaggedTrace, digit_ids
+from taketurns.types import Patch, Query
+
+Decide = Callable[[Session, Sequence[Patch]], Awaitable[tuple[float, ...]]]
+"""Asked at a patch boundary: one probability a candidate, summing to 1."""
+
+
+class Switcher(Protocol):
+    """Decides for a pool of candidates."""
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        """Make ready to decide for these candidates. Raises ConfigError if that cannot be."""
+        ...
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        """Start an answer. Raises PromptError if the longest answer allowed would not fit."""
+        ...
+
+
+class RandomSwitcher:
+    """Every candidate is as probable as any other, at every patch."""
+
+    def __init__(self) -> None:
+        self._candidates = 0
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        self._candidates = len(candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        uniform = (1 / self._candidates,) * self._candidates
+
+        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
+            return uniform
+
+        return decide
+
+
+class FixedSwitcher:
+    """Candidates speak in a given order of indices, over and over."""
+
+    def __init__(self, sequence: Sequence[int]) -> None:
+        self._sequence = tuple(sequence)
+        self._candidates = 0
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        self._candidates = len(candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
+            turn = sum(patch.speaker is not None for patch in patches)
+            chosen = self._sequence[turn % len(self._sequence)]
+            return tuple(float(index == chosen) for index in range(self._candidates))
+
+        return decide
+
+
+class LMSwitcher:
+    """A language model reads the tagged trace; the logits of the candidates' numbers, renormalised,
+    are the probabilities. No text is sampled from it. `model` is its name in the engine."""
+
+    def __init__(self, model: str, *, chat_template: bool = False) -> None:
+        self._model = model
+        self._chat_template = chat_template
+        self._info: ModelInfo | None = None
+        self._digits: list[int] = []
+        self._shares_ids = False
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        info = await engine.info(self._model)
+        self._digits = digit_ids(info.codec, len(candidates))
+        fingerprints = {info.codec.fingerprint, *(c.codec.fingerprint for c in candidates)}
+        self._shares_ids = len(fingerprints) == 1
+        self._info = info
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        assert self._info is not None, "prepare() before begin()"
+        tagged = TaggedTrace(
+            self._info.codec,
+            query,
+            len(self._digits),
+            shares_ids=self._shares_ids,
+            chat_template=self._chat_template,
+        )
+        longest = len(tagged.prompt(())) + tagged_tokens(self._info, policy)
+        if longest >= self._info.context:
+            raise PromptError(
+                f"query {query.id!r}: the switcher would read {longest} tokens, its context has "
+                f"{self._info.context}: lower max_tokens or shorten the query"
+            )
+
+        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
+            scores = await session.score(self._model, tagged.prompt(patches), self._digits)
+            return normalise([exp(score - max(scores)) for score in scores])
+
+        return decide
+
+
+def tagged_tokens(info: ModelInfo, policy: Policy) -> int:
+    """How many tokens the longest answer takes between its tags."""
+    tags = len(info.codec.encode(" <model 0 begins> ") + info.codec.encode(" <model 0 ends>"))
+    return policy.max_tokens + tags * -(-policy.max_tokens // policy.patch_size)
+
+
+def normalise(weights: Sequence[float]) -> tuple[float, ...]:
+    """Non-negative weights as probabilities."""
+    total = sum(weights)
+    return tuple(weight / total for weight in weights)
+
+
+def pick(probabilities: Sequence[float], top_p: float, uniform: float) -> int:
+    """Draw an index by top-p with one uniform number in [0, 1).
+
+    An index is in the nucleus if those more probable hold less than `top_p` together; equals enter
+    together, so that a uniform distribution stays uniform.
+    """
+    nucleus = [p if sum(q for q in probabilities if q > p) < top_p else 0.0 for p in probabilities]
+    at = uniform * sum(nucleus)
+    for index, mass in enumerate(nucleus):
+        at -= mass
+        if at < 0 and mass > 0:
+            return index
+    return max(range(len(nucleus)), key=nucleus.__getitem__)
+
+
+def switcher_named(kind: str, sequence: Sequence[int], model: str, chat_template: bool) -> Switcher:
+    """The switcher a team file asks for."""
+    makers: Mapping[str, Callable[[], Switcher]] = {
+        "random": RandomSwitcher,
+        "fixed": lambda: FixedSwitcher(sequence),
+        "lm": lambda: LMSwitcher(model, chat_template=chat_template),
+    }
+    return makers[kind]()

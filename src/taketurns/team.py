@@ -1,0 +1,401 @@
+"""A team of checkpoints takes turns writing one answer (arXiv 2510.09913, section 3).
+
+`Team._write` is the method: at every patch boundary the switcher says who should write next, the
+speaker is drawn from the top of that distribution, and it continues the answer as its own. The
+answer ends when its speaker ends it, at a stop string, or when the budget is spent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar, overload
+
+from taketurns.config import TeamConfig, load_team_config
+from taketurns.draft import Draft, Reader
+from taketurns.engines.base import Engine, Session
+from taketurns.errors import ConfigError, EngineError
+from taketurns.policy import Policy
+from taketurns.seeds import derive, generator
+from taketurns.switchers import (
+    Decide,
+    FixedSwitcher,
+    Switcher,
+    pick,
+    switcher_named,
+    tagged_tokens,
+)
+from taketurns.types import (
+    Candidate,
+    Delta,
+    Finish,
+    Patch,
+    Query,
+    Reason,
+    Sampling,
+    Timing,
+    Token,
+    Trace,
+)
+
+SWITCHER = "(switcher)"
+_QUESTION_TOKENS = 96  # the switcher's question, generously
+
+_CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
+
+Emit = Callable[[Delta | Patch], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    speaker: int
+    reason: Reason
+    probabilities: tuple[float, ...] | None
+    seconds: float
+
+
+class Team:
+    """Candidates, the switcher that chooses among them, and the engine that runs them.
+
+    with Team.load("team.yaml") as team:
+        print(team.generate("How old was Ada Byron when the engine was built?").text)
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        engine: Engine,
+        switcher: Switcher,
+        policy: Policy | None = None,
+    ) -> None:
+        self.candidates = tuple(candidates)
+        self.policy = policy or Policy()
+        self.engine = engine
+        self._switcher = switcher
+        self._readers: tuple[Reader, ...] | None = None
+
+    @classmethod
+    def load(cls, source: str | Path | TeamConfig, **overrides: object) -> Team:
+        """A team from its file; "pocket" is the bundled one. `overrides` change the policy
+        (`patch_size=32`). Weights load at first use. Raises ConfigError."""
+        config = (
+            source if isinstance(source, TeamConfig) else load_team_config(source, dict(overrides))
+        )
+        if isinstance(source, TeamConfig) and overrides:
+            config = replace(config, policy=replace(config.policy, **overrides))  # type: ignore[arg-type]
+        from taketurns.engines.local import LocalEngine
+
+        specs = {candidate.name: candidate.spec for candidate in config.candidates}
+        if config.switcher.spec is not None:
+            specs[SWITCHER] = config.switcher.spec
+        engine = LocalEngine(
+            specs,
+            deterministic=config.engine.deterministic,
+            max_batch=config.engine.max_batch,
+            memory_bytes=config.engine.memory_bytes,
+        )
+        switcher = switcher_named(
+            config.switcher.kind,
+            config.switcher.sequence,
+            SWITCHER,
+            config.switcher.chat_template,
+        )
+        return cls(config.candidates, engine, switcher, config.policy)
+
+    def alone(self, name: str) -> Team:
+        """One candidate on the same engine, writing its whole answer in one patch."""
+        chosen = [candidate for candidate in self.candidates if candidate.name == name]
+        if not chosen:
+            known = ", ".join(candidate.name for candidate in self.candidates)
+            raise ConfigError(f"there is no candidate {name!r}; the candidates are {known}")
+        policy = replace(
+            self.policy,
+            patch_size=self.policy.max_tokens,
+            opening=None,
+            closing=None,
+            closing_on_end=False,
+            closing_cue=None,
+        )
+        return Team(chosen, self.engine, FixedSwitcher([0]), policy)
+
+    # Asking
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; it comes first
+        self, queries: str | Query, *, seed: int | None = None, policy: Policy | None = None
+    ) -> Trace: ...
+
+    @overload
+    def generate(
+        self,
+        queries: Sequence[str | Query],
+        *,
+        seed: int | None = None,
+        policy: Policy | None = None,
+    ) -> list[Trace]: ...
+
+    def generate(
+        self,
+        queries: str | Query | Sequence[str | Query],
+        *,
+        seed: int | None = None,
+        policy: Policy | None = None,
+    ) -> Trace | list[Trace]:
+        """Answer one query or several, batched together. For use outside of coroutines; works in a
+        notebook too."""
+        if isinstance(queries, str | Query):
+            return _run(self.agenerate(_query(queries, 0), seed=seed, policy=policy))
+
+        async def all_of_them() -> list[Trace]:
+            asked = [_query(query, index) for index, query in enumerate(queries)]
+            return list(
+                await asyncio.gather(*(self.agenerate(q, seed=seed, policy=policy) for q in asked))
+            )
+
+        return _run(all_of_them())
+
+    async def agenerate(
+        self, query: str | Query, *, seed: int | None = None, policy: Policy | None = None
+    ) -> Trace:
+        """Answer one query. The draws depend on `seed` (the policy's by default) and the query's
+        id.
+
+        A failing engine ends the answer: the trace so far carries the error. Raises PromptError if
+        the query does not fit.
+        """
+        return await self._write(_query(query, 0), seed, policy or self.policy, None)
+
+    async def stream(
+        self, query: str | Query, *, seed: int | None = None, policy: Policy | None = None
+    ) -> AsyncGenerator[Delta | Patch | Trace, None]:
+        """Answer one query as it is written: text as Deltas, each Patch when it is complete, the
+        Trace last. Leaving the loop stops the models and frees the answer's memory."""
+        queue: asyncio.Queue[Delta | Patch | None] = asyncio.Queue()
+        writing = asyncio.create_task(
+            self._write(_query(query, 0), seed, policy or self.policy, queue.put_nowait)
+        )
+        writing.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            yield await writing
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    # The method
+
+    async def _write(
+        self, query: Query, seed: int | None, policy: Policy, emit: Emit | None
+    ) -> Trace:
+        seed = policy.seed if seed is None else seed
+        draft = Draft(query, await self._prepared(), policy.stop)
+        decide = self._switcher.begin(query, policy)
+        speakers = generator(derive(seed, query.id, "speakers"))
+        tokens = derive(seed, query.id, "tokens")
+        try:
+            async with self.engine.session(tokens, self._longest(draft, policy)) as session:
+                closing = False
+                while draft.tokens < policy.max_tokens:
+                    turn = await self._choose(
+                        session, draft, decide, policy, speakers.random(), closing
+                    )
+                    patch = await self._speak(session, draft, turn, policy, emit)
+                    if patch.finish == "length":
+                        continue
+                    closing = (
+                        policy.closing_on_end
+                        and patch.finish == "stop"
+                        and not draft.stopped
+                        and turn.speaker != policy.closing
+                    )
+                    if not closing:
+                        break
+        except EngineError as error:
+            return draft.trace(seed, str(error))
+        return draft.trace(seed)
+
+    async def _choose(
+        self,
+        session: Session,
+        draft: Draft,
+        decide: Decide,
+        policy: Policy,
+        uniform: float,
+        closing: bool,
+    ) -> _Turn:
+        """Who writes the next patch: the rules first, then the switcher."""
+        last = policy.max_tokens - draft.tokens <= policy.patch_size
+        if policy.closing is not None and (closing or last):
+            return _Turn(policy.closing, "closing", None, 0.0)
+        if policy.opening is not None and not draft.patches:
+            return _Turn(policy.opening, "opening", None, 0.0)
+        begun = perf_counter()
+        probabilities = await decide(session, draft.patches)
+        if policy.greedy_switcher:
+            speaker = max(range(len(probabilities)), key=probabilities.__getitem__)
+        else:
+            speaker = pick(probabilities, policy.top_p, uniform)
+        return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
+
+    async def _speak(
+        self, session: Session, draft: Draft, turn: _Turn, policy: Policy, emit: Emit | None
+    ) -> Patch:
+        """Let the chosen speaker write one patch onto the draft."""
+        if turn.reason == "closing" and policy.closing_cue is not None:
+            forced = draft.force(turn.speaker, policy.closing_cue)
+            _emit(emit, Delta(None, forced.text), forced)
+        begun = perf_counter()
+        writer = _Writer(session, self.candidates[turn.speaker].name, draft, turn.speaker, emit)
+        wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
+        finish = await writer.write(wanted, policy)
+        if finish != "length" or draft.tokens >= policy.max_tokens:
+            writer.show(draft.end())
+        patch = Patch(
+            speaker=turn.speaker,
+            token_ids=tuple(writer.token_ids),
+            text=writer.text,
+            finish=finish,
+            reason=turn.reason,
+            probabilities=turn.probabilities,
+            timing=Timing(turn.seconds, perf_counter() - begun),
+        )
+        draft.patches.append(patch)
+        _emit(emit, patch)
+        return patch
+
+    # Getting ready and letting go
+
+    async def prepare(self) -> None:
+        """Load every model now. Raises ConfigError or EngineError."""
+        await self._prepared()
+        for candidate in self.candidates:
+            await self.engine.load(candidate.name)
+
+    async def check_prompt(self, query: Query, policy: Policy | None = None) -> None:
+        """Raise PromptError if the query does not fit every candidate and the switcher."""
+        policy = policy or self.policy
+        Draft(query, await self._prepared(), policy.stop)
+        self._switcher.begin(query, policy)
+
+    async def aclose(self) -> None:
+        """Release the engine, for every team that shares it."""
+        await self.engine.close()
+
+    def close(self) -> None:
+        """`aclose` for use outside of coroutines."""
+        _run(self.aclose())
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Team:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def _prepared(self) -> tuple[Reader, ...]:
+        if self._readers is None:
+            infos = [await self.engine.info(candidate.name) for candidate in self.candidates]
+            await self._switcher.prepare(self.engine, infos)
+            self._readers = tuple(map(Reader, self.candidates, infos))
+        return self._readers
+
+    def _longest(self, draft: Draft, policy: Policy) -> int:
+        """Tokens of the longest prompt this answer may come to, the switcher's included."""
+        tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
+        return draft.longest_prompt + tags + _QUESTION_TOKENS
+
+
+class _Writer:
+    """One patch being written: collects its tokens and shows its text."""
+
+    def __init__(
+        self, session: Session, model: str, draft: Draft, speaker: int, emit: Emit | None
+    ) -> None:
+        self.token_ids: list[int] = []
+        self.text = ""
+        self._session = session
+        self._model = model
+        self._draft = draft
+        self._speaker = speaker
+        self._emit = emit
+
+    async def write(self, wanted: int, policy: Policy) -> Finish:
+        """Write up to `wanted` tokens, and as many more as finish a character where the next
+        speaker can only be given whole ones. Says why the patch ended."""
+        self._draft.start_patch(self._speaker)
+        room = self._draft.room(self._speaker)
+        if room <= 0:
+            return "context"
+        finish = await self._generate(min(wanted, room), policy)
+        if finish != "length":
+            return finish
+        for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
+            if not self._draft.mid_character or self._draft.room(self._speaker) <= 0:
+                break
+            if (finish := await self._generate(1, policy)) != "length":
+                return finish
+        return "context" if room < wanted else "length"
+
+    async def _generate(self, tokens: int, policy: Policy) -> Finish:
+        sampling = Sampling(
+            max_tokens=tokens,
+            temperature=policy.temperature,
+            top_p=policy.speaker_top_p,
+            stop=policy.stop,
+            written=self._draft.unfinished_stop,
+            stop_token_ids=self._draft.end_token_ids,
+        )
+        before = len(self.token_ids)
+        on_token = self._take if self._emit is not None else None
+        completion = await self._session.generate(
+            self._model, self._draft.prompt(self._speaker), sampling, on_token
+        )
+        seen = len(self.token_ids) - before
+        self._read(completion.token_ids[seen:])
+        if not completion.token_ids and completion.finish == "length":
+            return "stop"  # a server that writes nothing would be asked for ever
+        return "stop" if self._draft.stopped else completion.finish
+
+    def _take(self, token: Token) -> None:
+        if token.id is not None:
+            self._read((token.id,))
+
+    def _read(self, token_ids: Sequence[int]) -> None:
+        self.token_ids += token_ids
+        self.show(self._draft.read(token_ids))
+
+    def show(self, text: str) -> None:
+        self.text += text
+        if text:
+            _emit(self._emit, Delta(self._speaker, text))
+
+
+def _emit(emit: Emit | None, *events: Delta | Patch) -> None:
+    if emit is not None:
+        for event in events:
+            emit(event)
+
+
+def _query(query: str | Query, index: int) -> Query:
+    return query if isinstance(query, Query) else Query(id=str(index), text=query)
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, beside a running event loop if there is one (a notebook's)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()

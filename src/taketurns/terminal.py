@@ -1,0 +1,197 @@
+"""What a person sees: each speaker's words in its colour and behind its mark, and progress.
+
+The colours are Okabe and Ito's, told apart by colour-blind readers; the marks say the same without
+colour. Standard output is for results, standard error for everything else.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from taketurns.types import Delta, Patch, Trace
+
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
+MARKS = "●▲■◆★✚✖"
+PLAIN_MARKS = "abcdefg"
+FORCED = "dim italic"
+QUIET_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speakers:
+    """How each candidate looks, by index; None is text that was forced."""
+
+    names: tuple[str, ...]
+    plain: bool = False
+
+    @classmethod
+    def on(cls, console: Console, names: Sequence[str]) -> Speakers:
+        """Marks that the console can write."""
+        return cls(tuple(names), plain=not console.encoding.lower().startswith("utf"))
+
+    def name(self, speaker: int | None) -> str:
+        return "forced" if speaker is None else self.names[speaker]
+
+    def style(self, speaker: int | None) -> str:
+        return FORCED if speaker is None else COLOURS[speaker % len(COLOURS)]
+
+    def mark(self, speaker: int | None) -> str:
+        marks = PLAIN_MARKS if self.plain else MARKS
+        sign = "+" if speaker is None else marks[speaker % len(marks)]
+        round_ = "" if speaker is None or speaker < len(marks) else str(speaker // len(marks) + 1)
+        return f"[{sign}{round_}]" if self.plain else f"{sign}{round_}"
+
+    def label(self, speaker: int | None) -> Text:
+        return Text(f"{self.mark(speaker)} {self.name(speaker)}", self.style(speaker))
+
+    def legend(self) -> Text:
+        return Text("   ").join(self.label(index) for index in range(len(self.names)))
+
+    def patch(self, patch: Patch) -> Text:
+        """A patch behind its speaker's mark."""
+        style = self.style(patch.speaker)
+        return Text(self.mark(patch.speaker), f"bold {style}").append(shown(patch.text), style)
+
+    def answer(self, trace: Trace) -> Text:
+        return Text().join(self.patch(patch) for patch in trace.patches)
+
+    def decisions(self, trace: Trace) -> Text:
+        """A line a patch: who spoke and why, and what the switcher gave each candidate."""
+        width = max(map(len, (*self.names, "forced"))) + 2
+        lines = []
+        for patch in trace.patches:
+            line = self.label(patch.speaker)
+            line.pad_right(width + len(self.mark(patch.speaker)) - len(line))
+            line.append(f"{patch.reason:9}", "default")
+            if patch.probabilities is not None:
+                shares = zip(self.names, patch.probabilities, strict=True)
+                line.append(" · ".join(f"{name} {share:.0%}" for name, share in shares), "dim")
+            lines.append(line)
+        return Text("\n").join(lines)
+
+
+class AnswerPrinter:
+    """Prints an answer as it is written; a speaker's mark stands before each of its patches."""
+
+    def __init__(self, console: Console, speakers: Speakers) -> None:
+        self._console = console
+        self._speakers = speakers
+        self._shown = 0
+        self._begun = False
+
+    def show(self, part: Delta | Patch) -> None:
+        """Print what is new: text of the running patch, or the rest of one that is complete."""
+        if isinstance(part, Delta):
+            self._print(part.speaker, part.text)
+            self._shown += len(part.text)
+        else:
+            self._print(part.speaker, part.text[self._shown :])
+            self._shown, self._begun = 0, False
+
+    def _print(self, speaker: int | None, text: str) -> None:
+        if not text:
+            return
+        style = self._speakers.style(speaker)
+        line = Text()
+        if not self._begun:
+            line.append(self._speakers.mark(speaker), f"bold {style}")
+            self._begun = True
+        line.append(shown(text), style)
+        self._console.print(line, end="", soft_wrap=True)
+        self._console.file.flush()
+
+
+def shown(text: str) -> str:
+    """Text with control characters made visible: what a model writes must not steer the terminal."""
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t" or (code >= 0x20 and not 0x7F <= code < 0xA0):
+        return character
+    return chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}"
+
+
+class Progress:
+    """Records done, tokens a second and the time left, on standard error.
+
+    A bar on a terminal; elsewhere a line every ten seconds, so that a log stays short.
+    """
+
+    def __init__(self, what: str, total: int, done: int = 0, *, bar: bool = True) -> None:
+        self._what, self._total, self._done, self._kept = what, total, done, done
+        self._tokens = 0
+        self._started = self._said = time.monotonic()
+        self._bar: RichProgress | None = None
+        if bar and sys.stderr.isatty():
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(self),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(what, total=total, completed=done)
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, tokens: int = 0) -> None:
+        """One more record, of so many tokens."""
+        self._done += 1
+        self._tokens += tokens
+        if self._bar is not None:
+            self._bar.advance(self._task)
+        elif time.monotonic() - self._said >= QUIET_SECONDS:
+            self._said = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)  # noqa: T201
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second since the start."""
+        return self._tokens / max(time.monotonic() - self._started, 1e-6)
+
+    def _line(self) -> str:
+        elapsed = time.monotonic() - self._started
+        left = elapsed / (self._done - self._kept) * (self._total - self._done)
+        rate = f", {self.rate:.0f} tokens/s" if self._tokens else ""
+        return f"{self._what}: {self._done} of {self._total}{rate}, about {left:.0f} s left"
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def render(self, task: Task) -> Text:
+        rate = self._progress.rate
+        return Text(f"{rate:.0f} tokens/s" if rate else "", "cyan")

@@ -1,0 +1,177 @@
+"""Token ids to text and back, exactly.
+
+`TextCodec` wraps a transformers tokenizer. `TextStream` turns ids into text as they arrive: a
+character whose bytes are spread over several tokens appears with the token that completes it, and
+the text of a whole stream equals the text of its pieces. `StopFilter` holds back text that may be
+the beginning of a stop string, so that nothing is shown that must be taken back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+# Enough tokens before a piece of text for any decoder to see its left neighbour.
+PRIME_TOKENS = 6
+
+
+class TextCodec:
+    """A model's tokenizer: ordinary text in, ordinary text out, no special tokens added."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> TextCodec:
+        """Load the tokenizer of a model, without its weights. Raises ConfigError if there is
+        none."""
+        from transformers import AutoTokenizer
+
+        source = spec.tokenizer or spec.model
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            where = "no such folder" if _looks_local(source) else reason
+            raise ConfigError(f"cannot load the tokenizer of {source!r}: {where}") from error
+        if spec.template is not None:
+            tokenizer.chat_template = spec.template
+        return cls(tokenizer)
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of `text`; `special` adds what the tokenizer puts around a text, less the
+        end."""
+        ids = [int(i) for i in self.tokenizer.encode(text, add_special_tokens=special)]
+        if special and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, special tokens left out, spaces untouched."""
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def single(self, text: str) -> int | None:
+        """The id of the one token that `text` is, or None if it takes several."""
+        ids = self.encode(text)
+        if len(ids) == 2 and not self.decode(ids[:1]).strip():
+            ids = ids[1:]  # a sentencepiece model puts a bare space mark before a first word
+        return ids[0] if len(ids) == 1 and self.decode(ids).strip() == text else None
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of control tokens: never handed from one speaker to another."""
+        added = self.tokenizer.added_tokens_decoder
+        marked = {int(i) for i, token in added.items() if token.special}
+        return frozenset(marked | {int(i) for i in self.tokenizer.all_special_ids})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for two tokenizers whose ordinary tokens have equal ids; special tokens may
+        differ."""
+        vocabulary = self.tokenizer.get_vocab()
+        ordinary = sorted(
+            (int(i), token) for token, i in vocabulary.items() if int(i) not in self.special_ids
+        )
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        decoder = json.loads(backend.to_str()).get("decoder") if backend is not None else None
+        return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
+
+    def stream(self, before: Sequence[int] = ()) -> TextStream:
+        """Decode what follows the ids `before`, token by token."""
+        return TextStream(self, before)
+
+
+def _looks_local(source: str) -> bool:
+    return source.startswith(("/", ".", "~")) and not Path(source).expanduser().is_dir()
+
+
+class TextStream:
+    """Incremental decoding; feed ids to `push`, one or several at a time, and join what it
+    returns."""
+
+    def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
+        self._codec = codec
+        self._ids = list(before[-PRIME_TOKENS:])
+        self._start = 0
+        self._shown = len(self._ids)
+
+    def push(self, *token_ids: int) -> str:
+        """The text that became complete with these tokens, "" while a character is unfinished."""
+        self._ids.extend(token_ids)
+        text, known = self._window()
+        if len(text) <= len(known) or text.endswith(REPLACEMENT):
+            return ""
+        self._start, self._shown = self._shown, len(self._ids)
+        return text[len(known) :]
+
+    @property
+    def pending(self) -> bool:
+        """True while the last tokens end inside a character."""
+        return self._shown < len(self._ids) and self._window()[0].endswith(REPLACEMENT)
+
+    def flush(self) -> str:
+        """At the end of an answer: whole characters still held; the bytes of half a one are
+        dropped."""
+        text, known = self._window()
+        self._start, self._shown = self._shown, len(self._ids)
+        return text[len(known) :].rstrip(REPLACEMENT)
+
+    def _window(self) -> tuple[str, str]:
+        return (
+            self._codec.decode(self._ids[self._start :]),
+            self._codec.decode(self._ids[self._start : self._shown]),
+        )
+
+
+class StopFilter:
+    """Lets text through up to the first stop string, holding back what may be the start of one."""
+
+    def __init__(self, stops: Sequence[str], written: str = "") -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = self._possible(written)
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """Text that may be shown now; nothing after a stop string was met."""
+        if self.stopped:
+            return ""
+        text = self._held + text
+        self._held = ""
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            return text[: min(found)]
+        self._held = self._possible(text)
+        return text[: len(text) - len(self._held)]
+
+    @property
+    def held(self) -> str:
+        """The end of the text so far that may be the beginning of a stop string."""
+        return self._held
+
+    def flush(self) -> str:
+        """At the end of an answer: what was held back after all."""
+        text, self._held = self._held, ""
+        return text
+
+    def _possible(self, text: str) -> str:
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        for size in range(min(longest, len(text)), 0, -1):
+            if any(stop.startswith(text[-size:]) for stop in self._stops):
+                return text[-size:]
+        return ""

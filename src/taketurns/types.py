@@ -1,0 +1,192 @@
+"""The shared nouns: frozen records that flow from a query to a trace, a score and beyond.
+
+Nothing here imports torch, transformers or another module of this package. A missing value is
+None, never a sentinel number; a sequence is a tuple, so a record can be shared between tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+Finish = Literal["length", "stop", "context"]
+Reason = Literal["chosen", "opening", "closing", "fallback", "forced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: a conversation (`messages`) or a plain `text`, never both.
+
+    `reference` is whatever the task's scorer compares with (None where there is none).
+    """
+
+    id: str
+    messages: tuple[Message, ...] | None = None
+    text: str | None = None
+    reference: Any = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.messages is None) == (self.text is None):
+            raise ValueError(f"query {self.id!r} needs either messages or text")
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The query as chat messages; a plain text is one user's turn."""
+        if self.messages is not None:
+            return self.messages
+        return (Message("user", self.text or ""),)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Where a model comes from and how it is loaded; the arguments are those of `from_pretrained`.
+
+    `model` is a local path or a hub id, `adapter` a LoRA adapter (path or hub id) put on top of it.
+    `dtype` and `device` accept "auto". `template` overrides the tokenizer's chat template (Jinja);
+    `prompt` gives a model without any template its plain prompt, with `{text}` for the question.
+    """
+
+    model: str
+    revision: str | None = None
+    adapter: str | None = None
+    tokenizer: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    device_map: Any = None
+    quantization_config: Mapping[str, Any] | None = None
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+    template: str | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A checkpoint that may speak, known by `name` in traces and on the command line."""
+
+    name: str
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one patch is sampled. `temperature` 0 is greedy.
+
+    `stop_token_ids` end the patch beside the model's own end tokens; `stop` strings end it when
+    the written text (`written`, the tail of what stands before the patch, included) contains one.
+    """
+
+    max_tokens: int
+    temperature: float = 0.7
+    top_p: float = 0.9
+    stop: tuple[str, ...] = ()
+    written: str = ""
+    stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One sampled token as it is written; `id` is None on servers that only give text."""
+
+    id: int | None
+    text: str | None = None
+    logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model wrote: ordinary tokens only; an end token shows as `finish == "stop"`.
+
+    `text` is set by engines that have no token ids to give.
+    """
+
+    token_ids: tuple[int, ...]
+    finish: Finish
+    text: str | None = None
+    logprobs: tuple[float, ...] | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Wall-clock seconds spent on a patch: choosing its speaker, then writing it."""
+
+    decide: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One speaker's turn. `speaker` is the candidate's index, None when the text was forced.
+
+    `text` holds whole characters only: the bytes of a character that the patch leaves unfinished
+    show in the patch that finishes it. `probabilities` are the switcher's, one a candidate, before
+    top-p; None where it was not asked.
+    """
+
+    speaker: int | None
+    token_ids: tuple[int, ...]
+    text: str
+    finish: Finish
+    reason: Reason
+    probabilities: tuple[float, ...] | None = None
+    timing: Timing = Timing()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """An answer and who wrote each part of it.
+
+    `exact` says that tokens were handed from speaker to speaker as ids, so nothing was
+    re-tokenised; otherwise the exact text was handed over.
+    """
+
+    query: Query
+    patches: tuple[Patch, ...]
+    seed: int
+    exact: bool = True
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(patch.text for patch in self.patches)
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(patch.token_ids) for patch in self.patches)
+
+    @property
+    def finish(self) -> Finish | None:
+        """Why the answer ended: "stop", "length" (the budget) or "context"; None if nothing was
+        written."""
+        return self.patches[-1].finish if self.patches else None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of text on its way to the reader, and who is writing it."""
+
+    speaker: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A task's judgement of one answer: `value` in 0..1, or None when the answer could not be
+    scored."""
+
+    value: float | None
+    answer: str | None = None
+    why: str = ""

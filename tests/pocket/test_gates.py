@@ -1,0 +1,48 @@
+"""The gates' statistics."""
+
+import pytest
+
+from taketurns.pocket.gates import (
+    best_by_task,
+    nobody_is_best_everywhere,
+    paired,
+    switching_beats_chance,
+    wilson,
+)
+
+
+def test_exact_mcnemar() -> None:
+    first = [True] * 30 + [False] * 10 + [True] * 20
+    second = [False] * 25 + [True] * 15 + [True] * 20
+    result = paired(first, second)
+    assert (result.only_first, result.only_second) == (25, 10)
+    assert result.p == pytest.approx(0.0166738, rel=1e-5)
+    assert paired([True], [True]).p == 1.0
+    with pytest.raises(ValueError, match="no questions"):
+        paired([], [])
+    with pytest.raises(ValueError, match="shorter"):
+        paired([True], [True, False])
+
+
+def test_wilson() -> None:
+    assert wilson(77, 500) == pytest.approx((0.12503, 0.18825), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-4)
+    assert wilson(10, 10) == pytest.approx((0.72247, 1.0), abs=1e-4)
+
+
+def test_nobody_is_best_everywhere() -> None:
+    assert nobody_is_best_everywhere({"a": {"x": 1.0, "y": 0.0}, "b": {"x": 0.0, "y": 1.0}})
+    assert not nobody_is_best_everywhere({"a": {"x": 1.0, "y": 1.0}, "b": {"x": 0.0, "y": 1.0}})
+    assert best_by_task({"a": {"x": 1.0}, "b": {"x": 0.5}}) == {"x": "a"}
+
+
+def test_switching_is_compared_with_the_best_single_checkpoint() -> None:
+    switched = {"x": [True] * 10, "y": [True] * 10}
+    single = {
+        "a": {"x": [True] * 10, "y": [False] * 10},
+        "b": {"x": [False] * 10, "y": [False] * 10},
+    }
+    best, result = switching_beats_chance(switched, single)
+    assert best == "a"
+    assert (result.only_first, result.only_second) == (10, 0)
+    assert result.p == pytest.approx(2 / 1024)
