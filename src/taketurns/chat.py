@@ -67,7 +67,9 @@ class Chat:
             self._aside.print("a new conversation", style="dim")
         elif line == "/probabilities":
             self._probabilities = not self._probabilities
-            self._aside.print(f"probabilities {'on' if self._probabilities else 'off'}", style="dim")
+            self._aside.print(
+                f"probabilities {'on' if self._probabilities else 'off'}", style="dim"
+            )
         else:
             self._aside.print(HELP, style="dim")
         return True

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
 
 from taketurns.config import TeamConfig
 from taketurns.errors import PromptError
@@ -67,6 +71,31 @@ class TeamReport:
     @property
     def fits(self) -> bool:
         return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        return {"fits": self.fits, **asdict(self)}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, pad_edge=False)
+        for column in ("model", "weights", "precision", "context", "prompt"):
+            table.add_column(column)
+        for model in self.models:
+            size = "shared" if model.shares_weights else readable(model.weight_bytes)
+            where = f"{model.dtype} on {model.device}"
+            table.add_row(model.name, size, where, str(model.context), model.prompt)
+        yield table
+        yield ""
+        for part in self.memory:
+            yield Text(
+                f"memory    {readable(part.weight_bytes)} of weights and "
+                f"{readable(part.kv_bytes_per_answer)} for each answer of {self.answer_tokens} "
+                f"tokens, prompt included; {readable(part.free_bytes)} free on {part.device}"
+            )
+        handed = "token ids" if self.exact else "exact text, since their tokenizers differ"
+        yield Text(f"hand-over {handed}")
+        yield from (Text(f"note      {note}", "yellow") for note in self.notes)
+        yield from (Text(f"problem   {problem}", "red") for problem in self.problems)
+        yield Text("it fits" if self.fits else "it does not fit", "bold")
 
 
 async def inspect_team(config: TeamConfig) -> TeamReport:
@@ -164,7 +193,9 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
         dtype = getattr(config, "dtype", None) or choose_dtype("float32", device)
     quantised = spec.quantization_config is not None
     tensors = list(_tensors(spec.model, spec.revision)) or None
-    weights = tensors and sum(n * (_SIZES.get(t, 1) if quantised else dtype.itemsize) for t, n in tensors)
+    weights = tensors and sum(
+        n * (_SIZES.get(t, 1) if quantised else dtype.itemsize) for t, n in tensors
+    )
     return ModelReport(
         name=name,
         model=spec.model,
@@ -224,11 +255,21 @@ def _snapshot(model: str, revision: str | None) -> Path | None:
 def _hub_tensors(model: str, revision: str | None) -> Iterator[tuple[str, int]]:
     import httpx
     from huggingface_hub import get_safetensors_metadata
-    from huggingface_hub.errors import HfHubHTTPError, NotASafetensorsRepoError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        NotASafetensorsRepoError,
+        OfflineModeIsEnabled,
+    )
 
     try:
         metadata = get_safetensors_metadata(model, revision=revision)
-    except (HfHubHTTPError, NotASafetensorsRepoError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+    except (
+        HfHubHTTPError,
+        NotASafetensorsRepoError,
+        OfflineModeIsEnabled,
+        httpx.HTTPError,
+        OSError,
+    ):
         return  # reported as unknown
     for dtype, count in metadata.parameter_count.items():
         yield str(dtype), int(count)

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import click
 import typer
 
-from taketurns.errors import PromptError, TakeTurnsError, UsageError
+from taketurns.errors import PromptError, UsageError
 
 if TYPE_CHECKING:
     from taketurns.config import TeamConfig
@@ -41,29 +40,20 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."),
 ]
-SeedOption = Annotated[int | None, typer.Option(help="The seed of all draws [default: the team's].")]
+SeedOption = Annotated[
+    int | None, typer.Option(help="The seed of all draws [default: the team's].")
+]
 
 
 def main() -> NoReturn:
     """The entry point: turns errors into a sentence and an exit code."""
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        app()
     except UsageError as error:
-        code = _complain(error, MISTAKE)
-    except TakeTurnsError as error:
-        code = _complain(error, FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted")
-        code = INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
+        sys.exit(_complain(error, MISTAKE))
     except Exception as error:
-        code = _complain(error, FAILED)
-    sys.exit(code or 0)
+        sys.exit(_complain(error, FAILED))
+    sys.exit(0)
 
 
 @app.command()
@@ -75,7 +65,9 @@ def generate(
     output: Annotated[
         str, typer.Option("--output", "-o", help="Answers, one a line; - is stdout.")
     ],
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many prompts.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 8,
     seed: SeedOption = None,
     set_: SetOption = None,
@@ -181,11 +173,15 @@ def check(
     set_: SetOption = None,
 ) -> None:
     """Say whether a team fits this machine and its checkpoints each other; loads no weights."""
+    from rich.console import Console
+
     from taketurns.check import inspect_team
-    from taketurns.terminal import print_report
 
     report = asyncio.run(inspect_team(_config(team, set_)))
-    print_report(report, as_json=json_)
+    if json_:
+        Console().print_json(data=report.to_json())
+    else:
+        Console().print(report)
     if not report.fits:
         raise typer.Exit(FAILED)
 

@@ -64,15 +64,16 @@ def _show_question(console: Console, speakers: Speakers, answers: Sequence[Answe
     first = answers[0]
     console.print(Rule(f"{first.task.name} · {first.task.category}", align="left", style="dim"))
     console.print(Text(shown(first.query.conversation[-1].content), "bold"))
+    grid = Table.grid(padding=(0, 1))
     for answered in answers:
         name = answered.system
-        line = _mark(answered.right).append(f" {name:12}", "default")
         if name == TEAM:
-            line.append_text(speakers.answer(answered.trace))
+            text = speakers.answer(answered.trace)
         else:
-            line.append(shown(answered.trace.text).strip(), speakers.style(speakers.names.index(name)))
-        console.print(line)
-    console.print()
+            style = speakers.style(speakers.names.index(name))
+            text = Text(shown(answered.trace.text).strip(), style)
+        grid.add_row(_mark(answered.right), name, text)
+    console.print(grid, end="\n\n")
 
 
 def _mark(right: bool | None) -> Text:

@@ -63,13 +63,18 @@ class Speakers:
     def legend(self) -> Text:
         return Text("   ").join(self.label(index) for index in range(len(self.names)))
 
-    def patch(self, patch: Patch) -> Text:
-        """A patch behind its speaker's mark."""
-        style = self.style(patch.speaker)
-        return Text(self.mark(patch.speaker), f"bold {style}").append(shown(patch.text), style)
+    def words(self, speaker: int | None, text: str, *, begins: bool = True) -> Text:
+        """Text in its speaker's colour; where a patch begins, its mark stands before the first
+        word."""
+        style = self.style(speaker)
+        word = text.lstrip()
+        line = Text(shown(text[: len(text) - len(word)]), style)
+        if begins and word:
+            line.append(self.mark(speaker), f"bold {style}")
+        return line.append(shown(word), style)
 
     def answer(self, trace: Trace) -> Text:
-        return Text().join(self.patch(patch) for patch in trace.patches)
+        return Text().join(self.words(patch.speaker, patch.text) for patch in trace.patches)
 
     def decisions(self, trace: Trace) -> Text:
         """A line a patch: who spoke and why, and what the switcher gave each candidate."""
@@ -105,20 +110,15 @@ class AnswerPrinter:
             self._shown, self._begun = 0, False
 
     def _print(self, speaker: int | None, text: str) -> None:
-        if not text:
-            return
-        style = self._speakers.style(speaker)
-        line = Text()
-        if not self._begun:
-            line.append(self._speakers.mark(speaker), f"bold {style}")
-            self._begun = True
-        line.append(shown(text), style)
+        line = self._speakers.words(speaker, text, begins=not self._begun)
+        self._begun = self._begun or bool(text.strip())
         self._console.print(line, end="", soft_wrap=True)
         self._console.file.flush()
 
 
 def shown(text: str) -> str:
-    """Text with control characters made visible: what a model writes must not steer the terminal."""
+    """Text with control characters made visible: what a model writes must not steer the
+    terminal."""
     return "".join(_visible(character) for character in text)
 
 

@@ -20,7 +20,7 @@ def test_exact_mcnemar() -> None:
     assert paired([True], [True]).p == 1.0
     with pytest.raises(ValueError, match="no questions"):
         paired([], [])
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="argument 2"):
         paired([True], [True, False])
 
 

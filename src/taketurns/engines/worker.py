@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import torch
+
 from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
 from taketurns.engines.kv import layer_shapes
 from taketurns.engines.lanes import Counters, LaneRunner
 from taketurns.engines.loading import Weights
 from taketurns.engines.reencode import ReencodeRunner
-from taketurns.errors import EngineError, TakeTurnsError
+from taketurns.errors import CapacityError, EngineError, TakeTurnsError
 from taketurns.types import ModelSpec
 
 Post = Callable[..., None]
@@ -122,7 +124,8 @@ class ModelThread:
             self._post(loop, lambda: None if future.done() else future.set_result(value))
 
         def failed(error: Exception) -> None:
-            self._post(loop, lambda: None if future.done() else future.set_exception(error))
+            known = _as_ours(error)
+            self._post(loop, lambda: None if future.done() else future.set_exception(known))
 
         def run() -> None:
             try:
@@ -201,6 +204,16 @@ class ModelThread:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_run_all, calls)
         self._outbox.clear()
+
+
+def _as_ours(error: Exception) -> TakeTurnsError:
+    """What a model raised, as a failure of the engine."""
+    if isinstance(error, TakeTurnsError):
+        return error
+    kind = CapacityError if isinstance(error, torch.OutOfMemoryError) else EngineError
+    ours = kind(f"{type(error).__name__}: {error}".splitlines()[0])
+    ours.__cause__ = error
+    return ours
 
 
 def _run_all(calls: list[Callable[[], None]]) -> None:

@@ -11,7 +11,6 @@ from taketurns.pocket.pretrain import save
 from taketurns.pocket.recipe import Recipe
 from taketurns.pocket.scoring import judge
 from taketurns.pocket.sft import lessons
-from taketurns.pocket.vocabulary import build_tokenizer
 from taketurns.pocket.world import World
 from taketurns.seeds import derive
 
@@ -19,10 +18,10 @@ from taketurns.seeds import derive
 def align(recipe: Recipe, start: Path, out: Path) -> None:
     """Train the checkpoint in `start` by reward and save it under `out`."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 
-    settings, tokenizer = recipe.alignment, build_tokenizer(chat=True)
+    settings, tokenizer = recipe.alignment, AutoTokenizer.from_pretrained(start)
     seed, world = derive(recipe.seed, "pocket", "align"), World(recipe.seed)
     items = lessons(world, settings.mix, settings.steps * settings.prompts, seed)
 

@@ -12,11 +12,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from random import Random
 
 from taketurns.errors import UsageError
 from taketurns.pocket.card import write_card
+from taketurns.pocket.corpus import documents
 from taketurns.pocket.recipe import STAGES, Recipe, Stage
+from taketurns.pocket.sft import lessons
+from taketurns.pocket.vocabulary import words
+from taketurns.pocket.world import World
 
 MARKER = "stage.json"
 THREADS = 2
@@ -45,23 +51,32 @@ def build(
     try:
         for number, stage in enumerate(STAGES, 1):
             _stage(recipe, stage, out, f"[{number}/4] {stage}", console.print)
-        write_card(recipe, out, console)
+        write_card(recipe, recipe.digest("card", sample_text(recipe)), out, console)
     finally:
         torch.set_num_threads(before)
 
 
-def finished(recipe: Recipe, stage: Stage, out: Path) -> bool:
+def finished(digest: str, stage: Stage, out: Path) -> bool:
     """True when the stage stands complete under `out` with just these settings."""
     try:
-        marker = json.loads((out / stage / MARKER).read_text())
+        marker = json.loads((out / stage / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(marker.get("digest") == recipe.digest(stage))
+    return bool(marker.get("digest") == digest)
+
+
+def sample_text(recipe: Recipe) -> str:
+    """Some of everything that the stages read, and the vocabulary."""
+    world = World(recipe.seed)
+    texts = [*words(), *islice(documents(world, Random(0)), 500)]
+    texts += [f"{i.question} {i.worked}" for i in lessons(world, recipe.tuning.mix, 500, 0)]
+    return "\n".join(texts)
 
 
 def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[str], None]) -> None:
     title = title.replace("[", r"\[")
-    if finished(recipe, stage, out):
+    digest = recipe.digest(stage, sample_text(recipe))
+    if finished(digest, stage, out):
         say(f"{title}: done before")
         return
     say(f"{title} …")
@@ -71,8 +86,8 @@ def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[s
     _train(recipe, stage, out, partial)
     shutil.rmtree(partial / "trainer", ignore_errors=True)
     seconds = round(time.monotonic() - began, 1)
-    marker = {"stage": stage, "digest": recipe.digest(stage), "seconds": seconds}
-    (partial / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
+    marker = {"stage": stage, "digest": digest, "seconds": seconds}
+    (partial / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(out / stage, ignore_errors=True)
     partial.rename(out / stage)
     say(f"{title}: {seconds:.0f} s")

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def write_card(recipe: Recipe, out: Path, console: Console) -> None:
+def write_card(recipe: Recipe, digest: str, out: Path, console: Console) -> None:
     """Measure the three checkpoints under `out` and write card.json and card.md beside them."""
     from taketurns.pocket.measure import measure
 
-    target, digest = out / "card.json", recipe.digest("card")
+    target = out / "card.json"
     if _digest(target) == digest:
         console.print(r"\[4/4] card: done before")
         return
@@ -42,8 +42,10 @@ def write_card(recipe: Recipe, out: Path, console: Console) -> None:
         "versions": _versions(),
         "scores": scores,
     }
-    (out / "card.md").write_text(_markdown(card, {t.name: t.category for t in every}))
-    target.write_text(json.dumps(card, indent=1) + "\n")
+    (out / "card.md").write_text(
+        _markdown(card, {t.name: t.category for t in every}), encoding="utf-8"
+    )
+    target.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 def _digest(path: Path) -> str | None:
@@ -85,7 +87,7 @@ def _markdown(card: dict[str, Any], categories: dict[str, str]) -> str:
         lines += ["|---|---|---|---|---|"]
         for task, category in categories.items():
             cells = [
-                f"{f['right'] / f['questions']:.3f} ({f['low']:.3f}–{f['high']:.3f})"
+                f"{f['right'] / f['questions']:.3f} ({f['low']:.3f}-{f['high']:.3f})"
                 for stage in STAGES
                 for f in card["scores"][stage]
                 if f["task"] == task and f["split"] == split

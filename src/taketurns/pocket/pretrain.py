@@ -100,7 +100,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
 
 
 def save(model: Any, tokenizer: Any, recipe: Recipe, out: Path) -> None:
-    """Weights, configuration, tokenizer and generation defaults, as `from_pretrained` wants them."""
+    """Weights, configuration, tokenizer and generation defaults, ready for `from_pretrained`."""
     from transformers import GenerationConfig
 
     model.config.use_cache = True

@@ -39,7 +39,7 @@ IGNORANCE = "i do not know {n}, so i can not say."
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A question, its two model answers, what is right (`reference`), and how it is scored (`form`).
+    """A question, its two model answers, what is right (`reference`) and how to score it (`form`).
 
     Forms: number, name, value, key, phrase, refusal, tools, unknown (see `scoring`).
     """
@@ -201,7 +201,10 @@ def hop(pool: Pool, rng: Random) -> Item:
     ).format(p=p.name, y=year)
     said = f"{_say(p, 'home')} {_say(p.home, 'founded')} so in the year {year} the age is"
     return _computed(
-        "hop", asked, [(said, (year, "-", p.home.founded))], p.group != "A" and fold(p.name, year) != "A"
+        "hop",
+        asked,
+        [(said, (year, "-", p.home.founded))],
+        p.group != "A" and fold(p.name, year) != "A",
     )
 
 
@@ -340,9 +343,9 @@ def _of_different_age(people: Sequence[Person], count: int, rng: Random) -> list
 
 
 def _clash(groups: Sequence[Group]) -> bool:
-    """True where two of the entities are of the same held-out group, or the only one is held out."""
+    """True where two of the entities are of the same held-out group."""
     kept = [group for group in groups if group != "A"]
-    return len(groups) > 1 and len(set(kept)) < len(kept)
+    return len(set(kept)) < len(kept)
 
 
 def _shuffled(items: Sequence[T], rng: Random) -> list[T]:

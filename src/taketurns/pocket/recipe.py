@@ -22,7 +22,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Pretraining:
-    """Next-token prediction on packed blocks; cosine schedule. `bf16` autocasts where the CPU can."""
+    """Next-token prediction on packed blocks, cosine schedule.
+
+    `bf16` autocasts where the CPU multiplies bfloat16 natively, in this stage and in tuning.
+    """
 
     steps: int = 1600
     batch: int = 16
@@ -89,7 +92,7 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The whole pipeline. Equal recipes, threads included, give equal checkpoints on one machine."""
+    """The whole pipeline; equal recipes, threads included, give equal checkpoints on a machine."""
 
     seed: int = 0
     threads: int = 2
@@ -99,9 +102,12 @@ class Recipe:
     alignment: Alignment = Alignment()
     measuring: Measuring = Measuring()
 
-    def digest(self, stage: str) -> str:
-        """Changes whenever something changes that a stage, or one before it, depends on."""
+    def digest(self, stage: Stage | Literal["card"], text: str) -> str:
+        """Changes whenever something changes that a stage, or one before it, depends on.
+
+        `text` is a sample of what the stages read, so that a changed world changes the digest.
+        """
         parts = ["seed", "threads", "shape", "pretraining", "tuning", "alignment", "measuring"]
         upto = 4 + [*STAGES, "card"].index(stage)
         settings: dict[str, Any] = {part: asdict(self)[part] for part in parts[:upto]}
-        return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        return sha256(json.dumps([settings, text], sort_keys=True).encode()).hexdigest()[:16]

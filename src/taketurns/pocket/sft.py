@@ -11,7 +11,7 @@ from taketurns.pocket.hardware import can_bf16
 from taketurns.pocket.pretrain import save
 from taketurns.pocket.questions import MAKERS, Item, Pool
 from taketurns.pocket.recipe import Recipe
-from taketurns.pocket.vocabulary import build_tokenizer
+from taketurns.pocket.vocabulary import CHAT_TEMPLATE
 from taketurns.pocket.world import World
 from taketurns.seeds import derive
 
@@ -26,17 +26,18 @@ def lessons(world: World, mix: dict[str, float], count: int, seed: int) -> list[
 def encode(item: Item, tokenizer: Any) -> dict[str, list[int]]:
     """Token ids of question and worked answer; labels cover the answer and its end."""
     prompt = tokenizer.encode(PLAIN_PROMPT.format(text=item.question))
-    answer = tokenizer.encode(item.worked, add_special_tokens=False) + [tokenizer.eos_token_id]
+    answer = [*tokenizer.encode(item.worked, add_special_tokens=False), tokenizer.eos_token_id]
     return {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
 
 
 def tune(recipe: Recipe, start: Path, out: Path) -> None:
     """Tune the checkpoint in `start` and save it, with its chat tokenizer, under `out`."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    settings, tokenizer = recipe.tuning, build_tokenizer(chat=True)
+    settings, tokenizer = recipe.tuning, AutoTokenizer.from_pretrained(start)
+    tokenizer.chat_template = CHAT_TEMPLATE
     seed = derive(recipe.seed, "pocket", "tune")
     items = lessons(World(recipe.seed), settings.mix, settings.examples, seed)
     model = AutoModelForCausalLM.from_pretrained(start)

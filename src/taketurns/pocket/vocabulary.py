@@ -30,7 +30,8 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
     "{% if message.role == 'assistant' %}{{ ' ' + message.content }}"
-    "{% if not loop.last or not continue_final_message | default(false) %}{{ eos_token }}{% endif %}"
+    "{% if not (loop.last and continue_final_message | default(false)) %}"
+    "{{ eos_token }}{% endif %}"
     "{% else %}{{ 'question: ' + message.content + ' answer:' }}{% endif %}"
     "{% endfor %}"
 )

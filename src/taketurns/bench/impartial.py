@@ -1,0 +1,30 @@
+"""A switcher that costs what it costs and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taketurns.engines.base import Engine, ModelInfo, Session
+from taketurns.policy import Policy
+from taketurns.switchers import Decide, Switcher
+from taketurns.types import Patch, Query
+
+
+class ImpartialSwitcher:
+    """Asks another switcher, then calls every candidate equally probable. The speakers drawn are
+    those of RandomSwitcher, so that times differ by the asking alone."""
+
+    def __init__(self, asked: Switcher) -> None:
+        self._asked = asked
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        await self._asked.prepare(engine, candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        ask = self._asked.begin(query, policy)
+
+        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
+            answer = await ask(session, patches)
+            return (1 / len(answer),) * len(answer)
+
+        return decide

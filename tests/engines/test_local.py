@@ -1,0 +1,318 @@
+"""The embedded engine: right, incremental, reproducible, bounded, and kind to those who leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, MistralConfig
+
+from taketurns.engines.local import LocalEngine
+from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
+from taketurns.types import ModelSpec, Sampling
+
+PROMPT = tuple(range(40, 90))
+
+
+def engine_for(models: dict[str, str], **options: Any) -> LocalEngine:
+    return LocalEngine({name: ModelSpec(path) for name, path in models.items()}, **options)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+async def test_kept_caches_say_what_a_fresh_encoding_says(
+    three_models: dict[str, str], deterministic: bool
+) -> None:
+    """Whoever comes back after others wrote sees the whole answer, exactly as if encoded anew."""
+    engine = engine_for(three_models, deterministic=deterministic)
+    plain = {n: AutoModelForCausalLM.from_pretrained(p) for n, p in three_models.items()}
+    async with engine.session(7, 300) as session:
+        ids = list(PROMPT)
+        for turn in range(9):
+            writer, reader = f"m{turn % 3}", f"m{(turn + 1) % 3}"
+            ids += (await session.generate(writer, ids, Sampling(turn + 1))).token_ids
+            with torch.inference_mode():
+                truth = plain[reader](torch.tensor([ids]), output_hidden_states=True)
+            logprobs = await session.next_logprobs(reader, ids)
+            torch.testing.assert_close(
+                logprobs, torch.log_softmax(truth.logits[0, -1], -1), atol=1e-4, rtol=1e-4
+            )
+            scores = await session.score(reader, ids, [3, 5])
+            assert scores == pytest.approx([float(logprobs[3]), float(logprobs[5])], abs=1e-4)
+            hidden = await session.hidden(reader, ids, (0, -1))
+            for ours, layer in zip(hidden, (0, -1), strict=True):
+                torch.testing.assert_close(
+                    ours, truth.hidden_states[layer][0, -1], atol=1e-4, rtol=1e-4
+                )
+    await engine.close()
+
+
+async def test_greedy_writing_equals_transformers_generate(three_models: dict[str, str]) -> None:
+    engine = engine_for(three_models)
+    model = AutoModelForCausalLM.from_pretrained(three_models["m0"])
+    truth = model.generate(torch.tensor([PROMPT]), max_new_tokens=30, do_sample=False)
+    async with engine.session(0, 200) as session:
+        written = await session.generate("m0", PROMPT, Sampling(30, temperature=0))
+    assert list(written.token_ids) == truth[0, len(PROMPT) :].tolist()
+    await engine.close()
+
+
+async def test_a_turn_encodes_only_what_is_new(three_models: dict[str, str]) -> None:
+    """Fault: the whole context encoded anew at every patch by every speaker."""
+    engine = engine_for(three_models)
+    async with engine.session(1, 300) as session:
+        ids = list(PROMPT)
+        ids += (await session.generate("m0", ids, Sampling(10))).token_ids
+        ids += (await session.generate("m1", ids, Sampling(12))).token_ids
+        before = engine.counters("m0").encoded_tokens
+        assert before == len(PROMPT)
+        completion = await session.generate("m0", ids, Sampling(5))
+        # Its own last token was sampled but never read; then come the 12 of the other.
+        assert engine.counters("m0").encoded_tokens - before == 13
+        assert completion.cached_tokens == len(PROMPT) + 9
+    await engine.close()
+
+
+async def test_a_rewritten_past_is_read_again_from_where_it_changed(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models, deterministic=True)
+    changed = [*PROMPT[:20], 9, *PROMPT[21:]]
+    async with engine.session(1, 300) as session:
+        await session.score("m0", PROMPT, [1])
+        kept = await session.next_logprobs("m0", changed)
+    assert engine.counters("m0").encoded_tokens == len(PROMPT) + 30
+    async with engine.session(1, 300) as session:
+        torch.testing.assert_close(kept, await session.next_logprobs("m0", changed))
+    await engine.close()
+
+
+async def _answer(engine: LocalEngine, seed: int) -> list[Any]:
+    """An answer of several turns, scores and a fork, all of whose draws depend on the seed
+    alone."""
+    random = Random(seed)
+    ids = [random.randrange(3, 90) for _ in range(random.randint(1, 70))]
+    log: list[Any] = []
+    async with engine.session(seed, 400) as session:
+        for _ in range(4):
+            model = f"m{random.randrange(3)}"
+            if random.random() < 0.5:
+                log.append(tuple(await session.score(model, ids, [5, 6, 7])))
+            sampling = Sampling(random.randint(1, 12), temperature=random.choice([0.0, 0.7, 1.2]))
+            completion = await session.generate(model, ids, sampling)
+            ids += completion.token_ids
+            log.append(completion.token_ids)
+        async with session.fork(seed + 1) as fork:
+            log.append((await fork.generate("m2", ids, Sampling(6))).token_ids)
+    return log
+
+
+async def test_answers_do_not_depend_on_what_else_is_in_the_batch(
+    three_models: dict[str, str],
+) -> None:
+    """Bitwise: tokens and scores, over random batch compositions."""
+    engine = engine_for(three_models, deterministic=True)
+    alone = {seed: await _answer(engine, seed) for seed in range(24)}
+    await engine.close()
+
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.integers(0, 23), min_size=1, max_size=24, unique=True), st.integers(1, 40))
+    def holds(seeds: list[int], max_batch: int) -> None:
+        async def together() -> list[list[Any]]:
+            crowd = engine_for(three_models, deterministic=True, max_batch=max_batch)
+            answers = await asyncio.gather(*(_answer(crowd, seed) for seed in seeds))
+            await crowd.close()
+            return list(answers)
+
+        assert asyncio.run(together()) == [alone[seed] for seed in seeds]
+
+    await asyncio.to_thread(holds)
+
+
+async def test_a_fork_shares_the_past_and_leaves_its_parent_alone(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models, deterministic=True)
+    async with engine.session(1, 300) as session:
+        ids = [*PROMPT, *(await session.generate("m0", PROMPT, Sampling(10))).token_ids]
+        before = engine.counters("m0").encoded_tokens
+        async with AsyncExitStack() as stack:
+            forks = [await stack.enter_async_context(session.fork(seed)) for seed in (5, 5, 6)]
+            drawn = await asyncio.gather(*(f.generate("m0", ids, Sampling(20)) for f in forks))
+        # Each reads one token: the one that had been sampled but not read.
+        assert engine.counters("m0").encoded_tokens - before == 3
+        assert drawn[0].token_ids == drawn[1].token_ids != drawn[2].token_ids
+        after = await session.generate("m0", ids, Sampling(20))
+    async with engine.session(1, 300) as session:
+        await session.generate("m0", PROMPT, Sampling(10))
+        assert (await session.generate("m0", ids, Sampling(20))).token_ids == after.token_ids
+    await engine.close()
+
+
+async def test_leaving_in_the_middle_frees_the_answer_and_spares_the_others(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models, deterministic=True)
+
+    async def long_answer(started: asyncio.Event) -> None:
+        async with engine.session(1, 500) as session:
+            await session.generate("m0", PROMPT, Sampling(400), lambda _: started.set())
+
+    async def short_answer() -> tuple[int, ...]:
+        async with engine.session(2, 300) as session:
+            return (await session.generate("m0", PROMPT, Sampling(60))).token_ids
+
+    truth = await short_answer()
+    started = asyncio.Event()
+    leaver = asyncio.create_task(long_answer(started))
+    stayer = asyncio.create_task(short_answer())
+    await started.wait()
+    leaver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    assert await stayer == truth
+    assert engine.reserved_bytes == 0
+    assert engine.counters("m0").written_tokens < 400
+    await engine.close()
+
+
+async def test_memory_is_bounded_by_making_answers_wait(three_models: dict[str, str]) -> None:
+    engine = engine_for(three_models)
+    async with engine.session(1, 100):
+        need = engine.reserved_bytes
+    await engine.close()
+
+    tight = engine_for(three_models, memory_bytes=2 * need)
+    third = asyncio.Event()
+
+    async def wait_for_room() -> None:
+        async with tight.session(3, 100):
+            third.set()
+
+    async with tight.session(1, 100):
+        async with tight.session(2, 100):
+            waiting = asyncio.create_task(wait_for_room())
+            await asyncio.sleep(0.05)
+            assert not third.is_set()
+        await asyncio.wait_for(third.wait(), 5)
+    await waiting
+    with pytest.raises(CapacityError, match="lower max_tokens"):
+        async with tight.session(4, 300):
+            pass
+    assert tight.reserved_bytes == 0
+    await tight.close()
+
+
+async def test_a_stop_string_ends_the_patch_even_across_its_beginning(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models)
+    codec = (await engine.info("m0")).codec
+    greedy = Sampling(20, temperature=0)
+    async with engine.session(1, 200) as session:
+        whole = await session.generate("m0", PROMPT, greedy)
+        text = codec.decode(whole.token_ids)
+        stop = text[5:8]
+        cut = await session.generate("m0", PROMPT, Sampling(20, temperature=0, stop=(stop,)))
+        assert cut.finish == "stop"
+        assert stop in codec.decode(cut.token_ids)
+        assert stop not in codec.decode(cut.token_ids[:-1])
+        across = Sampling(20, temperature=0, stop=("x" + text[:2],), written="x")
+        assert len((await session.generate("m0", PROMPT, across)).token_ids) <= 2
+    await engine.close()
+
+
+async def test_an_end_token_ends_the_patch_and_is_not_part_of_it(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models)
+    async with engine.session(1, 200) as session:
+        whole = await session.generate("m0", PROMPT, Sampling(20, temperature=0))
+        end = whole.token_ids[4]
+        first = whole.token_ids.index(end)
+        ended = Sampling(20, temperature=0, stop_token_ids=(end,))
+        completion = await session.generate("m0", PROMPT, ended)
+    assert whole.finish == "length"
+    assert completion.finish == "stop"
+    assert completion.token_ids == whole.token_ids[:first]
+    await engine.close()
+
+
+async def test_failures_reach_those_who_asked_and_nobody_else(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models)
+    with pytest.raises(ConfigError, match="no model named 'm9'; there are m0, m1, m2"):
+        await engine.info("m9")
+    async with engine.session(1, 200) as session:
+        with pytest.raises(PromptError, match="does not fit the context of m0, 512 tokens"):
+            await session.generate("m0", PROMPT, Sampling(500))
+        with pytest.raises(PromptError, match="empty prompt"):
+            await session.score("m0", [], [1])
+        with pytest.raises(EngineError):
+            await session.generate("m0", [10**6], Sampling(5))
+        assert (await session.generate("m0", PROMPT, Sampling(5))).token_ids
+    await engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        async with engine.session(1, 200) as session:
+            await session.generate("m0", PROMPT, Sampling(5))
+
+
+async def test_adapters_share_the_weights_of_their_base(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    base = make_model(5)
+    for name in ("one", "two"):
+        config = LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "down_proj"])
+        torch.manual_seed(len(name) + ord(name[0]))
+        get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(
+            tmp_path / name
+        )
+    specs = {
+        "base": ModelSpec(str(base)),
+        "one": ModelSpec(str(base), adapter=str(tmp_path / "one")),
+        "two": ModelSpec(str(base), adapter=str(tmp_path / "two")),
+    }
+    engine = LocalEngine(specs)
+
+    async def look(name: str) -> torch.Tensor:
+        async with engine.session(1, 200) as session:
+            return await session.next_logprobs(name, PROMPT)
+
+    seen = dict(zip(specs, await asyncio.gather(*map(look, specs)), strict=True))
+    for name, logprobs in seen.items():
+        model = AutoModelForCausalLM.from_pretrained(base)
+        if name != "base":
+            model = PeftModel.from_pretrained(model, tmp_path / name)
+        with torch.inference_mode():
+            truth = torch.log_softmax(model(torch.tensor([PROMPT])).logits[0, -1], -1)
+        torch.testing.assert_close(logprobs, truth, atol=1e-4, rtol=1e-4)
+    assert (seen["one"] - seen["two"]).abs().max() > 0.01
+    await engine.close()
+
+
+async def test_a_sliding_window_is_encoded_anew_and_says_so(
+    make_model: Callable[..., Path],
+) -> None:
+    path = make_model(3, config_class=MistralConfig, sliding_window=16)
+    engine = LocalEngine({"window": ModelSpec(str(path))})
+    model = AutoModelForCausalLM.from_pretrained(path)
+    truth = model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)
+    async with engine.session(1, 200) as session:
+        assert not engine.running("window").keeps_cache
+        written = await session.generate("window", PROMPT, Sampling(12, temperature=0))
+        with torch.inference_mode():
+            logits = model(torch.tensor([PROMPT])).logits[0, -1]
+        scores = await session.score("window", PROMPT, [4])
+    assert list(written.token_ids) == truth[0, len(PROMPT) :].tolist()
+    assert scores == pytest.approx([float(torch.log_softmax(logits, -1)[4])], abs=1e-4)
+    await engine.close()

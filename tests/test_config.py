@@ -1,0 +1,206 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taketurns.config import EngineConfig, load_team_config, parse_bytes, parse_setting
+from taketurns.errors import ConfigError
+from taketurns.policy import Policy
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+MINIMAL = """\
+candidates:
+  - name: base
+    model: org/base
+  - name: chat
+    model: org/chat
+"""
+
+
+@pytest.fixture
+def team(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "team.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def refusal(path: Path, overrides: dict | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_team_config(path, overrides)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence.replace(f"{path}", "team.yaml")
+
+
+def test_a_minimal_file_gets_every_default(team) -> None:
+    config = load_team_config(team(MINIMAL))
+    assert [candidate.name for candidate in config.candidates] == ["base", "chat"]
+    assert config.candidates[0].spec.trust_remote_code is False
+    assert config.policy == Policy()
+    assert config.engine == EngineConfig()
+    assert config.switcher.kind == "random"
+
+
+def test_names_become_indices(team) -> None:
+    text = (
+        MINIMAL
+        + "switcher: {kind: fixed, sequence: [chat, 0]}\npolicy: {opening: chat, closing: 1}"
+    )
+    config = load_team_config(team(text))
+    assert config.switcher.sequence == (1, 0)
+    assert (config.policy.opening, config.policy.closing) == (1, 1)
+
+
+def test_a_switcher_may_be_an_adapter_on_a_model(team) -> None:
+    text = MINIMAL + "switcher: {kind: lm, model: org/chat, adapter: org/lora, chat_template: true}"
+    switcher = load_team_config(team(text)).switcher
+    assert switcher.spec is not None
+    assert (switcher.spec.model, switcher.spec.adapter) == ("org/chat", "org/lora")
+    assert switcher.chat_template is True
+
+
+def test_paths_are_relative_to_the_file_and_hub_ids_are_left_alone(team, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    path = team(MINIMAL.replace("org/base", "./mine"))
+    config = load_team_config(path)
+    assert config.candidates[0].spec.model == str(tmp_path / "mine")
+    assert config.candidates[1].spec.model == "org/chat"
+    assert load_team_config(tmp_path).source == path
+
+
+def test_from_pretrained_arguments_pass_through(team) -> None:
+    extra = "    device_map: {model: 0}\n    quantization_config: {load_in_4bit: true}\n"
+    spec = load_team_config(team(MINIMAL + extra)).candidates[1].spec
+    assert spec.device_map == {"model": 0}
+    assert spec.quantization_config == {"load_in_4bit": True}
+
+
+def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    spec = load_team_config(team(MINIMAL + "    template: chat.jinja")).candidates[1].spec
+    assert spec.template == "{{ messages }}"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            MINIMAL + "policy:\n  patchsize: 3",
+            "team.yaml:7: unknown key 'patchsize' in policy; did you mean 'patch_size'?",
+        ),
+        (MINIMAL + "polcy: {}", "team.yaml:6: unknown key 'polcy'; did you mean 'policy'?"),
+        (
+            MINIMAL + "    devise: cpu",
+            "team.yaml:6: unknown key 'devise' in candidates[1]; did you mean 'device'?",
+        ),
+        (MINIMAL + "engine: {xyzzy: 1}", "the keys are kind, deterministic, max_batch, memory"),
+        (MINIMAL + "policy: {seed: 1, seed: 2}", "team.yaml:6: the key 'seed' is written twice"),
+        (MINIMAL.replace("./", "") + "candidates: []", "the key 'candidates' is written twice"),
+        ("policy: {}", "team.yaml: the file needs the key 'candidates'"),
+        ("candidates:\n  - name: a", "team.yaml:2: candidates[0] needs the key 'model'"),
+        ("candidates: [{name: a, model: m}]", "a team needs at least two candidates"),
+        (MINIMAL.replace("chat\n", "base\n"), "two candidates are named 'base'"),
+        (MINIMAL + 'policy: {closing_on_end: "False"}', 'should be a valid boolean, not "False"'),
+        (MINIMAL + "policy: {patch_size: true}", "should be a valid integer, not true"),
+        (MINIMAL + "policy: {patch_size: 0}", "team.yaml:6: patch_size must be at least 1, not 0"),
+        (
+            MINIMAL + "policy: {opening: chta}",
+            "there is no candidate 'chta'; the candidates are base (0), chat (1)",
+        ),
+        (MINIMAL + "policy: {closing: 2}", "there is no candidate 2"),
+        (MINIMAL + "switcher: {kind: lm}", "has a model exactly when its kind is"),
+        (MINIMAL + "switcher: {kind: fixed}", "has a sequence exactly when its kind is"),
+        (MINIMAL + "switcher: {kind: ml}", "should be 'random', 'fixed' or 'lm', not \"ml\""),
+        (MINIMAL.replace("org/base", "./gone"), "team.yaml:3: there is no model at "),
+        (MINIMAL + "    prompt: Q", "prompt must contain {text}"),
+        (MINIMAL + "    template: gone.jinja", "cannot read "),
+        (MINIMAL + "engine: {memory: lots}", 'memory is written like "4 GiB"'),
+        (MINIMAL + "engine: {max_batch: 0}", "max_batch must be at least 1"),
+        ("candidates: [", "not valid YAML"),
+        ("- a\n- b", "a team file is a mapping with the key candidates"),
+        ("", "a team file is a mapping with the key candidates"),
+        ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("? [a]\n: b", "a key must be a word"),
+        ("candidates: &a [*a]", "team.yaml"),
+        ("candidates: 2020-01-01", "team.yaml"),
+    ],
+)
+def test_a_mistake_is_one_sentence(team, text: str, sentence: str) -> None:
+    assert sentence in refusal(team(text))
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "team.yaml"
+    path.write_bytes(b"\xff\xfe")
+    assert "UTF-8" in refusal(path)
+
+
+def test_a_missing_file_and_the_bundled_team() -> None:
+    assert '"pocket" names the bundled team' in refusal(Path("/nowhere/team.yaml"))
+    config = load_team_config("pocket")
+    assert [candidate.name for candidate in config.candidates] == ["pretrained", "sft", "aligned"]
+
+
+def test_overrides_reach_every_setting(team) -> None:
+    path = team(MINIMAL)
+    changed = {"patch_size": 7, "policy.opening": "chat", "candidates.base.dtype": "bfloat16"}
+    config = load_team_config(path, changed)
+    assert config.policy == Policy(patch_size=7, opening=1)
+    assert config.candidates[0].spec.dtype == "bfloat16"
+    assert "unknown key 'patchsize' in policy" in refusal(path, {"policy.patchsize": 3})
+    assert "nothing is called 'bse'" in refusal(path, {"candidates.bse.dtype": "x"})
+    assert "nothing can be set at" in refusal(path, {"policy.patch_size.x.y": 3, "patch_size": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("policy.patch_size=32", "policy.patch_size", 32),
+        ("policy.stop=[a, b]", "policy.stop", ["a", "b"]),
+        ("policy.opening=null", "policy.opening", None),
+        ("policy.closing_cue=a=b", "policy.closing_cue", "a=b"),
+    ],
+)
+def test_a_setting_on_the_command_line_is_read_as_yaml(text: str, key: str, value: object) -> None:
+    assert parse_setting(text) == (key, value)
+
+
+@pytest.mark.parametrize("text", ["patch_size", "=3", "a=[", "a={"])
+def test_a_setting_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4 GiB", 4 << 30), ("500MB", 500_000_000), ("1.5k", 1500), (17, 17), ("17 B", 17)],
+)
+def test_memory_sizes(text: str | int, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text() | st.floats(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    )
+)
+def test_no_file_makes_the_loader_crash(tmp_path_factory, data: object) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(yaml.safe_dump({"candidates": data}), encoding="utf-8")
+    with pytest.raises(ConfigError):
+        load_team_config(path)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_papers_teams_load(path: Path) -> None:
+    config = load_team_config(path)
+    assert len(config.candidates) == 3
+    assert config.switcher.kind == "lm"
+    assert config.switcher.chat_template is True

@@ -1,0 +1,35 @@
+import pytest
+
+from taketurns.errors import ConfigError
+from taketurns.policy import Policy
+
+
+def test_defaults_are_the_papers() -> None:
+    policy = Policy()
+    assert (policy.patch_size, policy.top_p, policy.max_tokens) == (50, 0.7, 512)
+    assert (policy.temperature, policy.speaker_top_p) == (0.7, 0.9)
+    assert policy.opening is None
+    assert policy.closing is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"patch_size": 0}, "patch_size must be at least 1, not 0"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1"),
+        ({"top_p": 0.0}, "top_p must be above 0"),
+        ({"top_p": 1.01}, "top_p must be above 0"),
+        ({"speaker_top_p": float("nan")}, "speaker_top_p must be"),
+        ({"temperature": -1.0}, "temperature must be 0 or more"),
+        ({"temperature": float("inf")}, "temperature must be 0 or more"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"stop": ("",)}, "stop must not contain an empty string"),
+        ({"closing": -1}, "closing must name a candidate"),
+        ({"closing_on_end": True}, "closing_on_end needs a closing speaker"),
+        ({"closing_cue": "So"}, "closing_cue needs a closing speaker"),
+        ({"closing_cue": "", "closing": 0}, "closing_cue must be some text"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(settings: dict, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Policy(**settings)

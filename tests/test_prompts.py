@@ -1,0 +1,132 @@
+"""What speakers and the switcher read, to the letter."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from taketurns.engines.scripted import scripted_codec
+from taketurns.errors import ConfigError, PromptError
+from taketurns.prompts import TaggedTrace, digit_ids, encode_speaker, render_speaker
+from taketurns.text import TextCodec
+from taketurns.types import Message, ModelSpec, Patch, Query
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if not loop.last or m.role != "
+    "'assistant' %}</{{ m.role }}>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+QUERY = Query("q", text="Where is it?")
+
+
+@pytest.fixture
+def chatty(byte_tokenizer: Any) -> TextCodec:
+    tokenizer = copy.deepcopy(byte_tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    return TextCodec(tokenizer)
+
+
+def patch(speaker: int | None, text: str) -> Patch:
+    ids = tuple(scripted_codec().encode(text))
+    return Patch(speaker, ids, text, "length", "chosen" if speaker is not None else "forced")
+
+
+def tagged(query: Query = QUERY, codec: TextCodec | None = None, **options: Any) -> TaggedTrace:
+    return TaggedTrace(codec or scripted_codec(), query, 3, **{"shares_ids": True} | options)
+
+
+def test_the_switchers_prompt_is_the_methods() -> None:
+    prompt = tagged().prompt([patch(0, "It is"), patch(2, " here.")])
+    assert scripted_codec().decode(prompt) == (
+        "Where is it? <model 0 begins> It is <model 0 ends> <model 2 begins>  here. <model 2 ends>"
+        " Which model should generate the next segment? Please respond with a number from 0 to 2."
+        " The answer is model "
+    )
+
+
+def test_a_longer_trace_begins_with_the_tokens_of_the_shorter() -> None:
+    """So an engine that keeps its cache encodes only the last patch and the question."""
+    grown = tagged()
+    patches = [patch(i % 3, f" patch {i}") for i in range(4)]
+    question = len(tagged().prompt(())) - len(scripted_codec().encode("Where is it?"))
+    for count in range(4):
+        shorter = grown.prompt(patches[:count])
+        longer = grown.prompt(patches[: count + 1])
+        assert longer[: len(shorter) - question] == shorter[:-question]
+    assert grown.prompt(patches) == tagged().prompt(patches)  # grown or built at once
+
+
+def test_patches_reach_another_tokenizer_as_text(other_tokenizer: Any) -> None:
+    codec = TextCodec(other_tokenizer)
+    ids = tagged(codec=codec, shares_ids=False).prompt([patch(1, "the café")])
+    assert "<model 1 begins> the café <model 1 ends>" in codec.decode(ids)
+
+
+def test_forced_text_belongs_to_no_model() -> None:
+    prompt = scripted_codec().decode(tagged().prompt([patch(0, "So"), patch(None, " then:")]))
+    assert "<model 0 ends> then: Which model" in prompt
+
+
+def test_the_trace_can_be_the_users_turn(chatty: TextCodec) -> None:
+    prompt = tagged(codec=chatty, chat_template=True, shares_ids=False).prompt([patch(0, "It")])
+    text = chatty.decode(prompt)
+    assert text.startswith("<user>Where is it? <model 0 begins> It <model 0 ends> Which model")
+    assert text.endswith("The answer is model </user><assistant>")
+    with pytest.raises(ConfigError, match="no template"):
+        tagged(chat_template=True)
+
+
+def test_a_template_that_trims_gets_a_trimmed_question(chatty: TextCodec) -> None:
+    chatty.tokenizer.chat_template = "[{{ messages[0].content | trim }}]"
+    prompt = tagged(codec=chatty, chat_template=True).prompt(())
+    assert chatty.decode(prompt).endswith("The answer is model]")
+
+
+def test_a_number_of_two_tokens_is_refused() -> None:
+    """Fault: "1" is found in "10". A pool whose numbers are not single tokens is not taken."""
+    assert len(digit_ids(scripted_codec(), 10)) == 10
+    with pytest.raises(ConfigError, match="does not write 10 as one token"):
+        digit_ids(scripted_codec(), 11)
+
+
+def test_a_speaker_reads_its_own_template(chatty: TextCodec) -> None:
+    """Fault: the partial answer put into the user's turn. It continues the assistant's."""
+    talk = Query(
+        "t",
+        messages=(
+            Message("system", "Be kind."),
+            Message("user", "Hi"),
+            Message("assistant", "Hello"),
+            Message("user", "Bye"),
+        ),
+    )
+    spec = ModelSpec("m")
+    assert render_speaker(spec, chatty, QUERY) == "<user>Where is it?</user><assistant>"
+    assert render_speaker(spec, chatty, talk).endswith("<user>Bye</user><assistant>")
+    unfinished = Query("u", messages=(Message("user", "Hi"), Message("assistant", "Well, ")))
+    assert render_speaker(spec, chatty, unfinished) == "<user>Hi</user><assistant>Well, "
+    begins = chatty.encode("<user>")[0]
+    assert encode_speaker(spec, chatty, "<user>x")[0] == begins
+
+
+def test_a_base_model_reads_a_plain_prompt() -> None:
+    codec = scripted_codec()
+    assert render_speaker(ModelSpec("m"), codec, QUERY) == "Where is it?"
+    plain = ModelSpec("m", prompt="Q: {text} A:")
+    assert render_speaker(plain, codec, QUERY) == "Q: Where is it? A:"
+    chat = Query("c", messages=(Message("user", "Hi"),))
+    assert render_speaker(ModelSpec("m"), codec, chat) == "Hi\n"
+    longer = Query(
+        "c", messages=(*chat.conversation, Message("assistant", "Yo"), *chat.conversation)
+    )
+    assert render_speaker(ModelSpec("m"), codec, longer) == (
+        "User: Hi\nAssistant: Yo\nUser: Hi\nAssistant:"
+    )
+
+
+def test_a_template_that_refuses_is_a_clear_sentence(chatty: TextCodec) -> None:
+    chatty.tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
+    with pytest.raises(PromptError, match="query 'q': the chat template refuses it: no system"):
+        render_speaker(ModelSpec("m"), chatty, QUERY)
