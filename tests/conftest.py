@@ -1,4 +1,88 @@
-import os
+"""Small real models: random Llamas with a byte tokenizer, saved where `from_pretrained` finds
+them."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Small models run fastest on one thread, and results must not depend on the machine's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Any:
+    """One token a byte, so that characters beyond ASCII are spread over several tokens."""
+    return _tokenizer(merges=[])
+
+
+@pytest.fixture(scope="session")
+def other_tokenizer() -> Any:
+    """Another vocabulary: common letter pairs are one token, and ids differ from the byte ones."""
+    return _tokenizer(merges=[("t", "h"), ("e", "r"), ("a", "n"), ("th", "e"), ("Ã", "©")], skip=7)
+
+
+@pytest.fixture(scope="session")
+def make_model(
+    tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any
+) -> Callable[..., Path]:
+    """Save a small random model and its tokenizer; keyword arguments change its configuration."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    def make(
+        seed: int = 0,
+        tokenizer: Any = byte_tokenizer,
+        config_class: Any = LlamaConfig,
+        **changes: Any,
+    ) -> Path:
+        settings = {
+            "vocab_size": len(tokenizer) + 4,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.15,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        }
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config_class(**settings | changes))
+        folder = tmp_path_factory.mktemp("model")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def three_models(make_model: Callable[..., Path]) -> dict[str, str]:
+    """Three checkpoints of one architecture and tokenizer, by name."""
+    return {f"m{seed}": str(make_model(seed)) for seed in range(3)}
+
+
+def _tokenizer(merges: list[tuple[str, str]], skip: int = 0) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet()) + [a + b for a, b in merges]
+    letters = letters[skip:] + letters[:skip]
+    tokenizer = Tokenizer(models.BPE({text: i for i, text in enumerate(letters)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<s>", "</s>")])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")

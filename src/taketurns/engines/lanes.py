@@ -5,12 +5,12 @@ seen, then samples one token for every lane that writes. Lanes stay dense: when 
 last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
 
 Exact rounds. The last bits of a matrix product or an attention depend on the shape of the batch,
-and a draw near a boundary then flips. On CPUs the shapes that matter were found by measurement
-(float32, MKL, torch 2.13): products of 1-3 and 5-7 rows differ from all others; attention over an
-odd number of queries depends on where its scratch memory falls. With `exact`, every forward
-therefore has 4 rows or at least 8, blocks of `EXACT_WRITE` or `EXACT_BLOCK` columns, and keys in
-multiples of `EXACT_KEYS`, so that a row's result is the same whatever stands beside it. The tests
-hold this over random batch compositions."""
+and a draw near a boundary then flips. Which shapes agree bitwise was found by measurement (float32,
+CPU with MKL, torch 2.13, one and two threads): products of a multiple of four rows; attention over
+an even number of queries, whose number of keys is a multiple of 64 for two queries, and for longer
+blocks at most 192 or a multiple of 512. With `exact`, every forward has such a shape, so that a
+row's result is the same whatever stands beside it. The tests hold this over random batches.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.kv import LanePool, LayerShape
 from taketurns.engines.sampling import sample
 
-EXACT_ROWS = 4
-EXACT_KEYS = 512
-EXACT_BLOCK = 32
-EXACT_WRITE = 2
+EXACT_ROWS = 4  # a forward has a multiple of these
+EXACT_WRITE = 2  # columns of a forward that samples
+EXACT_BLOCK = 32  # columns of a forward that encodes
 
 
 @dataclass(slots=True)
@@ -182,7 +181,8 @@ class LaneRunner:
     def _encode(self, first: int, end: int) -> None:
         """Bring lanes `first` to `end` up to the last token of their prompts."""
         group = self._lanes[first:end]
-        self._reserve(end, max(len(lane.tokens) for lane in group))
+        longest = max(len(lane.tokens) for lane in group)
+        self._reserve(first, end, longest, EXACT_BLOCK)
         for index, lane in enumerate(group, first):
             lane.job.parked.truncate(lane.start)
             self._pool.load(index, lane.job.parked)
@@ -209,8 +209,9 @@ class LaneRunner:
     def _write(self, writing: int) -> None:
         """Sample one more token for each of the first `writing` lanes."""
         lanes = self._lanes[:writing]
-        self._reserve(writing, max(len(lane.tokens) for lane in lanes))
-        outputs = self._run(0, [1] * writing, EXACT_WRITE if self._exact else 1, False)
+        block = EXACT_WRITE if self._exact else 1
+        self._reserve(0, writing, max(len(lane.tokens) for lane in lanes), block)
+        outputs = self._run(0, [1] * writing, block, False)
         self._sample(lanes, outputs.logits[:writing])
 
     def _sample(self, lanes: Sequence[_Lane], logits: Tensor) -> None:
@@ -224,18 +225,20 @@ class LaneRunner:
             lane.done = lane.job.take(token) is not None
         self.counters.written_tokens += len(lanes)
 
-    def _reserve(self, lanes: int, length: int) -> None:
+    def _reserve(self, first: int, end: int, length: int, block: int) -> None:
         # Padding rows stand after the last lane; the position after the last token is scratch.
-        padding = EXACT_ROWS - 1 if self._exact else 0
-        self._pool.reserve(lanes + padding, self._visible(length) + 1)
+        self._pool.reserve(first + self._rows(end - first), self._visible(length, block) + 1)
 
     def _rows(self, lanes: int) -> int:
-        if not self._exact:
-            return lanes
-        return EXACT_ROWS if lanes <= EXACT_ROWS else max(lanes, 2 * EXACT_ROWS)
+        return _round_up(lanes, EXACT_ROWS) if self._exact else lanes
 
-    def _visible(self, length: int) -> int:
-        return -(-length // EXACT_KEYS) * EXACT_KEYS if self._exact else length
+    def _visible(self, length: int, block: int) -> int:
+        """How many keys a forward reads to see `length` of them."""
+        if not self._exact:
+            return length
+        if block == EXACT_WRITE:
+            return _round_up(length, 64)
+        return 128 if length <= 128 else _round_up(length, 512)
 
     def _run(self, first: int, fed: Sequence[int], block: int, hidden: bool) -> Outputs:
         """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
@@ -254,10 +257,14 @@ class LaneRunner:
                 lane.length, stop
             )
             lane.length = stop
-        visible = self._visible(int(positions.max()) + 1)
+        visible = self._visible(int(positions.max()) + 1, block)
         self._pool.plan(first, torch.from_numpy(targets), visible)
         self.counters.forwards += 1
         return self._forward(ids, positions, visible, self._pool, hidden)
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _wants_hidden(lane: _Lane) -> bool:
