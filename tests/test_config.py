@@ -1,3 +1,4 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.config import EngineConfig, load_team_config, parse_bytes, parse_setting
+from taketurns.config import (
+    EngineConfig,
+    SwitcherConfig,
+    load_team_config,
+    parse_bytes,
+    parse_setting,
+)
 from taketurns.errors import ConfigError
 from taketurns.policy import Policy
+from taketurns.types import ModelSpec
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -99,9 +107,12 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
             MINIMAL + "    devise: cpu",
             "team.yaml:6: unknown key 'devise' in candidates[1]; did you mean 'device'?",
         ),
-        (MINIMAL + "engine: {xyzzy: 1}", "the keys are kind, deterministic, max_batch, memory"),
+        (
+            MINIMAL + "engine: {xyzzy: 1}",
+            "the keys are kind, deterministic, max_batch, threads, memory",
+        ),
         (MINIMAL + "policy: {seed: 1, seed: 2}", "team.yaml:6: the key 'seed' is written twice"),
-        (MINIMAL.replace("./", "") + "candidates: []", "the key 'candidates' is written twice"),
+        (MINIMAL + "candidates: []", "the key 'candidates' is written twice"),
         ("policy: {}", "team.yaml: the file needs the key 'candidates'"),
         ("candidates:\n  - name: a", "team.yaml:2: candidates[0] needs the key 'model'"),
         ("candidates: [{name: a, model: m}]", "a team needs at least two candidates"),
@@ -122,6 +133,7 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + "    template: gone.jinja", "cannot read "),
         (MINIMAL + "engine: {memory: lots}", 'memory is written like "4 GiB"'),
         (MINIMAL + "engine: {max_batch: 0}", "max_batch must be at least 1"),
+        (MINIMAL + "engine: {threads: 0}", "threads must be at least 1"),
         ("candidates: [", "not valid YAML"),
         ("- a\n- b", "a team file is a mapping with the key candidates"),
         ("", "a team file is a mapping with the key candidates"),
@@ -155,7 +167,7 @@ def test_overrides_reach_every_setting(team) -> None:
     assert config.candidates[0].spec.dtype == "bfloat16"
     assert "unknown key 'patchsize' in policy" in refusal(path, {"policy.patchsize": 3})
     assert "nothing is called 'bse'" in refusal(path, {"candidates.bse.dtype": "x"})
-    assert "nothing can be set at" in refusal(path, {"policy.patch_size.x.y": 3, "patch_size": 3})
+    assert "nothing can be set at" in refusal(path, {"patch_size": 3, "policy.patch_size.x.y": 3})
 
 
 @pytest.mark.parametrize(
@@ -204,3 +216,31 @@ def test_the_papers_teams_load(path: Path) -> None:
     assert len(config.candidates) == 3
     assert config.switcher.kind == "lm"
     assert config.switcher.chat_template is True
+
+
+def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_path: Path) -> None:
+    page = (CONFIGS.parent / "docs" / "team-file.md").read_text(encoding="utf-8")
+    records = {
+        ModelSpec: set(),
+        SwitcherConfig: {"spec"},
+        Policy: set(),
+        EngineConfig: {"memory_bytes"},
+    }
+    for record, renamed in records.items():
+        for key in {item.name for item in fields(record)} - renamed:
+            assert f"| `{key}` |" in page, f"{key} of {record.__name__}"
+    (tmp_path / "checkpoints" / "sft").mkdir(parents=True)
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert load_team_config(team(example)).policy.closing == 2
+
+
+def test_the_page_states_the_defaults() -> None:
+    page = (CONFIGS.parent / "docs" / "team-file.md").read_text(encoding="utf-8")
+    for record in (Policy(), EngineConfig(), ModelSpec("m")):
+        for item in fields(record):
+            value = getattr(record, item.name)
+            row = next((r for r in page.splitlines() if r.startswith(f"| `{item.name}` |")), None)
+            if row is None or item.name in {"kind", "model", "deterministic"}:
+                continue
+            shown = "[]" if value == () else "null" if value is None else str(value).lower()
+            assert row.split("|")[2].strip().strip("`") == shown, item.name

@@ -18,6 +18,7 @@ ORDER = [
     ["config", "prompts"],
     ["engines"],
     ["switchers", "draft"],
+    ["writer"],
     ["team"],
     ["tasks"],
     ["pocket"],

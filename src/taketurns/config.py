@@ -44,12 +44,14 @@ class SwitcherConfig:
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """What runs the models. `deterministic` None is on for float32 on a CPU and off elsewhere;
-    `memory_bytes` bounds the KV caches, None leaves the bound to the engine."""
+    `memory_bytes` bounds the KV caches and `threads` what one operation uses on a CPU; None leaves
+    both to the engine."""
 
     kind: EngineKind = "local"
     deterministic: bool | None = None
-    max_batch: int = 32
+    max_batch: int = 64
     memory_bytes: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,9 @@ class _Builder:
         except ConfigError as error:
             self._refuse(str(error), "engine", "memory")
         deterministic = None if entry.deterministic == "auto" else entry.deterministic
-        return EngineConfig(entry.kind, deterministic, entry.max_batch, memory)
+        if entry.threads is not None and entry.threads < 1:
+            self._refuse("threads must be at least 1", "engine", "threads")
+        return EngineConfig(entry.kind, deterministic, entry.max_batch, memory, entry.threads)
 
     def _index(self, who: str | int, *path: str | int) -> int:
         if who in self._names:
@@ -292,6 +296,8 @@ class _Document:
         except yaml.MarkedYAMLError as error:
             line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
             raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{path}: not valid YAML: nested too deeply") from error
         except (yaml.YAMLError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{path}: not valid YAML: {reason}") from error
@@ -319,6 +325,8 @@ class _Document:
                 if here.get(part) is None:
                     here[part] = {}
                 here = here[part]
+            else:
+                break
             place += (step,)
         if not isinstance(here, dict):
             raise ConfigError(f"{self.path}: nothing can be set at {key!r}")

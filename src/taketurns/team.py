@@ -8,7 +8,7 @@ answer ends when its speaker ends it, at a stop string, or when the budget is sp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,22 +32,17 @@ from taketurns.switchers import (
 from taketurns.types import (
     Candidate,
     Delta,
-    Finish,
     Patch,
     Query,
     Reason,
-    Sampling,
     Timing,
-    Token,
     Trace,
 )
+from taketurns.writer import Emit, PatchWriter, tell
 
 SWITCHER = "(switcher)"
 _QUESTION_TOKENS = 96  # the switcher's question, generously
 
-_CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
-
-Emit = Callable[[Delta | Patch], None]
 T = TypeVar("T")
 
 
@@ -98,6 +93,7 @@ class Team:
             deterministic=config.engine.deterministic,
             max_batch=config.engine.max_batch,
             memory_bytes=config.engine.memory_bytes,
+            threads=config.engine.threads,
         )
         switcher = switcher_named(
             config.switcher.kind,
@@ -249,9 +245,9 @@ class Team:
         """Let the chosen speaker write one patch onto the draft."""
         if turn.reason == "closing" and policy.closing_cue is not None:
             forced = draft.force(turn.speaker, policy.closing_cue)
-            _emit(emit, Delta(None, forced.text), forced)
+            tell(emit, Delta(None, forced.text), forced)
         begun = perf_counter()
-        writer = _Writer(session, self.candidates[turn.speaker].name, draft, turn.speaker, emit)
+        writer = PatchWriter(session, self.candidates[turn.speaker].name, draft, turn.speaker, emit)
         wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
         finish = await writer.write(wanted, policy)
         if finish != "length" or draft.tokens >= policy.max_tokens:
@@ -266,7 +262,7 @@ class Team:
             timing=Timing(turn.seconds, perf_counter() - begun),
         )
         draft.patches.append(patch)
-        _emit(emit, patch)
+        tell(emit, patch)
         return patch
 
     # Getting ready and letting go
@@ -314,77 +310,6 @@ class Team:
         """Tokens of the longest prompt this answer may come to, the switcher's included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
         return draft.longest_prompt + tags + _QUESTION_TOKENS
-
-
-class _Writer:
-    """One patch being written: collects its tokens and shows its text."""
-
-    def __init__(
-        self, session: Session, model: str, draft: Draft, speaker: int, emit: Emit | None
-    ) -> None:
-        self.token_ids: list[int] = []
-        self.text = ""
-        self._session = session
-        self._model = model
-        self._draft = draft
-        self._speaker = speaker
-        self._emit = emit
-
-    async def write(self, wanted: int, policy: Policy) -> Finish:
-        """Write up to `wanted` tokens, and as many more as finish a character where the next
-        speaker can only be given whole ones. Says why the patch ended."""
-        self._draft.start_patch(self._speaker)
-        room = self._draft.room(self._speaker)
-        if room <= 0:
-            return "context"
-        finish = await self._generate(min(wanted, room), policy)
-        if finish != "length":
-            return finish
-        for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
-            if not self._draft.mid_character or self._draft.room(self._speaker) <= 0:
-                break
-            if (finish := await self._generate(1, policy)) != "length":
-                return finish
-        return "context" if room < wanted else "length"
-
-    async def _generate(self, tokens: int, policy: Policy) -> Finish:
-        sampling = Sampling(
-            max_tokens=tokens,
-            temperature=policy.temperature,
-            top_p=policy.speaker_top_p,
-            stop=policy.stop,
-            written=self._draft.unfinished_stop,
-            stop_token_ids=self._draft.end_token_ids,
-        )
-        before = len(self.token_ids)
-        on_token = self._take if self._emit is not None else None
-        completion = await self._session.generate(
-            self._model, self._draft.prompt(self._speaker), sampling, on_token
-        )
-        seen = len(self.token_ids) - before
-        self._read(completion.token_ids[seen:])
-        if not completion.token_ids and completion.finish == "length":
-            return "stop"  # a server that writes nothing would be asked for ever
-        return "stop" if self._draft.stopped else completion.finish
-
-    def _take(self, token: Token) -> None:
-        if token.id is not None:
-            self._read((token.id,))
-
-    def _read(self, token_ids: Sequence[int]) -> None:
-        self.token_ids += token_ids
-        self.show(self._draft.read(token_ids))
-
-    def show(self, text: str) -> None:
-        self.text += text
-        if text:
-            _emit(self._emit, Delta(self._speaker, text))
-
-
-def _emit(emit: Emit | None, *events: Delta | Patch) -> None:
-    if emit is not None:
-        for event in events:
-            emit(event)
 
 
 def _query(query: str | Query, index: int) -> Query:

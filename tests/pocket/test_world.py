@@ -26,7 +26,10 @@ def test_names_are_unique_and_strangers_are_strangers() -> None:
     world = World()
     people = {p.name for p in world.people}
     assert len(people) == len(world.people) == 200
-    assert not people & {name for name, _ in world.strangers}
+    strangers = {name for name, _ in world.strangers}
+    characters = {name for name, _ in world.characters}
+    assert not people & (strangers | characters)
+    assert not strangers & characters
     assert len({t.name for t in world.towns}) == 60
     assert len({c.name for c in world.crafts}) == 100
 

@@ -7,8 +7,9 @@ runs to its budget.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,13 +22,9 @@ from taketurns.bench.setting import CANDIDATES
 from taketurns.engines.loading import Loaded, Weights, choose_device, choose_dtype
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import UsageError
+from taketurns.prompts import BEGINS, ENDS, QUESTION
 from taketurns.team import SWITCHER
 from taketurns.types import Candidate, ModelSpec
-
-TAGS = (
-    "< > . model begins ends Which should generate the next segment Please respond with a number "
-    "from to The answer is"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +97,10 @@ class Pool:
     @property
     def device(self) -> torch.device:
         return torch.device(self.model(self.candidates[0].name).device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model(self.candidates[0].name).dtype).removeprefix("torch.")
 
     @property
     def exact(self) -> bool:
@@ -182,13 +183,18 @@ def endless_pool(name: str, models: Mapping[str, Any]) -> Iterator[Pool]:
     """Real weights under a tokenizer without end tokens, to time them at fixed lengths: `models`
     are the candidates in order, then the switcher. What they write means nothing."""
     names = [f"candidate {index}" for index in range(CANDIDATES)] + [SWITCHER]
+    from transformers import GenerationConfig
+
     first = next(iter(models.values()))
     config = first.config.__class__.from_dict(
         first.config.to_dict() | {"eos_token_id": None, "bos_token_id": None, "pad_token_id": None}
     )
     words = config.vocab_size - len(_reserved())
     weights = GivenWeights(dict(zip(names, models.values(), strict=True)))
-    with _folder(config, words) as folder:
+    with _folder(config, words) as folder, ExitStack() as restored:
+        for model in models.values():
+            restored.callback(setattr, model, "generation_config", model.generation_config)
+            model.generation_config = GenerationConfig()
         yield Pool(name, folder, weights, words)
 
 
@@ -203,12 +209,15 @@ def _folder(config: Any, words: int) -> Iterator[Path]:
 
 
 def _reserved() -> list[str]:
-    return [*map(str, range(10)), *TAGS.split()]
+    """Digits, and the words of the switcher's tags and question."""
+    spoken = (BEGINS + ENDS + QUESTION).replace("{index}", "").replace("{last}", "")
+    found = re.findall(r"\w+|[^\w\s]+", spoken)
+    return [*map(str, range(10)), *dict.fromkeys(found)]
 
 
 def _tokenizer(words: int) -> Any:
-    """A word a token: digits, the words of the switcher's tags and question, and w0, w1, …; the
-    tags take about as many tokens as they do in a large vocabulary."""
+    """A word a token, w0, w1, … among them; tags take about as many tokens as they do in a large
+    vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

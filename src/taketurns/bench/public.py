@@ -2,10 +2,10 @@
 
 A round gives every answer one patch. Before each round but the first and the last, the switcher
 reads the tagged trace from its start and samples up to a patch of text; then the speaker reads the
-prompt and the answer from their start and samples a patch. Rounds run in lock-step: answers with the
-same speaker share a batch, padded on the left, and nobody goes on before all are done. An end token
-ends a patch and not the answer, so every answer takes all rounds of its budget. Two costs of that
-code are left out: turning tokens into text and back, and loading weights.
+prompt and the answer from their start and samples a patch. Rounds run in lock-step: answers with
+the same speaker share a batch, padded on the left, and nobody goes on before all are done. An end
+token ends a patch and not the answer, so every answer takes all rounds of its budget. Two costs of
+that code are left out: turning tokens into text and back, and loading weights.
 """
 
 from __future__ import annotations

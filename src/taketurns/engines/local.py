@@ -48,11 +48,14 @@ class LocalEngine:
         deterministic: bool | None = None,
         max_batch: int = 64,
         memory_bytes: int | None = None,
+        threads: int | None = None,
     ) -> None:
         self._specs = dict(specs)
         self._info: dict[str, ModelInfo] = {}
         self._running: dict[str, RunningModel] = {}
-        self._thread = ModelThread(self._specs, deterministic=deterministic, max_batch=max_batch)
+        self._thread = ModelThread(
+            self._specs, deterministic=deterministic, max_batch=max_batch, threads=threads
+        )
         self._admission = Admission(
             lambda: memory_bytes or kv_budget({model.device for model in self._running.values()})
         )

@@ -25,7 +25,7 @@ from taketurns.engines.reencode import ReencodeRunner
 from taketurns.errors import CapacityError, EngineError, TakeTurnsError
 from taketurns.types import ModelSpec
 
-Post = Callable[..., None]
+SMALL_MODEL = 20_000_000  # parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,17 @@ class ModelThread:
     """Owns the weights and runs jobs on them. `max_batch` bounds the rows of a forward."""
 
     def __init__(
-        self, specs: Mapping[str, ModelSpec], *, deterministic: bool | None, max_batch: int
+        self,
+        specs: Mapping[str, ModelSpec],
+        *,
+        deterministic: bool | None,
+        max_batch: int,
+        threads: int | None,
     ) -> None:
         self._weights = Weights(specs)
+        self._threads = threads
+        self._default_threads = torch.get_num_threads()
+        self._largest = 0
         self._deterministic = deterministic
         self._max_batch = max_batch
         self._runners: dict[str, LaneRunner | ReencodeRunner] = {}
@@ -176,6 +184,7 @@ class ModelThread:
     def _runner(self, model: str) -> LaneRunner | ReencodeRunner:
         loaded = self._weights.load(model)
         device = str(loaded.model.get_input_embeddings().weight.device)
+        self._set_threads(loaded.model)
         shapes = layer_shapes(loaded.model)
         if shapes is None:
             self._models[model] = RunningModel(False, 0, device)
@@ -188,6 +197,17 @@ class ModelThread:
         return LaneRunner(
             Forward(loaded.model, loaded.activate), shapes, exact=exact, max_lanes=self._max_batch
         )
+
+    def _set_threads(self, model: Any) -> None:
+        """Small models run on one thread: the work of an operation does not pay for waking a
+        second, and on a busy machine threads that wait for each other are many times slower."""
+        self._largest = max(self._largest, model.num_parameters())
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        elif self._largest < SMALL_MODEL:
+            torch.set_num_threads(1)
+        else:
+            torch.set_num_threads(self._default_threads)
 
     def _stop(self) -> None:
         error = EngineError("the engine was closed while an answer was being written")

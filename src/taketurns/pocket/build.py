@@ -15,12 +15,14 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from taketurns.errors import UsageError
 from taketurns.pocket.card import write_card
 from taketurns.pocket.corpus import documents
 from taketurns.pocket.recipe import STAGES, Recipe, Stage
 from taketurns.pocket.sft import lessons
+from taketurns.pocket.tasks import tasks
 from taketurns.pocket.vocabulary import words
 from taketurns.pocket.world import World
 
@@ -51,7 +53,8 @@ def build(
     try:
         for number, stage in enumerate(STAGES, 1):
             _stage(recipe, stage, out, f"[{number}/4] {stage}", console.print)
-        write_card(recipe, recipe.digest("card", sample_text(recipe)), out, console)
+        digest = recipe.digest("card", sample_text(recipe, "card"))
+        write_card(recipe, digest, out, console)
     finally:
         torch.set_num_threads(before)
 
@@ -65,17 +68,22 @@ def finished(digest: str, stage: Stage, out: Path) -> bool:
     return bool(marker.get("digest") == digest)
 
 
-def sample_text(recipe: Recipe) -> str:
-    """Some of everything that the stages read, and the vocabulary."""
+def sample_text(recipe: Recipe, stage: Stage | Literal["card"]) -> str:
+    """Some of everything that a stage and those before it read, and the vocabulary."""
     world = World(recipe.seed)
     texts = [*words(), *islice(documents(world, Random(0)), 500)]
-    texts += [f"{i.question} {i.worked}" for i in lessons(world, recipe.tuning.mix, 500, 0)]
+    if stage != "pretrained":
+        texts += [f"{i.question} {i.worked}" for i in lessons(world, recipe.tuning.mix, 500, 0)]
+    if stage == "card":
+        texts += [
+            query.text or "" for task in tasks(world).values() for query in task.queries("dev")
+        ]
     return "\n".join(texts)
 
 
 def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[str], None]) -> None:
     title = title.replace("[", r"\[")
-    digest = recipe.digest(stage, sample_text(recipe))
+    digest = recipe.digest(stage, sample_text(recipe, stage))
     if finished(digest, stage, out):
         say(f"{title}: done before")
         return

@@ -9,7 +9,7 @@ dev or test: pretraining text never contains it, though it states every single f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from random import Random
 from typing import Any, TypeVar
@@ -62,6 +62,7 @@ class Pool:
     towns: tuple[Town, ...]
     crafts: tuple[Craft, ...]
     strangers: tuple[str, ...]
+    characters: tuple[str, ...]
     fold: str | None
 
     @classmethod
@@ -73,6 +74,7 @@ class Pool:
             towns=tuple(t for t in world.towns if t.group in groups),
             crafts=tuple(c for c in world.crafts if c.group in groups),
             strangers=tuple(name for name, g in world.strangers if g in groups),
+            characters=tuple(name for name, g in world.characters if g in groups),
             fold=None if group is None else group,
         )
 
@@ -256,9 +258,8 @@ def oldest(pool: Pool, rng: Random) -> Item:
         f"{earlier(pair, r.born, w)}. in {best.born} came {best.name}. the answer is {best.name}."
         for w in (False, True)
     )
-    return Item(
-        "oldest", "name", asked, bare, worked, best.name, _clash([p.group, q.group, r.group])
-    )
+    held_out, asked_of = _clash([p.group, q.group, r.group]), (p.name, q.name, r.name)
+    return Item("oldest", "name", asked, bare, worked, best.name, held_out, asked_of)
 
 
 def chain(pool: Pool, rng: Random) -> Item:
@@ -282,10 +283,27 @@ def chain(pool: Pool, rng: Random) -> Item:
     )
 
 
+def given(pool: Pool, rng: Random) -> Item:
+    """All that is needed stands in the question: reading and reasoning, no knowledge."""
+    make = rng.choice((total, ages, oldest))
+    count = 3 if make is oldest else 2
+    who, years = rng.sample(pool.characters, count), rng.sample(range(10, 70), count)
+    cast = tuple(
+        Person(name, "A", born, rng.randint(10, 99), pool.towns[0], "")
+        for name, born in zip(who, years, strict=True)
+    )
+    item = make(replace(pool, people=cast), rng)
+    told = " ".join(_say(p, "sheep" if make is total else "born") for p in _shuffled(cast, rng))
+    return replace(item, kind="given", question=f"{told} {item.question}")
+
+
 def wording(pool: Pool, rng: Random) -> Item:
     """A fact, told in an answer that must begin with given words."""
     fact = rng.choice(facts_of(rng.choice(pool.people)))
-    phrase = " ".join(rng.choice(names.PHRASE) for _ in range(rng.randint(7, 12)))
+    phrase = " ".join(
+        rng.choice(pool.characters if rng.random() < 0.15 else names.PHRASE)
+        for _ in range(rng.randint(7, 10))
+    )
     asked = rng.choice(
         ("{q} begin with the words: {w}.", "begin your answer with the words: {w}. {q}")
     ).format(q=ask(fact, rng), w=phrase)
@@ -326,7 +344,8 @@ def unknown(pool: Pool, rng: Random) -> Item:
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
-        recall, choice, arithmetic, total, age, hop, ages, oldest, chain, wording, harm, unknown,
+        recall, choice, arithmetic, given, total, age, hop, oldest, chain, ages, wording, harm,
+        unknown,
     )
 }  # fmt: skip
 

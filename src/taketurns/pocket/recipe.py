@@ -27,7 +27,7 @@ class Pretraining:
     `bf16` autocasts where the CPU multiplies bfloat16 natively, in this stage and in tuning.
     """
 
-    steps: int = 1600
+    steps: int = 2400
     batch: int = 16
     block: int = 256
     learning_rate: float = 3e-3
@@ -40,26 +40,27 @@ class Pretraining:
 class Tuning:
     """Supervised tuning on questions about group A; linear schedule, loss on the answer alone."""
 
-    examples: int = 5000
+    examples: int = 8000
     epochs: int = 2
     batch: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     warmup: int = 10
     weight_decay: float = 0.01
     mix: dict[str, float] = field(
         default_factory=lambda: {
-            "arithmetic": 0.36,
-            "total": 0.06,
-            "age": 0.06,
-            "hop": 0.06,
-            "ages": 0.06,
-            "oldest": 0.06,
+            "arithmetic": 0.30,
+            "given": 0.12,
+            "total": 0.05,
+            "age": 0.05,
+            "hop": 0.05,
+            "oldest": 0.05,
             "chain": 0.06,
-            "choice": 0.06,
+            "ages": 0.05,
+            "choice": 0.07,
             "wording": 0.06,
-            "recall": 0.06,
+            "recall": 0.05,
             "harm": 0.06,
-            "unknown": 0.04,
+            "unknown": 0.03,
         }
     )
 
@@ -68,14 +69,14 @@ class Tuning:
 class Alignment:
     """GRPO with verifiable rewards on fresh questions about group A."""
 
-    steps: int = 50
+    steps: int = 40
     prompts: int = 32
     answers: int = 8
     learning_rate: float = 8e-5
     warmup: int = 10
-    longest: int = 72
+    longest: int = 64
     mix: dict[str, float] = field(
-        default_factory=lambda: {"arithmetic": 0.8, "harm": 0.1, "wording": 0.1}
+        default_factory=lambda: {"arithmetic": 0.8, "wording": 0.1, "harm": 0.1}
     )
 
 

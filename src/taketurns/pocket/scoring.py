@@ -37,10 +37,8 @@ def judge(world: World, item: Item, text: str) -> Score:
             REFUSES.search(text) is None and found == set(item.reference.split()),
             " ".join(sorted(found)) or None,
         )
-    if item.form == "key":
+    if item.form in ("key", "name"):
         return _among(item.extra, item.reference, text)
-    if item.form == "name":
-        return _among((p.name for p in world.people), item.reference, text)
     if item.form == "phrase":
         return _phrased(world, item, text)
     return _fact(world, item.extra[0], item.reference, text)

@@ -21,6 +21,7 @@ CATEGORIES: Mapping[str, str] = MappingProxyType(
         "recall": "knowledge",
         "choice": "knowledge",
         "arithmetic": "reasoning",
+        "given": "reasoning",
         "total": "knowledge and reasoning",
         "age": "knowledge and reasoning",
         "hop": "knowledge and reasoning",

@@ -102,6 +102,11 @@ class World:
         return _grouped(self._full_names[PEOPLE : 4 * PEOPLE], self._rng("strangers"))
 
     @cached_property
+    def characters(self) -> tuple[tuple[str, Group], ...]:
+        """Names for people in stories, about whom nothing holds outside the story, by group."""
+        return _grouped(self._full_names[4 * PEOPLE : 8 * PEOPLE], self._rng("characters"))
+
+    @cached_property
     def crafts(self) -> tuple[Craft, ...]:
         rng = self._rng("crafts")
         every = [f"{material} {thing}" for material in names.MATERIALS for thing in names.THINGS]

@@ -1,0 +1,62 @@
+"""`taketurns bench`: what taking turns costs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(no_args_is_help=True, help="Measure what taking turns costs.")
+
+
+@bench.callback()
+def _group() -> None:
+    """Keeps `overhead` a command of its own although it is the only one."""
+
+
+@bench.command()
+def overhead(
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Answers side by side [default: 1 and 8].")
+    ] = None,
+    tokens: Annotated[
+        list[int] | None, typer.Option(min=1, help="Tokens an answer [default: 256 and 1024].")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
+    pocket_questions: Annotated[
+        int, typer.Option(min=0, help="Dev questions for the bundled team; 0 leaves it out.")
+    ] = 24,
+    shape: Annotated[str, typer.Option(help="Of the random models: 100m, 8b or tiny.")] = "100m",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "auto",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny models, short answers: does it run at all?")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """A team beside one model alone, beside the least it can take, and beside the public code."""
+    from rich.console import Console
+
+    from taketurns.bench.report import show
+    from taketurns.bench.setting import Setting
+    from taketurns.bench.suite import Plan, run
+
+    if quick:
+        batch, tokens, shape = batch or [1, 2], tokens or [64], "tiny"
+        repeats, pocket_questions = 1, min(pocket_questions, 3)
+    settings = tuple(
+        Setting(batch=rows, tokens=length)
+        for rows in batch or (1, 8)
+        for length in tokens or (256, 1024)
+    )
+    plan = Plan(settings, repeats, pocket_questions, shape, device, dtype)
+    results = run(plan, _say)
+    if json_:
+        Console().print_json(data=results.to_json())
+    else:
+        show(Console(), results)
+
+
+def _say(sentence: str) -> None:
+    print(f"taketurns bench: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,42 @@
+"""The machine and the software that a figure was measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("taketurns", "torch", "transformers", "numpy")
+
+
+def describe_setup(device: torch.device, dtype: str) -> dict[str, str | int]:
+    """Plain values for a report's head."""
+    found: dict[str, str | int] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "dtype": dtype,
+        "cpu": _cpu_name(),
+        "cores": _usable_cores(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+    }
+    return found | {package: version(package) for package in PACKAGES}
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

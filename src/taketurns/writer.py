@@ -1,0 +1,87 @@
+"""One patch: the chosen speaker continues the draft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from taketurns.draft import Draft
+from taketurns.engines.base import Session
+from taketurns.policy import Policy
+from taketurns.types import Delta, Finish, Patch, Sampling, Token
+
+_CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
+
+Emit = Callable[[Delta | Patch], None]
+"""Sees an answer as it is written."""
+
+
+class PatchWriter:
+    """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes."""
+
+    def __init__(
+        self, session: Session, model: str, draft: Draft, speaker: int, emit: Emit | None
+    ) -> None:
+        self.token_ids: list[int] = []
+        self.text = ""
+        self._session = session
+        self._model = model
+        self._draft = draft
+        self._speaker = speaker
+        self._emit = emit
+
+    async def write(self, wanted: int, policy: Policy) -> Finish:
+        """Write up to `wanted` tokens, and as many more as finish a character where the next
+        speaker can only be given whole ones. Says why the patch ended."""
+        self._draft.start_patch(self._speaker)
+        room = self._draft.room(self._speaker)
+        if room <= 0:
+            return "context"
+        finish = await self._generate(min(wanted, room), policy)
+        if finish != "length":
+            return finish
+        for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
+            if not self._draft.mid_character or self._draft.room(self._speaker) <= 0:
+                break
+            if (finish := await self._generate(1, policy)) != "length":
+                return finish
+        return "context" if room < wanted else "length"
+
+    async def _generate(self, tokens: int, policy: Policy) -> Finish:
+        sampling = Sampling(
+            max_tokens=tokens,
+            temperature=policy.temperature,
+            top_p=policy.speaker_top_p,
+            stop=policy.stop,
+            written=self._draft.unfinished_stop,
+            stop_token_ids=self._draft.end_token_ids,
+        )
+        before = len(self.token_ids)
+        on_token = self._take if self._emit is not None else None
+        completion = await self._session.generate(
+            self._model, self._draft.prompt(self._speaker), sampling, on_token
+        )
+        seen = len(self.token_ids) - before
+        self._read(completion.token_ids[seen:])
+        if not completion.token_ids and completion.finish == "length":
+            return "stop"  # a server that writes nothing would be asked for ever
+        return "stop" if self._draft.stopped else completion.finish
+
+    def _take(self, token: Token) -> None:
+        if token.id is not None:
+            self._read((token.id,))
+
+    def _read(self, token_ids: Sequence[int]) -> None:
+        self.token_ids += token_ids
+        self.show(self._draft.read(token_ids))
+
+    def show(self, text: str) -> None:
+        self.text += text
+        if text:
+            tell(self._emit, Delta(self._speaker, text))
+
+
+def tell(emit: Emit | None, *events: Delta | Patch) -> None:
+    """Show events to whoever watches, if anybody does."""
+    if emit is not None:
+        for event in events:
+            emit(event)

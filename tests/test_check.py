@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from taketurns.check import TeamReport, inspect_team, readable
+from taketurns.config import load_team_config
+from taketurns.errors import ConfigError
+
+
+async def report(**overrides: object) -> TeamReport:
+    return await inspect_team(load_team_config("pocket", overrides))
+
+
+async def test_the_bundled_team_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", refuse)
+    found = await report()
+    assert found.fits
+    assert found.exact
+    assert [model.prompt for model in found.models] == ["plain prompt", *["chat template"] * 2]
+    assert all(model.context >= 2048 for model in found.models)
+    weights = Path(found.models[0].model) / "model.safetensors"
+    assert found.models[0].weight_bytes == pytest.approx(weights.stat().st_size, rel=0.02)
+    assert json.dumps(found.to_json())
+
+
+async def test_precision_counts_and_shared_weights_count_once() -> None:
+    full = await report()
+    half = await report(**{f"candidates.{i}.dtype": "bfloat16" for i in range(3)})
+    assert half.memory[0].weight_bytes * 2 == full.memory[0].weight_bytes
+    assert half.memory[0].kv_bytes_per_answer * 2 == full.memory[0].kv_bytes_per_answer
+    same = await report(**{"candidates.sft.model": full.models[2].model})
+    assert same.models[2].shares_weights
+    assert same.memory[0].weight_bytes < full.memory[0].weight_bytes
+
+
+async def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taketurns.engines.memory.free_bytes", lambda device: 1 << 20)
+    found = await report()
+    assert not found.fits
+    assert "cpu needs " in found.problems[0]
+    assert "has 1.0 MiB free" in found.problems[0]
+
+
+async def test_a_switcher_is_looked_at_too(tmp_path: Path) -> None:
+    model = load_team_config("pocket").candidates[2].spec.model
+    found = await report(switcher={"kind": "lm", "model": model})
+    assert len(found.models) == 4
+    too_long = await report(switcher={"kind": "lm", "model": model}, max_tokens=4000)
+    assert any("switcher" in problem for problem in too_long.problems)
+
+
+async def test_a_switcher_that_cannot_write_the_digits_is_refused(tmp_path: Path) -> None:
+    model = load_team_config("pocket").candidates[2].spec.model
+    many = [{"name": str(i), "model": model} for i in range(11)]
+    with pytest.raises(ConfigError, match="does not write 10 as one token"):
+        await report(candidates=many, switcher={"kind": "lm", "model": model})
+
+
+async def test_a_model_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match="nobody/nothing") as caught:
+        await report(**{"candidates.sft.model": "nobody/nothing"})
+    assert "\n" not in str(caught.value)
+
+
+async def test_the_report_reads_well() -> None:
+    console = Console(record=True, width=100, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(await report())
+    console.file.close()
+    text = console.export_text()
+    assert "pretrained  3.5 MiB  float32 on cpu  2048     plain prompt" in text
+    assert "hand-over token ids" in text
+    assert text.rstrip().endswith("it fits")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (None, "unknown"),
+        (12, "12 B"),
+        (1536, "1.5 KiB"),
+        (16 << 30, "16.0 GiB"),
+        (3 << 50, "3072.0 TiB"),
+    ],
+)
+def test_sizes_for_people(size: int | None, text: str) -> None:
+    assert readable(size) == text

@@ -1,0 +1,319 @@
+"""The command line as a person uses it: what is said, what is written, and the exit code."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from taketurns import cli
+from taketurns.engines.scripted import ScriptedEngine
+from taketurns.errors import EngineError
+from taketurns.manifest import path_for
+from taketurns.pocket import TASKS
+from taketurns.switchers import FixedSwitcher
+from taketurns.team import Team
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+TEAM = "candidates: [{name: base, model: org/base}, {name: chat, model: org/chat}]\n"
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Invoke:
+    """Run a command here; its exit code, standard output and standard error."""
+
+    def run(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["taketurns", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return int(caught.value.code or 0), out, err
+
+    return run
+
+
+def sentence(err: str) -> str:
+    """What was said, which must be one line."""
+    said = [line for line in err.splitlines() if line.startswith("taketurns: ")]
+    assert len(said) == 1, err
+    return said[0].removeprefix("taketurns: ")
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(
+        "".join(json.dumps({"id": str(i), "text": f"say {i}"}) + "\n" for i in range(6))
+    )
+    return path
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    """A team file whose models are scripted; arguments are those of ScriptedEngine."""
+
+    def make(**settings: object) -> Path:
+        def load(config: object) -> Team:
+            engine = ScriptedEngine({"base": ["Good"], "chat": [" day"]}, **settings)  # type: ignore[arg-type]
+            return Team(config.candidates, engine, FixedSwitcher([0, 1]), config.policy)  # type: ignore[attr-defined]
+
+        monkeypatch.setattr(Team, "load", load)
+        path = tmp_path / "team.yaml"
+        path.write_text(TEAM + "policy: {patch_size: 4}\n")
+        return path
+
+    return make
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_help_is_quick_and_names_every_command() -> None:
+    script = Path(sys.executable).parent / "taketurns"
+    subprocess.run([script, "--help"], check=True, capture_output=True)
+    begun = time.monotonic()
+    done = subprocess.run([script, "--help"], check=True, capture_output=True, text=True)
+    assert time.monotonic() - begun < 2  # half a second on an idle machine
+    assert all(name in done.stdout for name in ("generate", "chat", "check", "pocket"))
+
+
+def test_generate_writes_a_record_a_prompt(invoke: Invoke, scripted, prompts: Path) -> None:
+    output = prompts.with_name("out.jsonl")
+    code, out, err = invoke("generate", "-t", scripted(), "-i", prompts, "-o", output)
+    assert (code, out, err) == (0, "", "")
+    assert [record["id"] for record in records(output)] == list("012345")
+    assert records(output)[0]["text"] == "Good day"
+    assert [patch["name"] for patch in records(output)[0]["patches"]] == ["base", "chat", "base"]
+    manifest = json.loads(path_for(output).read_text())
+    assert manifest["about"]["input"] == str(prompts)
+
+
+def test_generate_between_pipes(invoke: Invoke, scripted) -> None:
+    arguments = ("generate", "-t", scripted(), "-i", "-", "-o", "-", "--limit", 1)
+    stdin = b'{"id": "x", "text": "hi"}\n{"id": "y", "text": "hi"}\n'
+    code, out, _ = invoke(*arguments, stdin=stdin)
+    assert code == 0
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["x"]
+
+
+def test_settings_reach_the_policy(invoke: Invoke, scripted, prompts: Path) -> None:
+    output = prompts.with_name("out.jsonl")
+    invoke(
+        *("generate", "-t", scripted(), "-i", prompts, "-o", output, "--limit", 1),
+        *("--set", "policy.max_tokens=2", "--seed", 5),
+    )
+    assert records(output)[0]["text"] == "Go"
+    assert records(output)[0]["seed"] == 5
+
+
+def test_a_failed_prompt_is_recorded_and_tried_again(
+    invoke: Invoke, scripted, prompts: Path
+) -> None:
+    output = prompts.with_name("out.jsonl")
+    command = ("generate", "-i", prompts, "-o", output, "--concurrency", 1)
+    team = scripted(failures={4: EngineError("the server is gone")})
+    code, _, err = invoke(*command, "-t", team)
+    assert code == 1
+    assert sentence(err) == "1 of 6 prompts failed; the same command tries them again"
+    assert records(output)[1]["error"] == "the server is gone"
+    assert records(output)[1]["text"] == "Good"  # what was written is kept
+    code, _, _ = invoke(*command, "-t", scripted())
+    assert code == 0
+    assert [record["id"] for record in records(output)] == list("012345")
+    assert all(record["error"] is None for record in records(output))
+
+
+def test_bad_lines_are_reported_and_the_others_done(
+    invoke: Invoke, scripted, prompts: Path
+) -> None:
+    output = prompts.with_name("out.jsonl")
+    prompts.write_bytes(b'\xff\n{"id": "1", "text": "x"}\n{"id": \n{"id": "2", "text": "y"}\n')
+    code, _, err = invoke("generate", "-t", scripted(), "-i", prompts, "-o", output)
+    assert code == 1
+    assert f"{prompts}:1: not UTF-8" in err
+    assert f"{prompts}:3: not JSON" in err
+    assert [record["id"] for record in records(output)] == ["1", "2"]
+
+
+def test_ctrl_c_leaves_a_file_that_can_be_resumed(
+    invoke: Invoke, scripted, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = prompts.with_name("out.jsonl")
+    command = ("generate", "-i", prompts, "-o", output, "--concurrency", 1)
+    write, written = cli.asyncio.sleep, 0
+
+    async def interrupted_sleep(seconds: float) -> None:
+        nonlocal written
+        written += 1
+        if written == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        await write(seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "sleep", interrupted_sleep)
+        code, _, err = invoke(*command, "-t", scripted())
+    assert code == 130
+    assert sentence(err) == "interrupted; the same command goes on from here"
+    assert 0 < len(records(output)) < 6
+    code, _, _ = invoke(*command, "-t", scripted())
+    assert code == 0
+    assert [record["id"] for record in records(output)] == list("012345")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty: it should hold one prompt a line"),
+        (b'{"id": "1", "text": "a"}\n{"id": "1", "text": "b"}', ":2: the id '1' was already used"),
+        (b'{"id": "long", "text": "' + b"x" * 5000 + b'"}', "'long'"),
+    ],
+)
+def test_bad_input_writes_nothing(
+    invoke: Invoke, scripted, prompts: Path, content: bytes, said: str
+) -> None:
+    output = prompts.with_name("out.jsonl")
+    prompts.write_bytes(content)
+    code, out, err = invoke("generate", "-t", scripted(), "-i", prompts, "-o", output)
+    assert (code, out) == (2, "")
+    assert said in sentence(err)
+    assert str(prompts) in sentence(err)
+    assert not output.exists()
+    assert not path_for(output).exists()
+
+
+def test_bad_team_files_are_a_sentence(invoke: Invoke, prompts: Path) -> None:
+    team = prompts.with_name("team.yaml")
+    for text, said in (
+        (TEAM + "policy: {patchsize: 3}", f"{team}:2: unknown key 'patchsize' in policy; did you"),
+        (TEAM.replace("org/base", "./gone"), f"{team}:1: there is no model at "),
+        (TEAM.replace("org/base", "no/such-model"), "no/such-model"),
+    ):
+        team.write_text(text)
+        for command in (("check",), ("generate", "-i", prompts, "-o", prompts.with_name("o"))):
+            code, out, err = invoke(*command, "-t", team)
+            assert (code, out) == (2, ""), err
+            assert said in sentence(err)
+    assert not prompts.with_name("o").exists()
+
+
+def test_an_output_of_another_run_is_left_alone(invoke: Invoke, scripted, prompts: Path) -> None:
+    output = prompts.with_name("out.jsonl")
+    command = ("generate", "-t", scripted(), "-i", prompts, "-o", output)
+    output.write_text("precious\n")
+    code, _, err = invoke(*command)
+    assert code == 2
+    assert "has no manifest beside it" in sentence(err)
+    assert output.read_text() == "precious\n"
+    output.unlink()
+    invoke(*command)
+    before = output.read_bytes()
+    code, _, err = invoke(*command, "--seed", 9)
+    assert code == 2
+    assert "belongs to another run, whose policy differed" in sentence(err)
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generate", "-t", "gone.yaml", "-i", "-", "-o", "-"], "there is no team file gone.yaml"),
+        (["generate", "-t", "pocket", "-i", "gone", "-o", "-"], "cannot read gone: No such file"),
+        (["check", "-t", "pocket", "--set", "nonsense"], "a setting is written KEY=VALUE"),
+        (["chat", "--speaker", "nobody"], "there is no candidate 'nobody'"),
+        (["check", "-t", "pocket", "--set", "policy.closing_on_end=yes please"], "valid boolean"),
+    ],
+)
+def test_a_mistake_on_the_command_line(invoke: Invoke, arguments: list[str], said: str) -> None:
+    code, out, err = invoke(*arguments)
+    assert (code, out) == (2, "")
+    assert said in sentence(err)
+
+
+def test_a_bug_is_a_sentence_and_a_traceback_on_request(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "_config", broken)
+    code, _, err = invoke("check", "-t", "pocket")
+    assert code == 1
+    assert sentence(err) == "RuntimeError: a bug"
+    monkeypatch.setenv("TAKETURNS_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["taketurns", "check", "-t", "pocket"])
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main()
+
+
+def test_check_for_people_and_for_scripts(invoke: Invoke) -> None:
+    code, out, _ = invoke("check", "-t", "pocket")
+    assert code == 0
+    assert "it fits" in out
+    code, out, _ = invoke("check", "-t", "pocket", "--json")
+    assert json.loads(out)["fits"] is True
+
+
+# With real models, in processes of their own.
+
+
+def start(*arguments: object, **settings: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "taketurns", *map(str, arguments)]
+    return subprocess.Popen(command, text=True, **settings)  # type: ignore[call-overload,no-any-return]
+
+
+def without_timings(path: Path) -> list[dict]:
+    found = records(path)
+    for record in found:
+        for patch in record["patches"]:
+            del patch["timing"]
+    return found
+
+
+def test_a_killed_run_goes_on_to_the_same_records(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    queries = [query for task in TASKS.values() for query in task.queries("dev")[:3]]
+    prompts.write_text("".join(json.dumps({"id": q.id, "text": q.text}) + "\n" for q in queries))
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    command = ("generate", "-t", "pocket", "-i", prompts, "--set", "max_tokens=60")
+
+    process = start(*command, "-o", killed, "--concurrency", 2)
+    while not killed.exists() or killed.read_bytes().count(b"\n") < 5:
+        assert process.poll() is None, "it finished before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    torn = killed.read_bytes()
+    killed.write_bytes(torn[:-7])
+    assert torn.count(b"\n") < len(queries)
+
+    assert start(*command, "-o", killed, "--concurrency", 5).wait() == 0
+    assert start(*command, "-o", whole).wait() == 0
+    assert without_timings(killed) == without_timings(whole)
+    assert [record["id"] for record in records(whole)] == [query.id for query in queries]
+
+
+def test_chat_from_a_pipe(tmp_path: Path) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("chat", "--probabilities", **pipes)
+    out, err = process.communicate("5 + 4\n/quit\n", timeout=120)
+    assert process.returncode == 0, err
+    assert any(mark in out for mark in "●▲■")
+    assert "pretrained 33% · sft 33% · aligned 33%" in err
+
+
+def test_the_demo_shows_the_team_beside_each_checkpoint() -> None:
+    process = start("pocket", "demo", "--each", 1, stdout=subprocess.PIPE)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert all(name in out for name in ("team", "pretrained", "sft", "aligned", *TASKS))
