@@ -68,7 +68,7 @@ def generate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many prompts.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 8,
+    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 32,
     seed: SeedOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -212,6 +212,37 @@ def demo(
     async def run() -> None:
         async with Team.load(_config(team)) as loaded:
             await show(loaded, list(TASKS.values()), Console(), each=each)
+
+    asyncio.run(run())
+
+
+@pocket.command()
+def gates(
+    team: TeamOption = "pocket",
+    questions: Annotated[int, typer.Option(min=1, help="Test questions a task.")] = 15,
+    samples: Annotated[int, typer.Option(min=1, help="Answers a question and system.")] = 64,
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Best of n: does random switching solve what no checkpoint solves in as many answers?"""
+    from rich.console import Console
+
+    from taketurns.pocket import TASKS
+    from taketurns.pocket.best_of import best_of
+    from taketurns.team import Team
+    from taketurns.terminal import Progress, gate_table
+
+    async def run() -> None:
+        settings = {"engine.deterministic": False, "engine.max_batch": 256}
+        async with Team.load(_config(team, [f"{k}={v}" for k, v in settings.items()])) as loaded:
+            total = len(TASKS) * questions * samples * (len(loaded.candidates) + 1)
+            with Progress("sampling", total) as progress:
+                result = await best_of(
+                    loaded, TASKS, questions=questions, samples=samples, on_done=progress.advance
+                )
+        if json_:
+            Console().print_json(data=result.to_json())
+        else:
+            Console().print(gate_table(result.to_json()))
 
     asyncio.run(run())
 

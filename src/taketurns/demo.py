@@ -73,7 +73,8 @@ def _show_question(console: Console, speakers: Speakers, answers: Sequence[Answe
             style = speakers.style(speakers.names.index(name))
             text = Text(shown(answered.trace.text).strip(), style)
         grid.add_row(_mark(answered.right), name, text)
-    console.print(grid, end="\n\n")
+    console.print(grid)
+    console.print()
 
 
 def _mark(right: bool | None) -> Text:

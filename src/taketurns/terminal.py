@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Table
 from rich.text import Text
 
 from taketurns.types import Delta, Patch, Trace
@@ -195,3 +197,21 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = self._progress.rate
         return Text(f"{rate:.0f} tokens/s" if rate else "", "cyan")
+
+
+def gate_table(result: Mapping[str, Any]) -> Table:
+    """Shares of questions that any of n answers solves, and the paired test under them."""
+    systems = list(result["solved"])
+    table = Table(title=f"solved by any of {result['samples']} answers", box=None)
+    table.add_column("task")
+    for system in systems:
+        table.add_column(system, justify="right")
+    for task in result["solved"][systems[0]]:
+        table.add_row(task, *(f"{result['solved'][system][task]:.2f}" for system in systems))
+    test = result["paired"]
+    table.caption = (
+        f"random against {result['best']}, {test['questions']} questions: only random solves "
+        f"{test['only_first']}, only {result['best']} {test['only_second']}; "
+        f"exact McNemar p = {test['p']:.2g}"
+    )
+    return table

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import ModelSpec
+
+SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,8 @@ def _pretrained(spec: ModelSpec) -> Any:
         if (value := getattr(spec, key)) is not None:
             arguments[key] = value
     try:
-        model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
+        with _bar_if_long(spec.model):
+            model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"cannot load the model {spec.model!r}: {_first_line(error)}") from error
     except RuntimeError as error:
@@ -115,6 +119,22 @@ def _pretrained(spec: ModelSpec) -> Any:
     if spec.device_map is None and spec.quantization_config is None:
         model.to(device)
     return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def _bar_if_long(model: str) -> Iterator[None]:
+    """Let transformers draw its loading bar only where there is something to wait for."""
+    from transformers.utils import logging
+
+    weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
+    drawn = logging.is_progress_bar_enabled()
+    if 0 < weights < SHORT_LOAD:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
 
 
 def choose_device(wanted: str) -> str:

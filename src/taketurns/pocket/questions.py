@@ -300,10 +300,7 @@ def given(pool: Pool, rng: Random) -> Item:
 def wording(pool: Pool, rng: Random) -> Item:
     """A fact, told in an answer that must begin with given words."""
     fact = rng.choice(facts_of(rng.choice(pool.people)))
-    phrase = " ".join(
-        rng.choice(pool.characters if rng.random() < 0.15 else names.PHRASE)
-        for _ in range(rng.randint(7, 10))
-    )
+    phrase = " ".join(rng.choice(names.PHRASE) for _ in range(rng.randint(7, 12)))
     asked = rng.choice(
         ("{q} begin with the words: {w}.", "begin your answer with the words: {w}. {q}")
     ).format(q=ask(fact, rng), w=phrase)

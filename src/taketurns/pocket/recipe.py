@@ -27,7 +27,7 @@ class Pretraining:
     `bf16` autocasts where the CPU multiplies bfloat16 natively, in this stage and in tuning.
     """
 
-    steps: int = 2400
+    steps: int = 2000
     batch: int = 16
     block: int = 256
     learning_rate: float = 3e-3
@@ -40,7 +40,7 @@ class Pretraining:
 class Tuning:
     """Supervised tuning on questions about group A; linear schedule, loss on the answer alone."""
 
-    examples: int = 8000
+    examples: int = 7000
     epochs: int = 2
     batch: int = 32
     learning_rate: float = 1e-3
@@ -48,7 +48,7 @@ class Tuning:
     weight_decay: float = 0.01
     mix: dict[str, float] = field(
         default_factory=lambda: {
-            "arithmetic": 0.30,
+            "arithmetic": 0.28,
             "given": 0.12,
             "total": 0.05,
             "age": 0.05,
@@ -56,7 +56,7 @@ class Tuning:
             "oldest": 0.05,
             "chain": 0.06,
             "ages": 0.05,
-            "choice": 0.07,
+            "choice": 0.09,
             "wording": 0.06,
             "recall": 0.05,
             "harm": 0.06,

@@ -1,0 +1,80 @@
+"""The shipped checkpoints load as any others, are small, and are what their card says."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taketurns.pocket.measure import answers
+from taketurns.pocket.recipe import STAGES, Measuring
+from taketurns.pocket.tasks import TASKS
+
+WEIGHTS = Path(str(files("taketurns.pocket") / "weights"))
+
+
+@pytest.fixture(scope="module")
+def card() -> Any:
+    return json.loads((WEIGHTS / "card.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_checkpoint_loads_with_plain_transformers(stage: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(WEIGHTS / stage)
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS / stage)
+    assert model.config.vocab_size == len(tokenizer)
+    assert model.config.max_position_embeddings >= 2048
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert (tokenizer.chat_template is None) == (stage == "pretrained")
+
+
+def test_the_three_are_small() -> None:
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 25e6
+
+
+def test_the_tokenizer_is_the_codes(card: Any) -> None:
+    from transformers import AutoTokenizer
+
+    from taketurns.pocket.vocabulary import build_tokenizer
+
+    expected = build_tokenizer(chat=True)
+    shipped = AutoTokenizer.from_pretrained(WEIGHTS / "aligned")
+    assert shipped.get_vocab() == expected.get_vocab()
+    text = 'how old is "bavo" in 45? <model 1 begins> 72 - 6 = [ 12'
+    assert shipped.encode(text) == expected.encode(text)
+
+
+def test_the_cards_figures_hold_on_a_sample(card: Any) -> None:
+    """40 questions a task: the share must be within four standard errors of the card's."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    settings = Measuring(budget=160, batch=120)
+    for stage, names in (("pretrained", ("recall", "wording")), ("sft", ("arithmetic", "harm"))):
+        model = AutoModelForCausalLM.from_pretrained(WEIGHTS / stage).eval()
+        tokenizer = AutoTokenizer.from_pretrained(WEIGHTS / stage)
+        for name in names:
+            task, figures = TASKS[name], card["scores"][stage]
+            stated = next(f for f in figures if f["task"] == name and f["split"] == "test")
+            share = stated["right"] / stated["questions"]
+            queries = task.queries("test")[:40]
+            texts = answers(model, tokenizer, [q.text or "" for q in queries], settings, 7)
+            right = sum(task.score(q, t).value or 0 for q, t in zip(queries, texts, strict=True))
+            spread = max(0.02, (share * (1 - share) / 40) ** 0.5)
+            assert abs(right / 40 - share) <= 4 * spread, (stage, name)
+
+
+def test_nobody_is_best_everywhere(card: Any) -> None:
+    from taketurns.pocket.gates import nobody_is_best_everywhere
+
+    shares = {
+        stage: {
+            f["task"]: f["right"] / f["questions"]
+            for f in card["scores"][stage]
+            if f["split"] == "test"
+        }
+        for stage in STAGES
+    }
+    assert nobody_is_best_everywhere(shares)
