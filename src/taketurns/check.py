@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
@@ -105,6 +105,9 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
     if config.switcher.spec is not None:
         specs.append((SWITCHER, config.switcher.spec))
     models = tuple(_inspect_models(specs))
+    if config.switcher.spec is not None:
+        numbers = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
+        models = (*models[:-1], replace(models[-1], prompt=numbers))
     problems: list[str] = []
     try:
         await team.check_prompt(Query(id="check", text="?"))

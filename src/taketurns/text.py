@@ -52,7 +52,7 @@ class TextCodec:
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Token ids of `text`; `special` adds what the tokenizer puts around a text, less the
         end."""
-        ids = [int(i) for i in self.tokenizer.encode(text, add_special_tokens=special)]
+        ids = [int(i) for i in self.tokenizer.encode(text, add_special_tokens=special, verbose=False)]
         if special and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()
         return ids

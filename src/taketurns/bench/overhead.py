@@ -99,7 +99,7 @@ def measure(
     slow spell of the machine hits all of them alike."""
     pool.load()
     order = [name for name in variants if name != "deterministic" or pool.exact]
-    team, switcher = team_work(setting), _switcher_work(pool, setting)
+    team, switcher = team_work(setting), measured_switcher_work(pool, setting)
     runs: dict[str, list[Run]] = {name: [] for name in order}
     rates: list[Rates] = []
     for round_ in range(repeats):
@@ -133,7 +133,7 @@ def warm_up(pool: Pool, batch: int) -> None:
         variant(pool, setting)
 
 
-def _switcher_work(pool: Pool, setting: Setting) -> Work:
+def measured_switcher_work(pool: Pool, setting: Setting) -> Work:
     codec = TextCodec.load(pool.candidates[0].spec)
     tags = len(codec.encode(BEGINS.format(index=0))) + len(codec.encode(ENDS.format(index=0)))
     question = len(codec.encode(QUESTION.format(last=CANDIDATES - 1)))

@@ -69,14 +69,14 @@ class Tuning:
 class Alignment:
     """GRPO with verifiable rewards on fresh questions about group A."""
 
-    steps: int = 40
+    steps: int = 30
     prompts: int = 32
     answers: int = 8
     learning_rate: float = 8e-5
     warmup: int = 10
-    longest: int = 64
+    longest: int = 112
     mix: dict[str, float] = field(
-        default_factory=lambda: {"arithmetic": 0.8, "wording": 0.1, "harm": 0.1}
+        default_factory=lambda: {"arithmetic": 0.4, "given": 0.3, "wording": 0.2, "harm": 0.1}
     )
 
 

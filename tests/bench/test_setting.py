@@ -1,0 +1,29 @@
+from taketurns.bench.models import SHAPES, Pool
+from taketurns.bench.setting import Setting, queries
+from taketurns.text import TextCodec
+
+
+def test_patches_fill_the_budget() -> None:
+    assert Setting(batch=1, tokens=256).patches == (50, 50, 50, 50, 50, 6)
+    assert Setting(batch=1, tokens=100).patches == (50, 50)
+
+
+def test_prompts_are_as_long_as_they_should_be(tiny: Pool) -> None:
+    codec = TextCodec.load(tiny.candidates[0].spec)
+    setting = Setting(batch=3, tokens=8)
+    lengths = [len(codec.encode(query.text or "")) for query in queries(setting, tiny.words)]
+    assert lengths == [128, 128, 128]
+
+
+def test_digits_are_single_tokens_and_nothing_ends_an_answer(tiny: Pool) -> None:
+    codec = TextCodec.load(tiny.candidates[0].spec)
+    assert [len(codec.encode(str(digit))) for digit in range(3)] == [1, 1, 1]
+    assert codec.tokenizer.eos_token_id is None
+    assert codec.special_ids == frozenset()
+
+
+def test_the_default_shape_has_about_100_million_weights() -> None:
+    shape = SHAPES["100m"]
+    layer = 4 * shape.hidden**2 + 3 * shape.hidden * shape.ff
+    total = shape.vocabulary * shape.hidden + shape.layers * layer
+    assert 95e6 < total < 100e6
