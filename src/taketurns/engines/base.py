@@ -64,6 +64,15 @@ class Session(Protocol):
 
 
 @runtime_checkable
+class SharingSession(Session, Protocol):
+    """What an engine that keeps what a model has encoded gives beside."""
+
+    async def read(self, model: str, prompt: Prompt) -> None:
+        """Encode `prompt` now, so that no later fork has to."""
+        ...
+
+
+@runtime_checkable
 class DeepSession(Session, Protocol):
     """What an engine with the weights in reach gives beside: check `ModelInfo.capabilities`."""
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from taketurns.engines import exact
+
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -32,6 +34,7 @@ class Forward:
         self._activate = activate
         self._device = model.get_input_embeddings().weight.device
         self._dtype = model.get_input_embeddings().weight.dtype
+        self.queries = exact.queries(model)
         parameters = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 

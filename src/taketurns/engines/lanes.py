@@ -4,13 +4,8 @@
 seen, then samples one token for every lane that writes. Lanes stay dense: when one is freed the
 last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
 
-Exact rounds. The last bits of a matrix product or an attention depend on the shape of the batch,
-and a draw near a boundary then flips. Which shapes agree bitwise was found by measurement (float32,
-CPU with MKL, torch 2.13, one and two threads): products of a multiple of four rows; attention over
-an even number of queries, whose number of keys is a multiple of 64 for two queries, and for longer
-blocks at most 192 or a multiple of 512. With `exact`, every forward has such a shape, so that a
-row's result is the same whatever stands beside it. The tests hold this over random batches.
-"""
+With `deterministic` every forward has one of the shapes of `engines/exact.py`, so that an answer's
+tokens do not depend on what else is in the batch. """
 
 from __future__ import annotations
 
@@ -24,14 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taketurns.engines import exact
 from taketurns.engines.forward import Forward, Outputs
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.kv import LanePool, LayerShape
 from taketurns.engines.sampling import sample
-
-EXACT_ROWS = 4  # a forward has a multiple of these
-EXACT_WRITE = 2  # columns of a forward that samples
-EXACT_BLOCK = 32  # columns of a forward that encodes
 
 
 @dataclass(slots=True)
@@ -70,13 +62,13 @@ class LaneRunner:
         forward: Forward,
         shapes: Sequence[LayerShape],
         *,
-        exact: bool,
+        deterministic: bool,
         max_lanes: int,
         block_tokens: int = 2048,
     ) -> None:
         self._forward = forward
         self._pool = LanePool(shapes)
-        self._exact = exact
+        self._exact = deterministic
         self._max_lanes = max_lanes
         self._block_tokens = block_tokens
         self._waiting: deque[Job] = deque()
@@ -182,7 +174,7 @@ class LaneRunner:
         """Bring lanes `first` to `end` up to the last token of their prompts."""
         group = self._lanes[first:end]
         longest = max(len(lane.tokens) for lane in group)
-        self._reserve(first, end, longest, EXACT_BLOCK)
+        self._reserve(first, end, longest)
         for index, lane in enumerate(group, first):
             lane.job.parked.truncate(lane.start)
             self._pool.load(index, lane.job.parked)
@@ -190,7 +182,7 @@ class LaneRunner:
         while missing := max(lane.missing for lane in group):
             block = min(missing, max(1, self._block_tokens // len(group)))
             if self._exact:
-                block = EXACT_BLOCK
+                block = exact.BLOCK
             fed = [min(block, lane.missing) for lane in group]
             outputs = self._run(first, fed, block, _wants_hidden(group[0]))
             self.counters.encoded_tokens += sum(fed)
@@ -209,9 +201,8 @@ class LaneRunner:
     def _write(self, writing: int) -> None:
         """Sample one more token for each of the first `writing` lanes."""
         lanes = self._lanes[:writing]
-        block = EXACT_WRITE if self._exact else 1
-        self._reserve(0, writing, max(len(lane.tokens) for lane in lanes), block)
-        outputs = self._run(0, [1] * writing, block, False)
+        self._reserve(0, writing, max(len(lane.tokens) for lane in lanes))
+        outputs = self._run(0, [1] * writing, 1, False)
         self._sample(lanes, outputs.logits[:writing])
 
     def _sample(self, lanes: Sequence[_Lane], logits: Tensor) -> None:
@@ -225,20 +216,19 @@ class LaneRunner:
             lane.done = lane.job.take(token) is not None
         self.counters.written_tokens += len(lanes)
 
-    def _reserve(self, first: int, end: int, length: int, block: int) -> None:
+    def _reserve(self, first: int, end: int, length: int) -> None:
         # Padding rows stand after the last lane; the position after the last token is scratch.
-        self._pool.reserve(first + self._rows(end - first), self._visible(length, block) + 1)
+        lanes = first + self._rows(end - first)
+        self._pool.reserve(lanes, self._visible(length, exact.BLOCK) + 1)
 
     def _rows(self, lanes: int) -> int:
-        return _round_up(lanes, EXACT_ROWS) if self._exact else lanes
+        return exact.rows(lanes) if self._exact else lanes
 
     def _visible(self, length: int, block: int) -> int:
         """How many keys a forward reads to see `length` of them."""
         if not self._exact:
             return length
-        if block == EXACT_WRITE:
-            return _round_up(length, 64)
-        return 128 if length <= 128 else _round_up(length, 512)
+        return exact.visible(length, block if block > 1 else self._forward.queries)
 
     def _run(self, first: int, fed: Sequence[int], block: int, hidden: bool) -> Outputs:
         """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
@@ -261,10 +251,6 @@ class LaneRunner:
         self._pool.plan(first, torch.from_numpy(targets), visible)
         self.counters.forwards += 1
         return self._forward(ids, positions, visible, self._pool, hidden)
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 def _wants_hidden(lane: _Lane) -> bool:

@@ -155,6 +155,11 @@ class LocalSession:
         scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
         return scores
 
+    async def read(self, model: str, prompt: Prompt) -> None:
+        """Encode the prompt now, so that no later fork has to; nothing where no cache is kept."""
+        if self._engine.running(model).keeps_cache:
+            await self._peek(model, prompt, "logprobs", choices=[])
+
     async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
         """Natural-log probabilities of every token as the next: float32 `[vocabulary]`."""
         logprobs: Tensor = await self._peek(model, prompt, "logprobs")

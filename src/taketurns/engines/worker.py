@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from taketurns.engines import exact
 from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
 from taketurns.engines.kv import layer_shapes
@@ -189,13 +190,16 @@ class ModelThread:
         if shapes is None:
             self._models[model] = RunningModel(False, 0, device)
             return ReencodeRunner(loaded.model)
-        exact = self._deterministic
-        if exact is None:
-            exact = device == "cpu" and str(shapes[0].dtype) == "torch.float32"
+        wanted = self._deterministic
+        if wanted is None:
+            wanted = device == "cpu" and shapes[0].dtype == torch.float32
         bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
         self._models[model] = RunningModel(True, bytes_per_token, device)
         return LaneRunner(
-            Forward(loaded.model, loaded.activate), shapes, exact=exact, max_lanes=self._max_batch
+            Forward(loaded.model, loaded.activate),
+            shapes,
+            deterministic=wanted and exact.enable(loaded.model),
+            max_lanes=self._max_batch,
         )
 
     def _set_threads(self, model: Any) -> None:
