@@ -61,6 +61,23 @@ async def test_a_switcher_that_cannot_write_the_digits_is_refused(tmp_path: Path
         await report(candidates=many, switcher={"kind": "lm", "model": model})
 
 
+async def test_a_head_is_reported_by_what_it_reads(tmp_path: Path) -> None:
+    import torch
+
+    from taketurns.heads import Head, HeadConfig
+
+    names = tuple(c.name for c in load_team_config("pocket").candidates)
+    layers = dict.fromkeys(names, (4,))
+    Head(HeadConfig("speaker", names, "sft", layers), {}, torch.zeros(4, 3)).save(tmp_path)
+    found = await report(switcher={"kind": "head", "path": str(tmp_path)})
+    assert len(found.models) == 3
+    assert found.switcher == "a linear head of 12 numbers on hidden states of whoever spoke last"
+    with pytest.raises(ConfigError, match="was trained for pretrained, sft, aligned"):
+        await report(
+            switcher={"kind": "head", "path": str(tmp_path)}, **{"candidates.sft.name": "chat"}
+        )
+
+
 async def test_a_model_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match="nobody/nothing") as caught:
         await report(**{"candidates.sft.model": "nobody/nothing"})

@@ -160,9 +160,14 @@ def test_ctrl_c_leaves_a_file_that_can_be_resumed(
             os.kill(os.getpid(), signal.SIGINT)
         await write(seconds)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "sleep", interrupted_sleep)
-        code, _, err = invoke(*command, "-t", scripted())
+    # A background shell starts its jobs with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "sleep", interrupted_sleep)
+            code, _, err = invoke(*command, "-t", scripted())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130
     assert sentence(err) == "interrupted; the same command goes on from here"
     assert 0 < len(records(output)) < 6

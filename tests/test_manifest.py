@@ -132,3 +132,18 @@ def test_an_output_in_no_folder(tmp_path: Path) -> None:
         claimed(tmp_path / "no" / "out.jsonl", {})
     with pytest.raises(DataError, match="it is a folder"):
         claimed(tmp_path, {})
+
+
+def test_a_head_is_known_by_its_contents(team: TeamConfig, tmp_path: Path) -> None:
+    def with_head(folder: Path) -> str:
+        return identity(replace(team, switcher=SwitcherConfig("head", path=str(folder))))
+
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "head.json").write_text("{}")
+    (head / "head.safetensors").write_bytes(b"numbers")
+    same = with_head(head)
+    (head / "README.md").write_text("a card")
+    assert with_head(Path(shutil.copytree(head, tmp_path / "moved"))) == same
+    (head / "head.safetensors").write_bytes(b"NUMBERS")
+    assert with_head(head) != same

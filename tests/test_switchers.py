@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taketurns.draft import Draft, Reader
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError, PromptError
 from taketurns.policy import Policy
 from taketurns.seeds import generator
 from taketurns.switchers import LMSwitcher, normalise, pick
-from taketurns.types import Query
+from taketurns.types import Candidate, ModelSpec, Query
+
+QUERY = Query("q", text="Why?")
 
 
 def shares(probabilities: list[float], top_p: float) -> list[float]:
@@ -51,9 +54,12 @@ async def test_probabilities_are_logits_renormalised_and_nothing_is_sampled() ->
     engine = ScriptedEngine({"a": [], "b": []}, scores={"switcher": [0.02, 0.06]})
     switcher = LMSwitcher("switcher")
     await switcher.prepare(engine, [await engine.info("a"), await engine.info("b")])
-    decide = switcher.begin(Query("q", text="Why?"), Policy(max_tokens=50))
+    decide = switcher.begin(QUERY, Policy(max_tokens=50))
     async with engine.session(1) as session:
-        assert await decide(session, ()) == pytest.approx((0.25, 0.75))
+        draft = Draft(
+            QUERY, [Reader(Candidate(n, ModelSpec(n)), await engine.info(n)) for n in "ab"], ()
+        )
+        assert await decide(session, draft) == pytest.approx((0.25, 0.75))
     assert [call.kind for call in engine.calls] == ["score"]
 
 
@@ -68,6 +74,6 @@ async def test_an_answer_too_long_for_the_switcher_is_refused_before_it_starts()
     engine = ScriptedEngine({"a": [], "b": []}, scores={"switcher": [0.5, 0.5]}, context=300)
     switcher = LMSwitcher("switcher")
     await switcher.prepare(engine, [await engine.info("a"), await engine.info("b")])
-    switcher.begin(Query("q", text="Why?"), Policy(max_tokens=20))
+    switcher.begin(QUERY, Policy(max_tokens=20))
     with pytest.raises(PromptError, match="lower max_tokens"):
-        switcher.begin(Query("q", text="Why?"), Policy(max_tokens=200))
+        switcher.begin(QUERY, Policy(max_tokens=200))

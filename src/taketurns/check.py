@@ -21,6 +21,7 @@ from rich.text import Text
 
 from taketurns.config import TeamConfig
 from taketurns.errors import PromptError
+from taketurns.heads import Head
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Query
@@ -59,12 +60,14 @@ class MemoryReport:
 
 @dataclass(frozen=True, slots=True)
 class TeamReport:
-    """`exact`: token ids are handed from speaker to speaker, otherwise the exact text."""
+    """`exact`: token ids are handed from speaker to speaker, otherwise the exact text. `switcher`
+    says who decides."""
 
     models: tuple[ModelReport, ...]
     memory: tuple[MemoryReport, ...]
     answer_tokens: int
     exact: bool
+    switcher: str
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -93,6 +96,7 @@ class TeamReport:
             )
         handed = "token ids" if self.exact else "exact text, since their tokenizers differ"
         yield Text(f"hand-over {handed}")
+        yield Text(f"switcher  {self.switcher}")
         yield from (Text(f"note      {note}", "yellow") for note in self.notes)
         yield from (Text(f"problem   {problem}", "red") for problem in self.problems)
         yield Text("it fits" if self.fits else "it does not fit", "bold")
@@ -131,9 +135,23 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         memory=memory,
         answer_tokens=tokens,
         exact=len({model.tokenizer for model in candidates}) == 1,
+        switcher=_describe_switcher(config),
         problems=tuple(problems),
         notes=tuple(_notes(models)),
     )
+
+
+def _describe_switcher(config: TeamConfig) -> str:
+    switcher, names = config.switcher, [candidate.name for candidate in config.candidates]
+    if switcher.kind == "fixed":
+        return f"fixed: {', '.join(names[index] for index in switcher.sequence)}, repeated"
+    if switcher.kind == "lm":
+        return "a language model that reads the tagged trace"
+    if switcher.path is not None:
+        head = Head.load(switcher.path)
+        whose = "whoever spoke last" if head.config.mode == "speaker" else head.config.reader
+        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}"
+    return "random: every candidate is as probable as any other"
 
 
 def readable(size: int | None) -> str:

@@ -7,20 +7,28 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from taketurns.bench.cli import bench
 from taketurns.errors import PromptError, UsageError
+from taketurns.training.command import train
 
 if TYPE_CHECKING:
+    from taketurns.allocation import Allocation
     from taketurns.config import TeamConfig
     from taketurns.manifest import Manifest
+    from taketurns.occasions import Occasion
+    from taketurns.pocket.score import Scores
     from taketurns.records import BadLine
+    from taketurns.rollouts import Estimate
+    from taketurns.tasks.base import Task
     from taketurns.team import Team
     from taketurns.types import Query
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+SAMPLED = 26  # prefixes that a dry run rolls out
 
 app = typer.Typer(
     name="taketurns",
@@ -32,6 +40,8 @@ app = typer.Typer(
 )
 pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.")
 app.add_typer(pocket, name="pocket")
+app.add_typer(bench, name="bench")
+app.command()(train)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
@@ -143,6 +153,129 @@ async def _check_prompts(team: Team, queries: list[Query], source: str) -> None:
 
 
 @app.command()
+def rollout(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Utilities, a prefix a line.")],
+    team: TeamOption = "pocket",
+    task: Annotated[
+        list[str] | None, typer.Option(help="A task; may be repeated [default: all].")
+    ] = None,
+    prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Rollouts a branch [default: 8; racing: 32 at most].")
+    ] = None,
+    allocate: Annotated[
+        Literal["uniform", "racing"],
+        typer.Option(help="k for each branch, or as many as it takes to tell the best one."),
+    ] = "uniform",
+    traces: Annotated[
+        Literal["random", "on-policy", "mixed"],
+        typer.Option(help="Who switches: nobody, the team's switcher, or both by turns."),
+    ] = "random",
+    concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at a time.")] = 64,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how much work it would be.")
+    ] = False,
+    seed: SeedOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
+    from dataclasses import asdict, replace
+
+    from taketurns.allocation import allocation_named
+    from taketurns.config import SwitcherConfig
+    from taketurns.manifest import describe_run
+    from taketurns.occasions import occasions
+    from taketurns.records import query_to_json, to_line
+
+    config = _config(team, set_, seed)
+    if traces == "random":  # its switcher has no say: load none, and let any other have made it
+        config = replace(config, switcher=SwitcherConfig())
+    elif config.switcher.kind == "random":
+        raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
+    asked = _tasks(task)
+    allocation = allocation_named(allocate, k)
+    planned = occasions(asked, prefixes, traces, config.policy.seed)
+    queries = [query for one in asked for query in one.queries("train")]
+    data = b"".join(to_line(query_to_json(query)) for query in queries)
+    manifest = describe_run("rollout", config, data, tasks=[one.name for one in asked])
+    settings = {"allocation": asdict(allocation), "traces": traces}
+    manifest = replace(manifest, determined={**manifest.determined, **settings})
+    try:
+        with asyncio.Runner() as runner:
+            if dry_run:
+                print(runner.run(_estimate(config, planned, allocation, concurrency)))  # noqa: T201
+                return
+            failures = runner.run(
+                _rollout(config, planned, allocation, output, manifest, concurrency)
+            )
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+    if failures:
+        _say(f"{failures} of {len(planned)} prefixes failed; the same command tries them again")
+        raise typer.Exit(FAILED)
+
+
+async def _estimate(
+    config: TeamConfig, planned: list[Occasion], allocation: Allocation, concurrency: int
+) -> Estimate:
+    from taketurns.rollouts import Roller, estimate
+    from taketurns.team import Team
+
+    async with Team.load(config) as team:
+        await team.prepare()
+        return await estimate(Roller(team, allocation, concurrency), planned, SAMPLED)
+
+
+async def _rollout(
+    config: TeamConfig,
+    planned: list[Occasion],
+    allocation: Allocation,
+    path: Path,
+    manifest: Manifest,
+    concurrency: int,
+) -> int:
+    """How many prefixes failed. Rollouts that failed in the others are counted aloud."""
+    from taketurns.output import JsonlOutput
+    from taketurns.rollouts import Roller, rollouts_to_json
+    from taketurns.runner import run
+    from taketurns.team import Team
+    from taketurns.terminal import Progress
+
+    lost = 0
+    async with Team.load(config) as team:
+        names = [candidate.name for candidate in team.candidates]
+        roller = Roller(team, allocation, concurrency)
+        manifest = manifest.claim(path)
+        with JsonlOutput(path) as output:
+            kept = sum(occasion.id in output.kept for occasion in planned)
+            with Progress("rolling out", len(planned), kept) as progress:
+
+                async def roll_out(occasion: Occasion) -> dict[str, Any]:
+                    rollouts = await roller.roll_out(occasion)
+                    return rollouts_to_json(rollouts, names, team.policy.patch_size)
+
+                def note(record: dict[str, Any]) -> None:
+                    nonlocal lost
+                    progress.advance(record.get("tokens", 0))
+                    lost += sum(branch["failures"] for branch in record.get("branches", ()))
+
+                outcome = await run(
+                    planned,
+                    lambda occasion: occasion.id,
+                    roll_out,
+                    output,
+                    # Enough prefixes to keep that many rollouts under way, and some to begin with.
+                    concurrency=concurrency // (len(names) * allocation.first) + 2,
+                    on_done=note,
+                )
+        manifest.finish(path)
+    if lost:
+        _say(f"{lost} rollouts failed; each is counted in its record, with the first one's reason")
+    return outcome.failed
+
+
+@app.command()
 def chat(
     team: TeamOption = "pocket",
     speaker: Annotated[
@@ -247,6 +380,67 @@ def gates(
     asyncio.run(run())
 
 
+@pocket.command()
+def score(
+    team: TeamOption = "pocket",
+    methods: Annotated[
+        str, typer.Option(help="Candidates, random, untuned, switch-global, switch-task, NAMEs.")
+    ] = "pretrained,sft,aligned,random,untuned,switch-global",
+    task: Annotated[
+        list[str] | None, typer.Option(help="This task alone; may be given several times.")
+    ] = None,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task [default: all].")] = (
+        None
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 1,
+    switchers: Annotated[
+        Path | None, typer.Option(help="A folder with trained switchers: global, and one a task.")
+    ] = None,
+    switcher: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="One more trained switcher, as the method NAME."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    set_: SetOption = None,
+) -> None:
+    """What checkpoints alone and switched answers score, with 95 % intervals."""
+    from rich.console import Console
+
+    from taketurns.pocket import TASKS
+    from taketurns.pocket.score import Methods, parse_switcher
+    from taketurns.pocket.score import score as measure
+    from taketurns.terminal import Progress
+
+    if unknown := [name for name in task or () if name not in TASKS]:
+        raise UsageError(f"there is no task {unknown[0]!r}; the tasks are {', '.join(TASKS)}")
+    tasks = {name: TASKS[name] for name in task or TASKS}
+    more = dict(parse_switcher(text) for text in switcher or ())
+    named = [method.strip() for method in methods.split(",")]
+    made = Methods(_config(team, set_), named, list(tasks), switchers, more)
+    asked = sum(len(one.queries(split)[:limit]) for one in tasks.values())
+
+    async def run() -> Scores:
+        with Progress("answering", asked * seeds * len(named)) as progress:
+            try:
+                return await measure(
+                    made.teams,
+                    tasks,
+                    split=split,
+                    limit=limit,
+                    seeds=seeds,
+                    on_done=progress.advance,
+                )
+            finally:
+                await made.engine.close()
+
+    scores = asyncio.run(run())
+    if json_:
+        Console().print_json(data=scores.to_json())
+    else:
+        Console().print(scores.table())
+
+
 def _config(team: str, settings: list[str] | None = None, seed: int | None = None) -> TeamConfig:
     from taketurns.config import load_team_config, parse_setting
 
@@ -254,6 +448,15 @@ def _config(team: str, settings: list[str] | None = None, seed: int | None = Non
     if seed is not None:
         overrides["policy.seed"] = seed
     return load_team_config(team, overrides)
+
+
+def _tasks(names: list[str] | None) -> list[Task]:
+    from taketurns.pocket import TASKS
+
+    for name in names or ():
+        if name not in TASKS:
+            raise UsageError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}")
+    return [task for name, task in TASKS.items() if not names or name in names]
 
 
 def _read(source: str) -> bytes:

@@ -25,7 +25,7 @@ from taketurns.errors import ConfigError
 from taketurns.policy import Policy
 from taketurns.types import Candidate, ModelSpec
 
-SwitcherKind = Literal["random", "fixed", "lm"]
+SwitcherKind = Literal["random", "fixed", "lm", "head"]
 EngineKind = Literal["local"]
 BUNDLED = "pocket"
 
@@ -33,12 +33,13 @@ BUNDLED = "pocket"
 @dataclass(frozen=True, slots=True)
 class SwitcherConfig:
     """Who decides. `spec` is the model of an "lm" switcher, `sequence` the indices a "fixed" one
-    cycles."""
+    cycles, `path` where a "head" is (a folder or a hub id)."""
 
     kind: SwitcherKind = "random"
     spec: ModelSpec | None = None
     chat_template: bool = False
     sequence: tuple[int, ...] = ()
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ _SwitcherFile = _schema(
     model=(str | None, None),
     chat_template=(bool, False),
     sequence=(tuple[str | int, ...], ()),
+    path=(str | None, None),
     template=(str | None, None),
     prompt=None,
 )
@@ -195,6 +197,8 @@ class _Builder:
             self._refuse('a switcher has a model exactly when its kind is "lm"', "switcher")
         if (entry.kind == "fixed") != bool(entry.sequence):
             self._refuse('a switcher has a sequence exactly when its kind is "fixed"', "switcher")
+        if (entry.kind == "head") != (entry.path is not None):
+            self._refuse('a switcher has a path exactly when its kind is "head"', "switcher")
         return SwitcherConfig(
             kind=entry.kind,
             spec=self._spec(entry, "switcher") if entry.model is not None else None,
@@ -203,6 +207,7 @@ class _Builder:
                 self._index(who, "switcher", "sequence", at)
                 for at, who in enumerate(entry.sequence)
             ),
+            path=self._locate(entry.path, "switcher", "path") if entry.path is not None else None,
         )
 
     def _policy(self) -> Policy:
@@ -255,7 +260,8 @@ class _Builder:
         if place.exists():
             return str(place)
         if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
-            self._refuse(f"there is no model at {place}", *path)
+            what = "head" if path[-1] == "path" else "model"
+            self._refuse(f"there is no {what} at {place}", *path)
         return name
 
     def _read(self, name: str, *path: str | int) -> str:

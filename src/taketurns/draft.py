@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from taketurns.engines.base import ModelInfo
@@ -118,11 +119,28 @@ class Draft:
         self.patches.append(patch)
         return patch
 
+    def resume(self, patches: Sequence[Patch]) -> None:
+        """Take up an answer of which these patches are written, as if it had been written here."""
+        for patch in patches:
+            self.tokens += len(patch.token_ids) if patch.speaker is not None else 0
+            self._ids += [token for token in patch.token_ids if token not in self._special]
+            self._text += patch.text
+            self._stops.push(patch.text)
+            self.patches.append(patch)
+
     def end(self) -> str:
         """No more tokens: the text that was held back after all."""
         rest = self._stream.flush() if self._stream is not None else ""
         self._text += rest
         return self._stops.push(rest) + self._stops.flush()
+
+    def copy(self) -> Draft:
+        """A draft that goes on from here by itself."""
+        twin = copy(self)
+        twin.patches, twin._ids = list(self.patches), list(self._ids)
+        twin._stops = copy(self._stops)
+        twin._stream = None if self._stream is None else self._stream.copy()
+        return twin
 
     def trace(self, seed: int, error: str | None = None) -> Trace:
         """The record of what has been written."""

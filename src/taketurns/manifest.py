@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from taketurns import __version__
+from taketurns import __version__, heads
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.types import ModelSpec
@@ -107,6 +107,7 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
         "switcher": {
             **_plain(asdict(team.switcher)),
             "spec": team.switcher.spec and _content(team.switcher.spec, prints["switcher"]),
+            "path": team.switcher.path and (_head(team.switcher.path) or team.switcher.path),
         },
         "policy": _plain(asdict(team.policy)),
         "input": sha256(data).hexdigest(),
@@ -141,6 +142,12 @@ def fingerprint(spec: ModelSpec) -> str | None:
     if not any(prints):
         return None
     return prints[0] if len(prints) == 1 else _digest(prints)
+
+
+def _head(source: str) -> str | None:
+    """A digest of a local head, without what stands beside it."""
+    files = [Path(source) / name for name in (heads.CONFIG, heads.WEIGHTS)]
+    return _digest([_file(file) for file in files]) if all(map(Path.is_file, files)) else None
 
 
 def _places(spec: ModelSpec) -> list[str]:

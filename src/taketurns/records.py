@@ -149,19 +149,21 @@ def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
         "seed": trace.seed,
         "exact": trace.exact,
         "query": query_to_json(trace.query),
-        "patches": [
-            {
-                "name": None if patch.speaker is None else names[patch.speaker],
-                "speaker": patch.speaker,
-                "text": patch.text,
-                "token_ids": list(patch.token_ids),
-                "finish": patch.finish,
-                "reason": patch.reason,
-                "probabilities": None if patch.probabilities is None else list(patch.probabilities),
-                "timing": {"decide": patch.timing.decide, "write": patch.timing.write},
-            }
-            for patch in trace.patches
-        ],
+        "patches": [patch_to_json(patch, names) for patch in trace.patches],
+    }
+
+
+def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
+    """A patch as one JSON object; `name` is there for the reader."""
+    return {
+        "name": None if patch.speaker is None else names[patch.speaker],
+        "speaker": patch.speaker,
+        "text": patch.text,
+        "token_ids": list(patch.token_ids),
+        "finish": patch.finish,
+        "reason": patch.reason,
+        "probabilities": None if patch.probabilities is None else list(patch.probabilities),
+        "timing": {"decide": patch.timing.decide, "write": patch.timing.write},
     }
 
 
@@ -172,7 +174,7 @@ def trace_from_json(record: Mapping[str, Any]) -> Trace:
     try:
         return Trace(
             query=query_from_json(record["query"]),
-            patches=tuple(_patch(patch) for patch in record["patches"]),
+            patches=tuple(patch_from_json(patch) for patch in record["patches"]),
             seed=record["seed"],
             exact=record["exact"],
             error=record["error"],
@@ -181,7 +183,8 @@ def trace_from_json(record: Mapping[str, Any]) -> Trace:
         raise DataError(f"the trace {record.get('id')!r} is not whole: {error!r}") from error
 
 
-def _patch(record: Mapping[str, Any]) -> Patch:
+def patch_from_json(record: Mapping[str, Any]) -> Patch:
+    """The patch that `patch_to_json` wrote. Raises KeyError or TypeError for anything else."""
     probabilities = record["probabilities"]
     return Patch(
         speaker=record["speaker"],

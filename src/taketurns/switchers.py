@@ -6,14 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import exp
 from typing import Protocol
 
+from taketurns.config import SwitcherConfig
+from taketurns.draft import Draft
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.errors import PromptError
+from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.prompts import TaggedTrace, digit_ids
-from taketurns.types import Patch, Query
+from taketurns.types import Query
 
-Decide = Callable[[Session, Sequence[Patch]], Awaitable[tuple[float, ...]]]
-"""Asked at a patch boundary: one probability a candidate, summing to 1."""
+Decide = Callable[[Session, Draft], Awaitable[tuple[float, ...]]]
+"""Asked at a patch boundary, with what is written: one probability a candidate, summing to 1."""
 
 
 class Switcher(Protocol):
@@ -40,7 +43,7 @@ class RandomSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         uniform = (1 / self._candidates,) * self._candidates
 
-        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
             return uniform
 
         return decide
@@ -57,8 +60,8 @@ class FixedSwitcher:
         self._candidates = len(candidates)
 
     def begin(self, query: Query, policy: Policy) -> Decide:
-        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
-            turn = sum(patch.speaker is not None for patch in patches)
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            turn = sum(patch.speaker is not None for patch in draft.patches)
             chosen = self._sequence[turn % len(self._sequence)]
             return tuple(float(index == chosen) for index in range(self._candidates))
 
@@ -67,31 +70,26 @@ class FixedSwitcher:
 
 class LMSwitcher:
     """A language model reads the tagged trace; the logits of the candidates' numbers, renormalised,
-    are the probabilities. No text is sampled from it. `model` is its name in the engine."""
+    are the probabilities. No text is sampled from it. `model` is its name in the engine; `digits`
+    are the ids of the candidates' numbers, once it is prepared."""
 
     def __init__(self, model: str, *, chat_template: bool = False) -> None:
         self._model = model
         self._chat_template = chat_template
         self._info: ModelInfo | None = None
-        self._digits: list[int] = []
+        self.digits: list[int] = []
         self._shares_ids = False
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
         info = await engine.info(self._model)
-        self._digits = digit_ids(info.codec, len(candidates))
+        self.digits = digit_ids(info.codec, len(candidates))
         fingerprints = {info.codec.fingerprint, *(c.codec.fingerprint for c in candidates)}
         self._shares_ids = len(fingerprints) == 1
         self._info = info
 
     def begin(self, query: Query, policy: Policy) -> Decide:
         assert self._info is not None, "prepare() before begin()"
-        tagged = TaggedTrace(
-            self._info.codec,
-            query,
-            len(self._digits),
-            shares_ids=self._shares_ids,
-            chat_template=self._chat_template,
-        )
+        tagged = self.tagged(query)
         longest = len(tagged.prompt(())) + tagged_tokens(self._info, policy)
         if longest >= self._info.context:
             raise PromptError(
@@ -99,11 +97,22 @@ class LMSwitcher:
                 f"{self._info.context}: lower max_tokens or shorten the query"
             )
 
-        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
-            scores = await session.score(self._model, tagged.prompt(patches), self._digits)
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            scores = await session.score(self._model, tagged.prompt(draft.patches), self.digits)
             return normalise([exp(score - max(scores)) for score in scores])
 
         return decide
+
+    def tagged(self, query: Query) -> TaggedTrace:
+        """What it reads of an answer to `query`; training reads the same."""
+        assert self._info is not None, "prepare() before tagged()"
+        return TaggedTrace(
+            self._info.codec,
+            query,
+            len(self.digits),
+            shares_ids=self._shares_ids,
+            chat_template=self._chat_template,
+        )
 
 
 def tagged_tokens(info: ModelInfo, policy: Policy) -> int:
@@ -133,11 +142,12 @@ def pick(probabilities: Sequence[float], top_p: float, uniform: float) -> int:
     return max(range(len(nucleus)), key=nucleus.__getitem__)
 
 
-def switcher_named(kind: str, sequence: Sequence[int], model: str, chat_template: bool) -> Switcher:
-    """The switcher a team file asks for."""
+def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
+    """The switcher a team file asks for; `model` is the name of its model in the engine."""
     makers: Mapping[str, Callable[[], Switcher]] = {
         "random": RandomSwitcher,
-        "fixed": lambda: FixedSwitcher(sequence),
-        "lm": lambda: LMSwitcher(model, chat_template=chat_template),
+        "fixed": lambda: FixedSwitcher(config.sequence),
+        "lm": lambda: LMSwitcher(model, chat_template=config.chat_template),
+        "head": lambda: HeadSwitcher(config.path or ""),
     }
-    return makers[kind]()
+    return makers[config.kind]()

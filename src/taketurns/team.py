@@ -1,57 +1,34 @@
 """A team of checkpoints takes turns writing one answer (arXiv 2510.09913, section 3).
 
-`Team._write` is the method: at every patch boundary the switcher says who should write next, the
-speaker is drawn from the top of that distribution, and it continues the answer as its own. The
-answer ends when its speaker ends it, at a stop string, or when the budget is spent.
+`Team` holds who may speak, who decides, and what runs the models; `Answer` is the method.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any, TypeVar, overload
 
+from taketurns.answer import Answer
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.draft import Draft, Reader
-from taketurns.engines.base import Engine, Session
+from taketurns.engines.base import Engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.policy import Policy
-from taketurns.seeds import derive, generator
-from taketurns.switchers import (
-    Decide,
-    FixedSwitcher,
-    Switcher,
-    pick,
-    switcher_named,
-    tagged_tokens,
-)
-from taketurns.types import (
-    Candidate,
-    Delta,
-    Patch,
-    Query,
-    Reason,
-    Timing,
-    Trace,
-)
-from taketurns.writer import Emit, PatchWriter, tell
+from taketurns.seeds import derive
+from taketurns.switchers import FixedSwitcher, Switcher, make_switcher, tagged_tokens
+from taketurns.types import Candidate, Delta, Patch, Query, Trace
+from taketurns.writer import Emit
 
 SWITCHER = "(switcher)"
 _QUESTION_TOKENS = 96  # the switcher's question, generously
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    speaker: int
-    reason: Reason
-    probabilities: tuple[float, ...] | None
-    seconds: float
 
 
 class Team:
@@ -88,19 +65,8 @@ class Team:
         specs = {candidate.name: candidate.spec for candidate in config.candidates}
         if config.switcher.spec is not None:
             specs[SWITCHER] = config.switcher.spec
-        engine = LocalEngine(
-            specs,
-            deterministic=config.engine.deterministic,
-            max_batch=config.engine.max_batch,
-            memory_bytes=config.engine.memory_bytes,
-            threads=config.engine.threads,
-        )
-        switcher = switcher_named(
-            config.switcher.kind,
-            config.switcher.sequence,
-            SWITCHER,
-            config.switcher.chat_template,
-        )
+        engine = LocalEngine.configured(specs, config.engine)
+        switcher = make_switcher(config.switcher, SWITCHER)
         return cls(config.candidates, engine, switcher, config.policy)
 
     def alone(self, name: str) -> Team:
@@ -184,86 +150,39 @@ class Team:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
-    # The method
+    # Writing
 
     async def _write(
         self, query: Query, seed: int | None, policy: Policy, emit: Emit | None
     ) -> Trace:
         seed = policy.seed if seed is None else seed
-        draft = Draft(query, await self._prepared(), policy.stop)
-        decide = self._switcher.begin(query, policy)
-        speakers = generator(derive(seed, query.id, "speakers"))
-        tokens = derive(seed, query.id, "tokens")
+        draft = await self.draft(query, policy)
         try:
-            async with self.engine.session(tokens, self._longest(draft, policy)) as session:
-                closing = False
-                while draft.tokens < policy.max_tokens:
-                    turn = await self._choose(
-                        session, draft, decide, policy, speakers.random(), closing
-                    )
-                    patch = await self._speak(session, draft, turn, policy, emit)
-                    if patch.finish == "length":
-                        continue
-                    closing = (
-                        policy.closing_on_end
-                        and patch.finish == "stop"
-                        and not draft.stopped
-                        and turn.speaker != policy.closing
-                    )
-                    if not closing:
-                        break
+            async with self.answer(draft, seed, policy, emit) as answer:
+                await answer.write()
         except EngineError as error:
             return draft.trace(seed, str(error))
         return draft.trace(seed)
 
-    async def _choose(
-        self,
-        session: Session,
-        draft: Draft,
-        decide: Decide,
-        policy: Policy,
-        uniform: float,
-        closing: bool,
-    ) -> _Turn:
-        """Who writes the next patch: the rules first, then the switcher."""
-        last = policy.max_tokens - draft.tokens <= policy.patch_size
-        if policy.closing is not None and (closing or last):
-            return _Turn(policy.closing, "closing", None, 0.0)
-        if policy.opening is not None and not draft.patches:
-            return _Turn(policy.opening, "opening", None, 0.0)
-        begun = perf_counter()
-        probabilities = await decide(session, draft.patches)
-        if policy.greedy_switcher:
-            speaker = max(range(len(probabilities)), key=probabilities.__getitem__)
-        else:
-            speaker = pick(probabilities, policy.top_p, uniform)
-        return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
+    async def draft(self, query: Query, policy: Policy | None = None) -> Draft:
+        """An answer of which nothing is written yet. Raises PromptError if the query does not
+        fit."""
+        return Draft(query, await self._prepared(), (policy or self.policy).stop)
 
-    async def _speak(
-        self, session: Session, draft: Draft, turn: _Turn, policy: Policy, emit: Emit | None
-    ) -> Patch:
-        """Let the chosen speaker write one patch onto the draft."""
-        if turn.reason == "closing" and policy.closing_cue is not None:
-            forced = draft.force(turn.speaker, policy.closing_cue)
-            tell(emit, Delta(None, forced.text), forced)
-        begun = perf_counter()
-        writer = PatchWriter(session, self.candidates[turn.speaker].name, draft, turn.speaker, emit)
-        wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
-        finish = await writer.write(wanted, policy)
-        if finish != "length" or draft.tokens >= policy.max_tokens:
-            writer.show(draft.end())
-        patch = Patch(
-            speaker=turn.speaker,
-            token_ids=tuple(writer.token_ids),
-            text=writer.text,
-            finish=finish,
-            reason=turn.reason,
-            probabilities=turn.probabilities,
-            timing=Timing(turn.seconds, perf_counter() - begun),
-        )
-        draft.patches.append(patch)
-        tell(emit, patch)
-        return patch
+    @asynccontextmanager
+    async def answer(
+        self, draft: Draft, seed: int, policy: Policy | None = None, emit: Emit | None = None
+    ) -> AsyncIterator[Answer]:
+        """Open a draft for writing, turn by turn; `seed` and the query's id decide all draws.
+
+        Raises EngineError, and PromptError if the query does not fit the switcher.
+        """
+        policy = policy or self.policy
+        begin = partial(self._switcher.begin, draft.query, policy)
+        tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
+        async with self.engine.session(tokens, self._longest(draft, policy)) as session:
+            models = [candidate.name for candidate in self.candidates]
+            yield Answer(models, session, draft, begin, policy, speakers, emit)
 
     # Getting ready and letting go
 
@@ -276,7 +195,7 @@ class Team:
     async def check_prompt(self, query: Query, policy: Policy | None = None) -> None:
         """Raise PromptError if the query does not fit every candidate and the switcher."""
         policy = policy or self.policy
-        Draft(query, await self._prepared(), policy.stop)
+        await self.draft(query, policy)
         self._switcher.begin(query, policy)
 
     async def aclose(self) -> None:

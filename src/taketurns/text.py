@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from copy import copy
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -52,7 +53,9 @@ class TextCodec:
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Token ids of `text`; `special` adds what the tokenizer puts around a text, less the
         end."""
-        ids = [int(i) for i in self.tokenizer.encode(text, add_special_tokens=special, verbose=False)]
+        ids = [
+            int(i) for i in self.tokenizer.encode(text, add_special_tokens=special, verbose=False)
+        ]
         if special and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()
         return ids
@@ -109,6 +112,12 @@ class TextStream:
         self._ids = list(before[-PRIME_TOKENS:])
         self._start = 0
         self._shown = len(self._ids)
+
+    def copy(self) -> TextStream:
+        """A stream that goes on from here by itself."""
+        twin = copy(self)
+        twin._ids = list(self._ids)
+        return twin
 
     def push(self, *token_ids: int) -> str:
         """The text that became complete with these tokens, "" while a character is unfinished."""

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from taketurns.bench.models import Pool, random_pool
+from taketurns.bench.weights import same_attention
 
 
 @pytest.fixture(scope="package")
@@ -10,3 +11,9 @@ def tiny() -> Iterator[Pool]:
     with random_pool("tiny", "cpu") as pool:
         pool.load()
         yield pool
+
+
+@pytest.fixture(autouse=True)
+def _attention(tiny: Pool) -> Iterator[None]:
+    with same_attention(tiny.model(name) for name in tiny.specs(True)):
+        yield

@@ -4,18 +4,39 @@ import pytest
 from typer.testing import CliRunner
 
 from taketurns.bench.cli import bench
+from taketurns.bench.floor import Rates, Work
+from taketurns.bench.overhead import Overhead
+from taketurns.bench.questions import Questions
+from taketurns.bench.suite import Plan, Results, Say
+from taketurns.bench.variants import VARIANTS
 from taketurns.errors import PromptError, UsageError
 
 
-def test_a_quick_run_prints_a_json_object_for_each_batch_and_length() -> None:
-    result = CliRunner().invoke(
-        bench,
-        ["overhead", "--quick", "--json", "--pocket-questions", "0"]
-        + ["--batch", "1", "--batch", "2", "--tokens", "60"],
-    )
+def made_up(plan: Plan, say: Say) -> Results:
+    say("measuring")
+    seconds = dict.fromkeys(VARIANTS, 1.5)
+    work, rates = Work({1: 4}, {1: 10}), Rates({1: 1.0}, {1: 0.5})
+    return Results(
+        setup={"threads": 1},
+        overheads=tuple(
+            Overhead(
+                "llama", setting, plan.repeats, 1, seconds, {**seconds, "kept": None}, 0.5,
+                work, work, rates,
+            )
+            for setting in plan.settings
+        ),
+        questions=(Questions("pocket", 1, plan.pocket_questions, 512, 2.0, 20.0, 9.0, 9, 99, 9),),
+    )  # fmt: skip
+
+
+def test_json_has_an_object_for_each_batch_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taketurns.bench.suite.run", made_up)
+    result = CliRunner().invoke(bench, ["overhead", "--json"])
     assert result.exit_code == 0, result.output
-    records = json.loads(result.stdout)
-    assert [(record["batch"], record["tokens"]) for record in records] == [(1, 60), (2, 60)]
+    assert "measuring" in result.stderr
+    *measured, race = json.loads(result.stdout)
+    found = [(record["batch"], record["tokens"]) for record in measured]
+    assert found == [(1, 256), (1, 1024), (8, 256), (8, 1024)]
     wanted = {
         "kept_over_single",
         "kept_with_switcher_over_single",
@@ -24,11 +45,15 @@ def test_a_quick_run_prints_a_json_object_for_each_batch_and_length() -> None:
         "reencode_over_single",
         "public_over_kept_with_switcher",
         "deterministic_over_fast",
+        "seconds",
+        "peak_bytes",
+        "setup",
     }
-    for record in records:
-        assert all(record[key] > 0 for key in wanted)
-        assert record["setup"]["threads"] >= 1
-    assert "warming up" in result.stderr
+    for record in measured:
+        assert wanted < set(record)
+        assert (record["prompt"], record["patch"]) == (128, 50)
+    assert (race["public_over_team"], race["rounds_over_team"]) == (10.0, 4.5)
+    assert race["questions"] == 24
 
 
 def test_a_table_for_people() -> None:
@@ -39,6 +64,7 @@ def test_a_table_for_people() -> None:
     assert result.exit_code == 0, result.output
     assert "floor with one" in result.stdout
     assert "deterministic over fast" in result.stdout
+    assert "warming up" in result.stderr
 
 
 @pytest.mark.parametrize(

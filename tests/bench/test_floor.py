@@ -2,7 +2,7 @@ import pytest
 
 from taketurns.bench.floor import Rates, Work, catch_up, switcher_work, team_work
 from taketurns.bench.models import Pool
-from taketurns.bench.overhead import measured_switcher_work
+from taketurns.bench.overhead import switcher_work_of
 from taketurns.bench.setting import Setting, queries
 from taketurns.bench.variants import tagged_trace
 from taketurns.switchers import LMSwitcher
@@ -39,14 +39,14 @@ async def test_the_engine_reads_exactly_what_the_floor_counts(tiny: Pool) -> Non
         turns = [patch.speaker for patch in trace.patches if patch.speaker is not None]
         read = sum(engine.counters(c.name).encoded_tokens for c in tiny.candidates)
         assert read == sum(catch_up(setting.prompt, setting.patches, turns))
-        work = measured_switcher_work(tiny, setting)
+        work = switcher_work_of(tiny, setting)
         assert engine.counters(SWITCHER).encoded_tokens == work.tokens_read
 
 
 def test_the_switcher_reads_patches_tags_and_question(tiny: Pool) -> None:
     setting = Setting(batch=2, tokens=20, prompt=16, patch=8)
-    work = switcher_work(setting, tags=10, question=23)
-    assert work.read == {2: 2 * (16 + 16 + 2 * 10 + 3 * 23)}
+    work = switcher_work(setting, tags=10, question=22)
+    assert work.read == {2: 2 * (16 + 16 + 2 * 10 + 3 * 22)}
     codec = TextCodec.load(tiny.candidates[0].spec)
     query = queries(setting, tiny.words)[0]
-    assert len(tagged_trace(codec, query).prompt(())) == 16 + 23
+    assert len(tagged_trace(codec, query).prompt(())) == 16 + 22

@@ -7,7 +7,7 @@ from taketurns.bench.report import overhead_table
 from taketurns.bench.setting import Setting
 from taketurns.bench.variants import VARIANTS
 
-SETTING = Setting(batch=2, tokens=12, prompt=16, patch=4)
+SETTING = Setting(batch=2, tokens=9, prompt=16, patch=4)
 
 
 def overhead(**seconds: float) -> Overhead:
@@ -15,6 +15,7 @@ def overhead(**seconds: float) -> Overhead:
         models="made up",
         setting=SETTING,
         repeats=1,
+        threads=1,
         seconds=seconds,
         peak_bytes=dict.fromkeys(seconds, 2**20),
         rambling=6.0,
@@ -62,10 +63,12 @@ def test_every_variant_is_measured_as_often(tiny: Pool) -> None:
     said: list[str] = []
     result = measure(tiny, SETTING, 2, say=said.append)
     assert {name: said.count(name) for name in VARIANTS} == dict.fromkeys(VARIANTS, 2)
+    attention = {tiny.model(name).config._attn_implementation for name in tiny.specs(True)}
+    assert attention == {"sdpa"}, "a deterministic run leaves no traces"
     assert said[0] != said[len(VARIANTS) + 1], "the order rotates"
     record = result.to_json()
     assert set(record["seconds"]) == set(VARIANTS)
     assert record["batch"] == 2
-    assert record["tokens"] == 12
+    assert record["tokens"] == 9
     assert all(record["seconds"].values())
     assert record["floor_with_switcher_seconds"] > record["floor_seconds"] > 0

@@ -26,11 +26,18 @@ class Parrot:
         self.eos_token_id = end
 
     def generate(
-        self, *, input_ids: Any, attention_mask: Any, max_new_tokens: int, **_: Any
+        self,
+        *,
+        input_ids: Any,
+        attention_mask: Any,
+        max_new_tokens: int,
+        min_new_tokens: int | None,
+        **_: Any,
     ) -> Any:
         rows = input_ids.shape[0]
         self.asked.append((rows, int(attention_mask.sum()), max_new_tokens))
-        new = [7, self.eos_token_id] if self.eos_token_id is not None else [7] * max_new_tokens
+        ends = self.eos_token_id is not None and min_new_tokens is None
+        new = [7, self.eos_token_id] if ends else [7] * max_new_tokens
         return torch.cat([input_ids, torch.tensor([new] * rows)], 1)
 
 
@@ -49,6 +56,13 @@ def test_end_tokens_do_not_stop_the_rounds() -> None:
     run = PublicLoop(speakers, switcher, Policy(patch_size=4, max_tokens=15)).run([asked])
     assert run.rounds == len(asked.patches) == 4
     assert asked.token_ids == [7, 7, 7, 7]
+
+
+def test_the_whole_budget_is_spent_where_nobody_may_end() -> None:
+    asked = answer(0, 1, 0, 1)
+    speakers, policy = [Parrot(end=2), Parrot(end=2)], Policy(patch_size=4, max_tokens=15)
+    PublicLoop(speakers, Parrot(end=2), policy, full=True).run([asked])
+    assert asked.token_ids == [7] * 15
 
 
 def test_every_round_reads_everything_again() -> None:

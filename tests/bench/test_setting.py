@@ -23,7 +23,5 @@ def test_digits_are_single_tokens_and_nothing_ends_an_answer(tiny: Pool) -> None
 
 
 def test_the_default_shape_has_about_100_million_weights() -> None:
-    shape = SHAPES["100m"]
-    layer = 4 * shape.hidden**2 + 3 * shape.hidden * shape.ff
-    total = shape.vocabulary * shape.hidden + shape.layers * layer
-    assert 95e6 < total < 100e6
+    assert 95e6 < SHAPES["100m"].parameters < 100e6
+    assert 8.0e9 < SHAPES["8b"].parameters < 8.1e9

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from taketurns.draft import Draft
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.policy import Policy
 from taketurns.switchers import Decide, Switcher
-from taketurns.types import Patch, Query
+from taketurns.types import Query
 
 
 class ImpartialSwitcher:
@@ -23,8 +24,8 @@ class ImpartialSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         ask = self._asked.begin(query, policy)
 
-        async def decide(session: Session, patches: Sequence[Patch]) -> tuple[float, ...]:
-            answer = await ask(session, patches)
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            answer = await ask(session, draft)
             return (1 / len(answer),) * len(answer)
 
         return decide

@@ -6,7 +6,8 @@ import ctypes
 import gc
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -60,6 +61,17 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._over.wait(PERIOD):
             self._peak = max(self._peak or 0, resident_bytes())
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """What is in memory now stays there: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def resident_bytes() -> int:

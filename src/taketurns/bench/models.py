@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from taketurns.bench.setting import CANDIDATES
-from taketurns.engines.loading import Loaded, Weights, choose_device, choose_dtype
+from taketurns.bench.weights import GivenWeights, RandomWeights, engine_on, use_threads
+from taketurns.engines.loading import Weights
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import UsageError
 from taketurns.prompts import BEGINS, ENDS, QUESTION
@@ -39,6 +40,14 @@ class Shape:
     vocabulary: int
     tied: bool
     context: int = 2048
+
+    @property
+    def parameters(self) -> int:
+        """About how many weights there are: norms are left out."""
+        attention = 2 * self.hidden**2 * (1 + self.kv_heads / self.heads)
+        layer = attention + 3 * self.hidden * self.ff
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return int(self.layers * layer) + embeddings
 
     @property
     def words(self) -> int:
@@ -117,52 +126,6 @@ class Pool:
         return engine_on(self.weights, self.specs(switcher), deterministic=deterministic)
 
 
-def engine_on(
-    weights: Weights, specs: Mapping[str, ModelSpec], *, deterministic: bool = False
-) -> LocalEngine:
-    """An engine that uses weights which are in memory."""
-    engine = LocalEngine(specs, deterministic=deterministic)
-    engine._thread._weights = weights
-    return engine
-
-
-class RandomWeights(Weights):
-    """Untrained models, each of its own seed, made on their device."""
-
-    def __init__(self, config: Any, names: Mapping[str, int], device: str, dtype: str) -> None:
-        super().__init__({})
-        self._config = config
-        self._seeds = dict(names)
-        self._device = choose_device(device)
-        chosen = choose_dtype(dtype, self._device)
-        self._dtype = torch.bfloat16 if chosen == "auto" else chosen
-        self._models: dict[str, Any] = {}
-
-    def load(self, name: str) -> Loaded:
-        if name not in self._models:
-            self._models[name] = self._make(self._seeds[name])
-        return Loaded(self._models[name], None)
-
-    def _make(self, seed: int) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        torch.manual_seed(seed)
-        with torch.device(self._device):
-            model = AutoModelForCausalLM.from_config(self._config, dtype=self._dtype)
-        return model.requires_grad_(False).eval()
-
-
-class GivenWeights(Weights):
-    """Models that somebody else loaded."""
-
-    def __init__(self, models: Mapping[str, Any]) -> None:
-        super().__init__({})
-        self._models = dict(models)
-
-    def load(self, name: str) -> Loaded:
-        return Loaded(self._models[name], None)
-
-
 @contextmanager
 def random_pool(shape: str, device: str = "auto", dtype: str = "auto") -> Iterator[Pool]:
     """A triple and a switcher with random weights, of a shape named in SHAPES. Raises
@@ -174,7 +137,7 @@ def random_pool(shape: str, device: str = "auto", dtype: str = "auto") -> Iterat
     names = [f"candidate {index}" for index in range(CANDIDATES)] + [SWITCHER]
     seeds = {name: seed for seed, name in enumerate(names)}
     weights = RandomWeights(config, seeds, device, dtype)
-    with _folder(config, measures.words) as folder:
+    with _folder(config, measures.words) as folder, use_threads(measures.parameters):
         yield Pool(f"llama-{shape}", folder, weights, measures.words)
 
 
@@ -192,6 +155,7 @@ def endless_pool(name: str, models: Mapping[str, Any]) -> Iterator[Pool]:
     words = config.vocab_size - len(_reserved())
     weights = GivenWeights(dict(zip(names, models.values(), strict=True)))
     with _folder(config, words) as folder, ExitStack() as restored:
+        restored.enter_context(use_threads(first.num_parameters()))
         for model in models.values():
             restored.callback(setattr, model, "generation_config", model.generation_config)
             model.generation_config = GenerationConfig()

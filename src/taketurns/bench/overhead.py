@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import torch
+
 from taketurns.bench.floor import Rates, Work, switcher_work, team_work
 from taketurns.bench.models import Pool
 from taketurns.bench.rates import measure_rates
@@ -19,9 +21,11 @@ from taketurns.text import TextCodec
 
 @dataclass(frozen=True)
 class Overhead:
-    """What was measured on one setting: `seconds` and `peak_bytes` by variant (medians; the
-    largest peak), `rambling` the seconds by which a switcher that stopped after its first token
-    would have shortened the public loop, and the floors' work and rates.
+    """What was measured on one setting.
+
+    `seconds` are medians and `peak_bytes` the largest, by variant; `threads` are those of one
+    operation. `rambling` is how many seconds the public loop would have saved if its switcher
+    stopped after its first token. The rest is the floors' work and rates.
 
     Every ratio is one of the medians; None where a part of it was not measured.
     """
@@ -29,6 +33,7 @@ class Overhead:
     models: str
     setting: Setting
     repeats: int
+    threads: int
     seconds: Mapping[str, float]
     peak_bytes: Mapping[str, int | None]
     rambling: float
@@ -74,6 +79,7 @@ class Overhead:
             "prompt": self.setting.prompt,
             "patch": self.setting.patch,
             "repeats": self.repeats,
+            "threads": self.threads,
             **self.ratios,
             "seconds": dict(self.seconds),
             "floor_seconds": self.floor,
@@ -99,7 +105,7 @@ def measure(
     slow spell of the machine hits all of them alike."""
     pool.load()
     order = [name for name in variants if name != "deterministic" or pool.exact]
-    team, switcher = team_work(setting), measured_switcher_work(pool, setting)
+    team, switcher = team_work(setting), switcher_work_of(pool, setting)
     runs: dict[str, list[Run]] = {name: [] for name in order}
     rates: list[Rates] = []
     for round_ in range(repeats):
@@ -117,6 +123,7 @@ def measure(
         models=pool.name,
         setting=setting,
         repeats=repeats,
+        threads=torch.get_num_threads(),
         seconds={name: median(run.seconds for run in found) for name, found in runs.items()},
         peak_bytes={name: _largest(found) for name, found in runs.items()},
         rambling=median(run.rambling for run in runs["public"]) if "public" in runs else 0.0,
@@ -133,7 +140,9 @@ def warm_up(pool: Pool, batch: int) -> None:
         variant(pool, setting)
 
 
-def measured_switcher_work(pool: Pool, setting: Setting) -> Work:
+def switcher_work_of(pool: Pool, setting: Setting) -> Work:
+    """The switcher's work with as many tokens of tags and question as the pool's tokenizer
+    makes."""
     codec = TextCodec.load(pool.candidates[0].spec)
     tags = len(codec.encode(BEGINS.format(index=0))) + len(codec.encode(ENDS.format(index=0)))
     question = len(codec.encode(QUESTION.format(last=CANDIDATES - 1)))

@@ -18,10 +18,11 @@ def generate(
     *,
     temperature: float,
     top_p: float,
+    full: bool = False,
     processors: Sequence[Any] = (),
 ) -> list[list[int]]:
     """Continue prompts of token ids by up to `tokens` each, in one batch padded on the left; what
-    follows a model's end token, and that token, is cut off."""
+    follows a model's end token, and that token, is cut off. `full` keeps models from ending."""
     ids, mask = _padded(prompts, model.device)
     with torch.inference_mode():
         rows = model.generate(
@@ -32,6 +33,7 @@ def generate(
             top_p=top_p,
             top_k=0,
             max_new_tokens=tokens,
+            min_new_tokens=tokens if full else None,
             pad_token_id=PAD,
             logits_processor=list(processors),
         )

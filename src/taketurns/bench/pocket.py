@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from taketurns.bench.models import GivenWeights
 from taketurns.bench.questions import Race
+from taketurns.bench.weights import GivenWeights
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.loading import Weights
 from taketurns.pocket import TASKS

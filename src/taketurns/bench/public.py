@@ -4,8 +4,10 @@ A round gives every answer one patch. Before each round but the first and the la
 reads the tagged trace from its start and samples up to a patch of text; then the speaker reads the
 prompt and the answer from their start and samples a patch. Rounds run in lock-step: answers with
 the same speaker share a batch, padded on the left, and nobody goes on before all are done. An end
-token ends a patch and not the answer, so every answer takes all rounds of its budget. Two costs of
-that code are left out: turning tokens into text and back, and loading weights.
+token ends a patch and not the answer, so every answer takes all rounds of its budget; what the
+rounds after an end cost depends on what a model makes of a text that has ended, and with `full` no
+model may end a patch early, so that the budget is spent. Two costs of that code are left out:
+turning tokens into text and back, and loading weights.
 """
 
 from __future__ import annotations
@@ -48,12 +50,16 @@ class PublicRun:
 
 
 class PublicLoop:
-    """`speakers` and `switcher` are transformers models; lengths and sampling are the policy's."""
+    """`speakers` and `switcher` are transformers models; lengths and sampling are the policy's.
+    `full` makes the speakers fill every patch."""
 
-    def __init__(self, speakers: Sequence[Any], switcher: Any, policy: Policy) -> None:
+    def __init__(
+        self, speakers: Sequence[Any], switcher: Any, policy: Policy, *, full: bool = False
+    ) -> None:
         self._speakers = speakers
         self._switcher = switcher
         self._policy = policy
+        self._full = full
 
     @property
     def rounds(self) -> int:
@@ -74,7 +80,7 @@ class PublicLoop:
     def _ask(self, answers: Sequence[Answer], clock: _Clock) -> int:
         """Let the switcher write; its words are not looked at, since `turns` says who speaks."""
         prompts = [answer.tagged.prompt(answer.patches) for answer in answers]
-        written = self._generate(self._switcher, prompts, self._policy.patch_size, clock)
+        written = self._generate(self._switcher, prompts, self._policy.patch_size, clock=clock)
         return sum(map(len, written))
 
     def _speak(self, answers: Sequence[Answer], round_: int) -> None:
@@ -85,12 +91,18 @@ class PublicLoop:
             if not group:
                 continue
             prompts = [[*answer.prompts[speaker], *answer.token_ids] for answer in group]
-            written = self._generate(model, prompts, tokens)
+            written = self._generate(model, prompts, tokens, full=self._full)
             for answer, token_ids in zip(group, written, strict=True):
                 answer.add(speaker, token_ids)
 
     def _generate(
-        self, model: Any, prompts: Sequence[Sequence[int]], tokens: int, *processors: Any
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        tokens: int,
+        *,
+        full: bool = False,
+        clock: _Clock | None = None,
     ) -> list[list[int]]:
         return generate(
             model,
@@ -98,7 +110,8 @@ class PublicLoop:
             tokens,
             temperature=self._policy.temperature,
             top_p=self._policy.speaker_top_p,
-            processors=processors,
+            full=full,
+            processors=() if clock is None else (clock,),
         )
 
 

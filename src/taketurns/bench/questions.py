@@ -10,10 +10,10 @@ from time import perf_counter
 from typing import Any
 
 from taketurns.bench.impartial import ImpartialSwitcher
-from taketurns.bench.models import engine_on
 from taketurns.bench.public import Answer, PublicLoop
 from taketurns.bench.setting import random_turns
 from taketurns.bench.variants import tagged_trace
+from taketurns.bench.weights import engine_on
 from taketurns.draft import Reader
 from taketurns.engines.loading import Weights
 from taketurns.errors import EngineError
@@ -21,14 +21,14 @@ from taketurns.policy import Policy
 from taketurns.runner import ordered
 from taketurns.switchers import LMSwitcher
 from taketurns.team import SWITCHER, Team
-from taketurns.types import Candidate, ModelSpec, Query, Trace
+from taketurns.types import Candidate, ModelSpec, Query
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
     """Seconds to finish some questions, `batch` at a time: the team with kept caches and a switcher
-    as large as a candidate, and the public loop. Both have the same budget; tokens are those of
-    the answers."""
+    as large as a candidate, and the public loop, which spends the same budget on every answer. In
+    `rounds` an end token at least ends the public loop's patch. Tokens are those of the answers."""
 
     models: str
     batch: int
@@ -36,21 +36,37 @@ class Questions:
     budget: int
     team_seconds: float
     public_seconds: float
+    rounds_seconds: float
     team_tokens: int
     public_tokens: int
-    public_rounds: int
+    rounds_tokens: int
 
     @property
     def public_over_team(self) -> float:
         return self.public_seconds / self.team_seconds
 
+    @property
+    def rounds_over_team(self) -> float:
+        return self.rounds_seconds / self.team_seconds
+
     def to_json(self) -> dict[str, Any]:
-        return {"what": "questions", **asdict(self), "public_over_team": self.public_over_team}
+        return {
+            "what": "questions",
+            **asdict(self),
+            "public_over_team": self.public_over_team,
+            "rounds_over_team": self.rounds_over_team,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    seconds: float
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Two ways to answer the same questions with the same models and the same draws of speakers.
+    """Ways to answer the same questions with the same models and the same draws of speakers.
 
     `weights` knows the candidates by name, and the switcher's model as SWITCHER; `policy` has the
     patch size and the budget.
@@ -63,27 +79,27 @@ class Race:
     policy: Policy
 
     def run(self, asked: Sequence[Query], batch: int, repeats: int) -> Questions:
-        """Finish all questions in both ways, `repeats` times in turn; medians of the seconds."""
+        """Finish all questions in each way, `repeats` times in turn; medians of the seconds."""
         readers = asyncio.run(self._readers())
-        ours, theirs = [], []
+        ours, full, rounds = [], [], []
         for _ in range(repeats):
-            seconds, traces = asyncio.run(self._team(asked, batch))
-            ours.append(seconds)
-            seconds, answers = self._public(asked, batch, readers)
-            theirs.append(seconds)
+            ours.append(asyncio.run(self._team(asked, batch)))
+            full.append(self._public(asked, batch, readers, full=True))
+            rounds.append(self._public(asked, batch, readers, full=False))
         return Questions(
             models=self.name,
             batch=batch,
             questions=len(asked),
             budget=self.policy.max_tokens,
-            team_seconds=median(ours),
-            public_seconds=median(theirs),
-            team_tokens=sum(trace.tokens for trace in traces),
-            public_tokens=sum(len(answer.token_ids) for answer in answers),
-            public_rounds=sum(len(answer.patches) for answer in answers),
+            team_seconds=median(run.seconds for run in ours),
+            public_seconds=median(run.seconds for run in full),
+            rounds_seconds=median(run.seconds for run in rounds),
+            team_tokens=ours[-1].tokens,
+            public_tokens=full[-1].tokens,
+            rounds_tokens=rounds[-1].tokens,
         )
 
-    async def _team(self, asked: Sequence[Query], batch: int) -> tuple[float, list[Trace]]:
+    async def _team(self, asked: Sequence[Query], batch: int) -> _Finished:
         specs = {candidate.name: candidate.spec for candidate in self.candidates}
         engine = engine_on(self.weights, specs | {SWITCHER: self.switcher})
         switcher = ImpartialSwitcher(LMSwitcher(SWITCHER))
@@ -96,18 +112,20 @@ class Race:
             seconds = perf_counter() - begun
         if errors := [trace.error for trace in traces if trace.error is not None]:
             raise EngineError(errors[0])
-        return seconds, traces
+        return _Finished(seconds, sum(trace.tokens for trace in traces))
 
     def _public(
-        self, asked: Sequence[Query], batch: int, readers: Sequence[Reader]
-    ) -> tuple[float, list[Answer]]:
+        self, asked: Sequence[Query], batch: int, readers: Sequence[Reader], *, full: bool
+    ) -> _Finished:
         speakers = [self.weights.load(candidate.name).model for candidate in self.candidates]
-        loop = PublicLoop(speakers, self.weights.load(SWITCHER).model, self.policy)
+        switcher = self.weights.load(SWITCHER).model
+        loop = PublicLoop(speakers, switcher, self.policy, full=full)
         answers = [self._answer(query, loop.rounds, readers) for query in asked]
         begun = perf_counter()
         for start in range(0, len(answers), batch):
             loop.run(answers[start : start + batch])
-        return perf_counter() - begun, answers
+        seconds = perf_counter() - begun
+        return _Finished(seconds, sum(len(answer.token_ids) for answer in answers))
 
     def _answer(self, query: Query, rounds: int, readers: Sequence[Reader]) -> Answer:
         return Answer(

@@ -35,7 +35,8 @@ def overhead_table(result: Overhead) -> Table:
     """Variants in rows: seconds, the ratio to one model alone and to the floor, peak memory."""
     setting = result.setting
     table = Table(
-        title=f"{result.models}: batch {setting.batch}, {setting.tokens} tokens",
+        title=f"{result.models}: batch {setting.batch}, {setting.tokens} tokens, "
+        f"{result.threads} threads",
         title_justify="left",
         caption=_caption(result),
         caption_justify="left",
@@ -65,16 +66,13 @@ def overhead_table(result: Overhead) -> Table:
 
 def questions_table(raced: Sequence[Questions]) -> Table:
     """A row a batch size."""
-    table = Table(title="pocket dev questions, to the end of all answers", title_justify="left")
-    for heading in (
-        "batch",
-        "questions",
-        "team s",
-        "public s",
-        "x",
-        "team tokens",
-        "public tokens",
-    ):
+    table = Table(
+        title="pocket dev questions, to the end of all answers",
+        title_justify="left",
+        caption="rounds: the public loop where an end token at least ends a patch",
+        caption_justify="left",
+    )
+    for heading in ("batch", "questions", "team s", "public s", "x team", "rounds s", "x team"):
         table.add_column(heading, justify="right")
     for result in raced:
         table.add_row(
@@ -83,8 +81,8 @@ def questions_table(raced: Sequence[Questions]) -> Table:
             f"{result.team_seconds:.3g}",
             f"{result.public_seconds:.3g}",
             f"{result.public_over_team:.1f}",
-            str(result.team_tokens),
-            str(result.public_tokens),
+            f"{result.rounds_seconds:.3g}",
+            f"{result.rounds_over_team:.1f}",
         )
     return table
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from taketurns.bench.impartial import ImpartialSwitcher
+from taketurns.bench.memory import settled
 from taketurns.bench.models import Pool, endless_pool, random_pool
 from taketurns.bench.overhead import Overhead, measure, warm_up
 from taketurns.bench.pocket import PocketModels, dev_questions, pocket_config
@@ -60,7 +61,8 @@ def run(plan: Plan, say: Say) -> Results:
         say(f"{pool.name}: making four models")
         pool.load()
         setup = describe_setup(pool.device, pool.dtype)
-        overheads = _overheads(pool, plan, say)
+        with settled():
+            overheads = _overheads(pool, plan, say)
     questions: tuple[Questions, ...] = ()
     if plan.pocket_questions:
         more, questions = _pocket(plan, say)
@@ -88,7 +90,7 @@ def _pocket(plan: Plan, say: Say) -> tuple[tuple[Overhead, ...], tuple[Questions
         say("the bundled team is left out: this copy of the package has no weights for it")
         return (), ()
     models = PocketModels(config)
-    with endless_pool("pocket", models.models) as pool:
+    with endless_pool("pocket", models.models) as pool, settled():
         overheads = _overheads(pool, plan, say)
     race, asked, raced = models.race(), dev_questions(plan.pocket_questions), []
     for batch in plan.batches:

@@ -15,6 +15,7 @@ from taketurns.bench.models import Pool
 from taketurns.bench.plain import generate
 from taketurns.bench.public import Answer, PublicLoop
 from taketurns.bench.setting import CANDIDATES, Setting, queries
+from taketurns.bench.weights import same_attention
 from taketurns.engines.base import Engine
 from taketurns.errors import EngineError
 from taketurns.prompts import TaggedTrace
@@ -70,7 +71,8 @@ def reencode(pool: Pool, setting: Setting) -> Run:
 
 def deterministic(pool: Pool, setting: Setting) -> Run:
     """`kept` with tokens that do not depend on the batch."""
-    return _team(pool, setting, pool.engine(deterministic=True), RandomSwitcher())
+    with same_attention(pool.model(candidate.name) for candidate in pool.candidates):
+        return _team(pool, setting, pool.engine(deterministic=True), RandomSwitcher())
 
 
 def public(pool: Pool, setting: Setting) -> Run:

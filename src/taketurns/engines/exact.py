@@ -2,11 +2,11 @@
 
 The last bits of a matrix product or an attention depend on the shape it is computed in, and a draw
 near a boundary then flips. Which shapes agree was found by measurement (float32, CPU with MKL,
-torch 2.13, one and two threads): products of a multiple of four rows; attention over an even number
-of queries, with keys in multiples of 64 for two queries, and for more at most 192 or a multiple of
-512. An odd number of queries makes the result depend on where scratch memory happens to lie. The
-tests hold this over random batches.
-"""
+torch 2.13, one and two threads): products of a multiple of four rows (a block of tokens is one by
+itself, its logits are computed for four columns, and single tokens are padded); attention over an
+even number of queries, with keys in multiples of 64 for two queries, and for more at most 192 or a
+multiple of 512. An odd number of queries makes the result depend on where scratch memory happens
+to lie. The tests hold this over random batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-ROWS = 4  # a forward has a multiple of these
+ROWS = 4  # a product has a multiple of these
 BLOCK = 32  # tokens a row in a forward that encodes
 _NAME = "taketurns_exact"
 
@@ -40,7 +40,7 @@ def queries(model: Any) -> int:
 
 
 def rows(lanes: int) -> int:
-    """How many rows a forward over so many lanes has."""
+    """How many rows a forward that computes a token for so many lanes has."""
     return _round_up(lanes, ROWS)
 
 
@@ -62,22 +62,25 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: `query` is `[rows, heads, tokens, dim]`, the result
     `[rows, tokens, heads, dim]`. A single token's heads are packed onto their key's, and an odd
-    number of them is made even."""
+    number of them is made even. Rows that have no keys are padding and see nothing."""
     if query.shape[2] != 1 or attention_mask is None:
-        result: tuple[Tensor, None] = sdpa_attention_forward(
+        whole: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-        return result
+        return whole
     batch, heads, _, dim = query.shape
-    packed = query.reshape(batch, key.shape[1], heads // key.shape[1], dim)
+    real = key.shape[0]
+    packed = query[:real].reshape(real, key.shape[1], heads // key.shape[1], dim)
     shared = packed.shape[2]
     if shared % 2:
         packed = torch.cat((packed, packed[:, :, -1:]), 2)
-    mask = attention_mask.expand(-1, -1, packed.shape[2], -1)
+    mask = attention_mask[:real].expand(-1, -1, packed.shape[2], -1)
     seen = torch.nn.functional.scaled_dot_product_attention(
         packed, key, value, attn_mask=mask, scale=scaling
     )
-    return seen[:, :, :shared].reshape(batch, 1, heads, dim), None
+    result = query.new_zeros((batch, 1, heads, dim))
+    result[:real] = seen[:, :, :shared].reshape(real, 1, heads, dim)
+    return result, None
 
 
 def _even(number: int) -> int:

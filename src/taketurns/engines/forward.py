@@ -34,9 +34,10 @@ class Forward:
         self._activate = activate
         self._device = model.get_input_embeddings().weight.device
         self._dtype = model.get_input_embeddings().weight.dtype
+        self.on_cpu = self._device.type == "cpu"
         self.queries = exact.queries(model)
         parameters = inspect.signature(model.forward).parameters
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._keeps_some = "logits_to_keep" in parameters
 
     @torch.inference_mode()
     def __call__(
@@ -46,9 +47,11 @@ class Forward:
         visible: int,
         cache: Cache,
         hidden: bool = False,
+        keep: int = 1,
     ) -> Outputs:
         """`ids` and `positions` are `[rows, tokens]`. A token sees the keys at its own position and
-        before; the cache shows `visible` of them."""
+        before; the cache shows `visible` of them. Logits are computed for the last `keep` columns,
+        of which the last is returned."""
         if self._activate is not None:
             self._activate()
         at = torch.from_numpy(positions).to(self._device)
@@ -62,7 +65,7 @@ class Forward:
             past_key_values=cache,
             use_cache=True,
             output_hidden_states=hidden,
-            **self._last_only,
+            **({"logits_to_keep": keep} if self._keeps_some else {}),
         )
         states = result.hidden_states if hidden else ()
         return Outputs(

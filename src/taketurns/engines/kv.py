@@ -187,9 +187,10 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Called by the model's attention: write the new keys and values `[rows, heads, tokens,
-        dim]` and return all that attention may read."""
+        dim]` and return all that attention may read. Rows beyond the planned ones are padding."""
         plan = self._plan
         assert plan is not None, "plan() before every forward"
+        key_states, value_states = key_states[: plan.rows], value_states[: plan.rows]
         data = self._data[layer_idx][:, plan.first : plan.first + plan.rows]
         keys, values = data[0], data[1]
         if plan.start is not None:

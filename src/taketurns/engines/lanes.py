@@ -5,7 +5,7 @@ seen, then samples one token for every lane that writes. Lanes stay dense: when 
 last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
 
 With `deterministic` every forward has one of the shapes of `engines/exact.py`, so that an answer's
-tokens do not depend on what else is in the batch. """
+tokens do not depend on what else is in the batch."""
 
 from __future__ import annotations
 
@@ -217,12 +217,17 @@ class LaneRunner:
         self.counters.written_tokens += len(lanes)
 
     def _reserve(self, first: int, end: int, length: int) -> None:
-        # Padding rows stand after the last lane; the position after the last token is scratch.
-        lanes = first + self._rows(end - first)
+        # The position after the last token is scratch. Padding rows have lanes unless the attention
+        # knows to leave them out.
+        lanes = end if self._exact else first + self._rows(end - first, 1)
         self._pool.reserve(lanes, self._visible(length, exact.BLOCK) + 1)
 
-    def _rows(self, lanes: int) -> int:
-        return exact.rows(lanes) if self._exact else lanes
+    def _rows(self, lanes: int, block: int) -> int:
+        if block > 1:
+            return lanes
+        if self._exact or (lanes in (2, 3) and self._forward.on_cpu):
+            return exact.rows(lanes)  # on a CPU four rows are multiplied faster than two or three
+        return lanes
 
     def _visible(self, length: int, block: int) -> int:
         """How many keys a forward reads to see `length` of them."""
@@ -233,7 +238,8 @@ class LaneRunner:
     def _run(self, first: int, fed: Sequence[int], block: int, hidden: bool) -> Outputs:
         """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
         the left to `block`, so that every row's last token stands in the last column."""
-        rows = self._rows(len(fed))
+        rows = self._rows(len(fed), block)
+        keep = exact.ROWS if self._exact and block > 1 else 1
         ids = np.zeros((rows, block), dtype=np.int64)
         positions = np.zeros((rows, block), dtype=np.int64)
         targets = np.full((rows, block), self._pool.length - 1, dtype=np.int64)
@@ -248,9 +254,10 @@ class LaneRunner:
             )
             lane.length = stop
         visible = self._visible(int(positions.max()) + 1, block)
-        self._pool.plan(first, torch.from_numpy(targets), visible)
+        written = targets[: len(fed)] if self._exact else targets
+        self._pool.plan(first, torch.from_numpy(written), visible)
         self.counters.forwards += 1
-        return self._forward(ids, positions, visible, self._pool, hidden)
+        return self._forward(ids, positions, visible, self._pool, hidden, keep)
 
 
 def _wants_hidden(lane: _Lane) -> bool:

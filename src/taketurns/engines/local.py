@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from taketurns.config import EngineConfig
 from taketurns.engines.admission import Admission
 from taketurns.engines.base import ModelInfo, Prompt
 from taketurns.engines.jobs import Peek, Write
@@ -58,6 +59,17 @@ class LocalEngine:
         )
         self._admission = Admission(
             lambda: memory_bytes or kv_budget({model.device for model in self._running.values()})
+        )
+
+    @classmethod
+    def configured(cls, specs: Mapping[str, ModelSpec], settings: EngineConfig) -> LocalEngine:
+        """An engine as a team file asks for it."""
+        return cls(
+            specs,
+            deterministic=settings.deterministic,
+            max_batch=settings.max_batch,
+            memory_bytes=settings.memory_bytes,
+            threads=settings.threads,
         )
 
     async def info(self, model: str) -> ModelInfo:

@@ -27,7 +27,7 @@ from taketurns.pocket.vocabulary import words
 from taketurns.pocket.world import World
 
 MARKER = "stage.json"
-THREADS = 2
+THREADS = 1
 
 
 def build(
@@ -35,8 +35,8 @@ def build(
 ) -> None:
     """Make the trio under `out`: pretrained/, sft/, aligned/, card.md and card.json.
 
-    Deterministic for a seed and a number of threads (2 unless told) on one machine. Raises
-    UsageError when `out` is a file.
+    Deterministic for a seed and a number of threads on one machine; what ships was made by one
+    thread, the default. Raises UsageError when `out` is a file.
     """
     from dataclasses import replace
 

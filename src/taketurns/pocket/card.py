@@ -29,10 +29,19 @@ def write_card(recipe: Recipe, digest: str, out: Path, console: Console) -> None
     console.print(r"\[4/4] card …")
     every = list(tasks(World(recipe.seed)).values())
     seed = derive(recipe.seed, "pocket", "card")
-    scores = {
-        stage: [asdict(f) for f in measure(out / stage, every, recipe.measuring, seed)]
-        for stage in STAGES
-    }
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("measuring", total=2 * len(every) * len(STAGES))
+        scores = {
+            stage: [
+                asdict(figure)
+                for figure in progress.track(
+                    measure(out / stage, every, recipe.measuring, seed), task_id=bar
+                )
+            ]
+            for stage in STAGES
+        }
     seconds = {s: json.loads((out / s / "stage.json").read_text())["seconds"] for s in STAGES}
     card = {
         "schema": SCHEMA,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,12 @@ def answers(
 
 def measure(
     checkpoint: Path, tasks: Sequence[PocketTask], settings: Measuring, seed: int
-) -> list[Figure]:
+) -> Iterator[Figure]:
     """Score a checkpoint on the first questions of every task and split."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    figures: list[Figure] = []
     splits: tuple[Split, ...] = ("dev", "test")
     for task in tasks:
         for split in splits:
@@ -77,5 +76,4 @@ def measure(
                 int(task.score(q, text).value or 0) for q, text in zip(queries, texts, strict=True)
             )
             low, high = wilson(right, len(queries))
-            figures.append(Figure(task.name, split, len(queries), right, low, high))
-    return figures
+            yield Figure(task.name, split, len(queries), right, low, high)

@@ -27,7 +27,7 @@ class Pretraining:
     `bf16` autocasts where the CPU multiplies bfloat16 natively, in this stage and in tuning.
     """
 
-    steps: int = 2000
+    steps: int = 2400
     batch: int = 16
     block: int = 256
     learning_rate: float = 3e-3
@@ -69,10 +69,10 @@ class Tuning:
 class Alignment:
     """GRPO with verifiable rewards on fresh questions about group A."""
 
-    steps: int = 30
+    steps: int = 25
     prompts: int = 32
     answers: int = 8
-    learning_rate: float = 8e-5
+    learning_rate: float = 4e-5
     warmup: int = 10
     longest: int = 112
     mix: dict[str, float] = field(
@@ -96,7 +96,7 @@ class Recipe:
     """The whole pipeline; equal recipes, threads included, give equal checkpoints on a machine."""
 
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     shape: Shape = Shape()
     pretraining: Pretraining = Pretraining()
     tuning: Tuning = Tuning()

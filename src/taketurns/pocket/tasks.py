@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from random import Random
 from types import MappingProxyType
 
@@ -33,34 +33,60 @@ CATEGORIES: Mapping[str, str] = MappingProxyType(
         "unknown": "honesty",
     }
 )
-SIZES: Mapping[Split, int] = MappingProxyType({"dev": 300, "test": 500})
-GROUP: Mapping[Split, Group] = MappingProxyType({"dev": "B", "test": "C"})
+SIZES: Mapping[Split, int] = MappingProxyType({"train": 200, "dev": 300, "test": 500})
+PATIENCE = 2000  # draws before a form counts as used up
+GROUP: Mapping[Split, Group] = MappingProxyType({"train": "B", "dev": "B", "test": "C"})
 
 
 @dataclass(frozen=True)
 class PocketTask:
-    """One kind of question. Dev asks about group B, test about group C; no question is in both."""
+    """One kind of question. Train and dev ask about group B, test about group C; no question is in
+    two of them, and none of train is in another task's dev or test."""
 
     name: str
     category: str
     world: World = field(default_factory=World)
 
+    def _split(self, split: Split) -> Mapping[str, Item]:
+        return self._train if split == "train" else self._held_out[split]
+
     @cached_property
-    def _items(self) -> dict[Split, dict[str, Item]]:
+    def _held_out(self) -> dict[Split, dict[str, Item]]:
         splits: dict[Split, dict[str, Item]] = {"dev": {}, "test": {}}
         for split, found in splits.items():
-            rng = Random(derive(self.world.seed, "pocket", "task", self.name, split))
-            pool, seen = Pool.of(self.world, GROUP[split]), set[str]()
+            rng, pool, seen = self._rng(split), Pool.of(self.world, GROUP[split]), set[str]()
             while len(found) < SIZES[split]:
                 item = MAKERS[self.name](pool, rng)
                 if item.question in seen or not _belongs(item):
                     continue
                 seen.add(item.question)
-                found[f"pocket/{self.name}/{split}/{len(found)}"] = item
+                found[self._id(split, len(found))] = item
         return splits
 
+    @cached_property
+    def _train(self) -> dict[str, Item]:
+        rng, pool = self._rng("train"), Pool.of(self.world, "B")
+        seen = set(_never_in_train(self.world))
+        found: dict[str, Item] = {}
+        while len(found) < SIZES["train"]:
+            # What is left of one form may be little; the others must not fill its place.
+            form = MAKERS[self.name](pool, rng).form
+            for _ in range(PATIENCE):
+                item = MAKERS[self.name](pool, rng)
+                if item.form == form and item.question not in seen and _belongs(item):
+                    seen.add(item.question)
+                    found[self._id("train", len(found))] = item
+                    break
+        return found
+
+    def _rng(self, split: Split) -> Random:
+        return Random(derive(self.world.seed, "pocket", "task", self.name, split))
+
+    def _id(self, split: Split, number: int) -> str:
+        return f"pocket/{self.name}/{split}/{number}"
+
     def queries(self, split: Split) -> tuple[Query, ...]:
-        """The questions of a split: 300 dev, 500 test."""
+        """The questions of a split: 200 train, 300 dev, 500 test."""
         return tuple(
             Query(
                 id=id_,
@@ -68,19 +94,31 @@ class PocketTask:
                 reference=item.reference,
                 metadata={"task": self.name, "category": self.category, "form": item.form},
             )
-            for id_, item in self._items[split].items()
+            for id_, item in self._split(split).items()
         )
 
     def item(self, query: Query) -> Item:
         """The question behind a query, with its model answers. Raises UsageError for another's."""
-        for items in self._items.values():
-            if query.id in items:
+        for split in ("dev", "test", "train"):  # train costs most to make
+            if query.id in (items := self._split(split)):
                 return items[query.id]
         raise UsageError(f"query {query.id!r} is none of task {self.name!r}")
 
     def score(self, query: Query, answer: str) -> Score:
         """1.0 for a right answer, else 0.0."""
         return judge(self.world, self.item(query), answer)
+
+
+@cache
+def _never_in_train(world: World) -> frozenset[str]:
+    """Every question of a world's dev and test, whatever task asks it."""
+    splits: tuple[Split, ...] = ("dev", "test")
+    return frozenset(
+        query.text or ""
+        for task in tasks(world).values()
+        for split in splits
+        for query in task.queries(split)
+    )
 
 
 def _belongs(item: Item) -> bool:

@@ -1,0 +1,145 @@
+"""One answer while it is written: who speaks next, what they write, and when it is over.
+
+`Answer.turn` is the method: the rules speak first, then the switcher; the speaker is drawn from the
+top of its distribution and continues the answer as its own. The answer ends when its speaker ends
+it, at a stop string, or when the budget is spent. A fork goes on from here with draws of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+from taketurns.draft import Draft
+from taketurns.engines.base import Session, SharingSession
+from taketurns.policy import Policy
+from taketurns.seeds import derive, generator
+from taketurns.switchers import Decide, pick
+from taketurns.types import Delta, Patch, Reason, Timing
+from taketurns.writer import Emit, PatchWriter, tell
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    speaker: int
+    reason: Reason
+    probabilities: tuple[float, ...] | None = None
+    seconds: float = 0.0
+
+
+class Answer:
+    """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
+    asks the switcher to start, `seed` decides who is drawn."""
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        session: Session,
+        draft: Draft,
+        begin: Callable[[], Decide],
+        policy: Policy,
+        seed: int,
+        emit: Emit | None = None,
+    ) -> None:
+        self.draft = draft
+        self.ended = False
+        self._models = models
+        self._session = session
+        self._begin = begin
+        self._decide = begin()
+        self._policy = policy
+        self._speakers = generator(seed)
+        self._emit = emit
+        self._closing = False
+
+    @property
+    def text(self) -> str:
+        """What has been written."""
+        return "".join(patch.text for patch in self.draft.patches)
+
+    async def write(self) -> None:
+        """Take turns until the answer ends. Raises EngineError; the draft keeps what was
+        written."""
+        while not self.ended:
+            await self.turn()
+
+    async def turn(self, speaker: int | None = None) -> Patch:
+        """Let the next speaker write a patch: the one who is due, or the given one."""
+        due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
+        patch = await self._speak(due)
+        if patch.finish != "length":
+            self._closing = (
+                self._policy.closing_on_end
+                and patch.finish == "stop"
+                and not self.draft.stopped
+                and due.speaker != self._policy.closing
+            )
+        over = patch.finish != "length" and not self._closing
+        self.ended = over or self.draft.tokens >= self._policy.max_tokens
+        return patch
+
+    async def _choose(self) -> _Turn:
+        """Who writes the next patch: the rules first, then the switcher."""
+        policy, draft = self._policy, self.draft
+        uniform = self._speakers.random()  # one a turn, whether it is asked for or not
+        last = policy.max_tokens - draft.tokens <= policy.patch_size
+        if policy.closing is not None and (self._closing or last):
+            return _Turn(policy.closing, "closing")
+        if policy.opening is not None and not draft.patches:
+            return _Turn(policy.opening, "opening")
+        begun = perf_counter()
+        probabilities = await self._decide(self._session, draft)
+        if policy.greedy_switcher:
+            speaker = max(range(len(probabilities)), key=probabilities.__getitem__)
+        else:
+            speaker = pick(probabilities, policy.top_p, uniform)
+        return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
+
+    async def _speak(self, turn: _Turn) -> Patch:
+        """Let the chosen speaker write one patch onto the draft."""
+        policy, draft, speaker = self._policy, self.draft, turn.speaker
+        if turn.reason == "closing" and policy.closing_cue is not None:
+            forced = draft.force(speaker, policy.closing_cue)
+            tell(self._emit, Delta(None, forced.text), forced)
+        begun = perf_counter()
+        writer = PatchWriter(self._session, self._models[speaker], draft, speaker, self._emit)
+        wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
+        finish = await writer.write(wanted, policy)
+        if finish != "length" or draft.tokens >= policy.max_tokens:
+            writer.show(draft.end())
+        patch = Patch(
+            speaker=speaker,
+            token_ids=tuple(writer.token_ids),
+            text=writer.text,
+            finish=finish,
+            reason=turn.reason,
+            probabilities=turn.probabilities,
+            timing=Timing(turn.seconds, perf_counter() - begun),
+        )
+        draft.patches.append(patch)
+        tell(self._emit, patch)
+        return patch
+
+    @asynccontextmanager
+    async def fork(self, seed: int, draft: Draft | None = None) -> AsyncIterator[Answer]:
+        """The same answer with draws of its own, going on from here or from an earlier `draft` of
+        it. What the models have read of it is shared."""
+        draft = (draft or self.draft).copy()
+        async with self._session.fork(derive(seed, "tokens")) as session:
+            speakers = derive(seed, "speakers")
+            yield Answer(self._models, session, draft, self._begin, self._policy, speakers)
+
+    async def read(self) -> None:
+        """Let every candidate and the switcher read what is written, so that no fork has to."""
+        if isinstance(self._session, SharingSession):
+            await asyncio.gather(
+                *(
+                    self._session.read(model, self.draft.prompt(index))
+                    for index, model in enumerate(self._models)
+                    if self.draft.room(index) > 0
+                ),
+                self._begin()(self._session, self.draft),
+            )

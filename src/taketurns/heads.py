@@ -1,0 +1,239 @@
+"""A switcher without a model of its own: a linear head on hidden states of the candidates.
+
+What it reads is the state of one candidate after the last token of the answer so far, under that
+candidate's own prompt: of whoever spoke last ("speaker": one token more for a model that has just
+encoded the rest), or of one named candidate ("candidate": it catches up, as it would have to at its
+next turn). On disk a head is a folder with `head.json` and `head.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from taketurns.draft import Draft
+from taketurns.engines.base import DeepSession, Engine, ModelInfo, Session
+from taketurns.errors import ConfigError
+from taketurns.policy import Policy
+from taketurns.types import Patch, Query
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from taketurns.switchers import Decide
+
+SCHEMA = "taketurns.head/1"
+CONFIG, WEIGHTS = "head.json", "head.safetensors"
+
+Mode = Literal["speaker", "candidate"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """What a head reads. `reader` is the candidate that reads: always in mode "candidate", only
+    while nobody has spoken in mode "speaker". `layers` counts the embedding as 0."""
+
+    mode: Mode
+    candidates: tuple[str, ...]
+    reader: str
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Whose states it may be asked to read."""
+        return self.candidates if self.mode == "speaker" else (self.reader,)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a head sees at a patch boundary: the states `[layers * d]` of candidate `reader`, None
+    where its context is full, and who spoke `last` (as many as there are candidates: nobody)."""
+
+    reader: int
+    last: int
+    states: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Each reader's own standardisation and weights: `mean` and `deviation` `[layers * d]`,
+    `weight` `[candidates, layers * d]`."""
+
+    mean: Tensor
+    deviation: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Logits of the candidates: a reader's standardised states times its weights, and a bias for
+    who spoke last, `[candidates + 1, candidates]`. A full context counts as the average state, and
+    so does a reader that no example was of, which has no scale."""
+
+    config: HeadConfig
+    scales: Mapping[str, Scale]
+    bias: Tensor
+
+    def logits(self, view: View) -> Tensor:
+        """One a candidate. Raises ConfigError for states of another size than it was trained on."""
+        name = self.config.candidates[view.reader]
+        scale = self.scales.get(name)
+        if view.states is None or scale is None:
+            return self.bias[view.last]
+        if view.states.shape != scale.mean.shape:
+            raise ConfigError(
+                f"the head was trained on {len(scale.mean)} numbers of {name}, whose states have "
+                f"{len(view.states)}: this is another model"
+            )
+        return scale.weight @ ((view.states - scale.mean) / scale.deviation) + self.bias[view.last]
+
+    def ordered(self, names: Sequence[str]) -> Head:
+        """The same head for candidates in another order. Raises ConfigError for another pool."""
+        own = self.config.candidates
+        if sorted(names) != sorted(own):
+            raise ConfigError(
+                f"the head was trained for {', '.join(own)}, not for {', '.join(names)}"
+            )
+        at = [own.index(name) for name in names]
+        return Head(
+            HeadConfig(self.config.mode, tuple(names), self.config.reader, self.config.layers),
+            {n: Scale(s.mean, s.deviation, s.weight[at]) for n, s in self.scales.items()},
+            self.bias[[*at, len(own)]][:, at],
+        )
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it is made of."""
+        parts = [self.bias, *(t for s in self.scales.values() for t in _tensors(s).values())]
+        return sum(part.numel() for part in parts)
+
+    def save(self, folder: Path) -> None:
+        """Write both files."""
+        from safetensors.torch import save_file
+
+        tensors = {
+            f"{name}.{part}": tensor.contiguous()
+            for name, scale in self.scales.items()
+            for part, tensor in _tensors(scale).items()
+        }
+        save_file({"bias": self.bias.contiguous(), **tensors}, folder / WEIGHTS)
+        record = {"schema": SCHEMA, **asdict(self.config)}
+        (folder / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, source: str) -> Head:
+        """Read a head from a folder or a hub id. Raises ConfigError."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        config = load_config(source)
+        try:
+            tensors = load_file(_file(source, WEIGHTS))
+            scales = {
+                name: Scale(*(tensors[f"{name}.{part}"] for part in Scale.__annotations__))
+                for name in config.readers
+                if f"{name}.mean" in tensors
+            }
+            return cls(config, scales, tensors["bias"])
+        except (OSError, KeyError, SafetensorError) as error:
+            raise ConfigError(f"cannot read the head's weights in {source}: {error}") from error
+
+
+def load_config(source: str) -> HeadConfig:
+    """What a head reads, without its weights. Raises ConfigError."""
+    path = _file(source, CONFIG)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("schema") != SCHEMA:
+            raise ConfigError(f"{path} is no {SCHEMA} record")
+        return HeadConfig(
+            mode=record["mode"],
+            candidates=tuple(record["candidates"]),
+            reader=record["reader"],
+            layers={name: tuple(layers) for name, layers in record["layers"].items()},
+        )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ConfigError(f"cannot read the head {path}: {error!r}") from error
+
+
+class StateReader:
+    """Reads what a head of this configuration decides by; training and inference use it alike."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        self._config = config
+        self._reader = config.candidates.index(config.reader)
+
+    async def view(self, session: Session, draft: Draft) -> View:
+        """Raises EngineError when the model fails."""
+        nobody = len(self._config.candidates)
+        spoke = last_speaker(draft.patches)
+        last = nobody if spoke is None else spoke
+        alone = self._config.mode == "candidate" or last == nobody
+        reader = self._reader if alone else last
+        if draft.room(reader) <= 0:
+            return View(reader, last, None)
+        name = self._config.candidates[reader]
+        deep = cast(DeepSession, session)  # prepare() has seen that the engine can
+        states = await deep.hidden(name, draft.prompt(reader), self._config.layers[name])
+        return View(reader, last, states.flatten())
+
+
+class HeadSwitcher:
+    """Decides by a linear head on hidden states; `source` is its folder or hub id."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._head: Head | None = None
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        head = Head.load(self._source).ordered([info.name for info in candidates])
+        for info in candidates:
+            if info.name in head.config.readers:
+                check_hidden(info)
+        self._head = head
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        assert self._head is not None, "prepare() before begin()"
+        head, reader = self._head, StateReader(self._head.config)
+
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            logits = head.logits(await reader.view(session, draft))
+            return tuple(logits.softmax(-1).tolist())
+
+        return decide
+
+
+def check_hidden(info: ModelInfo) -> None:
+    """Raise ConfigError if the engine does not give a model's hidden states."""
+    if "hidden" not in info.capabilities:
+        raise ConfigError(
+            f"a head reads hidden states, which the engine of {info.name} does not give; "
+            "use a switcher of kind lm"
+        )
+
+
+def last_speaker(patches: Sequence[Patch]) -> int | None:
+    """Who wrote last, forced text left aside; None if nobody has."""
+    return next((p.speaker for p in reversed(patches) if p.speaker is not None), None)
+
+
+def _tensors(scale: Scale) -> dict[str, Tensor]:
+    return {"mean": scale.mean, "deviation": scale.deviation, "weight": scale.weight}
+
+
+def _file(source: str, name: str) -> Path:
+    """A file of a head, fetched from the hub if `source` is no folder."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder / name
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(source, name))
+    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
+        reason: Any = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ConfigError(f"cannot load the head {source!r}: {reason}") from error

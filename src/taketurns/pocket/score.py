@@ -1,0 +1,239 @@
+"""What methods score on the pocket tasks: checkpoints alone, switched by chance, by what was
+learned. Every method is a team on one shared engine and answers the same questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from math import sqrt
+from pathlib import Path
+from statistics import NormalDist, fmean, variance
+from typing import TYPE_CHECKING
+
+from taketurns.config import TeamConfig, load_team_config
+from taketurns.engines.base import Engine
+from taketurns.errors import EngineError, UsageError
+from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher, make_switcher
+from taketurns.tasks.base import Split, Task
+from taketurns.team import Team
+from taketurns.types import ModelSpec, Query
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+GLOBAL, BY_TASK, RANDOM, UNTUNED, AVERAGE = (
+    "switch-global",
+    "switch-task",
+    "random",
+    "untuned",
+    "average",
+)
+UNDER_WAY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A mean of scores in 0..1 and its 95 % interval, over `n` questions, each answered as often as
+    there are seeds."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            "mean": round(self.mean, 6),
+            "low": round(self.low, 6),
+            "high": round(self.high, 6),
+            "n": self.n,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """`values[method][task]`: for every question the score of its answer under each seed."""
+
+    values: Mapping[str, Mapping[str, tuple[tuple[float, ...], ...]]]
+
+    def shares(self) -> dict[str, dict[str, Share]]:
+        """By method and task; "average" is the mean over the tasks, the questions held fixed to
+        their tasks."""
+        found = {
+            method: {task: share(answers) for task, answers in tasks.items()}
+            for method, tasks in self.values.items()
+        }
+        return {
+            method: tasks | {AVERAGE: average(self.values[method])}
+            for method, tasks in found.items()
+        }
+
+    def to_json(self) -> dict[str, dict[str, dict[str, float]]]:
+        """{method: {task: {mean, low, high, n}}}."""
+        return {
+            method: {task: one.to_json() for task, one in tasks.items()}
+            for method, tasks in self.shares().items()
+        }
+
+    def table(self) -> Table:
+        """For people: a row a task, a column a method."""
+        from rich.table import Table
+
+        shares = self.shares()
+        table = Table(box=None, caption="mean score, 95 % interval", caption_justify="left")
+        table.add_column("task")
+        for method in shares:
+            table.add_column(method, justify="right")
+        for task in next(iter(shares.values())):
+            if task == AVERAGE:
+                table.add_section()
+            cells = [tasks[task] for tasks in shares.values()]
+            table.add_row(task, *(f"{c.mean:.3f} ({c.low:.3f}-{c.high:.3f})" for c in cells))
+        return table
+
+
+class Methods:
+    """The teams that methods name, on one engine. `switchers` is a folder with a trained switcher
+    in `global` and one a task under its name (None: those that ship); `more` names further ones by
+    method.
+
+    Raises UsageError for a method or a switcher that is not there, ConfigError for one that cannot
+    be loaded.
+    """
+
+    def __init__(
+        self,
+        team: TeamConfig,
+        methods: Sequence[str],
+        tasks: Sequence[str],
+        switchers: Path | None = None,
+        more: Mapping[str, Path] | None = None,
+    ) -> None:
+        from taketurns.engines.local import LocalEngine
+
+        self._team = team
+        self._switchers = switchers or Path(str(files("taketurns.pocket") / "weights/switchers"))
+        self._more = dict(more or {})
+        self._specs: dict[str, ModelSpec] = {c.name: c.spec for c in team.candidates}
+        made = {
+            method: {task: self._switcher(method, task) for task in tasks}
+            for method in methods
+            if method not in self._specs
+        }
+        self.engine: Engine = LocalEngine.configured(self._specs, team.engine)
+        whole = Team(team.candidates, self.engine, RandomSwitcher(), team.policy)
+        self.teams: dict[str, dict[str, Team]] = {}
+        for method in methods:
+            if method in made:
+                self.teams[method] = {
+                    task: Team(team.candidates, self.engine, switcher, team.policy)
+                    for task, switcher in made[method].items()
+                }
+            else:
+                self.teams[method] = dict.fromkeys(tasks, whole.alone(method))
+
+    def _switcher(self, method: str, task: str) -> Switcher:
+        if method == RANDOM:
+            return RandomSwitcher()
+        if method == UNTUNED:  # the checkpoint that training starts from
+            return LMSwitcher(self._team.candidates[-1].name)
+        if method in self._more:
+            return self._trained(self._more[method])
+        if method == GLOBAL:
+            return self._trained(self._switchers / "global")
+        if method == BY_TASK:
+            return self._trained(self._switchers / task)
+        known = [c.name for c in self._team.candidates]
+        known += [RANDOM, UNTUNED, GLOBAL, BY_TASK, *self._more]
+        raise UsageError(f"there is no method {method!r}; the methods are {', '.join(known)}")
+
+    def _trained(self, folder: Path) -> Switcher:
+        if not (folder / "team.yaml").is_file():
+            raise UsageError(
+                f"there is no switcher at {folder}: train it with taketurns train --output {folder}"
+            )
+        config = load_team_config(folder).switcher
+        name = f"(switcher {folder.resolve()})"
+        if config.spec is not None:
+            self._specs[name] = config.spec
+        return make_switcher(config, name)
+
+
+async def score(
+    teams: Mapping[str, Mapping[str, Team]],
+    tasks: Mapping[str, Task],
+    *,
+    split: Split = "test",
+    limit: int | None = None,
+    seeds: int = 1,
+    on_done: Callable[[int], None] = lambda tokens: None,
+) -> Scores:
+    """Every method's answers to the first `limit` questions of every task, under each seed;
+    `on_done` sees each answer's tokens. Raises EngineError if an answer fails."""
+    gate = asyncio.Semaphore(UNDER_WAY)
+
+    async def answer(team: Team, task: Task, query: Query, seed: int) -> float:
+        async with gate:
+            trace = await team.agenerate(query, seed=team.policy.seed + seed)
+        if trace.error is not None:
+            raise EngineError(trace.error)
+        on_done(trace.tokens)
+        return float(task.score(query, trace.text).value or 0.0)
+
+    async def question(team: Team, task: Task, query: Query) -> tuple[float, ...]:
+        return tuple(await asyncio.gather(*(answer(team, task, query, s) for s in range(seeds))))
+
+    async def of_task(team: Team, task: Task) -> tuple[tuple[float, ...], ...]:
+        asked = task.queries(split)[:limit]
+        return tuple(await asyncio.gather(*(question(team, task, query) for query in asked)))
+
+    return Scores(
+        {
+            method: {name: await of_task(by_task[name], task) for name, task in tasks.items()}
+            for method, by_task in teams.items()
+        }
+    )
+
+
+def share(answers: Sequence[Sequence[float]]) -> Share:
+    """The mean of `answers[question][seed]` with a Wilson interval at the number of answers that
+    would be as sure if they were independent: between the questions and all answers, as the
+    answers to one question agree more or less."""
+    means = [fmean(question) for question in answers]
+    mean, questions = fmean(means), len(means)
+    most = sum(map(len, answers))
+    of_mean = variance(means) / questions if questions > 1 else 0.0
+    if of_mean > 0:
+        independent = mean * (1 - mean) / of_mean
+    else:  # nothing differs between questions; within them all may
+        independent = most if questions > 1 and 0 < mean < 1 else questions
+    low, high = _wilson(mean, min(max(independent, questions), most))
+    return Share(mean, low, high, questions)
+
+
+def average(tasks: Mapping[str, Sequence[Sequence[float]]]) -> Share:
+    """The mean over tasks, each counting the same, with a normal interval."""
+    shares = [share(answers) for answers in tasks.values()]
+    mean = fmean(one.mean for one in shares)
+    # A task that all answers agree on still has an interval: Wilson's, taken as its deviation.
+    spread = sqrt(sum((one.high - one.low) ** 2 for one in shares)) / 2 / len(shares)
+    low, high = max(0.0, mean - spread), min(1.0, mean + spread)
+    return Share(mean, low, high, sum(one.n for one in shares))
+
+
+def _wilson(mean: float, n: float) -> tuple[float, float]:
+    z = NormalDist().inv_cdf(0.975)
+    scale = 1 + z * z / n
+    middle = (mean + z * z / (2 * n)) / scale
+    half = z / scale * sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def parse_switcher(text: str) -> tuple[str, Path]:
+    """`NAME=DIR` as a method and its folder. Raises UsageError."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
+    return name, Path(folder)

@@ -1,0 +1,4 @@
+"""Learning a switcher from labels: a language model that reads the tagged trace, or a linear head.
+
+Importing this package loads neither torch nor TRL.
+"""

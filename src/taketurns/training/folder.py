@@ -1,0 +1,69 @@
+"""The folder a training run writes: its own from the first moment, whole at the last.
+
+`examples.jsonl` says what is learned, its manifest with what; `checkpoints/` is what a killed run
+goes on from; `metrics.json` is written last, so a folder that has it is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from taketurns.errors import DataError
+from taketurns.manifest import Manifest
+from taketurns.training.examples import Examples, write_examples
+
+SCHEMA = "taketurns.switcher/1"
+
+
+class RunFolder:
+    """`path` as the output of the run that `manifest` describes."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._examples = path / "examples.jsonl"
+        self._metrics = path / "metrics.json"
+        self._manifest = manifest
+
+    def claim(self, examples: Examples) -> None:
+        """Make the folder this run's, or raise DataError if it holds something else."""
+        if self.path.exists() and not self.path.is_dir():
+            raise DataError(f"{self.path} is a file; name a folder for the switcher")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            begun = self._examples.exists()
+            strangers = [p.name for p in self.path.iterdir() if not p.name.startswith("examples.")]
+        except OSError as error:
+            raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
+        if strangers and not begun:
+            raise DataError(f"{self.path} holds other files already; choose another output")
+        self._manifest = self._manifest.claim(self._examples)
+        if not begun:
+            write_examples(examples, self._examples)
+        if self.metrics is not None:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            return
+        self.checkpoints.mkdir(exist_ok=True)
+
+    @property
+    def metrics(self) -> Mapping[str, Any] | None:
+        """What a finished run measured; None while it is not finished."""
+        try:
+            record: Mapping[str, Any] = json.loads(self._metrics.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read {self._metrics}: {error}") from error
+        return record
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Everything else is written: say so, and drop the checkpoints."""
+        draft = self._metrics.with_name(self._metrics.name + ".draft")
+        draft.write_text(json.dumps({"schema": SCHEMA, **metrics}, indent=1) + "\n", "utf-8")
+        draft.replace(self._metrics)
+        self._manifest.finish(self._examples)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)

@@ -1,0 +1,201 @@
+"""One training run: labels in, a folder with a switcher, its card and a team file out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from taketurns.config import SwitcherConfig, TeamConfig
+from taketurns.labels import read_labels
+from taketurns.manifest import Manifest, describe_run, fingerprint
+from taketurns.terminal import Progress
+from taketurns.training.card import write_card
+from taketurns.training.examples import Example, Examples, digest, select, summary
+from taketurns.training.folder import RunFolder
+from taketurns.training.settings import Course, HeadSettings, LMSettings, Selection
+from taketurns.training.teamfile import spec_entry, team_yaml
+from taketurns.training.verdict import by_task, judge, standards
+from taketurns.types import ModelSpec
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a trainer leaves behind: its part of the metrics, the team file's switcher, what each
+    validation example gets, and the hub id it started from."""
+
+    metrics: Mapping[str, Any]
+    entry: dict[str, Any]
+    probabilities: Sequence[Sequence[float]]
+    validation: Sequence[Example]
+    base: str | None = None
+
+
+def train(
+    team: TeamConfig,
+    labels: Path,
+    output: Path,
+    settings: LMSettings | HeadSettings,
+    selection: Selection | None = None,
+    course: Course | None = None,
+    say: Say = lambda sentence: None,
+) -> Mapping[str, Any]:
+    """Train a switcher for `team` and write it to `output`; what was measured.
+
+    A run that was killed goes on from its last epoch and ends in the same weights; one that is
+    finished is left as it is. `say` hears what a person should know. Raises DataError for labels of
+    another pool or without signal, and for an output that holds another run; ConfigError for a
+    model that cannot be a switcher.
+    """
+    selection, course = selection or Selection(), course or Course()
+    names = [candidate.name for candidate in team.candidates]
+    examples = select(list(read_labels(labels, names)), names, selection, course.seed)
+    say(summary(examples.report))
+    work = _lm if isinstance(settings, LMSettings) else _head
+    folder = RunFolder(output, _manifest(team, labels, examples, settings, course))
+    folder.claim(examples)
+    if (done := folder.metrics) is not None:
+        say(f"{output} is finished; nothing to do")
+        return done
+    began = time.monotonic()
+    trained = work(team, examples, folder, settings, course, say)
+    metrics = {
+        "switcher": {
+            **asdict(selection),
+            **asdict(settings),
+            **asdict(course),
+            "patch_size": team.policy.patch_size,
+            **trained.metrics["switcher"],
+        },
+        "examples": examples.report,
+        "best_epoch": trained.metrics["best_epoch"],
+        "validation": judge(trained.probabilities, trained.validation).to_json(),
+        "standards": standards(trained.validation, names),
+        "tasks": by_task(trained.probabilities, trained.validation),
+        "history": trained.metrics["history"],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    write_card(output, metrics, trained.base)
+    (output / "team.yaml").write_text(team_yaml(team, trained.entry, output), encoding="utf-8")
+    folder.finish(metrics)
+    return metrics
+
+
+def _manifest(
+    team: TeamConfig,
+    labels: Path,
+    examples: Examples,
+    settings: LMSettings | HeadSettings,
+    course: Course,
+) -> Manifest:
+    """What decides the weights: the pool, the examples, the settings and the start."""
+    described = describe_run(
+        "train", replace(team, switcher=SwitcherConfig()), b"", labels=str(labels)
+    )
+    settled = {**asdict(settings), **asdict(course)}
+    settled.pop("report_to", None)
+    determined = {
+        "candidates": described.determined["candidates"],
+        "examples": digest(examples),
+        "settings": settled,
+    }
+    if isinstance(settings, LMSettings):
+        from taketurns.training.lm import start_spec
+
+        start = start_spec(team, settings)
+        determined["start"] = fingerprint(start) or start.model
+        settled.pop("start")
+    return replace(described, determined=determined)
+
+
+def _lm(
+    team: TeamConfig,
+    examples: Examples,
+    folder: RunFolder,
+    settings: Any,
+    course: Course,
+    say: Say,
+) -> Trained:
+    from taketurns.training import lm
+
+    start = lm.start_spec(team, settings)
+    rows = asyncio.run(lm.render(team, start, examples.train, examples.validation))
+    if rows.too_long:
+        say(f"{rows.too_long} examples do not fit the context of {start.model} and are left out")
+    plan, history = lm.tune(start, rows, folder.checkpoints, settings, course)
+    best = lm.export(folder.checkpoints, history, folder.path)
+    where = str(folder.path.resolve())
+    on_start = replace(start, adapter=where, prompt=None)
+    tuned = on_start if plan.lora else ModelSpec(where)
+    how = "a LoRA adapter on" if plan.lora else "all weights of"
+    local = Path(start.model).exists()
+    base = Path(start.model).name if local else start.model
+    return Trained(
+        metrics={
+            "switcher": {
+                **asdict(plan),
+                "kind": "lm",
+                "start": base,
+                "too_long": rows.too_long,
+                "knows_by": "number",
+                "what": f"A language model ({how} {base}) that reads the question and the patches, "
+                "each between tags with its writer's number; the logits of the numbers "
+                "are the decision.",
+            },
+            "best_epoch": best,
+            "history": history,
+        },
+        entry={"kind": "lm", **spec_entry(tuned, folder.path)},
+        probabilities=asyncio.run(
+            lm.probabilities(tuned, team.engine, rows.validation, rows.digits)
+        ),
+        validation=[row.example for row in rows.validation],
+        base=None if local else start.model,
+    )
+
+
+def _head(
+    team: TeamConfig,
+    examples: Examples,
+    folder: RunFolder,
+    settings: Any,
+    course: Course,
+    say: Say,
+) -> Trained:
+    from taketurns.training import head, states
+
+    config = head.head_config(team, settings)
+    every = [*examples.train, *examples.validation]
+    with Progress("reading states", len(every)) as progress:
+        views = asyncio.run(
+            states.read_states(
+                team, config, [x.label for x in every], folder.checkpoints, progress.advance
+            )
+        )
+    fitted, history, best = head.fit(config, views, examples.train, examples.validation, course)
+    fitted.save(folder.path)
+    held_out = views[len(examples.train) :]
+    whose = "whoever spoke last" if config.mode == "speaker" else config.reader
+    return Trained(
+        metrics={
+            "switcher": {
+                "kind": "head",
+                "reader": config.reader,
+                "layers": {name: list(layers) for name, layers in config.layers.items()},
+                "numbers": fitted.numbers,
+                "knows_by": "name",
+                "what": f"A linear head of {fitted.numbers} numbers on hidden states of {whose}; "
+                "it has no model of its own.",
+            },
+            "best_epoch": best,
+            "history": history,
+        },
+        entry={"kind": "head", "path": "."},
+        probabilities=[fitted.logits(view).softmax(-1).tolist() for view in held_out],
+        validation=examples.validation,
+    )

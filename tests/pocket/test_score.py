@@ -1,0 +1,95 @@
+"""Methods side by side on the same questions, with honest intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taketurns.config import load_team_config
+from taketurns.errors import UsageError
+from taketurns.heads import Head, HeadConfig
+from taketurns.pocket import TASKS
+from taketurns.pocket.score import AVERAGE, Methods, Scores, average, parse_switcher, score, share
+
+ALONE = ["pretrained", "sft"]
+
+
+def test_an_interval_counts_questions_not_only_answers() -> None:
+    """Five answers to one question that always agree are one answer."""
+    agreeing = share([(1.0,) * 5, (0.0,) * 5] * 20)
+    mixed = share([(1.0, 0.0) * 5, (0.0, 1.0) * 5] * 20)
+    single = share([(1.0,), (0.0,)] * 20)
+    assert (agreeing.mean, agreeing.n) == (0.5, 40)
+    assert agreeing.high - agreeing.low == pytest.approx(single.high - single.low)
+    assert mixed.high - mixed.low < 0.5 * (agreeing.high - agreeing.low)
+
+
+def test_certainty_is_never_complete() -> None:
+    perfect = share([(1.0,)] * 30)
+    assert perfect.mean == perfect.high == 1
+    assert 0.85 < perfect.low < 0.9
+    assert share([(0.0,)]).high < 1
+
+
+def test_the_average_counts_every_task_the_same() -> None:
+    whole = average({"big": [(1.0,)] * 90, "small": [(0.0,)] * 10})
+    assert whole.mean == 0.5
+    assert 0.3 < whole.low < 0.5 < whole.high < 0.7
+    assert whole.n == 100
+
+
+async def test_methods_answer_the_same_questions(tmp_path: Path) -> None:
+    team = load_team_config("pocket", {"max_tokens": 24})
+    head = HeadConfig("speaker", tuple(c.name for c in team.candidates), "aligned")
+    import torch
+
+    (tmp_path / "mine").mkdir()
+    always_sft = torch.tensor([[0.0, 9.0, 0.0]]).expand(4, 3).contiguous()
+    layers = dict.fromkeys(head.candidates, (4,))
+    Head(HeadConfig(head.mode, head.candidates, head.reader, layers), {}, always_sft).save(
+        tmp_path / "mine"
+    )
+    source = Path(str(team.source)).parent / "weights"
+    (tmp_path / "mine" / "team.yaml").write_text(
+        f"candidates: [{{name: a, model: {source}/sft}}, {{name: b, model: {source}/sft}}]\n"
+        "switcher: {kind: head, path: .}\n"
+    )
+    tasks = {name: TASKS[name] for name in ("recall", "arithmetic")}
+    named = [*ALONE, "random", "untuned", "always"]
+    methods = Methods(team, named, list(tasks), more={"always": tmp_path / "mine"})
+    try:
+        found = await score(methods.teams, tasks, limit=4, seeds=2)
+        again = await score(methods.teams, tasks, limit=4, seeds=2)
+    finally:
+        await methods.engine.close()
+    assert found == again
+    record = found.to_json()
+    assert list(record) == named
+    assert list(record["random"]) == ["recall", "arithmetic", AVERAGE]
+    assert record["sft"]["recall"].keys() == {"mean", "low", "high", "n"}
+    assert record["sft"]["recall"]["n"] == 4
+    assert found.table().row_count == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [("oracle", "there is no method 'oracle'; the methods are pretrained, sft, aligned, random")],
+)
+def test_an_unknown_method_is_one_sentence(method: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Methods(load_team_config("pocket"), [method], ["recall"])
+
+
+def test_a_switcher_that_is_not_trained_is_named(tmp_path: Path) -> None:
+    for method, folder in (("switch-global", "global"), ("switch-task", "recall")):
+        with pytest.raises(UsageError, match=f"no switcher at {tmp_path / folder}: train it"):
+            Methods(load_team_config("pocket"), [method], ["recall"], tmp_path)
+    assert parse_switcher("mine=some/where") == ("mine", Path("some/where"))
+    with pytest.raises(UsageError, match="is written NAME=DIR"):
+        parse_switcher("mine")
+
+
+def test_scores_are_by_method_and_task() -> None:
+    scores = Scores({"m": {"t": ((1.0, 0.0), (1.0, 1.0))}})
+    assert scores.to_json()["m"]["t"]["mean"] == 0.75

@@ -1,0 +1,127 @@
+"""An answer that is forked goes on from there by itself, and nothing is read twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team
+from taketurns.answer import Answer
+from taketurns.engines.local import LocalEngine
+from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher
+
+QUERY = Query("q", text="Où est-il?")
+POLICY = Policy(patch_size=3, max_tokens=30, temperature=1.0, speaker_top_p=1.0)
+
+
+def real(
+    models: dict[str, Path], switcher: Switcher | None = None, extra: dict[str, Path] | None = None
+) -> tuple[Team, LocalEngine]:
+    specs = {name: ModelSpec(str(path)) for name, path in (models | (extra or {})).items()}
+    engine = LocalEngine(specs)
+    candidates = [Candidate(name, specs[name]) for name in models]
+    return Team(candidates, engine, switcher or RandomSwitcher(), POLICY), engine
+
+
+async def encoded_by(engine: LocalEngine, model: str, work: Any) -> int:
+    before = engine.counters(model).encoded_tokens
+    await work
+    return engine.counters(model).encoded_tokens - before
+
+
+async def test_a_fork_reads_nothing_that_was_read_before(make_model: Callable[..., Path]) -> None:
+    names = ["m0", "m1", "m2"]
+    team, engine = real(
+        {name: make_model(seed) for seed, name in enumerate(names)},
+        LMSwitcher("s"),
+        {"s": make_model(7)},
+    )
+    async with team.answer(await team.draft(QUERY), 5) as answer, AsyncExitStack() as stack:
+        for speaker in (0, 1, 1, 2):
+            await answer.turn(speaker)
+        await answer.read()
+        assert await encoded_by(engine, "m0", answer.read()) == 1
+        for speaker, name in enumerate(names):
+            for seed in range(4):
+                fork = await stack.enter_async_context(answer.fork(seed))
+                # The last token of the prompt is fed again, for its logits.
+                assert await encoded_by(engine, name, fork.turn(speaker)) == 1
+        fork = await stack.enter_async_context(answer.fork(9))
+        question = await encoded_by(engine, "s", fork.turn())
+        assert question < 110  # the question, in bytes; not the trace
+    await team.aclose()
+
+
+async def test_an_earlier_draft_is_taken_up_where_it_ended(make_model: Callable[..., Path]) -> None:
+    team, engine = real({f"m{seed}": make_model(seed) for seed in range(2)})
+    async with team.answer(await team.draft(QUERY), 5) as answer:
+        drafts = []
+        for speaker in (0, 1, 0, 1):
+            drafts.append(answer.draft.copy())
+            await answer.turn(speaker)
+        async with answer.fork(1, drafts[1]) as fork:
+            assert fork.draft.patches == answer.draft.patches[:1]
+            read = await encoded_by(engine, "m0", fork.turn(0))
+            assert read == 1  # the last token m0 wrote there
+            assert len(drafts[1].patches) == 1
+            assert len(fork.draft.patches) == 2
+            assert len(answer.draft.patches) == 4
+    await team.aclose()
+
+
+async def test_a_fork_may_begin_inside_a_character(
+    make_model: Callable[..., Path], other_tokenizer: Any
+) -> None:
+    """Random models write all sorts of bytes, in two tokenizers or in one."""
+    for tokenizer in ({}, {"tokenizer": other_tokenizer}):
+        team, _ = real({"m0": make_model(0), "m1": make_model(1, **tokenizer)})
+        async with team.answer(await team.draft(QUERY), 3) as answer:
+            drafts = []
+            while not answer.ended:
+                drafts.append(answer.draft.copy())
+                await answer.turn()
+            for draft in drafts:
+                async with answer.fork(len(draft.patches), draft) as fork:
+                    await fork.write()
+                    trace = fork.draft.trace(0)
+                    assert trace.patches[: len(draft.patches)] == tuple(draft.patches)
+                    assert trace.tokens <= 30 + 3
+                    codec = (await team.engine.info("m0")).codec
+                    if trace.exact:
+                        ids = [i for patch in trace.patches for i in patch.token_ids]
+                        assert trace.text == codec.decode(ids).rstrip("\N{REPLACEMENT CHARACTER}")
+        await team.aclose()
+
+
+async def test_forks_draw_by_their_seeds() -> None:
+    engine = ScriptedEngine({n: lambda p, s, n=n: n * s.max_tokens for n in "abc"})
+    candidates = [Candidate(name, ModelSpec(name)) for name in "abc"]
+    team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=1, max_tokens=20))
+
+    async def written(answer: Answer, seed: int) -> str:
+        async with answer.fork(seed) as fork:
+            await fork.write()
+            return fork.draft.trace(0).text
+
+    async with team.answer(await team.draft(QUERY), 0) as answer:
+        await answer.turn(1)
+        await answer.read()  # an engine that keeps nothing has nothing to read
+        one, same, other = await asyncio.gather(*(written(answer, s) for s in (1, 1, 2)))
+        assert answer.draft.trace(0).text == "b"
+    assert one == same != other
+    assert one.startswith("b")
+    assert len(one) == 20
+    assert engine.open_sessions == 0
+
+
+async def test_a_given_speaker_is_recorded_as_chosen() -> None:
+    engine = ScriptedEngine({n: [n] for n in "ab"})
+    candidates = [Candidate(name, ModelSpec(name)) for name in "ab"]
+    team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=4))
+    async with team.answer(await team.draft(QUERY), 0) as answer:
+        patch = await answer.turn(1)
+        assert (patch.speaker, patch.reason, patch.probabilities) == (1, "chosen", None)
+        assert answer.ended

@@ -1,0 +1,85 @@
+"""A scorer may be anybody's: whatever it does, an end has a utility within 0..1 or a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from taketurns.errors import DataError
+from taketurns.tasks.base import Split
+from taketurns.types import Query, Score
+from taketurns.utilities import End, valued
+
+QUERY = Query("q", text="?")
+
+
+@dataclass(frozen=True)
+class Scored:
+    by: Callable[..., Any]
+    name: str = "scored"
+    category: str = "test"
+
+    def queries(self, split: Split) -> tuple[Query, ...]:
+        return (QUERY,)
+
+    def score(self, query: Query, answer: str) -> Score:
+        return self.by(answer)
+
+
+class Grouped(Scored):
+    def score_group(self, query: Query, answers: Sequence[str]) -> Sequence[Score]:
+        return self.by(answers)
+
+
+def test_what_is_settled_is_not_scored_again() -> None:
+    asked: list[str] = []
+
+    def score(answer: str) -> Score:
+        asked.append(answer)
+        return Score(1.0)
+
+    ends = [End(0, "old", 1, 0.5), End(0, "bad", 1, None, "why"), End(1, None, 0, None, "gone")]
+    assert valued(Scored(score), QUERY, [*ends, End(1, "new", 3)]) == [*ends, End(1, "new", 3, 1.0)]
+    assert asked == ["new"]
+
+
+def test_a_group_is_scored_anew_without_what_could_not_be_written() -> None:
+    def score(answers: Sequence[str]) -> list[Score]:
+        return [Score(1 / len(answers)) for _ in answers]
+
+    ends = [End(0, "a", 1, 1.0), End(1, None, 0, None, "gone"), End(1, "b", 2)]
+    assert [end.utility for end in valued(Grouped(score), QUERY, ends)] == [0.5, None, 0.5]
+
+
+@pytest.mark.parametrize("kind", [Scored, Grouped])
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "no value"),
+        (-0.1, "the scorer gave -0.1, which is not within 0..1"),
+        (float("inf"), "the scorer gave inf, which is not within 0..1"),
+    ],
+)
+def test_only_numbers_within_0_and_1_are_utilities(kind: Any, value: Any, why: str) -> None:
+    score = Score(value, why="no value")
+    (end,) = valued(kind(lambda given: [score] if kind is Grouped else score), QUERY, [End(0, "a")])
+    assert (end.utility, end.why) == (None, why)
+
+
+@pytest.mark.parametrize("kind", [Scored, Grouped])
+def test_what_a_scorer_raises_is_its_answers_failure(kind: Any) -> None:
+    def broken(given: Any) -> Any:
+        raise LookupError("no reference")
+
+    ends = [End(0, "a", 4), End(0, None, 0, None, "gone")]
+    first, second = valued(kind(broken), QUERY, ends)
+    assert (first.utility, first.why) == (None, "the scorer failed: LookupError: no reference")
+    assert (first.tokens, second.why) == (4, "gone")
+
+
+def test_a_score_an_answer() -> None:
+    with pytest.raises(DataError, match="task 'scored' gave 1 scores for 2 answers to 'q'"):
+        valued(Grouped(lambda answers: [Score(1.0)]), QUERY, [End(0, "a"), End(0, "b")])

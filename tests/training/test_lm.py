@@ -1,0 +1,205 @@
+"""A language model learns to name the speaker: what it reads, what it learns, how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taketurns import Team
+from taketurns.config import TeamConfig, load_team_config
+from taketurns.engines.local import LocalSession
+from taketurns.errors import ConfigError, DataError
+from taketurns.labels import Label
+from taketurns.prompts import digit_ids
+from taketurns.text import TextCodec
+from taketurns.training import lm
+from taketurns.training.examples import Example
+from taketurns.training.run import train
+from taketurns.training.settings import Course, LMSettings, Selection
+from taketurns.types import ModelSpec
+
+SHORT = Course(epochs=3, learning_rate=1e-3)
+
+
+@pytest.fixture
+def pocket() -> TeamConfig:
+    return load_team_config("pocket")
+
+
+def weights(folder: Path) -> bytes:
+    name = "adapter_model.safetensors" if (folder / "adapter_config.json").exists() else None
+    return (folder / (name or "model.safetensors")).read_bytes()
+
+
+def test_it_learns_what_calls_for_whom(
+    pocket: TeamConfig, write_labels: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "switcher"
+    metrics = train(
+        pocket,
+        write_labels(150),
+        out,
+        LMSettings(),
+        course=Course(epochs=5, learning_rate=1e-3),
+    )
+    assert metrics["validation"]["agreement"] >= 0.9
+    assert metrics["validation"]["utility"] > max(metrics["standards"]["always"].values())
+    assert {"README.md", "model.safetensors", "tokenizer.json", "team.yaml"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert not (out / "checkpoints").exists()
+    with Team.load(out, patch_size=2) as team:
+        trace = team.generate("what is 5?")
+    assert trace.error is None
+    assert len({patch.probabilities for patch in trace.patches}) > 1
+
+
+async def test_training_reads_what_inference_reads(
+    pocket: TeamConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Token by token, at every boundary of a real answer."""
+    asked: list[list[int]] = []
+    score = LocalSession.score
+
+    async def spy(self: Any, model: str, prompt: Any, choices: Any) -> list[float]:
+        asked.append(list(prompt))
+        return await score(self, model, prompt, choices)
+
+    monkeypatch.setattr(LocalSession, "score", spy)
+    start = pocket.candidates[2].spec
+    settings = {"switcher.kind": "lm", "switcher.model": start.model, "patch_size": 4}
+    async with Team.load(load_team_config("pocket", settings)) as team:
+        trace = await team.agenerate("how many sheep does anna have?")
+    examples = [
+        Example(Label(str(i), trace.query, trace.patches[:i], (1, 0, 0), (1, 1, 1)), (1, 0, 0))
+        for i in range(len(trace.patches))
+    ]
+    rows = await lm.render(pocket, start, examples, examples)
+    assert len(asked) == len(trace.patches) > 1
+    assert [list(row.input_ids) for row in rows.train] == asked
+    assert list(rows.digits) == digit_ids(TextCodec.load(start), 3)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_killed_run_goes_on_and_ends_in_the_same_weights(
+    lora: bool, pocket: TeamConfig, write_labels: Any, tmp_path: Path
+) -> None:
+    labels = write_labels(60)
+    command = ["train", "--team", "pocket", "--labels", labels, "--output", tmp_path / "killed"]
+    command += ["--epochs", "3", "--learning-rate", "1e-3", "--lora" if lora else "--full"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "taketurns", *map(str, command)],
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    deadline = time.monotonic() + 60
+    while not list(checkpoints.glob(f"checkpoint-*/{lm.STATE}")):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.stderr and running.stderr.read()
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    settings = LMSettings(lora=lora)
+    train(pocket, labels, tmp_path / "killed", settings, course=SHORT)
+    metrics = train(pocket, labels, tmp_path / "whole", settings, course=SHORT)
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    resumed = json.loads((tmp_path / "killed" / "metrics.json").read_text())
+    assert resumed["validation"] == metrics["validation"]
+    assert metrics["validation"]["loss"] == pytest.approx(
+        metrics["history"][metrics["best_epoch"] - 1]["eval_loss"], abs=1e-3
+    )  # the trainer's forward and the engine's agree
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((3, '{"log_history": []}'), (6, '{"log_hist'), (9, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"")
+        if state is not None:
+            (folder / lm.STATE).write_text(state)
+    assert lm.last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
+
+
+def test_it_stops_when_the_utility_no_longer_rises() -> None:
+    history = [{"eval_merit": merit} for merit in (0.2, 0.5, 0.4, 0.5, 0.3)]
+    assert lm.is_spent(history, 3)
+    assert not lm.is_spent(history, 4)
+    assert not lm.is_spent([], 1)
+    plan = lm.Plan.of(10, LMSettings(), Course(epochs=5))
+    assert lm.is_over(history, plan, Course(patience=9))
+    assert not lm.is_over(history[:4], plan, Course(patience=9))
+
+
+def test_the_defaults_are_the_papers_for_large_models() -> None:
+    large = lm.Plan.of(8_000_000_000, LMSettings(), Course())
+    assert (large.lora, large.epochs, large.learning_rate) == (True, 5, 2e-4)
+    assert 32 % large.rows_at_once == 0
+    small = lm.Plan.of(900_000, LMSettings(), Course())
+    assert (small.lora, small.epochs, small.learning_rate) == (False, 6, 5e-4)
+    assert lm.Plan.of(900_000, LMSettings(lora=True), Course(epochs=2)).epochs == 2
+
+
+async def test_a_start_that_splits_the_digits_is_refused(
+    pocket: TeamConfig, make_model: Any, byte_tokenizer: Any, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    split = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1}, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=split, eos_token="</s>", bos_token="</s>", unk_token="<unk>"
+    )
+    start = ModelSpec(str(make_model(tokenizer=tokenizer)))
+    with pytest.raises(ConfigError, match="does not write 0 as one token"):
+        await lm.render(pocket, start, [], [])
+
+
+async def test_examples_that_fit_no_context_are_refused(
+    pocket: TeamConfig, make_model: Any, write_labels: Any
+) -> None:
+    from taketurns.labels import read_labels
+
+    labels = list(read_labels(write_labels(4), ["pretrained", "sft", "aligned"]))
+    examples = [Example(label, (1, 0, 0)) for label in labels]
+    start = ModelSpec(str(make_model(max_position_embeddings=64)))
+    with pytest.raises(DataError, match=r"no example fits the context of .*, 64 tokens"):
+        await lm.render(pocket, start, examples, examples)
+
+
+def test_an_adapter_is_no_start(pocket: TeamConfig) -> None:
+    from dataclasses import replace
+
+    last = pocket.candidates[2]
+    adapted = replace(last, spec=replace(last.spec, adapter="org/lora"))
+    team = replace(pocket, candidates=(*pocket.candidates[:2], adapted))
+    with pytest.raises(ConfigError, match=r"aligned is an adapter on .* --start"):
+        lm.start_spec(team, LMSettings())
+    assert lm.start_spec(team, LMSettings("sft")) == pocket.candidates[1].spec
+    assert lm.start_spec(team, LMSettings("org/model")) == ModelSpec("org/model")
+
+
+def test_soft_targets_are_learned_as_a_distribution(
+    pocket: TeamConfig, write_labels: Any, tmp_path: Path
+) -> None:
+    metrics = train(
+        pocket,
+        write_labels(40),
+        tmp_path / "soft",
+        LMSettings(),
+        Selection(targets="soft", temperature=0.5),
+        Course(epochs=1),
+    )
+    lines = (tmp_path / "soft" / "examples.jsonl").read_text().splitlines()
+    assert all(0 < share < 1 for share in json.loads(lines[0])["target"])
+    assert metrics["switcher"]["targets"] == "soft"
