@@ -26,6 +26,7 @@ TARGET = Path(__file__).with_name("trace.svg")
 
 
 async def find(team: Team, task: Task) -> tuple[Query, dict[str, Trace], int]:
+    """A question, its answers by system, and how many of the seeds were right."""
     names = [candidate.name for candidate in team.candidates]
 
     def right(query: Query, trace: Trace) -> bool:
@@ -42,6 +43,7 @@ async def find(team: Team, task: Task) -> tuple[Query, dict[str, Trace], int]:
 
 
 async def main() -> None:
+    """Find a question for each task and draw them."""
     async with Team.load("pocket", patch_size=12) as team:
         found = [await find(team, TASKS[name]) for name in TASK_NAMES]
         console = Console(record=True, width=104, force_terminal=True, color_system="truecolor")
