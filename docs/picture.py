@@ -2,8 +2,8 @@
 
     python docs/picture.py
 
-The question is the first test question of its task for which some seed of random switching is right
-with all three speaking, and every checkpoint alone, with the same seed, is wrong.
+The question is the first test question of its task that the bundled team gets right with some seed
+and with all three speaking, and every checkpoint alone, with the same seed, gets wrong.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def find(team: Team, task: Task) -> tuple[Query, dict[str, Trace], int]:
 
 async def main() -> None:
     """Find a question for each task and draw them."""
-    async with Team.load("pocket", patch_size=12) as team:
+    async with Team.load("pocket") as team:
         found = [await find(team, TASKS[name]) for name in TASK_NAMES]
         console = Console(record=True, width=104, force_terminal=True, color_system="truecolor")
         speakers = Speakers.on(console, [candidate.name for candidate in team.candidates])
@@ -60,7 +60,7 @@ async def main() -> None:
                     text = Text(trace.text.strip(), speakers.style(speakers.names.index(name)))
                 grid.add_row(mark, name, text)
             console.print(grid)
-            console.print(Text(f"right in {solved} of {SEEDS} random drawings", "dim"))
+            console.print(Text(f"right with {solved} of {SEEDS} seeds", "dim"))
         console.save_svg(str(TARGET), title="taketurns: three checkpoints, one answer")
 
 

@@ -75,7 +75,7 @@ async def test_training_reads_what_inference_reads(
 
     monkeypatch.setattr(LocalSession, "score", spy)
     start = pocket.candidates[2].spec
-    settings = {"switcher.kind": "lm", "switcher.model": start.model, "patch_size": 4}
+    settings = {"switcher": {"kind": "lm", "model": start.model}, "patch_size": 4}
     async with Team.load(load_team_config("pocket", settings)) as team:
         trace = await team.agenerate("how many sheep does anna have?")
     examples = [
