@@ -219,7 +219,7 @@ def allocations(k: int) -> list[tuple[str, Allocation]]:
         for alike in (0.02, 0.05, 0.1)
     ]
     return [(f"uniform {n}", Uniform(n)) for n in uniform] + [
-        (f"racing {r.first}/{r.confidence}/{r.alike}", r) for r in racing
+        (f"racing {r.first}+{r.step}/{r.confidence}/{r.alike}", r) for r in racing
     ]
 
 
