@@ -158,6 +158,7 @@ def main() -> None:
         ("Kinds", ["kinds"]),
         ("Patch sizes", ["patch-1", "patch-4", "patch-8", "kinds", "patch-32"]),
         ("Top-p over speakers", ["top-p-greedy", "top-p-1.0"]),
+        ("Candidates in another order", ["permuted"]),
         ("Pipelines", ["pipeline-llama-1", "pipeline-llama-2", "pipeline-qwen3-0"]),
     ):
         found = {name: values for name in names if (values := read(work, name))}

@@ -24,6 +24,19 @@ CURVE = (260, 520, 1040, 1560)
 PATCHES = (1, 4, 8, 32)  # beside the default of 16
 DEV, TEST = ("--split", "dev"), ("--split", "test")
 
+PERMUTE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from taketurns.config import load_team_config
+from taketurns.training.teamfile import team_yaml
+team, out = load_team_config("pocket"), Path(sys.argv[1])
+first, second, third = team.candidates
+out.mkdir(parents=True, exist_ok=True)
+text = team_yaml(replace(team, candidates=(third, first, second)), {"kind": "random"}, out)
+(out / "team.yaml").write_text(text, encoding="utf-8")
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -147,6 +160,10 @@ def transfers(work: Path) -> Iterator[Step]:
     for task in CATEGORIES:
         here = ("--task", task)
         yield score(work, f"without/{task}", "random", [f"without/{task}"], *narrow, *here)
+    other = work / "permuted" / "team.yaml"
+    yield Step("permuted", (sys.executable, "-c", PERMUTE, str(other.parent)), other)
+    how = (*narrow, "--team", str(other))
+    yield score(work, "permuted", f"{SINGLES},random", ["head", "lm"], *how)
     for name, world in (("llama-1", 1), ("llama-2", 2), ("qwen3-0", 0)):
         team = work / "pipelines" / name
         there = ("--team", str(team), "--world", str(world))
