@@ -154,7 +154,7 @@ def main() -> None:
             print("## Beyond the singles\n")
             print(beyond_singles(values, control, ["random", "untuned", "head", "lm"]))
     for title, names in (
-        ("Dev", ["dev-heads", "dev-lms"]),
+        ("Dev", [f"dev-{what}" for what in ("labels", "targets", "reading", "rounds", "lms")]),
         ("Kinds", ["kinds"]),
         ("Patch sizes", ["patch-1", "patch-4", "patch-8", "kinds", "patch-32"]),
         ("Top-p over speakers", ["top-p-greedy", "top-p-1.0"]),

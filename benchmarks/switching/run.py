@@ -123,16 +123,14 @@ def train(work: Path, name: str, learned: str, *how: str) -> Step:
 
 def on_dev(work: Path) -> Iterator[Step]:
     """What settings are chosen by."""
-    curve = [f"head-{prefixes}" for prefixes in CURVE]
-    targets = ["head", "head-hard", "head-soft"]
-    reading = ["head-last-layer", *(f"head-{one}" for one in SINGLES.split(","))]
-    rounds = ["head-rules", "head-on-policy", "head-mixed"]
-    lms = ["lm", "lm-hard", "lm-soft", "lm-lora", "lm-small"]
     for name, some in (
-        ("dev-heads", [*curve, *targets, *reading, *rounds]),
-        ("dev-lms", lms),
+        ("labels", [*(f"head-{prefixes}" for prefixes in CURVE), "head"]),
+        ("targets", ["head", "head-hard", "head-soft"]),
+        ("reading", ["head", "head-last-layer", *(f"head-{one}" for one in SINGLES.split(","))]),
+        ("rounds", ["head-1560", "head-on-policy", "head-mixed", "head-rules"]),
+        ("lms", ["lm", "lm-hard", "lm-soft", "lm-lora", "lm-small"]),
     ):
-        yield score(work, name, "random", some, *DEV, "--limit", "60", "--seeds", "2")
+        yield score(work, f"dev-{name}", "random", some, *DEV, "--limit", "60", "--seeds", "2")
 
 
 def on_test(work: Path) -> Iterator[Step]:
