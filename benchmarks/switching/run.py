@@ -51,21 +51,19 @@ def steps(work: Path) -> Iterator[Step]:
     """In an order in which every step finds what it needs."""
     yield from labels(work)
     yield from switchers(work)
+    yield from rounds(work)
     yield from on_dev(work)
     yield from on_test(work)
     yield from transfers(work)
 
 
 def labels(work: Path) -> Iterator[Step]:
-    """Rollouts: random traces, the second round's, and those of another patch size."""
+    """Rollouts on random traces: as many as there are questions, fewer, and of shorter patches."""
     every = work / "labels.jsonl"
     yield rollout("labels", every, "--prefixes", "2600")
     for prefixes in CURVE:
         part = work / f"labels-{prefixes}.jsonl"
         yield Step(part.stem, ("head", "-n", str(prefixes), str(every)), part)
-    for traces in ("on-policy", "mixed"):
-        path = work / f"labels-{traces}.jsonl"
-        yield rollout(path.stem, path, "--prefixes", "1560", "--traces", traces)
     path = work / "labels-patch8.jsonl"
     yield rollout(path.stem, path, "--prefixes", "1560", "--set", "policy.patch_size=8")
     rules = work / "labels-rules.jsonl"
@@ -73,9 +71,9 @@ def labels(work: Path) -> Iterator[Step]:
     yield Step(rules.stem, command, rules)
 
 
-def rollout(name: str, path: Path, *more: str) -> Step:
+def rollout(name: str, path: Path, *more: str, team: str = "pocket") -> Step:
     """Four rollouts a branch."""
-    command = ("taketurns", "rollout", "--team", "pocket", "--k", "4", "--output", str(path))
+    command = ("taketurns", "rollout", "--team", team, "--k", "4", "--output", str(path))
     return Step(name, (*command, "--concurrency", "128", *more), path)
 
 
@@ -92,8 +90,6 @@ def switchers(work: Path) -> Iterator[Step]:
         how = (*head, "--mode", "candidate", "--reader", reader)
         yield train(work, f"head-{reader}", "labels", *how)
     yield train(work, "head-rules", "labels-rules", *head)
-    yield train(work, "head-on-policy", "labels-on-policy", *head)
-    yield train(work, "head-mixed", "labels-mixed", *head)
     yield train(work, "head-patch8", "labels-patch8", *head, "--set", "policy.patch_size=8")
     yield train(work, "lm", "labels", *lm)
     yield train(work, "lm-hard", "labels", *lm, "--targets", "hard")
@@ -121,13 +117,27 @@ def train(work: Path, name: str, learned: str, *how: str) -> Step:
     return Step(f"train-{name}", (*command, "--output", str(output), *how), output / "metrics.json")
 
 
+def rounds(work: Path) -> Iterator[Step]:
+    """Labels on traces that the head of the first round wrote, or wrote every other of; and a third
+    round after the second."""
+    for name, before, traces in (
+        ("mixed", "head", "mixed"),
+        ("second", "head", "on-policy"),
+        ("third", "head-second", "on-policy"),
+    ):
+        path, team = work / f"labels-{name}.jsonl", work / "switchers" / before
+        more = ("--prefixes", "2600", "--traces", traces)
+        yield rollout(path.stem, path, *more, team=str(team))
+        yield train(work, f"head-{name}", path.stem, "--switcher", "head")
+
+
 def on_dev(work: Path) -> Iterator[Step]:
     """What settings are chosen by."""
     for name, some in (
         ("labels", [*(f"head-{prefixes}" for prefixes in CURVE), "head"]),
         ("targets", ["head", "head-hard", "head-soft"]),
         ("reading", ["head", "head-last-layer", *(f"head-{one}" for one in SINGLES.split(","))]),
-        ("rounds", ["head-1560", "head-on-policy", "head-mixed", "head-rules"]),
+        ("rounds", ["head", "head-mixed", "head-second", "head-third", "head-rules"]),
         ("lms", ["lm", "lm-hard", "lm-soft", "lm-lora", "lm-small"]),
     ):
         yield score(work, f"dev-{name}", "random", some, *DEV, "--limit", "60", "--seeds", "2")
