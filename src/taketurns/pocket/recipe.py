@@ -88,7 +88,7 @@ class Alignment:
 class Labelling:
     """Rollouts on the train split, as `taketurns rollout` makes them."""
 
-    prefixes: int = 1560
+    prefixes: int = 2600
     k: int = 4
 
 
