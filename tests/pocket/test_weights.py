@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from taketurns.config import load_team_config
+from taketurns.heads import Head
 from taketurns.pocket.measure import answers
 from taketurns.pocket.recipe import CHECKPOINTS, Measuring
+from taketurns.pocket.score import Methods, score
 from taketurns.pocket.tasks import TASKS
 
 WEIGHTS = Path(str(files("taketurns.pocket") / "weights"))
@@ -78,3 +81,25 @@ def test_nobody_is_best_everywhere(card: Any) -> None:
         for stage in CHECKPOINTS
     }
     assert nobody_is_best_everywhere(shares)
+
+
+def test_every_shipped_switcher_is_a_team() -> None:
+    folders = [path for path in (WEIGHTS / "switchers").iterdir() if path.is_dir()]
+    assert {"global", "lm"} < {path.name for path in folders}
+    for folder in folders:
+        team = load_team_config(folder)
+        assert [candidate.name for candidate in team.candidates] == list(CHECKPOINTS)
+        assert team.switcher.kind == ("lm" if folder.name == "lm" else "head")
+        if team.switcher.path is not None:
+            assert Head.load(team.switcher.path).config.candidates == CHECKPOINTS
+
+
+async def test_the_shipped_switchers_do_what_no_checkpoint_does() -> None:
+    """`age` asks for facts and then for reckoning; the best checkpoint is right in 44 %."""
+    tasks = {"age": TASKS["age"]}
+    methods = Methods(load_team_config("pocket"), ["switch-global", "switch-lm"], list(tasks))
+    try:
+        scores = await score(methods.teams, tasks, limit=40)
+    finally:
+        await methods.engine.close()
+    assert all(found["age"].mean > 0.6 for found in scores.shares().values())
