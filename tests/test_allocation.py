@@ -46,13 +46,13 @@ def test_failures_count_as_spent() -> None:
 
 def test_a_clear_race_ends_early() -> None:
     arms = play(Racing(32), [0.0, 1.0, 0.0], 0)
-    assert [arm.spent for arm in arms] == [8, 8, 8]
+    assert [arm.spent for arm in arms] == [4, 4, 4]
     assert Racing(32).best(arms) == (1,)
 
 
 def test_nobody_races_against_a_branch_that_cannot_be_beaten() -> None:
     arms = play(Racing(32), [1.0, 0.7, 0.9], 0, ended=(0,))
-    assert [arm.spent for arm in arms[1:]] == [8, 8]
+    assert [arm.spent for arm in arms[1:]] == [4, 4]
     assert play(Racing(32), [1.0, 0.0, 1.0], 0, ended=(0, 1, 2))[1].spent == 1
 
 
@@ -70,7 +70,19 @@ def test_an_open_race_goes_on_among_those_who_are_in_it() -> None:
     first, second, third = np.mean([[arm.spent for arm in arms] for arms in races], axis=0)
     assert third < 10
     assert min(first, second) > 2 * third
-    assert sum(max(arm.spent for arm in arms) == 32 for arms in races) > 20
+    assert sum(max(arm.spent for arm in arms) == 32 for arms in races) > 10
+
+
+def test_a_branch_that_was_given_up_early_is_not_called_best_by_its_luck() -> None:
+    """Three of four against 18 of 25: the few say less."""
+    early, late = Arm((1.0, 1.0, 1.0, 0.0)), Arm((1.0,) * 18 + (0.0,) * 7)
+    assert mean(early) > mean(late)
+    assert Racing(alike=0.0).best([early, late, Arm((0.0,) * 4)]) == (1,)
+
+
+def test_the_best_come_first() -> None:
+    arms = [Arm((0.5,) * 20), Arm((0.51,) * 20), Arm((0.1,) * 20)]
+    assert Racing(alike=0.05).best(arms) == (1, 0)
 
 
 @given(
@@ -97,27 +109,21 @@ def test_no_branch_gets_more_than_k_and_the_race_ends(
     assert racing.best(arms)
 
 
-@pytest.mark.parametrize("confidence", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("loss", [0.005, 0.012, 0.03])
 @pytest.mark.parametrize("shape", [(0.5, 0.5), (1, 1), (0.3, 1.0), (2, 2)])
 @pytest.mark.parametrize("pool", [2, 3, 5])
-def test_the_best_branch_wins_at_the_stated_confidence(
-    pool: int, shape: tuple[float, float], confidence: float
+def test_no_more_is_lost_than_was_accepted(
+    pool: int, shape: tuple[float, float], loss: float
 ) -> None:
-    """On bandits of every kind: of the branches that are better than all others by more than
-    `alike`, no more are left behind than the confidence allows."""
+    """On bandits of every kind: the branch that is called best is worse than the best one by no
+    more than was accepted for each rival, on average."""
     rng = np.random.default_rng(pool)
-    racing = Racing(200, confidence=confidence)
-    clear = lost = 0
-    for seed in range(250):
+    racing = Racing(200, loss=loss, alike=0.0)
+    lost = []
+    for seed in range(200):
         means = list(rng.beta(*shape, size=pool))
-        order = sorted(means)
-        if order[-1] - order[-2] <= racing.alike:
-            continue
-        arms = play(racing, means, seed)
-        clear += 1
-        lost += max(range(pool), key=lambda i: mean(arms[i])) != means.index(order[-1])
-    allowed = clear * (1 - confidence)
-    assert lost <= allowed + 2 * (allowed * confidence) ** 0.5  # two standard deviations
+        lost.append(max(means) - means[racing.best(play(racing, means, seed))[0]])
+    assert np.mean(lost) <= loss * (pool - 1)
 
 
 def test_racing_spends_less_and_loses_little() -> None:
@@ -129,7 +135,8 @@ def test_racing_spends_less_and_loses_little() -> None:
             arms = play(allocation, means, seed)
             cost[allocation.name] += spent(arms)
             regret[allocation.name] += (
-                max(means) - means[max(range(3), key=lambda i: mean(arms[i]))]
+                max(means)
+                - means[(allocation.best(arms) or [max(range(3), key=lambda i: mean(arms[i]))])[0]]
             )
     assert cost["racing"] < 0.5 * cost["uniform"]
     assert regret["racing"] / 300 < regret["uniform"] / 300 + 0.005

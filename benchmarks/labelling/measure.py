@@ -102,11 +102,14 @@ def replay(allocation: Allocation, seen: Draw) -> list[Arm]:
     return arms
 
 
-def judge(arms: Sequence[Arm], truth: Floats) -> tuple[float, float, float, float]:
+def judge(
+    allocation: Allocation, arms: Sequence[Arm], truth: Floats
+) -> tuple[float, float, float, float]:
     """Rollouts spent, expected regret of the label, whether it is what the reference says, and
-    whether the reference says it clearly. Branches with equal means share the label."""
+    whether the reference says it clearly. Branches that tie share the label."""
+    found = allocation.best(arms)
     means = np.array([np.mean(arm.known) for arm in arms])
-    best = np.flatnonzero(means == means.max())
+    best = np.flatnonzero(means == means.max()) if found is None else np.array(found)
     spent = sum(arm.spent for arm in arms if not arm.ended)
     first, second = np.sort(truth)[:-3:-1]
     clear = float(first - second >= CLEAR)
@@ -128,7 +131,7 @@ def measure(
         for at in range(draws):
             seen = draw(prefix, reference, rng)
             for which, (_, allocation) in enumerate(allocations):
-                results[which, number, at] = judge(replay(allocation, seen), seen.truth)
+                results[which, number, at] = judge(allocation, replay(allocation, seen), seen.truth)
     return [
         Figure(name, *result.mean(1).T)
         for (name, _), result in zip(allocations, results, strict=True)
@@ -212,14 +215,9 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def allocations(k: int) -> list[tuple[str, Allocation]]:
     """What is compared: uniform, and racing from spendthrift to thrifty."""
     uniform = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= k]
-    racing = [
-        Racing(k, first=first, confidence=confidence, alike=alike)
-        for first in (4, 8)
-        for confidence in (0.7, 0.8, 0.9, 0.95)
-        for alike in (0.02, 0.05, 0.1)
-    ]
+    racing = [Racing(k, loss=loss) for loss in (0.003, 0.004, 0.006, 0.008, 0.012, 0.02)]
     return [(f"uniform {n}", Uniform(n)) for n in uniform] + [
-        (f"racing {r.first}+{r.step}/{r.confidence}/{r.alike}", r) for r in racing
+        (f"racing {r.loss:g}", r) for r in racing
     ]
 
 

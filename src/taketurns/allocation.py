@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from statistics import fmean
+from math import sqrt
+from statistics import NormalDist, fmean
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-GRID: Floats = 1 / (1 + np.exp(-np.linspace(-25, 25, 501)))
-PRIOR, LEAST = 2.0, 0.05  # rollouts that the prior is worth, and at least so many on either side
+NORMAL = NormalDist()
+PRIOR, LEAST = 4.0, 0.05  # rollouts that the prior is worth, and at least so many on either side
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +50,8 @@ class Allocation(Protocol):
         ...
 
     def best(self, arms: Sequence[Arm]) -> tuple[int, ...] | None:
-        """The branches that count as best when the prefix is done, several if they tie; None where
-        their means say so."""
+        """The branches that count as best when the prefix is done, the best first, several if they
+        tie; None where their means say so."""
         ...
 
 
@@ -79,28 +75,28 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class Racing:
-    """Rollouts go where it is open which branch is best.
+    """Rollouts go where they may still change which branch is best.
 
-    Every branch gets `first` rollouts, then those still in the race get `step` more at a time, up
-    to `k` each. A branch leaves the race when the probability that it is better than the leader by
-    more than `alike` has fallen to (1 - `confidence`) / rivals; the race ends when only the leader
-    is left. So the leader is, with that confidence, as good as the best branch but for `alike`.
+    Every branch gets `first` rollouts. Then the branch that leads, and every rival that may still
+    be better, get `step` more at a time, up to `k` each. A rival is given up when what is expected
+    to be lost by that, in utility, has fallen to `loss`: its expected improvement on the leader, as
+    in Bayesian optimisation. So branches that are far apart are told apart at once, and those that
+    are nearly alike are not told apart at length, because little is lost by taking the wrong one. A
+    bound on the probability of taking the wrong one, which is what races usually stop by, spends
+    most on them: on the pocket team it lost 1.7 times as much at the same cost.
 
-    The probabilities are of beta posteriors. Branches of one prefix are often worth the same, and
-    mostly all or nothing; so what is expected of a branch before its own rollouts is the mean of
-    all rollouts of the prefix, at the weight of two. Utilities between 0 and 1 count as fractions
-    of a success: of all variables in 0..1 with a given mean a yes or no varies most, so posteriors
-    are not too narrow for them. Bounds that hold whatever the utilities are and however often one
-    looks (Hoeffding, Kullback-Leibler) keep nearly every branch in the race for 32 rollouts. A
-    posterior's promise holds on average over prefixes, which is what labels need; the tests
-    measure it on bandits of many kinds.
+    Beliefs are beta posteriors. Branches of one prefix are often worth the same, and mostly all or
+    nothing; so what is expected of a branch before its own rollouts is the mean of all rollouts of
+    the prefix, at the weight of four. Utilities between 0 and 1 count as fractions of a success: of
+    all variables in 0..1 with a given mean a yes or no varies most, so posteriors are not too
+    narrow for them. Branches whose means end within `alike` of the highest tie.
     """
 
     k: int = 32
-    first: int = 8
+    first: int = 4
     step: int = 4
-    confidence: float = 0.9
-    alike: float = 0.05
+    loss: float = 0.012
+    alike: float = 0.01
     name: str = "racing"
 
     def more(self, arms: Sequence[Arm]) -> tuple[int, ...]:
@@ -109,11 +105,10 @@ class Racing:
             return tuple(wanted)
         beliefs = _beliefs(arms)
         leader = max(range(len(arms)), key=lambda index: beliefs[index].mean)
-        doubt = (1 - self.confidence) / (len(arms) - 1)
         rivals = [
             index
             for index, belief in enumerate(beliefs)
-            if index != leader and belief.exceeds(beliefs[leader], self.alike) > doubt
+            if index != leader and _improvement(belief, beliefs[leader]) > self.loss
         ]
         for index in (leader, *rivals) if rivals else ():
             if not arms[index].ended:
@@ -121,9 +116,11 @@ class Racing:
         return tuple(wanted)
 
     def best(self, arms: Sequence[Arm]) -> tuple[int, ...]:
-        """Those whose mean is within `alike` of the highest."""
-        means = [fmean(arm.known) if arm.known else 0.0 for arm in arms]
-        return tuple(i for i, mean in enumerate(means) if mean >= max(means) - self.alike)
+        """The best first. Means are the posteriors': a branch that was given up early did as well
+        as its few rollouts say, or as the others did."""
+        means = [belief.mean for belief in _beliefs(arms)]
+        ranked = sorted(range(len(arms)), key=lambda index: -means[index])
+        return tuple(index for index in ranked if means[index] >= max(means) - self.alike)
 
 
 def allocation_named(name: Literal["uniform", "racing"], k: int | None = None) -> Uniform | Racing:
@@ -135,20 +132,10 @@ def allocation_named(name: Literal["uniform", "racing"], k: int | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class _Belief:
-    """Points that a branch's utility may have, rising, and how probable each of them is."""
+    """The mean and the variance of what a branch may be worth."""
 
-    points: Floats
-    weights: Floats
-
-    @property
-    def mean(self) -> float:
-        return float(self.points @ self.weights)
-
-    def exceeds(self, other: _Belief, margin: float) -> float:
-        """The probability of being larger than `other` by more than `margin`."""
-        below = np.searchsorted(other.points, self.points - margin)
-        share = np.concatenate(([0.0], np.cumsum(other.weights)))
-        return float(self.weights @ share[below])
+    mean: float
+    variance: float
 
 
 def _beliefs(arms: Sequence[Arm]) -> list[_Belief]:
@@ -156,19 +143,26 @@ def _beliefs(arms: Sequence[Arm]) -> list[_Belief]:
     seen = [utility for arm in arms if not arm.ended for utility in arm.known]
     expected = (sum(seen) + 0.5) / (len(seen) + 1)
     return [
-        _Belief(np.array(arm.known or (0.0,)), np.ones(1))
+        _Belief(fmean(arm.known or (0.0,)), 0.0)
         if arm.ended
-        else _Belief(GRID, _posterior(sum(arm.known), len(arm.known), round(expected, 3)))
+        else _posterior(sum(arm.known), len(arm.known), expected)
         for arm in arms
     ]
 
 
-@lru_cache(maxsize=4096)
-def _posterior(successes: float, rollouts: int, expected: float) -> Floats:
-    """A beta distribution on the grid."""
+def _posterior(successes: float, rollouts: int, expected: float) -> _Belief:
+    """Of a beta distribution."""
     for_ = successes + max(LEAST, PRIOR * expected)
     against = rollouts - successes + max(LEAST, PRIOR * (1 - expected))
-    logs = for_ * np.log(GRID) + against * np.log1p(-GRID)  # the grid is even in log-odds
-    weights = np.exp(logs - logs.max())
-    normalised: Floats = weights / weights.sum()
-    return normalised
+    mean = for_ / (for_ + against)
+    return _Belief(mean, mean * (1 - mean) / (for_ + against + 1))
+
+
+def _improvement(rival: _Belief, leader: _Belief) -> float:
+    """How much better a rival is expected to be than the leader, counting 0 where it is worse; the
+    difference is taken to be normal."""
+    spread = sqrt(rival.variance + leader.variance)
+    if not spread:
+        return 0.0
+    gap = (leader.mean - rival.mean) / spread
+    return spread * (NORMAL.pdf(gap) - gap * NORMAL.cdf(-gap))

@@ -67,12 +67,12 @@ class Label:
     def targets(self, kind: Kind, temperature: float = 0.1) -> tuple[float, ...]:
         """The distribution over candidates to learn; it sums to 1.
 
-        "hard" puts all on the first of the highest utilities (the paper's argmax), "tied" spreads
+        "hard" puts all on the first of the best (the paper's argmax), "tied" spreads
         it evenly over the best, "soft" is the softmax of the utilities at `temperature`. A
         candidate without a utility gets nothing.
         """
         if kind == "hard":
-            return tuple(float(i == self._top[0]) for i in range(len(self.utilities)))
+            return tuple(float(i == self.best[0]) for i in range(len(self.utilities)))
         if kind == "tied":
             return tuple((i in self.best) / len(self.best) for i in range(len(self.utilities)))
         if temperature <= 0:
