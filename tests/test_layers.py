@@ -13,7 +13,7 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds"],
+    ["types", "errors", "seeds", "sync"],
     ["policy", "text"],
     ["config", "prompts"],
     ["engines"],
@@ -21,8 +21,10 @@ ORDER = [
     ["writer"],
     ["answer"],
     ["team"],
+    ["scorers"],
     ["tasks"],
     ["pocket"],
+    ["catalogue"],
     ["records"],
     ["output", "manifest"],
     ["runner"],
@@ -30,7 +32,7 @@ ORDER = [
     ["rollouts"],
     ["labels"],
     ["terminal"],
-    ["training"],
+    ["training", "scoring"],
     ["check", "chat", "demo", "bench"],
     ["cli"],
     ["__main__"],

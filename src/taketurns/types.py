@@ -189,7 +189,8 @@ class Score:
 
     `answer` is what the scorer took for the answer. `parsed` is False where it found nothing of the
     right kind in the text: a failure of form, which counts as wrong and is counted apart. `raw` is
-    the scorer's own number where that is not within 0..1, as a reward model's is.
+    the scorer's own number where the value is made from another, as a reward model's is;
+    `confidence` how sure the answer is, where that is what is judged.
     """
 
     value: float | None
@@ -197,3 +198,4 @@ class Score:
     why: str = ""
     parsed: bool = True
     raw: float | None = None
+    confidence: float | None = None

@@ -38,7 +38,9 @@ class Choice:
             raise DataError("choices must map keys to texts")
         if str(query.reference) not in options:
             keys = ", ".join(map(str, options))
-            raise DataError(f"the answer {query.reference!r} is no key of choices, which are {keys}")
+            raise DataError(
+                f"the answer {query.reference!r} is no key of choices, which are {keys}"
+            )
 
     def score(self, query: Query, answer: str) -> Score:
         options: Mapping[str, str] = query.metadata["choices"]

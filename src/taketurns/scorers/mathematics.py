@@ -52,6 +52,8 @@ class Mathematics:
         said = _expression(answer)
         if said is None:
             return unparsed("no expression" if value is None else "no number")
+        if value is not None and re.search(r"[\d\\]", said) is None:
+            return unparsed("no number")
         return Score(float(_plain(said) == _plain(gold) or _equal(gold, said)), said)
 
 
@@ -136,6 +138,4 @@ def _verified(gold: str, answer: str) -> bool:
 def _parsed(math_verify: Any, text: str, seconds: int | None) -> list[Any]:
     """Expressions only: math-verify's fallback, which compares bare strings, is `_plain`'s work."""
     dressed = f"${bare(text)}$"
-    return list(
-        math_verify.parse(dressed, fallback_mode="no_fallback", parsing_timeout=seconds)
-    )
+    return list(math_verify.parse(dressed, fallback_mode="no_fallback", parsing_timeout=seconds))

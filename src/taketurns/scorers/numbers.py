@@ -22,10 +22,9 @@ UNIT = re.compile(
     r"|\s+[A-Za-z][A-Za-z ./'-]*(?:\^?[23²³])?)"
 )
 SINGLE = frozenset("mgshlLAKNJWVCF")  # letters that are units; others are variables
-VALUES = frozenset(  # words that make another value of the number before them
-    "pi sqrt sin cos tan log ln or and to plus minus times over out in by half halves third thirds "
-    "quarter quarters fifths tenths hundred dozen score more less fewer not but if mod".split()
-)
+WORDS = """pi sqrt sin cos tan log ln or and to plus minus times over out in by half halves third
+thirds quarter quarters fifths tenths hundred dozen score more less fewer not but if mod"""
+VALUES = frozenset(WORDS.split())  # they make another value of the number before them
 FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]+)\}|(\d))\s*(?:\{([^{}]+)\}|(\d))")
 
 

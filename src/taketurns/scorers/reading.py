@@ -1,6 +1,6 @@
-"""Where a text says what it concludes: pure text in, text out.
+r"""Where a text says what it concludes: pure text in, text out.
 
-In this order: the last of `\\boxed{…}`, "the answer is …", "Answer: …" and GSM8K's "#### …"; else
+In this order: the last of `\boxed{…}`, "the answer is …", "Answer: …" and GSM8K's "#### …"; else
 the last words in bold. What is none of these concludes nothing.
 """
 
