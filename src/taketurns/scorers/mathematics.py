@@ -28,6 +28,9 @@ TOWER = re.compile(r"\^\s*\{?[^{}]*\^|(?:\^|\*\*)\s*\{?\s*-?\d{4,}|\d{4,}!|!{2}"
 OFFERED = re.compile(r"\s*(?:or|and|/|to|,)\s*-?[.\d]")
 RECKONED = re.compile(r"\s*(?:[-+*/=^x×÷]|\\times|\\cdot)\s*[-($\d]")
 FACTOR = re.compile(r"\s*(?:[*^(×]|[+x]\s*[\d(]|(?![amgshl]\b)[a-z]\b|pi\b|\\[a-z])")
+DENIED = re.compile(r"\b(?:not|n't)\s*$")
+FORMULA = re.compile(r"\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+PROSE = re.compile(r"(?<![\\\w{])[A-Za-z]{4,}")
 EMPTY = re.compile(r"[\s\\{}$().,\[\]]*")
 
 
@@ -44,11 +47,8 @@ class Mathematics:
     def score(self, query: Query, answer: str) -> Score:
         gold = str(query.reference)
         value = number(bare(gold))
-        if value is not None:
-            found = _numeric(answer)
-            if found is not None:
-                said, theirs = found
-                return Score(float(_same(value, gold, theirs, said)), said)
+        if value is not None and (found := _numeric(answer)) is not None:
+            return Score(float(_same(value, gold, found[1], found[0])), found[0])
         said = _expression(answer)
         if said is None:
             return unparsed("no expression" if value is None else "no number")
@@ -64,8 +64,9 @@ def _numeric(text: str) -> tuple[str, Fraction] | None:
         whole = bare(text)
         if (value := number(whole)) is not None:
             return whole, value
-        found = numbers(text)
-        return (plain_minus(text)[found[-1][1] : found[-1][2]], found[-1][0]) if found else None
+        plain = plain_minus(text)
+        found = [one for one in numbers(text) if not DENIED.search(plain, 0, one[1])]
+        return (plain[found[-1][1] : found[-1][2]], found[-1][0]) if found else None
     for part in (conclusion, sentence(conclusion)):
         if (value := number(bare(part))) is not None:
             return bare(part), value
@@ -96,10 +97,17 @@ def _same(gold: Fraction, written: str, answer: Fraction, said: str) -> bool:
 
 
 def _expression(text: str) -> str | None:
+    """The expression a text concludes; else its last formula, or a last line that is one."""
     conclusion = concluded(text)
-    said = bare(conclusion if conclusion is not None else last_line(text))
-    if conclusion is not None and "\\" not in said:
-        said = bare(sentence(said))
+    if conclusion is None:
+        formulas = FORMULA.findall(text)
+        said = bare("".join(formulas[-1]) if formulas else last_line(text))
+        if " " in said and PROSE.search(said):
+            return None
+    else:
+        said = bare(conclusion)
+        if "\\" not in said:
+            said = bare(sentence(said))
     return None if EMPTY.fullmatch(said) else said
 
 

@@ -1,0 +1,129 @@
+"""Do the scorers find right answers right and wrong ones wrong, however they are worded?
+
+Each benchmark in the authors' format is answered by a team of scripted models, once for each
+wording, and scored by ours and by the authors' scoring. Prints a table in Markdown.
+
+    python benchmarks/scorers/measure.py DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import wordings
+
+from taketurns.catalogue import Choices, find_task
+from taketurns.engines.scripted import ScriptedEngine
+from taketurns.errors import DataError
+from taketurns.policy import Policy
+from taketurns.scoring.answers import Answers
+from taketurns.scoring.scorecard import score_answers
+from taketurns.switchers import RandomSwitcher
+from taketurns.tasks.base import Split, Task
+from taketurns.tasks.paper import BENCHMARKS
+from taketurns.team import Team
+from taketurns.types import Candidate, ModelSpec, Query
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+PATCH = 8
+Wording = Callable[[Query], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of one task and kind of answer: how many, their mean score, the share that scores full, and
+    the share in which no answer was found."""
+
+    answers: int
+    mean: float
+    full: float
+    unread: float
+
+
+async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Answers]:
+    """The answers a team of two scripted models gives, patch by patch: each goes on where the other
+    stopped, until `texts[id]` is said."""
+    by_prompt = {(query.text or ""): texts[query.id] for query in queries}
+
+    def speak(prompt: str, sampling: object) -> str:
+        question = next(text for text in by_prompt if prompt.startswith(text))
+        return by_prompt[question][len(prompt) - len(question) :]
+
+    candidates = [Candidate(name, ModelSpec(name)) for name in ("one", "other")]
+    engine = ScriptedEngine({"one": speak, "other": speak}, context=1 << 20)
+    team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=PATCH, max_tokens=4096))
+    traces = await asyncio.gather(*(team.agenerate(query) for query in queries))
+    return [Answers(trace.query, (trace.text,)) for trace in traces]
+
+
+def measured(task: Task, queries: Sequence[Query], wording: Wording) -> Row:
+    """Every query answered once in each wording."""
+    variants = {query.id: wording(query) for query in queries}
+    scores = []
+    for turn in range(max(map(len, variants.values()))):
+        asked = [query for query in queries if turn < len(variants[query.id])]
+        texts = {query.id: variants[query.id][turn] for query in asked}
+        answers = asyncio.run(answered(asked, texts))
+        scores += score_answers(task, "test", answers).scores
+    values = [score.value or 0.0 for score in scores]
+    return Row(
+        answers=len(scores),
+        mean=fmean(values),
+        full=fmean(value >= 1 for value in values),
+        unread=fmean(not score.parsed for score in scores),
+    )
+
+
+def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, Row]]:
+    """A task's questions, and its rows: gold and wrong, by ours and by the authors' scoring."""
+    ours = find_task(name, Choices(data))
+    queries = [query for split in SPLITS for query in ours.queries(split)][:limit]
+    if BENCHMARKS[name].form == "open":
+        ways: dict[str, Wording] = {
+            "gold": lambda query: list(wordings.DECLINED),
+            "wrong": lambda query: list(wordings.COMPLIED),
+        }
+    else:
+        ways = {"gold": wordings.gold, "wrong": lambda query: wordings.wrong(query, queries)}
+    rows = {}
+    for scoring in ("ours", "moco"):
+        try:
+            task = find_task(name, Choices(data, scoring=scoring))  # type: ignore[arg-type]
+        except DataError:
+            continue
+        rows |= {f"{kind} {scoring}": measured(task, queries, way) for kind, way in ways.items()}
+    return len(queries), rows
+
+
+def main() -> None:
+    """Measure every benchmark that the folder has."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="a folder of files in the authors' format")
+    parser.add_argument("--limit", type=int, help="questions a task")
+    arguments = parser.parse_args()
+    print("| task | scorer | questions | right answers: mean | not read | wrong answers: mean "
+          "| full | authors' scoring: right | wrong |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, benchmark in BENCHMARKS.items():
+        if benchmark.kind is None or not (arguments.data / f"{name}.json").is_file():
+            continue
+        asked, rows = compare(name, arguments.data, arguments.limit)
+        gold, wrong = rows["gold ours"], rows["wrong ours"]
+        print(
+            f"| {name} | {benchmark.scorer} | {asked} × {gold.answers / asked:.0f} "
+            f"| {gold.mean:.3f} | {gold.unread:.3f} | {wrong.mean:.3f} | {wrong.full:.3f} "
+            f"| {rows['gold moco'].mean:.3f} | {rows['wrong moco'].mean:.3f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
