@@ -33,7 +33,7 @@ from taketurns.team import Team
 from taketurns.types import Candidate, ModelSpec, Query
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-PATCH = 8
+PATCH = 2048
 Wording = Callable[[Query], list[str]]
 
 
@@ -49,17 +49,14 @@ class Row:
 
 
 async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Answers]:
-    """The answers a team of two scripted models gives, patch by patch: each goes on where the other
-    stopped, until `texts[id]` is said."""
-    by_prompt = {(query.text or ""): texts[query.id] for query in queries}
-
-    def speak(prompt: str, sampling: object) -> str:
-        question = next(text for text in by_prompt if prompt.startswith(text))
-        return by_prompt[question][len(prompt) - len(question) :]
-
-    candidates = [Candidate(name, ModelSpec(name)) for name in ("one", "other")]
-    engine = ScriptedEngine({"one": speak, "other": speak}, context=1 << 20)
-    team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=PATCH, max_tokens=4096))
+    """The answers a team of two scripted models gives; `texts[id]` is what is said."""
+    by_prompt = {query.text or "": texts[query.id] for query in queries}
+    names = ("one", "other")
+    engine = ScriptedEngine(
+        {name: lambda prompt, sampling: by_prompt[prompt] for name in names}, context=1 << 20
+    )
+    candidates = [Candidate(name, ModelSpec(name)) for name in names]
+    team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=PATCH, max_tokens=PATCH))
     traces = await asyncio.gather(*(team.agenerate(query) for query in queries))
     return [Answers(trace.query, (trace.text,)) for trace in traces]
 

@@ -45,7 +45,7 @@ def wrong(query: Query, others: Sequence[Query]) -> list[str]:
         return [form.format(key=key, text=choices[key]) for form in forms]
     text = aliases_of(query)[0]
     value = number(text)
-    if value is not None:
+    if value is not None and not _named(text):
         return [answer for off in _off(value, text) for answer in worded(off)]
     own = {alias.casefold() for alias in aliases_of(query)}
     strangers = [
@@ -59,12 +59,18 @@ def wrong(query: Query, others: Sequence[Query]) -> list[str]:
 
 def worded(text: str) -> list[str]:
     """A text in the common wordings, a number in those of numbers too."""
-    forms = (*SAID, *NUMBERED) if number(text) is not None else ("{}", *SAID)
+    numeric = number(text) is not None and not _named(text)
+    forms = (*SAID, *NUMBERED) if numeric else ("{}", *SAID)
     found = [form.format(text) for form in forms]
     value = number(text)
     if value is not None and value.denominator == 1 and text.lstrip("-").isdigit():
         found += [f"{int(value):,}", f"{text} apples", f"The answer is {text}.0", f"{text} %"]
     return found
+
+
+def _named(text: str) -> bool:
+    """Whether a number stands in a name, as in "2022 Tour Championship"."""
+    return " " in text and "\\" not in text
 
 
 def _off(value: Fraction, text: str) -> list[str]:

@@ -5,6 +5,7 @@ A row with `choices` is multiple choice, a numeric reference is mathematics, any
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from taketurns.scorers.base import Scorer
@@ -14,6 +15,7 @@ from taketurns.scorers.numbers import number
 from taketurns.scorers.words import Exact
 from taketurns.types import Query, Score
 
+WORDS = re.compile(r"[^\W\d_]{2}")  # "2022 Tour Championship" is a name
 CHOICE, MATHEMATICS, EXACT = Choice(), Mathematics(), Exact()
 
 
@@ -33,4 +35,5 @@ class Closed:
 def _scorer(query: Query) -> Scorer:
     if "choices" in query.metadata:
         return CHOICE
-    return EXACT if number(str(query.reference)) is None else MATHEMATICS
+    numeric = number(str(query.reference)) is not None and not WORDS.search(str(query.reference))
+    return MATHEMATICS if numeric else EXACT

@@ -64,6 +64,7 @@ def numbers(text: str) -> list[tuple[Fraction, int, int]]:
 def plain_minus(text: str) -> str:
     """A text with fractions as a/b and one kind of minus, for `numbers`."""
     text = text.replace("−", "-").replace("–", "-").replace("\\$", "$").replace("\\%", "%")
+    text = re.sub(r"\^\{?\\circ\}?|\\degree\b", "°", text)
     text = re.sub(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}", r"\1/\2", text)
     text = re.sub(r"\\[dt]?frac\s*(\d)\s*(\d)", r"\1/\2", text)
     return re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r" \1", text).replace("$", " ")

@@ -34,12 +34,14 @@ def concluded(text: str) -> str | None:
 
 
 def _boxed(text: str) -> Iterator[tuple[int, str]]:
-    """The contents of each box, up to the brace that closes it; one that is cut off has none."""
+    """The contents of each box, up to the brace that closes it; one that is cut off has none. Where
+    its line closes more braces than it opens, they are the contents ("\\boxed{> }}")."""
     for match in BOXED.finditer(text):
-        depth = 1
+        line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
+        spare, depth = max(0, line.count("}") - line.count("{")), 1
         for at in range(match.end(), len(text)):
             depth += {"{": 1, "}": -1}.get(text[at], 0) if text[at - 1] != "\\" else 0
-            if depth == 0:
+            if depth == -spare:
                 if content := text[match.end() : at].strip():
                     yield match.start(), content
                 break
