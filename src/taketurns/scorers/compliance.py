@@ -90,7 +90,8 @@ class Judged:
     async def _score_many(self, answers: Sequence[tuple[Query, str]]) -> list[Score]:
         info = await self.engine.info(self.model)
         yes, no = (_first_tokens(info, words) for words in (YES, NO))
-        if not yes.isdisjoint(no):
+        yes, no = yes - no, no - yes  # a token of the space before both says nothing
+        if not yes or not no:
             raise ConfigError(f"the judge {self.model} has no tokens that tell Yes from No")
         scores = []
         for query, answer in answers:  # one at a time: each is one forward pass
