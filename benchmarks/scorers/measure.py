@@ -106,8 +106,10 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder of files in the authors' format")
     parser.add_argument("--limit", type=int, help="questions a task")
     arguments = parser.parse_args()
-    print("| task | scorer | questions | right answers: mean | not read | wrong answers: mean "
-          "| full | authors' scoring: right | wrong |")
+    print(
+        "| task | scorer | questions | right answers: mean | not read | wrong answers: mean "
+        "| full | authors' scoring: right | wrong |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for name, benchmark in BENCHMARKS.items():
         if benchmark.kind is None or not (arguments.data / f"{name}.json").is_file():

@@ -50,10 +50,10 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
     if name.endswith((".yaml", ".yml")):
         return load_task_file(Path(name), choices.settings, scored=choices.scored)
     near = get_close_matches(name, [*BENCHMARKS, *TASKS], n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UsageError(
-        f"there is no task {name!r}; {hint}The pocket tasks are {', '.join(TASKS)}; the paper's "
-        f"are {', '.join(BENCHMARKS)}; a task file of your own ends in .yaml"
+        f"there is no task {name!r}; the tasks are {', '.join(TASKS)}, the paper's "
+        f"{', '.join(BENCHMARKS)}, and files of your own, which end in .yaml{hint}"
     )
 
 

@@ -17,7 +17,12 @@ SAMPLED = make_scorer("calibration", {"of": "choice", "sampled": True})
 
 
 def test_being_sure_and_right_is_best_and_sure_and_wrong_worst() -> None:
-    said = ["B. Confidence: 100%", "B. Confidence: 60%", "A. Confidence: 60%", "A. Confidence: 100%"]
+    said = [
+        "B. Confidence: 100%",
+        "B. Confidence: 60%",
+        "A. Confidence: 60%",
+        "A. Confidence: 100%",
+    ]
     values = [STATED.score(QUERY, text).value or 0.0 for text in said]
     assert values[0] == 1
     assert values[-1] == 0

@@ -79,8 +79,6 @@ def test_a_text_that_chooses_none_is_a_parse_failure() -> None:
         ({"choices": {"A": "x", "B": "y"}}, "C", "'C' is no key of choices, which are A, B"),
     ],
 )
-def test_data_that_cannot_be_scored_is_refused(
-    metadata: dict, gold: str, complaint: str
-) -> None:
+def test_data_that_cannot_be_scored_is_refused(metadata: dict, gold: str, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
         Choice().check(Query("1", text="?", reference=gold, metadata=metadata))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -38,7 +39,7 @@ def test_self_bleu_of_repeats_is_full() -> None:
 @given(st.lists(st.lists(st.sampled_from("abcd"), min_size=4, max_size=4), min_size=2, max_size=5))
 def test_distinct_is_distinct_n(answers: list[list[str]]) -> None:
     texts = [" ".join(words) for words in answers]
-    pairs = [pair for words in answers for pair in zip(words, words[1:], strict=False)]
+    pairs = [pair for words in answers for pair in pairwise(words)]
     assert group("distinct-2", texts) == pytest.approx(len(set(pairs)) / len(pairs))
 
 

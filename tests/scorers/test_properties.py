@@ -123,7 +123,9 @@ def test_other_words_in_no_wording(gold: str, other: str, said: str) -> None:
     assert value(Exact(), gold, said.format(other)) == 0
 
 
-@given(st.one_of(whole.map(str), names), st.sampled_from(["", " ", "\n", "**", "$$", "\\boxed{}", "."]))
+@given(
+    st.one_of(whole.map(str), names), st.sampled_from(["", " ", "\n", "**", "$$", "\\boxed{}", "."])
+)
 def test_an_empty_answer_is_never_right(gold: str, empty: str) -> None:
     choices = {"A": gold, "B": gold + "x"}
     for scorer in (Mathematics(), Exact(), Alias(), TokenF1()):

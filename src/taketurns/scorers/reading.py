@@ -34,8 +34,8 @@ def concluded(text: str) -> str | None:
 
 
 def _boxed(text: str) -> Iterator[tuple[int, str]]:
-    """The contents of each box, up to the brace that closes it; one that is cut off has none. Where
-    its line closes more braces than it opens, they are the contents ("\\boxed{> }}")."""
+    r"""The contents of each box, up to the brace that closes it; one cut off has none. Where its
+    line closes more braces than it opens, they are the contents ("\boxed{> }}")."""
     for match in BOXED.finditer(text):
         line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
         spare, depth = max(0, line.count("}") - line.count("{")), 1

@@ -105,7 +105,8 @@ def _read(path: Path) -> TaskFile:
 
 
 def _explain(path: Path, error: ValidationError) -> NoReturn:
-    first = error.errors()[0]
+    errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    first = errors[0]  # a key that is misspelt is also one that is missing
     key = str(first["loc"][0])
     known = list(TaskFile.model_fields)
     if first["type"] == "extra_forbidden":
