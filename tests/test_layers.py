@@ -33,6 +33,7 @@ ORDER = [
     ["labels"],
     ["terminal"],
     ["training", "scoring"],
+    ["ecosystem"],
     ["check", "chat", "demo", "bench"],
     ["cli"],
     ["__main__"],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from taketurns.bench.cli import bench
+from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
@@ -46,6 +47,7 @@ app.add_typer(bench, name="bench")
 app.command()(train)
 app.command("score")(score_answers)
 app.command()(tasks)
+app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

@@ -117,7 +117,7 @@ def test_what_generate_writes_can_be_scored(
 ) -> None:
     def load(config: Any) -> Team:
         names = [candidate.name for candidate in config.candidates]
-        script = {name: next_number for name in names}
+        script = dict.fromkeys(names, next_number)
         return Team(config.candidates, ScriptedEngine(script), RandomSwitcher(), config.policy)
 
     monkeypatch.setattr(Team, "load", load)
