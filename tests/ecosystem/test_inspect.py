@@ -56,13 +56,14 @@ def test_inspect_and_we_agree(questions: Path, tmp_path: Path) -> None:
     theirs = metrics["accuracy"]["value"]
     arithmetic = TASKS["arithmetic"]
     queries = {query.id: query for query in arithmetic.queries("test")}
-    scores = [
-        arithmetic.score(queries[sample["id"]], sample["output"]["choices"][0]["message"]["content"])
+    said = {
+        sample["id"]: sample["output"]["choices"][0]["message"]["content"]
         for sample in record["samples"]
-    ]
+    }
+    scores = [arithmetic.score(queries[id_], text) for id_, text in said.items()]
     assert len(scores) == 12
     assert theirs == pytest.approx(sum(score.value or 0 for score in scores) / len(scores))
     assert theirs > 0.5
-    patches = record["samples"][0]["output"]["metadata"]["patches"]
-    content = record["samples"][0]["output"]["choices"][0]["message"]["content"]
-    assert "".join(text for _, text in patches) == content
+    first = record["samples"][0]
+    patches = first["output"]["metadata"]["patches"]
+    assert "".join(text for _, text in patches) == said[first["id"]]

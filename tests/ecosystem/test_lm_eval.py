@@ -77,7 +77,7 @@ def test_log_likelihoods_are_refused_with_the_reason() -> None:
 
     model = TeamLM(team="pocket")
     for ask in (model.loglikelihood, model.loglikelihood_rolling):
-        with pytest.raises(UsageError, match="gives no log-likelihood .* which candidates"):
+        with pytest.raises(UsageError, match=r"gives no log-likelihood .* which candidates"):
             ask([])
 
 

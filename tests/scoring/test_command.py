@@ -128,6 +128,31 @@ def test_what_generate_writes_can_be_scored(
     assert json.loads(invoke("score", *asked, "--answers", written, "--json")[1])["mean"] == 1
 
 
+def test_a_task_of_ones_own_can_be_rolled_out(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(config: Any) -> Team:
+        script = {c.name: [f"{len(c.name)}"] for c in config.candidates}  # aligned says 7
+        return Team(config.candidates, ScriptedEngine(script), RandomSwitcher(), config.policy)
+
+    monkeypatch.setattr(Team, "load", load)
+    rows = [
+        {"id": n, "text": f"Which is number {n}?", "reference": "7", "split": "train"}
+        for n in range(3)
+    ]
+    (tmp_path / "sevens.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "sevens.yaml").write_text("name: sevens\ndata: sevens.jsonl\nscorer: mathematics\n")
+    output = tmp_path / "rollouts.jsonl"
+    asked = ["--task", tmp_path / "sevens.yaml", "--prefixes", "3", "--k", "2", "-o", output]
+    code, _, err = invoke("rollout", *asked)
+    assert code == 0, err
+    for line in output.read_text().splitlines():
+        record = json.loads(line)
+        assert record["task"] == "sevens"
+        utilities = [set(branch["utilities"]) for branch in record["branches"]]
+        assert utilities == [{0.0}, {0.0}, {1.0}]  # pretrained, sft, aligned
+
+
 def test_generate_wants_prompts_or_a_task(invoke: Invoke) -> None:
     code, _, err = invoke("generate", "--team", "pocket", "--output", "-")
     assert code == 2

@@ -58,9 +58,7 @@ async def answer(team: Team, query: Query, policy: Policy) -> Trace:
     return trace
 
 
-def answers(
-    team: Team, asked: Sequence[tuple[Query, Policy]], concurrency: int
-) -> list[Trace]:
+def answers(team: Team, asked: Sequence[tuple[Query, Policy]], concurrency: int) -> list[Trace]:
     """Every answer, in order, at most `concurrency` under way. Raises as `answer` does."""
     if concurrency < 1:
         raise ConfigError(f"concurrency must be at least 1, not {concurrency}")

@@ -93,7 +93,7 @@ class TeamAPI(ModelAPI):
         """A question asked again (another epoch) has another id, and so draws of its own."""
         if wrong := [turn.role for turn in turns if turn.role == "tool"]:
             raise UsageError(f"a team has no turns of the role {wrong[0]!r}")
-        messages = tuple(Message(turn.role, turn.text) for turn in turns)  # type: ignore[arg-type]
+        messages = tuple(Message(turn.role, turn.text) for turn in turns)
         said = json.dumps([[turn.role, turn.content] for turn in messages])
         digest = sha256(said.encode()).hexdigest()[:16]
         self._asked[digest] += 1
