@@ -24,11 +24,15 @@ from taketurns.catalogue import Choices, find_task
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import DataError
 from taketurns.policy import Policy
+from taketurns.scorers.diversity import Diversity
+from taketurns.scorers.table import make_scorer
 from taketurns.scoring.answers import Answers
 from taketurns.scoring.scorecard import score_answers
 from taketurns.switchers import RandomSwitcher
+from taketurns.tasks.authors import read_file
 from taketurns.tasks.base import Split, Task
 from taketurns.tasks.paper import BENCHMARKS
+from taketurns.tasks.scored import scored_task
 from taketurns.team import Team
 from taketurns.types import Candidate, ModelSpec, Query
 
@@ -100,6 +104,33 @@ def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, Ro
     return len(queries), rows
 
 
+def calibrated(data: Path, limit: int | None) -> tuple[int, Row, Row]:
+    """TruthfulQA with a stated confidence of 100 %: right answers, and wrong ones."""
+    plain = find_task("truthfulqa", Choices(data))
+    queries = plain.queries("test")[:limit]
+    scorer = make_scorer("calibration", {"of": "choice"})
+    task = scored_task("calibration", plain.category, {"test": queries}, scorer)
+    sure = "The answer is {}. Confidence: 100%".format
+    other: Wording = lambda query: [  # noqa: E731
+        sure(key) for key in query.metadata["choices"] if key != query.reference
+    ]
+    right = measured(task, queries, lambda query: [sure(query.reference)])
+    return len(queries), right, measured(task, queries, other)
+
+
+def diverse(data: Path, limit: int | None) -> tuple[int, float, float]:
+    """Self-BLEU of AlpacaEval's own outputs to three requests, and of one output three times."""
+    rows = read_file(data / "alpacaeval.json")["test"][:limit]
+    texts = [str(row["output"]) for row in rows]
+    query = Query("any", text="Say something.")
+    spread, same = [], []
+    for i, text in enumerate(texts):
+        others = [text, texts[i - 1], texts[i - 2]]
+        spread += [score.value or 0 for score in Diversity().score_group(query, others)]
+        same += [score.value or 0 for score in Diversity().score_group(query, [text] * 3)]
+    return len(texts), fmean(spread), fmean(same)
+
+
 def main() -> None:
     """Measure every benchmark that the folder has."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,6 +153,16 @@ def main() -> None:
             f"| {rows['gold moco'].mean:.3f} | {rows['wrong moco'].mean:.3f} |",
             flush=True,
         )
+    asked, sure, wrong = calibrated(arguments.data, arguments.limit)
+    print(
+        f"| truthfulqa, stated as certain | calibration | {asked} | {sure.mean:.3f} "
+        f"| {sure.unread:.3f} | {wrong.mean:.3f} | {wrong.full:.3f} | | |"
+    )
+    asked, spread, same = diverse(arguments.data, arguments.limit)
+    print(
+        f"| alpacaeval, three answers | diversity | {asked} | {spread:.3f} (of different answers) "
+        f"| 0.000 | {same:.3f} (of one, repeated) | 0.000 | | |"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ DOC = (Path(__file__).parents[2] / "docs/tasks.md").read_text(encoding="utf-8")
 def rows(heading: str) -> dict[str, str]:
     """The rows of the table under a heading, by their first cell."""
     table = DOC[DOC.index(heading) :].partition("\n\n## ")[0]
-    return {key: rest for key, rest in re.findall(r"^\| `([\w-]+)` \|(.*)$", table, re.MULTILINE)}
+    return dict(re.findall(r"^\| `([\w-]+)` \|(.*)$", table, re.MULTILINE))
 
 
 def test_the_example_works(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_rows_that_are_left_out() -> None:
     assert hub.alpacaeval({"instruction": "Do."}) == {"input": "Do."}
 
 
+def test_no_more_rows_are_taken_than_asked_for(tmp_path: Path) -> None:
+    row = json.dumps(ROWS["gsm8k"][0])
+    (tmp_path / "test.jsonl").write_text(f"{row}\n" * 5)
+    assert len(fetch(Source(str(tmp_path), hub.gsm8k, most=2))["test"]) == 2
+
+
 def test_other_fields_than_expected_are_said(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"prompt": "Q?"}\n')
     with pytest.raises(DataError, match=r"test row 1: its fields .* the fields are prompt"):

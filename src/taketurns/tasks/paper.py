@@ -230,7 +230,7 @@ _ALL = (
         "wildchat", "WildChat, users' requests, by a reward model (2405.01470)",
         "instruction following", "open", "reward", None,
         Source("allenai/WildChat-1M", hub.wildchat, (None,), {"test": "train"},
-               "public evaluation code: conversation, language, toxic"),
+               "public code: conversation, language, toxic (the first 1,000)", most=1000),
     ),
     Benchmark(
         "infinite_chat_diversity", "open requests, by diversity of answers (2510.22954)",
