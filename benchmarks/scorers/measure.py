@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +22,6 @@ import wordings
 
 from taketurns.catalogue import Choices, find_task
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.errors import DataError
 from taketurns.policy import Policy
 from taketurns.scorers.diversity import Diversity
 from taketurns.scorers.table import make_scorer
@@ -34,7 +33,7 @@ from taketurns.tasks.base import Split, Task
 from taketurns.tasks.paper import BENCHMARKS
 from taketurns.tasks.scored import scored_task
 from taketurns.team import Team
-from taketurns.types import Candidate, ModelSpec, Query
+from taketurns.types import Candidate, ModelSpec, Query, Score
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 PATCH = 2048
@@ -65,15 +64,18 @@ async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Answ
     return [Answers(trace.query, (trace.text,)) for trace in traces]
 
 
-def measured(task: Task, queries: Sequence[Query], wording: Wording) -> Row:
-    """Every query answered once in each wording."""
+def measured(tasks: Mapping[str, Task], queries: Sequence[Query], wording: Wording) -> list[Row]:
+    """Every query answered once in each wording, and scored by each task."""
     variants = {query.id: wording(query) for query in queries}
-    scores = []
+    given: list[Answers] = []
     for turn in range(max(map(len, variants.values()))):
         asked = [query for query in queries if turn < len(variants[query.id])]
         texts = {query.id: variants[query.id][turn] for query in asked}
-        answers = asyncio.run(answered(asked, texts))
-        scores += score_answers(task, "test", answers).scores
+        given += asyncio.run(answered(asked, texts))
+    return [_row(score_answers(task, "test", given).scores) for task in tasks.values()]
+
+
+def _row(scores: Sequence[Score]) -> Row:
     values = [score.value or 0.0 for score in scores]
     return Row(
         answers=len(scores),
@@ -85,8 +87,11 @@ def measured(task: Task, queries: Sequence[Query], wording: Wording) -> Row:
 
 def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, Row]]:
     """A task's questions, and its rows: gold and wrong, by ours and by the authors' scoring."""
-    ours = find_task(name, Choices(data))
-    queries = [query for split in SPLITS for query in ours.queries(split)][:limit]
+    tasks = {
+        "ours": find_task(name, Choices(data)),
+        "moco": find_task(name, Choices(data, scoring="moco")),
+    }
+    queries = [query for split in SPLITS for query in tasks["ours"].queries(split)][:limit]
     if BENCHMARKS[name].form == "open":
         ways: dict[str, Wording] = {
             "gold": lambda query: list(wordings.DECLINED),
@@ -95,12 +100,9 @@ def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, Ro
     else:
         ways = {"gold": wordings.gold, "wrong": lambda query: wordings.wrong(query, queries)}
     rows = {}
-    for scoring in ("ours", "moco"):
-        try:
-            task = find_task(name, Choices(data, scoring=scoring))  # type: ignore[arg-type]
-        except DataError:
-            continue
-        rows |= {f"{kind} {scoring}": measured(task, queries, way) for kind, way in ways.items()}
+    for kind, way in ways.items():
+        for scoring, row in zip(tasks, measured(tasks, queries, way), strict=True):
+            rows[f"{kind} {scoring}"] = row
     return len(queries), rows
 
 
@@ -114,8 +116,9 @@ def calibrated(data: Path, limit: int | None) -> tuple[int, Row, Row]:
     other: Wording = lambda query: [  # noqa: E731
         sure(key) for key in query.metadata["choices"] if key != query.reference
     ]
-    right = measured(task, queries, lambda query: [sure(query.reference)])
-    return len(queries), right, measured(task, queries, other)
+    (right,) = measured({"": task}, queries, lambda query: [sure(query.reference)])
+    (wrong,) = measured({"": task}, queries, other)
+    return len(queries), right, wrong
 
 
 def diverse(data: Path, limit: int | None) -> tuple[int, float, float]:

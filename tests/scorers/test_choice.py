@@ -12,6 +12,7 @@ FIVE = {"A": "the mass", "B": "the force on the acorn", "C": "banana", "D": "12"
 DIGITS = {"1": "iron", "2": "salt", "3": "wax", "4": "oil"}
 STANCES = {"A": "Support", "B": "Oppose", "C": "Either support or oppose"}
 WORDS = {"valid": "valid", "invalid": "invalid"}
+FRUIT = {"A": "5 apples", "B": "5 pears", "C": "0.5", "D": "1,000"}
 TWELVE = {key: f"option number {key}" for key in "ABCDEFGHIJKL"}
 
 RIGHT = [
@@ -28,6 +29,10 @@ RIGHT = [
     (TWELVE, "A", "A, I think."),
     (TWELVE, "B", "A is wrong. The answer is option number B"),
     *((DIGITS, "2", text) for text in ["2", "(2)", "2) salt", "salt", "The answer is 2."]),
+    (FRUIT, "B", "5 pears"),
+    (FRUIT, "C", "The answer is 1/2"),
+    (FRUIT, "D", "1000"),
+    (FIVE, "B", "A) the mass: it stays.\nB) the force: it does not.\nSo it must be (B)"),
     (STANCES, "C", "The answer is either support or oppose"),
     (STANCES, "B", "I oppose it."),
     (WORDS, "invalid", "The argument is invalid."),
@@ -35,6 +40,9 @@ RIGHT = [
 ]  # fmt: skip
 WRONG = [
     (FIVE, "A", "banana."),
+    (FIVE, "A", "A) the mass: it stays.\nB) the force: it does not.\nSo it must be (B)"),
+    (FRUIT, "A", "5 pears"),
+    (FRUIT, "A", "5"),
     (FIVE, "A", "The answer is a banana."),
     (FIVE, "E", "12"),
     (FIVE, "B", "It is the force on the acorn, not the mass."),

@@ -20,6 +20,7 @@ from taketurns.types import Query, Score
 
 ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 WORDY = frozenset("AaIi")  # keys that are words too
+UNITS = re.compile(r"[^\W\d_]|%")
 LEAD = r"(?:option|choice|letter|answer|number)\s*:?\s*"
 AFTERWARDS = re.compile(r",?\s*\b(?:not|rather than|instead of)\b.*", re.IGNORECASE | re.DOTALL)
 
@@ -61,7 +62,7 @@ def chosen(options: Mapping[str, str], answer: str) -> str | None:
             return found
     last = SENTENCE.split(text.rstrip(".!? \n"))[-1] if text else ""
     return (
-        _named(options, text, whole=True)
+        (_named(options, text, whole=True) if not _enumerates(options, text) else None)
         or _named(options, last_line(text), whole=True)
         or _closing_key(options, last)
         or _only(options, last)
@@ -73,17 +74,11 @@ def _named(options: Mapping[str, str], text: str, *, whole: bool = False) -> str
     """The option a phrase names at its beginning. `whole`: nothing but a delimiter may follow a
     bare key, and a text must be all there is."""
     plain = bare(AFTERWARDS.sub("", text) if not whole else text)
-    exact = [key for key, option in options.items() if _equal(plain, option)]
-    if exact:
-        return exact[0]
-    key = _leading_key(options, plain, whole=whole)
-    if key is not None:
+    key = _worded(options, plain) or _leading_key(options, plain, whole=whole)
+    if key is not None or whole:
         return key
-    if whole:
-        return None
     first = sentence(plain)
-    exact = [key for key, option in options.items() if _equal(first, option)]
-    return exact[0] if exact else _only(options, first)
+    return _worded(options, first) or _only(options, first)
 
 
 def _leading_key(options: Mapping[str, str], text: str, *, whole: bool) -> str | None:
@@ -99,6 +94,13 @@ def _leading_key(options: Mapping[str, str], text: str, *, whole: bool) -> str |
             if match and not (key in WORDY and _continues(text[match.end() :])):
                 return None if _hedges(options, key, text[match.end() :]) else key
     return None
+
+
+def _enumerates(options: Mapping[str, str], text: str) -> bool:
+    """Whether lines begin with several keys: the options are gone through, not chosen."""
+    keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    begun = re.findall(rf"^\s*[(\[]?({keys})[)\].:]", text, re.IGNORECASE | re.MULTILINE)
+    return len({key.casefold() for key in begun}) > 1
 
 
 def _hedges(options: Mapping[str, str], key: str, rest: str) -> bool:
@@ -158,13 +160,19 @@ def _only(options: Mapping[str, str], text: str) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def _equal(text: str, option: str) -> bool:
-    if not _norm(text):
-        return False
-    if _norm(text) == _norm(option):
-        return True
-    mine, theirs = number(bare(text)), number(bare(option))
-    return mine is not None and mine == theirs and "%" not in text + option
+def _worded(options: Mapping[str, str], text: str) -> str | None:
+    """The option whose words, or whose bare number, a text is."""
+    said = _norm(text)
+    for key, option in options.items():
+        if said and said == _norm(option):
+            return key
+    value = number(text) if not UNITS.search(text) else None
+    same = [
+        key
+        for key, option in options.items()
+        if value is not None and not UNITS.search(option) and number(bare(option)) == value
+    ]
+    return same[0] if len(same) == 1 else None
 
 
 def _norm(text: str) -> str:

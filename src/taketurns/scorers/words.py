@@ -119,20 +119,19 @@ def _names(words: list[str], alias: list[str], asked: list[str]) -> bool:
     if not alias:
         return False
     lone = len(alias) == 1 and len(alias[0]) <= SHORT
-    same = (lambda a, b: a == b) if lone else (lambda a, b: a.casefold() == b.casefold())
-    at = _places(words, alias, same)
-    if _places(asked, alias, lambda a, b: a.casefold() == b.casefold()):
+    at = _places(words, alias) if lone else _places(_folded(words), _folded(alias))
+    if _places(_folded(asked), _folded(alias)):
         at = [i for i in at if i == 0 or i + len(alias) == len(words)]
     return bool(at)
 
 
-def _places(words: Sequence[str], alias: Sequence[str], same: object) -> list[int]:
-    assert callable(same)
-    return [
-        i
-        for i in range(len(words) - len(alias) + 1)
-        if all(map(same, words[i : i + len(alias)], alias))
-    ]
+def _places(words: list[str], alias: list[str]) -> list[int]:
+    size = len(alias)
+    return [i for i in range(len(words) - size + 1) if words[i : i + size] == alias]
+
+
+def _folded(words: list[str]) -> list[str]:
+    return [word.casefold() for word in words]
 
 
 def _words(text: str) -> list[str]:
