@@ -35,6 +35,8 @@ RIGHT = [
     ("150", "So the answer is 150 pennies, because 10*10=100 and 10*5=50."),
     ("18", "The answer is 16 - 3 - 4 = 9, times 2 = $18 per day."),
     ("10", "**Answer:**\n\n10"),
+    ("7", "Answer: Let us think step by step.\n3 + 4 = 7\nSo there are 7."),
+    ("7", "The solution is to add 3 and 4, which makes 7"),
     ("10", r"The final answer is: $\boxed{10}$. I hope it is correct."),
     ("8", r"First \boxed{3}, but in the end \boxed{8}"),
 ]
@@ -51,6 +53,7 @@ WRONG = [
     (r"\sin x", r"\boxed{\cos x}"),
     ("7", "7 apples, 3 pears"),
     ("10", "The answer is not 10"),
+    ("10", "I counted 10, but the answer is unknown."),
     ("2", r"\boxed{9^{9^{9^{9}}}}"),
     ("2", r"\boxed{1000000!}"),
 ]

@@ -19,7 +19,7 @@ from typing import Any
 from taketurns.errors import DataError, UsageError
 from taketurns.scorers.base import unparsed
 from taketurns.scorers.numbers import number, numbers, plain_minus
-from taketurns.scorers.reading import bare, concluded, last_line, sentence
+from taketurns.scorers.reading import STARS, bare, concluded, last_line, sentence
 from taketurns.types import Query, Score
 
 SECONDS = 3  # for one comparison of expressions
@@ -60,7 +60,7 @@ class Mathematics:
 def _numeric(text: str) -> tuple[str, Fraction] | None:
     """The number a text answers with, and how it is written there."""
     conclusion = concluded(text)
-    if conclusion is None:
+    if conclusion is None or _heads(conclusion, text):
         whole = bare(text)
         if (value := number(whole)) is not None:
             return whole, value
@@ -85,6 +85,11 @@ def _numeric(text: str) -> tuple[str, Fraction] | None:
     if OFFERED.match(side, end) or FACTOR.match(side, end):
         return None
     return side[start:end].strip(), value
+
+
+def _heads(conclusion: str, text: str) -> bool:
+    """Whether "Answer: …" only begins the reasoning: it says no number, and more lines follow."""
+    return not re.search(r"[\d\\]", conclusion) and conclusion not in STARS.sub("", last_line(text))
 
 
 def _same(gold: Fraction, written: str, answer: Fraction, said: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 BOXED = re.compile(r"\\f?box(?:ed)?\s*\{")
 SAID = re.compile(
-    r"\b(?:answers?|solution|correct (?:option|choice|letter))"
+    r"\b(?:answers?|correct (?:option|choice|letter))"
     r"(?:\s+to\s+(?:this|the)\s+(?:question|problem))?"
     r"\s*(?::|=|\bis\b|\bare\b|\bwould be\b|\bmust be\b)(?!\s*n[o']t\b)\s*:?",
     re.IGNORECASE,
