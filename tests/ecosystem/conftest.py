@@ -10,8 +10,6 @@ import pytest
 from taketurns.pocket import TASKS
 
 QUESTIONS = 12
-# Nothing is left to chance, so the same question gets the same answer in every harness.
-SETTINGS = {"policy.greedy_switcher": "true", "policy.temperature": "0", "policy.max_tokens": "96"}
 
 
 @pytest.fixture(scope="session")
