@@ -4,10 +4,13 @@
 VENV ?= .venv
 PYTHON ?=
 BIN := $(VENV)/bin
+# Harnesses whose pins clash with constraints.txt have environments of their own.
+INSPECT := inspect_ai==0.3.285
+LIGHTEVAL := lighteval==0.13.0 'huggingface_hub<2' 'xxhash<4'
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo test test-all check format bench clean
+.PHONY: help install install-dev demo test test-all test-ecosystem check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -26,6 +29,11 @@ test: install-dev  ## run the tests
 test-all: install-dev  ## run the tests, the slow ones too
 	@$(BIN)/python -m pytest
 
+test-ecosystem: install-dev $(VENV)-inspect/.installed $(VENV)-lighteval/.installed  ## a team in lm-eval, inspect_ai and lighteval
+	@$(BIN)/python -m pytest tests/ecosystem/test_lm_eval.py
+	@$(VENV)-inspect/bin/python -m pytest tests/ecosystem/test_inspect.py
+	@$(VENV)-lighteval/bin/python -m pytest tests/ecosystem/test_lighteval.py
+
 check: install-dev  ## ruff and mypy --strict
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -39,7 +47,7 @@ bench: install  ## what taking turns costs beside one model alone
 	@$(BIN)/taketurns bench overhead
 
 clean:  ## remove .venv and what the tools cached
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns into $(VENV) (a few minutes the first time)" >&2
@@ -47,9 +55,29 @@ $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
-	@echo "installing taketurns[dev,train] into $(VENV) (a few minutes the first time)" >&2
-	@$(PIP) --editable '.[dev,train]'
+	@echo "installing taketurns[dev,train,eval] into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) --editable '.[dev,train,eval]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)-inspect/.installed: $(SOURCES) | $(BIN)/python
+	@$(call harness,$(VENV)-inspect,$(INSPECT))
+
+# lighteval fetches this file for one of its tasks as soon as it starts; an empty one will do.
+$(VENV)-lighteval/.installed: $(SOURCES) | $(BIN)/python
+	@$(call harness,$(VENV)-lighteval,$(LIGHTEVAL))
+	@touch $$($(VENV)-lighteval/bin/python -c \
+	    'import importlib.util as u; print(u.find_spec("lighteval").submodule_search_locations[0])' \
+	    )/tasks/tasks/tinyBenchmarks.pkl
+
+# $(call harness,FOLDER,PACKAGES): an environment with torch and pytest as in constraints.txt.
+define harness
+	echo "installing $(2) into $(1) (a few minutes)" >&2; \
+	$(BIN)/python -m venv $(1) && \
+	grep -E '^(torch|pytest|pytest-asyncio|hypothesis)==' constraints.txt > $(1)/constraints.txt && \
+	$(1)/bin/python -m pip install --disable-pip-version-check --quiet \
+	    --constraint $(1)/constraints.txt --editable . $(2) pytest pytest-asyncio hypothesis && \
+	touch $(1)/.installed
+endef
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14 python; do \

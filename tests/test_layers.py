@@ -13,7 +13,7 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds"],
+    ["types", "errors", "seeds", "sync"],
     ["policy", "text"],
     ["config", "prompts"],
     ["engines"],
@@ -21,6 +21,7 @@ ORDER = [
     ["writer"],
     ["answer"],
     ["team"],
+    ["scorers"],
     ["tasks"],
     ["records"],
     ["output", "manifest"],
@@ -32,6 +33,9 @@ ORDER = [
     ["labelling"],
     ["training"],
     ["pocket"],
+    ["catalogue"],
+    ["scoring"],
+    ["ecosystem"],
     ["check", "chat", "demo", "bench"],
     ["cli"],
     ["__main__"],

@@ -29,6 +29,14 @@ class Scored:
         return self.by(answer)
 
 
+class Batched(Scored):
+    def score_many(self, answers: Sequence[tuple[Query, str]]) -> Sequence[Score]:
+        return self.by([text for _, text in answers])
+
+    def score(self, query: Query, answer: str) -> Score:
+        return self.by([answer])[0]
+
+
 class Grouped(Scored):
     def score_group(self, query: Query, answers: Sequence[str]) -> Sequence[Score]:
         return self.by(answers)
@@ -44,6 +52,23 @@ def test_what_is_settled_is_not_scored_again() -> None:
     ends = [End(0, "old", 1, 0.5), End(0, "bad", 1, None, "why"), End(1, None, 0, None, "gone")]
     assert valued(Scored(score), QUERY, [*ends, End(1, "new", 3)]) == [*ends, End(1, "new", 3, 1.0)]
     assert asked == ["new"]
+
+
+def test_a_batch_is_scored_at_once_and_one_by_one_only_if_that_fails() -> None:
+    calls: list[list[str]] = []
+
+    def score(answers: list[str]) -> list[Score]:
+        calls.append(answers)
+        if "broken" in answers:
+            raise LookupError("no reference")
+        return [Score(1.0) for _ in answers]
+
+    ends = [End(0, "a", 1), End(0, "old", 1, 0.5), End(1, "b", 1), End(1, None, 0, None, "gone")]
+    assert [e.utility for e in valued(Batched(score), QUERY, ends)] == [1.0, 0.5, 1.0, None]
+    assert calls == [["a", "b"]]
+    first, broken = valued(Batched(score), QUERY, [End(0, "a", 1), End(1, "broken", 1)])
+    assert first.utility == 1
+    assert broken.why == "the scorer failed: LookupError: no reference"
 
 
 def test_a_group_is_scored_anew_without_what_could_not_be_written() -> None:

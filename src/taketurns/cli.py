@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from taketurns.bench.cli import bench
+from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
+from taketurns.scoring.command import DataOption, WithOption, choices, tasks
+from taketurns.scoring.command import score as score_answers
 from taketurns.training.command import train
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from taketurns.manifest import Manifest
     from taketurns.pocket.score import Scores
     from taketurns.records import BadLine
+    from taketurns.tasks.base import Split
     from taketurns.team import Team
     from taketurns.types import Query
 
@@ -37,6 +41,9 @@ pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.
 app.add_typer(pocket, name="pocket")
 app.add_typer(bench, name="bench")
 app.command()(train)
+app.command("score")(score_answers)
+app.command()(tasks)
+app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
@@ -68,12 +75,18 @@ def main() -> NoReturn:
 @app.command()
 def generate(
     team: TeamOption,
-    input: Annotated[  # noqa: A002
-        str, typer.Option("--input", "-i", help="Prompts, one JSON object a line; - is stdin.")
-    ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="Answers, one a line; - is stdout.")
     ],
+    input: Annotated[  # noqa: A002
+        str | None,
+        typer.Option("--input", "-i", help="Prompts, one JSON object a line; - is stdin."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The questions of a task, in place of --input.")
+    ] = None,
+    data: DataOption = None,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the task.")] = "test",
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many prompts.")
     ] = None,
@@ -81,17 +94,25 @@ def generate(
     seed: SeedOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Answer every prompt of a file. The same command goes on where a run was stopped."""
+    """Answer every prompt of a file, or every question of a task. The same command goes on where a
+    run was stopped."""
     from taketurns.manifest import describe_run
 
+    if (input is None) == (task is None):
+        raise UsageError("say what to answer: either --input FILE or --task NAME")
     config = _config(team, set_, seed)
-    data = _read(input)
-    queries, bad = _queries(data, input, limit)
-    manifest = describe_run("generate", config, data, input=input, limit=limit)
+    source = input or f"task {task}"
+    bad: list[BadLine] = []
+    if input is not None:
+        asked = _read(input)
+        queries, bad = _queries(asked, input, limit)
+    else:
+        queries, asked = _questions(str(task), data, split, limit)
+    manifest = describe_run("generate", config, asked, input=source, limit=limit)
     path = None if output == "-" else Path(output)
     try:
         with asyncio.Runner() as runner:
-            failures = runner.run(_generate(config, queries, input, path, manifest, concurrency))
+            failures = runner.run(_generate(config, queries, source, path, manifest, concurrency))
     except KeyboardInterrupt:
         _say("interrupted" if path is None else "interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
@@ -156,8 +177,11 @@ def rollout(
     output: Annotated[Path, typer.Option("--output", "-o", help="Utilities, a prefix a line.")],
     team: TeamOption = "pocket",
     task: Annotated[
-        list[str] | None, typer.Option(help="A task; may be repeated [default: all].")
+        list[str] | None,
+        typer.Option(help="A task; may be repeated [default: the pocket tasks]."),
     ] = None,
+    data: DataOption = None,
+    with_: WithOption = None,
     prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
     k: Annotated[
         int | None, typer.Option(min=1, help="Rollouts a branch [default: 8; racing: 32 at most].")
@@ -180,12 +204,12 @@ def rollout(
 ) -> None:
     """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
     from taketurns.allocation import allocation_named
+    from taketurns.catalogue import find_tasks
     from taketurns.labelling import Plan, estimate_rollouts, make_rollouts
-    from taketurns.pocket.tasks import tasks_named
 
     plan = Plan.of(
         _config(team, set_, seed),
-        tasks_named(task, world),
+        find_tasks(task or [], choices(data, with_, world=world)),
         prefixes=prefixes,
         allocation=allocation_named(allocate, k),
         traces=traces,
@@ -417,6 +441,19 @@ def _config(team: str, settings: list[str] | None = None, seed: int | None = Non
     if seed is not None:
         overrides["policy.seed"] = seed
     return load_team_config(team, overrides)
+
+
+def _questions(
+    task: str, data: Path | None, split: Split, limit: int | None
+) -> tuple[list[Query], bytes]:
+    """The questions of a task, and the same as lines."""
+    from taketurns.catalogue import find_task
+    from taketurns.records import query_to_json, to_line
+
+    queries = find_task(task, choices(data, None, scored=False)).queries(split)[:limit]
+    if not queries:
+        raise UsageError(f"task {task!r} has no questions in its {split} split")
+    return list(queries), b"".join(to_line(query_to_json(query)) for query in queries)
 
 
 def _read(source: str) -> bytes:

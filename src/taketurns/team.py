@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import overload
 
 from taketurns.answer import Answer
 from taketurns.config import TeamConfig, load_team_config
@@ -22,13 +21,12 @@ from taketurns.errors import ConfigError, EngineError
 from taketurns.policy import Policy
 from taketurns.seeds import derive
 from taketurns.switchers import FixedSwitcher, Switcher, make_switcher, tagged_tokens
+from taketurns.sync import run_sync
 from taketurns.types import Candidate, Delta, Patch, Query, Trace
 from taketurns.writer import Emit
 
 SWITCHER = "(switcher)"
 _QUESTION_TOKENS = 96  # the switcher's question, generously
-
-T = TypeVar("T")
 
 
 class Team:
@@ -111,7 +109,7 @@ class Team:
         """Answer one query or several, batched together. For use outside of coroutines; works in a
         notebook too."""
         if isinstance(queries, str | Query):
-            return _run(self.agenerate(_query(queries, 0), seed=seed, policy=policy))
+            return run_sync(self.agenerate(_query(queries, 0), seed=seed, policy=policy))
 
         async def all_of_them() -> list[Trace]:
             asked = [_query(query, index) for index, query in enumerate(queries)]
@@ -119,7 +117,7 @@ class Team:
                 await asyncio.gather(*(self.agenerate(q, seed=seed, policy=policy) for q in asked))
             )
 
-        return _run(all_of_them())
+        return run_sync(all_of_them())
 
     async def agenerate(
         self, query: str | Query, *, seed: int | None = None, policy: Policy | None = None
@@ -204,7 +202,7 @@ class Team:
 
     def close(self) -> None:
         """`aclose` for use outside of coroutines."""
-        _run(self.aclose())
+        run_sync(self.aclose())
 
     def __enter__(self) -> Team:
         return self
@@ -233,13 +231,3 @@ class Team:
 
 def _query(query: str | Query, index: int) -> Query:
     return query if isinstance(query, Query) else Query(id=str(index), text=query)
-
-
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, beside a running event loop if there is one (a notebook's)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()

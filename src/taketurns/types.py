@@ -185,8 +185,17 @@ class Delta:
 @dataclass(frozen=True, slots=True)
 class Score:
     """A task's judgement of one answer: `value` in 0..1, or None when the answer could not be
-    scored."""
+    scored.
+
+    `answer` is what the scorer took for the answer. `parsed` is False where it found nothing of the
+    right kind in the text: a failure of form, which counts as wrong and is counted apart. `raw` is
+    the scorer's own number where the value is made from another, as a reward model's is;
+    `confidence` how sure the answer is, where that is what is judged.
+    """
 
     value: float | None
     answer: str | None = None
     why: str = ""
+    parsed: bool = True
+    raw: float | None = None
+    confidence: float | None = None

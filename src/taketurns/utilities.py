@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from taketurns.errors import DataError
 from taketurns.runner import describe
-from taketurns.tasks.base import GroupTask, Task
+from taketurns.tasks.base import BatchTask, GroupTask, Task
 from taketurns.types import Query, Score
 
 
@@ -31,7 +31,19 @@ def valued(task: Task, query: Query, ends: Sequence[End]) -> list[End]:
     """
     if isinstance(task, GroupTask):
         return _valued_together(task, query, ends)
+    if isinstance(task, BatchTask):
+        return _valued_at_once(task, query, ends)
     return [end if _settled(end) else _scored(end, task, query) for end in ends]
+
+
+def _valued_at_once(task: BatchTask, query: Query, ends: Sequence[End]) -> list[End]:
+    """As one by one, for a scorer that is cheaper by many; if it raises, each is tried alone."""
+    open_ = [end for end in ends if not _settled(end)]
+    try:
+        found = iter(task.score_many([(query, end.text or "") for end in open_]))
+        return [end if _settled(end) else _with(end, next(found)) for end in ends]
+    except Exception:  # a scorer may be anybody's; only the answers it fails at shall fail
+        return [end if _settled(end) else _scored(end, task, query) for end in ends]
 
 
 def _valued_together(task: GroupTask, query: Query, ends: Sequence[End]) -> list[End]:

@@ -48,7 +48,7 @@ def _phrased(world: World, item: Item, text: str) -> Score:
     kind, phrase = item.extra
     spoken = text.lstrip("\"' ")
     if re.match(rf"{re.escape(phrase)}(?!\w)", spoken) is None:
-        return Score(0.0, None, "does not begin with the words")
+        return Score(0.0, None, "does not begin with the words", parsed=False)
     return _fact(world, kind, item.reference, spoken[len(phrase) :])
 
 
@@ -68,7 +68,7 @@ def _fact(world: World, kind: str, reference: str, text: str) -> Score:
 def _number(reference: str, text: str) -> Score:
     found = NUMBER.findall(_concluded(text))
     if not found:
-        return Score(0.0, None, "no number")
+        return Score(0.0, None, "no number", parsed=False)
     answer = found[-1].replace(",", "")
     return Score(float(Decimal(answer) == Decimal(reference)), answer, "")
 
@@ -82,7 +82,7 @@ def _among(values: Iterable[str], reference: str, text: str) -> Score:
             if place > at:
                 best, at = value, place
     if best is None:
-        return Score(0.0, None, "no answer of the right kind")
+        return Score(0.0, None, "no answer of the right kind", parsed=False)
     return Score(float(best == reference), best, "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 from taketurns.types import Query, Score
@@ -39,3 +39,28 @@ class GroupTask(Task, Protocol):
     def score_group(self, query: Query, answers: Sequence[str]) -> Sequence[Score]:
         """Judge several answers to one query; a score for each, in order."""
         ...
+
+
+@runtime_checkable
+class BatchTask(Task, Protocol):
+    """A task that judges many answers at once cheaper than one by one, as a model does."""
+
+    def score_many(self, answers: Sequence[tuple[Query, str]]) -> Sequence[Score]:
+        """What `score` gives for each query and its answer, in order."""
+        ...
+
+
+@runtime_checkable
+class MeasuredTask(Task, Protocol):
+    """A task that reports more of a run than the mean of its scores."""
+
+    def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
+        """Figures over all scores of a run, by name, such as a calibration error."""
+        ...
+
+
+def score_many(task: Task, answers: Sequence[tuple[Query, str]]) -> list[Score]:
+    """Judge answers one to a query, at once where the task can."""
+    if isinstance(task, BatchTask):
+        return list(task.score_many(answers))
+    return [task.score(query, answer) for query, answer in answers]

@@ -1,0 +1,83 @@
+"""What every harness needs of a team: many questions answered at once, by a harness's settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from taketurns.config import load_team_config
+from taketurns.errors import ConfigError, EngineError
+from taketurns.policy import Policy
+from taketurns.sync import run_sync
+from taketurns.team import Team
+from taketurns.terminal import Progress
+from taketurns.types import Query, Trace
+
+NO_LIKELIHOOD = (
+    "a team gives no log-likelihood of a text: which candidates would have written which part of "
+    "it is not determined; choose tasks that generate their answers"
+)
+
+
+def load_team(name: str, settings: Mapping[str, Any], speaker: str | None = None) -> Team:
+    """A team by file, folder or name, with settings as `--set` takes them (`policy.patch_size`);
+    `speaker` is one candidate alone. Raises ConfigError."""
+    team = Team.load(load_team_config(name, dict(settings)))
+    return team if speaker is None else team.alone(speaker)
+
+
+def sampled_as(
+    policy: Policy,
+    *,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+) -> Policy:
+    """A policy with what a harness asks for in place of the team's own; None leaves it."""
+    changes: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "speaker_top_p": top_p,
+        "seed": seed,
+    }
+    stops = tuple(dict.fromkeys((*policy.stop, *(text for text in stop if text))))
+    given = {key: value for key, value in changes.items() if value is not None}
+    return replace(policy, stop=stops, **given)
+
+
+async def answer(team: Team, query: Query, policy: Policy) -> Trace:
+    """One answer. Raises EngineError if it fails, ConfigError or PromptError if it cannot be
+    asked."""
+    trace = await team.agenerate(query, policy=policy)
+    if trace.error is not None:
+        raise EngineError(f"{query.id}: {trace.error}")
+    return trace
+
+
+def answers(team: Team, asked: Sequence[tuple[Query, Policy]], concurrency: int) -> list[Trace]:
+    """Every answer, in order, at most `concurrency` under way. Raises as `answer` does."""
+    if concurrency < 1:
+        raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
+
+    async def all_of_them() -> list[Trace]:
+        free = asyncio.Semaphore(concurrency)
+
+        async def one(query: Query, policy: Policy) -> Trace:
+            async with free:
+                trace = await answer(team, query, policy)
+            progress.advance(trace.tokens)
+            return trace
+
+        with Progress("answering", len(asked)) as progress:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(*pair)) for pair in asked]
+        return [task.result() for task in tasks]
+
+    try:
+        return run_sync(all_of_them())
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None

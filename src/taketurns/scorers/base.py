@@ -1,0 +1,63 @@
+"""What a scorer is: a query and an answer's text in, a Score out.
+
+A scorer knows nothing of tasks, files or splits. What it compares with stands in the query: the
+`reference`, and what else it needs in the metadata. `check` says at loading what is missing, so
+that no run fails half way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from taketurns.types import Query, Score
+
+
+class Scorer(Protocol):
+    """Judges one answer. `name` is how tasks and reports call it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self, query: Query) -> None:
+        """Raise DataError naming the field if the query lacks what this scorer compares with."""
+        ...
+
+    def score(self, query: Query, answer: str) -> Score:
+        """A value in 0..1; `parsed` False where the text holds no answer of the right kind."""
+        ...
+
+
+@runtime_checkable
+class BatchScorer(Scorer, Protocol):
+    """A scorer that judges many answers at once cheaper than one by one."""
+
+    def score_many(self, answers: Sequence[tuple[Query, str]]) -> Sequence[Score]:
+        """What `score` gives for each, in order."""
+        ...
+
+
+@runtime_checkable
+class GroupScorer(Scorer, Protocol):
+    """A scorer that judges several answers to one query beside each other."""
+
+    def score_group(self, query: Query, answers: Sequence[str]) -> Sequence[Score]:
+        """A score for each answer, in order."""
+        ...
+
+
+@runtime_checkable
+class MeasuringScorer(Scorer, Protocol):
+    """A scorer with figures of its own over a whole run."""
+
+    def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
+        """Figures by name."""
+        ...
+
+
+UNPARSED = "no answer of the right kind"
+
+
+def unparsed(why: str = UNPARSED) -> Score:
+    """Wrong, for want of an answer."""
+    return Score(0.0, None, why, parsed=False)

@@ -1,0 +1,39 @@
+"""Closed questions of several kinds in one data set: each row says by itself how it is judged.
+
+A row with `choices` is multiple choice, a numeric reference is mathematics, any other is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from taketurns.scorers.base import Scorer
+from taketurns.scorers.choice import Choice
+from taketurns.scorers.mathematics import Mathematics
+from taketurns.scorers.numbers import number
+from taketurns.scorers.words import Exact
+from taketurns.types import Query, Score
+
+WORDS = re.compile(r"[^\W\d_]{2}")  # "2022 Tour Championship" is a name
+CHOICE, MATHEMATICS, EXACT = Choice(), Mathematics(), Exact()
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Full for what the row's own scorer finds right."""
+
+    name: str = "closed"
+
+    def check(self, query: Query) -> None:
+        _scorer(query).check(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        return _scorer(query).score(query, answer)
+
+
+def _scorer(query: Query) -> Scorer:
+    if "choices" in query.metadata:
+        return CHOICE
+    numeric = number(str(query.reference)) is not None and not WORDS.search(str(query.reference))
+    return MATHEMATICS if numeric else EXACT

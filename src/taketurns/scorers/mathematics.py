@@ -1,0 +1,154 @@
+"""Mathematical equality: numbers exactly, expressions by math-verify.
+
+The answer is what the text concludes (`reading.py`). Where it concludes nothing: for a numeric
+gold answer the last number of the text, otherwise its last line. Of a concluding sentence with
+several numbers, what follows its last equals sign counts, else the first number, unless another is
+offered beside it ("5 or 6"). A unit, currency or percent sign in the answer is left aside; "20 %"
+for 0.2 is right too.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from taketurns.errors import DataError, UsageError
+from taketurns.scorers.base import unparsed
+from taketurns.scorers.numbers import number, numbers, plain_minus
+from taketurns.scorers.reading import STARS, bare, concluded, last_line, sentence
+from taketurns.types import Query, Score
+
+SECONDS = 3  # for one comparison of expressions
+LONGEST = 400  # characters of an expression
+TOWER = re.compile(r"\^\s*\{?[^{}]*\^|(?:\^|\*\*)\s*\{?\s*-?\d{4,}|\d{4,}!|!{2}")
+OFFERED = re.compile(r"\s*(?:or|and|/|to|,)\s*-?[.\d]")
+RECKONED = re.compile(r"\s*(?:[-+*/=^x×÷]|\\times|\\cdot)\s*[-($\d]")
+FACTOR = re.compile(r"\s*(?:[*^(×]|[+x]\s*[\d(]|(?![amgshl]\b)[a-z]\b|pi\b|\\[a-z])")
+DENIED = re.compile(r"\b(?:not|n't)\s*$")
+FORMULA = re.compile(r"\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+PROSE = re.compile(r"(?<![\\\w{])[A-Za-z]{4,}")
+EMPTY = re.compile(r"[\s\\{}$().,\[\]]*")
+
+
+@dataclass(frozen=True)
+class Mathematics:
+    """Full for an answer equal to the reference."""
+
+    name: str = "mathematics"
+
+    def check(self, query: Query) -> None:
+        if not isinstance(query.reference, str | int | float) or not str(query.reference).strip():
+            raise DataError("the reference must be a number or an expression")
+
+    def score(self, query: Query, answer: str) -> Score:
+        gold = str(query.reference)
+        value = number(bare(gold))
+        if value is not None and (found := _numeric(answer)) is not None:
+            return Score(float(_same(value, gold, found[1], found[0])), found[0])
+        said = _expression(answer)
+        if said is None:
+            return unparsed("no expression" if value is None else "no number")
+        if value is not None and re.search(r"[\d\\]", said) is None:
+            return unparsed("no number")
+        return Score(float(_plain(said) == _plain(gold) or _equal(gold, said)), said)
+
+
+def _numeric(text: str) -> tuple[str, Fraction] | None:
+    """The number a text answers with, and how it is written there."""
+    conclusion = concluded(text)
+    if conclusion is None or _heads(conclusion, text):
+        whole = bare(text)
+        if (value := number(whole)) is not None:
+            return whole, value
+        plain = plain_minus(text)
+        found = [one for one in numbers(text) if not DENIED.search(plain, 0, one[1])]
+        return (plain[found[-1][1] : found[-1][2]], found[-1][0]) if found else None
+    for part in (conclusion, sentence(conclusion)):
+        if (value := number(bare(part))) is not None:
+            return bare(part), value
+    if "\\" in plain_minus(conclusion):  # an expression: math-verify reads it
+        return None
+    side = plain_minus(sentence(conclusion))
+    found = numbers(side)
+    if not found or found[0][1] > 0 or RECKONED.match(side, found[0][2]):
+        side = side.rpartition("=")[2]
+        found = numbers(side)
+        if (value := number(bare(side))) is not None:
+            return bare(side), value
+    if not found:
+        return None
+    value, start, end = found[0]
+    if OFFERED.match(side, end) or FACTOR.match(side, end):
+        return None
+    return side[start:end].strip(), value
+
+
+def _heads(conclusion: str, text: str) -> bool:
+    """Whether "Answer: …" only begins the reasoning: it says no number, and more lines follow."""
+    return not re.search(r"[\d\\]", conclusion) and conclusion not in STARS.sub("", last_line(text))
+
+
+def _same(gold: Fraction, written: str, answer: Fraction, said: str) -> bool:
+    if gold == answer:
+        # "0.2 %" is not 0.2, but "20 %" answers a question whose gold is 20
+        return not said.rstrip().endswith("%") or abs(gold) >= 1 or written.rstrip().endswith("%")
+    if said.rstrip().endswith("%") and not written.rstrip().endswith("%"):
+        return gold == answer / 100
+    return written.rstrip().endswith("%") and "%" not in said and gold / 100 == answer
+
+
+def _expression(text: str) -> str | None:
+    """The expression a text concludes; else its last formula, or a last line that is one."""
+    conclusion = concluded(text)
+    if conclusion is None:
+        formulas = FORMULA.findall(text)
+        said = bare("".join(formulas[-1]) if formulas else last_line(text))
+        if " " in said and PROSE.search(said):
+            return None
+    else:
+        said = bare(conclusion)
+        if "\\" not in said:
+            said = bare(sentence(said))
+    return None if EMPTY.fullmatch(said) else said
+
+
+def _plain(expression: str) -> str:
+    """An expression without what changes nothing: spaces, sizes of brackets, kinds of fraction."""
+    text = re.sub(r"\\(?:left|right|,|!|;|:|quad|displaystyle)|[$\s]", "", bare(expression))
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    return re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r"\1", text)
+
+
+def _equal(gold: str, answer: str) -> bool:
+    """By math-verify; an expression that cannot be read, or not in time, is equal to none."""
+    if len(answer) > LONGEST or TOWER.search(answer):
+        return False
+    return _verified(gold, answer)
+
+
+@lru_cache(maxsize=4096)  # rollouts ask the same again and again
+def _verified(gold: str, answer: str) -> bool:
+    try:
+        import math_verify
+    except ImportError as error:
+        raise UsageError(
+            "mathematics are compared by math-verify; install taketurns[eval]"
+        ) from error
+    # Its time limit is an alarm signal, which only a main thread gets.
+    alone = threading.current_thread() is threading.main_thread()
+    seconds = SECONDS if alone else None
+    try:
+        left, right = (_parsed(math_verify, text, seconds) for text in (gold, answer))
+        return bool(left and right and math_verify.verify(left, right, timeout_seconds=seconds))
+    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
+        return False
+
+
+def _parsed(math_verify: Any, text: str, seconds: int | None) -> list[Any]:
+    """Expressions only: math-verify's fallback, which compares bare strings, is `_plain`'s work."""
+    dressed = f"${bare(text)}$"
+    return list(math_verify.parse(dressed, fallback_mode="no_fallback", parsing_timeout=seconds))

@@ -1,0 +1,157 @@
+"""Short answers in words: is it one of the aliases (right or wrong), and how much of it (F1).
+
+The reference is a text, a list of texts, or a JSON list of texts in a string, as PopQA has it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taketurns.errors import DataError
+from taketurns.scorers.base import unparsed
+from taketurns.scorers.reading import bare, concluded, last_line, sentence
+from taketurns.types import Query, Score
+
+TOKEN = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|[^\W\d_]+(?:['’.][^\W\d_]+)*|[^\w\s.,;:!?\"'()\[\]]")
+ARTICLES = frozenset({"a", "an", "the"})
+REJECTED = re.compile(r",?\s*\b(?:not|rather than|instead of)\b", re.IGNORECASE)
+SHORT = 3  # letters of an abbreviation, which must be written as it is
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Full if the answer names one of the aliases as whole words, after Mallen et al. (arXiv
+    2212.10511): anywhere in what it concludes, or in all of a text that concludes nothing.
+
+    An alias that the question names itself counts only where the answer begins or ends with it. An
+    abbreviation of up to three letters must be written as it is: "it" is not "IT". What follows
+    "not", "rather than" or "instead of" in a conclusion is rejected, not named.
+    """
+
+    name: str = "alias"
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        conclusion = concluded(answer)
+        said = REJECTED.split(bare(conclusion if conclusion is not None else answer))[0]
+        words = _words(said)
+        if not words:
+            return unparsed("nothing is said")
+        asked = _words(" ".join(turn.content for turn in query.conversation))
+        for alias in aliases_of(query):
+            if _names(words, _words(alias), asked):
+                return Score(1.0, alias)
+        return Score(0.0, said[:200])
+
+
+@dataclass(frozen=True)
+class TokenF1:
+    """The best F1 over tokens between what the answer concludes (else all of it) and an alias,
+    after Rajpurkar et al. (arXiv 1606.05250); numbers keep their sign and point, and an article is
+    left out only where something else is left."""
+
+    name: str = "f1"
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        conclusion = concluded(answer)
+        said = bare(conclusion if conclusion is not None else answer)
+        tries = {said, bare(sentence(said))} if conclusion is not None else {said}
+        if not any(map(_tokens, tries)):
+            return unparsed("nothing is said")
+        values = (
+            _f1(_tokens(part), _tokens(alias)) for part in tries for alias in aliases_of(query)
+        )
+        return Score(max(values), said[:200])
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Full if what the answer concludes (else its last line) is one of the references: case,
+    spacing and dress aside, and commas between words; signs, points and brackets count."""
+
+    name: str = "exact"
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        conclusion = concluded(answer)
+        said = conclusion if conclusion is not None else last_line(answer)
+        if not _squeezed(said):
+            return unparsed("nothing is said")
+        tries = {_squeezed(said), _squeezed(answer)}
+        if conclusion is not None:
+            tries.add(_squeezed(sentence(said)))
+        golds = {_squeezed(alias) for alias in aliases_of(query)}
+        return Score(float(not tries.isdisjoint(golds)), bare(said)[:200])
+
+
+def aliases_of(query: Query) -> tuple[str, ...]:
+    """The texts of a reference. Raises DataError if it has none."""
+    reference = query.reference
+    if isinstance(reference, str) and reference.lstrip().startswith('["'):
+        try:
+            reference = json.loads(reference)
+        except ValueError as error:
+            raise DataError(f"the answer is no JSON list: {error}") from error
+    if isinstance(reference, str):
+        reference = [reference]
+    if (
+        not isinstance(reference, Sequence)
+        or not reference
+        or not all(isinstance(alias, str) and alias.strip() for alias in reference)
+    ):
+        raise DataError("the answer must be a text or a list of texts")
+    return tuple(reference)
+
+
+def _names(words: list[str], alias: list[str], asked: list[str]) -> bool:
+    if not alias:
+        return False
+    lone = len(alias) == 1 and len(alias[0]) <= SHORT
+    at = _places(words, alias) if lone else _places(_folded(words), _folded(alias))
+    if _places(_folded(asked), _folded(alias)):
+        at = [i for i in at if i == 0 or i + len(alias) == len(words)]
+    return bool(at)
+
+
+def _places(words: list[str], alias: list[str]) -> list[int]:
+    size = len(alias)
+    return [i for i in range(len(words) - size + 1) if words[i : i + size] == alias]
+
+
+def _folded(words: list[str]) -> list[str]:
+    return [word.casefold() for word in words]
+
+
+def _words(text: str) -> list[str]:
+    """Words for matching: full stops within abbreviations left out, a possessive apart."""
+    text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("'s ", " 's ")
+    return re.findall(r"[^\W_]+|[^\w\s.,;:!?\"'()\[\]-]", re.sub(r"(?<=\w)\.(?=\w)", "", text))
+
+
+def _tokens(text: str) -> list[str]:
+    found = TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return [token for token in found if token not in ARTICLES] or found
+
+
+def _f1(answer: Sequence[str], gold: Sequence[str]) -> float:
+    common = (Counter(answer) & Counter(gold)).total()
+    return 2 * common / (len(answer) + len(gold)) if common else 0.0
+
+
+def _squeezed(text: str) -> str:
+    plain = bare(unicodedata.normalize("NFKC", text)).casefold()
+    words = [word for word in re.split(r"[\s,;]+", plain) if word]
+    # Brackets may be written apart or together; words may not.
+    return "".join(words) if not re.search(r"\w", plain) else " ".join(words)

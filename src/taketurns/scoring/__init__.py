@@ -1,0 +1,1 @@
+"""Scoring answers that somebody already has."""

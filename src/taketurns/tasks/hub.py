@@ -1,0 +1,183 @@
+"""Benchmarks from the Hugging Face hub, their rows made into the authors' form.
+
+Nothing of this could be fetched where it was written. An id and the fields read here were
+confirmed in public code that uses them (`seen`), or are marked as not verified.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taketurns.errors import DataError, UsageError
+
+Row = Mapping[str, Any]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its hub id, how a row of it becomes one of the authors' (None: it is left out),
+    its configurations ("*": all there are), which of its splits serve as dev and test, and where
+    its fields were `seen` in use ("": nowhere, it is not verified). `most` bounds how many rows
+    of a split are taken, from its beginning."""
+
+    path: str
+    row: Callable[[Row], dict[str, Any] | None]
+    configs: tuple[str | None, ...] = (None,)
+    splits: Mapping[str, str] = field(default_factory=lambda: {"test": "test"})
+    seen: str = ""
+    most: int | None = None
+
+    @property
+    def verified(self) -> bool:
+        return bool(self.seen)
+
+
+def fetch(source: Source) -> dict[str, list[Row]]:
+    """The rows of a data set by dev and test. Raises DataError if it cannot be had or has other
+    fields than are known."""
+    found: dict[str, list[Row]] = {}
+    for split, theirs in source.splits.items():
+        rows: list[Row] = []
+        for number, row in enumerate(_rows(source, theirs), start=1):
+            try:
+                made = source.row(row)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"{source.path}, {theirs} row {number}: its fields are not those expected "
+                    f"({error!r}); the fields are {', '.join(row)}"
+                ) from error
+            if made is not None:
+                rows.append({"id": str(number - 1), **made})
+            if len(rows) == source.most:
+                break
+        found[split] = rows
+    return found
+
+
+def _rows(source: Source, split: str) -> Iterator[Row]:
+    try:
+        from datasets import get_dataset_config_names, load_dataset
+    except ImportError as error:
+        raise UsageError("the hub is read with datasets; install taketurns[train]") from error
+    try:
+        configs = source.configs
+        if configs == ("*",):
+            configs = tuple(get_dataset_config_names(source.path))
+        for config in configs:
+            streaming = source.most is not None  # nothing is fetched that is not read
+            yield from load_dataset(source.path, config, split=split, streaming=streaming)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{source.path} cannot be had from the hub: {reason}; with --data a local copy in the "
+            "authors' format is read instead"
+        ) from error
+
+
+def lettered(options: Any) -> dict[str, str]:
+    """Options in order as A, B, C …"""
+    return dict(zip(LETTERS, map(str, options), strict=False))
+
+
+def truthfulqa(row: Row) -> dict[str, Any]:
+    """truthfulqa/truthful_qa, multiple_choice: mc1_targets has choices and labels, the true one
+    first, so the options are put into alphabetical order."""
+    targets = row["mc1_targets"]
+    true = targets["choices"][targets["labels"].index(1)]
+    choices = lettered(sorted(targets["choices"]))
+    answer = next(key for key, text in choices.items() if text == true)
+    return {"question": row["question"], "choices": choices, "answer": answer}
+
+
+def gsm8k(row: Row) -> dict[str, Any]:
+    """openai/gsm8k, main: the answer stands after ####."""
+    return {"input": row["question"], "output": row["answer"].rpartition("####")[2].strip()}
+
+
+def bbh(row: Row) -> dict[str, Any]:
+    """lukaemon/bbh: lettered targets have brackets, which the authors' file has not."""
+    target = re.sub(r"^\(([A-Z])\)$", r"\1", row["target"].strip())
+    return {"input": row["input"], "output": target}
+
+
+def math(row: Row) -> dict[str, Any] | None:
+    """EleutherAI/hendrycks_math: the answer is the last box of the solution."""
+    from taketurns.scorers.reading import concluded
+
+    answer = concluded(row["solution"])
+    return None if answer is None else {"input": row["problem"], "output": answer}
+
+
+def agieval(row: Row) -> dict[str, Any]:
+    """hails/agieval-*: query holds the question and its options, choices are "(A)…", gold a list of
+    indices."""
+    stem = row["query"].partition("Answer Choices:")[0].removeprefix("Q: ").strip()
+    choices = lettered(re.sub(r"^\([A-Z]\)\s*", "", option) for option in row["choices"])
+    return {"question": stem, "choices": choices, "answer": LETTERS[row["gold"][0]]}
+
+
+def arc(row: Row) -> dict[str, Any]:
+    """allenai/ai2_arc: choices has label and text, and the labels are the keys."""
+    choices = dict(zip(row["choices"]["label"], row["choices"]["text"], strict=True))
+    made = {"question": row["question"], "choices": choices, "answer": row["answerKey"]}
+    return {"id": row["id"], **made}
+
+
+def mmlu_redux(row: Row) -> dict[str, Any] | None:
+    """edinburgh-dawg/mmlu-redux-2.0: rows that its annotators found faulty are left out."""
+    if row["error_type"] != "ok":
+        return None
+    answer = LETTERS[row["answer"]]
+    return {"question": row["question"], "choices": lettered(row["choices"]), "answer": answer}
+
+
+def popqa(row: Row) -> dict[str, Any]:
+    """akariasai/PopQA: possible_answers is a JSON list in a string."""
+    return {"id": row["id"], "input": row["question"], "output": row["possible_answers"]}
+
+
+def blend(row: Row) -> dict[str, Any]:
+    """nayeon212/BLEnD, multiple-choice-questions: choices is JSON in a string, answer_idx a key."""
+    choices = row["choices"]
+    choices = json.loads(choices) if isinstance(choices, str) else dict(choices)
+    made = {"question": row["prompt"], "choices": choices, "answer": row["answer_idx"]}
+    return {"id": row["MCQID"], **made}
+
+
+def coconot(row: Row) -> dict[str, Any]:
+    """allenai/coconot, original: prompt and category."""
+    return {"input": row["prompt"], "category": row["category"]}
+
+
+def sciriff(row: Row) -> dict[str, Any]:
+    """allenai/SciRIFF, 4096: input and output."""
+    return {"input": row["input"], "output": row["output"]}
+
+
+def kaleidoscope(row: Row) -> dict[str, Any]:
+    """allenai/ValuePrism: a situation, a value, right or duty, and its valence."""
+    choices = {"A": "Support", "B": "Oppose", "C": "Either support or oppose"}
+    valence = row["valence"].casefold()
+    answer = next((key for key, text in choices.items() if text[:6].casefold() == valence[:6]), "C")
+    question = (
+        f"Does the {row['vrd'].lower()} support or oppose the situation, or could it do either?"
+        f"\n\n{row['vrd']}: {row['text']}\n\nSituation: {row['situation']}"
+    )
+    return {"question": question, "choices": choices, "answer": answer}
+
+
+def alpacaeval(row: Row) -> dict[str, Any]:
+    """tatsu-lab/alpaca_eval: instruction."""
+    return {"input": row["instruction"]}
+
+
+def wildchat(row: Row) -> dict[str, Any] | None:
+    """allenai/WildChat-1M: the first turn of English conversations that are not marked toxic."""
+    if row["language"] != "English" or row["toxic"]:
+        return None
+    return {"input": row["conversation"][0]["content"]}
