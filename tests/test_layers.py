@@ -13,8 +13,8 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds"],
-    ["policy", "text"],
+    ["types", "errors", "seeds", "intervals"],
+    ["policy", "text", "statistics"],
     ["config", "prompts"],
     ["engines"],
     ["switchers", "draft", "heads"],
