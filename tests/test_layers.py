@@ -31,6 +31,8 @@ ORDER = [
     ["labels"],
     ["terminal"],
     ["training"],
+    ["baselines"],
+    ["evaluate"],
     ["check", "chat", "demo", "bench"],
     ["cli"],
     ["__main__"],

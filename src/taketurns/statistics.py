@@ -216,7 +216,7 @@ def _permutation(differences: Sequence[Floats], seed: int) -> float:
 
     weighted = np.concatenate([d / (len(d) * len(differences)) for d in differences])
     weighted = weighted[weighted != 0]  # exchanging equal scores changes nothing
-    if not len(weighted):
+    if len(weighted) < 2:
         return 1.0
 
     def statistic(first: Floats, second: Floats, axis: int = -1) -> Any:

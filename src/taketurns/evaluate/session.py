@@ -1,0 +1,69 @@
+"""One call of `taketurns evaluate`: what was asked for, the answers, and the report of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from taketurns.baselines.trained import Trained, find, shipped
+from taketurns.config import TeamConfig
+from taketurns.errors import UsageError
+from taketurns.evaluate.run import Evaluation, Plan
+from taketurns.evaluate.store import Store, write_json
+from taketurns.evaluate.tasks import load
+from taketurns.terminal import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the command; None for what is left to it."""
+
+    tasks: tuple[str, ...] | None
+    methods: tuple[str, ...] | None
+    switchers: tuple[str, ...]
+    seeds: int
+    limit: int | None
+    dev_limit: int
+    subject: str | None
+    concurrency: int
+
+
+async def conduct(
+    config: TeamConfig, request: Request, out: Path, say: Callable[[str], None]
+) -> int:
+    """Ask what is missing in `out` and write the report; how many answers failed."""
+    from taketurns.evaluate.findings import choose_subject, findings
+    from taketurns.evaluate.results import read_results
+
+    tasks = load(request.tasks)
+    trained = _trained(config, request, list(tasks))
+    plan = Plan(
+        tasks,
+        request.methods,
+        request.seeds,
+        request.limit,
+        request.dev_limit,
+        request.concurrency,
+    )
+    store = Store(out, config)
+    async with Evaluation(config, plan, store, trained, say) as evaluation:
+        failures = await evaluation.run()
+        entries = evaluation.entries
+    measured = read_results(store, entries, tasks, plan.items())
+    subject = choose_subject(measured, request.subject)
+    with Progress("comparing", len(measured) - 1) as progress:
+        categories = {name: task.category for name, task in tasks.items()}
+        found = findings(measured, categories, subject, progress.advance)
+    write_json(out / "results.json", found)
+    return failures
+
+
+def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str, Trained]:
+    found = shipped(config, tasks)
+    for text in request.switchers:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
+        found[name] = find(Path(folder), tasks)
+    return found
