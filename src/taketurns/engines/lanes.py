@@ -140,7 +140,7 @@ class LaneRunner:
             rectangle = lane.missing * (index - cuts[-1] + 1) if cuts else 0
             if (
                 not cuts
-                or _wants_hidden(lane) != _wants_hidden(taken[cuts[-1]])
+                or not _alike(lane, taken[cuts[-1]])
                 or rectangle > min(self._block_tokens, 2 * real + 64)
             ):
                 cuts.append(index)
@@ -175,6 +175,7 @@ class LaneRunner:
         """Bring lanes `first` to `end` up to the last token of their prompts."""
         group = self._lanes[first:end]
         longest = max(len(lane.tokens) for lane in group)
+        longest_missing = max(lane.missing for lane in group)
         self._reserve(first, end, longest)
         for index, lane in enumerate(group, first):
             lane.job.parked.truncate(lane.start)
@@ -183,7 +184,7 @@ class LaneRunner:
         while missing := max(lane.missing for lane in group):
             block = min(missing, max(1, self._block_tokens // len(group)))
             if self._exact:
-                block = exact.BLOCK
+                block = exact.BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
             outputs = self._run(first, fed, block, _wants_hidden(group[0]))
             self.counters.encoded_tokens += sum(fed)
@@ -274,6 +275,14 @@ class LaneRunner:
         self._pool.plan(first, torch.from_numpy(written), visible)
         self.counters.forwards += 1
         return self._forward(ids, positions, visible, self._pool, hidden, keep)
+
+
+def _alike(lane: _Lane, other: _Lane) -> bool:
+    """May two lanes be encoded in one forward? Whether a single token is missing decides the shape
+    of an exact one, so that must not depend on who else is there."""
+    return _wants_hidden(lane) == _wants_hidden(other) and (lane.missing == 1) == (
+        other.missing == 1
+    )
 
 
 def _hear(lane: _Lane) -> int:
