@@ -148,7 +148,7 @@ async def test_a_soup_takes_in_what_does_not_hurt(
         return folder
 
     models = {
-        "a": three_models["m0"],
+        "a": three_models["m1"],
         "b": copy("b", lambda t: t),
         "bad": copy("bad", lambda t: t.roll(1, 0) * -3),
     }
@@ -159,7 +159,8 @@ async def test_a_soup_takes_in_what_does_not_hurt(
     stage = real(models, [task], temperature=0.0)
     soup = GreedySoup(stage)
     await soup.check()
-    chosen = await soup.prepare(asking(stage.tasks))
+    dev = asking(stage.tasks)
+    chosen = await soup.prepare(dev)
     assert sorted(chosen["ingredients"]) == ["a", "b"]
     assert chosen["dev"] == 1.0
     assert (await soup.answer(task, task.queries("test")[0], 0)).text == text

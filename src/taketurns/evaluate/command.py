@@ -40,6 +40,10 @@ def evaluate(
         typer.Option(help="The method that is compared with all others [default: switch]."),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that answer; small models use a core each.")
+    ] = 1,
+    answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
@@ -62,9 +66,14 @@ def evaluate(
         dev_limit=dev_limit,
         subject=subject,
         concurrency=concurrency,
+        workers=workers,
+        helping=answers_only,
     )
+    same = ["--team", team, "--out", str(out)]
+    for setting in set_ or ():
+        same += ["--set", setting]
     try:
-        failures = asyncio.run(conduct(config, request, out, _say))
+        failures = asyncio.run(conduct(config, request, out, _say, same))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 
 from taketurns.baselines.base import Ask, DevAnswer
 from taketurns.errors import EngineError, UsageError
 from taketurns.evaluate.asking import Item, Record, answer
+from taketurns.evaluate.locks import locked
 from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.evaluate.store import Store, records
+from taketurns.output import JsonlOutput
 from taketurns.runner import run
 from taketurns.seeds import derive
 from taketurns.tasks.base import Task
 
 Note = Callable[[str, int, int], Callable[[Record], None]]
-"""Told that a number of answers of a name is wanted, of which so many are kept; sees each."""
+"""Told whose answers are wanted, how many, and how many of them are kept; what it returns sees each
+record that is made."""
 
 
 class DevBook:
@@ -29,7 +33,7 @@ class DevBook:
         limit: int,
         seed: int,
         concurrency: int,
-        note: Callable[[str, int, int], Callable[[Record], None]],
+        note: Note,
     ) -> None:
         self._store = store
         self._tasks = tasks
@@ -52,12 +56,32 @@ class DevBook:
 
     async def _ask(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
         items, path, watch = self._items(), self._store.dev(name), Stopwatch()
-        manifest = self._store.claim(path, {}, None)
 
         async def work(item: Item) -> Record:
             return await answer(ask, item, item.seed, self._names, watch)
 
-        with self._store.output(path) as output:
+        async with locked(path, wait=True):
+            manifest = self._store.claim(path, {}, None)
+            await self._fill(name, path, items, work)
+            manifest.finish(path)
+        found = {record["id"]: record for record in records(path)}
+        answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
+        for item in items:
+            record = found[item.id]
+            score, tokens = record["score"] or 0.0, record["read"] + record["written"]
+            answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
+        return answers
+
+    async def _fill(
+        self,
+        name: str,
+        path: Path,
+        items: Sequence[Item],
+        work: Callable[[Item], Awaitable[Record]],
+    ) -> None:
+        """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
+        half."""
+        with JsonlOutput(path) as output:
             kept = sum(item.id in output.kept for item in items)
             outcome = await run(
                 items,
@@ -70,18 +94,10 @@ class DevBook:
         if outcome.failed:
             failures = (record["error"] for record in records(path) if record.get("error"))
             raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")
-        manifest.finish(path)
-        found = {record["id"]: record for record in records(path)}
-        answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
-        for item in items:
-            record = found[item.id]
-            score, tokens = record["score"] or 0.0, record["read"] + record["written"]
-            answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
-        return answers
 
     def _items(self) -> list[Item]:
         if self._found is None:
-            self._found = []
+            found = []
             for task in self._tasks.values():
                 queries = task.queries("dev")[: self._limit]
                 if not queries:
@@ -89,5 +105,6 @@ class DevBook:
                         f"task {task.name!r} has no dev questions, which a method needs to choose "
                         "by; leave the method or the task out"
                     )
-                self._found += [Item(task, query, self._seed) for query in queries]
+                found += [Item(task, query, self._seed) for query in queries]
+            self._found = found
         return self._found

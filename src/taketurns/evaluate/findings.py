@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from taketurns.baselines.table import Entry
 from taketurns.errors import UsageError
 from taketurns.evaluate.results import Measured
 from taketurns.evaluate.worth import break_even, frontier, points
@@ -20,15 +21,14 @@ COSTS = ("tokens", "seconds")
 Json = dict[str, Any]
 
 
-def choose_subject(measured: Mapping[str, Measured], wanted: str | None) -> str:
+def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
     """The method that the others are compared with: the wanted one, else the first that switches,
-    else the last. Raises UsageError for one that was not asked."""
-    if wanted is not None:
-        if wanted not in measured:
-            raise UsageError(f"the subject {wanted!r} is none of the methods {', '.join(measured)}")
-        return wanted
-    switching = [one.name for one in measured.values() if one.kind == "switch"]
-    return (switching or list(measured))[0]
+    else the last. Raises UsageError for one that is not asked."""
+    names = [entry.name for entry in entries]
+    if wanted is not None and wanted not in names:
+        raise UsageError(f"the subject {wanted!r} is none of the methods {', '.join(names)}")
+    switching = [entry.name for entry in entries if entry.kind == "switch"]
+    return wanted or (switching or names[-1:])[0]
 
 
 def findings(

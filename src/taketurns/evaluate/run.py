@@ -13,8 +13,10 @@ from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluate.asking import Item, Record, answer
 from taketurns.evaluate.dev import DevBook
+from taketurns.evaluate.locks import locked
 from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.evaluate.store import Store
+from taketurns.output import JsonlOutput
 from taketurns.runner import run
 from taketurns.switchers import RandomSwitcher
 from taketurns.tasks.base import Task
@@ -24,7 +26,8 @@ from taketurns.terminal import Progress
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is asked: `names` of methods (None: all that work with the team), the first `limit`
-    test questions a task under `seeds` seeds, `dev_limit` dev questions a task to choose by."""
+    test questions a task under `seeds` seeds, `dev_limit` dev questions a task to choose by. Who is
+    `helping` leaves what others are at to them, and shows no progress."""
 
     tasks: Mapping[str, Task]
     names: Sequence[str] | None
@@ -32,6 +35,7 @@ class Plan:
     limit: int | None
     dev_limit: int
     concurrency: int
+    helping: bool = False
 
     def items(self) -> list[Item]:
         """Every answer that a method must give."""
@@ -81,6 +85,16 @@ class Evaluation:
             specs,
         )
         self._methods: dict[str, Method] = {}
+        self._shown = _Shown(quiet=plan.helping)
+        self._dev = DevBook(
+            store,
+            plan.tasks,
+            self._stage.names,
+            plan.dev_limit,
+            config.policy.seed,
+            plan.concurrency,
+            self._shown.begin,
+        )
 
     async def __aenter__(self) -> Evaluation:
         return self
@@ -100,25 +114,26 @@ class Evaluation:
 
     async def run(self) -> int:
         """Ask everything that has not been answered; how many answers failed. Nothing is asked
-        before every method is known to work."""
+        before every method is known to work. Methods that another process is at come last."""
         items = self._plan.items()
-        await self._check(items)
-        with _Shown() as shown:
-            dev = DevBook(
-                self._store,
-                self._plan.tasks,
-                self._stage.names,
-                self._plan.dev_limit,
-                self._config.policy.seed,
-                self._plan.concurrency,
-                shown.begin,
-            )
-            for name, method in self._methods.items():
-                path = self._store.answers(name)
-                self._store.claim(path, self._switchers(name), _digest(dev, method))
-            return sum([await self._ask(name, items, dev, shown) for name in self._methods])
+        if not self._methods:
+            await self.check()
+        with self._shown:
+            failures, taken = 0, []
+            for name in self._methods:
+                async with locked(self._store.answers(name), wait=False) as mine:
+                    if mine:
+                        failures += await self._ask(name, items)
+                    else:
+                        taken.append(name)
+            for name in () if self._plan.helping else taken:
+                async with locked(self._store.answers(name), wait=True):
+                    failures += await self._ask(name, items)
+            return failures
 
-    async def _check(self, items: Sequence[Item]) -> None:
+    async def check(self) -> None:
+        """Raise UsageError if anything cannot be asked, before anything is."""
+        items = self._plan.items()
         if not items:
             raise UsageError("there is nothing to ask: the tasks have no test questions")
         if ORACLE in self._entries and (
@@ -137,6 +152,7 @@ class Evaluation:
             try:
                 method = entry.make(self._stage)
                 await method.check()
+                _digest(self._dev, method)
             except UsageError as error:
                 if self._plan.names is not None:
                     raise
@@ -144,17 +160,21 @@ class Evaluation:
                 self._entries.pop(name)
             else:
                 self._methods[name] = method
+        async with locked(self._store.folder / "check", wait=True):
+            for name, method in self._methods.items():
+                path = self._store.answers(name)
+                self._store.claim(path, self._switchers(name), _digest(self._dev, method))
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
 
-    async def _ask(self, name: str, items: Sequence[Item], dev: DevBook, shown: _Shown) -> int:
+    async def _ask(self, name: str, items: Sequence[Item]) -> int:
         """Have one method answer what it has not."""
         path, method, watch = self._store.answers(name), self._methods[name], Stopwatch()
-        manifest = self._store.claim(path, self._switchers(name), _digest(dev, method))
-        with self._store.output(path) as output:
+        manifest = self._store.claim(path, self._switchers(name), _digest(self._dev, method))
+        with JsonlOutput(path) as output:
             kept = sum(item.id in output.kept for item in items)
-            if kept < len(items) and (chosen := await method.prepare(dev)):
+            if kept < len(items) and (chosen := await method.prepare(self._dev)):
                 self._store.choose(name, chosen)
             base = self._config.policy.seed
 
@@ -167,7 +187,7 @@ class Evaluation:
                 work,
                 output,
                 concurrency=self._plan.concurrency,
-                on_done=shown.begin(name, len(items), kept),
+                on_done=self._shown.begin(name, len(items), kept),
             )
         await self._stage.dismiss_all()
         manifest.finish(path)
@@ -177,7 +197,8 @@ class Evaluation:
 class _Shown:
     """One progress bar at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
         self._bar: Progress | None = None
 
     def __enter__(self) -> _Shown:
@@ -193,7 +214,7 @@ class _Shown:
 
     def begin(self, what: str, total: int, kept: int) -> Callable[[Record], None]:
         self._end()
-        if kept == total:
+        if kept == total or self._quiet:
             return lambda record: None
         bar = self._bar = Progress(what, total, kept).__enter__()
         return lambda record: bar.advance(record.get("written", 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from taketurns.errors import UsageError
 from taketurns.evaluate.run import Evaluation, Plan
 from taketurns.evaluate.store import Store, write_json
 from taketurns.evaluate.tasks import load
+from taketurns.evaluate.workers import helpers, helping
 from taketurns.terminal import Progress
 
 
@@ -27,12 +28,29 @@ class Request:
     dev_limit: int
     subject: str | None
     concurrency: int
+    workers: int = 1
+    helping: bool = False
+
+    def arguments(self) -> list[str]:
+        """The options that make another process ask the same."""
+        found = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
+        found += ["--concurrency", str(self.concurrency)]
+        for option, words in (("--tasks", self.tasks), ("--methods", self.methods)):
+            found += [option, ",".join(words)] if words is not None else []
+        for text in self.switchers:
+            found += ["--switcher", text]
+        return found + (["--limit", str(self.limit)] if self.limit is not None else [])
 
 
 async def conduct(
-    config: TeamConfig, request: Request, out: Path, say: Callable[[str], None]
+    config: TeamConfig,
+    request: Request,
+    out: Path,
+    say: Callable[[str], None],
+    arguments: Sequence[str] = (),
 ) -> int:
-    """Ask what is missing in `out` and write the report; how many answers failed."""
+    """Ask what is missing in `out` and write the report; how many answers failed. `arguments` name
+    the same team and folder to another process."""
     from taketurns.evaluate.findings import choose_subject, findings
     from taketurns.evaluate.results import read_results
 
@@ -45,13 +63,19 @@ async def conduct(
         request.limit,
         request.dev_limit,
         request.concurrency,
+        request.helping,
     )
     store = Store(out, config)
     async with Evaluation(config, plan, store, trained, say) as evaluation:
-        failures = await evaluation.run()
+        if request.helping:
+            async with helping():
+                return await evaluation.run()
+        await evaluation.check()
         entries = evaluation.entries
+        subject = choose_subject(entries, request.subject)
+        with helpers(request.workers - 1, [*arguments, *request.arguments()]):
+            failures = await evaluation.run()
     measured = read_results(store, entries, tasks, plan.items())
-    subject = choose_subject(measured, request.subject)
     with Progress("comparing", len(measured) - 1) as progress:
         categories = {name: task.category for name, task in tasks.items()}
         found = findings(measured, categories, subject, progress.advance)

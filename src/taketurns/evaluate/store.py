@@ -19,7 +19,6 @@ from typing import Any
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest, describe_run
-from taketurns.output import JsonlOutput
 from taketurns.records import from_lines
 
 
@@ -66,9 +65,6 @@ class Store:
         if dev is not None:
             determined["dev questions"] = dev
         return replace(self._manifest, determined=determined).claim(path)
-
-    def output(self, path: Path) -> JsonlOutput:
-        return JsonlOutput(path)
 
     def choose(self, method: str, chosen: Mapping[str, Any]) -> None:
         """Write down what a method chose on dev."""
