@@ -52,6 +52,7 @@ async def conduct(
     """Ask what is missing in `out` and write the report; how many answers failed. `arguments` name
     the same team and folder to another process."""
     from taketurns.evaluate.findings import choose_subject, findings
+    from taketurns.evaluate.report import write_report
     from taketurns.evaluate.results import read_results
 
     tasks = load(request.tasks)
@@ -80,6 +81,8 @@ async def conduct(
         categories = {name: task.category for name, task in tasks.items()}
         found = findings(measured, categories, subject, progress.advance)
     write_json(out / "results.json", found)
+    write_report(found, out)
+    say(f"the report is {out / 'report.html'}")
     return failures
 
 

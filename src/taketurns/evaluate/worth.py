@@ -13,12 +13,12 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:
-    """A method beside a cheaper one, in one kind of cost.
+    """A method beside another, in one kind of cost.
 
     `cost` is how many times as much an answer costs. If a wrong answer can be seen and asked for
     again, a right one costs cost / quality, so the method pays from a relative gain of `needed` on;
     `gain` is what it has (None over a method that is never right). `each` is what one further right
-    answer costs, in answers of the cheaper method; None where there is none.
+    answer costs, in answers of the other method; None where there is none.
     """
 
     cost: float
@@ -53,7 +53,7 @@ def break_even(method: Point, other: Point) -> BreakEven:
         cost=ratio,
         needed=ratio - 1,
         gain=quality / lower - 1 if lower else None,
-        each=(ratio - 1) / (quality - lower) if quality > lower else None,
+        each=max(0.0, ratio - 1) / (quality - lower) if quality > lower else None,
     )
 
 
