@@ -17,19 +17,14 @@ from taketurns.evaluate.command import evaluate
 from taketurns.training.command import train
 
 if TYPE_CHECKING:
-    from taketurns.allocation import Allocation
     from taketurns.config import TeamConfig
     from taketurns.manifest import Manifest
-    from taketurns.occasions import Occasion
     from taketurns.pocket.score import Scores
     from taketurns.records import BadLine
-    from taketurns.rollouts import Estimate
-    from taketurns.tasks.base import Task
     from taketurns.team import Team
     from taketurns.types import Query
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
-SAMPLED = 26  # prefixes that a dry run rolls out
 
 app = typer.Typer(
     name="taketurns",
@@ -54,6 +49,10 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws [default: the team's].")
+]
+
+WorldOption = Annotated[
+    int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
 ]
 
 
@@ -177,104 +176,39 @@ def rollout(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how much work it would be.")
     ] = False,
+    world: WorldOption = 0,
     seed: SeedOption = None,
     set_: SetOption = None,
 ) -> None:
     """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
-    from dataclasses import asdict, replace
-
     from taketurns.allocation import allocation_named
-    from taketurns.config import SwitcherConfig
-    from taketurns.manifest import describe_run
-    from taketurns.occasions import occasions
-    from taketurns.records import query_to_json, to_line
+    from taketurns.labelling import Plan, estimate_rollouts, make_rollouts
+    from taketurns.pocket.tasks import tasks_named
 
-    config = _config(team, set_, seed)
-    if traces == "random":  # its switcher has no say: load none, and let any other have made it
-        config = replace(config, switcher=SwitcherConfig())
-    elif config.switcher.kind == "random":
-        raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
-    asked = _tasks(task)
-    allocation = allocation_named(allocate, k)
-    planned = occasions(asked, prefixes, traces, config.policy.seed)
-    queries = [query for one in asked for query in one.queries("train")]
-    data = b"".join(to_line(query_to_json(query)) for query in queries)
-    manifest = describe_run("rollout", config, data, tasks=[one.name for one in asked])
-    settings = {"allocation": asdict(allocation), "traces": traces}
-    manifest = replace(manifest, determined={**manifest.determined, **settings})
+    plan = Plan.of(
+        _config(team, set_, seed),
+        tasks_named(task, world),
+        prefixes=prefixes,
+        allocation=allocation_named(allocate, k),
+        traces=traces,
+        concurrency=concurrency,
+    )
+    if dry_run:
+        print(estimate_rollouts(plan))  # noqa: T201
+        return
     try:
-        with asyncio.Runner() as runner:
-            if dry_run:
-                print(runner.run(_estimate(config, planned, allocation, concurrency)))  # noqa: T201
-                return
-            failures = runner.run(
-                _rollout(config, planned, allocation, output, manifest, concurrency)
-            )
+        made = make_rollouts(plan, output)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
-    if failures:
-        _say(f"{failures} of {len(planned)} prefixes failed; the same command tries them again")
+    if made.lost:
+        _say(
+            f"{made.lost} rollouts failed; each is counted in its record, with the first one's "
+            "reason"
+        )
+    if made.failed:
+        _say(f"{made.failed} of {prefixes} prefixes failed; the same command tries them again")
         raise typer.Exit(FAILED)
-
-
-async def _estimate(
-    config: TeamConfig, planned: list[Occasion], allocation: Allocation, concurrency: int
-) -> Estimate:
-    from taketurns.rollouts import Roller, estimate
-    from taketurns.team import Team
-
-    async with Team.load(config) as team:
-        await team.prepare()
-        return await estimate(Roller(team, allocation, concurrency), planned, SAMPLED)
-
-
-async def _rollout(
-    config: TeamConfig,
-    planned: list[Occasion],
-    allocation: Allocation,
-    path: Path,
-    manifest: Manifest,
-    concurrency: int,
-) -> int:
-    """How many prefixes failed. Rollouts that failed in the others are counted aloud."""
-    from taketurns.output import JsonlOutput
-    from taketurns.rollouts import Roller, rollouts_to_json
-    from taketurns.runner import run
-    from taketurns.team import Team
-    from taketurns.terminal import Progress
-
-    lost = 0
-    async with Team.load(config) as team:
-        names = [candidate.name for candidate in team.candidates]
-        roller = Roller(team, allocation, concurrency)
-        manifest = manifest.claim(path)
-        with JsonlOutput(path) as output:
-            kept = sum(occasion.id in output.kept for occasion in planned)
-            with Progress("rolling out", len(planned), kept) as progress:
-
-                async def roll_out(occasion: Occasion) -> dict[str, Any]:
-                    rollouts = await roller.roll_out(occasion)
-                    return rollouts_to_json(rollouts, names, team.policy.patch_size)
-
-                def note(record: dict[str, Any]) -> None:
-                    nonlocal lost
-                    progress.advance(record.get("tokens", 0))
-                    lost += sum(branch["failures"] for branch in record.get("branches", ()))
-
-                outcome = await run(
-                    planned,
-                    lambda occasion: occasion.id,
-                    roll_out,
-                    output,
-                    # Enough prefixes to keep that many rollouts under way, and some to begin with.
-                    concurrency=concurrency // (len(names) * allocation.first) + 2,
-                    on_done=note,
-                )
-        manifest.finish(path)
-    if lost:
-        _say(f"{lost} rollouts failed; each is counted in its record, with the first one's reason")
-    return outcome.failed
 
 
 @app.command()
@@ -325,11 +259,18 @@ def check(
 def build(
     out: Annotated[Path, typer.Option(help="The folder to build in.")],
     seed: Annotated[int, typer.Option(help="Equal seeds build equal checkpoints.")] = 0,
+    architecture: Annotated[
+        Literal["llama", "qwen3"], typer.Option(help="What the checkpoints are.")
+    ] = "llama",
+    until: Annotated[
+        Literal["pretrained", "sft", "aligned", "labels", "switchers"] | None,
+        typer.Option(help="Stop after this stage [default: go on to the card]."),
+    ] = None,
 ) -> None:
     """Train the miniature pipeline from nothing; the same command goes on after a stop."""
     from taketurns.pocket.build import build as build_pocket
 
-    build_pocket(out, seed)
+    build_pocket(out, seed, architecture=architecture, until=until)
 
 
 @pocket.command()
@@ -383,6 +324,29 @@ def gates(
 
 
 @pocket.command()
+def relabel(
+    labels: Annotated[Path, typer.Option(help="Rollouts of the pocket tasks.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The same with other utilities.")],
+    recaller: Annotated[
+        str, typer.Option(help="Who recalls best; the others have what tuning teaches.")
+    ] = "pretrained",
+    world: WorldOption = 0,
+) -> None:
+    """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
+    from taketurns.pocket.skills import relabel as by_rules
+    from taketurns.pocket.tasks import tasks_named
+    from taketurns.records import from_lines, to_line
+
+    tasks = {task.name: task for task in tasks_named(None, world)}
+    lines = _read(str(labels)).splitlines(keepends=True)
+    relabelled = by_rules(from_lines(lines, str(labels)), tasks, recaller)
+    try:
+        output.write_bytes(b"".join(map(to_line, relabelled)))
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}") from error
+
+
+@pocket.command()
 def score(
     team: TeamOption = "pocket",
     methods: Annotated[
@@ -403,20 +367,23 @@ def score(
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="One more trained switcher, as the method NAME."),
     ] = None,
+    world: WorldOption = 0,
+    values: Annotated[
+        Path | None,
+        typer.Option(help="Write each answer's score there: {method: {task: [[a seed …] …]}}."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     set_: SetOption = None,
 ) -> None:
     """What checkpoints alone and switched answers score, with 95 % intervals."""
     from rich.console import Console
 
-    from taketurns.pocket import TASKS
     from taketurns.pocket.score import Methods, parse_switcher
     from taketurns.pocket.score import score as measure
+    from taketurns.pocket.tasks import tasks_named
     from taketurns.terminal import Progress
 
-    if unknown := [name for name in task or () if name not in TASKS]:
-        raise UsageError(f"there is no task {unknown[0]!r}; the tasks are {', '.join(TASKS)}")
-    tasks = {name: TASKS[name] for name in task or TASKS}
+    tasks = {one.name: one for one in tasks_named(task, world)}
     more = dict(parse_switcher(text) for text in switcher or ())
     named = [method.strip() for method in methods.split(",")]
     made = Methods(_config(team, set_), named, list(tasks), switchers, more)
@@ -437,6 +404,8 @@ def score(
                 await made.engine.close()
 
     scores = asyncio.run(run())
+    if values is not None:
+        scores.write(values)
     if json_:
         Console().print_json(data=scores.to_json())
     else:
@@ -450,15 +419,6 @@ def _config(team: str, settings: list[str] | None = None, seed: int | None = Non
     if seed is not None:
         overrides["policy.seed"] = seed
     return load_team_config(team, overrides)
-
-
-def _tasks(names: list[str] | None) -> list[Task]:
-    from taketurns.pocket import TASKS
-
-    for name in names or ():
-        if name not in TASKS:
-            raise UsageError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}")
-    return [task for name, task in TASKS.items() if not names or name in names]
 
 
 def _read(source: str) -> bytes:

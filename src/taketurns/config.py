@@ -415,7 +415,7 @@ def _dotted(place: Sequence[str | int]) -> str:
 
 def _find(source: str | Path) -> Path:
     if source == BUNDLED:
-        return Path(str(files("taketurns") / "pocket" / "team.yaml"))
+        return Path(str(files("taketurns") / "pocket" / "weights" / "team.yaml"))
     path = Path(source).expanduser()
     if path.is_dir():
         path = path / "team.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taketurns.pocket.measure import answers
-from taketurns.pocket.recipe import STAGES, Measuring
+from taketurns.pocket.recipe import CHECKPOINTS, Measuring
 from taketurns.pocket.tasks import TASKS
 
 WEIGHTS = Path(str(files("taketurns.pocket") / "weights"))
@@ -19,7 +19,7 @@ def card() -> Any:
     return json.loads((WEIGHTS / "card.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CHECKPOINTS)
 def test_a_checkpoint_loads_with_plain_transformers(stage: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -75,6 +75,6 @@ def test_nobody_is_best_everywhere(card: Any) -> None:
             for f in card["scores"][stage]
             if f["split"] == "test"
         }
-        for stage in STAGES
+        for stage in CHECKPOINTS
     }
     assert nobody_is_best_everywhere(shares)

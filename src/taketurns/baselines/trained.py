@@ -1,13 +1,9 @@
-"""Trained switchers, found on disk: one for all tasks, or one a task.
-
-The only place that knows where the bundled ones are.
-"""
+"""Trained switchers, found on disk: one for all tasks, or one a task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from taketurns import heads
@@ -16,7 +12,8 @@ from taketurns.errors import UsageError
 from taketurns.switchers import Switcher, make_switcher
 from taketurns.types import ModelSpec
 
-SHIPPED = {"switch-head": "head", "switch-lm": "lm", "switch-task": "tasks"}
+GLOBAL, BY_TASK = "switch-global", "switch-task"
+WHOLE = {GLOBAL: "global", "switch-lm": "lm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +41,48 @@ def own(team: TeamConfig, tasks: Sequence[str]) -> Trained:
     return Trained(dict.fromkeys(tasks, team.switcher))
 
 
-def shipped(team: TeamConfig, tasks: Sequence[str]) -> dict[str, Trained]:
-    """What is bundled for the bundled team beside its own switcher; nothing for any other."""
-    home = Path(str(files("taketurns.pocket")))
-    if team.source is None or Path(team.source).parent != home:
+def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, Trained]:
+    """What stands in `switchers/` beside a team file, as a pocket build leaves it, and is not the
+    team's own switcher: one for all tasks, a language model, and one a task."""
+    if team.source is None:
         return {}
+    home = Path(team.source).parent / "switchers"
     found = {
-        name: find(home / "switchers" / folder, tasks)
-        for name, folder in SHIPPED.items()
-        if (home / "switchers" / folder).is_dir()
+        name: find(home / folder, tasks)
+        for name, folder in WHOLE.items()
+        if _is_switcher(home / folder)
     }
+    if any(_is_switcher(home / task) for task in tasks) and not _without(home, tasks):
+        found[BY_TASK] = find(home, tasks)
     return {name: one for name, one in found.items() if one != own(team, tasks)}
 
 
 def find(folder: Path, tasks: Sequence[str]) -> Trained:
-    """What `taketurns train` wrote to `folder`, or to a folder in it for each task by its name.
+    """What `taketurns train` wrote to `folder`, or to a folder in it for each task by its name; the
+    one in `global` stands in for tasks that have none.
 
     Raises UsageError where there is none, ConfigError for one that cannot be read.
     """
     if _is_switcher(folder):
         return Trained(dict.fromkeys(tasks, _read(folder)))
-    if missing := [task for task in tasks if not _is_switcher(folder / task)]:
+    if missing := _without(folder, tasks):
         where = folder / missing[0] if len(missing) < len(tasks) else folder
         raise UsageError(
             f"there is no switcher at {where}: train it with taketurns train --output {where}"
         )
-    return Trained({task: _read(folder / task) for task in tasks})
+    return Trained(
+        {
+            task: _read(folder / (task if _is_switcher(folder / task) else WHOLE[GLOBAL]))
+            for task in tasks
+        }
+    )
+
+
+def _without(folder: Path, tasks: Sequence[str]) -> list[str]:
+    """The tasks that a folder with switchers by task has none for."""
+    if _is_switcher(folder / WHOLE[GLOBAL]):
+        return []
+    return [task for task in tasks if not _is_switcher(folder / task)]
 
 
 def _is_switcher(folder: Path) -> bool:

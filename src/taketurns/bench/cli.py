@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def overhead(
     shape: Annotated[str, typer.Option(help="Of the random models: 100m, 8b or tiny.")] = "100m",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "auto",
+    clock: Annotated[
+        Literal["wall", "cpu"],
+        typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
+    ] = "wall",
     quick: Annotated[
         bool, typer.Option("--quick", help="Tiny models, short answers: does it run at all?")
     ] = False,
@@ -46,7 +50,7 @@ def overhead(
         batch, tokens, shape = batch or [1, 2], tokens or [64], "tiny"
         repeats, pocket_questions = 1, min(pocket_questions, 3)
     settings = tuple(
-        Setting(batch=rows, tokens=length)
+        Setting(batch=rows, tokens=length, clock=clock)
         for rows in batch or (1, 8)
         for length in tokens or (256, 1024)
     )

@@ -78,6 +78,7 @@ class Overhead:
             "tokens": self.setting.tokens,
             "prompt": self.setting.prompt,
             "patch": self.setting.patch,
+            "clock": self.setting.clock,
             "repeats": self.repeats,
             "threads": self.threads,
             **self.ratios,

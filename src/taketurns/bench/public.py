@@ -12,7 +12,7 @@ turning tokens into text and back, and loading weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -51,15 +51,22 @@ class PublicRun:
 
 class PublicLoop:
     """`speakers` and `switcher` are transformers models; lengths and sampling are the policy's.
-    `full` makes the speakers fill every patch."""
+    `full` makes the speakers fill every patch; `now` is the clock."""
 
     def __init__(
-        self, speakers: Sequence[Any], switcher: Any, policy: Policy, *, full: bool = False
+        self,
+        speakers: Sequence[Any],
+        switcher: Any,
+        policy: Policy,
+        *,
+        full: bool = False,
+        now: Callable[[], float] = perf_counter,
     ) -> None:
         self._speakers = speakers
         self._switcher = switcher
         self._policy = policy
         self._full = full
+        self._now = now
 
     @property
     def rounds(self) -> int:
@@ -71,7 +78,7 @@ class PublicLoop:
         asked, rambling = 0, 0.0
         for round_ in range(self.rounds):
             if 0 < round_ < self.rounds - 1:
-                clock = _Clock()
+                clock = _Clock(self._now)
                 asked += self._ask(answers, clock)
                 rambling += clock.since_first
             self._speak(answers, round_)
@@ -118,13 +125,14 @@ class PublicLoop:
 class _Clock:
     """A logits processor that changes nothing and notes when the first token is due."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._first: float | None = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        self._first = self._first or perf_counter()
+        self._first = self._first or self._now()
         return scores
 
     @property
     def since_first(self) -> float:
-        return 0.0 if self._first is None else perf_counter() - self._first
+        return 0.0 if self._first is None else self._now() - self._first

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -75,7 +74,7 @@ class _Probe:
         ours: dict[int, list[float]] = {SHORT: [], LONG: []}
         for _ in range(TRIES):
             for tokens in (SHORT, LONG):
-                own[tokens].append(_seconds(partial(plain, tokens)))
+                own[tokens].append(self._seconds(partial(plain, tokens)))
                 ours[tokens].append(await self._write(prompts, tokens))
         both = [median(way[LONG]) - median(way[SHORT]) for way in (own, ours)]
         return max(0.0, min(both)) / (LONG - SHORT)
@@ -126,9 +125,9 @@ class _Probe:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(run(seed, ids)) for seed, ids in enumerate(prompts)]
             await ready.wait()
-            begun = perf_counter()
+            begun = self._setting.now()
             await asyncio.gather(*running)
-            return perf_counter() - begun
+            return self._setting.now() - begun
 
     @torch.inference_mode()
     def _append_plainly(self, rows: int) -> list[float]:
@@ -139,7 +138,7 @@ class _Probe:
         self._model(input_ids=head, past_key_values=cache, use_cache=True, logits_to_keep=1)
         tries = []
         for _ in range(TRIES):
-            tries.append(_seconds(lambda: self._read_block(block, cache)))
+            tries.append(self._seconds(lambda: self._read_block(block, cache)))
             cache.crop(-block.shape[1])
         return tries
 
@@ -149,8 +148,7 @@ class _Probe:
         )
         result.logits.argmax(-1).tolist()  # waits for the device
 
-
-def _seconds(work: Callable[[], None]) -> float:
-    begun = perf_counter()
-    work()
-    return perf_counter() - begun
+    def _seconds(self, work: Callable[[], Any]) -> float:
+        begun = self._setting.now()
+        work()
+        return self._setting.now() - begun

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter, process_time
+from typing import Literal
 
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
@@ -11,10 +13,16 @@ from taketurns.types import Query
 
 CANDIDATES = 3
 
+Clock = Literal["wall", "cpu"]
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. Lengths are in tokens; `batch` answers are written side by side."""
+    """One row of the table. Lengths are in tokens; `batch` answers are written side by side.
+
+    The clock "cpu" counts what this process computes, on all its threads together: where it has
+    one thread and the machine other work, that is what it would take alone.
+    """
 
     batch: int
     tokens: int
@@ -23,6 +31,11 @@ class Setting:
     temperature: float = 0.7
     top_p: float = 0.9
     seed: int = 0
+    clock: Clock = "wall"
+
+    def now(self) -> float:
+        """Seconds, of which only differences say something."""
+        return perf_counter() if self.clock == "wall" else process_time()
 
     @property
     def policy(self) -> Policy:

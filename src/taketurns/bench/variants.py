@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
 from types import MappingProxyType
 
 from taketurns.bench.forgetful import ForgetfulEngine
@@ -45,11 +44,11 @@ def single(pool: Pool, setting: Setting) -> Run:
     codec = TextCodec.load(pool.candidates[0].spec)
     prompts = [codec.encode(query.text or "") for query in queries(setting, pool.words)]
     with PeakMemory(pool.device) as memory:
-        begun = perf_counter()
+        begun = setting.now()
         written = generate(
             model, prompts, setting.tokens, temperature=setting.temperature, top_p=setting.top_p
         )
-        seconds = perf_counter() - begun
+        seconds = setting.now() - begun
     _require_full(map(len, written), setting)
     return Run(seconds, memory.bytes)
 
@@ -82,15 +81,16 @@ def public(pool: Pool, setting: Setting) -> Run:
         [pool.model(candidate.name) for candidate in pool.candidates],
         pool.model(SWITCHER),
         setting.policy,
+        now=setting.now,
     )
     answers = [
         Answer([codec.encode(query.text or "")] * CANDIDATES, tagged_trace(codec, query), turns)
         for query, turns in zip(queries(setting, pool.words), setting.turns, strict=True)
     ]
     with PeakMemory(pool.device) as memory:
-        begun = perf_counter()
+        begun = setting.now()
         run = loop.run(answers)
-        seconds = perf_counter() - begun
+        seconds = setting.now() - begun
     _require_full((len(answer.token_ids) for answer in answers), setting)
     return Run(seconds, memory.bytes, run.rambling)
 
@@ -124,9 +124,9 @@ async def _write(pool: Pool, setting: Setting, engine: Engine, switcher: Switche
             pass
         asked = queries(setting, pool.words)
         with PeakMemory(pool.device) as memory:
-            begun = perf_counter()
+            begun = setting.now()
             traces = await asyncio.gather(*map(team.agenerate, asked))
-            seconds = perf_counter() - begun
+            seconds = setting.now() - begun
     for trace, turns in zip(traces, setting.turns, strict=True):
         if trace.error is not None:
             raise EngineError(trace.error)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taketurns.baselines.trained import Trained, find, shipped
+from taketurns.baselines.trained import Trained, beside, find
 from taketurns.config import TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluate.run import Evaluation, Plan
@@ -87,7 +87,7 @@ async def conduct(
 
 
 def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str, Trained]:
-    found = shipped(config, tasks)
+    found = beside(config, tasks)
     for text in request.switchers:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):

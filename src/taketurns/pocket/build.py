@@ -1,4 +1,4 @@
-"""The pipeline: three stages and a card, each finished once and then skipped.
+"""The pipeline: three checkpoints, labels, switchers and a card, each made once and then skipped.
 
 A stage is written beside its place and moved there when it is complete, with a marker that holds
 the digest of all settings it depends on. Run again, a build takes up at the first stage whose
@@ -20,20 +20,28 @@ from typing import Literal
 from taketurns.errors import UsageError
 from taketurns.pocket.card import write_card
 from taketurns.pocket.corpus import documents
-from taketurns.pocket.recipe import STAGES, Recipe, Stage
+from taketurns.pocket.recipe import STAGES, Architecture, Recipe, Shape, Stage
 from taketurns.pocket.sft import lessons
+from taketurns.pocket.switching import label, train_switchers, write_team
 from taketurns.pocket.tasks import tasks
 from taketurns.pocket.vocabulary import words
 from taketurns.pocket.world import World
 
 MARKER = "stage.json"
+PARTS = len(STAGES) + 1  # the card is the last
 THREADS = 1
 
 
 def build(
-    out: Path, seed: int = 0, threads: int | None = None, recipe: Recipe | None = None
+    out: Path,
+    seed: int = 0,
+    threads: int | None = None,
+    recipe: Recipe | None = None,
+    architecture: Architecture = "llama",
+    until: Stage | None = None,
 ) -> None:
-    """Make the trio under `out`: pretrained/, sft/, aligned/, card.md and card.json.
+    """Make a team under `out`: pretrained/, sft/, aligned/, labels/, switchers/, team.yaml, card.md
+    and card.json; or what there is after the stage `until`.
 
     Deterministic for a seed and a number of threads on one machine; what ships was made by one
     thread, the default. Raises UsageError when `out` is a file.
@@ -46,15 +54,19 @@ def build(
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder to build in")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    recipe = replace(recipe or Recipe(), seed=seed, threads=threads or THREADS)
+    recipe = recipe or Recipe(shape=Shape(architecture))
+    recipe = replace(recipe, seed=seed, threads=threads or THREADS)
     console = Console(stderr=True)
     before = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:
         for number, stage in enumerate(STAGES, 1):
-            _stage(recipe, stage, out, f"[{number}/4] {stage}", console.print)
+            _stage(recipe, stage, out, f"[{number}/{PARTS}] {stage}", console.print)
+            if stage == until:
+                return
+        write_team(out)
         digest = recipe.digest("card", sample_text(recipe, "card"))
-        write_card(recipe, digest, out, console)
+        write_card(recipe, digest, out, f"[{PARTS}/{PARTS}] card", console)
     finally:
         torch.set_num_threads(before)
 
@@ -110,7 +122,11 @@ def _train(recipe: Recipe, stage: Stage, out: Path, partial: Path) -> None:
         from taketurns.pocket.sft import tune
 
         tune(recipe, out / "pretrained", partial)
-    else:
+    elif stage == "aligned":
         from taketurns.pocket.align import align
 
         align(recipe, out / "sft", partial)
+    elif stage == "labels":
+        label(recipe, out, partial)
+    else:
+        train_switchers(recipe, out, partial)

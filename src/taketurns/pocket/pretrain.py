@@ -17,17 +17,19 @@ TOKENIZE_AT_ONCE = 2000
 
 
 def new_model(shape: Shape, tokenizer: Any) -> Any:
-    """A Llama with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """A model with random weights."""
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
-    return LlamaForCausalLM(
-        LlamaConfig(
+    config = {"llama": LlamaConfig, "qwen3": Qwen3Config}[shape.architecture]
+    return AutoModelForCausalLM.from_config(
+        config(
             vocab_size=len(tokenizer),
             hidden_size=shape.width,
             intermediate_size=shape.inner,
             num_hidden_layers=shape.layers,
             num_attention_heads=shape.width // 32,
             num_key_value_heads=shape.width // 32,
+            head_dim=32,
             max_position_embeddings=CONTEXT,
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,

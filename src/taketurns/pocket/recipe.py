@@ -7,14 +7,18 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
-Stage = Literal["pretrained", "sft", "aligned"]
-STAGES: tuple[Stage, ...] = ("pretrained", "sft", "aligned")
+Checkpoint = Literal["pretrained", "sft", "aligned"]
+CHECKPOINTS: tuple[Checkpoint, ...] = ("pretrained", "sft", "aligned")
+Stage = Literal["pretrained", "sft", "aligned", "labels", "switchers"]
+STAGES: tuple[Stage, ...] = (*CHECKPOINTS, "labels", "switchers")
+Architecture = Literal["llama", "qwen3"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A small Llama; heads are 32 wide."""
+    """A small model; heads are 32 wide."""
 
+    architecture: Architecture = "llama"
     width: int = 128
     layers: int = 4
     inner: int = 384
@@ -81,10 +85,28 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Labelling:
+    """Rollouts on the train split, as `taketurns rollout` makes them."""
+
+    prefixes: int = 2600
+    k: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """Switchers that `taketurns train` learns from these: a head and a language model for all
+    tasks, and a head for each task, or none where `by_task` says so."""
+
+    by_task: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Measuring:
-    """The card: questions a task and split, sampled as a team samples."""
+    """The card: questions a task and split for each checkpoint, and test questions a task for
+    switched answers; all sampled as a team samples."""
 
     questions: int = 200
+    together: int = 100
     temperature: float = 0.7
     top_p: float = 0.9
     budget: int = 208
@@ -93,7 +115,7 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The whole pipeline; equal recipes, threads included, give equal checkpoints on a machine."""
+    """The whole pipeline; equal recipes, threads included, give equal weights on a machine."""
 
     seed: int = 0
     threads: int = 1
@@ -101,6 +123,8 @@ class Recipe:
     pretraining: Pretraining = Pretraining()
     tuning: Tuning = Tuning()
     alignment: Alignment = Alignment()
+    labelling: Labelling = Labelling()
+    switching: Switching = Switching()
     measuring: Measuring = Measuring()
 
     def digest(self, stage: Stage | Literal["card"], text: str) -> str:
@@ -108,7 +132,8 @@ class Recipe:
 
         `text` is a sample of what the stages read, so that a changed world changes the digest.
         """
-        parts = ["seed", "threads", "shape", "pretraining", "tuning", "alignment", "measuring"]
+        parts = ["seed", "threads", "shape", "pretraining", "tuning", "alignment"]
+        parts += ["labelling", "switching", "measuring"]
         upto = 4 + [*STAGES, "card"].index(stage)
         settings: dict[str, Any] = {part: asdict(self)[part] for part in parts[:upto]}
         return sha256(json.dumps([settings, text], sort_keys=True).encode()).hexdigest()[:16]

@@ -4,9 +4,9 @@ learned. Every method is a team on one shared engine and answers the same questi
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,8 @@ from taketurns.types import ModelSpec, Query
 if TYPE_CHECKING:
     from rich.table import Table
 
-GLOBAL, BY_TASK, RANDOM, UNTUNED, AVERAGE = (
-    "switch-global",
-    "switch-task",
-    "random",
-    "untuned",
-    "average",
-)
+GLOBAL, BY_TASK, LM = "switch-global", "switch-task", "switch-lm"
+RANDOM, UNTUNED, AVERAGE = "random", "untuned", "average"
 UNDER_WAY = 256
 
 
@@ -57,6 +52,13 @@ class Scores:
             for method, tasks in self.shares().items()
         }
 
+    def write(self, path: Path) -> None:
+        """Every answer's score as JSON, {method: {task: [[one a seed …] one a question …]}}."""
+        try:
+            path.write_text(json.dumps(self.values) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
     def table(self) -> Table:
         """For people: a row a task, a column a method."""
         from rich.table import Table
@@ -75,9 +77,9 @@ class Scores:
 
 
 class Methods:
-    """The teams that methods name, on one engine. `switchers` is a folder with a trained switcher
-    in `global` and one a task under its name (None: those that ship); `more` names further ones by
-    method.
+    """The teams that methods name, on one engine. `switchers` is a folder with trained switchers:
+    `global` and `lm` for all tasks, and one a task under its name, for which `global` stands in
+    where there is none (None: those beside the team file); `more` names further ones by method.
 
     Raises UsageError for a method or a switcher that is not there, ConfigError for one that cannot
     be loaded.
@@ -94,7 +96,7 @@ class Methods:
         from taketurns.engines.local import LocalEngine
 
         self._team = team
-        self._switchers = switchers or Path(str(files("taketurns.pocket") / "weights/switchers"))
+        self._switchers = switchers or Path(str(team.source)).parent / "switchers"
         self._more = dict(more or {})
         self._specs: dict[str, ModelSpec] = {c.name: c.spec for c in team.candidates}
         made = {
@@ -123,10 +125,13 @@ class Methods:
             return self._trained(self._more[method])
         if method == GLOBAL:
             return self._trained(self._switchers / "global")
+        if method == LM:
+            return self._trained(self._switchers / "lm")
         if method == BY_TASK:
-            return self._trained(self._switchers / task)
+            own = self._switchers / task
+            return self._trained(own if own.is_dir() else self._switchers / "global")
         known = [c.name for c in self._team.candidates]
-        known += [RANDOM, UNTUNED, GLOBAL, BY_TASK, *self._more]
+        known += [RANDOM, UNTUNED, GLOBAL, LM, BY_TASK, *self._more]
         raise UsageError(f"there is no method {method!r}; the methods are {', '.join(known)}")
 
     def _trained(self, folder: Path) -> Switcher:

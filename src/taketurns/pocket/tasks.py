@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from random import Random
@@ -133,6 +133,15 @@ def tasks(world: World | None = None) -> dict[str, PocketTask]:
     """Every task of a world (the shipped one by default), by name."""
     world = world or World()
     return {name: PocketTask(name, category, world) for name, category in CATEGORIES.items()}
+
+
+def tasks_named(names: Sequence[str] | None = None, seed: int = 0) -> list[PocketTask]:
+    """Tasks of the world of this seed, by default all. Raises UsageError for one it has not."""
+    every = TASKS if seed == 0 else tasks(World(seed))
+    for name in names or ():
+        if name not in every:
+            raise UsageError(f"there is no task {name!r}; the tasks are {', '.join(every)}")
+    return [task for name, task in every.items() if not names or name in names]
 
 
 TASKS: Mapping[str, PocketTask] = MappingProxyType(tasks())

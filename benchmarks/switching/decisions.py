@@ -1,0 +1,68 @@
+"""What a decision costs: extra memory and milliseconds of each trained switcher.
+
+    python benchmarks/switching/decisions.py WORK NAME … [--answers N]
+
+Answers are written one at a time, the same questions for every switcher, and each patch's trace
+says how long its speaker took to choose. Random switching, which chooses at once, is the zero line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+from pathlib import Path
+
+from taketurns.config import load_team_config
+from taketurns.pocket.score import RANDOM, Methods
+from taketurns.pocket.tasks import TASKS
+
+WEIGHTS = ("*.safetensors",)
+
+
+async def milliseconds(methods: Methods, method: str, answers: int) -> list[float]:
+    """Of every decision in `answers` answers a task."""
+    found = []
+    for name, task in TASKS.items():
+        team = methods.teams[method][name]
+        for query in task.queries("dev")[: answers + 1]:
+            trace = await team.agenerate(query)
+            found.append([1000 * patch.timing.decide for patch in trace.patches])
+    warm = found[1:]  # the first answer loads the weights
+    return [decision for decisions in warm for decision in decisions]
+
+
+def bytes_of(folder: Path) -> int:
+    """Weights that only the switcher has."""
+    return sum(path.stat().st_size for pattern in WEIGHTS for path in folder.glob(pattern))
+
+
+async def measure(work: Path, names: list[str], answers: int) -> None:
+    """Print a table."""
+    folders = {name: work / "switchers" / name for name in names}
+    methods = Methods(load_team_config("pocket"), [RANDOM, *names], list(TASKS), more=folders)
+    print("| switcher | extra weights, KiB | ms a decision, median | mean |\n|---|---|---|---|")
+    try:
+        for name in [RANDOM, *names]:
+            spent = await milliseconds(methods, name, answers)
+            extra = bytes_of(folders[name]) / 1024 if name in folders else 0
+            print(
+                f"| {name} | {extra:.0f} | {statistics.median(spent):.2f} "
+                f"| {statistics.fmean(spent):.2f} |"
+            )
+    finally:
+        await methods.engine.close()
+
+
+def main() -> None:
+    """Measure the named switchers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--answers", type=int, default=3, help="answers a task")
+    options = parser.parse_args()
+    asyncio.run(measure(options.work, options.names, options.answers))
+
+
+if __name__ == "__main__":
+    main()

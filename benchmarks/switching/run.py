@@ -1,0 +1,226 @@
+"""Everything that docs/results.md says of trained switchers, step by step.
+
+    python benchmarks/switching/run.py WORK [--only PATTERN …] [--list]
+
+A step is one `taketurns` command with one output in WORK; a step whose output is there is skipped,
+so the same command goes on after a stop. `report.py` makes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from taketurns.pocket.tasks import CATEGORIES
+
+SINGLES = "pretrained,sft,aligned"
+CURVE = (260, 520, 1040, 1560)
+PATCHES = (1, 4, 8, 32)  # beside the default of 16
+DEV, TEST = ("--split", "dev"), ("--split", "test")
+
+PERMUTE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from taketurns.config import load_team_config
+from taketurns.training.teamfile import team_yaml
+team, out = load_team_config("pocket"), Path(sys.argv[1])
+first, second, third = team.candidates
+out.mkdir(parents=True, exist_ok=True)
+text = team_yaml(replace(team, candidates=(third, first, second)), {"kind": "random"}, out)
+(out / "team.yaml").write_text(text, encoding="utf-8")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command that makes `output`."""
+
+    name: str
+    command: tuple[str, ...]
+    output: Path
+
+
+def steps(work: Path) -> Iterator[Step]:
+    """In an order in which every step finds what it needs."""
+    yield from labels(work)
+    yield from switchers(work)
+    yield from rounds(work)
+    yield from on_dev(work)
+    yield from on_test(work)
+    yield from transfers(work)
+
+
+def labels(work: Path) -> Iterator[Step]:
+    """Rollouts on random traces: as many as there are questions, fewer, and of shorter patches."""
+    every = work / "labels.jsonl"
+    yield rollout("labels", every, "--prefixes", "2600")
+    for prefixes in CURVE:
+        part = work / f"labels-{prefixes}.jsonl"
+        yield Step(part.stem, ("head", "-n", str(prefixes), str(every)), part)
+    path = work / "labels-patch8.jsonl"
+    yield rollout(path.stem, path, "--prefixes", "1560", "--set", "policy.patch_size=8")
+    rules = work / "labels-rules.jsonl"
+    command = ("taketurns", "pocket", "relabel", "--labels", str(every), "--output", str(rules))
+    yield Step(rules.stem, command, rules)
+
+
+def rollout(name: str, path: Path, *more: str, team: str = "pocket") -> Step:
+    """Four rollouts a branch."""
+    command = ("taketurns", "rollout", "--team", team, "--k", "4", "--output", str(path))
+    return Step(name, (*command, "--concurrency", "128", *more), path)
+
+
+def switchers(work: Path) -> Iterator[Step]:
+    """What is learned from them. A name says how it differs from the default head."""
+    head, lm = ("--switcher", "head"), ("--switcher", "lm")
+    for prefixes in CURVE:
+        yield train(work, f"head-{prefixes}", f"labels-{prefixes}", *head)
+    yield train(work, "head", "labels", *head)
+    yield train(work, "head-hard", "labels", *head, "--targets", "hard")
+    yield train(work, "head-soft", "labels", *head, "--targets", "soft")
+    yield train(work, "head-last-layer", "labels", *head, "--layer", "-1")
+    for reader in SINGLES.split(","):
+        how = (*head, "--mode", "candidate", "--reader", reader)
+        yield train(work, f"head-{reader}", "labels", *how)
+    yield train(work, "head-rules", "labels-rules", *head)
+    yield train(work, "head-patch8", "labels-patch8", *head, "--set", "policy.patch_size=8")
+    yield train(work, "lm", "labels", *lm)
+    yield train(work, "lm-hard", "labels", *lm, "--targets", "hard")
+    yield train(work, "lm-soft", "labels", *lm, "--targets", "soft")
+    yield train(work, "lm-lora", "labels", *lm, "--lora")
+    small = work / "small" / "pretrained"
+    code = (
+        "from pathlib import Path; from taketurns.pocket.build import build; "
+        "from taketurns.pocket.recipe import *; build(Path("
+        f"{str(small.parent)!r}), recipe=Recipe(shape=Shape(width=64, inner=192), "
+        "pretraining=Pretraining(steps=1200)), until='pretrained')"
+    )
+    yield Step("small", (sys.executable, "-c", code), small)
+    yield train(work, "lm-small", "labels", *lm, "--start", str(small), "--full")
+    for task in CATEGORIES:
+        yield train(work, f"tasks/{task}", "labels", *head, "--task", task)
+        others = [part for other in CATEGORIES if other != task for part in ("--task", other)]
+        yield train(work, f"without/{task}", "labels", *head, *others)
+
+
+def train(work: Path, name: str, learned: str, *how: str) -> Step:
+    """A switcher in WORK/switchers/NAME."""
+    output = work / "switchers" / name
+    command = ("taketurns", "train", "--team", "pocket", "--labels", f"{work / learned}.jsonl")
+    return Step(f"train-{name}", (*command, "--output", str(output), *how), output / "metrics.json")
+
+
+def rounds(work: Path) -> Iterator[Step]:
+    """Labels on traces that the head of the first round wrote, or wrote every other of; and a third
+    round after the second."""
+    for name, before, traces in (
+        ("mixed", "head", "mixed"),
+        ("second", "head", "on-policy"),
+        ("third", "head-second", "on-policy"),
+    ):
+        path, team = work / f"labels-{name}.jsonl", work / "switchers" / before
+        more = ("--prefixes", "2600", "--traces", traces)
+        yield rollout(path.stem, path, *more, team=str(team))
+        yield train(work, f"head-{name}", path.stem, "--switcher", "head")
+
+
+def on_dev(work: Path) -> Iterator[Step]:
+    """What settings are chosen by."""
+    for name, some in (
+        ("labels", [*(f"head-{prefixes}" for prefixes in CURVE), "head"]),
+        ("targets", ["head", "head-hard", "head-soft"]),
+        ("reading", ["head", "head-last-layer", *(f"head-{one}" for one in SINGLES.split(","))]),
+        ("rounds", ["head", "head-mixed", "head-second", "head-third", "head-rules"]),
+        ("lms", ["lm", "lm-hard", "lm-soft", "lm-lora", "lm-small"]),
+    ):
+        yield score(work, f"dev-{name}", "random", some, *DEV, "--limit", "60", "--seeds", "2")
+
+
+def on_test(work: Path) -> Iterator[Step]:
+    """What is reported."""
+    own = ("--switchers", str(work / "switchers" / "tasks"))
+    main = f"{SINGLES},random,untuned,switch-task"
+    wide = (*TEST, "--limit", "100", "--seeds", "5")
+    yield score(work, "main", main, ["head", "lm"], *wide, *own)
+    narrow = (*TEST, "--limit", "60", "--seeds", "3")
+    some = ["lm-small", "head-last-layer", "head-aligned", "head-rules", "head-mixed"]
+    yield score(work, "kinds", "random", ["head", "lm", *some], *narrow)
+    again = ("--set", "policy.seed=1000")
+    yield score(work, "control", f"{SINGLES},random", [], *wide, *again)
+    for size in PATCHES:
+        resized = ("--set", f"policy.patch_size={size}")
+        remade = ["head-patch8"] if size == 8 else []
+        yield score(work, f"patch-{size}", "random", ["head", *remade], *narrow, *resized)
+    for name, setting in (("greedy", "greedy_switcher=true"), ("1.0", "top_p=1.0")):
+        yield score(work, f"top-p-{name}", "", ["head"], *narrow, "--set", f"policy.{setting}")
+
+
+def transfers(work: Path) -> Iterator[Step]:
+    """What a switcher is worth where it was not trained."""
+    narrow = (*TEST, "--limit", "60", "--seeds", "3")
+    for task in CATEGORIES:
+        here = ("--task", task)
+        yield score(work, f"without/{task}", "random", [f"without/{task}"], *narrow, *here)
+    other = work / "permuted" / "team.yaml"
+    yield Step("permuted", (sys.executable, "-c", PERMUTE, str(other.parent)), other)
+    how = (*narrow, "--team", str(other))
+    yield score(work, "permuted", f"{SINGLES},random", ["head", "lm"], *how)
+    for name, world in (("llama-1", 1), ("llama-2", 2), ("qwen3-0", 0)):
+        team = work / "pipelines" / name
+        there = ("--team", str(team), "--world", str(world))
+        mine = f"{SINGLES},random,untuned,switch-global,switch-lm"
+        yield score(work, f"pipeline-{name}", mine, ["head", "lm"], *narrow, *there)
+
+
+def score(work: Path, name: str, methods: str, trained: list[str], *how: str) -> Step:
+    """Every answer's score in WORK/scores/NAME.json; `trained` are methods of their own name."""
+    output = work / "scores" / f"{name}.json"
+    named = ",".join([*filter(None, methods.split(",")), *trained])
+    extra = [
+        part for one in trained for part in ("--switcher", f"{one}={work / 'switchers' / one}")
+    ]
+    command = ("taketurns", "pocket", "score", "--methods", named, *extra, *how)
+    return Step(f"score-{name}", (*command, "--values", str(output)), output)
+
+
+def perform(step: Step) -> None:
+    """Run one step; its output appears when it is whole."""
+    step.output.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    command = list(step.command)
+    if command[0] == "taketurns":
+        command[:1] = [sys.executable, "-m", "taketurns"]
+    if command[0] == "head":
+        step.output.write_text(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
+    else:
+        subprocess.run(command, check=True)
+    print(f"{step.name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Make what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--only", nargs="+", default=["*"], help="step names, with wildcards")
+    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
+    options = parser.parse_args()
+    for step in steps(options.work):
+        if not any(fnmatch(step.name, pattern) for pattern in options.only):
+            continue
+        if options.list:
+            print("done" if step.output.exists() else "    ", step.name, *step.command)
+        elif not step.output.exists():
+            perform(step)
+
+
+if __name__ == "__main__":
+    main()

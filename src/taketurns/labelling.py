@@ -1,0 +1,124 @@
+"""From tasks to a file of utilities: which prefixes, made by whom, kept where.
+
+`rollouts.py` makes one record; this runs as many as were asked for, side by side, and goes on where
+a run was stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from taketurns.allocation import Allocation
+from taketurns.config import SwitcherConfig, TeamConfig
+from taketurns.errors import UsageError
+from taketurns.manifest import Manifest, describe_run
+from taketurns.occasions import Occasion, Traces, occasions
+from taketurns.output import JsonlOutput
+from taketurns.records import query_to_json, to_line
+from taketurns.rollouts import Estimate, Roller, estimate, rollouts_to_json
+from taketurns.runner import run
+from taketurns.tasks.base import Task
+from taketurns.team import Team
+from taketurns.terminal import Progress
+
+SAMPLED = 26  # prefixes that an estimate rolls out
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be rolled out. `manifest` says what decides the records."""
+
+    team: TeamConfig
+    occasions: tuple[Occasion, ...]
+    allocation: Allocation
+    concurrency: int
+    manifest: Manifest
+
+    @classmethod
+    def of(
+        cls,
+        team: TeamConfig,
+        tasks: Sequence[Task],
+        *,
+        prefixes: int,
+        allocation: Allocation,
+        traces: Traces | Literal["mixed"] = "random",
+        concurrency: int = 64,
+    ) -> Plan:
+        """Raises UsageError for traces of a switcher that the team has not, DataError if train
+        queries leak or repeat."""
+        if traces == "random":  # its switcher has no say: load none, any other may have made it
+            team = replace(team, switcher=SwitcherConfig())
+        elif team.switcher.kind == "random":
+            raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
+        planned = occasions(tasks, prefixes, traces, team.policy.seed)
+        queries = [query for task in tasks for query in task.queries("train")]
+        data = b"".join(to_line(query_to_json(query)) for query in queries)
+        manifest = describe_run("rollout", team, data, tasks=[task.name for task in tasks])
+        settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
+        manifest = replace(manifest, determined={**manifest.determined, **settings})
+        return cls(team, tuple(planned), allocation, concurrency, manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How many prefixes `failed`, and how many rollouts were `lost` in the others."""
+
+    failed: int
+    lost: int
+
+
+def make_rollouts(plan: Plan, path: Path) -> Made:
+    """Write a record a prefix to `path`; what is there already is kept. Raises DataError if it is
+    another run's."""
+    with asyncio.Runner() as runner:
+        return runner.run(_make(plan, path))
+
+
+def estimate_rollouts(plan: Plan) -> Estimate:
+    """What that would cost, from the first few prefixes. Writes nothing."""
+
+    async def sample() -> Estimate:
+        async with Team.load(plan.team) as team:
+            await team.prepare()
+            roller = Roller(team, plan.allocation, plan.concurrency)
+            return await estimate(roller, plan.occasions, SAMPLED)
+
+    with asyncio.Runner() as runner:
+        return runner.run(sample())
+
+
+async def _make(plan: Plan, path: Path) -> Made:
+    lost = 0
+    async with Team.load(plan.team) as team:
+        names = [candidate.name for candidate in team.candidates]
+        roller = Roller(team, plan.allocation, plan.concurrency)
+        manifest = plan.manifest.claim(path)
+        with JsonlOutput(path) as output:
+            kept = sum(occasion.id in output.kept for occasion in plan.occasions)
+            with Progress("rolling out", len(plan.occasions), kept) as progress:
+
+                async def roll_out(occasion: Occasion) -> dict[str, Any]:
+                    rollouts = await roller.roll_out(occasion)
+                    return rollouts_to_json(rollouts, names, team.policy.patch_size)
+
+                def note(record: dict[str, Any]) -> None:
+                    nonlocal lost
+                    progress.advance(record.get("tokens", 0))
+                    lost += sum(branch["failures"] for branch in record.get("branches", ()))
+
+                outcome = await run(
+                    plan.occasions,
+                    lambda occasion: occasion.id,
+                    roll_out,
+                    output,
+                    # Enough prefixes to keep that many rollouts under way, and some to begin with.
+                    concurrency=plan.concurrency // (len(names) * plan.allocation.first) + 2,
+                    on_done=note,
+                )
+        manifest.finish(path)
+    return Made(outcome.failed, lost)

@@ -1,0 +1,115 @@
+"""What a stretch of an answer asks for: rules, read off the model answer.
+
+An answer that is under way is laid beside the model answer, word by word, to see how far it has
+come; what the next words of the model answer hold is what is asked for next. That knows nothing of
+rollouts, so labels made of it are a standard that labels from rollouts can be held against.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import Any, Literal
+
+from taketurns.errors import DataError
+from taketurns.pocket.questions import Item
+from taketurns.pocket.tasks import PocketTask
+from taketurns.pocket.vocabulary import PIECE
+from taketurns.pocket.world import Person, Town, World, facts_of, state
+from taketurns.records import query_from_json
+
+Skill = Literal["recall", "read", "reckon", "wording", "refuse", "abstain"]
+WORKING = re.compile(r"\[[^\]]*\] [\w ]+?(?=[.,])")
+
+
+def skills(world: World, item: Item) -> list[Skill | None]:
+    """The skill of every token of the item's model answer, None where any model goes on alike."""
+    text = item.worked
+    marks: list[Skill | None] = [None] * len(text)
+    for begin, end, skill in _spans(world, item):
+        marks[begin:end] = [skill] * (end - begin)
+    found: list[Skill | None] = []
+    for piece in re.finditer(PIECE, text):
+        inside = [mark for mark in marks[piece.start() : piece.end()] if mark is not None]
+        found.append(inside[-1] if inside else None)
+    return found
+
+
+def needed(world: World, item: Item, written: str, tokens: int) -> Skill | None:
+    """The first skill that the next `tokens` tokens ask for after `written`; None where they ask
+    for none, or the answer has gone beyond the model answer's end."""
+    theirs = re.findall(PIECE, item.worked)
+    mine = re.findall(PIECE, written.strip())
+    at = 0
+    for block in SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks():
+        if block.size:
+            at = block.b + len(mine) - block.a
+    coming = skills(world, item)[at : at + tokens]
+    return next((skill for skill in coming if skill is not None), None)
+
+
+def relabel(
+    records: Iterable[Mapping[str, Any]], tasks: Mapping[str, PocketTask], recaller: str
+) -> Iterator[dict[str, Any]]:
+    """The same prefixes with rule-made utilities: 1 for whoever has the skill that the next patch
+    asks for, else 0; `recaller` names the candidate that has recall, the others have what tuning
+    teaches. Where no skill is asked for, all have 1. Raises DataError for another task's records.
+    """
+    for record in records:
+        if record["error"] is not None:
+            continue
+        if record["task"] not in tasks:
+            raise DataError(f"{record['id']!r} is of {record['task']!r}, which is no pocket task")
+        if recaller not in (pool := record["candidates"]):
+            raise DataError(f"{record['id']!r} knows no candidate {recaller!r}")
+        task, query = tasks[record["task"]], query_from_json(record["query"])
+        written = "".join(patch["text"] for patch in record["prefix"])
+        skill = needed(task.world, task.item(query), written, record["patch_size"])
+        able = [skill is None or (who == recaller) == (skill == "recall") for who in pool]
+        branches = [
+            {**branch, "utilities": [float(can)]}
+            for branch, can in zip(record["branches"], able, strict=True)
+        ]
+        yield {**record, "branches": branches, "allocation": "rules", "best": None}
+
+
+def _spans(world: World, item: Item) -> Iterator[tuple[int, int, Skill]]:
+    """Stretches of the model answer, from where to where in its text."""
+    text = item.worked
+    if item.form in ("refusal", "unknown"):
+        yield 0, len(text), "refuse" if item.form == "refusal" else "abstain"
+        return
+    if item.form == "phrase":
+        yield 0, len(item.extra[1]), "wording"
+    if item.form == "tools":
+        yield from _last_words(text, item.reference.split(), "recall")
+    if item.kind == "given":  # its characters are in no world: what is told is read
+        for match in re.finditer(r"(?:has|was born in) (\d+)", text):
+            yield match.start(1), match.end(1), "read"
+    for begin, end in _facts(world, text):
+        yield begin, end, "recall"
+    for match in WORKING.finditer(text):
+        yield match.start(), match.end(), "reckon"
+    if item.form == "key":
+        begin = text.index("list:") + len("list:")
+        yield begin, len(text), "read"
+
+
+def _facts(world: World, text: str) -> Iterator[tuple[int, int]]:
+    """Where the text states the value of a fact."""
+    entities: tuple[Person | Town, ...] = (*world.people, *world.towns)
+    for entity in entities:
+        if entity.name not in text:
+            continue
+        for fact in facts_of(entity):
+            said = state(fact)
+            for match in re.finditer(re.escape(said), text):
+                begin = match.start() + said.rindex(fact.value)
+                yield begin, begin + len(fact.value)
+
+
+def _last_words(text: str, words: Iterable[str], skill: Skill) -> Iterator[tuple[int, int, Skill]]:
+    for word in words:
+        begin = text.rindex(word)
+        yield begin, begin + len(word), skill
