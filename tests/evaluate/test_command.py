@@ -201,6 +201,15 @@ def test_mistakes_are_one_sentence_before_anything_runs(
     assert not list((tmp_path / "out").glob("answers/*.jsonl"))
 
 
+def test_what_is_not_installed_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taketurns.evaluate.session.NEEDED", ("matplotlib", "no_such_package"))
+    ended = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "out"), *BASE])
+    assert "needs no_such_package: pip install 'taketurns[eval]'" in str(ended.exception)
+    assert not (tmp_path / "out").exists()
+
+
 async def test_a_method_that_chooses_needs_dev_questions(tmp_path: Path) -> None:
     """Said before anything runs when it is named, and left out aloud when it is not."""
 

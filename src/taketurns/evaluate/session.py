@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from taketurns.baselines.trained import Trained, beside, find
@@ -14,6 +15,8 @@ from taketurns.evaluate.store import Store, write_json
 from taketurns.evaluate.tasks import load
 from taketurns.evaluate.workers import helpers, helping
 from taketurns.terminal import Progress
+
+NEEDED = ("matplotlib", "scipy", "statsmodels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ async def conduct(
 ) -> int:
     """Ask what is missing in `out` and write the report; how many answers failed. `arguments` name
     the same team and folder to another process."""
+    _check_installed()
     from taketurns.evaluate.findings import choose_subject, findings
     from taketurns.evaluate.report import write_report
     from taketurns.evaluate.results import read_results
@@ -84,6 +88,15 @@ async def conduct(
     write_report(found, out)
     say(f"the report is {out / 'report.html'}")
     return failures
+
+
+def _check_installed() -> None:
+    """Raise UsageError where the comparison could not be made in the end."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"comparing methods needs {', '.join(missing)}: pip install 'taketurns[eval]'"
+        )
 
 
 def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str, Trained]:
