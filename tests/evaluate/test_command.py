@@ -31,10 +31,7 @@ BASE = [
     "--tasks", "recall,arithmetic", "--limit", "3", "--seeds", "2", "--dev-limit", "3",
     "--set", "policy.max_tokens=24",
 ]  # fmt: skip
-METHODS = (
-    "pretrained,sft,aligned,trained-router,cascade,fuse-probs,contrastive,soup,dare-ties,vote,"
-    "oracle,random,switch"
-)
+METHODS = "pretrained,sft,aligned,trained-router,fuse-probs,dare-ties,vote,oracle,random,switch"
 
 
 def command(out: Path, *more: str) -> list[str]:
