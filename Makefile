@@ -10,7 +10,7 @@ LIGHTEVAL := lighteval==0.13.0 'huggingface_hub<2' 'xxhash<4'
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo test test-all test-ecosystem check format bench clean
+.PHONY: help install install-dev demo test test-all test-ecosystem check format bench evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -45,6 +45,9 @@ format: install-dev  ## let ruff format and mend
 
 bench: install  ## what taking turns costs beside one model alone
 	@$(BIN)/taketurns bench overhead
+
+evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hour on two cores)
+	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --out runs/evaluation
 
 clean:  ## remove .venv and what the tools cached
 	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -13,8 +13,8 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds", "sync"],
-    ["policy", "text"],
+    ["types", "errors", "seeds", "sync", "intervals"],
+    ["policy", "text", "statistics"],
     ["config", "prompts"],
     ["engines"],
     ["switchers", "draft", "heads"],
@@ -36,6 +36,8 @@ ORDER = [
     ["catalogue"],
     ["scoring"],
     ["ecosystem"],
+    ["baselines"],
+    ["evaluate"],
     ["check", "chat", "demo", "bench"],
     ["cli"],
     ["__main__"],

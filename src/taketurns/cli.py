@@ -14,6 +14,7 @@ import typer
 from taketurns.bench.cli import bench
 from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
+from taketurns.evaluate.command import evaluate
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
 from taketurns.training.command import train
@@ -44,6 +45,7 @@ app.command()(train)
 app.command("score")(score_answers)
 app.command()(tasks)
 app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
+app.command()(evaluate)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

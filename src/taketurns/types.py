@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["length", "stop", "context"]
-Reason = Literal["chosen", "opening", "closing", "fallback", "forced"]
+Reason = Literal["chosen", "opening", "closing", "fallback", "forced", "together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One speaker's turn. `speaker` is the candidate's index, None when the text was forced.
+    """One speaker's turn. `speaker` is the candidate's index, None when the text was forced or when
+    several wrote it token by token ("together").
 
     `text` holds whole characters only: the bytes of a character that the patch leaves unfinished
     show in the patch that finishes it. `probabilities` are the switcher's, one a candidate, before

@@ -7,7 +7,6 @@ from taketurns.pocket.gates import (
     nobody_is_best_everywhere,
     paired,
     switching_beats_chance,
-    wilson,
 )
 
 
@@ -22,12 +21,6 @@ def test_exact_mcnemar() -> None:
         paired([], [])
     with pytest.raises(ValueError, match="argument 2"):
         paired([True], [True, False])
-
-
-def test_wilson() -> None:
-    assert wilson(77, 500) == pytest.approx((0.12503, 0.18825), abs=1e-4)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-4)
-    assert wilson(10, 10) == pytest.approx((0.72247, 1.0), abs=1e-4)
 
 
 def test_nobody_is_best_everywhere() -> None:

@@ -10,33 +10,9 @@ from taketurns.config import load_team_config
 from taketurns.errors import UsageError
 from taketurns.heads import Head, HeadConfig
 from taketurns.pocket import TASKS
-from taketurns.pocket.score import AVERAGE, Methods, Scores, average, parse_switcher, score, share
+from taketurns.pocket.score import AVERAGE, Methods, Scores, parse_switcher, score
 
 ALONE = ["pretrained", "sft"]
-
-
-def test_an_interval_counts_questions_not_only_answers() -> None:
-    """Five answers to one question that always agree are one answer."""
-    agreeing = share([(1.0,) * 5, (0.0,) * 5] * 20)
-    mixed = share([(1.0, 0.0) * 5, (0.0, 1.0) * 5] * 20)
-    single = share([(1.0,), (0.0,)] * 20)
-    assert (agreeing.mean, agreeing.n) == (0.5, 40)
-    assert agreeing.high - agreeing.low == pytest.approx(single.high - single.low)
-    assert mixed.high - mixed.low < 0.5 * (agreeing.high - agreeing.low)
-
-
-def test_certainty_is_never_complete() -> None:
-    perfect = share([(1.0,)] * 30)
-    assert perfect.mean == perfect.high == 1
-    assert 0.85 < perfect.low < 0.9
-    assert share([(0.0,)]).high < 1
-
-
-def test_the_average_counts_every_task_the_same() -> None:
-    whole = average({"big": [(1.0,)] * 90, "small": [(0.0,)] * 10})
-    assert whole.mean == 0.5
-    assert 0.3 < whole.low < 0.5 < whole.high < 0.7
-    assert whole.n == 100
 
 
 async def test_methods_answer_the_same_questions(tmp_path: Path) -> None:

@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from taketurns.types import Completion, Sampling, Token
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from taketurns.text import TextCodec
 
 Prompt = Sequence[int] | str
-Capability = Literal["token_ids", "score", "hidden", "next_logprobs", "fork"]
+Combine = Callable[["Tensor"], "Tensor"]
+"""Log-probabilities `[rows, models, outcomes]` to log-scores `[rows, outcomes]`, which need not sum
+to 1. The outcomes are the ordinary tokens and, last, the end of the answer."""
+Capability = Literal["token_ids", "score", "hidden", "next_logprobs", "together", "fork"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,26 @@ class DeepSession(Session, Protocol):
 
     async def next_logprobs(self, model: str, prompt: Prompt) -> Any:
         """Natural-log probabilities of the next token: float32 tensor `[vocabulary]`."""
+        ...
+
+
+@runtime_checkable
+class TogetherSession(Session, Protocol):
+    """What an engine gives beside that can combine several models' distributions at every token:
+    check `ModelInfo.capabilities` of each."""
+
+    async def generate_together(
+        self,
+        models: Sequence[str],
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        combine: Combine,
+    ) -> Completion:
+        """Continue one text after each model's own prompt.
+
+        Temperature and top-p apply to what `combine` makes of the models' distributions. Raises
+        ConfigError for models whose ordinary tokens have different ids, EngineError when one fails.
+        """
         ...
 
 

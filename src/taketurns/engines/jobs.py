@@ -18,7 +18,8 @@ from taketurns.types import Completion, Finish, Sampling
 class Job:
     """Something to compute after `prompt`, for the answer whose encoded tokens are `parked`.
 
-    `resolve` or `reject` is called once, in the thread that runs the model.
+    `resolve` or `reject` is called once, in the thread that runs the model. `ended` says from
+    outside that its lane is no longer needed.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Job:
         self.resolve = resolve
         self.reject = reject
         self.cancelled = False
+        self.ended = False
         self.result: Any = None
 
     def finished(self) -> None:

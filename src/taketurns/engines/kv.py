@@ -18,6 +18,7 @@ from transformers import Cache
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 GROWTH = 256
+JOINED = 64  # tokens up to which segments are joined, so that many short turns are few segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class Segment:
     def tokens(self) -> int:
         return int(self.layers[0].shape[2])
 
+    def joined(self, other: Segment) -> Segment:
+        """Both in one."""
+        pairs = zip(self.layers, other.layers, strict=True)
+        return Segment(tuple(torch.cat(pair, 2) for pair in pairs))
+
     def head(self, tokens: int) -> Segment:
         return Segment(tuple(layer[:, :, :tokens] for layer in self.layers))
 
@@ -102,6 +108,8 @@ class Parked:
     def extend(self, tokens: Sequence[int], segment: Segment) -> None:
         """Add newly encoded tokens after what is held."""
         self.tokens.extend(tokens)
+        if self.segments and self.segments[-1].tokens + segment.tokens <= JOINED:
+            segment = self.segments.pop().joined(segment)
         self.segments.append(segment)
 
     def fork(self) -> Parked:

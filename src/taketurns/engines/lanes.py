@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from taketurns.engines import exact
+from taketurns.engines.ensembles import Part
 from taketurns.engines.forward import Forward, Outputs
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.kv import LanePool, LayerShape
@@ -115,7 +116,7 @@ class LaneRunner:
     def _drop_cancelled(self) -> None:
         self._waiting = deque(job for job in self._waiting if not job.cancelled)
         for lane in self._lanes:
-            lane.done = lane.done or lane.job.cancelled
+            lane.done = lane.done or lane.job.cancelled or lane.job.ended
         self._release_done()
 
     def _take_waiting(self) -> list[_Lane]:
@@ -139,7 +140,7 @@ class LaneRunner:
             rectangle = lane.missing * (index - cuts[-1] + 1) if cuts else 0
             if (
                 not cuts
-                or _wants_hidden(lane) != _wants_hidden(taken[cuts[-1]])
+                or not _alike(lane, taken[cuts[-1]])
                 or rectangle > min(self._block_tokens, 2 * real + 64)
             ):
                 cuts.append(index)
@@ -174,6 +175,7 @@ class LaneRunner:
         """Bring lanes `first` to `end` up to the last token of their prompts."""
         group = self._lanes[first:end]
         longest = max(len(lane.tokens) for lane in group)
+        longest_missing = max(lane.missing for lane in group)
         self._reserve(first, end, longest)
         for index, lane in enumerate(group, first):
             lane.job.parked.truncate(lane.start)
@@ -182,7 +184,7 @@ class LaneRunner:
         while missing := max(lane.missing for lane in group):
             block = min(missing, max(1, self._block_tokens // len(group)))
             if self._exact:
-                block = exact.BLOCK
+                block = exact.BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
             outputs = self._run(first, fed, block, _wants_hidden(group[0]))
             self.counters.encoded_tokens += sum(fed)
@@ -193,17 +195,32 @@ class LaneRunner:
                     hidden = [layer[row] for layer in outputs.hidden]
                     lane.job.look(outputs.logits[row], hidden)
                     lane.done = True
+                elif isinstance(lane.job, Part):
+                    lane.job.offer(outputs.logits[row])
                 else:
                     writers.append((lane, outputs.logits[row]))
         if writers:
             self._sample([lane for lane, _ in writers], torch.stack([last for _, last in writers]))
 
     def _write(self, writing: int) -> None:
-        """Sample one more token for each of the first `writing` lanes."""
+        """One more token for each of the first `writing` lanes that knows its last one."""
         lanes = self._lanes[:writing]
+        fed = [_hear(lane) for lane in lanes]
+        if not any(fed):
+            return
         self._reserve(0, writing, max(len(lane.tokens) for lane in lanes))
-        outputs = self._run(0, [1] * writing, 1, False)
-        self._sample(lanes, outputs.logits[:writing])
+        logits = self._run(0, fed, 1, False).logits[:writing]
+        writers = []
+        for row, lane in enumerate(lanes):
+            if not isinstance(lane.job, Part):
+                writers.append(row)
+            elif fed[row]:
+                self.counters.encoded_tokens += 1
+                lane.job.offer(logits[row])
+        if len(writers) == writing:
+            self._sample(lanes, logits)
+        elif writers:
+            self._sample([lanes[row] for row in writers], logits[writers])
 
     def _sample(self, lanes: Sequence[_Lane], logits: Tensor) -> None:
         draws = []
@@ -258,6 +275,26 @@ class LaneRunner:
         self._pool.plan(first, torch.from_numpy(written), visible)
         self.counters.forwards += 1
         return self._forward(ids, positions, visible, self._pool, hidden, keep)
+
+
+def _alike(lane: _Lane, other: _Lane) -> bool:
+    """May two lanes be encoded in one forward? Whether a single token is missing decides the shape
+    of an exact one, so that must not depend on who else is there."""
+    return _wants_hidden(lane) == _wants_hidden(other) and (lane.missing == 1) == (
+        other.missing == 1
+    )
+
+
+def _hear(lane: _Lane) -> int:
+    """How many tokens the lane has to read before it can go on: none while it waits for the other
+    models that it writes together with."""
+    if not isinstance(lane.job, Part):
+        return 1
+    if lane.job.told is None:
+        return 0
+    lane.tokens.append(lane.job.told)
+    lane.job.told = None
+    return 1
 
 
 def _wants_hidden(lane: _Lane) -> bool:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from taketurns.config import EngineConfig
 from taketurns.engines.admission import Admission
-from taketurns.engines.base import ModelInfo, Prompt
+from taketurns.engines.base import Combine, ModelInfo, Prompt
+from taketurns.engines.ensembles import Ensemble, Shared
 from taketurns.engines.jobs import Peek, Write
 from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
@@ -54,6 +55,7 @@ class LocalEngine:
         self._specs = dict(specs)
         self._info: dict[str, ModelInfo] = {}
         self._running: dict[str, RunningModel] = {}
+        self._shared: dict[tuple[str, ...], Shared] = {}
         self._thread = ModelThread(
             self._specs, deterministic=deterministic, max_batch=max_batch, threads=threads
         )
@@ -85,6 +87,13 @@ class LocalEngine:
         await self.info(model)
         if model not in self._running:
             self._running[model] = await self._thread.load(model)
+
+    async def shared(self, models: Sequence[str]) -> Shared:
+        """What these models have in common. Raises ConfigError for different vocabularies."""
+        key = tuple(models)
+        if key not in self._shared:
+            self._shared[key] = Shared.of([await self.info(model) for model in models])
+        return self._shared[key]
 
     def running(self, model: str) -> RunningModel:
         """Facts about a loaded model."""
@@ -162,6 +171,39 @@ class LocalSession:
         )
         return completion
 
+    async def generate_together(
+        self,
+        models: Sequence[str],
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        combine: Combine,
+    ) -> Completion:
+        """Continue one text after each model's prompt, drawing from what `combine` makes of their
+        distributions; counts of prompt tokens are the first model's."""
+        shared = await self._engine.shared(models)
+        infos = [await self._engine.info(model) for model in models]
+        ids = [
+            _checked(info, prompt, sampling.max_tokens)
+            for info, prompt in zip(infos, prompts, strict=True)
+        ]
+        parked = [self._kept(model) for model in models]
+
+        def make(resolve: Callable[[Any], None], reject: Callable[[Exception], None]) -> Ensemble:
+            pen = Write(
+                ids[0],
+                parked[0],
+                resolve,
+                reject,
+                sampling=sampling,
+                codec=infos[0].codec,
+                end_token_ids=infos[0].end_token_ids,
+                random=self._random,
+            )
+            return Ensemble(pen, ids, parked, shared, combine)
+
+        completion: Completion = await self._thread.run_together(models, make)
+        return completion
+
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         """Natural-log probabilities of `choices` as the next token, under the full softmax."""
         scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
@@ -232,5 +274,7 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
         context=context,
         codec=codec,
         end_token_ids=end_token_ids(spec, codec.tokenizer),
-        capabilities=frozenset({"token_ids", "score", "hidden", "next_logprobs", "fork"}),
+        capabilities=frozenset(
+            {"token_ids", "score", "hidden", "next_logprobs", "together", "fork"}
+        ),
     )

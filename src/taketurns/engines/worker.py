@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from taketurns.engines import exact
+from taketurns.engines.ensembles import Ensemble, advance
 from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
 from taketurns.engines.kv import layer_shapes
@@ -60,6 +61,7 @@ class ModelThread:
         self._max_batch = max_batch
         self._runners: dict[str, LaneRunner | ReencodeRunner] = {}
         self._models: dict[str, RunningModel] = {}
+        self._ensembles: list[Ensemble] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._outbox: defaultdict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
         self._outbox = defaultdict(list)
@@ -103,6 +105,35 @@ class ModelThread:
             withdrawn = True
             if job is not None:
                 job.cancelled = True
+            raise
+
+    async def run_together(self, models: Sequence[str], make: Callable[..., Ensemble]) -> Any:
+        """Run the ensemble that `make` makes of these models, which must be loaded. Cancelling the
+        caller withdraws it at the next round."""
+        ensemble: Ensemble | None = None
+        withdrawn = False
+
+        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+            nonlocal ensemble
+            for model in models:
+                if not isinstance(self._runners[model], LaneRunner):
+                    raise EngineError(
+                        f"{model} cannot write together with others: nothing can be appended to "
+                        "its cache"
+                    )
+            ensemble = make(resolve=done, reject=failed)
+            if withdrawn:
+                return
+            self._ensembles.append(ensemble)
+            for model, part in zip(models, ensemble.parts, strict=True):
+                self._runners[model].submit(part)
+
+        try:
+            return await self._ask(start)
+        except asyncio.CancelledError:
+            withdrawn = True
+            if ensemble is not None:
+                ensemble.cancel()
             raise
 
     def counters(self, model: str) -> Counters:
@@ -169,6 +200,8 @@ class ModelThread:
             for runner in self._runners.values():
                 if runner.busy:
                     runner.step()
+            if self._ensembles:
+                self._ensembles = advance(self._ensembles)
             self._flush()
 
     def _load_for(

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, sqrt
-from statistics import NormalDist
+from math import comb
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +26,6 @@ class Paired:
     only_first: int
     only_second: int
     p: float
-
-
-def wilson(right: int, questions: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share."""
-    z, share = NormalDist().inv_cdf(0.975), right / questions
-    scale = 1 + z * z / questions
-    middle = (share + z * z / (2 * questions)) / scale
-    half = z / scale * sqrt(share * (1 - share) / questions + z * z / (4 * questions**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taketurns.intervals import wilson
 from taketurns.pocket.corpus import PLAIN_PROMPT
-from taketurns.pocket.gates import wilson
 from taketurns.pocket.recipe import Measuring
 from taketurns.pocket.tasks import PocketTask
 from taketurns.tasks.base import Split
@@ -75,5 +75,5 @@ def measure(
             right = sum(
                 int(task.score(q, text).value or 0) for q, text in zip(queries, texts, strict=True)
             )
-            low, high = wilson(right, len(queries))
+            low, high = wilson(right / len(queries), len(queries))
             yield Figure(task.name, split, len(queries), right, low, high)

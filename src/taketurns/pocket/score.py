@@ -7,14 +7,13 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
-from statistics import NormalDist, fmean, variance
 from typing import TYPE_CHECKING
 
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.base import Engine
 from taketurns.errors import EngineError, UsageError
+from taketurns.intervals import Share, average, share
 from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher, make_switcher
 from taketurns.tasks.base import Split, Task
 from taketurns.team import Team
@@ -26,25 +25,6 @@ if TYPE_CHECKING:
 GLOBAL, BY_TASK, LM = "switch-global", "switch-task", "switch-lm"
 RANDOM, UNTUNED, AVERAGE = "random", "untuned", "average"
 UNDER_WAY = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A mean of scores in 0..1 and its 95 % interval, over `n` questions, each answered as often as
-    there are seeds."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def to_json(self) -> dict[str, float]:
-        return {
-            "mean": round(self.mean, 6),
-            "low": round(self.low, 6),
-            "high": round(self.high, 6),
-            "n": self.n,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,40 +180,6 @@ async def score(
             for method, by_task in teams.items()
         }
     )
-
-
-def share(answers: Sequence[Sequence[float]]) -> Share:
-    """The mean of `answers[question][seed]` with a Wilson interval at the number of answers that
-    would be as sure if they were independent: between the questions and all answers, as the
-    answers to one question agree more or less."""
-    means = [fmean(question) for question in answers]
-    mean, questions = fmean(means), len(means)
-    most = sum(map(len, answers))
-    of_mean = variance(means) / questions if questions > 1 else 0.0
-    if of_mean > 0:
-        independent = mean * (1 - mean) / of_mean
-    else:  # nothing differs between questions; within them all may
-        independent = most if questions > 1 and 0 < mean < 1 else questions
-    low, high = _wilson(mean, min(max(independent, questions), most))
-    return Share(mean, low, high, questions)
-
-
-def average(tasks: Mapping[str, Sequence[Sequence[float]]]) -> Share:
-    """The mean over tasks, each counting the same, with a normal interval."""
-    shares = [share(answers) for answers in tasks.values()]
-    mean = fmean(one.mean for one in shares)
-    # A task that all answers agree on still has an interval: Wilson's, taken as its deviation.
-    spread = sqrt(sum((one.high - one.low) ** 2 for one in shares)) / 2 / len(shares)
-    low, high = max(0.0, mean - spread), min(1.0, mean + spread)
-    return Share(mean, low, high, sum(one.n for one in shares))
-
-
-def _wilson(mean: float, n: float) -> tuple[float, float]:
-    z = NormalDist().inv_cdf(0.975)
-    scale = 1 + z * z / n
-    middle = (mean + z * z / (2 * n)) / scale
-    half = z / scale * sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def parse_switcher(text: str) -> tuple[str, Path]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from taketurns.pocket.score import Share, share
+from taketurns.intervals import Share, share
 from taketurns.scoring.answers import Answers
 from taketurns.tasks.base import GroupTask, MeasuredTask, Split, Task, score_many
 from taketurns.types import Score

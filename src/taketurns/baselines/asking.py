@@ -1,0 +1,49 @@
+"""A candidate is shown more than the question: what methods of the text level have in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from taketurns.baselines.base import Stage
+from taketurns.errors import PromptError
+from taketurns.team import Team
+from taketurns.types import Message, Query, Trace
+
+
+def reworded(query: Query, text: str, step: str) -> Query:
+    """The query with `text` after what its user says last. `step` names it, so that its draws are
+    its own."""
+    said = list(query.conversation)
+    said[-1] = Message(said[-1].role, f"{said[-1].content}\n{text}")
+    if query.text is not None:
+        return replace(query, id=f"{query.id}/{step}", text=said[-1].content)
+    return replace(query, id=f"{query.id}/{step}", messages=tuple(said))
+
+
+class Asked:
+    """Asks candidates by name, for their whole answers."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._teams: dict[str, Team] = {name: stage.alone(name) for name in stage.names}
+        self._indices = {name: index for index, name in enumerate(stage.names)}
+
+    async def answer(self, name: str, query: Query, seed: int) -> Trace:
+        """What the candidate answers, as it would alone."""
+        return self._signed(await self._teams[name].agenerate(query, seed=seed), name)
+
+    async def revise(
+        self, name: str, query: Query, text: str, step: str, seed: int, otherwise: Trace
+    ) -> Trace:
+        """What the candidate answers when it is shown `text` too; `otherwise` where that does not
+        fit its context."""
+        try:
+            trace = await self._teams[name].agenerate(reworded(query, text, step), seed=seed)
+        except PromptError:
+            return otherwise
+        return self._signed(replace(trace, query=query), name)
+
+    def _signed(self, trace: Trace, name: str) -> Trace:
+        """The candidate was the only one of its team: give it its index in the whole one."""
+        index = self._indices[name]
+        patches = (replace(patch, speaker=index) for patch in trace.patches)
+        return replace(trace, patches=tuple(patches))

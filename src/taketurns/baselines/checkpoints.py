@@ -1,0 +1,167 @@
+"""Reading checkpoints tensor by tensor, and writing a new one of the same shape.
+
+Only what is being merged is in memory: one tensor of each checkpoint and the shard being written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taketurns.errors import UsageError
+from taketurns.types import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+SHARD_BYTES = 4 << 30
+
+Merge = Callable[[str, Sequence["Tensor"]], "Tensor"]
+"""A tensor's name and what each checkpoint has there, in float32, to the merged tensor."""
+
+
+class Checkpoint:
+    """The tensors of a model's folder or hub id, by name."""
+
+    def __init__(self, name: str, spec: ModelSpec) -> None:
+        if spec.adapter is not None:
+            raise UsageError(
+                f"{name} is a LoRA adapter; merge it into its model before merging checkpoints"
+            )
+        self.name = name
+        self.spec = spec
+        self.folder = _folder(spec)
+        if (index := self.folder / INDEX).is_file():
+            files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        elif (single := self.folder / SINGLE).is_file():
+            files = dict.fromkeys(_names(single), SINGLE)
+        else:
+            raise UsageError(f"{name} has no safetensors weights at {self.folder}")
+        self.files: Mapping[str, str] = files
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape, from the files' headers."""
+        from safetensors import safe_open
+
+        found = {}
+        for file in sorted(set(self.files.values())):
+            with safe_open(self.folder / file, framework="pt") as opened:
+                for tensor in opened.keys():  # noqa: SIM118  # it is no mapping
+                    found[tensor] = tuple(opened.get_slice(tensor).get_shape())
+        return found
+
+    def tensor(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self.folder / self.files[name], framework="pt") as opened:
+            return opened.get_tensor(name)  # type: ignore[no-any-return]
+
+
+def check_mergeable(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise UsageError at the first tensor that is not of one shape in all of them."""
+    first, *others = checkpoints
+    shapes = first.shapes()
+    for other in others:
+        theirs = other.shapes()
+        for tensor in sorted({*shapes, *theirs}):
+            mine, yours = shapes.get(tensor), theirs.get(tensor)
+            if mine != yours:
+                raise UsageError(
+                    f"{first.name} and {other.name} cannot be merged: {tensor} is "
+                    f"{_shape(mine)} in one and {_shape(yours)} in the other"
+                )
+
+
+def merge(
+    checkpoints: Sequence[Checkpoint], how: Merge, like: Checkpoint, folder: Path
+) -> ModelSpec:
+    """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
+    `like`. A folder that is there is whole and left alone."""
+    spec = replace(like.spec, model=str(folder), revision=None, tokenizer=None)
+    if folder.exists():
+        return spec
+    draft = folder.with_name(folder.name + ".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    _write_weights(checkpoints, how, draft)
+    _write_rest(like, draft)
+    draft.rename(folder)
+    return spec
+
+
+def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    shard: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    size = total = number = 0
+
+    def flush() -> None:
+        nonlocal shard, size, number
+        number += 1
+        name = f"model-{number:05d}.safetensors"
+        save_file(shard, folder / name, metadata={"format": "pt"})
+        files.update(dict.fromkeys(shard, name))
+        shard, size = {}, 0
+
+    for tensor in sorted(checkpoints[0].files):
+        own = [checkpoint.tensor(tensor) for checkpoint in checkpoints]
+        merged = how(tensor, [one.float() for one in own]).to(own[0].dtype).contiguous()
+        if shard and size + merged.nbytes > SHARD_BYTES:
+            flush()
+        shard[tensor] = merged
+        size, total = size + merged.nbytes, total + merged.nbytes
+    flush()
+    index = {"metadata": {"total_size": total}, "weight_map": files}
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_rest(like: Checkpoint, folder: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    spec = like.spec
+    trust = spec.trust_remote_code
+    config = AutoConfig.from_pretrained(like.folder, trust_remote_code=trust)
+    config.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(
+        spec.tokenizer or like.folder, trust_remote_code=trust
+    )
+    tokenizer.save_pretrained(folder)
+    if (generation := like.folder / "generation_config.json").is_file():
+        shutil.copy(generation, folder)  # it may name more end tokens
+
+
+def _folder(spec: ModelSpec) -> Path:
+    """Where the weights are, fetched from the hub if the model is no folder."""
+    path = Path(spec.model).expanduser()
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                spec.model,
+                revision=spec.revision,
+                allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+            )
+        )
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise UsageError(f"cannot load {spec.model!r}: {error}") from error
+
+
+def _names(file: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        return list(opened.keys())
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else "x".join(map(str, shape)) or "a number"

@@ -1,0 +1,102 @@
+"""Trained switchers, found on disk: one for all tasks, or one a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from taketurns import heads
+from taketurns.config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.errors import UsageError
+from taketurns.switchers import Switcher, make_switcher
+from taketurns.types import ModelSpec
+
+GLOBAL, BY_TASK = "switch-global", "switch-task"
+WHOLE = {GLOBAL: "global", "switch-lm": "lm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A switcher for each task; often the same."""
+
+    by_task: Mapping[str, SwitcherConfig]
+
+    def specs(self) -> dict[str, ModelSpec]:
+        """The models that an engine must have, by their names in it."""
+        return {
+            _model(config): config.spec
+            for config in self.by_task.values()
+            if config.spec is not None
+        }
+
+    def switchers(self) -> dict[str, Switcher]:
+        """One object for every different switcher, by task."""
+        made = {_model(c): make_switcher(c, _model(c)) for c in self.by_task.values()}
+        return {task: made[_model(config)] for task, config in self.by_task.items()}
+
+
+def own(team: TeamConfig, tasks: Sequence[str]) -> Trained:
+    """The team's own switcher."""
+    return Trained(dict.fromkeys(tasks, team.switcher))
+
+
+def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, Trained]:
+    """What stands in `switchers/` beside a team file, as a pocket build leaves it, and is not the
+    team's own switcher: one for all tasks, a language model, and one a task."""
+    if team.source is None:
+        return {}
+    home = Path(team.source).parent / "switchers"
+    found = {
+        name: find(home / folder, tasks)
+        for name, folder in WHOLE.items()
+        if _is_switcher(home / folder)
+    }
+    if any(_is_switcher(home / task) for task in tasks) and not _without(home, tasks):
+        found[BY_TASK] = find(home, tasks)
+    return {name: one for name, one in found.items() if one != own(team, tasks)}
+
+
+def find(folder: Path, tasks: Sequence[str]) -> Trained:
+    """What `taketurns train` wrote to `folder`, or to a folder in it for each task by its name; the
+    one in `global` stands in for tasks that have none.
+
+    Raises UsageError where there is none, ConfigError for one that cannot be read.
+    """
+    if _is_switcher(folder):
+        return Trained(dict.fromkeys(tasks, _read(folder)))
+    if missing := _without(folder, tasks):
+        where = folder / missing[0] if len(missing) < len(tasks) else folder
+        raise UsageError(
+            f"there is no switcher at {where}: train it with taketurns train --output {where}"
+        )
+    return Trained(
+        {
+            task: _read(folder / (task if _is_switcher(folder / task) else WHOLE[GLOBAL]))
+            for task in tasks
+        }
+    )
+
+
+def _without(folder: Path, tasks: Sequence[str]) -> list[str]:
+    """The tasks that a folder with switchers by task has none for."""
+    if _is_switcher(folder / WHOLE[GLOBAL]):
+        return []
+    return [task for task in tasks if not _is_switcher(folder / task)]
+
+
+def _is_switcher(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("team.yaml", heads.CONFIG, "config.json"))
+
+
+def _read(folder: Path) -> SwitcherConfig:
+    if (folder / "team.yaml").is_file():
+        return load_team_config(folder).switcher
+    if (folder / heads.CONFIG).is_file():
+        return SwitcherConfig(kind="head", path=str(folder))
+    return SwitcherConfig(kind="lm", spec=ModelSpec(str(folder)))
+
+
+def _model(config: SwitcherConfig) -> str:
+    """A switcher's name in an engine: equal for equal switchers."""
+    return f"(switcher {config.spec or config.path or config.kind} {config.chat_template})"

@@ -1,0 +1,55 @@
+"""Asking a method, and the record of what it answered: a trace, its score and its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from taketurns.baselines.base import Ask
+from taketurns.baselines.metering import counting
+from taketurns.errors import EngineError
+from taketurns.evaluate.stopwatch import Stopwatch
+from taketurns.records import query_to_json, to_line, trace_to_json
+from taketurns.tasks.base import Task
+from taketurns.types import Query
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One answer that is wanted. Its id holds a digest of the question, so that an answer is never
+    taken for one to another question."""
+
+    task: Task
+    query: Query
+    seed: int
+
+    @property
+    def id(self) -> str:
+        digest = sha256(to_line(query_to_json(self.query))).hexdigest()[:8]
+        return f"{self.task.name}/{self.query.id}@{digest}#{self.seed}"
+
+
+async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: Stopwatch) -> Record:
+    """The record of an answer under `seed`. Raises EngineError if there is no whole one."""
+    with watch.share() as seconds, counting() as usage:
+        trace = await ask(item.task, item.query, seed)
+        spent = seconds()
+    if trace.error is not None:
+        raise EngineError(trace.error)
+    score = item.task.score(item.query, trace.text)
+    return {
+        **trace_to_json(trace, names),
+        "id": item.id,
+        "task": item.task.name,
+        "score": score.value,
+        "answer": score.answer,
+        "why": score.why,
+        "read": usage.read,
+        "written": usage.written,
+        "passes": usage.passes,
+        "seconds": round(spent, 6),
+    }

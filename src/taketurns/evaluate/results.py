@@ -1,0 +1,144 @@
+"""From the answers in an evaluation's folder to scores and costs by method.
+
+A failed answer and one that its scorer gave no value count as wrong, and are counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taketurns.baselines.table import ORACLE, Entry, Kind
+from taketurns.evaluate.asking import Item
+from taketurns.evaluate.store import Store, records
+from taketurns.tasks.base import Task
+
+Values = dict[str, list[list[float]]]
+"""`[task][question][seed]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an answer took on average: tokens read and written, forward passes of a single row, and
+    this machine's seconds."""
+
+    read: float
+    written: float
+    passes: float
+    seconds: float
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that went through a model."""
+        return self.read + self.written
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            "tokens": round(self.tokens, 3),
+            "read": round(self.read, 3),
+            "written": round(self.written, 3),
+            "passes": round(self.passes, 3),
+            "seconds": round(self.seconds, 6),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A method's scores and cost. `missing` answers failed, `unscored` ones got no score."""
+
+    name: str
+    kind: Kind
+    about: str
+    hindsight: bool
+    values: Values
+    cost: Cost
+    missing: int
+    unscored: int
+    chosen: Mapping[str, Any]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The mean a task."""
+        return {
+            task: sum(map(sum, answers)) / sum(map(len, answers))
+            for task, answers in self.values.items()
+        }
+
+    @property
+    def average(self) -> float:
+        """Over tasks, each counting the same."""
+        return sum(self.scores.values()) / len(self.scores)
+
+
+def read_results(
+    store: Store, entries: Sequence[Entry], tasks: Mapping[str, Task], items: Sequence[Item]
+) -> dict[str, Measured]:
+    """Every method's answers to these items, by its name."""
+    found: dict[str, Measured] = {}
+    for entry in entries:
+        if entry.make is not None:
+            found[entry.name] = _read(store, entry, tasks, items)
+    for entry in entries:
+        if entry.name == ORACLE:
+            found[ORACLE] = _oracle(entry, [m for m in found.values() if m.kind == "single"])
+    return {entry.name: found[entry.name] for entry in entries}
+
+
+def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence[Item]) -> Measured:
+    wanted = {item.id for item in items}
+    kept: dict[str, tuple[float | None, tuple[float, ...]]] = {}
+    for record in records(store.answers(entry.name)):
+        if record["id"] in wanted and record.get("error") is None:
+            spent = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
+            kept[record["id"]] = (record["score"], spent)
+    values: Values = {task: [] for task in tasks}
+    questions: dict[tuple[str, str], list[float]] = {}
+    for item in items:
+        key = (item.task.name, item.query.id)
+        if key not in questions:
+            questions[key] = []
+            values[item.task.name].append(questions[key])
+        score, _ = kept.get(item.id, (None, ()))
+        questions[key].append(score or 0.0)
+    count = max(len(kept), 1)
+    return Measured(
+        name=entry.name,
+        kind=entry.kind,
+        about=entry.about,
+        hindsight=entry.hindsight,
+        values=values,
+        cost=Cost(*(sum(spent[at] for _, spent in kept.values()) / count for at in range(4))),
+        missing=len(items) - len(kept),
+        unscored=sum(score is None for score, _ in kept.values()),
+        chosen=store.chosen(entry.name),
+    )
+
+
+def _oracle(entry: Entry, singles: Sequence[Measured]) -> Measured:
+    """The best checkpoint of each question under each seed, known only afterwards. It costs what
+    all of them cost."""
+    values: Values = {
+        task: [
+            [max(scores) for scores in zip(*question, strict=True)]
+            for question in zip(*(single.values[task] for single in singles), strict=True)
+        ]
+        for task in singles[0].values
+    }
+    costs = [single.cost for single in singles]
+    return Measured(
+        name=entry.name,
+        kind=entry.kind,
+        about=entry.about,
+        hindsight=True,
+        values=values,
+        cost=Cost(
+            sum(cost.read for cost in costs),
+            sum(cost.written for cost in costs),
+            sum(cost.passes for cost in costs),
+            sum(cost.seconds for cost in costs),
+        ),
+        missing=0,
+        unscored=0,
+        chosen={},
+    )

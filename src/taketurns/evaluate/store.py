@@ -1,0 +1,104 @@
+"""The folder of an evaluation.
+
+`answers/METHOD.jsonl` has a record an answer, `dev/NAME.jsonl` the dev answers that methods chose
+by, each with a manifest beside it; `chosen/METHOD.json` says what was chosen, `models/` has merged
+checkpoints. `results.json`, `report.html`, `report.md` and `figures/` are made from them. Answers
+can be added to: more methods, questions, seeds or tasks go into the same folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from taketurns.config import SwitcherConfig, TeamConfig
+from taketurns.errors import DataError
+from taketurns.manifest import Manifest, describe_run
+from taketurns.records import from_lines
+
+
+class Store:
+    """`folder` for the answers of the team `config`."""
+
+    def __init__(self, folder: Path, config: TeamConfig) -> None:
+        self.folder = folder
+        self._config = config
+        self._manifest = describe_run("evaluate", config, b"")
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder} is a file; name a folder for the results")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "answers").is_dir():
+            raise DataError(f"{folder} holds other files already; choose another output")
+        for part in ("answers", "dev", "chosen"):
+            try:
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+
+    @property
+    def models(self) -> Path:
+        """Where merged checkpoints go."""
+        return self.folder / "models"
+
+    def answers(self, method: str) -> Path:
+        return self.folder / "answers" / f"{_file(method)}.jsonl"
+
+    def dev(self, name: str) -> Path:
+        return self.folder / "dev" / f"{_file(name)}.jsonl"
+
+    def claim(
+        self, path: Path, switchers: Mapping[str, SwitcherConfig], dev: str | None
+    ) -> Manifest:
+        """Make a file of answers this team's, or raise DataError if it is another's. `switchers`
+        decide them beside the team's own, and `dev` is a digest of the questions that the method
+        chose by."""
+        base = self._manifest.determined
+        determined = {key: base[key] for key in ("candidates", "switcher", "policy")}
+        if switchers:
+            determined["trained switchers"] = {
+                task: self._switcher(config) for task, config in switchers.items()
+            }
+        if dev is not None:
+            determined["dev questions"] = dev
+        return replace(self._manifest, determined=determined).claim(path)
+
+    def choose(self, method: str, chosen: Mapping[str, Any]) -> None:
+        """Write down what a method chose on dev."""
+        write_json(self.folder / "chosen" / f"{_file(method)}.json", chosen)
+
+    def chosen(self, method: str) -> Mapping[str, Any]:
+        """What a method chose on dev; nothing if it chooses nothing."""
+        path = self.folder / "chosen" / f"{_file(method)}.json"
+        if not path.exists():
+            return {}
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return record
+
+    def _switcher(self, config: SwitcherConfig) -> Any:
+        return describe_run("evaluate", replace(self._config, switcher=config), b"").determined[
+            "switcher"
+        ]
+
+
+def records(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The whole records of a file of answers, failures among them."""
+    if path.exists():
+        with path.open("rb") as file:
+            yield from from_lines((line for line in file if line.endswith(b"\n")), str(path))
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a file at once: either the old one or the new one is there."""
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _file(name: str) -> str:
+    """A file's name for a method's: equal only for equal names."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"

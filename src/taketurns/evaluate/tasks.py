@@ -1,0 +1,19 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from taketurns.tasks.base import Task
+
+
+def load(names: Sequence[str] | None, data: Path | None = None) -> dict[str, Task]:
+    """The tasks of these names, in their order; None names all pocket tasks. `data` is where the
+    paper's benchmarks lie in the authors' format.
+
+    Raises UsageError for a name that there is no task of, DataError for its data.
+    """
+    from taketurns.catalogue import Choices, find_tasks
+
+    return {task.name: task for task in find_tasks(names or (), Choices(data))}

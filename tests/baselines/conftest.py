@@ -1,0 +1,97 @@
+"""Tiny teams and tasks for methods to work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taketurns.baselines.base import Ask, DevAnswer, Stage
+from taketurns.baselines.metering import counting
+from taketurns.config import TeamConfig
+from taketurns.engines.scripted import ScriptedEngine
+from taketurns.policy import Policy
+from taketurns.tasks.base import Split
+from taketurns.types import Candidate, ModelSpec, Query, Score
+
+NAMES = ("base", "sft", "aligned")
+
+
+@dataclass(frozen=True)
+class Word:
+    """Right is an answer whose last word is the reference."""
+
+    name: str
+    references: Mapping[str, str]
+    category: str = "knowledge"
+
+    def queries(self, split: Split) -> tuple[Query, ...]:
+        return tuple(
+            Query(f"{self.name}/{split}/{text}", text=text, reference=reference)
+            for text, reference in self.references.items()
+        )
+
+    def score(self, query: Query, answer: str) -> Score:
+        words = answer.split()
+        last = words[-1].strip(".") if words else None
+        return Score(float(last == query.reference), last)
+
+
+@dataclass
+class Asking:
+    """Dev answers asked for then and there; `names` lists who was asked."""
+
+    tasks: Mapping[str, Any]
+    names: list[str] = field(default_factory=list)
+
+    async def answers(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
+        self.names.append(name)
+        found: dict[str, list[DevAnswer]] = {}
+        for task in self.tasks.values():
+            found[task.name] = []
+            for query in task.queries("dev"):
+                with counting() as usage:
+                    trace = await ask(task, query, 0)
+                score = task.score(query, trace.text).value or 0.0
+                found[task.name].append(DevAnswer(query, trace.text, score, usage.tokens))
+        return found
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Callable[..., tuple[Stage, ScriptedEngine]]:
+    """A stage on scripted candidates, with the tasks given."""
+
+    def make(tasks: Sequence[Any], **engine: Any) -> tuple[Stage, ScriptedEngine]:
+        scripts = engine.pop("scripts")
+        made = ScriptedEngine(scripts, **engine)
+        specs = tuple(Candidate(name, ModelSpec(name, prompt="{text}")) for name in NAMES)
+        config = TeamConfig(specs, policy=Policy(patch_size=4, max_tokens=40))
+        return Stage(config, {t.name: t for t in tasks}, tmp_path, lambda models: made), made
+
+    return make
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Callable[..., Stage]:
+    """A stage on real models: `{name: folder}`."""
+    from taketurns.engines.local import LocalEngine
+
+    def make(models: Mapping[str, Any], tasks: Sequence[Any], **policy: Any) -> Stage:
+        specs = tuple(Candidate(n, ModelSpec(str(f), prompt="{text}")) for n, f in models.items())
+        config = TeamConfig(specs, policy=Policy(**{"patch_size": 4, "max_tokens": 12} | policy))
+        return Stage(config, {t.name: t for t in tasks}, tmp_path, LocalEngine)
+
+    return make
+
+
+@pytest.fixture
+def word() -> type[Word]:
+    return Word
+
+
+@pytest.fixture
+def asking() -> type[Asking]:
+    return Asking

@@ -1,0 +1,200 @@
+"""Methods that route, vote and write again, on scripted candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from taketurns.baselines.base import Stage
+from taketurns.baselines.metering import counting
+from taketurns.baselines.refinement import BaseRefines, MultiagentFeedback, MultiagentRefine
+from taketurns.baselines.routing import PromptRouting
+from taketurns.baselines.single import Single
+from taketurns.baselines.switching import FixedSequence, Switching
+from taketurns.baselines.voting import BestOfN, SelfConsistency
+from taketurns.engines.scripted import ScriptedEngine
+from taketurns.switchers import FixedSwitcher, RandomSwitcher
+from taketurns.types import Message, Query, Sampling
+
+Make = Callable[..., tuple[Stage, ScriptedEngine]]
+
+
+def says(reply: str) -> Callable[[str, Sampling], str]:
+    return lambda prompt, sampling: reply
+
+
+async def test_a_checkpoint_alone_is_named_in_its_trace(scripted: Make, word: Any) -> None:
+    task = word("t", {"q": "x"})
+    stage, _ = scripted([task], scripts=dict.fromkeys(("base", "sft", "aligned"), says("it is x")))
+    trace = await Single(stage, "sft").answer(task, task.queries("test")[0], 0)
+    assert trace.text == "it is x"
+    assert [patch.speaker for patch in trace.patches] == [1]
+
+
+async def test_prompt_routing_reads_logits_not_text(scripted: Make, word: Any) -> None:
+    """Fault: a digit searched in sampled text. Whoever has the likeliest number answers the bare
+    question."""
+    task = word("t", {"who?": "x"})
+    scripts = {"base": says("base says x"), "sft": says("no"), "aligned": says("2 or 10 or 1")}
+    asked = {"aligned": lambda text, choices: [0.5, 0.2, 0.3] if "who?" in text else [0, 0, 1]}
+    stage, engine = scripted([task], scripts=scripts, scores=asked)
+    method = PromptRouting(stage)
+    await method.check()
+    trace = await method.answer(task, task.queries("test")[0], 0)
+    assert trace.text == "base says x"
+    scored = next(call for call in engine.calls if call.kind == "score")
+    assert all(name in scored.text for name in ("model 0: base", "model 2: aligned", "who?"))
+    assert [call.text for call in engine.calls if call.kind == "generate"] == ["who?"]
+
+
+async def test_refinement_shows_everyone_the_others_and_takes_the_majority(
+    scripted: Make, word: Any
+) -> None:
+    task = word("t", {"q": "x"})
+
+    def speaker(name: str) -> Callable[[str, Sampling], str]:
+        def reply(prompt: str, sampling: Sampling) -> str:
+            if "Other answers" not in prompt:
+                return f"{name} thinks {name}"
+            assert f"{name} thinks" not in prompt, "nobody is shown an answer of its own"
+            return {"base": "now x", "sft": "still x", "aligned": "surely y"}[name]
+
+        return reply
+
+    stage, engine = scripted(
+        [task], scripts={name: speaker(name) for name in ("base", "sft", "aligned")}
+    )
+    query = task.queries("test")[0]
+    trace = await MultiagentRefine(stage).answer(task, query, 0)
+    assert trace.text in ("now x", "still x")
+    assert trace.query == query
+    assert len(engine.calls) == 6
+
+
+async def test_feedback_goes_to_the_last_candidate(scripted: Make, word: Any) -> None:
+    task = word("t", {"q": "x"})
+
+    def critic(name: str) -> Callable[[str, Sampling], str]:
+        return lambda prompt, sampling: f"{name} saw: wrong" if "first try" in prompt else "?"
+
+    def aligned(prompt: str, sampling: Sampling) -> str:
+        heard = "base saw: wrong" in prompt and "sft saw: wrong" in prompt
+        return "better x" if heard else "first try"
+
+    scripts = {"base": critic("base"), "sft": critic("sft"), "aligned": aligned}
+    stage, engine = scripted([task], scripts=scripts)
+    trace = await MultiagentFeedback(stage).answer(task, task.queries("test")[0], 0)
+    assert trace.text == "better x"
+    assert [patch.speaker for patch in trace.patches] == [2]
+    assert len(engine.calls) == 4
+
+
+async def test_the_base_rewrites_and_a_prompt_that_does_not_fit_changes_nothing(
+    scripted: Make, word: Any
+) -> None:
+    task = word("t", {"q": "x"})
+    scripts = {
+        "base": lambda prompt, sampling: "rewritten x" if "draft" in prompt else "bare",
+        "sft": says("?"),
+        "aligned": says("a draft"),
+    }
+    stage, _ = scripted([task], scripts=scripts)
+    asked = Query("c", messages=(Message("system", "s"), Message("user", "q")), reference="x")
+    for query in (task.queries("test")[0], asked):
+        assert (await BaseRefines(stage).answer(task, query, 0)).text == "rewritten x"
+    narrow, _ = scripted([task], scripts=scripts, context=44)
+    trace = await BaseRefines(narrow).answer(task, task.queries("test")[0], 0)
+    assert trace.text == "a draft"
+
+
+async def test_votes_count_what_answers_say(scripted: Make, word: Any, asking: Any) -> None:
+    """The best candidate on dev is asked as often as the team's tokens allow, at least thrice; the
+    majority wins over what came first, and best of n needs one right answer alone."""
+    task = word("t", {"q": "x"})
+    replies = iter(["y", "x", "x", *"xxxxxxxxxxx"])
+    scripts: dict[str, Any] = {"base": says("y"), "aligned": says("y"), "sft": says("x")}
+    stage, engine = scripted([task], scripts=scripts)
+    vote, best = (kind(stage, RandomSwitcher()) for kind in (SelfConsistency, BestOfN))
+    dev = asking(stage.tasks)
+    chosen = await vote.prepare(dev)
+    assert (chosen["candidate"], chosen["n"]) == ("sft", 3)
+    assert (await best.prepare(dev))["n"] == 2
+    engine._scripts["sft"] = lambda prompt, sampling: next(replies)
+    query = task.queries("test")[0]
+    assert (await vote.answer(task, query, 0)).text == "x"
+    replies = iter(["y", "x"])
+    assert (await best.answer(task, query, 0)).text == "x"
+
+
+async def test_n_grows_with_what_the_team_spends(scripted: Make, word: Any, asking: Any) -> None:
+    task = word("t", {"q": "x"})
+    long = says("x " * 20)
+    scripts = {"base": long, "sft": says("x"), "aligned": long}
+    stage, _ = scripted([task], scripts=scripts)
+    method = BestOfN(stage, FixedSwitcher([0, 2]))
+    chosen = await method.prepare(asking(stage.tasks))
+    assert chosen["candidate"] == "aligned"  # of equals the later one
+    assert chosen["n"] * chosen["tokens"] >= chosen["team tokens"]
+    assert (chosen["n"] - 1) * chosen["tokens"] < chosen["team tokens"]
+
+
+async def test_fixed_orders_are_chosen_on_dev(scripted: Make, word: Any, asking: Any) -> None:
+    """One task needs base then aligned, the other aligned alone."""
+    two, one = word("two", {"mixed": "ok"}), word("one", {"plain": "so"})
+
+    def aligned(prompt: str, sampling: Sampling) -> str:
+        if "mixed" in prompt:
+            return "ok." if "fac " in prompt else "no."
+        return "so."
+
+    scripts = {
+        "base": lambda prompt, sampling: "fac " if prompt == "mixed" else "no.",
+        "sft": says("no."),
+        "aligned": aligned,
+    }
+    stage, _ = scripted([two, one], scripts=scripts)
+    # Four tokens are a patch and "fac " has four, so the next speaker goes on.
+    method, single = FixedSequence(stage, by_task=True), FixedSequence(stage, by_task=False)
+    dev = asking(stage.tasks)
+    chosen = await method.prepare(dev)
+    assert chosen["two"]["sequence"][:2] == ["base", "aligned"]
+    assert chosen["one"]["sequence"][0] == "aligned"
+    assert (await method.answer(two, two.queries("test")[0], 0)).text == "fac ok."
+    overall = await single.prepare(dev)
+    assert overall["one"]["sequence"] == overall["two"]["sequence"]
+    assert len(set(dev.names)) == 27
+
+
+async def test_switchers_may_differ_by_task_and_speak_token_by_token(
+    scripted: Make, word: Any
+) -> None:
+    a, b = word("a", {"q": "x"}), word("b", {"q": "x"})
+    scripts = {"base": ["aaaa"] * 9, "sft": ["bbbb"] * 9, "aligned": ["cccc"] * 9}
+    stage, _ = scripted([a, b], scripts=scripts)
+    stage.config = replace(stage.config, policy=replace(stage.policy, max_tokens=8))
+    method = Switching(stage, {"a": FixedSwitcher([0, 1]), "b": FixedSwitcher([2])})
+    assert (await method.answer(a, a.queries("test")[0], 0)).text == "aaaabbbb"
+    assert (await method.answer(b, b.queries("test")[0], 0)).text == "cccccccc"
+    each = Switching.token_by_token(stage, FixedSwitcher([0, 1]))
+    trace = await each.answer(a, a.queries("test")[0], 0)
+    assert [patch.speaker for patch in trace.patches] == [0, 1] * 4
+
+
+async def test_tokens_and_passes_are_counted_where_they_are_spent(
+    scripted: Make, word: Any
+) -> None:
+    """A speaker that comes back reads only what others wrote; answers side by side do not mix."""
+    task = word("t", {"question": "x"})
+    scripts = {"base": ["aaaa", "AAAA"], "sft": ["bbbb", "B"], "aligned": says("?")}
+    stage, _ = scripted([task], scripts=scripts)
+    method = Switching.everywhere(stage, FixedSwitcher([0, 1]))
+    with counting() as usage:
+        await method.answer(task, task.queries("test")[0], 0)
+    # base reads 8, writes 4; sft reads 12, writes 4; base reads 4 more (its last one is among what
+    # a patch hands over), writes 4; sft the same, writes 1 and the end.
+    assert (usage.written, usage.passes) == (14, 14)
+    assert usage.read == 8 + 12 + 4 + 4
+    with counting() as nothing:
+        pass
+    assert nothing.tokens == 0

@@ -1,0 +1,240 @@
+"""`taketurns evaluate` on the bundled team: whole, resumable, extendable, and clear about
+mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import taketurns
+from taketurns.cli import app
+from taketurns.config import load_team_config
+from taketurns.errors import UsageError
+from taketurns.evaluate.run import Evaluation, Plan
+from taketurns.evaluate.store import Store
+from taketurns.pocket.tasks import PocketTask
+from taketurns.tasks.base import Split
+from taketurns.types import Query
+
+BASE = [
+    "--tasks", "recall,arithmetic", "--limit", "3", "--seeds", "2", "--dev-limit", "3",
+    "--set", "policy.max_tokens=24",
+]  # fmt: skip
+METHODS = "pretrained,sft,aligned,trained-router,fuse-probs,dare-ties,vote,oracle,random,switch"
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "taketurns", "evaluate", "--out", str(out), *BASE, *more]
+
+
+def evaluate(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(out, *more), capture_output=True, text=True, check=False)
+
+
+def answers(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """By method, without what a clock says."""
+
+    def timeless(record: dict[str, Any]) -> dict[str, Any]:
+        patches = [{k: v for k, v in p.items() if k != "timing"} for p in record["patches"]]
+        return {k: v for k, v in record.items() if k != "seconds"} | {"patches": patches}
+
+    return {
+        path.stem: [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+        for path in sorted((out / "answers").glob("*.jsonl"))
+    }
+
+
+def results(out: Path) -> dict[str, Any]:
+    """Without what follows from seconds."""
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
+    for part in ("frontier", "worth"):
+        found[part].pop("seconds")
+    for method in found["methods"].values():
+        method["cost"].pop("seconds")
+    return found
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    out = tmp_path_factory.mktemp("evaluation") / "out"
+    ended = evaluate(out, "--methods", METHODS)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == ""
+    yield out
+    shutil.rmtree(out)
+
+
+def test_every_method_answers_every_question_under_every_seed(done: Path) -> None:
+    found = results(done)
+    assert list(found["methods"]) == METHODS.split(",")
+    assert found["subject"] == "switch"
+    for name, method in found["methods"].items():
+        assert method["missing"] == 0, name
+        assert method["tasks"]["recall"]["n"] == 3
+        assert method["cost"]["written"] > 0
+    kept = answers(done)
+    assert all(len(records) == 2 * 3 * 2 for records in kept.values())
+    assert set(kept) == set(METHODS.split(",")) - {"oracle"}
+
+
+def test_the_oracle_is_the_best_checkpoint_of_each_question(done: Path) -> None:
+    kept = answers(done)
+    alone = [
+        [record["score"] for record in kept[name]] for name in ("pretrained", "sft", "aligned")
+    ]
+    best = [max(scores) for scores in zip(*alone, strict=True)]
+    oracle = results(done)["methods"]["oracle"]
+    assert oracle["hindsight"]
+    assert oracle["average"]["mean"] == pytest.approx(sum(best) / len(best))
+
+
+def test_checkpoints_answer_alike_wherever_they_are_asked_alone(done: Path) -> None:
+    """A router's answer is the chosen checkpoint's own under the same seed, so that methods are
+    compared on the same draws."""
+    kept = answers(done)
+    for routed in kept["trained-router"]:
+        speakers = {patch["name"] for patch in routed["patches"]}
+        (chosen,) = speakers
+        own = next(one for one in kept[chosen] if one["id"] == routed["id"])
+        assert routed["text"] == own["text"]
+        assert routed["read"] > own["read"]
+
+
+def test_comparisons_are_whole(done: Path) -> None:
+    found = results(done)
+    others = [name for name in found["methods"] if name != "switch"]
+    assert list(found["comparisons"]) == others
+    for name in others:
+        one = found["comparisons"][name]
+        assert one["low"] <= one["difference"] <= one["high"]
+        assert ("p_holm" in one) == (name not in ("oracle",))
+        assert set(one["tasks"]) == {"recall", "arithmetic"}
+    assert {"each", "mean", "best", "best by task"} == set(found["gains"]["singles"])
+    assert "oracle" not in found["frontier"]["tokens"]
+
+
+def test_killed_anywhere_and_begun_again_it_comes_to_the_same(done: Path, tmp_path: Path) -> None:
+    """kill -9 at several moments, the last time with two processes at work."""
+    out = tmp_path / "out"
+    for wait, more in ((0, ()), (6, ()), (25, ("--workers", "2"))):
+        process = subprocess.Popen(
+            command(out, "--methods", METHODS, *more), stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 60
+        while len(list(out.glob("answers/*.jsonl"))) * 4 < wait and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (out / "results.json").exists()
+    ended = evaluate(out, "--methods", METHODS)
+    assert ended.returncode == 0, ended.stderr
+    assert answers(out) == answers(done)
+    assert results(out) == results(done)
+
+
+def test_more_seeds_questions_and_methods_go_into_the_same_folder(
+    done: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = evaluate(out, "--methods", "sft", "--seeds", "1", "--limit", "2")
+    assert first.returncode == 0, first.stderr
+    assert len(answers(out)["sft"]) == 4
+    ended = evaluate(out, "--methods", "sft,random", "--workers", "2")
+    assert ended.returncode == 0, ended.stderr
+    assert answers(out) == {name: answers(done)[name] for name in ("random", "sft")}
+
+
+MISTAKES = {
+    "--methods sft,telepathy": "there is no method 'telepathy'; the methods are pretrained, sft",
+    "--methods sft --tasks recall,cooking": "there is no task 'cooking'; the tasks are recall",
+    "--methods sft,oracle": "name pretrained, aligned too",
+    "--methods sft --subject oracle": "the subject 'oracle' is none of the methods sft",
+    "--methods mine --switcher mine=nowhere": "there is no switcher at nowhere: train it with",
+    "--methods sft --switcher mine": "a switcher is written NAME=DIR",
+    "--methods sft --switcher sft={folder}/head": "two methods are called 'sft'",
+    "--methods sft --out {folder}/head": "holds other files already",
+    "--methods soup --team {folder}/shapes": "pretrained and aligned cannot be merged: ",
+    "--methods fuse-probs --team {folder}/shapes": "vocabularies of pretrained, sft, aligned are",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, make_model: Any) -> Path:
+    """With a folder that is no evaluation and a team whose members do not fit each other."""
+    home = tmp_path_factory.mktemp("mistakes")
+    (home / "head").mkdir()
+    (home / "head" / "head.json").write_text("{}")
+    (home / "shapes").mkdir()
+    weights = Path(taketurns.__file__).parent / "pocket" / "weights"
+    (home / "shapes" / "team.yaml").write_text(
+        "candidates:\n"
+        f"  - {{name: pretrained, model: {weights}/pretrained, prompt: '{{text}}'}}\n"
+        f"  - {{name: sft, model: {weights}/sft}}\n"
+        f"  - {{name: aligned, model: {make_model(0)}, prompt: '{{text}}'}}\n"
+    )
+    return home
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_sentence_before_anything_runs(
+    mistake: str, folder: Path, tmp_path: Path
+) -> None:
+    more = mistake.format(folder=folder).split()
+    ended = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "out"), *BASE, *more])
+    assert isinstance(ended.exception, UsageError), ended.exception
+    assert MISTAKES[mistake] in str(ended.exception)
+    assert not list((tmp_path / "out").glob("answers/*.jsonl"))
+
+
+def test_what_is_not_installed_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taketurns.evaluate.session.NEEDED", ("matplotlib", "no_such_package"))
+    ended = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "out"), *BASE])
+    assert "needs no_such_package: pip install 'taketurns[eval]'" in str(ended.exception)
+    assert not (tmp_path / "out").exists()
+
+
+async def test_a_method_that_chooses_needs_dev_questions(tmp_path: Path) -> None:
+    """Said before anything runs when it is named, and left out aloud when it is not."""
+
+    class NoDev(PocketTask):
+        def queries(self, split: Split) -> tuple[Query, ...]:
+            return () if split == "dev" else super().queries(split)
+
+    config = load_team_config("pocket", {"max_tokens": 8})
+    task: Any = NoDev("recall", "knowledge")
+    said: list[str] = []
+    for names in (["sft", "cascade"], None):
+        plan = Plan({"recall": task}, names, 1, 1, 5, 8)
+        store = Store(tmp_path / str(names), config)
+        async with Evaluation(config, plan, store, {}, said.append) as evaluation:
+            if names:
+                with pytest.raises(UsageError, match="'recall' has no dev questions"):
+                    await evaluation.check()
+            else:
+                await evaluation.check()
+                left = [entry.name for entry in evaluation.entries]
+    assert {"sft", "refine", "fuse-probs", "switch"} < set(left)
+    assert {"cascade", "soup", "fixed", "vote"}.isdisjoint(left)
+    assert any(sentence.startswith("cascade is left out: ") for sentence in said)
+
+
+def test_results_of_another_team_are_left_alone(done: Path) -> None:
+    before = (done / "results.json").read_text()
+    ended = evaluate(done, "--methods", "sft", "--set", "policy.temperature=0.9")
+    assert ended.returncode == 2
+    assert "belongs to another run, whose policy differed" in ended.stderr
+    assert (done / "results.json").read_text() == before

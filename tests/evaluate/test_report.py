@@ -1,0 +1,140 @@
+"""The report says what was found, stands alone, and draws what its tables say."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from taketurns.baselines.table import Kind
+from taketurns.evaluate.findings import findings
+from taketurns.evaluate.report import write_report
+from taketurns.evaluate.results import Cost, Measured
+
+
+def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> Measured:
+    """Of 40 questions in each of two tasks the first share is right, under both seeds."""
+    values = {
+        task: [[float(i < 40 * share)] * 2 for i in range(40)]
+        for task, share in (("<sums>", right), ("names", right / 2))
+    }
+    return Measured(
+        name=name,
+        kind=kind,
+        about="",
+        hindsight=more.get("hindsight", False),
+        values=values,
+        cost=Cost(tokens / 2, tokens / 2, tokens, tokens / 1000),
+        missing=0,
+        unscored=0,
+        chosen=more.get("chosen", {}),
+    )
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    methods = [
+        measured("alone", "single", 0.3, 10),
+        measured("soup", "baseline", 0.4, 10, chosen={"ingredients": ["alone", "other"]}),
+        measured("bound", "control", 0.95, 20, hindsight=True),
+        measured("switch", "switch", 0.9, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    return findings({one.name: one for one in methods}, categories, "switch")
+
+
+@pytest.fixture(scope="module")
+def folder(found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    write_report(found, out)
+    return out
+
+
+class Page(HTMLParser):
+    """What a page holds, and whether its tags are closed in order."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "use", "path"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for key, value in attrs if key in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "td":
+            self.rows[-1][-1] += data
+
+
+def test_the_findings_are_those_that_were_planted(found: dict[str, Any]) -> None:
+    assert found["leaders"]["switching best of all"] == ["<sums>", "names"]
+    assert found["gains"]["singles"]["best"]["relative"] == pytest.approx(2.0)
+    assert found["comparisons"]["soup"]["p_holm"] < 0.01
+    assert "p_holm" not in found["comparisons"]["bound"]
+    assert found["frontier"]["tokens"] == ["soup", "switch"]
+    even = found["worth"]["tokens"]["alone"]
+    assert (even["cost"], even["pays"]) == (3.0, True)  # three times as often right
+    assert found["worth"]["tokens"]["soup"]["pays"] is False
+
+
+def test_the_page_needs_nothing_else_and_is_well_formed(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(link.startswith("#") for link in page.links)
+    assert "<sums>" not in text
+    assert "&lt;sums&gt;" in text
+    assert text.count("<svg") == 4
+    scores = [row for row in page.rows if row[:2] == ["switch", "switch"]]
+    assert scores[0][2].startswith("0.675 (")
+    assert ["bound *", "control"] in [row[:2] for row in page.rows]
+
+
+def test_it_is_readable_in_light_and_dark(folder: Path) -> None:
+    """Every ink is a variable that both settings give, so nothing is black on black."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    used = set(re.findall(r"var\((--[a-z]+)\)", text))
+    light, dark = text.split("@media(prefers-color-scheme:dark)")[0:2]
+    assert all(f"{name}:" in light and f"{name}:" in dark for name in used)
+    assert {"--ink", "--grid", "--accent", "--paper"} <= used
+    drawn = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert not re.findall(r"#(?:000000|ffffff)\b", drawn)
+
+
+def test_figures_are_files_too(folder: Path, found: dict[str, Any]) -> None:
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    names = re.findall(r"\(figures/(\w+)\.svg\)", markdown)
+    assert names == ["averages", "tasks", "differences", "frontier"]
+    for name in names:
+        drawing = ElementTree.parse(folder / "figures" / f"{name}.svg").getroot()
+        words = " ".join(text.strip() for text in drawing.itertext())
+        assert "prefers-color-scheme" in words
+        if name != "frontier":
+            assert all(method in words for method in ("alone", "soup"))
+    assert "\\<sums\\>" in markdown
+
+
+def test_the_same_findings_give_the_same_report(
+    found: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    write_report(found, tmp_path)
+    for file in ("report.html", "report.md", "figures/tasks.svg"):
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
