@@ -31,7 +31,7 @@ ORDER = [
     ["labels"],
     ["terminal"],
     ["training"],
-    ["check", "chat", "demo", "bench"],
+    ["check", "chat", "demo", "bench", "server"],
     ["cli"],
     ["__main__"],
 ]
