@@ -87,13 +87,13 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The team, then each of its candidates."""
-        return {"object": "list", "data": await serving.roster.describe()}
+        return {"object": "list", "data": await serving.models()}
 
     @app.get("/v1/models/{model}", responses={404: _ERRORS[404]})
     async def model(model: str) -> dict[str, Any]:
         """One of them."""
         name = serving.roster.find(model).name
-        return next(one for one in await serving.roster.describe() if one["id"] == name)
+        return next(one for one in await serving.models() if one["id"] == name)
 
     @app.post("/tokenize", responses=_ERRORS)
     async def to_tokens(asked: TokenizeRequest) -> dict[str, Any]:

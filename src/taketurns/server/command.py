@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from taketurns.server.config import ServeConfig
 
 KEY_VARIABLE = "TAKETURNS_API_KEY"
+EXAMPLES = (
+    ("age", 7),
+    ("hop", 0),
+    ("chain", 0),
+    ("recall", 0),
+)  # the bundled team's test questions
 
 
 def serve(
@@ -45,7 +52,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page to watch it write."""
-    from taketurns.config import load_team_config, parse_setting
+    from taketurns.config import BUNDLED, load_team_config, parse_setting
 
     try:
         from taketurns.server.run import serve as run
@@ -62,6 +69,8 @@ def serve(
 
     settings = _settings(config, host=host, port=port, name=name, api_keys=api_key)
     described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    if team == BUNDLED and not settings.examples:
+        settings = replace(settings, examples=_bundled_examples())
     source = described.source
     called = "team" if source is None else source.stem
     if called == "team" and source is not None:
@@ -69,10 +78,15 @@ def serve(
     run(Team.load(described), settings, called, _say)
 
 
+def _bundled_examples() -> tuple[str, ...]:
+    """Nobody knows what to ask of an invented world."""
+    from taketurns.pocket import TASKS
+
+    return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)
+
+
 def _settings(config: Path | None, *, api_keys: list[str] | None, **given: Any) -> ServeConfig:
     """The command line before the file before the defaults; a key also from the environment."""
-    from dataclasses import replace
-
     from taketurns.config import load_settings
     from taketurns.server.config import ServeConfig
 

@@ -70,6 +70,12 @@ class Serving:
         """Release the models."""
         await self.roster.team.aclose()
 
+    async def models(self) -> list[dict[str, Any]]:
+        """The entries of /v1/models; the team's has the page's example questions."""
+        team, *alone = await self.roster.describe()
+        about = {**team["taketurns"], "examples": list(self.config.examples)}
+        return [{**team, "taketurns": about}, *alone]
+
     # A request
 
     async def respond(self, asked: AnyRequest, request: Request, style: Style) -> Response:
