@@ -29,17 +29,17 @@ def serve(
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on [default: 127.0.0.1].")
+        str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", "-p", help="0 takes a free one [default: 8000].")
+        int | None, typer.Option("--port", "-p", help="Without it 8000; 0 takes a free one.")
     ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(help=f"Ask for this key; may be repeated. Better in {KEY_VARIABLE}."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the team is called [default: the file's name].")
+        str | None, typer.Option(help="What the team is called; without it as its file.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="More settings, YAML (docs/serving.md).")

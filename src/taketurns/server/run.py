@@ -34,8 +34,8 @@ def serve(team: Team, config: ServeConfig, name: str, say: Callable[[str], None]
     """
     roster = Roster(team, config.name or name)
     serving = Serving(roster, config, Tracer() if config.traces else None)
-    log_to_stderr()
     with listen(config) as listening:
+        log_to_stderr()
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         say(f"serving {next(iter(roster)).name} at http://{shown}:{port}")
