@@ -277,12 +277,12 @@ def process(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str
 def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(
     process: Callable[..., tuple[subprocess.Popen[str], str]],
 ) -> None:
-    server, url = process("port: 0\nmax_running: 2\n")
+    server, url = process("port: 0\nmax_running: 2\ndrain: 100\n")
     body = {
         "messages": [{"role": "user", "content": QUESTION}],
         "stream": True,
         "temperature": 2,
-        "max_tokens": 400,
+        "n": 6,
     }
     begun = threading.Semaphore(0)
 
@@ -298,7 +298,7 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(
         return lines
 
     with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(read, seed) for seed in range(4)]  # two of them wait
+        running = [threads.submit(read, seed) for seed in range(4)]  # most of them wait
         assert begun.acquire(timeout=30)
         server.send_signal(signal.SIGTERM)
         ready = _status(f"{url}/health/ready", 503)
