@@ -44,6 +44,9 @@ def serve(
     config: Annotated[
         Path | None, typer.Option("--config", help="More settings, YAML (docs/serving.md).")
     ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +78,7 @@ def serve(
     called = "team" if source is None else source.stem
     if called == "team" and source is not None:
         called = source.absolute().parent.name
-    run(Team.load(described), settings, called, _say)
+    run(Team.load(described), settings, called, _say, open_page=open_)
 
 
 def _bundled_examples() -> tuple[str, ...]:
