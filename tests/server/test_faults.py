@@ -128,6 +128,10 @@ def test_a_full_queue_says_when_to_come_back(start: Start) -> None:
     refused = next(reply for reply in replies if reply.status_code == 429)
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["type"] == "rate_limit_error"
+    with server.http() as http:
+        counted = http.get("/metrics").text
+    assert 'vllm:e2e_request_latency_seconds_count{model_name="team"} 2.0' in counted
+    assert 'taketurns:requests_refused_total{code="queue_full"} 4.0' in counted
     # A client that knows the protocol gets its answer in the end.
     with ThreadPoolExecutor(3) as threads:
         ask = server.client(max_retries=8).chat.completions.create
@@ -327,6 +331,21 @@ def test_streams_that_outlast_the_drain_are_told(start: Start) -> None:
     assert not server.thread.is_alive()
     assert engine(team).open_sessions == 0
     assert engine(team).closed
+
+
+def test_whoever_reads_slowly_is_waited_for(start: Start) -> None:
+    server = start(pair(), max_tokens=20_000)
+    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 12_000}) as client:
+        eventually(lambda: bool(server.serving._under_way))
+        eventually(lambda: server.serving.gate.running == 0)  # written, not read
+        server.server.handle_exit(signal.SIGTERM, None)
+        eventually(lambda: not server.serving.gate.open)
+        received = b""
+        while piece := client.recv(1 << 20):
+            received += piece
+    assert b"data: [DONE]" in received
+    server.thread.join(timeout=10)
+    assert not server.thread.is_alive()
 
 
 def _status(url: str, wanted: int) -> httpx.Response:

@@ -25,6 +25,7 @@ from taketurns.server.writing import Answers, Began, Broke
 
 State = Literal["loading", "ready", "leaving"]
 
+_GLANCE = 0.02
 _LAST_WORDS = 2.0  # seconds that broken off streams have to tell their clients
 
 
@@ -52,19 +53,24 @@ class Serving:
         self._loaded = True
 
     async def leave(self) -> None:
-        """Let nobody in any more, and return when those inside are served, or their time is up."""
+        """Let nobody in any more, and return when those inside have all they asked for, or their
+        time is up."""
         self.gate.shut()
+        if await self._served_within(self.config.drain):
+            return
+        for answers in self._under_way:
+            answers.interrupt()
+        await self._served_within(_LAST_WORDS)
+
+    async def _served_within(self, seconds: float) -> bool:
+        """Whether every response is written and read within so many seconds."""
         try:
-            async with asyncio.timeout(self.config.drain):
-                await self.gate.emptied()
+            async with asyncio.timeout(seconds):
+                while self._under_way:
+                    await asyncio.sleep(_GLANCE)
         except TimeoutError:
-            for answers in self._under_way:
-                answers.interrupt()
-        # What is written must still be read.
-        for _ in range(int(_LAST_WORDS / 0.05)):
-            if not self._under_way:
-                break
-            await asyncio.sleep(0.05)
+            return False
+        return True
 
     async def close(self) -> None:
         """Release the models."""
@@ -118,6 +124,7 @@ class Serving:
         """The answers while they are written; in the end the log knows what became of them."""
         try:
             async with answers:
+                watch.open()
                 self._under_way.add(answers)
                 yield
         finally:
