@@ -93,7 +93,7 @@ def scripted(
     )
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 15) -> None:
     """Wait until it is so."""
     until = time.monotonic() + seconds
     while not holds():

@@ -102,8 +102,8 @@ def test_a_failure_before_the_first_token_is_an_ordinary_error(
 
 
 def test_an_answer_that_takes_too_long_is_ended_and_freed(start: Start) -> None:
-    team = pair(delay=0.2)
-    server = start(team, timeout=0.5)
+    team = pair(delay=0.3)
+    server = start(team, timeout=1.0)
     with pytest.raises(openai.APIStatusError) as caught:
         server.client(max_retries=2).chat.completions.create(model="team", messages=ASKED)
     assert caught.value.status_code == 504
@@ -111,26 +111,30 @@ def test_an_answer_that_takes_too_long_is_ended_and_freed(start: Start) -> None:
     assert engine(team).open_sessions == 0
     # The client was told not to ask for the same again.
     assert {call.seed for call in engine(team).calls} == {engine(team).calls[0].seed}
-    with pytest.raises(openai.APIError, match=r"not finished within 0\.5 s"):
+    with pytest.raises(openai.APIError, match=r"not finished within 1 s"):
         list(stream(server))
 
 
 def test_a_full_queue_says_when_to_come_back(start: Start) -> None:
-    server = start(pair(delay=0.05), max_running=1, max_waiting=1)
+    server = start(pair(delay=0.02), max_running=1, max_waiting=1)
+    (held,) = server.serving.gate.enter([1000])
     with ThreadPoolExecutor(8) as threads, server.http() as http:
 
-        def post(_: int) -> httpx.Response:
+        def post() -> httpx.Response:
             return http.post("/v1/chat/completions", json={"messages": ASKED})
 
-        replies = list(threads.map(post, range(6)))
-    statuses = sorted(reply.status_code for reply in replies)
-    assert statuses == [200, 200, 429, 429, 429, 429]
-    refused = next(reply for reply in replies if reply.status_code == 429)
+        waits = threads.submit(post)
+        eventually(lambda: server.serving.gate.waiting == 1)
+        refused, *others = [post() for _ in range(4)]
+        assert server.server.loop is not None
+        server.server.loop.call_soon_threadsafe(held.close)
+        assert waits.result().status_code == 200
+    assert {reply.status_code for reply in (refused, *others)} == {429}
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["type"] == "rate_limit_error"
     with server.http() as http:
         counted = http.get("/metrics").text
-    assert 'vllm:e2e_request_latency_seconds_count{model_name="team"} 2.0' in counted
+    assert 'vllm:e2e_request_latency_seconds_count{model_name="team"} 1.0' in counted
     assert 'taketurns:requests_refused_total{code="queue_full"} 4.0' in counted
     # A client that knows the protocol gets its answer in the end.
     with ThreadPoolExecutor(3) as threads:
@@ -177,7 +181,9 @@ def test_a_client_that_hangs_up_frees_its_answer_within_a_patch(start: Start) ->
     next(chunks)
     assert engine(team).open_sessions == 1
     chunks.response.close()
-    eventually(lambda: engine(team).open_sessions == 0, seconds=0.5)
+    asked = len(engine(team).calls)
+    eventually(lambda: engine(team).open_sessions == 0)
+    assert len(engine(team).calls) <= asked + 1
     assert server.serving.gate.running == 0
 
 
@@ -232,7 +238,7 @@ def test_a_slow_client_gets_everything_and_keeps_no_models_busy(start: Start) ->
     team = pair()
     server = start(team, max_tokens=20_000)
     with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 3000}) as client:
-        eventually(lambda: server.serving.gate.running == 0 and bool(engine(team).calls))
+        eventually(lambda: server.serving.gate.running == 0 and bool(engine(team).calls), 30)
         assert engine(team).open_sessions == 0  # written, although hardly anything was read
         received = b""
         while piece := client.recv(1 << 16):
@@ -247,7 +253,7 @@ def test_a_client_that_stops_reading_is_let_go(start: Start) -> None:
     server = start(team, max_tokens=20_000, stall=0.5)
     with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 15_000}):
         eventually(lambda: bool(server.serving._under_way))
-        eventually(lambda: not server.serving._under_way, seconds=10)
+        eventually(lambda: not server.serving._under_way, seconds=30)
     assert engine(team).open_sessions == 0
 
 
@@ -335,9 +341,9 @@ def test_streams_that_outlast_the_drain_are_told(start: Start) -> None:
 
 def test_whoever_reads_slowly_is_waited_for(start: Start) -> None:
     server = start(pair(), max_tokens=20_000)
-    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 12_000}) as client:
+    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 5_000}) as client:
         eventually(lambda: bool(server.serving._under_way))
-        eventually(lambda: server.serving.gate.running == 0)  # written, not read
+        eventually(lambda: server.serving.gate.running == 0, seconds=30)  # written, not read
         server.server.handle_exit(signal.SIGTERM, None)
         eventually(lambda: not server.serving.gate.open)
         received = b""
@@ -349,7 +355,7 @@ def test_whoever_reads_slowly_is_waited_for(start: Start) -> None:
 
 
 def _status(url: str, wanted: int) -> httpx.Response:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while (reply := httpx.get(url)).status_code != wanted:
         assert time.monotonic() < until
     return reply

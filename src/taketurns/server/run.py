@@ -91,20 +91,20 @@ class Server(uvicorn.Server):
         self._page = page
         self._leaving = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._tasks.append(asyncio.create_task(self._load()))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._leaving or self._loop is None:
+        if self._leaving or self.loop is None:
             self.should_exit = self.force_exit = True
             return
         self._leaving = True
         LOG.info("leaving", extra={"fields": {"signal": signal.Signals(sig).name}})
-        self._loop.call_soon_threadsafe(self._start_leaving)
+        self.loop.call_soon_threadsafe(self._start_leaving)
 
     def _start_leaving(self) -> None:
         self._tasks.append(asyncio.create_task(self._leave()))
