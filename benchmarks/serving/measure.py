@@ -194,6 +194,12 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has used; other work on the machine is not in it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def scripted_team() -> Team:
     """Two candidates that write a token every 20 ms, switching every 25."""
 
@@ -239,13 +245,13 @@ def measure_load(levels: Sequence[int], requests: int) -> None:
 
 def measure_overhead(levels: Sequence[int]) -> None:
     """What HTTP adds to a scripted engine's first token and to every further one."""
-    with served(__file__, "serve-scripted") as (url, _):
-        asyncio.run(overhead(url, 4, 4))  # first touches
+    with served(__file__, "serve-scripted") as (url, pid):
+        asyncio.run(overhead(url, pid, 4, 4))  # first touches
         for streams in levels:
-            show(asyncio.run(overhead(url, streams, 3 * streams)))
+            show(asyncio.run(overhead(url, pid, streams, 3 * streams)))
 
 
-async def overhead(url: str, streams: int, requests: int) -> dict[str, Any]:
+async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str, Any]:
     """A scripted team served, beside the same team in this process."""
     body = {"messages": [{"role": "user", "content": "Q?"}]}
     team = scripted_team()
@@ -257,8 +263,13 @@ async def overhead(url: str, streams: int, requests: int) -> dict[str, Any]:
     async def over_http() -> list[float]:
         return (await ask(url, body)).times
 
+    before = processor(os.getpid())
     ours = await _side_by_side(direct, streams, requests)
+    spent = [processor(os.getpid()) - before]
+    before = processor(pid)
     theirs = await _side_by_side(over_http, streams, requests)
+    spent.append(processor(pid) - before)
+    tokens = requests * LENGTH
     first = [percentile([times[0] for times in runs], 50) for runs in (ours, theirs)]
     late = [percentile([times[0] for times in runs], 95) for runs in (ours, theirs)]
     gap = [mean((t[-1] - t[0]) / (len(t) - 1) for t in runs) for runs in (ours, theirs)]
@@ -271,6 +282,8 @@ async def overhead(url: str, streams: int, requests: int) -> dict[str, Any]:
         "per token, ms, direct": round(1000 * gap[0], 3),
         "per token served": round(1000 * gap[1], 3),
         "per token added": round(1000 * (gap[1] - gap[0]), 3),
+        "processor per token, ms, direct": round(1000 * spent[0] / tokens, 3),
+        "processor per token served": round(1000 * spent[1] / tokens, 3),
     }
 
 

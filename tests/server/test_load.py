@@ -45,8 +45,9 @@ async def test_every_stream_is_whole_and_the_offline_answer(
 async def test_what_http_adds_is_measured(measure: ModuleType) -> None:
     """That it is little is measured where nothing else runs; here it must not be absurd."""
     with measure.served(str(SCRIPT), "serve-scripted") as (url, pid):
-        figures = await measure.overhead(url, 4, 8)
+        figures = await measure.overhead(url, pid, 4, 8)
         assert measure.resident(pid) > 10
     assert figures["first token p50, ms, direct"] > 20
     assert figures["added"] < 500
     assert figures["per token, ms, direct"] >= 20
+    assert figures["processor per token served"] < 5

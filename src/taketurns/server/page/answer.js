@@ -1,6 +1,6 @@
 // One answer on the page: its text in its speakers' looks, a bar of who wrote what, and shares.
 
-import { element, percent, seconds } from "./dom.js";
+import { counted, element, percent, seconds } from "./dom.js";
 import { look, mark } from "./speakers.js";
 import * as tip from "./tip.js";
 
@@ -148,7 +148,7 @@ export class Answer {
     this.timeline.setAttribute("aria-label", `Who wrote what, by tokens: ${said.join(", ")}`);
     const since = ((this.took ?? performance.now()) - this.began) / 1000;
     const first = this.first === null ? "" : ` · first token ${seconds((this.first - this.began) / 1000)}`;
-    this.figures.textContent = `${this.tokens} tokens · ${seconds(since)}${first}`;
+    this.figures.textContent = `${counted(this.tokens)} · ${seconds(since)}${first}`;
   }
 
   shares() {

@@ -14,6 +14,8 @@ export const byId = (id) => document.getElementById(id);
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
 
+export const counted = (tokens) => `${tokens} ${tokens === 1 ? "token" : "tokens"}`;
+
 export function seconds(value) {
   return value < 1 ? `${Math.round(1000 * value)} ms` : `${value.toFixed(value < 10 ? 2 : 1)} s`;
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Answer } from "./answer.js";
-import { byId, element } from "./dom.js";
+import { byId, counted, element } from "./dom.js";
 import * as history from "./history.js";
 import * as policy from "./policy.js";
 import * as tip from "./tip.js";
@@ -56,7 +56,7 @@ async function ask(prompt) {
   if (running !== mine) return;
   running = null;
   busy(false);
-  say(answers.map((one) => one.problem ?? `${one.model} wrote ${one.tokens} tokens`).join("; "));
+  say(answers.map((one) => one.problem ?? `${one.model} wrote ${counted(one.tokens)}`).join("; "));
 }
 
 async function write(answer, messages, signal) {

@@ -8,7 +8,7 @@ const CHOICES = ["switcher", "opening", "closing"];
 export function offer(team, policy) {
   for (const id of ["opening", "closing"]) {
     byId(id).replaceChildren(
-      element("option", { value: "", text: policy[id] ? `${policy[id]}, the team’s` : "whoever is due" }),
+      element("option", { value: "", text: policy[id] ? `${policy[id]}, the team’s` : "anyone" }),
       ...team.candidates.map((name) => element("option", { value: name, text: name })),
     );
   }

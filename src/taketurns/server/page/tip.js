@@ -1,6 +1,6 @@
 // The particulars of a patch: who wrote it and why, what the switcher thought, how long it took.
 
-import { byId, element, percent, seconds } from "./dom.js";
+import { byId, counted, element, percent, seconds } from "./dom.js";
 import { look, mark } from "./speakers.js";
 
 const WHY = {
@@ -53,7 +53,7 @@ function particulars(patch, names) {
 
 function timing(patch) {
   const { decide, write } = patch.timing;
-  const tokens = `${patch.tokens} ${patch.tokens === 1 ? "token" : "tokens"}`;
+  const tokens = counted(patch.tokens);
   if (patch.speaker === null) return tokens;
   const rate = write > 0 ? `, ${Math.round(patch.tokens / write)} tokens/s` : "";
   return `${tokens} in ${seconds(write)}${rate}; deciding took ${seconds(decide)}`;
