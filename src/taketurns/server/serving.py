@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import time
 from typing import Any, Literal
 
 from fastapi import Request, Response
@@ -90,12 +89,8 @@ class Serving:
             raise leaving() if self.state == "leaving" else _loading()
         model = self.roster.find(asked.model).name
         made = await orders(asked, self.roster, self.config)
-        ids = bool(asked.return_token_ids)
         scope = request.scope
-        reply = Reply(
-            scope["taketurns"]["id"], model, int(time()), made, style,
-            ids=ids, usage=asked.with_usage,
-        )  # fmt: skip
+        reply = Reply(scope["taketurns"]["id"], model, made, asked, style)
         watch = Watch(self.metrics, model, made, log_text=self.config.log_text)
         answers = Answers(made, self.gate, self.config)
         scope["taketurns"] |= {"model": model, "stream": bool(asked.stream)}
