@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +209,13 @@ def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:
     assert "called: give it another --name" in fails("--name", "a")
     help_ = CliRunner().invoke(app, ["serve", "--help"]).output
     assert "127.0.0.1" in help_
+
+
+def test_without_its_packages_it_says_which_to_install() -> None:
+    code = (
+        "import sys; sys.modules['fastapi'] = None; sys.argv = ['taketurns', 'serve'];"
+        "from taketurns.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("pip install 'taketurns[serve]'")
