@@ -10,11 +10,11 @@ LIGHTEVAL := lighteval==0.13.0 'huggingface_hub<2' 'xxhash<4'
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo test test-all test-ecosystem check format bench evaluate clean
+.PHONY: help install install-dev demo serve test test-all test-ecosystem soak check format bench evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 install: $(VENV)/.installed  ## make .venv with the package in it
 
@@ -23,16 +23,25 @@ install-dev: $(VENV)/.installed-dev  ## the same with what tests and training ne
 demo: install  ## the bundled team answers real questions, beside each checkpoint alone
 	@$(BIN)/taketurns pocket demo
 
+serve: $(VENV)/.installed-serve  ## the bundled team behind the OpenAI API, and its page in the browser
+	@$(BIN)/taketurns serve --team pocket --open
+
 test: install-dev  ## run the tests
 	@$(BIN)/python -m pytest -m "not slow"
 
 test-all: install-dev  ## run the tests, the slow ones too
 	@$(BIN)/python -m pytest
 
-test-ecosystem: install-dev $(VENV)-inspect/.installed $(VENV)-lighteval/.installed  ## a team in lm-eval, inspect_ai and lighteval
+test-ecosystem: install-dev $(VENV)-inspect/.installed $(VENV)-lighteval/.installed $(VENV)-litellm/.installed  ## a team in other people's harnesses and clients
+	@$(PIP) 'lm-eval[api]>=0.4.13'
 	@$(BIN)/python -m pytest tests/ecosystem/test_lm_eval.py
+	@LITELLM=$(VENV)-litellm/bin/litellm $(BIN)/python -m pytest tests/ecosystem/test_serving_clients.py
 	@$(VENV)-inspect/bin/python -m pytest tests/ecosystem/test_inspect.py
 	@$(VENV)-lighteval/bin/python -m pytest tests/ecosystem/test_lighteval.py
+
+soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
+	@$(BIN)/python benchmarks/serving/measure.py load
+	@$(BIN)/python benchmarks/serving/measure.py overhead
 
 check: install-dev  ## ruff and mypy --strict
 	@$(BIN)/ruff check
@@ -50,17 +59,29 @@ evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hou
 	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --out runs/evaluation
 
 clean:  ## remove .venv and what the tools cached
-	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns into $(VENV) (a few minutes the first time)" >&2
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
-	@echo "installing taketurns[dev,train,eval] into $(VENV) (a few minutes the first time)" >&2
-	@$(PIP) --editable '.[dev,train,eval]'
+$(VENV)/.installed-serve: $(SOURCES) | $(BIN)/python
+	@echo "installing taketurns[serve] into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) --editable '.[serve]'
 	@touch $@ $(VENV)/.installed
+
+# LiteLLM needs an older client of OpenAI than the tests use.
+$(VENV)-litellm/.installed: | $(BIN)/python
+	@echo "installing litellm into $(VENV)-litellm" >&2
+	@$(BIN)/python -m venv $(VENV)-litellm
+	@$(VENV)-litellm/bin/python -m pip install --disable-pip-version-check --quiet 'litellm[proxy]>=1.80'
+	@touch $@
+
+$(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
+	@echo "installing taketurns[dev,train,eval,serve] into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) --editable '.[dev,train,eval,serve]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-serve
 
 $(VENV)-inspect/.installed: $(SOURCES) | $(BIN)/python
 	@$(call harness,$(VENV)-inspect,$(INSPECT))

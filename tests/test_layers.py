@@ -38,7 +38,7 @@ ORDER = [
     ["ecosystem"],
     ["baselines"],
     ["evaluate"],
-    ["check", "chat", "demo", "bench"],
+    ["check", "chat", "demo", "bench", "server"],
     ["cli"],
     ["__main__"],
 ]

@@ -17,6 +17,7 @@ from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
+from taketurns.server.command import serve
 from taketurns.training.command import train
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ app.command("score")(score_answers)
 app.command()(tasks)
 app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command()(evaluate)
+app.command()(serve)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

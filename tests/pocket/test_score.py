@@ -26,7 +26,7 @@ async def test_methods_answer_the_same_questions(tmp_path: Path) -> None:
     Head(HeadConfig(head.mode, head.candidates, head.reader, layers), {}, always_sft).save(
         tmp_path / "mine"
     )
-    source = Path(str(team.source)).parent / "weights"
+    source = Path(str(team.source)).parent
     (tmp_path / "mine" / "team.yaml").write_text(
         f"candidates: [{{name: a, model: {source}/sft}}, {{name: b, model: {source}/sft}}]\n"
         "switcher: {kind: head, path: .}\n"
@@ -58,7 +58,7 @@ def test_an_unknown_method_is_one_sentence(method: str, sentence: str) -> None:
 
 
 def test_a_switcher_that_is_not_trained_is_named(tmp_path: Path) -> None:
-    for method, folder in (("switch-global", "global"), ("switch-task", "recall")):
+    for method, folder in (("switch-global", "global"), ("switch-lm", "lm")):
         with pytest.raises(UsageError, match=f"no switcher at {tmp_path / folder}: train it"):
             Methods(load_team_config("pocket"), [method], ["recall"], tmp_path)
     assert parse_switcher("mine=some/where") == ("mine", Path("some/where"))
