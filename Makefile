@@ -47,8 +47,8 @@ $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
-	@echo "installing taketurns[dev,train] into $(VENV) (a few minutes the first time)" >&2
-	@$(PIP) --editable '.[dev,train]'
+	@echo "installing taketurns[dev,serve,train] into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) --editable '.[dev,serve,train]'
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:

@@ -193,6 +193,20 @@ async def test_streaming_shows_every_piece_once_and_in_order() -> None:
     assert engine.open_sessions == 0
 
 
+@pytest.mark.parametrize("patch_size", [1, 3, 7])
+async def test_every_token_comes_once_with_the_text_it_made_appear(patch_size: int) -> None:
+    policy = Policy(patch_size=patch_size, max_tokens=30, stop=("zzz",))
+    pair, _ = team({"a": forever("é"), "b": forever("zéz")}, FixedSwitcher([0, 1]), policy)
+    told: list[int] = []
+    async for event in pair.stream("Q?"):
+        if isinstance(event, Delta):
+            told += [token.id for token in event.tokens]
+        elif isinstance(event, Patch):
+            assert tuple(told) == event.token_ids
+            told = []
+    assert told == []
+
+
 async def test_leaving_a_stream_closes_its_session() -> None:
     pair, engine = team({"a": forever("a"), "b": forever("b")}, FixedSwitcher([0, 1]), delay=0.01)
     stream = pair.stream("Q?")

@@ -32,7 +32,8 @@ class _Turn:
 
 class Answer:
     """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
-    asks the switcher to start, `seed` decides who is drawn."""
+    asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
+    written, with `logprobs` as in `Sampling`."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Answer:
         policy: Policy,
         seed: int,
         emit: Emit | None = None,
+        logprobs: int | None = None,
     ) -> None:
         self.draft = draft
         self.ended = False
@@ -53,6 +55,7 @@ class Answer:
         self._policy = policy
         self._speakers = generator(seed)
         self._emit = emit
+        self._logprobs = logprobs
         self._closing = False
 
     @property
@@ -105,11 +108,13 @@ class Answer:
             forced = draft.force(speaker, policy.closing_cue)
             tell(self._emit, Delta(None, forced.text), forced)
         begun = perf_counter()
-        writer = PatchWriter(self._session, self._models[speaker], draft, speaker, self._emit)
+        writer = PatchWriter(
+            self._session, self._models[speaker], draft, speaker, self._emit, self._logprobs
+        )
         wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
         finish = await writer.write(wanted, policy)
-        if finish != "length" or draft.tokens >= policy.max_tokens:
-            writer.show(draft.end())
+        last = finish != "length" or draft.tokens >= policy.max_tokens
+        writer.finish(draft.end() if last else "")
         patch = Patch(
             speaker=speaker,
             token_ids=tuple(writer.token_ids),

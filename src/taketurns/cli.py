@@ -13,6 +13,7 @@ import typer
 
 from taketurns.bench.cli import bench
 from taketurns.errors import PromptError, UsageError
+from taketurns.server.command import serve
 from taketurns.training.command import train
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.
 app.add_typer(pocket, name="pocket")
 app.add_typer(bench, name="bench")
 app.command()(train)
+app.command()(serve)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -28,6 +28,8 @@ from taketurns.types import Candidate, ModelSpec
 SwitcherKind = Literal["random", "fixed", "lm", "head"]
 EngineKind = Literal["local"]
 BUNDLED = "pocket"
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,21 @@ def load_team_config(
     except ValidationError as error:
         raise ConfigError(_explain(document, error)) from error
     return _Builder(document, team).build()
+
+
+def load_settings(path: Path, record: type[Record], what: str) -> Record:
+    """A YAML file whose keys are the fields of the dataclass `record`, read as strictly as a team
+    file; `what` is how errors call it. Raises ConfigError."""
+    document = _Document.read(path, what)
+    schema = _schema(record.__name__, record)
+    try:
+        settings = schema.model_validate_json(json.dumps(document.data, default=str))
+    except ValidationError as error:
+        raise ConfigError(_explain(document, error, list(schema.model_fields))) from error
+    try:
+        return record(**dict(settings))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def parse_setting(text: str) -> tuple[str, object]:
@@ -289,16 +306,16 @@ class _Document:
     lines: dict[Place, int] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> _Document:
+    def read(cls, path: Path, what: str = "team file") -> _Document:
         try:
             text = path.read_text(encoding="utf-8")
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             lines = dict(_lines(path, node)) if node is not None else {}
             data = yaml.safe_load(text)
         except OSError as error:
-            raise ConfigError(f"cannot read the team file {path}: {error.strerror}") from error
+            raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: a team file is UTF-8 text, this is not") from error
+            raise ConfigError(f"{path}: a {what} is UTF-8 text, this is not") from error
         except yaml.MarkedYAMLError as error:
             line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
             raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from error
@@ -308,7 +325,7 @@ class _Document:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{path}: not valid YAML: {reason}") from error
         if not isinstance(data, dict):
-            raise ConfigError(f"{path}: a team file is a mapping with the key candidates")
+            raise ConfigError(f"{path}: a {what} is a mapping of keys to values")
         return cls(path, {key: value for key, value in data.items() if value is not None}, lines)
 
     def override(self, key: str, value: object) -> None:
@@ -364,13 +381,14 @@ def _lines(path: Path, node: yaml.Node, place: Place = ()) -> Iterator[tuple[Pla
             yield from _lines(path, value, (*place, key.value))
 
 
-def _explain(document: _Document, error: ValidationError) -> str:
-    """The first thing wrong with a team file, in one sentence."""
+def _explain(document: _Document, error: ValidationError, keys: Sequence[str] | None = None) -> str:
+    """The first thing wrong with a file, in one sentence. `keys` are those of a flat file; None is
+    a team file."""
     first = error.errors()[0]
     place: Place = first["loc"]
     if first["type"] == "extra_forbidden":
         *parents, key = place
-        valid = _keys(parents)
+        valid = keys or _keys(parents)
         near = get_close_matches(str(key), valid, n=1, cutoff=0.5)
         cure = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(valid)}"
         inside = f" in {_dotted(parents)}" if parents else ""

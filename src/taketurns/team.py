@@ -85,6 +85,19 @@ class Team:
         )
         return Team(chosen, self.engine, FixedSwitcher([0]), policy)
 
+    def verbatim(self) -> Team:
+        """The same team, its speakers continuing a query's text as it stands: no chat template, no
+        plain prompt."""
+        bare = [
+            replace(candidate, spec=replace(candidate.spec, prompt="{text}"))
+            for candidate in self.candidates
+        ]
+        return Team(bare, self.engine, self._switcher, self.policy)
+
+    def switched_by(self, switcher: Switcher) -> Team:
+        """The same team with somebody else to decide."""
+        return Team(self.candidates, self.engine, switcher, self.policy)
+
     # Asking
 
     @overload
@@ -171,9 +184,15 @@ class Team:
 
     @asynccontextmanager
     async def answer(
-        self, draft: Draft, seed: int, policy: Policy | None = None, emit: Emit | None = None
+        self,
+        draft: Draft,
+        seed: int,
+        policy: Policy | None = None,
+        emit: Emit | None = None,
+        logprobs: int | None = None,
     ) -> AsyncIterator[Answer]:
         """Open a draft for writing, turn by turn; `seed` and the query's id decide all draws.
+        `emit` sees it being written, with `logprobs` as in `Sampling`.
 
         Raises EngineError, and PromptError if the query does not fit the switcher.
         """
@@ -182,7 +201,7 @@ class Team:
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, self._longest(draft, policy)) as session:
             models = [candidate.name for candidate in self.candidates]
-            yield Answer(models, session, draft, begin, policy, speakers, emit)
+            yield Answer(models, session, draft, begin, policy, speakers, emit, logprobs)
 
     # Getting ready and letting go
 

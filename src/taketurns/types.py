@@ -85,6 +85,8 @@ class Sampling:
 
     `stop_token_ids` end the patch beside the model's own end tokens; `stop` strings end it when
     the written text (`written`, the tail of what stands before the patch, included) contains one.
+    `logprobs` asks for each token's log-probability and those of so many of the most probable
+    tokens beside it.
     """
 
     max_tokens: int
@@ -93,15 +95,21 @@ class Sampling:
     stop: tuple[str, ...] = ()
     written: str = ""
     stop_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One sampled token as it is written; `id` is None on servers that only give text."""
+    """One sampled token as it is written; `id` is None on servers that only give text.
+
+    Where they were asked for, `logprob` is its natural-log probability under the model's full
+    softmax, before temperature and top-p, and `top` the most probable tokens with theirs.
+    """
 
     id: int | None
     text: str | None = None
     logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +184,16 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of text on its way to the reader, and who is writing it."""
+    """A piece of text on its way to the reader, and who is writing it.
+
+    `tokens` are those that made it appear. A token that shows no text yet (it ends inside a
+    character, or may begin a stop string) comes with the text that follows it in its patch, or with
+    a last piece of the patch whose text is empty.
+    """
 
     speaker: int | None
     text: str
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

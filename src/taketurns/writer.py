@@ -16,10 +16,17 @@ Emit = Callable[[Delta | Patch], None]
 
 
 class PatchWriter:
-    """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes."""
+    """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes.
+    `emit` sees it come, with `logprobs` as in `Sampling`."""
 
     def __init__(
-        self, session: Session, model: str, draft: Draft, speaker: int, emit: Emit | None
+        self,
+        session: Session,
+        model: str,
+        draft: Draft,
+        speaker: int,
+        emit: Emit | None,
+        logprobs: int | None = None,
     ) -> None:
         self.token_ids: list[int] = []
         self.text = ""
@@ -28,6 +35,8 @@ class PatchWriter:
         self._draft = draft
         self._speaker = speaker
         self._emit = emit
+        self._logprobs = logprobs
+        self._unshown: list[Token] = []
 
     async def write(self, wanted: int, policy: Policy) -> Finish:
         """Write up to `wanted` tokens, and as many more as finish a character where the next
@@ -54,6 +63,7 @@ class PatchWriter:
             stop=policy.stop,
             written=self._draft.unfinished_stop,
             stop_token_ids=self._draft.end_token_ids,
+            logprobs=self._logprobs,
         )
         before = len(self.token_ids)
         on_token = self._take if self._emit is not None else None
@@ -61,23 +71,31 @@ class PatchWriter:
             self._model, self._draft.prompt(self._speaker), sampling, on_token
         )
         seen = len(self.token_ids) - before
-        self._read(completion.token_ids[seen:])
+        self._read([Token(i) for i in completion.token_ids[seen:]])
         if not completion.token_ids and completion.finish == "length":
             return "stop"  # a server that writes nothing would be asked for ever
         return "stop" if self._draft.stopped else completion.finish
 
     def _take(self, token: Token) -> None:
         if token.id is not None:
-            self._read((token.id,))
+            self._read((token,))
 
-    def _read(self, token_ids: Sequence[int]) -> None:
+    def _read(self, tokens: Sequence[Token]) -> None:
+        token_ids = [token.id for token in tokens if token.id is not None]
         self.token_ids += token_ids
-        self.show(self._draft.read(token_ids))
+        self._unshown += tokens
+        if text := self._draft.read(token_ids):
+            self._show(text)
 
-    def show(self, text: str) -> None:
+    def finish(self, text: str) -> None:
+        """The patch is over: show `text`, which was held back, and tokens that show none."""
+        if text or self._unshown:
+            self._show(text)
+
+    def _show(self, text: str) -> None:
         self.text += text
-        if text:
-            tell(self._emit, Delta(self._speaker, text))
+        tell(self._emit, Delta(self._speaker, text, tuple(self._unshown)))
+        self._unshown.clear()
 
 
 def tell(emit: Emit | None, *events: Delta | Patch) -> None:

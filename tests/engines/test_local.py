@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, MistralConfig
 
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
-from taketurns.types import ModelSpec, Sampling
+from taketurns.types import ModelSpec, Sampling, Token
 
 PROMPT = tuple(range(40, 90))
 
@@ -226,6 +226,32 @@ async def test_a_stop_string_ends_the_patch_even_across_its_beginning(
         assert stop not in codec.decode(cut.token_ids[:-1])
         across = Sampling(20, temperature=0, stop=("x" + text[:2],), written="x")
         assert len((await session.generate("m0", PROMPT, across)).token_ids) <= 2
+    await engine.close()
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+async def test_log_probabilities_are_those_of_the_whole_softmax(
+    three_models: dict[str, str], deterministic: bool
+) -> None:
+    """Before temperature and top-p; asking for them changes no token."""
+    engine = engine_for(three_models, deterministic=deterministic)
+    model = AutoModelForCausalLM.from_pretrained(three_models["m1"])
+    told: list[Token] = []
+    async with engine.session(3, 200) as session:
+        weighed = await session.generate("m1", PROMPT, Sampling(12, logprobs=4), told.append)
+    async with engine.session(3, 200) as session:
+        plain = await session.generate("m1", PROMPT, Sampling(12))
+    assert weighed.token_ids == plain.token_ids == tuple(token.id for token in told)
+    assert plain.logprobs is None
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*PROMPT, *plain.token_ids]])).logits[0, len(PROMPT) - 1 : -1]
+    truth = torch.log_softmax(logits, -1)
+    assert weighed.logprobs == tuple(token.logprob for token in told)
+    for row, token in zip(truth, told, strict=True):
+        values, ids = row.topk(4)
+        assert token.logprob == pytest.approx(float(row[token.id]), abs=1e-4)
+        assert [i for i, _ in token.top] == ids.tolist()
+        assert [p for _, p in token.top] == pytest.approx(values.tolist(), abs=1e-4)
     await engine.close()
 
 

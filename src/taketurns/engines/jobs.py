@@ -12,7 +12,7 @@ from torch import Tensor
 from taketurns.engines.kv import Parked
 from taketurns.engines.sampling import Draw
 from taketurns.text import StopFilter, TextCodec
-from taketurns.types import Completion, Finish, Sampling
+from taketurns.types import Completion, Finish, Sampling, Token
 
 
 class Job:
@@ -86,7 +86,7 @@ class Write(Job):
         codec: TextCodec,
         end_token_ids: frozenset[int],
         random: np.random.Generator,
-        emit: Callable[[int], None] | None = None,
+        emit: Callable[[Token], None] | None = None,
     ) -> None:
         super().__init__(prompt, parked, resolve, reject)
         self._sampling = sampling
@@ -95,6 +95,7 @@ class Write(Job):
         self._emit = emit
         self._cached_tokens = parked.common(prompt)
         self._written: list[int] = []
+        self._logprobs: list[float] = []
         self._text = codec.stream(prompt) if sampling.stop else None
         self._stops = StopFilter(sampling.stop, sampling.written)
 
@@ -103,26 +104,40 @@ class Write(Job):
         first, second = self._random.random(2)
         return Draw(self._sampling.temperature, self._sampling.top_p, first, second)
 
-    def take(self, token: int) -> Finish | None:
-        """Accept a sampled token; says whether it ends the patch, and why."""
-        finish = self._finish(token)
+    def take(self, token: int, logits: Tensor) -> Finish | None:
+        """Accept a token sampled from `logits` `[vocabulary]`; says whether it ends the patch, and
+        why."""
+        finish = self._finish(token, logits)
         if finish is not None:
             self.result = Completion(
                 token_ids=tuple(self._written),
                 finish=finish,
+                logprobs=None if self._sampling.logprobs is None else tuple(self._logprobs),
                 prompt_tokens=len(self.prompt),
                 cached_tokens=self._cached_tokens,
             )
         return finish
 
-    def _finish(self, token: int) -> Finish | None:
+    def _finish(self, token: int, logits: Tensor) -> Finish | None:
         if token in self._ends:
             return "stop"
         self._written.append(token)
+        seen = self._weigh(token, logits)
         if self._emit is not None:
-            self._emit(token)
+            self._emit(seen)
         if self._text is not None:
             self._stops.push(self._text.push(token))
             if self._stops.stopped:
                 return "stop"
         return "length" if len(self._written) >= self._sampling.max_tokens else None
+
+    def _weigh(self, token: int, logits: Tensor) -> Token:
+        """The token with the log-probabilities that were asked for."""
+        wanted = self._sampling.logprobs
+        if wanted is None:
+            return Token(token)
+        logprobs = torch.log_softmax(logits.float(), -1)
+        values, ids = logprobs.topk(min(wanted, len(logprobs)))
+        self._logprobs.append(float(logprobs[token]))
+        top = zip(ids.tolist(), values.tolist(), strict=True)
+        return Token(token, logprob=self._logprobs[-1], top=tuple(top))

@@ -210,10 +210,12 @@ class LaneRunner:
         for lane in lanes:
             assert isinstance(lane.job, Write)
             draws.append(lane.job.draw())
-        for lane, token in zip(lanes, sample(logits, draws).tolist(), strict=True):
+        for row, (lane, token) in enumerate(
+            zip(lanes, sample(logits, draws).tolist(), strict=True)
+        ):
             assert isinstance(lane.job, Write)
             lane.tokens.append(token)
-            lane.done = lane.job.take(token) is not None
+            lane.done = lane.job.take(token, logits[row]) is not None
         self.counters.written_tokens += len(lanes)
 
     def _reserve(self, first: int, end: int, length: int) -> None:

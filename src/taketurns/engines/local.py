@@ -154,7 +154,7 @@ class LocalSession:
         completion: Completion = await self._thread.run(
             model,
             partial(Write, ids, self._kept(model)),
-            emit=None if on_token is None else lambda token: on_token(Token(token)),
+            emit=on_token,
             sampling=sampling,
             codec=info.codec,
             end_token_ids=info.end_token_ids,

@@ -81,7 +81,7 @@ class ReencodeRunner:
             logits, _ = self._forward(turn.pending, turn.cache, False)
             token = int(sample(logits, [turn.job.draw()])[0])
             self.counters.written_tokens += 1
-            if turn.job.take(token) is not None:
+            if turn.job.take(token, logits[0]) is not None:
                 turn.job.finished()
                 return False
         except Exception as error:  # whatever a model raises belongs to whoever asked for it

@@ -142,11 +142,12 @@ class ScriptedSession:
             written.append(token)
             stops.push(stream.push(token))
             if on_token is not None:
-                on_token(Token(token))
+                on_token(_certain(token, sampling.logprobs))
         whole = len(written) == sampling.max_tokens and not stops.stopped
         return Completion(
             token_ids=tuple(written),
             finish="length" if whole else "stop",
+            logprobs=None if sampling.logprobs is None else (0.0,) * len(written),
             prompt_tokens=len(ids),
         )
 
@@ -181,6 +182,13 @@ class ScriptedSession:
         turn = self.turns.get(model, 0)
         self.turns[model] = turn + 1
         return script[turn] if turn < len(script) else ""
+
+
+def _certain(token: int, logprobs: int | None) -> Token:
+    """A token that could not have been another."""
+    if logprobs is None:
+        return Token(token)
+    return Token(token, logprob=0.0, top=((token, 0.0),) if logprobs else ())
 
 
 @cache

@@ -24,7 +24,7 @@ from taketurns.engines.lanes import Counters, LaneRunner
 from taketurns.engines.loading import Weights
 from taketurns.engines.reencode import ReencodeRunner
 from taketurns.errors import CapacityError, EngineError, TakeTurnsError
-from taketurns.types import ModelSpec
+from taketurns.types import ModelSpec, Token
 
 SMALL_MODEL = 20_000_000  # parameters
 
@@ -79,7 +79,7 @@ class ModelThread:
         self,
         model: str,
         make: Callable[..., Job],
-        emit: Callable[[int], None] | None = None,
+        emit: Callable[[Token], None] | None = None,
         **arguments: Any,
     ) -> Any:
         """Run the job that `make` makes; `emit` is called in this event loop for each token.

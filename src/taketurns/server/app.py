@@ -1,0 +1,216 @@
+"""The web application: which address does what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from taketurns import __version__
+from taketurns.errors import TakeTurnsError
+from taketurns.server.edge import AccessLog, BodyLimit, Guard
+from taketurns.server.errors import ApiError, failed, refused
+from taketurns.server.logs import LOG
+from taketurns.server.replies import ChatStyle, TextStyle
+from taketurns.server.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+)
+from taketurns.server.serving import Serving
+from taketurns.server.tokens import detokenize, tokenize
+
+_PAGE = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": what}
+    for status, what in {
+        400: "The request cannot be served as it is",
+        401: "An API key is missing or wrong",
+        404: "There is no such model",
+        413: "The request is too large",
+        429: "Too many requests wait; Retry-After says when to try again",
+        500: "A model failed; what was written until then is in the body",
+        503: "Loading, shutting down, or no answer could be begun in time",
+        504: "The answer took longer than it may",
+    }.items()
+}
+
+
+def make_app(serving: Serving) -> FastAPI:
+    """The application that serves `serving`; closing it releases the models."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await serving.close()
+
+    app = FastAPI(
+        title="taketurns",
+        version=__version__,
+        summary="Checkpoints take turns writing one answer, behind the OpenAI API.",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    _add_answers(app, serving)
+    _add_operations(app, serving)
+    if serving.config.page:
+        _add_page(app)
+    _add_errors(app, serving)
+    _add_edges(app, serving)
+    return app
+
+
+def _add_answers(app: FastAPI, serving: Serving) -> None:
+    @app.post("/v1/chat/completions", responses=_ERRORS, response_model=None)
+    async def chat(asked: ChatRequest, request: Request) -> Response:
+        """Answer a conversation."""
+        return await serving.respond(asked, request, ChatStyle())
+
+    @app.post("/v1/completions", responses=_ERRORS, response_model=None)
+    async def complete(asked: CompletionRequest, request: Request) -> Response:
+        """Continue a text."""
+        return await serving.respond(asked, request, TextStyle())
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The team, then each of its candidates."""
+        return {"object": "list", "data": await serving.roster.describe()}
+
+    @app.get("/v1/models/{model}", responses={404: _ERRORS[404]})
+    async def model(model: str) -> dict[str, Any]:
+        """One of them."""
+        name = serving.roster.find(model).name
+        return next(one for one in await serving.roster.describe() if one["id"] == name)
+
+    @app.post("/tokenize", responses=_ERRORS)
+    async def to_tokens(asked: TokenizeRequest) -> dict[str, Any]:
+        """Token ids of a text or a conversation."""
+        return await tokenize(asked, serving.roster)
+
+    @app.post("/detokenize", responses=_ERRORS)
+    async def to_text(asked: DetokenizeRequest) -> dict[str, Any]:
+        """The text of token ids."""
+        return await detokenize(asked, serving.roster)
+
+
+def _add_operations(app: FastAPI, serving: Serving) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @app.get("/health/ready", responses={503: {"description": "Loading, or shutting down"}})
+    async def ready(response: Response) -> dict[str, str]:
+        """Requests are served."""
+        response.status_code = 200 if serving.state == "ready" else 503
+        return {"status": serving.state}
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        """The version of taketurns."""
+        return {"version": __version__}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(serving.metrics.text(), media_type=serving.metrics.content_type)
+
+
+def _add_page(app: FastAPI) -> None:
+    folder = files("taketurns.server") / "page"
+    scripts = [one.name for one in folder.iterdir() if one.name.endswith(".js")]
+    kinds = _PAGE | dict.fromkeys(scripts, "text/javascript; charset=utf-8")
+    parts = {name: (folder / name).read_bytes() for name in kinds}
+
+    def part(name: str) -> Callable[[], Any]:
+        async def send() -> Response:
+            headers = {"cache-control": "no-cache", "content-type": kinds[name]}
+            return Response(parts[name], headers=headers)
+
+        return send
+
+    app.get("/", include_in_schema=False)(part("index.html"))
+    for name in kinds:
+        app.get(f"/page/{name}", include_in_schema=False)(part(name))
+
+
+def _add_errors(app: FastAPI, serving: Serving) -> None:
+    def tell(request: Request, error: ApiError) -> Response:
+        request.scope["taketurns"]["error"] = error.code
+        serving.metrics.refused.labels(error.code or str(error.status_code)).inc()
+        return JSONResponse(error.body(), error.status_code, error.headers)
+
+    @app.exception_handler(ApiError)
+    async def known(request: Request, error: ApiError) -> Response:
+        return tell(request, error)
+
+    @app.exception_handler(TakeTurnsError)
+    async def ours(request: Request, error: TakeTurnsError) -> Response:
+        return tell(request, failed(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return tell(request, _explain(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+        headers = dict(error.headers or {})
+        return tell(
+            request, ApiError(error.status_code, str(error.detail), kind=kind, headers=headers)
+        )
+
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, error: Exception) -> Response:
+        LOG.error("unexpected error", exc_info=error)
+        return tell(request, failed(error))
+
+
+def _explain(errors: Sequence[Any]) -> ApiError:
+    """The first thing wrong with a request, in one sentence."""
+    first = errors[0]
+    place = [part for part in first["loc"] if part != "body"]
+    if first["type"] == "json_invalid":
+        return refused(f"the body is not valid JSON: {first['ctx']['error']}")
+    if first["type"] == "unknown_field":
+        place.append(first["ctx"]["name"])
+    param = ".".join(str(part) for part in place) or None
+    message = str(first["msg"]).removeprefix("Input ")
+    if first["type"] == "unknown_field":
+        return refused(message, param, "unknown_parameter")
+    if first["type"] in ("model_attributes_type", "missing") and param is None:
+        return refused("the body must be a JSON object, sent as application/json")
+    if first["type"] == "missing":
+        return refused(f"{param} is required", param)
+    return refused(f"{param}: {message}", param)
+
+
+def _add_edges(app: FastAPI, serving: Serving) -> None:
+    """The last one added is the outermost."""
+    config = serving.config
+    open_paths = {"/", "/health", "/health/ready", "/version"}
+    if config.open_metrics:
+        open_paths.add("/metrics")
+    app.add_middleware(BodyLimit, limit=config.max_body)
+    app.add_middleware(Guard, keys=config.api_keys, open_paths=frozenset(open_paths))
+    if config.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        )
+    app.add_middleware(AccessLog)

@@ -1,0 +1,88 @@
+"""`taketurns serve`: the command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from taketurns.errors import UsageError
+
+if TYPE_CHECKING:
+    from taketurns.server.config import ServeConfig
+
+KEY_VARIABLE = "TAKETURNS_API_KEY"
+
+
+def serve(
+    team: Annotated[
+        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
+    ] = "pocket",
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on [default: 127.0.0.1].")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", help="0 takes a free one [default: 8000].")
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Ask for this key; may be repeated. Better in {KEY_VARIABLE}."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the team is called [default: the file's name].")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="More settings, YAML (docs/serving.md).")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."
+        ),
+    ] = None,
+) -> None:
+    """Serve a team behind the OpenAI API, with a page to watch it write."""
+    from taketurns.config import load_team_config, parse_setting
+
+    try:
+        from taketurns.server.run import serve as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in (
+            "fastapi",
+            "starlette",
+            "uvicorn",
+            "prometheus_client",
+        ):
+            raise
+        raise UsageError("serving needs more packages: pip install 'taketurns[serve]'") from error
+    from taketurns.team import Team
+
+    settings = _settings(config, host=host, port=port, name=name, api_keys=api_key)
+    described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    source = described.source
+    called = "team" if source is None else source.stem
+    if called == "team" and source is not None:
+        called = source.absolute().parent.name
+    run(Team.load(described), settings, called, _say)
+
+
+def _settings(config: Path | None, *, api_keys: list[str] | None, **given: Any) -> ServeConfig:
+    """The command line before the file before the defaults; a key also from the environment."""
+    from dataclasses import replace
+
+    from taketurns.config import load_settings
+    from taketurns.server.config import ServeConfig
+
+    settings = ServeConfig() if config is None else load_settings(config, ServeConfig, "serve file")
+    keys = tuple(api_keys or ()) or settings.api_keys
+    if not keys and (key := os.environ.get(KEY_VARIABLE)):
+        keys = (key,)
+    changes = {key: value for key, value in given.items() if value is not None}
+    return replace(settings, **changes, api_keys=keys)
+
+
+def _say(sentence: str) -> None:
+    print(f"taketurns: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,65 @@
+"""How a team is served: every setting of `taketurns serve`, with its default.
+
+The keys of a `--config` file are the fields of `ServeConfig`; docs/serving.md lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taketurns.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """Times are in seconds, sizes in bytes.
+
+    `name` is what the team is called in /v1/models, `api_keys` who may ask (nobody is asked for a
+    key where there are none), `cors` the origins of other sites' pages that may. `max_running`
+    answers are written at a time and `max_waiting` wait for that; a request with `n` choices counts
+    as many answers. `timeout` bounds a request with its waiting, `stall` how long a client may not
+    read, `drain` how long answers under way may still take after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    name: str | None = None
+    api_keys: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ()
+    page: bool = True
+    open_metrics: bool = False
+    traces: bool = False
+    log_text: bool = False
+    max_running: int = 256
+    max_waiting: int = 512
+    timeout: float = 600.0
+    stall: float = 60.0
+    drain: float = 30.0
+    max_body: int = 1 << 20
+    max_prompt_tokens: int | None = None
+    max_tokens: int = 4096
+    max_choices: int = 16
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port < 65536, f"port must be from 0 to 65535, not {self.port}")
+        for what in ("max_running", "max_body", "max_tokens", "max_choices"):
+            _require(getattr(self, what) >= 1, f"{what} must be at least 1")
+        _require(self.max_waiting >= 0, "max_waiting must be 0 or more")
+        _require(
+            self.max_prompt_tokens is None or self.max_prompt_tokens >= 1,
+            "max_prompt_tokens must be at least 1, or null for the models' own limit",
+        )
+        for what in ("timeout", "stall"):
+            _require(getattr(self, what) > 0, f"{what} must be more than 0 seconds")
+        _require(self.drain >= 0, "drain must be 0 seconds or more")
+        _require(all(self.api_keys), "an API key must not be empty")
+        _require(all(key.isascii() for key in self.api_keys), "an API key must be plain ASCII")
+        _require(
+            "*" not in self.cors or not self.api_keys,
+            'cors must name its origins where there are API keys; "*" would let every site in',
+        )
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ConfigError(otherwise)

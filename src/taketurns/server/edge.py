@@ -1,0 +1,135 @@
+"""What stands between the socket and the endpoints: keys, the size of a body, headers, the log.
+
+Plain ASGI, so that a stream passes through untouched and a client that hangs up is noticed.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from hashlib import sha256
+from time import perf_counter
+from uuid import uuid4
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from taketurns.server.errors import ApiError
+from taketurns.server.logs import LOG
+
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": _CSP,
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+class AccessLog:
+    """Gives every request an id, every response its headers, and writes one line a request.
+    Endpoints put what they know into `scope["taketurns"]`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = perf_counter(), 499  # as nginx says that a client hung up
+        identifier = uuid4().hex
+        scope["taketurns"] = fields = {"id": identifier}
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = identifier
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            about = {"method": scope["method"], "path": scope["path"], "status": status}
+            seconds = round(perf_counter() - begun, 4)
+            LOG.info("request", extra={"fields": {**about, "seconds": seconds, **fields}})
+
+
+class Guard:
+    """Asks for an API key everywhere but at `open_paths` and what is below `/page/`."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: frozenset[str]) -> None:
+        self._app = app
+        self._digests = [_digest(key) for key in keys]
+        self._open = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._may_pass(scope):
+            await self._app(scope, receive, send)
+            return
+        error = ApiError(
+            401,
+            "this server needs an API key: send it as Authorization: Bearer KEY",
+            code="invalid_api_key",
+        )
+        scope["taketurns"]["error"] = error.code
+        headers = {"www-authenticate": "Bearer"}
+        await JSONResponse(error.body(), 401, headers)(scope, receive, send)
+
+    def _may_pass(self, scope: Scope) -> bool:
+        path = scope["path"]
+        if not self._digests or path in self._open or path.startswith("/page/"):
+            return True
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        given = _digest(key.strip())
+        # Every key is compared, in constant time: how long it takes tells nothing.
+        known = [hmac.compare_digest(given, digest) for digest in self._digests]
+        return scheme.lower() == "bearer" and any(known)
+
+
+class BodyLimit:
+    """Refuses a request whose body is longer than `limit` bytes, without reading the rest."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > self._limit:
+            error = self._error()
+            scope["taketurns"]["error"] = error.code
+            response = JSONResponse(error.body(), error.status_code, {"connection": "close"})
+            await response(scope, receive, send)
+            return
+        read = 0
+
+        async def receiving() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit:
+                raise self._error()
+            return message
+
+        await self._app(scope, receiving, send)
+
+    def _error(self) -> ApiError:
+        return ApiError(
+            413, f"a request may have {self._limit} bytes", code="request_too_large", retry=False
+        )
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,177 @@
+"""From a request to what is to be written: one order a choice."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from taketurns.draft import Draft
+from taketurns.errors import ConfigError
+from taketurns.policy import Policy
+from taketurns.server.config import ServeConfig
+from taketurns.server.errors import refused
+from taketurns.server.roster import Roster, Served
+from taketurns.server.schemas import ChatMessage, ChatRequest, CompletionRequest, Turns
+from taketurns.switchers import FixedSwitcher, RandomSwitcher
+from taketurns.team import Team
+from taketurns.text import TextCodec
+from taketurns.types import Message, Query
+
+AnyRequest = ChatRequest | CompletionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An answer to be written: choice `index` of a request.
+
+    `prompts` are the token ids that each speaker continues, `codecs` their tokenizers; `first` says
+    that no other choice has the same prompt before it, so usage counts it once.
+    """
+
+    index: int
+    team: Team
+    draft: Draft
+    policy: Policy
+    seed: int
+    logprobs: int | None
+    prompts: tuple[tuple[int, ...], ...]
+    codecs: tuple[TextCodec, ...]
+    first: bool
+
+    @property
+    def speakers(self) -> list[str]:
+        return [candidate.name for candidate in self.team.candidates]
+
+
+async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> list[Order]:
+    """What a request asks for, by choice. Raises ApiError, and PromptError for a prompt that does
+    not fit."""
+    served = roster.find(request.model)
+    count, prompts = request.n or 1, request.prompts
+    if count * len(prompts) > limits.max_choices:
+        raise refused(
+            f"a request may ask for {limits.max_choices} choices, not {count * len(prompts)}", "n"
+        )
+    team = served.chat if isinstance(request, ChatRequest) else served.plain
+    team = _switched(team, served, request.taketurns)
+    policy = _policy(request, served, limits)
+    seed = secrets.randbits(63) if request.seed is None else request.seed
+    infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
+    codecs = tuple(info.codec for info in infos)
+    made: list[Order] = []
+    for number, prompt in enumerate(prompts):
+        for copy in range(count):
+            index = number * count + copy
+            query = _query(str(index), prompt, codecs)
+            draft = await team.draft(query, policy)
+            if limits.max_prompt_tokens is not None:
+                _within(draft.longest_prompt, limits.max_prompt_tokens)
+            made.append(
+                Order(
+                    index=index,
+                    team=team,
+                    draft=draft,
+                    policy=policy,
+                    seed=seed,
+                    logprobs=request.wanted_logprobs,
+                    prompts=tuple(
+                        tuple(draft.prompt(speaker)) for speaker in range(len(team.candidates))
+                    ),
+                    codecs=codecs,
+                    first=copy == 0,
+                )
+            )
+    return made
+
+
+def asked(identifier: str, turns: Sequence[ChatMessage]) -> Query:
+    """A conversation as a query; a single question is a plain text, as it is everywhere else."""
+    if len(turns) == 1 and turns[0].role == "user":
+        return Query(identifier, text=turns[0].text)
+    said = (
+        Message("system" if turn.role == "developer" else turn.role, turn.text) for turn in turns
+    )
+    return Query(identifier, messages=tuple(said))
+
+
+def index_of(who: str | int, served: Served, param: str) -> int:
+    """A candidate by name or index. Raises ApiError."""
+    if isinstance(who, str) and who in served.speakers:
+        return served.speakers.index(who)
+    if isinstance(who, int) and 0 <= who < len(served.speakers):
+        return who
+    known = ", ".join(f"{name} ({index})" for index, name in enumerate(served.speakers))
+    raise refused(f"there is no candidate {who!r}; the candidates are {known}", param)
+
+
+def _within(tokens: int, limit: int) -> None:
+    if tokens > limit:
+        raise refused(
+            f"the prompt has {tokens} tokens, this server takes {limit}",
+            code="context_length_exceeded",
+        )
+
+
+def _query(identifier: str, prompt: Any, codecs: Sequence[TextCodec]) -> Query:
+    if isinstance(prompt, str):
+        return Query(identifier, text=prompt)
+    if isinstance(prompt[0], ChatMessage):
+        return asked(identifier, prompt)
+    text = codecs[0].decode(prompt)
+    if any(codec.encode(text, special=True) != prompt for codec in codecs):
+        raise refused(
+            "these token ids are not what the models would read of their text: send the text",
+            "prompt",
+        )
+    return Query(identifier, text=text)
+
+
+def _switched(team: Team, served: Served, turns: Turns | None) -> Team:
+    wanted = None if turns is None else turns.switcher
+    if wanted is None or wanted == "team":
+        return team
+    if wanted == "random":
+        return team.switched_by(RandomSwitcher())
+    sequence = [index_of(who, served, "taketurns.switcher") for who in wanted]
+    return team.switched_by(FixedSwitcher(sequence))
+
+
+def _policy(request: AnyRequest, served: Served, limits: ServeConfig) -> Policy:
+    """The team's policy with what the request changes."""
+    policy = served.chat.policy
+    given: dict[str, Any] = {
+        "max_tokens": request.wanted_tokens,
+        "temperature": request.temperature,
+        "speaker_top_p": request.top_p,
+        "stop": request.stops or None,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    if request.wanted_tokens is None:
+        changes["max_tokens"] = min(policy.max_tokens, limits.max_tokens)
+    elif request.wanted_tokens > limits.max_tokens:
+        raise refused(
+            f"max_tokens is {request.wanted_tokens}, this server writes up to {limits.max_tokens}",
+            "max_tokens",
+        )
+    if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
+        raise refused("top_logprobs needs logprobs: true", "top_logprobs")
+    if request.taketurns is not None:
+        changes |= _turns(request.taketurns, served)
+    try:
+        return replace(policy, **changes)
+    except ConfigError as error:
+        raise refused(str(error), "taketurns") from error
+
+
+def _turns(turns: Turns, served: Served) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for key in turns.model_fields_set - {"switcher"}:
+        value = getattr(turns, key)
+        if key in ("opening", "closing", "closing_cue"):
+            whom = value is None or key == "closing_cue"
+            changes[key] = value if whom else index_of(value, served, f"taketurns.{key}")
+        elif value is not None:
+            changes[key] = value
+    return changes

@@ -1,0 +1,104 @@
+"""Runs a served team with uvicorn until it is told to stop.
+
+The socket listens at once and the models load behind it, so that liveness and readiness are told
+apart. The first SIGTERM or Ctrl-C lets answers under way finish, the second stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from taketurns.errors import TakeTurnsError, UsageError
+from taketurns.server.app import make_app
+from taketurns.server.config import ServeConfig
+from taketurns.server.logs import LOG, log_to_stderr
+from taketurns.server.roster import Roster
+from taketurns.server.serving import Serving
+from taketurns.server.tracing import Tracer
+from taketurns.team import Team
+
+_CLOSING = 5  # seconds that connections may take to close, once every answer is written
+
+
+def serve(team: Team, config: ServeConfig, name: str, say: Callable[[str], None]) -> None:
+    """Serve `team` as `name`; returns after a shutdown in good order.
+
+    Raises UsageError when it cannot listen, ConfigError or EngineError when a model cannot be
+    loaded.
+    """
+    roster = Roster(team, config.name or name)
+    serving = Serving(roster, config, Tracer() if config.traces else None)
+    log_to_stderr()
+    with listen(config) as listening:
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        say(f"serving {next(iter(roster)).name} at http://{shown}:{port}")
+        server = Server(serving)
+        server.run(sockets=[listening])
+    if server.failure is not None:
+        raise server.failure
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """A listening socket. Raises UsageError when the address cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        return socket.create_server((config.host, config.port), family=family, backlog=2048)
+    except OSError as error:
+        where = f"{config.host}:{config.port}"
+        raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which loads the models beside listening and drains before it stops."""
+
+    def __init__(self, serving: Serving) -> None:
+        super().__init__(
+            uvicorn.Config(
+                make_app(serving),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_CLOSING,
+            )
+        )
+        self.failure: TakeTurnsError | None = None
+        self._serving = serving
+        self._leaving = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._tasks.append(asyncio.create_task(self._load()))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._leaving or self._loop is None:
+            self.should_exit = self.force_exit = True
+            return
+        self._leaving = True
+        LOG.info("leaving", extra={"fields": {"signal": signal.Signals(sig).name}})
+        self._loop.call_soon_threadsafe(self._start_leaving)
+
+    def _start_leaving(self) -> None:
+        self._tasks.append(asyncio.create_task(self._leave()))
+
+    async def _load(self) -> None:
+        try:
+            await self._serving.load()
+        except TakeTurnsError as error:
+            self.failure = error
+            self.should_exit = True
+            return
+        LOG.info("ready", extra={"fields": {"models": [one.name for one in self._serving.roster]}})
+
+    async def _leave(self) -> None:
+        await self._serving.leave()
+        self.should_exit = True

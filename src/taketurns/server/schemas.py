@@ -1,0 +1,238 @@
+"""What a client may send: OpenAI's fields, checked strictly, and the `taketurns` extension.
+
+A field that is not here is refused by name. Fields that ask for something no team can do are here
+with the one value that asks for nothing, so that clients which always send them are served.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def _whole_characters(text: str) -> str:
+    """JSON can spell half of a surrogate pair; no tokenizer can read one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError(
+            "text", "Input should be text without unpaired surrogates"
+        ) from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_characters)]
+Stop = Annotated[Text, Field(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+Zero = Annotated[float, Field(ge=0, le=0)]
+Nothing = Annotated[list[Any], Field(max_length=0)]
+Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
+class Strict(BaseModel):
+    """Refuses unknown fields and values of another type."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.7)
+                    cure = f"; did you mean {near[0]!r}?" if near else ""
+                    raise PydanticCustomError(
+                        "unknown_field",
+                        "unknown field {field}{cure}",
+                        {"field": repr(key), "name": str(key), "cure": cure},
+                    )
+        return data
+
+
+class TextPart(Strict):
+    """A piece of a message."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(Strict):
+    """One turn. `developer` is read as `system`; a last turn of the assistant is continued. The
+    fields after `name` are those of an answer sent back: they may be there, empty."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    name: Text | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Nothing | None = None
+    annotations: Nothing | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class StreamOptions(Strict):
+    """`include_usage` adds a last chunk with the usage."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class Turns(Strict):
+    """How the candidates take turns in this answer, where it shall differ from the team's own
+    policy.
+
+    `patch_size` is in tokens, `top_p` over speakers; `opening` and `closing` name a candidate, or
+    nobody with null. `switcher` is "team" (its own), "random", or a list of candidates who write in
+    that order, over and over.
+    """
+
+    patch_size: int | None = Field(None, ge=1, le=1 << 20)
+    top_p: float | None = Field(None, gt=0, le=1)
+    greedy_switcher: bool | None = None
+    opening: Text | int | None = None
+    closing: Text | int | None = None
+    closing_on_end: bool | None = None
+    closing_cue: Stop | None = None
+    switcher: (
+        Literal["team", "random"]
+        | Annotated[list[Text | int], Field(min_length=1, max_length=64)]
+        | None
+    ) = None
+
+
+class Request(Strict):
+    """The fields that both ways of asking have.
+
+    `model` is the team (the default) or one of its candidates. `seed` makes an answer repeatable:
+    choice `i` is what `team.generate` writes for the query id `str(i)` with it; without one a seed
+    is drawn, and told. `user` and the fields beside it are accepted and have no effect.
+    """
+
+    model: Text | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    n: int | None = Field(None, ge=1)
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    seed: Seed | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    return_token_ids: bool | None = None
+    taketurns: Turns | None = None
+
+    user: Text | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: Text | None = None
+    safety_identifier: Text | None = None
+    prompt_cache_key: Text | None = None
+
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def with_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ResponseFormat(Strict):
+    """Only plain text can be had."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(Request):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    response_format: ResponseFormat | None = None
+    modalities: list[Literal["text"]] | None = None
+    tools: Nothing | None = None
+    functions: Nothing | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def prompts(self) -> list[Any]:
+        return [self.messages]
+
+
+class CompletionRequest(Request):
+    """POST /v1/completions: every speaker continues the prompt as it stands.
+
+    Token ids are taken where they are what the models would read of their text.
+    """
+
+    prompt: (
+        Text
+        | Annotated[list[Text], Field(min_length=1)]
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
+    )
+    logprobs: int | None = Field(None, ge=0, le=20)
+
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
+    echo: Literal[False] | None = None
+    suffix: Literal[""] | None = None
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def prompts(self) -> list[Any]:
+        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return list(self.prompt)
+
+
+class TokenizeRequest(Strict):
+    """POST /tokenize: a prompt as it stands, or messages as the model is given them."""
+
+    model: Text | None = None
+    prompt: Text | None = None
+    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    add_special_tokens: bool = True
+    return_token_strs: bool = False
+
+
+class DetokenizeRequest(Strict):
+    """POST /detokenize."""
+
+    model: Text | None = None
+    tokens: list[TokenId]

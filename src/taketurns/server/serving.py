@@ -1,0 +1,169 @@
+"""A team being served: asks it, watches it write, and lets go of it in good order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import time
+from typing import Any, Literal
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from taketurns.server.config import ServeConfig
+from taketurns.server.errors import ApiError, leaving
+from taketurns.server.gate import Gate
+from taketurns.server.live import EventStream, HungUp, while_connected
+from taketurns.server.metrics import Metrics
+from taketurns.server.orders import AnyRequest, orders
+from taketurns.server.replies import Reply, Style, as_event
+from taketurns.server.roster import Roster
+from taketurns.server.tracing import Tracer
+from taketurns.server.watch import Watch
+from taketurns.server.writing import Answers, Began, Broke
+
+State = Literal["loading", "ready", "leaving"]
+
+_LAST_WORDS = 2.0  # seconds that broken off streams have to tell their clients
+
+
+class Serving:
+    """Answers requests with the models of `roster`, within the limits of `config`."""
+
+    def __init__(self, roster: Roster, config: ServeConfig, tracer: Tracer | None = None) -> None:
+        self.roster = roster
+        self.config = config
+        self.metrics = Metrics()
+        self.gate = Gate(config.max_running, config.max_waiting)
+        self._tracer = tracer
+        self._loaded = False
+        self._under_way: set[Answers] = set()
+
+    @property
+    def state(self) -> State:
+        if not self.gate.open:
+            return "leaving"
+        return "ready" if self._loaded else "loading"
+
+    async def load(self) -> None:
+        """Load every model; until then requests are refused. Raises ConfigError or EngineError."""
+        await self.roster.prepare()
+        self._loaded = True
+
+    async def leave(self) -> None:
+        """Let nobody in any more, and return when those inside are served, or their time is up."""
+        self.gate.shut()
+        try:
+            async with asyncio.timeout(self.config.drain):
+                await self.gate.emptied()
+        except TimeoutError:
+            for answers in self._under_way:
+                answers.interrupt()
+        # What is written must still be read.
+        for _ in range(int(_LAST_WORDS / 0.05)):
+            if not self._under_way:
+                break
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """Release the models."""
+        await self.roster.team.aclose()
+
+    # A request
+
+    async def respond(self, asked: AnyRequest, request: Request, style: Style) -> Response:
+        """The response to a request for answers. Raises ApiError and TakeTurnsError."""
+        if self.state != "ready":
+            raise leaving() if self.state == "leaving" else _loading()
+        model = self.roster.find(asked.model).name
+        made = await orders(asked, self.roster, self.config)
+        ids = bool(asked.return_token_ids)
+        scope = request.scope
+        reply = Reply(
+            scope["taketurns"]["id"], model, int(time()), made, style,
+            ids=ids, usage=asked.with_usage,
+        )  # fmt: skip
+        watch = Watch(self.metrics, model, made, log_text=self.config.log_text)
+        answers = Answers(made, self.gate, self.config)
+        scope["taketurns"] |= {"model": model, "stream": bool(asked.stream)}
+
+        async def stream(push: Callable[[bytes], Awaitable[None]]) -> None:
+            async with self._watched(answers, watch, request):
+                await _stream(answers, watch, reply, push)
+
+        if asked.stream:
+            return EventStream(stream, self.config.stall)
+
+        async def whole() -> dict[str, Any]:
+            async with self._watched(answers, watch, request):
+                return await _whole(answers, watch, reply)
+
+        try:
+            return JSONResponse(await while_connected(request.receive, whole()))
+        except HungUp:
+            scope["taketurns"]["error"] = "client_gone"
+            return Response(status_code=499)
+
+    @asynccontextmanager
+    async def _watched(
+        self, answers: Answers, watch: Watch, request: Request
+    ) -> AsyncIterator[None]:
+        """The answers while they are written; in the end the log knows what became of them."""
+        try:
+            async with answers:
+                self._under_way.add(answers)
+                yield
+        finally:
+            self._under_way.discard(answers)
+            watch.close()
+            request.scope["taketurns"] |= watch.fields
+            if self._tracer is not None:
+                self._tracer.record(watch, request.headers)
+
+
+async def _stream(
+    answers: Answers, watch: Watch, reply: Reply, push: Callable[[bytes], Awaitable[None]]
+) -> None:
+    begun = False
+    async for events in answers:
+        chunks: list[bytes] = []
+        for index, event in events:
+            watch.see(index, event)
+            if isinstance(event, Began):
+                continue
+            if not begun and isinstance(event, Broke):
+                raise event.error
+            if not begun:
+                chunks.append(reply.opening())
+                begun = True
+            if isinstance(event, Broke):
+                watch.fields["error"] = event.error.code
+                await push(b"".join([*chunks, as_event(event.error.body())]))
+                return
+            chunks.append(reply.event(index, event))
+        if chunks:
+            await push(b"".join(chunks))
+    await push(reply.closing())
+
+
+async def _whole(answers: Answers, watch: Watch, reply: Reply) -> dict[str, Any]:
+    async for events in answers:
+        for index, event in events:
+            watch.see(index, event)
+            if isinstance(event, Broke):
+                event.error.more = reply.so_far()
+                raise event.error
+            if not isinstance(event, Began):
+                reply.take(index, event)
+    return reply.whole()
+
+
+def _loading() -> ApiError:
+    return ApiError(
+        503,
+        "the models are being loaded",
+        kind="server_error",
+        code="loading",
+        headers={"retry-after": "1"},
+    )
