@@ -201,7 +201,8 @@ def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelRep
 def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
     from transformers import AutoConfig
 
-    from taketurns.engines.loading import choose_device, choose_dtype, context_length
+    from taketurns.engines.facts import context_length
+    from taketurns.engines.loading import choose_device, choose_dtype
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
