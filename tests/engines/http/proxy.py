@@ -27,20 +27,24 @@ class Proxy:
     odds: dict[Misfortune, float]
     dead: bool = False
     url: str = ""
-    models: tuple[str, ...] = ()
     seen: dict[str, int] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def start(self) -> asyncio.Server:
         self._random = Random(self.seed)
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         return server
 
     async def stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks)
+
+    async def die(self) -> None:
+        """Drop what is under way and refuse what comes, until `dead` is False again."""
+        self.dead = True
+        await self.stop()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -59,7 +63,9 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its reply; whether the connection may be used again."""
         head = await reader.readuntil(b"\r\n\r\n")
-        length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+        length = [
+            line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+        ]
         body = await reader.readexactly(int(length[0].split(b":")[1]) if length else 0)
         fate = self._draw(head)
         self.seen[fate] = self.seen.get(fate, 0) + 1
@@ -87,24 +93,27 @@ class Proxy:
         fate: str,
         left: int | None,
     ) -> bool:
-        while data := await upstream.read(256):
+        head = await upstream.readuntil(b"\r\n\r\n")
+        length = [line for line in head.split(b"\r\n") if line.startswith(b"content-length")]
+        missing = len(head) + int(length[0].split(b":")[1]) if length else None
+        data = head
+        while data:
             if left is not None and len(data) >= left:
-                if fate == "garbage":
-                    noise = self._random.randbytes(len(data) - left + 1)
-                    writer.write(data[: left - 1] + noise)
-                else:
-                    writer.write(data[: left - 1])
+                noise = self._random.randbytes(200) if fate == "garbage" else b""
+                writer.write(data[: left - 1] + noise)
                 await writer.drain()
                 if fate == "hang":
                     await asyncio.sleep(60)
                 return False
-            left = None if left is None else left - len(data)
             if fate == "slow":
-                await asyncio.sleep(self._random.random() * 0.01)
+                await asyncio.sleep(self._random.random() * 0.005)
             writer.write(data)
             await writer.drain()
-            if data.endswith(b"0\r\n\r\n") or b"content-length" in data:
+            left = None if left is None else left - len(data)
+            missing = None if missing is None else missing - len(data)
+            if missing == 0 or (missing is None and data.endswith(b"\r\n0\r\n\r\n")):
                 return True
+            data = await upstream.read(256)
         return False
 
     def _draw(self, head: bytes) -> Misfortune:

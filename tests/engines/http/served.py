@@ -45,7 +45,7 @@ class ModelServer:
 
     async def start(self, port: int = 0) -> asyncio.Server:
         server = await asyncio.start_server(self._connection, "127.0.0.1", port)
-        self.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         return server
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,7 +190,11 @@ def _ended(done: Completion, info: Any) -> list[int]:
 
 def whole(writer: asyncio.StreamWriter, body: Any, status: int = 200, *headers: str) -> None:
     data = json.dumps(body).encode()
-    head = [f"HTTP/1.1 {status} X", "content-type: application/json", f"content-length: {len(data)}"]
+    head = [
+        f"HTTP/1.1 {status} X",
+        "content-type: application/json",
+        f"content-length: {len(data)}",
+    ]
     writer.write("\r\n".join([*head, *headers, "", ""]).encode() + data)
 
 

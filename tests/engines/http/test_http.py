@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -132,13 +133,16 @@ async def test_a_switcher_whose_answer_is_not_among_the_most_probable_is_refused
     async with serving(server):
         engine = elsewhere(pocket, server)
         codec = (await engine.info("pretrained")).codec
-        rare = [codec.single("=") or 0]
+        ids = codec.encode("what is 17 + 25 ? 4")
+        words = sorted(set(range(codec.size)) - codec.special_ids)
+        truth = dict(zip(words, await _scores(local, ids, words), strict=True))
+        ranked = sorted(words, key=truth.__getitem__)
         async with engine.session(0) as session:
-            ids = codec.encode("what is 17 + 25 ? 4")
-            truth = await _scores(local, ids, rare)
-            assert truth[0] < -8
+            found = await session.score("pretrained", ids, [ranked[-1], ranked[0], ranked[-2]])
+            assert found[::2] == pytest.approx([truth[ranked[-1]], truth[ranked[-2]]])
+            assert found[1] == -inf
             with pytest.raises(EngineError, match="serve it with vLLM"):
-                await session.score("pretrained", ids, rare)
+                await session.score("pretrained", ids, ranked[:2])
         await engine.close()
 
 
@@ -201,9 +205,7 @@ async def test_a_busy_home_gets_help_and_no_server_more_than_its_share(spelling:
     async with serving(*servers):
         engine = asking(*servers, spec=spelling, concurrency=3)
         async with engine.session(5) as session:
-            await asyncio.gather(
-                *(session.generate("a", [65, n], Sampling(5)) for n in range(40))
-            )
+            await asyncio.gather(*(session.generate("a", [65, n], Sampling(5)) for n in range(40)))
         assert [server.most_running for server in servers] == [3, 3]
         assert sum(len(server.requests) for server in servers) >= 40
         await engine.close()
@@ -265,7 +267,7 @@ async def test_a_key_is_sent_and_its_lack_is_said(
         with pytest.raises(ConfigError, match="environment variable GPU_KEY, which is not set"):
             await engine.info("a")
         monkeypatch.setenv("GPU_KEY", "wrong")
-        with pytest.raises(ConfigError, match="refused the API key .401.; is GPU_KEY right") as told:
+        with pytest.raises(ConfigError, match="is GPU_KEY right") as told:
             await engine.info("a")
         assert "wrong" not in str(told.value).replace("GPU_KEY", "")
         monkeypatch.setenv("GPU_KEY", "s3cret")
@@ -280,7 +282,7 @@ async def test_a_server_of_something_else_is_refused(
     server = ModelServer(scripted(), ("c", "d"))
     async with serving(server):
         engine = asking(server, spec=spelling)
-        with pytest.raises(ConfigError, match="serves c, d, not 'a' or .*: set served_as of a"):
+        with pytest.raises(ConfigError, match="serves c, d, not 'a' or"):
             await engine.info("a")
         with pytest.raises(ConfigError, match="no model named 'q'; there are a, b"):
             await engine.info("q")

@@ -9,13 +9,11 @@ from typing import Any
 
 import httpx
 
+from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault, refuse
 from taketurns.engines.http.wire import events, parse
 
 _CONNECT = 5.0  # seconds
-# vLLM and uvicorn close an idle connection after five seconds; we must be the first to let go.
-_IDLE = 4.0
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_IDLE)
 
 
 class Caller:
@@ -23,7 +21,7 @@ class Caller:
 
     def __init__(self) -> None:
         timeout = httpx.Timeout(None, connect=_CONNECT)
-        self._client = httpx.AsyncClient(limits=_LIMITS, timeout=timeout)
+        self._client = httpx.AsyncClient(transport=Connections(), timeout=timeout)
 
     async def close(self) -> None:
         """Close the connections."""
