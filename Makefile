@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo test test-all check format bench clean
+.PHONY: help install install-dev demo test test-all test-faults check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,6 +25,9 @@ test: install-dev  ## run the tests
 
 test-all: install-dev  ## run the tests, the slow ones too
 	@$(BIN)/python -m pytest
+
+test-faults: install-dev  ## 5,000 long answers through servers that fail at random
+	@$(BIN)/python -m pytest tests/engines/http -m slow
 
 check: install-dev  ## ruff and mypy --strict
 	@$(BIN)/ruff check

@@ -32,7 +32,7 @@ ORDER = [
     ["labelling"],
     ["training"],
     ["pocket"],
-    ["check", "chat", "demo", "bench", "server"],
+    ["check", "check_served", "chat", "demo", "bench", "server"],
     ["cli"],
     ["__main__"],
 ]

@@ -17,6 +17,8 @@ from taketurns.server.command import serve
 from taketurns.training.command import train
 
 if TYPE_CHECKING:
+    from taketurns.check import TeamReport
+    from taketurns.check_served import ServedReport
     from taketurns.config import TeamConfig
     from taketurns.manifest import Manifest
     from taketurns.pocket.score import Scores
@@ -241,12 +243,16 @@ def check(
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     set_: SetOption = None,
 ) -> None:
-    """Say whether a team fits this machine and its checkpoints each other; loads no weights."""
+    """Say whether a team fits this machine, or what its servers can do; loads no weights."""
     from rich.console import Console
 
     from taketurns.check import inspect_team
+    from taketurns.check_served import inspect_servers
 
-    report = asyncio.run(inspect_team(_config(team, set_)))
+    config = _config(team, set_)
+    served = config.engine.kind == "http"
+    report: TeamReport | ServedReport
+    report = asyncio.run(inspect_servers(config)) if served else asyncio.run(inspect_team(config))
     if json_:
         Console().print_json(data=report.to_json())
     else:

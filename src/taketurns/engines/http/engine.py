@@ -137,10 +137,11 @@ class HttpEngine:
             )
         abilities = common(able)
         codec = await self._codec(model)
-        ends = await asyncio.to_thread(end_token_ids, candidate.spec, codec.tokenizer)
-        context = abilities.context
-        if context is None:
-            context = await asyncio.to_thread(context_length, candidate.spec)
+        async with self.fleet().reading:
+            ends = await asyncio.to_thread(end_token_ids, candidate.spec, codec.tokenizer)
+            context = abilities.context
+            if context is None:
+                context = await asyncio.to_thread(context_length, candidate.spec)
         info = ModelInfo(
             name=model,
             context=context,
@@ -159,9 +160,10 @@ class HttpEngine:
         return candidate, candidate.endpoint
 
     async def _codec(self, model: str) -> TextCodec:
-        if model not in self._codecs:
-            spec = self._models[model].spec
-            self._codecs[model] = await asyncio.to_thread(TextCodec.load, spec)
+        async with self.fleet().reading:  # transformers cannot be imported twice at a time
+            if model not in self._codecs:
+                spec = self._models[model].spec
+                self._codecs[model] = await asyncio.to_thread(TextCodec.load, spec)
         return self._codecs[model]
 
 

@@ -61,6 +61,7 @@ class Fleet:
         self.settings = settings
         self.caller = Caller()
         self.probing = asyncio.Lock()
+        self.reading = asyncio.Lock()
         self._first_rest = first_rest
         self._replicas: dict[str, Replica] = {}
         self._routers: dict[str, Router] = {}
