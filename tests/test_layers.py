@@ -30,9 +30,13 @@ ORDER = [
     ["labels"],
     ["terminal"],
     ["labelling"],
+    ["shards"],
+    ["workers"],
+    ["distributed"],
     ["training"],
     ["pocket"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
+    ["launch"],
     ["cli"],
     ["__main__"],
 ]

@@ -233,6 +233,14 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
     )
 
 
+def weight_bytes(spec: ModelSpec) -> int | None:
+    """What the weights take as they are stored, from their headers; None if unknown."""
+    return (
+        sum(count * _SIZES.get(kind, 1) for kind, count in _tensors(spec.model, spec.revision))
+        or None
+    )
+
+
 def _prompt(spec: ModelSpec, codec: TextCodec) -> str:
     if spec.prompt is not None:
         return "plain prompt"

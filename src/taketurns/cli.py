@@ -13,6 +13,7 @@ import typer
 
 from taketurns.bench.cli import bench
 from taketurns.errors import PromptError, UsageError
+from taketurns.launch.command import launch
 from taketurns.server.command import serve
 from taketurns.training.command import train
 
@@ -41,6 +42,7 @@ app.add_typer(pocket, name="pocket")
 app.add_typer(bench, name="bench")
 app.command()(train)
 app.command()(serve)
+app.command()(launch)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
@@ -52,6 +54,14 @@ SetOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws [default: the team's].")
 ]
+
+RunnerOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
+]
+ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
+GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
+ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
 
 WorldOption = Annotated[
     int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
@@ -82,6 +92,10 @@ def generate(
         int | None, typer.Option(min=1, help="Only the first so many prompts.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 32,
+    runner: RunnerOption = "local",
+    actors: ActorsOption = 1,
+    gpus: GpusOption = 0,
+    shard: ShardOption = 64,
     seed: SeedOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -94,8 +108,17 @@ def generate(
     manifest = describe_run("generate", config, data, input=input, limit=limit)
     path = None if output == "-" else Path(output)
     try:
-        with asyncio.Runner() as runner:
-            failures = runner.run(_generate(config, queries, input, path, manifest, concurrency))
+        if runner == "ray":
+            from taketurns.distributed import answer_on_ray
+            from taketurns.shards import RaySettings
+
+            if path is None:
+                raise UsageError("--runner ray writes a folder: give --output one")
+            settings = RaySettings(actors, gpus, shard)
+            failures = answer_on_ray(config, queries, path, manifest, settings, concurrency)
+        else:
+            with asyncio.Runner() as loop:
+                failures = loop.run(_generate(config, queries, input, path, manifest, concurrency))
     except KeyboardInterrupt:
         _say("interrupted" if path is None else "interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
@@ -178,6 +201,10 @@ def rollout(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how much work it would be.")
     ] = False,
+    runner: RunnerOption = "local",
+    actors: ActorsOption = 1,
+    gpus: GpusOption = 0,
+    shard: ShardOption = 64,
     world: WorldOption = 0,
     seed: SeedOption = None,
     set_: SetOption = None,
@@ -199,7 +226,13 @@ def rollout(
         print(estimate_rollouts(plan))  # noqa: T201
         return
     try:
-        made = make_rollouts(plan, output)
+        if runner == "ray":
+            from taketurns.distributed import roll_out_on_ray
+            from taketurns.shards import RaySettings
+
+            made = roll_out_on_ray(plan, output, RaySettings(actors, gpus, shard))
+        else:
+            made = make_rollouts(plan, output)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None

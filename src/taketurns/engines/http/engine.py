@@ -82,6 +82,11 @@ class HttpEngine:
         if fleet is not None:
             await fleet.close()
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of its models."""
+        return tuple(self._models)
+
     def counters(self, model: str) -> Counters:
         """What has been asked of a model's servers so far."""
         return self._counters[model]

@@ -13,7 +13,7 @@ from taketurns.errors import ConfigError, EngineError
 from taketurns.text import TextCodec
 from taketurns.types import Candidate
 
-PROBE_SECONDS = 20.0
+PROBE_SECONDS = 60.0  # a first request may have to wait for kernels to be compiled
 _TEXT = "1 + 1 = 2"
 _TOPS = (20, 5, 1)  # how many log-probabilities servers give, by habit
 
