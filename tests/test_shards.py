@@ -55,8 +55,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         list(read_shards(tmp_path))
 
 
-def test_shards_need_a_folder() -> None:
-    said = run("generate", "-t", "pocket", "-i", "/dev/null", "-o", "-", "--runner", "ray", code=2)
+def test_shards_need_a_folder(tmp_path: Path) -> None:
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"id": "a", "text": "what is 1 + 1 ?"}', encoding="utf-8")
+    said = run("generate", "-t", "pocket", "-i", asked, "-o", "-", "--runner", "ray", code=2)
     assert said == "taketurns: --runner ray writes a folder: give --output one\n"
 
 

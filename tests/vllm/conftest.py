@@ -8,7 +8,6 @@ last one has.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -30,10 +29,13 @@ FLAGS = ("--max-model-len", "2048", "--dtype", "float32")
 
 @dataclass(frozen=True)
 class Served:
-    """A team file on servers, the same team in this process, and the servers."""
+    """A team file on servers, the same team in this process, and the servers. The switcher is the
+    last candidate's model; in `adapted` and `adapted_local` it is an adapter on it."""
 
     team: Path
     local: Path
+    adapted: Path
+    adapted_local: Path
     urls: tuple[str, ...]
     log: Path
 
@@ -60,25 +62,36 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     adapter = {"kind": "lm", "model": base, "adapter": make_adapter(base, folder / "switcher")}
     policy = {"patch_size": 16, "max_tokens": 96, "temperature": 0}
     team = {"candidates": candidates, "policy": policy}
-    on_servers = {"engine": {"kind": "http"}, "switcher": adapter | {"urls": last}}
-    here = {
-        "candidates": [{k: v for k, v in one.items() if k != "urls"} for one in candidates],
-        "policy": policy,
-        "switcher": adapter,
+    plain = {"kind": "lm", "model": base}
+    there = {"engine": {"kind": "http"}}
+    here = {"candidates": [{k: v for k, v in one.items() if k != "urls"} for one in candidates]}
+    contents = {
+        "team": team | there | {"switcher": plain | {"urls": last, "served_as": names[-1]}},
+        "local": team | here | {"switcher": plain},
+        "adapted": team | there | {"switcher": adapter | {"urls": last}},
+        "adapted_local": team | here | {"switcher": adapter},
     }
-    paths = folder / "team.yaml", folder / "local.yaml"
-    for path, content in zip(paths, (team | on_servers, here), strict=True):
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    paths = {name: folder / f"{name}.yaml" for name in contents}
+    for name, content in contents.items():
+        paths[name].write_text(yaml.safe_dump(content), encoding="utf-8")
     log = folder / "servers.log"
-    command = [sys.executable, "-m", "taketurns", "launch", "--team", str(paths[0]), "--run"]
+    command = [
+        sys.executable,
+        "-m",
+        "taketurns",
+        "launch",
+        "--team",
+        str(paths["adapted"]),
+        "--run",
+    ]
     command += ["--vllm", vllm, *(f"--arg={flag}" for flag in FLAGS)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stderr=output)
         try:
             wait(urls, process, log)
-            yield Served(*paths, tuple(urls), log)
+            yield Served(**paths, urls=tuple(urls), log=log)
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait(timeout=90)
 
 

@@ -52,12 +52,20 @@ def test_check_finds_everything_exact(served: Served) -> None:
             assert server["abilities"]["context"] == 2048
 
 
-def test_greedy_answers_are_the_local_ones(served: Served, questions: Path, tmp_path: Path) -> None:
-    """Same speakers, same tokens; an answer may part only where two tokens were all but equal."""
-    for name in ("team", "local"):
+@pytest.mark.parametrize(("kind", "at_a_time"), [("", 8), ("adapted", 1)])
+def test_greedy_answers_are_the_local_ones(
+    served: Served, questions: Path, tmp_path: Path, kind: str, at_a_time: int
+) -> None:
+    """Same speakers, same tokens; an answer may part only where two tokens were all but equal.
+
+    With an adapter, one at a time: in a batch with requests for an adapter, vLLM 0.32 on a CPU runs
+    those for its base with the adapter too.
+    """
+    names = (kind or "team", f"{kind}_local".lstrip("_"))
+    for name in names:
         team, output = getattr(served, name), tmp_path / f"{name}.jsonl"
-        run("generate", "--team", team, "-i", questions, "-o", output, "--concurrency", 8)
-    there, here = records(tmp_path / "team.jsonl"), records(tmp_path / "local.jsonl")
+        run("generate", "--team", team, "-i", questions, "-o", output, "--concurrency", at_a_time)
+    there, here = (records(tmp_path / f"{name}.jsonl") for name in names)
     assert [one["error"] for one in there if one["error"]] == []
     assert all(one["exact"] for one in there)
     same = [a["text"] == b["text"] for a, b in zip(there, here, strict=True)]
@@ -68,8 +76,6 @@ def test_greedy_answers_are_the_local_ones(served: Served, questions: Path, tmp_
             assert [p["token_ids"] for p in a["patches"]] == [p["token_ids"] for p in b["patches"]]
         first, second = a["patches"][0], b["patches"][0]
         assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-3)
-    speakers = {patch["name"] for one in there for patch in one["patches"]}
-    assert len(speakers) > 1
 
 
 def test_rollouts_are_the_local_ones(served: Served, tmp_path: Path) -> None:

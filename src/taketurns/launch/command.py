@@ -41,7 +41,7 @@ def launch(
     if write is not None:
         from taketurns.launch.manifests import write_manifests
 
-        for path in write_manifests(servers, write, config):
+        for path in write_manifests(servers, write):
             _say(f"wrote {path}")
     elif not run:
         for server in servers:
@@ -49,7 +49,7 @@ def launch(
     if run:
         try:
             asyncio.run(Supervisor(servers, vllm, _say).run())
-        except KeyboardInterrupt:
+        except asyncio.CancelledError:
             _say("the servers are stopped")
         except ExceptionGroup as group:
             raise group.exceptions[0] from None

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from taketurns.config import TeamConfig
 from taketurns.errors import DataError, UsageError
 from taketurns.launch.plan import Server
 
@@ -18,7 +17,7 @@ OUR_IMAGE = "taketurns"  # built by the user, from `pip install taketurns[serve]
 _PORT = 8000
 
 
-def write_manifests(servers: Sequence[Server], folder: Path, team: TeamConfig) -> list[Path]:
+def write_manifests(servers: Sequence[Server], folder: Path) -> list[Path]:
     """Write `compose.yaml` and `kubernetes.yaml` into `folder`. Raises UsageError if a model is a
     folder of this host, DataError if they cannot be written."""
     for server in servers:

@@ -36,7 +36,19 @@ class Supervisor:
         self._pause = pause
 
     async def run(self) -> None:
-        """Until cancelled, or until a server cannot be kept running. Raises EngineError then."""
+        """Until cancelled or told to stop (SIGINT, SIGTERM), or until a server cannot be kept
+        running. Raises a group with an EngineError then."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, task.cancel)
+        try:
+            await self._run()
+        finally:
+            for sign in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(sign)
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
                 group.create_task(self._keep(server))
@@ -84,21 +96,32 @@ class Supervisor:
             raise UsageError(
                 f"cannot run {self._vllm}: {error.strerror}; install vLLM, or give --vllm its path"
             ) from error
+        assert process.stdout is not None
+        showing = asyncio.create_task(self._show(server, process.stdout))
         try:
-            assert process.stdout is not None
-            async for line in process.stdout:
-                self._say(f"{server.name} | {line.decode('utf-8', 'replace').rstrip()}")
-            return await process.wait()
+            return await _ended(process)
         finally:
-            await _stop(process)
+            await _stop(process)  # its workers too, which may have outlived it
+            await showing
+
+    async def _show(self, server: Server, output: asyncio.StreamReader) -> None:
+        async for line in output:
+            self._say(f"{server.name} | {line.decode('utf-8', 'replace').rstrip()}")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End a server and its workers, kindly first."""
-    for sign, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
+    """End a server and its workers, which are a process group: kindly, then for good."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await process.wait()
-                return
+            async with asyncio.timeout(_GRACE):
+                await _ended(process)
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    """Its exit code. `Process.wait` would wait for workers too that still hold its output open."""
+    while process.returncode is None:
+        await asyncio.sleep(_POLL / 5)
+    return process.returncode

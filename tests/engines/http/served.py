@@ -36,6 +36,7 @@ class ModelServer:
     style: Style = "vllm"
     key: str | None = None
     context: int | None = 4096
+    adapter: str | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -91,10 +92,13 @@ class ModelServer:
             return whole(writer, {"error": "who are you?"}, 401)
         if path == "/v1/models":
             owner = "vllm" if self.style == "vllm" else "somebody"
-            data = [
+            data: list[dict[str, Any]] = [
                 {"id": name, "owned_by": owner, "max_model_len": self.context}
                 for name in self.models
             ]
+            if self.adapter is not None:  # as vLLM lists one
+                base = self.models[0]
+                data.append({"id": self.adapter, "parent": base, "max_model_len": None})
             return whole(writer, {"object": "list", "data": data})
         if path == "/version" and self.style == "vllm":
             return whole(writer, {"version": "0.32.0"})
@@ -104,7 +108,7 @@ class ModelServer:
 
     async def _complete(self, writer: asyncio.StreamWriter, asked: dict[str, Any]) -> None:
         self.requests.append(asked)
-        if asked["model"] not in self.models:
+        if asked["model"] not in (*self.models, self.adapter):
             return whole(writer, {"error": "no such model"}, 404)
         if self.style == "text" and (unknown := set(asked) - PLAIN):
             return whole(writer, {"error": f"unknown fields: {sorted(unknown)}"}, 400)

@@ -289,6 +289,17 @@ async def test_a_server_of_something_else_is_refused(
         await engine.close()
 
 
+async def test_an_adapter_has_the_context_of_its_base(spelling: Path) -> None:
+    from taketurns import ModelSpec
+
+    server = ModelServer(scripted(), ("a",), context=77, adapter="b")
+    async with serving(server):
+        spec = ModelSpec(str(spelling), adapter="some/adapter")
+        engine = HttpEngine([Candidate("b", spec, Endpoint((server.url,)))])
+        assert (await engine.info("b")).context == 77
+        await engine.close()
+
+
 def test_a_team_on_servers_works_outside_of_coroutines(
     pocket: dict[str, Candidate], tmp_path: Path
 ) -> None:

@@ -27,13 +27,13 @@ async def probe(
     else than the candidate.
     """
     listed = await caller.get(f"{url}/v1/models", key, PROBE_SECONDS)
-    entry = _entry(listed, url, candidate)
+    entry, entries = _entry(listed, candidate)
     await _compare_tokenizers(caller, url, key, entry["id"], candidate, codec)
     ids = codec.encode(_TEXT, special=True)
     plain = Abilities(
         software=await _software(caller, url, key, entry),
         served_as=entry["id"],
-        context=_context(entry),
+        context=_context(entry, entries),
         prompt_ids=True,
         token_ids=False,
         exact_scores=False,
@@ -102,8 +102,11 @@ async def _most(caller: Caller, url: str, key: Key, body: dict[str, Any]) -> int
     return 0
 
 
-def _entry(listed: Any, url: str, candidate: Candidate) -> Mapping[str, Any]:
-    """What the server lists of the candidate's model."""
+Entry = Mapping[str, Any]
+
+
+def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
+    """What the server lists of the candidate's model, and all that it lists."""
     data = listed.get("data") if isinstance(listed, dict) else None
     entries = [
         one for one in data or () if isinstance(one, dict) and isinstance(one.get("id"), str)
@@ -113,7 +116,7 @@ def _entry(listed: Any, url: str, candidate: Candidate) -> Mapping[str, Any]:
     names = [entry["id"] for entry in entries]
     for name in names_of(candidate):
         if name in names:
-            return entries[names.index(name)]
+            return entries[names.index(name)], entries
     wanted = " or ".join(map(repr, names_of(candidate)))
     raise ConfigError(
         f"it serves {', '.join(names)}, not {wanted}: set served_as of {candidate.name}"
@@ -131,9 +134,11 @@ def names_of(candidate: Candidate) -> tuple[str, ...]:
     return (name, spec.model)
 
 
-def _context(entry: Mapping[str, Any]) -> int | None:
+def _context(entry: Entry, entries: Sequence[Entry]) -> int | None:
+    """An adapter has the context of its parent."""
     meta = entry.get("meta")
-    found = [entry.get("max_model_len")]
+    parents = [one for one in entries if one["id"] == entry.get("parent")]
+    found = [one.get("max_model_len") for one in (entry, *parents)]
     if isinstance(meta, dict):
         found += [meta.get("n_ctx"), meta.get("n_ctx_train")]
     return next((int(value) for value in found if isinstance(value, int) and value > 0), None)

@@ -1,4 +1,4 @@
-"""How fast a team on servers writes: python benchmarks/serving/run.py team.yaml [--answers N]
+"""How fast a team on servers writes: python benchmarks/servers/run.py team.yaml [--answers N]
 
 The servers must be running (`taketurns launch --team team.yaml --run`). For each number of answers
 under way at a time, its last candidate alone and then the team answer questions of the bundled
