@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo test test-all test-faults test-vllm test-ray check format bench clean
+.PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak \
+    check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 install: $(VENV)/.installed  ## make .venv with the package in it
 
@@ -20,6 +21,9 @@ install-dev: $(VENV)/.installed-dev  ## the same with what tests and training ne
 
 demo: install  ## the bundled team answers real questions, beside each checkpoint alone
 	@$(BIN)/taketurns pocket demo
+
+serve: $(VENV)/.installed-serve  ## the bundled team behind the OpenAI API, and its page in the browser
+	@$(BIN)/taketurns serve --team pocket --open
 
 test: install-dev  ## run the tests
 	@$(BIN)/python -m pytest -m "not slow"
@@ -37,6 +41,14 @@ test-ray: install-dev  ## answers and rollouts on a local Ray
 	@$(PIP) 'ray[data]>=2.51'
 	@$(BIN)/python -m pytest tests/test_shards.py
 
+test-ecosystem: install-dev test-ray $(VENV)-litellm/.installed  ## other people's harnesses and clients
+	@$(PIP) 'lm-eval[api]>=0.4.13'
+	@LITELLM=$(VENV)-litellm/bin/litellm $(BIN)/python -m pytest tests/ecosystem
+
+soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
+	@$(BIN)/python benchmarks/serving/measure.py load
+	@$(BIN)/python benchmarks/serving/measure.py overhead
+
 check: install-dev  ## ruff and mypy --strict
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -50,17 +62,29 @@ bench: install  ## what taking turns costs beside one model alone
 	@$(BIN)/taketurns bench overhead
 
 clean:  ## remove .venv and what the tools cached
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(VENV)-litellm .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns into $(VENV) (a few minutes the first time)" >&2
 	@$(PIP) --editable .
 	@touch $@
 
+$(VENV)/.installed-serve: $(SOURCES) | $(BIN)/python
+	@echo "installing taketurns[serve] into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) --editable '.[serve]'
+	@touch $@ $(VENV)/.installed
+
+# LiteLLM needs an older client of OpenAI than the tests use.
+$(VENV)-litellm/.installed: | $(BIN)/python
+	@echo "installing litellm into $(VENV)-litellm" >&2
+	@$(BIN)/python -m venv $(VENV)-litellm
+	@$(VENV)-litellm/bin/python -m pip install --disable-pip-version-check --quiet 'litellm[proxy]>=1.80'
+	@touch $@
+
 $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns[dev,serve,train] into $(VENV) (a few minutes the first time)" >&2
 	@$(PIP) --editable '.[dev,serve,train]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-serve
 
 # vLLM has an environment of its own: its transformers is older. On a CPU its packages for GPUs only
 # get in the way, and one of its modules asks for the version of a package that is called vllm.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -90,6 +91,14 @@ def scripted(
         switcher or FixedSwitcher(range(len(scripts))),
         policy or Policy(patch_size=4, max_tokens=20),
     )
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 15) -> None:
+    """Wait until it is so."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "it never came to be"
+        time.sleep(0.005)
 
 
 def forever(letter: str) -> Callable[..., str]:

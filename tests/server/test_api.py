@@ -221,6 +221,12 @@ def test_an_answer_that_reaches_its_budget_says_so(pocket: Running) -> None:
     assert answer.usage.completion_tokens == 3
 
 
+PICTURE = {
+    "role": "user",
+    "content": [{"type": "image_url", "image_url": {"url": "https://a.example/cat.png"}}],
+}
+
+
 @pytest.mark.parametrize(
     ("more", "param", "says"),
     [
@@ -229,13 +235,20 @@ def test_an_answer_that_reaches_its_budget_says_so(pocket: Running) -> None:
         ({"extra_body": {"taketurns": {"opening": "nobody"}}}, "taketurns.opening", "pretrained"),
         ({"extra_body": {"taketurns": {"closing_cue": "So"}}}, "taketurns", "closing speaker"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "less than or equal to 0"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty", "is not supported here"),
         ({"n": 99}, "n", "16 choices, not 99"),
         ({"max_tokens": 99999}, "max_tokens", "writes up to 4096"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "whose context has 2048"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "at most 0"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}}]},
+            "tools",
+            "is not supported here",
+        ),
+        ({"stop": 5}, "stop", "should be a valid string or should be a valid list"),
+        ({"extra_body": {"taketurns": {"switcher": "best"}}}, "taketurns.switcher", "'random'"),
+        ({"messages": [PICTURE]}, "messages.0.content.0.image_url", "unknown field"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_the_field(

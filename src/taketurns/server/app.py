@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -16,7 +16,8 @@ from starlette.middleware.cors import CORSMiddleware
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
 from taketurns.server.edge import AccessLog, BodyLimit, Guard
-from taketurns.server.errors import ApiError, failed, refused
+from taketurns.server.errors import ApiError, failed
+from taketurns.server.explain import explain
 from taketurns.server.logs import LOG
 from taketurns.server.replies import ChatStyle, TextStyle
 from taketurns.server.schemas import (
@@ -87,13 +88,13 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The team, then each of its candidates."""
-        return {"object": "list", "data": await serving.roster.describe()}
+        return {"object": "list", "data": await serving.models()}
 
     @app.get("/v1/models/{model}", responses={404: _ERRORS[404]})
     async def model(model: str) -> dict[str, Any]:
         """One of them."""
         name = serving.roster.find(model).name
-        return next(one for one in await serving.roster.describe() if one["id"] == name)
+        return next(one for one in await serving.models() if one["id"] == name)
 
     @app.post("/tokenize", responses=_ERRORS)
     async def to_tokens(asked: TokenizeRequest) -> dict[str, Any]:
@@ -163,7 +164,7 @@ def _add_errors(app: FastAPI, serving: Serving) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return tell(request, _explain(error.errors()))
+        return tell(request, explain(error.errors(), error.body))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
@@ -177,25 +178,6 @@ def _add_errors(app: FastAPI, serving: Serving) -> None:
     async def unknown(request: Request, error: Exception) -> Response:
         LOG.error("unexpected error", exc_info=error)
         return tell(request, failed(error))
-
-
-def _explain(errors: Sequence[Any]) -> ApiError:
-    """The first thing wrong with a request, in one sentence."""
-    first = errors[0]
-    place = [part for part in first["loc"] if part != "body"]
-    if first["type"] == "json_invalid":
-        return refused(f"the body is not valid JSON: {first['ctx']['error']}")
-    if first["type"] == "unknown_field":
-        place.append(first["ctx"]["name"])
-    param = ".".join(str(part) for part in place) or None
-    message = str(first["msg"]).removeprefix("Input ")
-    if first["type"] == "unknown_field":
-        return refused(message, param, "unknown_parameter")
-    if first["type"] in ("model_attributes_type", "missing") and param is None:
-        return refused("the body must be a JSON object, sent as application/json")
-    if first["type"] == "missing":
-        return refused(f"{param} is required", param)
-    return refused(f"{param}: {message}", param)
 
 
 def _add_edges(app: FastAPI, serving: Serving) -> None:

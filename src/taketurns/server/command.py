@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from taketurns.server.config import ServeConfig
 
 KEY_VARIABLE = "TAKETURNS_API_KEY"
+EXAMPLES = (
+    ("age", 7),
+    ("hop", 0),
+    ("chain", 0),
+    ("recall", 0),
+)  # the bundled team's test questions
 
 
 def serve(
@@ -22,21 +29,24 @@ def serve(
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on [default: 127.0.0.1].")
+        str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", "-p", help="0 takes a free one [default: 8000].")
+        int | None, typer.Option("--port", "-p", help="Without it 8000; 0 takes a free one.")
     ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(help=f"Ask for this key; may be repeated. Better in {KEY_VARIABLE}."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the team is called [default: the file's name].")
+        str | None, typer.Option(help="What the team is called; without it as its file.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="More settings, YAML (docs/serving.md).")
     ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,7 +55,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page to watch it write."""
-    from taketurns.config import load_team_config, parse_setting
+    from taketurns.config import BUNDLED, load_team_config, parse_setting
 
     try:
         from taketurns.server.run import serve as run
@@ -62,17 +72,24 @@ def serve(
 
     settings = _settings(config, host=host, port=port, name=name, api_keys=api_key)
     described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    if team == BUNDLED and not settings.examples:
+        settings = replace(settings, examples=_bundled_examples())
     source = described.source
     called = "team" if source is None else source.stem
     if called == "team" and source is not None:
         called = source.absolute().parent.name
-    run(Team.load(described), settings, called, _say)
+    run(Team.load(described), settings, called, _say, open_page=open_)
+
+
+def _bundled_examples() -> tuple[str, ...]:
+    """Nobody knows what to ask of an invented world."""
+    from taketurns.pocket import TASKS
+
+    return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)
 
 
 def _settings(config: Path | None, *, api_keys: list[str] | None, **given: Any) -> ServeConfig:
     """The command line before the file before the defaults; a key also from the environment."""
-    from dataclasses import replace
-
     from taketurns.config import load_settings
     from taketurns.server.config import ServeConfig
 

@@ -15,7 +15,8 @@ class ServeConfig:
     """Times are in seconds, sizes in bytes.
 
     `name` is what the team is called in /v1/models, `api_keys` who may ask (nobody is asked for a
-    key where there are none), `cors` the origins of other sites' pages that may. `max_running`
+    key where there are none), `cors` the origins of other sites' pages that may. `examples` are
+    questions that the page offers. `max_running`
     answers are written at a time and `max_waiting` wait for that; a request with `n` choices counts
     as many answers. `timeout` bounds a request with its waiting, `stall` how long a client may not
     read, `drain` how long answers under way may still take after SIGTERM.
@@ -27,6 +28,7 @@ class ServeConfig:
     api_keys: tuple[str, ...] = ()
     cors: tuple[str, ...] = ()
     page: bool = True
+    examples: tuple[str, ...] = ()
     open_metrics: bool = False
     traces: bool = False
     log_text: bool = False

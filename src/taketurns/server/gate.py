@@ -45,8 +45,6 @@ class Gate:
         self._waiting: list[Ticket] = []
         self._seconds = 1.0  # what an answer takes, smoothed
         self._open = True
-        self._empty = asyncio.Event()
-        self._empty.set()
 
     @property
     def running(self) -> int:
@@ -73,7 +71,6 @@ class Gate:
             raise busy(self._advice(len(tokens)))
         tickets = [Ticket(self, count, self._clock()) for count in tokens]
         self._waiting += tickets
-        self._empty.clear()
         self._call()
         return tickets
 
@@ -85,16 +82,10 @@ class Gate:
             self._call()
         elif ticket in self._waiting:
             self._waiting.remove(ticket)
-        if not self._running and not self._waiting:
-            self._empty.set()
 
     def shut(self) -> None:
         """Let nobody in any more; those inside and those who wait stay."""
         self._open = False
-
-    async def emptied(self) -> None:
-        """Return when nobody writes and nobody waits."""
-        await self._empty.wait()
 
     def _call(self) -> None:
         while self._waiting and len(self._running) < self._room:

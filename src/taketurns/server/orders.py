@@ -19,6 +19,8 @@ from taketurns.team import Team
 from taketurns.text import TextCodec
 from taketurns.types import Message, Query
 
+_SEED_BITS = 48  # every client's numbers can hold it
+
 AnyRequest = ChatRequest | CompletionRequest
 
 
@@ -57,7 +59,7 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
     team = served.chat if isinstance(request, ChatRequest) else served.plain
     team = _switched(team, served, request.taketurns)
     policy = _policy(request, served, limits)
-    seed = secrets.randbits(63) if request.seed is None else request.seed
+    seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
     codecs = tuple(info.codec for info in infos)
     made: list[Order] = []

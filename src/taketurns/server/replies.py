@@ -10,10 +10,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 from taketurns.records import patch_to_json
-from taketurns.server.orders import Order
+from taketurns.server.orders import AnyRequest, Order
 from taketurns.text import REPLACEMENT, TextCodec
 from taketurns.types import Delta, Patch, Token, Trace
 
@@ -24,11 +25,13 @@ _FINISH = {"stop": "stop", "length": "length", "context": "length", None: "stop"
 
 
 class Style(ABC):
-    """One of the two ways the API writes answers down."""
+    """One of the two ways the API writes answers down; `many_prompts` says that each choice may
+    have a prompt of its own."""
 
     object: str
     chunk: str
     prefix: str
+    many_prompts: bool
 
     @abstractmethod
     def opening(self) -> Json:
@@ -61,6 +64,7 @@ class ChatStyle(Style):
     """/v1/chat/completions."""
 
     object, chunk, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+    many_prompts = False
 
     def opening(self) -> Json:
         return {"delta": {"role": "assistant", "content": ""}}
@@ -88,6 +92,7 @@ class TextStyle(Style):
     """/v1/completions."""
 
     object, chunk, prefix = "text_completion", "text_completion", "cmpl"
+    many_prompts = True
 
     def opening(self) -> Json:
         return {"text": ""}
@@ -223,15 +228,13 @@ class Reply:
     """A request's response as a JSON object, or in chunks."""
 
     def __init__(
-        self, identifier: str, model: str, created: int, orders: Sequence[Order], style: Style,
-        *, ids: bool, usage: bool,
-    ) -> None:  # fmt: skip
-        self.choices = [Choice(order, style, ids=ids) for order in orders]
-        self.id = f"{style.prefix}-{identifier}"
+        self, identifier: str, model: str, orders: Sequence[Order], asked: AnyRequest, style: Style
+    ) -> None:
+        self._ids = bool(asked.return_token_ids)
+        self._usage = asked.with_usage
         self._style = style
-        self._ids = ids
-        self._usage = usage
-        self._head = {"id": self.id, "created": created, "model": model}
+        self._head = {"id": f"{style.prefix}-{identifier}", "created": int(time()), "model": model}
+        self.choices = [Choice(order, style, ids=self._ids) for order in orders]
 
     def opening(self) -> bytes:
         """The first chunks of a stream, one a choice."""
@@ -267,7 +270,7 @@ class Reply:
             "choices": [self._with_prompt(choice) for choice in self.choices],
             "usage": self.usage(),
         }
-        if self._ids and self._style.prefix == "chatcmpl":
+        if self._ids and not self._style.many_prompts:
             reply["prompt_token_ids"] = list(self.choices[0].prompt)
         return reply
 
@@ -288,7 +291,7 @@ class Reply:
 
     def _with_prompt(self, choice: Choice) -> Json:
         whole = choice.whole()
-        if self._ids and self._style.prefix == "cmpl":
+        if self._ids and self._style.many_prompts:
             whole["prompt_token_ids"] = list(choice.prompt)
         return whole
 

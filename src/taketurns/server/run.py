@@ -7,8 +7,11 @@ apart. The first SIGTERM or Ctrl-C lets answers under way finish, the second sto
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import sys
+import webbrowser
 from collections.abc import Callable
 from types import FrameType
 
@@ -26,20 +29,29 @@ from taketurns.team import Team
 _CLOSING = 5  # seconds that connections may take to close, once every answer is written
 
 
-def serve(team: Team, config: ServeConfig, name: str, say: Callable[[str], None]) -> None:
-    """Serve `team` as `name`; returns after a shutdown in good order.
+def serve(
+    team: Team,
+    config: ServeConfig,
+    name: str,
+    say: Callable[[str], None],
+    *,
+    open_page: bool = False,
+) -> None:
+    """Serve `team` as `name`; returns after a shutdown in good order. `open_page` shows the page in
+    a browser, where there is a screen.
 
     Raises UsageError when it cannot listen, ConfigError or EngineError when a model cannot be
     loaded.
     """
     roster = Roster(team, config.name or name)
     serving = Serving(roster, config, Tracer() if config.traces else None)
-    log_to_stderr()
     with listen(config) as listening:
+        log_to_stderr()
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        say(f"serving {next(iter(roster)).name} at http://{shown}:{port}")
-        server = Server(serving)
+        url = f"http://{shown}:{port}"
+        say(f"serving {next(iter(roster)).name} at {url}")
+        server = Server(serving, url if open_page and _has_screen() else None)
         server.run(sockets=[listening])
     if server.failure is not None:
         raise server.failure
@@ -55,10 +67,16 @@ def listen(config: ServeConfig) -> socket.socket:
         raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error
 
 
+def _has_screen() -> bool:
+    """Elsewhere a browser in the terminal would be opened."""
+    apart = sys.platform in ("darwin", "win32")
+    return apart or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 class Server(uvicorn.Server):
     """uvicorn, which loads the models beside listening and drains before it stops."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, page: str | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 make_app(serving),
@@ -70,22 +88,23 @@ class Server(uvicorn.Server):
         )
         self.failure: TakeTurnsError | None = None
         self._serving = serving
+        self._page = page
         self._leaving = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._tasks.append(asyncio.create_task(self._load()))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._leaving or self._loop is None:
+        if self._leaving or self.loop is None:
             self.should_exit = self.force_exit = True
             return
         self._leaving = True
         LOG.info("leaving", extra={"fields": {"signal": signal.Signals(sig).name}})
-        self._loop.call_soon_threadsafe(self._start_leaving)
+        self.loop.call_soon_threadsafe(self._start_leaving)
 
     def _start_leaving(self) -> None:
         self._tasks.append(asyncio.create_task(self._leave()))
@@ -98,6 +117,8 @@ class Server(uvicorn.Server):
             self.should_exit = True
             return
         LOG.info("ready", extra={"fields": {"models": [one.name for one in self._serving.roster]}})
+        if self._page is not None:
+            await asyncio.to_thread(webbrowser.open, self._page)
 
     async def _leave(self) -> None:
         await self._serving.leave()

@@ -25,7 +25,7 @@ def _whole_characters(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_whole_characters)]
-Stop = Annotated[Text, Field(min_length=1, max_length=256)]
+Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_whole_characters)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Nothing = Annotated[list[Any], Field(max_length=0)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import time
 from typing import Any, Literal
 
 from fastapi import Request, Response
@@ -25,6 +24,7 @@ from taketurns.server.writing import Answers, Began, Broke
 
 State = Literal["loading", "ready", "leaving"]
 
+_GLANCE = 0.02
 _LAST_WORDS = 2.0  # seconds that broken off streams have to tell their clients
 
 
@@ -52,23 +52,34 @@ class Serving:
         self._loaded = True
 
     async def leave(self) -> None:
-        """Let nobody in any more, and return when those inside are served, or their time is up."""
+        """Let nobody in any more, and return when those inside have all they asked for, or their
+        time is up."""
         self.gate.shut()
+        if await self._served_within(self.config.drain):
+            return
+        for answers in self._under_way:
+            answers.interrupt()
+        await self._served_within(_LAST_WORDS)
+
+    async def _served_within(self, seconds: float) -> bool:
+        """Whether every response is written and read within so many seconds."""
         try:
-            async with asyncio.timeout(self.config.drain):
-                await self.gate.emptied()
+            async with asyncio.timeout(seconds):
+                while self._under_way:
+                    await asyncio.sleep(_GLANCE)
         except TimeoutError:
-            for answers in self._under_way:
-                answers.interrupt()
-        # What is written must still be read.
-        for _ in range(int(_LAST_WORDS / 0.05)):
-            if not self._under_way:
-                break
-            await asyncio.sleep(0.05)
+            return False
+        return True
 
     async def close(self) -> None:
         """Release the models."""
         await self.roster.team.aclose()
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The entries of /v1/models; the team's has the page's example questions."""
+        team, *alone = await self.roster.describe()
+        about = {**team["taketurns"], "examples": list(self.config.examples)}
+        return [{**team, "taketurns": about}, *alone]
 
     # A request
 
@@ -78,12 +89,8 @@ class Serving:
             raise leaving() if self.state == "leaving" else _loading()
         model = self.roster.find(asked.model).name
         made = await orders(asked, self.roster, self.config)
-        ids = bool(asked.return_token_ids)
         scope = request.scope
-        reply = Reply(
-            scope["taketurns"]["id"], model, int(time()), made, style,
-            ids=ids, usage=asked.with_usage,
-        )  # fmt: skip
+        reply = Reply(scope["taketurns"]["id"], model, made, asked, style)
         watch = Watch(self.metrics, model, made, log_text=self.config.log_text)
         answers = Answers(made, self.gate, self.config)
         scope["taketurns"] |= {"model": model, "stream": bool(asked.stream)}
@@ -112,6 +119,7 @@ class Serving:
         """The answers while they are written; in the end the log knows what became of them."""
         try:
             async with answers:
+                watch.open()
                 self._under_way.add(answers)
                 yield
         finally:

@@ -27,7 +27,8 @@ class _Seen:
 
 
 class Watch:
-    """Call `see` with every event and `close` at the end; `fields` is for the log."""
+    """Call `open` when the request is let in, `see` with every event, and `close` at the end;
+    `fields` is for the log."""
 
     def __init__(
         self, metrics: Metrics, model: str, orders: Sequence[Order], *, log_text: bool
@@ -39,18 +40,23 @@ class Watch:
         self._log_text = log_text
         self._seen = {order.index: _Seen(order) for order in orders}
         self._first: float | None = None
-        metrics.waiting.labels(model).inc(len(orders))
-        for order in orders:
-            tokens = len(order.prompts[0])
-            metrics.prompt_length.labels(model).observe(tokens)
-            if order.first:
-                metrics.prompt_tokens.labels(model).inc(tokens)
+        self._open = False
         if log_text:
             self.fields["prompts"] = [
                 {"messages": [(turn.role, turn.content) for turn in o.draft.query.conversation]}
                 for o in orders
                 if o.first
             ]
+
+    def open(self) -> None:
+        """The request waits, or is written; one that is refused is not counted."""
+        self._open = True
+        self._metrics.waiting.labels(self._model).inc(len(self._seen))
+        for order in (seen.order for seen in self._seen.values()):
+            tokens = len(order.prompts[0])
+            self._metrics.prompt_length.labels(self._model).observe(tokens)
+            if order.first:
+                self._metrics.prompt_tokens.labels(self._model).inc(tokens)
 
     @property
     def patches(self) -> list[tuple[int, Patch, float]]:
@@ -81,6 +87,8 @@ class Watch:
 
     def close(self) -> None:
         """Nobody listens any more: what has not ended was given up."""
+        if not self._open:
+            return
         now = perf_counter()
         for seen in self._seen.values():
             if not seen.ended:

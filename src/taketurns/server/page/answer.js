@@ -1,0 +1,215 @@
+// One answer on the page: its text in its speakers' looks, a bar of who wrote what, and shares.
+
+import { counted, element, percent, seconds } from "./dom.js";
+import { look, mark } from "./speakers.js";
+import * as tip from "./tip.js";
+
+export class Answer {
+  // `team` has a name and candidates. A candidate that answers alone is speaker 0 of its answer; its
+  // `offset` makes it look as it does in the team.
+  constructor(model, team) {
+    this.model = model;
+    this.team = team;
+    this.alone = model !== team.name;
+    this.offset = this.alone ? Math.max(0, team.candidates.indexOf(model)) : 0;
+    this.patches = [];
+    this.tokens = 0;
+    this.about = null;
+    this.problem = null;
+    this.began = performance.now();
+    this.first = null;
+    this.took = null;
+    this.build();
+  }
+
+  build() {
+    this.figures = element("p", { classes: "figures quiet", text: "waiting" });
+    this.text = element("div", { classes: "text", role: "group", "aria-label": `Answer of ${this.model}` });
+    this.note = element("p", { classes: "problem", role: "alert" });
+    this.note.hidden = true;
+    this.timeline = element("div", { classes: "timeline", role: "img", "aria-label": "Nobody has written yet" });
+    this.legend = element("ul", { classes: "legend" });
+    const title = element("h3", { text: this.model });
+    const head = element("div", { classes: "answer-head" }, title, this.figures);
+    this.element = element("article", { classes: "answer writing", "data-model": this.model },
+      head, this.text, this.note, this.timeline, this.legend);
+    this.text.addEventListener("keydown", (event) => this.walk(event));
+  }
+
+  // Takes a chunk's choice in.
+  take(choice) {
+    const turns = choice.taketurns ?? {};
+    if ("speaker" in turns) this.write(turns, choice.delta.content ?? "", choice.token_ids.length);
+    if (turns.patch) this.complete(turns.patch);
+    if ("seed" in turns) this.about = { seed: turns.seed, finish: choice.finish_reason };
+  }
+
+  write({ speaker, name }, text, tokens) {
+    let patch = this.patches.at(-1);
+    if (!patch || patch.reason || patch.speaker !== this.raised(speaker)) {
+      patch = this.begin(this.raised(speaker), name);
+    }
+    if (tokens && this.first === null) this.first = performance.now();
+    patch.text += text;
+    patch.tokens += tokens;
+    patch.put(patch.text);
+    this.tokens += tokens;
+    this.measure();
+  }
+
+  complete(record) {
+    let patch = this.patches.at(-1);
+    const speaker = this.raised(record.speaker);
+    if (!patch || patch.reason || patch.speaker !== speaker) patch = this.begin(speaker, record.name);
+    const { text, tokens, reason, timing, probabilities } = record;
+    if (record.speaker === null) this.tokens += tokens;
+    Object.assign(patch, { text, tokens, reason, timing });
+    // A checkpoint alone is not chosen among others.
+    patch.probabilities = probabilities?.length > 1 ? probabilities : null;
+    patch.put(text);
+    patch.span.setAttribute("aria-label", `${patch.name ?? "forced"}: ${text}`);
+    this.measure();
+  }
+
+  begin(speaker, name) {
+    const space = document.createTextNode("");
+    const words = document.createTextNode("");
+    const sign = element("span", { classes: "mark", text: mark(speaker), "aria-hidden": "true" });
+    const span = element("span", {
+      classes: `patch ${look(speaker)}`, role: "note", tabindex: this.patches.length ? "-1" : "0",
+    }, space, sign, words);
+    // The mark stands before the first word.
+    const put = (text) => {
+      words.data = text.trimStart();
+      space.data = text.slice(0, text.length - words.data.length);
+    };
+    const slice = element("div", { classes: `slice ${look(speaker)}` }, element("span", { text: mark(speaker) }));
+    const patch = { speaker, name, text: "", tokens: 0, put, span, slice };
+    this.point(patch);
+    this.patches.push(patch);
+    this.text.append(span);
+    this.timeline.append(slice);
+    return patch;
+  }
+
+  raised(speaker) {
+    return speaker === null ? null : speaker + this.offset;
+  }
+
+  // Hovering or focusing a patch, or its slice of the bar, shows its particulars.
+  point(patch) {
+    const light = () => {
+      for (const other of this.patches) this.dim(other);
+      patch.span.classList.add("lit");
+      patch.slice.classList.add("lit");
+      tip.show(patch.span, patch, this.team.candidates);
+    };
+    const away = () => {
+      this.dim(patch);
+      tip.hide();
+    };
+    for (const part of [patch.span, patch.slice]) {
+      part.addEventListener("pointerenter", light);
+      part.addEventListener("pointerleave", away);
+    }
+    patch.span.addEventListener("focus", light);
+    patch.span.addEventListener("blur", away);
+    patch.span.addEventListener("click", () => patch.span.focus());
+    patch.slice.addEventListener("click", () => patch.span.focus());
+  }
+
+  dim(patch) {
+    patch.span.classList.remove("lit");
+    patch.slice.classList.remove("lit");
+  }
+
+  // Arrow keys go from patch to patch; the answer is one stop of the Tab key.
+  walk(event) {
+    const shown = this.patches.filter((patch) => !patch.span.hidden);
+    const at = shown.findIndex((patch) => patch.span === document.activeElement);
+    const last = shown.length - 1;
+    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: last }[event.key];
+    if (at < 0 || to === undefined || to < 0 || to > last) return;
+    event.preventDefault();
+    shown[at].span.tabIndex = -1;
+    shown[to].span.tabIndex = 0;
+    shown[to].span.focus();
+  }
+
+  measure() {
+    for (const patch of this.patches) {
+      patch.slice.style.flexGrow = patch.tokens;
+      // A speaker that only ended the answer has nothing to show.
+      patch.slice.hidden = patch.span.hidden = !patch.tokens && Boolean(patch.reason);
+    }
+    const shares = this.shares();
+    this.legend.replaceChildren(...shares.map((share) => this.entry(share)));
+    const said = shares.filter(({ tokens }) => tokens).map(({ name, tokens }) => `${name} ${percent(tokens / this.tokens)}`);
+    this.timeline.setAttribute("aria-label", `Who wrote what, by tokens: ${said.join(", ")}`);
+    const since = ((this.took ?? performance.now()) - this.began) / 1000;
+    const first = this.first === null ? "" : ` · first token ${seconds((this.first - this.began) / 1000)}`;
+    this.figures.textContent = `${counted(this.tokens)} · ${seconds(since)}${first}`;
+  }
+
+  shares() {
+    const shares = this.alone
+      ? [{ speaker: this.offset, name: this.model, tokens: 0 }]
+      : this.team.candidates.map((name, speaker) => ({ speaker, name, tokens: 0 }));
+    for (const { speaker, tokens } of this.patches) {
+      const share = shares.find((one) => one.speaker === speaker);
+      if (share) share.tokens += tokens;
+      else shares.push({ speaker, name: "forced", tokens });
+    }
+    return shares;
+  }
+
+  entry({ speaker, name, tokens }) {
+    const share = this.tokens ? tokens / this.tokens : 0;
+    const fill = element("i");
+    fill.style.width = `${100 * share}%`;
+    return element("li", { classes: look(speaker) },
+      element("span", { classes: "mark", text: mark(speaker), "aria-hidden": "true" }),
+      element("span", { classes: "name", text: name }),
+      element("span", { classes: "bar" }, fill),
+      element("span", { classes: "much", text: `${percent(share)} · ${tokens}` }));
+  }
+
+  // The answer is over: `problem` says why, if it is not whole.
+  end(problem = null) {
+    this.element.classList.remove("writing");
+    this.took = performance.now();
+    this.problem = problem;
+    if (problem) {
+      this.note.hidden = false;
+      this.note.textContent = problem;
+    }
+    this.measure();
+    if (!this.tokens) this.figures.textContent = problem ? "nothing written" : "an empty answer";
+    if (!this.about) return;
+    const why = { stop: "", length: " · cut at its budget" }[this.about.finish] ?? "";
+    this.figures.textContent += ` · seed ${this.about.seed}${why}`;
+  }
+
+  // As it is kept in the history, and back.
+  record() {
+    const patches = this.patches.map(({ put, span, slice, ...patch }) => patch);
+    const { model, about, problem } = this;
+    const first = this.first === null ? null : this.first - this.began;
+    return { model, about, problem, patches, first, took: this.took - this.began };
+  }
+
+  static from(record, team) {
+    const answer = new Answer(record.model, team);
+    answer.began = performance.now() - record.took;
+    answer.first = record.first === null ? null : answer.began + record.first;
+    for (const kept of record.patches) {
+      const patch = answer.begin(kept.speaker, kept.name);
+      Object.assign(patch, kept);
+      patch.put(kept.text);
+      answer.tokens += kept.tokens;
+    }
+    answer.about = record.about;
+    answer.end(record.problem);
+    return answer;
+  }
+}

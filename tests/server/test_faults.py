@@ -1,0 +1,361 @@
+"""What goes wrong: nothing is repeated, nothing lost, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from taketurns import EngineError, ScriptedEngine, Team
+from taketurns.errors import CapacityError
+from taketurns.switchers import FixedSwitcher
+
+from .conftest import QUESTION, Running, Start, eventually, forever, scripted
+
+ASKED = [{"role": "user", "content": "Q?"}]
+
+
+def pair(**options: Any) -> Team:
+    """`a` and `b` write four letters by turns, twenty in all."""
+    return scripted({"a": forever("a"), "b": forever("b")}, **options)
+
+
+def engine(team: Team) -> ScriptedEngine:
+    assert isinstance(team.engine, ScriptedEngine)
+    return team.engine
+
+
+def stream(server: Running, **more: Any) -> Any:
+    asked = {"model": "team", "messages": ASKED, "stream": True}
+    return server.client().chat.completions.create(**asked | more)
+
+
+# An engine that fails
+
+
+def test_a_failure_in_mid_patch_ends_the_stream_after_what_was_written(start: Start) -> None:
+    def breaks(prompt: str, sampling: Any) -> Any:
+        def tokens() -> Iterator[int]:
+            yield from (65, 66)
+            raise EngineError("the server is gone")
+
+        return tokens()
+
+    team = scripted({"a": forever("a"), "b": breaks}, FixedSwitcher([0, 1]))
+    server = start(team)
+    pieces: list[str] = []
+    with pytest.raises(openai.APIError, match="the server is gone"):
+        pieces.extend(chunk.choices[0].delta.content or "" for chunk in stream(server))
+    text = "".join(pieces)
+    assert text.startswith("aaaa")
+    assert len(text) == 6  # the two tokens of the patch that broke are not lost
+    with server.http() as http:
+        body = {"messages": ASKED, "stream": True}
+        raw = http.post("/v1/chat/completions", json=body).text
+        assert raw.count("the server is gone") == 1
+        assert "[DONE]" not in raw  # a stream that has it is whole
+        reply = http.post("/v1/chat/completions", json={"messages": ASKED})
+        assert reply.status_code == 500
+        told = reply.json()
+        assert told["error"]["code"] == "engine_error"
+        assert told["taketurns"]["choices"][0]["text"] == text
+        assert len(told["taketurns"]["choices"][0]["patches"]) == 1
+    assert engine(team).open_sessions == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (EngineError("no such luck"), 500, "engine_error"),
+        (CapacityError("no memory for that"), 503, "no_memory"),
+        (RuntimeError("a bug"), 500, "internal_error"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_failure_before_the_first_token_is_an_ordinary_error(
+    start: Start, error: Exception, status: int, code: str, streamed: bool
+) -> None:
+    server = start(pair(failures={0: error}))
+    with server.http() as http:
+        body = {"messages": ASKED, "stream": streamed}
+        reply = http.post("/v1/chat/completions", json=body)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
+        assert "a bug" not in reply.text
+        again = http.post("/v1/chat/completions", json=body)
+        assert again.status_code == 200
+
+
+# Time
+
+
+def test_an_answer_that_takes_too_long_is_ended_and_freed(start: Start) -> None:
+    team = pair(delay=0.3)
+    server = start(team, timeout=1.0)
+    with pytest.raises(openai.APIStatusError) as caught:
+        server.client(max_retries=2).chat.completions.create(model="team", messages=ASKED)
+    assert caught.value.status_code == 504
+    assert caught.value.code == "timeout"
+    assert engine(team).open_sessions == 0
+    # The client was told not to ask for the same again.
+    assert {call.seed for call in engine(team).calls} == {engine(team).calls[0].seed}
+    with pytest.raises(openai.APIError, match=r"not finished within 1 s"):
+        list(stream(server))
+
+
+def test_a_full_queue_says_when_to_come_back(start: Start) -> None:
+    server = start(pair(delay=0.02), max_running=1, max_waiting=1)
+    (held,) = server.serving.gate.enter([1000])
+    with ThreadPoolExecutor(8) as threads, server.http() as http:
+
+        def post() -> httpx.Response:
+            return http.post("/v1/chat/completions", json={"messages": ASKED})
+
+        waits = threads.submit(post)
+        eventually(lambda: server.serving.gate.waiting == 1)
+        refused, *others = [post() for _ in range(4)]
+        assert server.server.loop is not None
+        server.server.loop.call_soon_threadsafe(held.close)
+        assert waits.result().status_code == 200
+    assert {reply.status_code for reply in (refused, *others)} == {429}
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    with server.http() as http:
+        counted = http.get("/metrics").text
+    assert 'vllm:e2e_request_latency_seconds_count{model_name="team"} 1.0' in counted
+    assert 'taketurns:requests_refused_total{code="queue_full"} 4.0' in counted
+    # A client that knows the protocol gets its answer in the end.
+    with ThreadPoolExecutor(3) as threads:
+        ask = server.client(max_retries=8).chat.completions.create
+        answers = list(threads.map(lambda _: ask(model="team", messages=ASKED), range(3)))
+    assert all(answer.choices[0].message.content == "aaaabbbbaaaabbbbaaaa" for answer in answers)
+
+
+def test_an_answer_that_is_never_begun_may_be_asked_for_again(start: Start) -> None:
+    server = start(pair(), max_running=1, timeout=0.2)
+    server.serving.gate.enter([100])
+    with server.http() as http:
+        reply = http.post("/v1/chat/completions", json={"messages": ASKED})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "queue_timeout")
+    assert reply.headers["retry-after"]
+    assert "x-should-retry" not in reply.headers
+
+
+def test_a_short_request_is_not_kept_waiting_by_long_ones(start: Start) -> None:
+    server = start(pair(delay=0.01), max_running=1)
+    finished: list[str] = []
+
+    def ask(name: str, tokens: int) -> None:
+        server.client().chat.completions.create(model="team", messages=ASKED, max_tokens=tokens)
+        finished.append(name)
+
+    with ThreadPoolExecutor(4) as threads:
+        for name, tokens in (("first", 100), ("long", 60), ("longer", 61), ("short", 2)):
+            threads.submit(ask, name, tokens)
+            waiting = {"first": 0, "long": 1, "longer": 2, "short": 3}[name]
+            eventually(lambda n=waiting: server.serving.gate.waiting == n)
+            if name == "longer":
+                time.sleep(0.05)
+    assert finished[:2] == ["first", "short"]
+
+
+# Clients that leave, or do not read
+
+
+def test_a_client_that_hangs_up_frees_its_answer_within_a_patch(start: Start) -> None:
+    team = pair(delay=0.05)
+    server = start(team)
+    chunks = stream(server, max_tokens=4000)
+    next(chunks)
+    assert engine(team).open_sessions == 1
+    chunks.response.close()
+    asked = len(engine(team).calls)
+    eventually(lambda: engine(team).open_sessions == 0)
+    assert len(engine(team).calls) <= asked + 1
+    assert server.serving.gate.running == 0
+
+
+def test_a_client_that_hangs_up_before_the_answer_frees_it_too(start: Start) -> None:
+    team = pair(delay=0.05)
+    server = start(team, max_running=1)
+    for streamed in (False, True):
+        with pytest.raises(openai.APITimeoutError):
+            stream(server, stream=streamed, max_tokens=4000, timeout=0.03 if streamed else 0.3)
+        eventually(lambda: engine(team).open_sessions == 0, seconds=1)
+    # One that is still waiting in the queue leaves it.
+    long = stream(server, max_tokens=4000)
+    next(long)
+    with pytest.raises(openai.APITimeoutError):
+        stream(server, stream=False, timeout=0.3)
+    eventually(lambda: server.serving.gate.waiting == 0)
+    long.response.close()
+
+
+def test_leaving_frees_the_memory_of_real_models(pocket: Running) -> None:
+    local: Any = pocket.serving.roster.team.engine
+    hot = {
+        "temperature": 2,
+        "max_tokens": 1500,
+        "messages": [{"role": "user", "content": QUESTION}],
+    }
+    chunks = stream(pocket, n=8, extra_body={"taketurns": {"patch_size": 64}}, **hot)
+    next(chunks)
+    assert local.reserved_bytes > 0
+    chunks.response.close()
+    eventually(lambda: local.reserved_bytes == 0)
+    assert pocket.client().chat.completions.create(model="team", messages=ASKED).choices
+
+
+@contextmanager
+def raw(server: Running, body: dict[str, Any]) -> Iterator[socket.socket]:
+    """A client that does with its socket what it likes."""
+    host, port = server.url.removeprefix("http://").split(":")
+    payload = json.dumps(body).encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((host, int(port)))
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(payload)
+        )
+        client.sendall(payload)
+        yield client
+
+
+def test_a_slow_client_gets_everything_and_keeps_no_models_busy(start: Start) -> None:
+    team = pair()
+    server = start(team, max_tokens=20_000)
+    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 3000}) as client:
+        eventually(lambda: server.serving.gate.running == 0 and bool(engine(team).calls), 30)
+        assert engine(team).open_sessions == 0  # written, although hardly anything was read
+        received = b""
+        while piece := client.recv(1 << 16):
+            received += piece
+            time.sleep(0.0005)
+    assert received.count(b'"content": "') == 3000 + 1  # the first chunk says the role
+    assert b"data: [DONE]" in received
+
+
+def test_a_client_that_stops_reading_is_let_go(start: Start) -> None:
+    team = pair()
+    server = start(team, max_tokens=20_000, stall=0.5)
+    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 15_000}):
+        eventually(lambda: bool(server.serving._under_way))
+        eventually(lambda: not server.serving._under_way, seconds=30)
+    assert engine(team).open_sessions == 0
+
+
+# Shutting down
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+    """`taketurns serve` as it is run, on the bundled team."""
+    started: list[subprocess.Popen[str]] = []
+
+    def launch(settings: str) -> tuple[subprocess.Popen[str], str]:
+        file = tmp_path / "serve.yaml"
+        file.write_text(settings)
+        command = [sys.executable, "-m", "taketurns", "serve", "--config", str(file)]
+        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        started.append(server)
+        assert server.stderr is not None
+        url = server.stderr.readline().split()[-1]
+        for line in server.stderr:
+            if json.loads(line)["message"] == "ready":
+                break
+        return server, url
+
+    yield launch
+    for server in started:
+        server.kill()
+        server.communicate()
+
+
+def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(
+    process: Callable[..., tuple[subprocess.Popen[str], str]],
+) -> None:
+    server, url = process("port: 0\nmax_running: 2\ndrain: 100\n")
+    body = {
+        "messages": [{"role": "user", "content": QUESTION}],
+        "stream": True,
+        "temperature": 2,
+        "n": 6,
+    }
+    begun = threading.Semaphore(0)
+
+    def read(seed: int) -> list[str]:
+        lines: list[str] = []
+        with httpx.stream(
+            "POST", f"{url}/v1/chat/completions", json=body | {"seed": seed}, timeout=60
+        ) as reply:
+            assert reply.status_code == 200
+            for line in reply.iter_lines():
+                begun.release()
+                lines.append(line)
+        return lines
+
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(read, seed) for seed in range(4)]  # most of them wait
+        assert begun.acquire(timeout=30)
+        server.send_signal(signal.SIGTERM)
+        ready = _status(f"{url}/health/ready", 503)
+        refused = httpx.post(f"{url}/v1/chat/completions", json=body)
+        alive = httpx.get(f"{url}/health")
+        streams = [one.result(timeout=60) for one in running]
+    assert ready.json() == {"status": "leaving"}
+    assert alive.status_code == 200
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "shutting_down"
+    assert refused.headers["retry-after"]
+    for lines in streams:
+        assert "data: [DONE]" in lines
+    assert server.wait(timeout=20) == 0
+
+
+def test_streams_that_outlast_the_drain_are_told(start: Start) -> None:
+    team = pair(delay=0.05)
+    server = start(team, drain=0.2)
+    chunks = stream(server, max_tokens=4000)
+    next(chunks)
+    server.server.handle_exit(signal.SIGTERM, None)
+    with pytest.raises(openai.APIError, match="shutting down"):
+        list(chunks)
+    server.thread.join(timeout=10)
+    assert not server.thread.is_alive()
+    assert engine(team).open_sessions == 0
+    assert engine(team).closed
+
+
+def test_whoever_reads_slowly_is_waited_for(start: Start) -> None:
+    server = start(pair(), max_tokens=20_000)
+    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 5_000}) as client:
+        eventually(lambda: bool(server.serving._under_way))
+        eventually(lambda: server.serving.gate.running == 0, seconds=30)  # written, not read
+        server.server.handle_exit(signal.SIGTERM, None)
+        eventually(lambda: not server.serving.gate.open)
+        received = b""
+        while piece := client.recv(1 << 20):
+            received += piece
+    assert b"data: [DONE]" in received
+    server.thread.join(timeout=10)
+    assert not server.thread.is_alive()
+
+
+def _status(url: str, wanted: int) -> httpx.Response:
+    until = time.monotonic() + 30
+    while (reply := httpx.get(url)).status_code != wanted:
+        assert time.monotonic() < until
+    return reply

@@ -1,0 +1,53 @@
+"""Many streams at once, briefly; `make soak` is the long form."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from taketurns import Team
+from taketurns.pocket import TASKS
+
+from .conftest import Running
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving" / "measure.py"
+
+
+@pytest.fixture(scope="module")
+def measure() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("serving_measure", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("streams", [1, 8, 64])
+async def test_every_stream_is_whole_and_the_offline_answer(
+    pocket: Running, measure: ModuleType, streams: int
+) -> None:
+    questions = [TASKS[task].queries("test")[1].text for task in ("age", "recall", "arithmetic")]
+    with Team.load("pocket") as team:
+        cases = measure.offline(team, questions, 2)
+    result = await measure.load(pocket.url, cases, streams, 2 * streams + 4)
+    assert result.requests == 2 * streams + 4
+    assert result.whole == result.equal == result.requests
+    assert len(result.first) == result.requests
+    assert pocket.serving.gate.running == pocket.serving.gate.waiting == 0
+
+
+async def test_what_http_adds_is_measured(measure: ModuleType) -> None:
+    """That it is little is measured where nothing else runs; here it must not be absurd."""
+    with measure.served(str(SCRIPT), "serve-scripted") as (url, pid):
+        figures = await measure.overhead(url, pid, 4, 8)
+        assert measure.resident(pid) > 10
+    assert figures["first token p50, ms, direct"] > 20
+    assert figures["added"] < 500
+    assert figures["per token, ms, direct"] >= 20
+    assert figures["processor per token served"] < 5

@@ -1,0 +1,221 @@
+"""What an operator sees: metrics, logs, traces, readiness, settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from typer.testing import CliRunner
+
+from taketurns import ConfigError, EngineError, Policy, ScriptedEngine, Team
+from taketurns.cli import app
+from taketurns.config import load_settings
+from taketurns.server.command import _settings
+from taketurns.server.config import ServeConfig
+from taketurns.server.logs import JsonFormatter
+from taketurns.server.roster import Roster
+from taketurns.server.tracing import Tracer
+from taketurns.switchers import FixedSwitcher
+
+from .conftest import Running, Start, eventually, forever, scripted
+
+ASKED = [{"role": "user", "content": "a private matter"}]
+
+
+def pair(**options: Any) -> Team:
+    return scripted({"a": forever("a"), "b": forever("b")}, **options)
+
+
+def metrics(server: Running) -> dict[str, float]:
+    """Every sample by its name and labels; times are left out."""
+    with server.http() as http:
+        lines = http.get("/metrics").text.splitlines()
+    samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in samples if "_created" not in name}
+
+
+def request_line(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """What is logged of a request for an answer, once it is."""
+
+    def lines() -> list[dict[str, Any]]:
+        known = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+        return [line for line in known if line.get("path") == "/v1/chat/completions"]
+
+    eventually(lambda: bool(lines()))
+    return lines()[-1]
+
+
+def test_metrics_count_what_happened(start: Start) -> None:
+    server = start(pair(failures={6: EngineError("gone")}))
+    client = server.client()
+    client.chat.completions.create(model="team", messages=ASKED)  # a b a b a
+    list(client.chat.completions.create(model="b", messages=ASKED, max_tokens=4, stream=True))
+    with server.http() as http:
+        http.post("/v1/chat/completions", json={"messages": ASKED})  # fails at once
+        http.post("/v1/chat/completions", json={"messages": []})
+    told = metrics(server)
+    for name, value in {
+        'vllm:num_requests_running{model_name="team"}': 0,
+        'vllm:num_requests_waiting{model_name="team"}': 0,
+        'vllm:generation_tokens_total{model_name="team"}': 20,
+        'vllm:generation_tokens_total{model_name="b"}': 4,
+        'vllm:prompt_tokens_total{model_name="b"}': len("a private matter"),
+        'vllm:request_success_total{finished_reason="length",model_name="team"}': 1,
+        'vllm:request_success_total{finished_reason="error",model_name="team"}': 1,
+        'vllm:time_to_first_token_seconds_count{model_name="team"}': 1,
+        'vllm:inter_token_latency_seconds_count{model_name="team"}': 19,
+        'vllm:e2e_request_latency_seconds_count{model_name="team"}': 2,
+        'vllm:request_queue_time_seconds_count{model_name="team"}': 2,
+        'vllm:request_generation_tokens_sum{model_name="team"}': 20,
+        'taketurns:patches_total{model_name="team",reason="chosen",speaker="a"}': 3,
+        'taketurns:speaker_tokens_total{model_name="team",speaker="b"}': 8,
+        'taketurns:switcher_seconds_count{model_name="team"}': 5,
+        'taketurns:requests_refused_total{code="engine_error"}': 1,
+        'taketurns:requests_refused_total{code="400"}': 1,
+    }.items():
+        assert told[name] == value, name
+
+
+def test_logs_are_json_without_anybody_s_text(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+    start(pair()).client(api_key="k3y").chat.completions.create(model="team", messages=ASKED)
+    line = request_line(caplog)
+    assert line["path"] == "/v1/chat/completions"
+    assert (line["status"], line["model"], line["tokens"]) == (200, "team", 20)
+    assert line["finish"] == ["length"]
+    assert line["seconds"] >= line["first_token"] > 0
+    assert "private" not in caplog.text + str(line)
+    assert "aaaa" not in str(line)
+    assert "k3y" not in str(line)
+
+
+def test_text_is_logged_where_it_is_asked_for(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+    server = start(pair(), log_text=True)
+    server.client().chat.completions.create(model="team", messages=ASKED)
+    line = request_line(caplog)
+    assert line["prompts"] == [{"messages": [["user", "a private matter"]]}]
+    assert line["texts"] == ["aaaabbbbaaaabbbbaaaa"]
+
+
+def test_a_request_and_its_patches_are_spans_of_the_caller_s_trace(start: Start) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    server = start(pair())
+    server.serving._tracer = Tracer(provider)
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    client = server.client(default_headers={"traceparent": caller})
+    client.chat.completions.create(model="team", messages=ASKED)
+    *_, request = done = spans.get_finished_spans()
+    assert [span.name for span in done] == ["patch"] * 5 + ["chat"]
+    assert request.attributes["taketurns.tokens"] == 20
+    assert format(request.context.trace_id, "032x") == caller.split("-")[1]
+    assert {span.parent.span_id for span in done[:-1]} == {request.context.span_id}
+    assert [span.attributes["taketurns.speaker"] for span in done[:2]] == ["a", "b"]
+    for span in done:
+        assert request.start_time <= span.start_time <= span.end_time <= request.end_time
+
+
+async def test_it_lives_before_it_is_ready() -> None:
+    """While models load, requests are told to come back."""
+    import httpx
+
+    from taketurns.server.app import make_app
+    from taketurns.server.serving import Serving
+
+    class Slow(ScriptedEngine):
+        loaded = asyncio.Event()
+
+        async def load(self, model: str) -> None:
+            await self.loaded.wait()
+
+    engine = Slow({"a": forever("a"), "b": forever("b")})
+    team = pair()
+    slow = Team(team.candidates, engine, FixedSwitcher([0]), Policy(4, max_tokens=4))
+    serving = Serving(Roster(slow, "team"), ServeConfig())
+    transport = httpx.ASGITransport(make_app(serving))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+        loading = asyncio.create_task(serving.load())
+        assert (await http.get("/health")).status_code == 200
+        assert (await http.get("/health/ready")).json() == {"status": "loading"}
+        refused = await http.post("/v1/chat/completions", json={"messages": ASKED})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "loading")
+        engine.loaded.set()
+        await loading
+        assert (await http.get("/health/ready")).status_code == 200
+        assert (await http.post("/v1/chat/completions", json={"messages": ASKED})).is_success
+
+
+def test_settings_come_from_the_command_line_the_file_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text("port: 9000\nmax_running: 3\ntimeout: 5\napi_keys: [one]\ncors: []\n")
+    nothing: dict[str, Any] = {"host": None, "port": None, "name": None, "api_keys": None}
+    assert _settings(file, **nothing) == ServeConfig(
+        port=9000, max_running=3, timeout=5, api_keys=("one",)
+    )
+    assert _settings(file, **nothing | {"port": 1, "api_keys": ["two"]}).api_keys == ("two",)
+    monkeypatch.setenv("TAKETURNS_API_KEY", "three")
+    assert _settings(None, **nothing).api_keys == ("three",)
+    assert _settings(file, **nothing).api_keys == ("one",)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("prot: 1", "serve.yaml:1: unknown key 'prot'; did you mean 'port'?"),
+        ("port: x", "port should be a valid integer"),
+        ("port: 70000", "port must be from 0 to 65535"),
+        ("timeout: 0", "timeout must be more than 0"),
+        ("api_keys: ['']", "must not be empty"),
+        ("api_keys: [k]\ncors: ['*']", "would let every site in"),
+        ("- a", "a serve file is a mapping"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_settings(file, ServeConfig, "serve file")
+
+
+def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:
+    file = tmp_path / "two.yaml"
+    file.write_text("candidates: [{name: a, model: o/a}, {name: b, model: o/b}]")
+
+    def fails(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["serve", "--team", str(file), *arguments])
+        assert result.exit_code != 0
+        return str(result.exception)
+
+    assert "there is no team file" in fails("--team", str(tmp_path / "none.yaml"))
+    assert "cannot listen on" in fails("--host", "203.0.113.1")
+    assert "called: give it another --name" in fails("--name", "a")
+    help_ = CliRunner().invoke(app, ["serve", "--help"]).output
+    assert "127.0.0.1" in help_
+
+
+def test_without_its_packages_it_says_which_to_install() -> None:
+    code = (
+        "import sys; sys.modules['fastapi'] = None; sys.argv = ['taketurns', 'serve'];"
+        "from taketurns.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("pip install 'taketurns[serve]'")

@@ -1,0 +1,139 @@
+"""Whatever is sent, the answer is an answer or says what is wrong; never a failure of ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+
+from taketurns.policy import Policy
+
+from .conftest import Running, forever, running, scripted
+
+SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    team = scripted(
+        {"a": forever("é"), "b": forever("b")}, policy=Policy(patch_size=3, max_tokens=8)
+    )
+    with running(team, max_tokens=40, max_choices=4) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def http(server: Running) -> Iterator[httpx.Client]:
+    with server.http() as client:
+        yield client
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_no_request_of_the_schema_makes_it_fail(server: Running, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    checked = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if mode == GenerationMode.NEGATIVE and operation.method == "get":
+            continue  # there is nothing to get wrong
+
+        @given(operation.as_strategy(generation_mode=mode))
+        @settings(max_examples=15, suppress_health_check=SLOW, deadline=None, database=None)
+        def check(case: Any) -> None:
+            response = case.call()
+            case.validate_response(response, checks=[not_a_server_error])
+            if response.status_code >= 400:
+                error = response.json()["error"]
+                assert error["message"]
+                assert error.keys() == {"message", "type", "param", "code"}
+
+        check()
+        checked += 1
+    assert checked >= 4
+
+
+NAMES = st.sampled_from(["a", "b", "team", "nobody", 0, 1, 2, None])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+TURNS = st.fixed_dictionaries(
+    {},
+    optional={
+        "patch_size": st.integers(-1, 50),
+        "top_p": st.floats(-0.5, 1.5),
+        "greedy_switcher": st.booleans(),
+        "opening": NAMES,
+        "closing": NAMES,
+        "closing_on_end": st.booleans(),
+        "closing_cue": st.text(max_size=5),
+        "switcher": st.sampled_from(["team", "random"]) | st.lists(NAMES, max_size=3),
+    },
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]),
+            "content": st.text(max_size=20),
+        }
+    ),
+    max_size=3,
+)
+FIELDS = {
+    "model": st.sampled_from(["team", "a", "b", "nobody"]),
+    "max_tokens": st.integers(-1, 60),
+    "max_completion_tokens": st.integers(-1, 60),
+    "temperature": st.floats(-1, 3),
+    "top_p": st.floats(-0.5, 1.5),
+    "n": st.integers(0, 6),
+    "stop": st.text(max_size=4) | st.lists(st.text(max_size=4), max_size=4),
+    "seed": st.integers(-(1 << 70), 1 << 70),
+    "stream": st.booleans(),
+    "stream_options": st.fixed_dictionaries({"include_usage": st.booleans()}),
+    "logprobs": st.booleans(),
+    "top_logprobs": st.integers(-1, 25),
+    "user": st.text(max_size=5),
+    "return_token_ids": st.booleans(),
+    "taketurns": TURNS,
+}
+
+
+@given(
+    st.fixed_dictionaries({"messages": MESSAGES}, optional=FIELDS),
+    st.dictionaries(st.sampled_from(["messages", *FIELDS, "unheard_of"]), ANYTHING, max_size=1),
+)
+@settings(max_examples=150, suppress_health_check=SLOW, deadline=None)
+def test_any_fields_make_an_answer_or_a_sentence(
+    http: httpx.Client, fields: dict[str, Any], spoiled: dict[str, Any]
+) -> None:
+    asked = fields | spoiled
+    body = json.dumps(asked).encode()  # half surrogates and NaN are spelled out, as clients do
+    headers = {"content-type": "application/json"}
+    reply = http.post("/v1/chat/completions", content=body, headers=headers)
+    assert reply.status_code in (200, 400, 404), reply.text
+    if reply.status_code != 200:
+        assert reply.json()["error"]["message"]
+        return
+    wanted = asked.get("max_completion_tokens") or asked.get("max_tokens") or 8
+    if asked.get("stream"):
+        assert reply.text.endswith("data: [DONE]\n\n")
+        return
+    choices = reply.json()["choices"]
+    assert len(choices) == (asked.get("n") or 1)
+    for choice in choices:
+        patches = choice["taketurns"]["patches"]
+        text = choice["message"]["content"]
+        assert "".join(patch["text"] for patch in patches) == text
+        assert sum(p["tokens"] for p in patches if p["speaker"] is not None) <= wanted
+        stops = asked.get("stop") or []
+        for stop in [stops] if isinstance(stops, str) else stops:
+            assert stop not in text or any(p["reason"] == "forced" for p in patches)
