@@ -91,7 +91,11 @@ def test_rollouts_are_the_local_ones(served: Served, tmp_path: Path) -> None:
 
 def test_the_served_team_answers_and_streams(served: Served) -> None:
     with running(Team.load(load_team_config(served.team))) as server:
-        asked: Any = {"model": "team", "messages": [{"role": "user", "content": "what is 2 + 3 ?"}]}
+        asked: Any = {
+            "model": "team",
+            "messages": [{"role": "user", "content": "what is 2 + 3 ?"}],
+            "seed": 7,
+        }
         whole = server.client().chat.completions.create(**asked)
         pieces = server.client().chat.completions.create(**asked, stream=True)
         text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
