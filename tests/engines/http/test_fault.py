@@ -19,6 +19,7 @@ from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team
 from taketurns.config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.scripted import scripted_codec
+from taketurns.server.metrics import Metrics
 from taketurns.switchers import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
 from taketurns.types import Delta, Endpoint, Patch, Sampling, Trace
 
@@ -241,6 +242,12 @@ async def test_fault_another_candidate_stands_in_and_the_trace_says_so(spec: Mod
         stood_in = [p for t in traces for p in t.patches if p.reason == "fallback"]
         assert len(stood_in) > len(broken)
         assert {patch.speaker for patch in stood_in} == {0}
+        metrics = Metrics()
+        for trace in traces:
+            for patch in trace.patches:
+                metrics.patch("team", list(NAMES), patch)
+        counted = f'taketurns:fallbacks_total{{model_name="team",speaker="a"}} {len(stood_in)}.0'
+        assert counted in metrics.text().decode()
 
 
 async def test_fault_when_all_are_gone_the_answer_ends_with_what_there_is(spec: ModelSpec) -> None:
