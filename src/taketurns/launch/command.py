@@ -39,10 +39,12 @@ def launch(
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     servers = plan_servers(config, find_gpus(), weight_bytes, argument or ())
     if write is not None:
-        from taketurns.launch.manifests import write_manifests
+        from taketurns.launch.manifests import team_urls, write_manifests
 
         for path in write_manifests(servers, write):
             _say(f"wrote {path}")
+        for here, there in team_urls(servers).items():
+            _say(f"in the team file there, {here} is {there}")
     elif not run:
         for server in servers:
             print(server)  # noqa: T201

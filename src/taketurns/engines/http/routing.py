@@ -65,7 +65,7 @@ class Router:
         free = [replica for replica in replicas if replica.free]
         if not free:
             return None
-        home = max(replicas, key=lambda replica: derive(key, replica.url))
+        home = next(replica for replica in self.order(key) if replica in replicas)
         return home if home.free else min(free, key=lambda replica: replica.busy)
 
     async def _change(self, replicas: Sequence[Replica], seconds: float | None) -> None:
