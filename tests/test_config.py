@@ -15,7 +15,7 @@ from taketurns.config import (
 )
 from taketurns.errors import ConfigError
 from taketurns.policy import Policy
-from taketurns.types import ModelSpec
+from taketurns.types import Endpoint, ModelSpec
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -109,7 +109,7 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         ),
         (
             MINIMAL + "engine: {xyzzy: 1}",
-            "the keys are kind, deterministic, max_batch, threads, memory",
+            "the keys are kind, deterministic, max_batch, threads, ",
         ),
         (MINIMAL + "policy: {seed: 1, seed: 2}", "team.yaml:6: the key 'seed' is written twice"),
         (MINIMAL + "candidates: []", "the key 'candidates' is written twice"),
@@ -225,7 +225,8 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
     page = (CONFIGS.parent / "docs" / "team-file.md").read_text(encoding="utf-8")
     records = {
         ModelSpec: set(),
-        SwitcherConfig: {"spec"},
+        SwitcherConfig: {"spec", "endpoint"},
+        Endpoint: set(),
         Policy: set(),
         EngineConfig: {"memory_bytes"},
     }

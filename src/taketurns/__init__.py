@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taketurns.engines.http.engine import HttpEngine
     from taketurns.engines.local import LocalEngine
     from taketurns.engines.scripted import ScriptedEngine
     from taketurns.errors import (
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
     )
     from taketurns.policy import Policy
     from taketurns.team import Team
-    from taketurns.types import Candidate, Delta, Message, ModelSpec, Patch, Query, Sampling, Trace
+    from taketurns.types import (
+        Candidate,
+        Delta,
+        Endpoint,
+        Message,
+        ModelSpec,
+        Patch,
+        Query,
+        Sampling,
+        Trace,
+    )
 
 __version__ = "0.1.0"
 
@@ -33,6 +44,8 @@ _HOME = {
     "DataError": "errors",
     "Delta": "types",
     "EngineError": "errors",
+    "Endpoint": "types",
+    "HttpEngine": "engines.http.engine",
     "LocalEngine": "engines.local",
     "Message": "types",
     "ModelSpec": "types",
@@ -54,7 +67,9 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Delta",
+    "Endpoint",
     "EngineError",
+    "HttpEngine",
     "LocalEngine",
     "Message",
     "ModelSpec",

@@ -3,6 +3,9 @@
 `Answer.turn` is the method: the rules speak first, then the switcher; the speaker is drawn from the
 top of its distribution and continues the answer as its own. The answer ends when its speaker ends
 it, at a stop string, or when the budget is spent. A fork goes on from here with draws of its own.
+
+Where no server of the speaker's model answers any more, whoever is next in the switcher's favour
+stands in. What the speaker had given out is a patch of its own, so nothing is repeated or lost.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from time import perf_counter
 
 from taketurns.draft import Draft
 from taketurns.engines.base import Session, SharingSession
+from taketurns.errors import EngineError, UnavailableError
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
 from taketurns.switchers import Decide, pick
-from taketurns.types import Delta, Patch, Reason, Timing
+from taketurns.types import Delta, Finish, Patch, Reason, Timing
 from taketurns.writer import Emit, PatchWriter, tell
 
 
@@ -33,7 +37,8 @@ class _Turn:
 class Answer:
     """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
     asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
-    written, with `logprobs` as in `Sampling`."""
+    written, with `logprobs` as in `Sampling`. Without `stand_ins` the answer fails where
+    its speaker does."""
 
     def __init__(
         self,
@@ -45,6 +50,7 @@ class Answer:
         seed: int,
         emit: Emit | None = None,
         logprobs: int | None = None,
+        stand_ins: bool = True,
     ) -> None:
         self.draft = draft
         self.ended = False
@@ -56,6 +62,7 @@ class Answer:
         self._speakers = generator(seed)
         self._emit = emit
         self._logprobs = logprobs
+        self._stand_ins = stand_ins
         self._closing = False
 
     @property
@@ -70,14 +77,26 @@ class Answer:
             await self.turn()
 
     async def turn(self, speaker: int | None = None) -> Patch:
-        """Let the next speaker write a patch: the one who is due, or the given one."""
+        """Let the next speaker write a patch: the one who is due, or the given one, for whom nobody
+        stands in."""
         due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
-        patch = await self._speak(due)
+        closes = due.reason == "closing"
+        tried: tuple[int, ...] = ()
+        while True:
+            try:
+                patch = await self._speak(due)
+                break
+            except UnavailableError:
+                tried += (due.speaker,)
+                if speaker is not None or not self._stand_ins or len(tried) == len(self._models):
+                    raise
+                due = await self._stand_in(due, tried)
         if patch.finish != "length":
             self._closing = (
                 self._policy.closing_on_end
                 and patch.finish == "stop"
                 and not self.draft.stopped
+                and not closes
                 and due.speaker != self._policy.closing
             )
         over = patch.finish != "length" and not self._closing
@@ -101,8 +120,18 @@ class Answer:
             speaker = pick(probabilities, policy.top_p, uniform)
         return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
 
+    async def _stand_in(self, turn: _Turn, tried: Sequence[int]) -> _Turn:
+        """The most probable of those who have not been tried. Nothing is drawn for it, so later
+        turns are drawn as they would have been."""
+        begun = perf_counter()
+        probabilities = turn.probabilities or await self._decide(self._session, self.draft)
+        left = [index for index in range(len(self._models)) if index not in tried]
+        speaker = max(left, key=probabilities.__getitem__)
+        return _Turn(speaker, "fallback", probabilities, perf_counter() - begun)
+
     async def _speak(self, turn: _Turn) -> Patch:
-        """Let the chosen speaker write one patch onto the draft."""
+        """Let the chosen speaker write one patch onto the draft. Raises EngineError when its model
+        fails; what it has given out by then is on the draft."""
         policy, draft, speaker = self._policy, self.draft, turn.speaker
         if turn.reason == "closing" and policy.closing_cue is not None:
             forced = draft.force(speaker, policy.closing_cue)
@@ -112,11 +141,20 @@ class Answer:
             self._session, self._models[speaker], draft, speaker, self._emit, self._logprobs
         )
         wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
-        finish = await writer.write(wanted, policy)
+        try:
+            finish = await writer.write(wanted, policy)
+        except EngineError:
+            if writer.token_ids or writer.text:
+                writer.finish("")
+                self._record(writer, turn, "error", begun)
+            raise
         last = finish != "length" or draft.tokens >= policy.max_tokens
         writer.finish(draft.end() if last else "")
+        return self._record(writer, turn, finish, begun)
+
+    def _record(self, writer: PatchWriter, turn: _Turn, finish: Finish, begun: float) -> Patch:
         patch = Patch(
-            speaker=speaker,
+            speaker=turn.speaker,
             token_ids=tuple(writer.token_ids),
             text=writer.text,
             finish=finish,
@@ -124,18 +162,27 @@ class Answer:
             probabilities=turn.probabilities,
             timing=Timing(turn.seconds, perf_counter() - begun),
         )
-        draft.patches.append(patch)
+        self.draft.patches.append(patch)
         tell(self._emit, patch)
         return patch
 
     @asynccontextmanager
     async def fork(self, seed: int, draft: Draft | None = None) -> AsyncIterator[Answer]:
         """The same answer with draws of its own, going on from here or from an earlier `draft` of
-        it. What the models have read of it is shared."""
+        it. What the models have read of it is shared. A fork is a sample: nobody stands in for a
+        speaker that fails in it."""
         draft = (draft or self.draft).copy()
         async with self._session.fork(derive(seed, "tokens")) as session:
             speakers = derive(seed, "speakers")
-            yield Answer(self._models, session, draft, self._begin, self._policy, speakers)
+            yield Answer(
+                self._models,
+                session,
+                draft,
+                self._begin,
+                self._policy,
+                speakers,
+                stand_ins=False,
+            )
 
     async def read(self) -> None:
         """Let every candidate and the switcher read what is written, so that no fork has to."""

@@ -201,7 +201,8 @@ def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelRep
 def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
     from transformers import AutoConfig
 
-    from taketurns.engines.loading import choose_device, choose_dtype, context_length
+    from taketurns.engines.facts import context_length
+    from taketurns.engines.loading import choose_device, choose_dtype
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
@@ -229,6 +230,14 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
+    )
+
+
+def weight_bytes(spec: ModelSpec) -> int | None:
+    """What the weights take as they are stored, from their headers; None if unknown."""
+    return (
+        sum(count * _SIZES.get(kind, 1) for kind, count in _tensors(spec.model, spec.revision))
+        or None
     )
 
 

@@ -15,12 +15,15 @@ from taketurns.bench.cli import bench
 from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
+from taketurns.launch.command import launch
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
 from taketurns.server.command import serve
 from taketurns.training.command import train
 
 if TYPE_CHECKING:
+    from taketurns.check import TeamReport
+    from taketurns.check_served import ServedReport
     from taketurns.config import TeamConfig
     from taketurns.manifest import Manifest
     from taketurns.pocket.score import Scores
@@ -48,6 +51,7 @@ app.command()(tasks)
 app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command()(evaluate)
 app.command()(serve)
+app.command()(launch)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
@@ -59,6 +63,14 @@ SetOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws [default: the team's].")
 ]
+
+RunnerOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
+]
+ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
+GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
+ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
 
 WorldOption = Annotated[
     int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
@@ -95,6 +107,10 @@ def generate(
         int | None, typer.Option(min=1, help="Only the first so many prompts.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 32,
+    runner: RunnerOption = "local",
+    actors: ActorsOption = 1,
+    gpus: GpusOption = 0,
+    shard: ShardOption = 64,
     seed: SeedOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -115,8 +131,17 @@ def generate(
     manifest = describe_run("generate", config, asked, input=source, limit=limit)
     path = None if output == "-" else Path(output)
     try:
-        with asyncio.Runner() as runner:
-            failures = runner.run(_generate(config, queries, source, path, manifest, concurrency))
+        if runner == "ray":
+            from taketurns.distributed import answer_on_ray
+            from taketurns.shards import RaySettings
+
+            if path is None:
+                raise UsageError("--runner ray writes a folder: give --output one")
+            settings = RaySettings(actors, gpus, shard)
+            failures = answer_on_ray(config, queries, path, manifest, settings, concurrency)
+        else:
+            with asyncio.Runner() as loop:
+                failures = loop.run(_generate(config, queries, source, path, manifest, concurrency))
     except KeyboardInterrupt:
         _say("interrupted" if path is None else "interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
@@ -202,6 +227,10 @@ def rollout(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how much work it would be.")
     ] = False,
+    runner: RunnerOption = "local",
+    actors: ActorsOption = 1,
+    gpus: GpusOption = 0,
+    shard: ShardOption = 64,
     world: WorldOption = 0,
     seed: SeedOption = None,
     set_: SetOption = None,
@@ -223,7 +252,13 @@ def rollout(
         print(estimate_rollouts(plan))  # noqa: T201
         return
     try:
-        made = make_rollouts(plan, output)
+        if runner == "ray":
+            from taketurns.distributed import roll_out_on_ray
+            from taketurns.shards import RaySettings
+
+            made = roll_out_on_ray(plan, output, RaySettings(actors, gpus, shard))
+        else:
+            made = make_rollouts(plan, output)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
@@ -267,12 +302,16 @@ def check(
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     set_: SetOption = None,
 ) -> None:
-    """Say whether a team fits this machine and its checkpoints each other; loads no weights."""
+    """Say whether a team fits this machine, or what its servers can do; loads no weights."""
     from rich.console import Console
 
     from taketurns.check import inspect_team
+    from taketurns.check_served import inspect_servers
 
-    report = asyncio.run(inspect_team(_config(team, set_)))
+    config = _config(team, set_)
+    served = config.engine.kind == "http"
+    report: TeamReport | ServedReport
+    report = asyncio.run(inspect_servers(config)) if served else asyncio.run(inspect_team(config))
     if json_:
         Console().print_json(data=report.to_json())
     else:

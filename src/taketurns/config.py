@@ -17,16 +17,17 @@ from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from taketurns.errors import ConfigError
 from taketurns.policy import Policy
-from taketurns.types import Candidate, ModelSpec
+from taketurns.types import Candidate, Endpoint, ModelSpec
 
 SwitcherKind = Literal["random", "fixed", "lm", "head"]
-EngineKind = Literal["local"]
+EngineKind = Literal["local", "http"]
 BUNDLED = "pocket"
 
 Record = TypeVar("Record")
@@ -34,27 +35,37 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True)
 class SwitcherConfig:
-    """Who decides. `spec` is the model of an "lm" switcher, `sequence` the indices a "fixed" one
-    cycles, `path` where a "head" is (a folder or a hub id)."""
+    """Who decides. `spec` is the model of an "lm" switcher and `endpoint` where it is served,
+    `sequence` the indices a "fixed" one cycles, `path` where a "head" is (a folder or a hub id)."""
 
     kind: SwitcherKind = "random"
     spec: ModelSpec | None = None
     chat_template: bool = False
     sequence: tuple[int, ...] = ()
     path: str | None = None
+    endpoint: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What runs the models. `deterministic` None is on for float32 on a CPU and off elsewhere;
+    """What runs the models.
+
+    Of "local" ones, `deterministic` None is on for float32 on a CPU and off elsewhere;
     `memory_bytes` bounds the KV caches and `threads` what one operation uses on a CPU; None leaves
-    both to the engine."""
+    both to the engine. Of "http" ones, `concurrency` bounds the requests under way at a replica,
+    `timeout` the seconds of a request and `token_timeout` those between two tokens of a stream;
+    `retries` is how often a request is tried again.
+    """
 
     kind: EngineKind = "local"
     deterministic: bool | None = None
     max_batch: int = 64
     memory_bytes: int | None = None
     threads: int | None = None
+    concurrency: int = 64
+    timeout: float = 300.0
+    token_timeout: float = 30.0
+    retries: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +158,15 @@ def _schema(title: str, record: type, /, **changes: Any) -> type[BaseModel]:
     return model
 
 
-_CandidateFile = _schema("Candidate", ModelSpec, name=(str, ...))
+_ENDPOINT = {
+    "urls": (tuple[str, ...], ()),
+    "served_as": (str | None, None),
+    "api_key_env": (str | None, None),
+}
+_LOCAL_KEYS = ("deterministic", "max_batch", "memory", "threads")
+_HTTP_KEYS = ("urls", "api_key_env", "concurrency", "timeout", "token_timeout", "retries")
+
+_CandidateFile = _schema("Candidate", ModelSpec, name=(str, ...), **_ENDPOINT)
 _SwitcherFile = _schema(
     "Switcher",
     ModelSpec,
@@ -158,6 +177,7 @@ _SwitcherFile = _schema(
     path=(str | None, None),
     template=(str | None, None),
     prompt=None,
+    **_ENDPOINT,
 )
 _PolicyFile = _schema(
     "Policy", Policy, opening=(str | int | None, None), closing=(str | int | None, None)
@@ -168,6 +188,8 @@ _EngineFile = _schema(
     deterministic=(bool | Literal["auto"], "auto"),
     memory=(str | int | None, None),
     memory_bytes=None,
+    urls=_ENDPOINT["urls"],
+    api_key_env=_ENDPOINT["api_key_env"],
 )
 _TeamFile = create_model(
     "Team",
@@ -195,7 +217,11 @@ class _Builder:
             self._refuse("a candidate's name must not be empty", "candidates", unnamed[0], "name")
         return TeamConfig(
             candidates=tuple(
-                Candidate(entry.name, self._spec(entry, "candidates", index))
+                Candidate(
+                    entry.name,
+                    self._spec(entry, "candidates", index),
+                    self._endpoint(entry, "candidates", index),
+                )
                 for index, entry in enumerate(self.team.candidates)
             ),
             switcher=self._switcher(),
@@ -225,6 +251,7 @@ class _Builder:
                 for at, who in enumerate(entry.sequence)
             ),
             path=self._locate(entry.path, "switcher", "path") if entry.path is not None else None,
+            endpoint=self._endpoint(entry, "switcher"),
         )
 
     def _policy(self) -> Policy:
@@ -239,8 +266,19 @@ class _Builder:
 
     def _engine(self) -> EngineConfig:
         entry = self.team.engine
-        if entry.max_batch < 1:
-            self._refuse("max_batch must be at least 1", "engine", "max_batch")
+        foreign = _LOCAL_KEYS if entry.kind == "http" else _HTTP_KEYS
+        for key in foreign:
+            if getattr(entry, key) != type(entry).model_fields[key].default:
+                other = "local" if entry.kind == "http" else "http"
+                self._refuse(f'{key} is for an engine of kind "{other}"', "engine", key)
+        for key in ("max_batch", "concurrency"):
+            if getattr(entry, key) < 1:
+                self._refuse(f"{key} must be at least 1", "engine", key)
+        for key in ("timeout", "token_timeout"):
+            if not 0 < getattr(entry, key) < float("inf"):
+                self._refuse(f"{key} must be more than 0 seconds", "engine", key)
+        if entry.retries < 0:
+            self._refuse("retries must be 0 or more", "engine", "retries")
         try:
             memory = None if entry.memory is None else parse_bytes(entry.memory)
         except ConfigError as error:
@@ -248,7 +286,59 @@ class _Builder:
         deterministic = None if entry.deterministic == "auto" else entry.deterministic
         if entry.threads is not None and entry.threads < 1:
             self._refuse("threads must be at least 1", "engine", "threads")
-        return EngineConfig(entry.kind, deterministic, entry.max_batch, memory, entry.threads)
+        return EngineConfig(
+            kind=entry.kind,
+            deterministic=deterministic,
+            max_batch=entry.max_batch,
+            memory_bytes=memory,
+            threads=entry.threads,
+            concurrency=entry.concurrency,
+            timeout=entry.timeout,
+            token_timeout=entry.token_timeout,
+            retries=entry.retries,
+        )
+
+    def _endpoint(self, entry: Any, *path: str | int) -> Endpoint | None:
+        """Where a model is served: its own `urls`, or else the engine's."""
+        engine = self.team.engine
+        given = [key for key in _ENDPOINT if getattr(entry, key)]
+        if engine.kind != "http":
+            if given:
+                self._refuse(f'{given[0]} needs engine.kind "http"', *path, given[0])
+            return None
+        if entry.model is None:
+            if given:
+                self._refuse(f"{given[0]} needs a model", *path, given[0])
+            return None
+        where: Place = (*path, "urls") if entry.urls else ("engine", "urls")
+        urls = tuple(self._url(url, where) for url in entry.urls or engine.urls)
+        if not urls:
+            self._refuse(
+                "which servers? Give it urls, or give the engine urls for all models", *path
+            )
+        if len(set(urls)) < len(urls):
+            self._refuse("the same server is listed twice", *where)
+        variable = entry.api_key_env or engine.api_key_env
+        if variable and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+            here = path if entry.api_key_env else ("engine",)
+            self._refuse(
+                "api_key_env is the name of an environment variable, not the key itself",
+                *here,
+                "api_key_env",
+            )
+        return Endpoint(urls, entry.served_as, variable)
+
+    def _url(self, url: str, where: Place) -> str:
+        parts = urlsplit(url)
+        try:
+            whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole or parts.query or parts.fragment:
+            self._refuse(f'a server is written like "http://host:8000", not {url!r}', *where)
+        if parts.username or parts.password:
+            self._refuse("a URL must not hold a password; use api_key_env", *where)
+        return url.rstrip("/").removesuffix("/v1")
 
     def _index(self, who: str | int, *path: str | int) -> int:
         if who in self._names:

@@ -38,11 +38,14 @@ class Reader:
 
 class Draft:
     """The patches so far. Tokens are handed from speaker to speaker as ids where all tokenizers
-    give ordinary tokens equal ids (`exact`), otherwise as exact text."""
+    give ordinary tokens equal ids and whatever runs them tells the ids (`exact`), otherwise as
+    exact text."""
 
     def __init__(self, query: Query, readers: Sequence[Reader], stops: Sequence[str]) -> None:
         self.query = query
-        self.exact = len({reader.info.codec.fingerprint for reader in readers}) == 1
+        prints = {reader.info.codec.fingerprint for reader in readers}
+        ids = all("token_ids" in reader.info.capabilities for reader in readers)
+        self.exact = ids and len(prints) == 1
         self.patches: list[Patch] = []
         self.tokens = 0
         self._readers = tuple(readers)
@@ -107,6 +110,10 @@ class Draft:
         whole = self._stream.push(*ordinary) if text is None else text
         self._text += whole
         return self._stops.push(whole)
+
+    def spell(self, speaker: int, text: str) -> list[int]:
+        """The tokens that the speaker's tokenizer makes of a text."""
+        return self._readers[speaker].info.codec.encode(text) if text else []
 
     def force(self, speaker: int, text: str) -> Patch:
         """Put text that nobody wrote into the answer; it is not part of the budget."""

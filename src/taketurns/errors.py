@@ -7,6 +7,7 @@ TakeTurnsError
     DataError        in an input or output file
   EngineError        a model or a server failed; the trace so far is kept
     CapacityError    no memory for another answer
+    UnavailableError no server of a model can be reached; another candidate may go on
 """
 
 from __future__ import annotations
@@ -38,3 +39,8 @@ class EngineError(TakeTurnsError):
 
 class CapacityError(EngineError):
     """The engine has no memory left for another answer."""
+
+
+class UnavailableError(EngineError):
+    """No server of a model answers as it should. What was written stands, and another candidate
+    may go on."""

@@ -38,6 +38,11 @@ class Plan:
     concurrency: int
     manifest: Manifest
 
+    @property
+    def at_a_time(self) -> int:
+        """Prefixes under way: enough to keep that many rollouts so, and some to begin with."""
+        return self.concurrency // (len(self.team.candidates) * self.allocation.first) + 2
+
     @classmethod
     def of(
         cls,
@@ -116,8 +121,7 @@ async def _make(plan: Plan, path: Path) -> Made:
                     lambda occasion: occasion.id,
                     roll_out,
                     output,
-                    # Enough prefixes to keep that many rollouts under way, and some to begin with.
-                    concurrency=plan.concurrency // (len(names) * plan.allocation.first) + 2,
+                    concurrency=plan.at_a_time,
                     on_done=note,
                 )
         manifest.finish(path)

@@ -105,7 +105,7 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
             for candidate in team.candidates
         ],
         "switcher": {
-            **_plain(asdict(team.switcher)),
+            **{k: v for k, v in _plain(asdict(team.switcher)).items() if k != "endpoint"},
             "spec": team.switcher.spec and _content(team.switcher.spec, prints["switcher"]),
             "path": team.switcher.path and (_head(team.switcher.path) or team.switcher.path),
         },

@@ -9,7 +9,7 @@ from typing import Protocol
 from taketurns.config import SwitcherConfig
 from taketurns.draft import Draft
 from taketurns.engines.base import Engine, ModelInfo, Session
-from taketurns.errors import PromptError
+from taketurns.errors import ConfigError, PromptError
 from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.prompts import TaggedTrace, digit_ids
@@ -82,6 +82,10 @@ class LMSwitcher:
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
         info = await engine.info(self._model)
+        if "score" not in info.capabilities:
+            raise ConfigError(
+                "the switcher's server reports no log-probabilities, and a switcher is read by them"
+            )
         self.digits = digit_ids(info.codec, len(candidates))
         fingerprints = {info.codec.fingerprint, *(c.codec.fingerprint for c in candidates)}
         self._shares_ids = len(fingerprints) == 1

@@ -17,6 +17,7 @@ from taketurns.answer import Answer
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.draft import Draft, Reader
 from taketurns.engines.base import Engine
+from taketurns.engines.making import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.policy import Policy
 from taketurns.seeds import derive
@@ -58,12 +59,10 @@ class Team:
         )
         if isinstance(source, TeamConfig) and overrides:
             config = replace(config, policy=replace(config.policy, **overrides))  # type: ignore[arg-type]
-        from taketurns.engines.local import LocalEngine
-
-        specs = {candidate.name: candidate.spec for candidate in config.candidates}
+        models = list(config.candidates)
         if config.switcher.spec is not None:
-            specs[SWITCHER] = config.switcher.spec
-        engine = LocalEngine.configured(specs, config.engine)
+            models.append(Candidate(SWITCHER, config.switcher.spec, config.switcher.endpoint))
+        engine = make_engine(models, config.engine)
         switcher = make_switcher(config.switcher, SWITCHER)
         return cls(config.candidates, engine, switcher, config.policy)
 

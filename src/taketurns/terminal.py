@@ -167,12 +167,12 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, tokens: int = 0) -> None:
-        """One more record, of so many tokens."""
-        self._done += 1
+    def advance(self, tokens: int = 0, records: int = 1) -> None:
+        """So many more records, of so many tokens together."""
+        self._done += records
         self._tokens += tokens
         if self._bar is not None:
-            self._bar.advance(self._task)
+            self._bar.advance(self._task, records)
         elif time.monotonic() - self._said >= QUIET_SECONDS:
             self._said = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)  # noqa: T201

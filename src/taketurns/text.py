@@ -68,6 +68,19 @@ class TextCodec:
             )
         )
 
+    def spell(self, ids: Iterable[int]) -> str:
+        """The text of ids with the special tokens written out, for a server that reads text."""
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the greatest token id."""
+        return max(map(int, self.tokenizer.get_vocab().values())) + 1
+
     def single(self, text: str) -> int | None:
         """The id of the one token that `text` is, or None if it takes several."""
         ids = self.encode(text)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["length", "stop", "context"]
+Finish = Literal["length", "stop", "context", "error"]
 Reason = Literal["chosen", "opening", "closing", "fallback", "forced", "together"]
 
 
@@ -72,11 +72,24 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model is served. `urls` are its replicas, without the `/v1`; `served_as` is its name
+    there (None: whichever of the candidate's and the model's the servers list); the environment
+    variable `api_key_env` holds the key, so that no key is ever in a file of ours."""
+
+    urls: tuple[str, ...]
+    served_as: str | None = None
+    api_key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A checkpoint that may speak, known by `name` in traces and on the command line."""
+    """A checkpoint that may speak, known by `name` in traces and on the command line. `endpoint`
+    says where it is served, None that it runs in this process."""
 
     name: str
     spec: ModelSpec
+    endpoint: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +154,9 @@ class Patch:
     several wrote it token by token ("together").
 
     `text` holds whole characters only: the bytes of a character that the patch leaves unfinished
-    show in the patch that finishes it. `probabilities` are the switcher's, one a candidate, before
-    top-p; None where it was not asked.
+    show in the patch that finishes it. A patch with the finish "error" was broken off by a failure
+    of its model; what it holds was given out, and the next patch goes on from there.
+    `probabilities` are the switcher's, one a candidate, before top-p; None where it was not asked.
     """
 
     speaker: int | None
@@ -178,8 +192,8 @@ class Trace:
 
     @property
     def finish(self) -> Finish | None:
-        """Why the answer ended: "stop", "length" (the budget) or "context"; None if nothing was
-        written."""
+        """Why the answer ended: "stop", "length" (the budget), "context" or "error"; None if
+        nothing was written."""
         return self.patches[-1].finish if self.patches else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from taketurns.draft import Draft
 from taketurns.engines.base import Session
+from taketurns.errors import EngineError
 from taketurns.policy import Policy
 from taketurns.types import Delta, Finish, Patch, Sampling, Token
 
@@ -37,6 +38,7 @@ class PatchWriter:
         self._emit = emit
         self._logprobs = logprobs
         self._unshown: list[Token] = []
+        self._told = ""
 
     async def write(self, wanted: int, policy: Policy) -> Finish:
         """Write up to `wanted` tokens, and as many more as finish a character where the next
@@ -67,18 +69,42 @@ class PatchWriter:
         )
         before = len(self.token_ids)
         on_token = self._take if self._emit is not None else None
-        completion = await self._session.generate(
-            self._model, self._draft.prompt(self._speaker), sampling, on_token
-        )
-        seen = len(self.token_ids) - before
-        self._read([Token(i) for i in completion.token_ids[seen:]])
-        if not completion.token_ids and completion.finish == "length":
+        self._told = ""
+        try:
+            completion = await self._session.generate(
+                self._model, self._draft.prompt(self._speaker), sampling, on_token
+            )
+        except EngineError:
+            self._count(self._told)
+            raise
+        if completion.text is None:
+            seen = len(self.token_ids) - before
+            self._read([Token(i) for i in completion.token_ids[seen:]])
+        else:
+            self._tell(completion.text[len(self._told) :])
+            self._count(completion.text)
+        if len(self.token_ids) == before and completion.finish == "length":
             return "stop"  # a server that writes nothing would be asked for ever
         return "stop" if self._draft.stopped else completion.finish
 
     def _take(self, token: Token) -> None:
         if token.id is not None:
             self._read((token,))
+        elif token.text:
+            self._tell(token.text)
+
+    def _tell(self, text: str) -> None:
+        """Text from a server that gives no token ids."""
+        self._told += text
+        if shown := self._draft.read((), text):
+            self._show(shown)
+
+    def _count(self, text: str) -> None:
+        """What was told, as the tokens that the speaker's tokenizer makes of it."""
+        ids = self._draft.spell(self._speaker, text)
+        self.token_ids += ids
+        self._unshown += map(Token, ids)
+        self._draft.read(ids, "")
 
     def _read(self, tokens: Sequence[Token]) -> None:
         token_ids = [token.id for token in tokens if token.id is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from taketurns.engines.facts import first_line
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import ModelSpec
 
@@ -74,7 +74,7 @@ class _Base:
                 self._peft.load_adapter(adapter, adapter_name=known)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"cannot load the adapter {adapter!r}: {_first_line(error)}"
+                f"cannot load the adapter {adapter!r}: {first_line(error)}"
             ) from error
         self._peft.requires_grad_(False).eval()
         self._active = name
@@ -113,9 +113,9 @@ def _pretrained(spec: ModelSpec) -> Any:
         with _bar_if_long(spec.model):
             model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load the model {spec.model!r}: {_first_line(error)}") from error
+        raise ConfigError(f"cannot load the model {spec.model!r}: {first_line(error)}") from error
     except RuntimeError as error:
-        raise EngineError(f"loading {spec.model!r} failed: {_first_line(error)}") from error
+        raise EngineError(f"loading {spec.model!r} failed: {first_line(error)}") from error
     if spec.device_map is None and spec.quantization_config is None:
         model.to(device)
     return model.requires_grad_(False).eval()
@@ -155,38 +155,3 @@ def choose_dtype(wanted: str, device: str) -> Any:
     if not isinstance(dtype, torch.dtype):
         raise ConfigError(f"dtype {wanted!r} is not one of torch's: float32, bfloat16, float16")
     return dtype
-
-
-def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
-    from transformers import GenerationConfig
-
-    ends = {tokenizer.eos_token_id}
-    try:
-        config = GenerationConfig.from_pretrained(spec.model, revision=spec.revision)
-        listed = config.eos_token_id
-        ends.update(listed if isinstance(listed, list) else [listed])
-    except OSError:
-        pass  # a checkpoint without one ends where its tokenizer says
-    return frozenset(int(i) for i in ends if i is not None)
-
-
-def context_length(spec: ModelSpec) -> int:
-    """The most tokens the model's positions reach. Raises ConfigError if there is no such model."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(
-            spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        if spec.model.startswith(("/", ".", "~")) and not Path(spec.model).expanduser().exists():
-            raise ConfigError(f"no such model folder: {spec.model}") from error
-        raise ConfigError(f"cannot load the model {spec.model!r}: {_first_line(error)}") from error
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(length) if length else 1 << 30
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else repr(error)

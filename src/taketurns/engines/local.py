@@ -23,10 +23,10 @@ from taketurns.config import EngineConfig
 from taketurns.engines.admission import Admission
 from taketurns.engines.base import Combine, ModelInfo, Prompt
 from taketurns.engines.ensembles import Ensemble, Shared
+from taketurns.engines.facts import context_length, end_token_ids
 from taketurns.engines.jobs import Peek, Write
 from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
-from taketurns.engines.loading import context_length, end_token_ids
 from taketurns.engines.memory import kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
 from taketurns.errors import ConfigError, PromptError
@@ -65,7 +65,12 @@ class LocalEngine:
 
     @classmethod
     def configured(cls, specs: Mapping[str, ModelSpec], settings: EngineConfig) -> LocalEngine:
-        """An engine as a team file asks for it."""
+        """An engine as a team file asks for it. Raises ConfigError if it asks for servers."""
+        if settings.kind != "local":
+            raise ConfigError(
+                "this needs the models in this process, and the team's engine is of kind "
+                f"{settings.kind}: use a team file with engine.kind local"
+            )
         return cls(
             specs,
             deterministic=settings.deterministic,

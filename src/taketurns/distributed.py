@@ -1,0 +1,79 @@
+"""Answers and rollouts on Ray: the same records as here, in a folder of shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from taketurns.config import TeamConfig
+from taketurns.errors import DataError
+from taketurns.labelling import Made, Plan
+from taketurns.manifest import Manifest
+from taketurns.output import JsonlOutput
+from taketurns.records import query_to_json
+from taketurns.shards import INDEX, RaySettings, Worker, read_shards, run_on_ray, split
+from taketurns.terminal import Progress
+from taketurns.types import Query
+from taketurns.workers import Answering, RollingOut
+
+
+def answer_on_ray(
+    config: TeamConfig,
+    queries: Sequence[Query],
+    folder: Path,
+    manifest: Manifest,
+    settings: RaySettings,
+    concurrency: int,
+) -> int:
+    """Answer every query; how many failed. Raises DataError if the folder is another run's."""
+    items = [query_to_json(query) for query in queries]
+    make = partial(Answering, config, concurrency)
+    return _run("generating", items, make, folder, manifest, settings)
+
+
+def roll_out_on_ray(plan: Plan, folder: Path, settings: RaySettings) -> Made:
+    """Roll out every prefix of a plan. Raises DataError if the folder is another run's."""
+    items = [
+        {"id": occasion.id, "number": number} for number, occasion in enumerate(plan.occasions)
+    ]
+    make = partial(RollingOut, plan)
+    wrong = _run("rolling out", items, make, folder, plan.manifest, settings)
+    lost = sum(
+        branch["failures"]
+        for record in read_shards(folder)
+        for branch in record.get("branches", ())
+    )
+    return Made(wrong, lost)
+
+
+def _run(
+    what: str,
+    items: Sequence[dict[str, object]],
+    make: Callable[[], Worker],
+    folder: Path,
+    manifest: Manifest,
+    settings: RaySettings,
+) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write the folder {folder}: {error.strerror}") from error
+    index = folder / INDEX
+    determined = {**manifest.determined, "shard": settings.shard}
+    mine = replace(manifest, determined=determined).claim(index)
+    shards = split(items, settings.shard)
+    with JsonlOutput(index) as output:
+        kept = sum(len(shard) for name, shard in shards.items() if name in output.kept)
+        with Progress(what, len(items), kept) as progress:
+            outcome = run_on_ray(
+                shards,
+                make,
+                folder,
+                output,
+                settings,
+                lambda line: progress.advance(line["tokens"], line["records"]),
+            )
+    mine.finish(index)
+    return outcome.failed

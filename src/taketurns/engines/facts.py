@@ -1,0 +1,46 @@
+"""What a model's configuration says of it; no weights are read and torch is not needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+
+
+def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
+    from transformers import GenerationConfig
+
+    ends = {tokenizer.eos_token_id}
+    try:
+        config = GenerationConfig.from_pretrained(spec.model, revision=spec.revision)
+        listed = config.eos_token_id
+        ends.update(listed if isinstance(listed, list) else [listed])
+    except OSError:
+        pass  # a checkpoint without one ends where its tokenizer says
+    return frozenset(int(i) for i in ends if i is not None)
+
+
+def context_length(spec: ModelSpec) -> int:
+    """The most tokens the model's positions reach. Raises ConfigError if there is no such model."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        if spec.model.startswith(("/", ".", "~")) and not Path(spec.model).expanduser().exists():
+            raise ConfigError(f"no such model folder: {spec.model}") from error
+        raise ConfigError(f"cannot load the model {spec.model!r}: {first_line(error)}") from error
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else 1 << 30
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or what it is where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)

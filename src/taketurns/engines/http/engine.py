@@ -1,0 +1,193 @@
+"""The HTTP engine: models on servers, any number of replicas a model.
+
+Nothing is kept between the patches of an answer but where it is at home: the prompt is sent whole,
+and the server's prefix cache knows what it has read. What servers can do is found out by asking
+them (`probe`), once, before the first answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from taketurns.config import EngineConfig
+from taketurns.engines.base import Capability, ModelInfo
+from taketurns.engines.facts import context_length, end_token_ids
+from taketurns.engines.http.calls import Key
+from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.fleet import Counters, Fleet, Served, common
+from taketurns.engines.http.probe import probe
+from taketurns.engines.http.replicas import FIRST_REST
+from taketurns.engines.http.session import HttpSession
+from taketurns.engines.http.wire import Abilities
+from taketurns.errors import ConfigError, EngineError, UnavailableError
+from taketurns.text import TextCodec
+from taketurns.types import Candidate, Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """What was found at `url`: what the server can do, or the `problem` with it."""
+
+    url: str
+    abilities: Abilities | None
+    problem: str | None = None
+
+
+class HttpEngine:
+    """Asks the servers of `models`, each of which has an endpoint. `first_rest` is how many seconds
+    a server that failed is left alone at first."""
+
+    def __init__(
+        self,
+        models: Sequence[Candidate],
+        settings: EngineConfig | None = None,
+        *,
+        first_rest: float = FIRST_REST,
+    ) -> None:
+        self._models = {model.name: model for model in models}
+        self._settings = settings or EngineConfig(kind="http")
+        self._first_rest = first_rest
+        self._codecs: dict[str, TextCodec] = {}
+        self._served: dict[str, Served] = {}
+        self._counters = {model.name: Counters() for model in models}
+        self._fleets: WeakKeyDictionary[asyncio.AbstractEventLoop, Fleet] = WeakKeyDictionary()
+
+    @classmethod
+    def configured(cls, models: Sequence[Candidate], settings: EngineConfig) -> HttpEngine:
+        """An engine as a team file asks for it."""
+        return cls(models, settings)
+
+    async def info(self, model: str) -> ModelInfo:
+        """Facts about a model, from its servers and its tokenizer. Raises ConfigError when they
+        serve something else, UnavailableError when none of them can be reached."""
+        return (await self.served(model)).info
+
+    async def load(self, model: str) -> None:
+        """Make sure that the model is served."""
+        await self.served(model)
+
+    @asynccontextmanager
+    async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[HttpSession]:
+        """Open an answer. It waits for nothing: servers queue what they have no room for."""
+        yield HttpSession(self, seed, seed)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        fleet = self._fleets.pop(asyncio.get_running_loop(), None)
+        if fleet is not None:
+            await fleet.close()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of its models."""
+        return tuple(self._models)
+
+    def counters(self, model: str) -> Counters:
+        """What has been asked of a model's servers so far."""
+        return self._counters[model]
+
+    def fleet(self) -> Fleet:
+        """The servers, as this event loop knows them."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._fleets:
+            self._fleets[loop] = Fleet(self._settings, self._first_rest)
+        return self._fleets[loop]
+
+    async def served(self, model: str) -> Served:
+        """Where a model is served. Raises as `info` does."""
+        if model not in self._served:
+            async with self.fleet().probing:
+                if model not in self._served:
+                    self._served[model] = await self._find(model)
+        return self._served[model]
+
+    async def inspect(self, model: str) -> list[ServerReport]:
+        """What each server of a model can do, or what is wrong with it."""
+        candidate, endpoint = self._candidate(model)
+        codec = await self._codec(model)
+        key = _key(candidate.name, endpoint)
+
+        async def ask(url: str) -> ServerReport:
+            began = asyncio.get_running_loop().time()
+            try:
+                found = await probe(self.fleet().caller, url, key, candidate, codec)
+            except Fault as fault:
+                self.fleet().replica(url).failed(fault, began)
+                return ServerReport(url, None, str(fault))
+            except (ConfigError, EngineError) as error:
+                return ServerReport(url, None, str(error))
+            return ServerReport(url, found)
+
+        return list(await asyncio.gather(*map(ask, endpoint.urls)))
+
+    async def _find(self, model: str) -> Served:
+        candidate, endpoint = self._candidate(model)
+        reports = await self.inspect(model)
+        able = [report.abilities for report in reports if report.abilities is not None]
+        wrong = [report for report in reports if report.abilities is None]
+        down = [r for r in wrong if self.fleet().replica(r.url).failures]
+        if misfit := [report for report in wrong if report not in down]:
+            raise ConfigError(f"{misfit[0].url}: {misfit[0].problem}")
+        if not able:
+            why = "; ".join(f"{report.url}: {report.problem}" for report in down)
+            raise UnavailableError(f"no server of {model} can be reached ({why})")
+        if len(names := sorted({one.served_as for one in able})) > 1:
+            raise ConfigError(
+                f"the servers of {model} call it {' and '.join(names)}: set served_as of {model}"
+            )
+        abilities = common(able)
+        codec = await self._codec(model)
+        async with self.fleet().reading:
+            ends = await asyncio.to_thread(end_token_ids, candidate.spec, codec.tokenizer)
+            context = abilities.context
+            if context is None:
+                context = await asyncio.to_thread(context_length, candidate.spec)
+        info = ModelInfo(
+            name=model,
+            context=context,
+            codec=codec,
+            end_token_ids=ends,
+            capabilities=_capabilities(abilities),
+        )
+        return Served(info, endpoint.urls, _key(model, endpoint), abilities)
+
+    def _candidate(self, model: str) -> tuple[Candidate, Endpoint]:
+        if model not in self._models:
+            raise ConfigError(f"no model named {model!r}; there are {', '.join(self._models)}")
+        candidate = self._models[model]
+        if candidate.endpoint is None or not candidate.endpoint.urls:
+            raise ConfigError(f"{model} has no servers: give it urls")
+        return candidate, candidate.endpoint
+
+    async def _codec(self, model: str) -> TextCodec:
+        async with self.fleet().reading:  # transformers cannot be imported twice at a time
+            if model not in self._codecs:
+                spec = self._models[model].spec
+                self._codecs[model] = await asyncio.to_thread(TextCodec.load, spec)
+        return self._codecs[model]
+
+
+def _key(model: str, endpoint: Endpoint) -> Key:
+    if endpoint.api_key_env is None:
+        return Key()
+    value = os.environ.get(endpoint.api_key_env, "")
+    if not value.strip() or not value.isascii():
+        raise ConfigError(
+            f"the API key of {model} is read from the environment variable "
+            f"{endpoint.api_key_env}, which is not set"
+        )
+    return Key(endpoint.api_key_env, value.strip())
+
+
+def _capabilities(abilities: Abilities) -> frozenset[Capability]:
+    found: set[Capability] = {"fork"}
+    if abilities.token_ids:
+        found.add("token_ids")
+    if abilities.exact_scores or abilities.top_logprobs:
+        found.add("score")
+    return frozenset(found)

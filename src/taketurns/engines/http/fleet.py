@@ -1,0 +1,175 @@
+"""The servers of an engine within one event loop: connections, how each is doing, and the tries of
+a request until one of them answers it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import TypeVar
+
+from taketurns.config import EngineConfig
+from taketurns.engines.base import ModelInfo
+from taketurns.engines.http.calls import Caller, Key
+from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.probe import PROBE_SECONDS
+from taketurns.engines.http.replicas import Replica
+from taketurns.engines.http.routing import Router, Unreachable
+from taketurns.engines.http.wire import Abilities, Usage
+from taketurns.errors import EngineError, UnavailableError
+
+T = TypeVar("T")
+
+_BACK_OFF, _LONGEST_BACK_OFF = 0.1, 2.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model and where it is served; `abilities` are what all of its servers can do."""
+
+    info: ModelInfo
+    urls: tuple[str, ...]
+    key: Key
+    abilities: Abilities
+
+
+@dataclass
+class Counters:
+    """What has been asked of a model's servers so far. `faults` are their failures by reason,
+    whether or not another try made them good; `tokens` are written, prompt and cached ones are as
+    the servers count."""
+
+    requests: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    written_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    def read(self, usage: Usage) -> None:
+        """A server has read a prompt."""
+        self.prompt_tokens += usage.prompt
+        self.cached_tokens += usage.cached
+
+
+class Fleet:
+    """Lives as long as the event loop it was made in, or until `close`."""
+
+    def __init__(self, settings: EngineConfig, first_rest: float) -> None:
+        self.settings = settings
+        self.caller = Caller()
+        self.probing = asyncio.Lock()
+        self.reading = asyncio.Lock()
+        self._first_rest = first_rest
+        self._replicas: dict[str, Replica] = {}
+        self._routers: dict[str, Router] = {}
+        self._jitter = Random()
+        # A loop that ends cancels its tasks and waits for them, which closes the connections.
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Close the connections; whoever uses them fails."""
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
+
+    def replica(self, url: str) -> Replica:
+        """The server at `url`; one that serves several models is one."""
+        if url not in self._replicas:
+            clock = asyncio.get_running_loop().time
+            limit = self.settings.concurrency
+            self._replicas[url] = Replica(url, limit, clock, self._first_rest)
+        return self._replicas[url]
+
+    def router(self, served: Served) -> Router:
+        """Chooses among the servers of a model."""
+        name = served.info.name
+        if name not in self._routers:
+            replicas = [self.replica(url) for url in served.urls]
+            try_out = partial(self._try_out, served)
+            self._routers[name] = Router(replicas, try_out, self.settings.retries + 1)
+        return self._routers[name]
+
+    async def persist(
+        self,
+        served: Served,
+        key: int,
+        attempt: Callable[[Replica], Awaitable[T]],
+        counters: Counters,
+    ) -> T:
+        """The result of `attempt`, which is made at one server after another until it raises no
+        Fault. Raises UnavailableError when it has been made `retries` times more, or no server is
+        well."""
+        router, tried = self.router(served), list[Replica]()
+        clock = asyncio.get_running_loop().time
+        for number in range(self.settings.retries + 1):
+            if number > 1:
+                longest = min(_BACK_OFF * 2**number, _LONGEST_BACK_OFF)
+                await asyncio.sleep(longest * self._jitter.random())
+            try:
+                replica = await router.acquire(key, tried, self.settings.timeout)
+            except Unreachable as error:
+                raise UnavailableError(
+                    f"no server of {served.info.name} can be reached ({error})"
+                ) from error
+            began = clock()
+            counters.requests += 1
+            try:
+                result = await attempt(replica)
+            except Fault as fault:
+                replica.failed(fault, began)
+                counters.faults[str(fault)] += 1
+                tried.append(replica)
+                last = f"{replica.url}: {fault}"
+            else:
+                replica.succeeded()
+                return result
+            finally:
+                replica.give_back()
+        raise UnavailableError(
+            f"{served.info.name} was asked {self.settings.retries + 1} times in vain ({last})"
+        )
+
+    def _try_out(self, served: Served, replica: Replica) -> None:
+        if replica.trial is None or replica.trial.done():
+            replica.trial = asyncio.create_task(self._trial(served, replica))
+
+    async def _trial(self, served: Served, replica: Replica) -> None:
+        """Ask a server that has rested for its models; it is well again if ours is among them."""
+        began = asyncio.get_running_loop().time()
+        try:
+            listed = await self.caller.get(f"{replica.url}/v1/models", served.key, PROBE_SECONDS)
+            data = listed.get("data") if isinstance(listed, dict) else None
+            names = [one.get("id") for one in data or () if isinstance(one, dict)]
+            if served.abilities.served_as not in names:
+                raise Fault(f"it no longer serves {served.abilities.served_as}")
+        except (Fault, EngineError) as error:
+            replica.failed(error if isinstance(error, Fault) else Fault(str(error)), began)
+        else:
+            replica.succeeded()
+        replica.wake_all()
+
+    async def _keep(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            trials = [one.trial for one in self._replicas.values() if one.trial is not None]
+            for trial in trials:
+                trial.cancel()
+            await asyncio.gather(*trials, return_exceptions=True)
+            await self.caller.close()
+
+
+def common(abilities: Sequence[Abilities]) -> Abilities:
+    """What all servers of a model can do."""
+    contexts = [one.context for one in abilities if one.context is not None]
+    return Abilities(
+        software=", ".join(dict.fromkeys(one.software for one in abilities)),
+        served_as=abilities[0].served_as,
+        context=min(contexts, default=None),
+        prompt_ids=all(one.prompt_ids for one in abilities),
+        token_ids=all(one.token_ids for one in abilities),
+        exact_scores=all(one.exact_scores for one in abilities),
+        top_logprobs=min(one.top_logprobs for one in abilities),
+    )

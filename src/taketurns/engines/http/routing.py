@@ -1,0 +1,90 @@
+"""Which server gets a request.
+
+Each answer has a home among the servers of a model (rendezvous hashing: when a server comes or
+goes, only its own answers move), so that the server's prefix cache holds what was written. Where
+home is busy the least loaded server helps out; where all are, the request waits for the first that
+is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+
+from taketurns.engines.http.replicas import Replica
+from taketurns.seeds import derive
+
+
+class Unreachable(Exception):
+    """None of the servers is well, and none has become so in time."""
+
+
+class Router:
+    """Hands out the servers of a model; `try_out` starts to ask one that has rested whether it is
+    well again. A server that failed `hopeless` times in a row is not waited for."""
+
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        try_out: Callable[[Replica], None],
+        hopeless: int,
+    ) -> None:
+        self.replicas = tuple(replicas)
+        self._try_out = try_out
+        self._hopeless = hopeless
+
+    def order(self, key: int) -> list[Replica]:
+        """The servers by how near they are to an answer's home."""
+        return sorted(self.replicas, key=lambda replica: derive(key, replica.url), reverse=True)
+
+    async def acquire(self, key: int, tried: Collection[Replica], patience: float) -> Replica:
+        """A server for a request, taken until its `give_back`; one of those `tried` only where
+        there is no other. Waits as long as it takes for one that is busy, and `patience` seconds in
+        all for one that is not well; raises Unreachable after that."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + patience
+        while True:
+            for replica in self.replicas:
+                if replica.failures and replica.resting <= 0:
+                    self._try_out(replica)
+            well = [replica for replica in self.replicas if replica.well]
+            fresh = [replica for replica in well if replica not in tried]
+            if chosen := self._choose(key, fresh or well):
+                chosen.take()
+                return chosen
+            if well:
+                await self._change(well, None)
+                continue
+            left = deadline - clock()
+            if left <= 0 or all(replica.failures >= self._hopeless for replica in self.replicas):
+                raise Unreachable(self._why())
+            rest = min(replica.resting for replica in self.replicas)
+            await self._change(self.replicas, min(left, rest) if rest > 0 else left)
+
+    def _choose(self, key: int, replicas: Collection[Replica]) -> Replica | None:
+        free = [replica for replica in replicas if replica.free]
+        if not free:
+            return None
+        home = next(replica for replica in self.order(key) if replica in replicas)
+        return home if home.free else min(free, key=lambda replica: replica.busy)
+
+    async def _change(self, replicas: Sequence[Replica], seconds: float | None) -> None:
+        """Wait until one of the servers may be free or well again, or the time is up."""
+        future = asyncio.get_running_loop().create_future()
+        for replica in replicas:
+            replica.wait(future)
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            if future.done():  # the place that this one was woken for is somebody else's
+                for replica in replicas:
+                    replica.wake()
+            raise
+        finally:
+            future.cancel()
+
+    def _why(self) -> str:
+        return "; ".join(f"{r.url}: {r.last_fault or 'no answer'}" for r in self.replicas)

@@ -1,0 +1,91 @@
+"""One answer on servers. A patch is written by as many of them as it takes: where one fails, the
+next goes on after the last token that was given out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from taketurns.engines.base import Prompt
+from taketurns.engines.http.fleet import Served
+from taketurns.engines.http.replicas import Replica
+from taketurns.engines.http.wire import Usage, read_scores, read_usage, scoring_request
+from taketurns.engines.http.writing import Writing
+from taketurns.errors import PromptError
+from taketurns.seeds import derive
+from taketurns.types import Completion, Sampling, Token
+
+if TYPE_CHECKING:
+    from taketurns.engines.http.engine import HttpEngine
+
+_LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
+
+
+class HttpSession:
+    """One answer: its seed, and the `home` that it and its forks prefer among the servers."""
+
+    def __init__(self, engine: HttpEngine, seed: int, home: int) -> None:
+        self._engine = engine
+        self._seed = seed
+        self._home = home
+
+    async def generate(
+        self,
+        model: str,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_token: Callable[[Token], None] | None = None,
+    ) -> Completion:
+        """Continue `prompt`. Draws depend on the session's seed and on where they stand, so that
+        another try draws the same. Raises PromptError before a server would cut what is too long.
+        """
+        served = await self._engine.served(model)
+        ids = _checked(served, prompt, sampling.max_tokens)
+        fleet, counters = self._engine.fleet(), self._engine.counters(model)
+        patch = Writing(served, ids, sampling, on_token, derive(self._seed, model))
+
+        async def attempt(replica: Replica) -> None:
+            await patch.go_on(fleet.caller, f"{replica.url}/v1/completions", fleet.settings)
+
+        try:
+            await fleet.persist(served, self._home, attempt, counters)
+        finally:
+            patch.count(counters)
+        return patch.completion()
+
+    async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
+        """Natural-log probabilities of `choices` as the next token, under the full softmax; `-inf`
+        for those that a server which tells only the most probable does not tell."""
+        served = await self._engine.served(model)
+        ids = _checked(served, prompt, 1)
+        fleet, counters = self._engine.fleet(), self._engine.counters(model)
+        body = scoring_request(served.abilities, served.info, ids, choices)
+
+        async def attempt(replica: Replica) -> list[float]:
+            url = f"{replica.url}/v1/completions"
+            reply = await fleet.caller.post(url, body, served.key, fleet.settings.timeout)
+            scores = read_scores(reply, served.abilities, served.info, choices)
+            counters.read(read_usage(reply) or Usage())
+            return scores
+
+        return await fleet.persist(served, self._home, attempt, counters)
+
+    @asynccontextmanager
+    async def fork(self, seed: int) -> AsyncIterator[HttpSession]:
+        """A session with draws of its own, at home where this one is: what is written so far is in
+        that server's prefix cache."""
+        yield HttpSession(self._engine, seed, self._home)
+
+
+def _checked(served: Served, prompt: Prompt, more: int) -> list[int]:
+    info = served.info
+    ids = info.codec.encode(prompt, special=True) if isinstance(prompt, str) else list(prompt)
+    if not ids:
+        raise PromptError(f"{info.name} got an empty prompt")
+    if len(ids) + more > info.context:
+        raise PromptError(
+            f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
+            f"{info.name}, {info.context} tokens"
+        )
+    return ids

@@ -1,0 +1,171 @@
+"""A patch while servers write it: what there is of it, and what is still to be asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from taketurns.config import EngineConfig
+from taketurns.engines.http.calls import Caller
+from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.fleet import Counters, Served
+from taketurns.engines.http.wire import Piece, Usage, read_piece, writing_request
+from taketurns.seeds import derive
+from taketurns.text import StopFilter
+from taketurns.types import Completion, Finish, Sampling, Token
+
+_LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
+
+
+class Writing:
+    """A patch after `prompt`, of which `on_token` sees each token once. Its draws follow from
+    `seed` and the place they are for, so that another try at the same place draws the same."""
+
+    def __init__(
+        self,
+        served: Served,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        on_token: Callable[[Token], None] | None,
+        seed: int,
+    ) -> None:
+        self._served = served
+        self._prompt = list(prompt)
+        self._sampling = sampling
+        self._on_token = on_token
+        self._seed = seed
+        self._tokens: list[Token] = []
+        self._text = ""
+        self._usages: list[Usage] = []
+        self._finish: Finish | None = None
+        self._ends = served.info.end_token_ids | set(sampling.stop_token_ids)
+        self._stops = StopFilter(sampling.stop, sampling.written)
+        self._reader = served.info.codec.stream(prompt)
+
+    async def go_on(self, caller: Caller, url: str, settings: EngineConfig) -> None:
+        """Ask the server at `url` for what is missing. Raises Fault when it fails; what it gave by
+        then is kept."""
+        body = self._request()
+        if body is None:
+            self._finish = "length"  # all was there but the server's word that it ended
+        elif body.get("stream"):
+            await self._stream(caller, url, body, settings)
+        else:
+            reply = await caller.post(url, body, self._served.key, settings.timeout)
+            self._take(self._read(reply))
+        if self._finish is None:
+            raise Fault("the reply ended before the patch did")
+
+    def completion(self) -> Completion:
+        """The whole patch, once `go_on` has raised no Fault."""
+        assert self._finish is not None, "the patch is not whole"
+        by_ids = self._served.abilities.token_ids
+        logprobs = None
+        if by_ids and self._sampling.logprobs is not None:
+            logprobs = tuple(t.logprob for t in self._tokens if t.logprob is not None)
+        return Completion(
+            token_ids=tuple(token.id for token in self._tokens if token.id is not None),
+            finish=self._finish,
+            text=None if by_ids else self._text,
+            logprobs=logprobs,
+            prompt_tokens=len(self._prompt),
+            cached_tokens=self._usages[0].cached if self._usages else 0,
+        )
+
+    def count(self, counters: Counters) -> None:
+        """Add what was written and read."""
+        counters.written_tokens += len(self._written())
+        for usage in self._usages:
+            counters.read(usage)
+
+    def _request(self) -> dict[str, Any] | None:
+        """What to ask for now; None if nothing is missing. It is streamed where somebody watches,
+        or where a stop string may end it early."""
+        written = self._written()
+        left = self._sampling.max_tokens - len(written)
+        if left <= 0:
+            return None
+        return writing_request(
+            self._served.abilities,
+            self._served.info,
+            self._prompt + written,
+            replace(self._sampling, max_tokens=left),
+            derive(self._seed, len(self._prompt) + len(written)),
+            stream=self._on_token is not None or bool(self._sampling.stop),
+        )
+
+    def _written(self) -> list[int]:
+        if not self._served.abilities.token_ids:
+            return self._served.info.codec.encode(self._text) if self._text else []
+        return [token.id for token in self._tokens if token.id is not None]
+
+    async def _stream(
+        self, caller: Caller, url: str, body: dict[str, Any], settings: EngineConfig
+    ) -> None:
+        clock = asyncio.get_running_loop().time
+        latest = clock() + settings.timeout
+        try:
+            async with caller.stream(url, body, self._served.key, settings.timeout) as (
+                events,
+                limit,
+            ):
+                async for event in events:
+                    self._take(self._read(event))
+                    if self._stops.stopped:
+                        return  # the server would write on
+                    # An ended patch is read to the end of its stream: the connection stays usable.
+                    more = settings.token_timeout if self._finish is None else _LAST_WORDS
+                    limit.reschedule(min(latest, clock() + more))
+        except Fault:
+            if self._finish is None:
+                raise
+
+    def _read(self, data: Any) -> Piece:
+        codec = self._served.info.codec
+        return read_piece(data, self._served.abilities, codec.size, self._sampling.logprobs)
+
+    def _take(self, piece: Piece) -> None:
+        """Accept a part of a reply, up to where the patch ends. Raises Fault if the server ended it
+        for no good reason."""
+        if piece.usage is not None:
+            self._usages.append(piece.usage)
+        for token in piece.tokens:
+            if self._finish is not None:
+                return
+            self._take_token(token)
+        if piece.text and self._finish is None:
+            self._take_text(piece.text)
+        if piece.finish == "stop" and self._finish is None:
+            self._finish = "stop"
+        if piece.finish == "length" and self._finish is None:
+            if self._served.abilities.token_ids:
+                raise Fault(
+                    f"the server ended a patch of {self._sampling.max_tokens} tokens after "
+                    f"{len(self._tokens)}"
+                )
+            self._finish = "length"  # its tokens may be others than ours
+
+    def _take_token(self, token: Token) -> None:
+        assert token.id is not None
+        if token.id in self._ends:
+            self._finish = "stop"
+            return
+        self._tokens.append(token)
+        if self._sampling.stop:
+            self._stops.push(self._reader.push(token.id))
+        if self._on_token is not None:
+            self._on_token(token)
+        if self._stops.stopped:
+            self._finish = "stop"
+        elif len(self._tokens) >= self._sampling.max_tokens:
+            self._finish = "length"
+
+    def _take_text(self, text: str) -> None:
+        self._text += text
+        self._stops.push(text)
+        if self._on_token is not None:
+            self._on_token(Token(None, text))
+        if self._stops.stopped:
+            self._finish = "stop"

@@ -1,0 +1,1 @@
+"""vLLM servers for a team: which commands, on which GPUs, and keeping them running."""

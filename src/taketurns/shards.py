@@ -1,0 +1,184 @@
+"""The runner for more than one process: records made on Ray, kept in Parquet shards.
+
+A folder holds `00000.parquet`, `00001.parquet`, … in the order of the items, and `index.jsonl` with
+a line for each shard that is whole. A shard is the unit of work and of resuming: the same command
+makes those that are not in the index, or in which a record failed. Its columns are `id`, `error`
+and `record`, the JSON line that the local runner would have written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from taketurns.errors import DataError, UsageError
+from taketurns.output import JsonlOutput, failed
+from taketurns.records import to_line
+from taketurns.runner import Outcome, Record, describe, ordered
+
+INDEX = "index.jsonl"
+
+
+class Worker(Protocol):
+    """Makes records in a process of its own. `concurrency` items are under way at a time."""
+
+    concurrency: int
+
+    async def work(self, item: Record) -> Record:
+        """The record of an item, which is a JSON value with an "id"."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """`actors` processes at a time, each with `gpus` GPUs, make shards of `shard` items."""
+
+    actors: int = 1
+    gpus: float = 0.0
+    shard: int = 64
+
+    def __post_init__(self) -> None:
+        if self.actors < 1 or self.shard < 1 or self.gpus < 0:
+            raise UsageError("--actors and --shard must be at least 1, and --gpus 0 or more")
+
+
+def split(items: Sequence[Record], size: int) -> dict[str, list[Record]]:
+    """Shards of so many items, by name."""
+    return {
+        f"{number:05}": list(items[at : at + size])
+        for number, at in enumerate(range(0, len(items), size))
+    }
+
+
+def run_on_ray(
+    shards: Mapping[str, Sequence[Record]],
+    make: Callable[[], Worker],
+    folder: Path,
+    index: JsonlOutput,
+    settings: RaySettings,
+    on_done: Callable[[Record], None],
+) -> Outcome:
+    """Write the records of shards that `index` does not hold into `folder`; `make` makes a worker
+    in each actor, `on_done` sees the index line of each shard.
+
+    Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UsageError("--runner ray needs Ray: pip install 'taketurns[ray]'") from error
+    left = {name: list(shard) for name, shard in shards.items() if name not in index.kept}
+    failures = 0
+    if left:
+        mine = not ray.is_initialized()
+        if mine:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            for line in _made(left, make, folder, settings):
+                index.write(line)
+                failures += line["failed"]
+                on_done(line)
+        finally:
+            if mine:
+                ray.shutdown()
+    index.order(shards)
+    whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
+    return Outcome(whole - asked, asked - failures, failures)
+
+
+def read_shards(folder: Path) -> Iterator[Record]:
+    """The records of a folder, in the order of the items. Raises DataError."""
+    import pyarrow.parquet as parquet
+
+    try:
+        lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            table = parquet.read_table(folder / json.loads(line)["file"])
+            yield from map(json.loads, table.column("record").to_pylist())
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} is no folder of shards: {error}") from error
+
+
+def _made(
+    shards: dict[str, list[Record]],
+    make: Callable[[], Worker],
+    folder: Path,
+    settings: RaySettings,
+) -> Iterator[Record]:
+    """The index lines of the shards, as they are made."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # ours is shown
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [{"shard": name, "items": json.dumps(items)} for name, items in shards.items()]
+    made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _Actor,
+        fn_constructor_args=(make, str(folder.absolute())),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(rows))),
+        num_cpus=1,
+        num_gpus=settings.gpus or None,
+    )
+    for row in made.iter_rows():
+        yield json.loads(row["line"])
+
+
+class _Actor:
+    """A worker in a process of Ray's; a batch is a shard."""
+
+    def __init__(self, make: Callable[[], Worker], folder: str) -> None:
+        self._folder = Path(folder)
+        self._loop = asyncio.new_event_loop()
+        self._worker = make()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        lines = []
+        for name, items in zip(batch["shard"], batch["items"], strict=True):
+            records = self._loop.run_until_complete(self._records(json.loads(str(items))))
+            _write(self._folder / f"{name}.parquet", records)
+            wrong = [record["error"] for record in records if failed(record)]
+            lines.append(
+                {
+                    "id": str(name),
+                    "file": f"{name}.parquet",
+                    "records": len(records),
+                    "tokens": sum(record.get("tokens", 0) for record in records),
+                    "failed": len(wrong),
+                    "error": f"{len(wrong)} records failed: {wrong[0]}" if wrong else None,
+                }
+            )
+        return {"line": [json.dumps(line) for line in lines]}
+
+    async def _records(self, items: list[Record]) -> list[Record]:
+        async def attempt(item: Record) -> Record:
+            try:
+                return await self._worker.work(item)
+            except Exception as error:
+                return {"id": item["id"], "error": describe(error)}
+
+        return [record async for record in ordered(items, attempt, self._worker.concurrency)]
+
+
+def _write(path: Path, records: Sequence[Record]) -> None:
+    """Write a shard, so that it is whole or not there."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    table = pyarrow.table(
+        {
+            "id": [record["id"] for record in records],
+            "error": pyarrow.array([record.get("error") for record in records], pyarrow.string()),
+            "record": [to_line(record).decode().rstrip("\n") for record in records],
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    parquet.write_table(table, draft)
+    draft.replace(path)

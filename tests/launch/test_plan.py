@@ -1,0 +1,158 @@
+"""Which servers a team needs here, and on which GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from taketurns.config import TeamConfig, load_team_config
+from taketurns.errors import ConfigError, UsageError
+from taketurns.launch.hardware import Gpu, find_gpus, parse
+from taketurns.launch.manifests import compose, kubernetes, team_urls, write_manifests
+from taketurns.launch.plan import Server, deal, plan_servers
+
+GIB = 1 << 30
+H100 = 80 * GIB
+
+
+def team(tmp_path: Path, **changes: Any) -> TeamConfig:
+    content = {
+        "candidates": [
+            {"name": "base", "model": "org/base", "urls": ["http://127.0.0.1:8001"]},
+            {
+                "name": "chat",
+                "model": "org/chat",
+                "urls": ["http://localhost:8002", "http://far:8002"],
+                "dtype": "bfloat16",
+                "revision": "v1",
+            },
+        ],
+        "switcher": {
+            "kind": "lm",
+            "model": "org/chat",
+            "revision": "v1",
+            "adapter": "org/switcher",
+            "urls": ["http://localhost:8002"],
+        },
+        "engine": {"kind": "http"},
+    } | changes
+    path = tmp_path / "team.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return load_team_config(path)
+
+
+def gpus(count: int, memory: int = H100) -> list[Gpu]:
+    return [Gpu(index, memory) for index in range(count)]
+
+
+def words(server: Server) -> str:
+    return " ".join(server.arguments)
+
+
+def test_a_server_a_url_with_the_adapters_on_its_base(tmp_path: Path) -> None:
+    base, chat = plan_servers(team(tmp_path), gpus(2), lambda spec: 16 * GIB)
+    assert words(base) == (
+        "serve org/base --served-model-name base --host 127.0.0.1 --port 8001 "
+        "--enable-prompt-tokens-details --tensor-parallel-size 1 --gpu-memory-utilization 0.9"
+    )
+    assert "--lora-modules switcher=org/switcher" in words(chat)
+    assert "--max-lora-rank 64 --max-loras 1" in words(chat)
+    assert "--revision v1" in words(chat)
+    assert "--dtype bfloat16" in words(chat)
+    assert chat.environment == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert str(chat).startswith("CUDA_VISIBLE_DEVICES=1 vllm serve org/chat ")
+
+
+def test_the_team_finds_what_was_launched_for_it(tmp_path: Path) -> None:
+    """The served names are those the engine looks for."""
+    from taketurns.engines.http.probe import names_of
+
+    config = team(tmp_path)
+    base, chat = plan_servers(config, (), lambda spec: None)
+    assert names_of(config.candidates[0])[0] in base.arguments
+    assert names_of(config.candidates[1])[0] in chat.arguments
+
+
+@pytest.mark.parametrize(
+    ("weights", "cards", "shares"),
+    [
+        ([16, 16], 2, [((0,), 0.9), ((1,), 0.9)]),
+        ([140, 16], 8, [((0, 1, 2, 3), 0.9), ((4,), 0.9)]),
+        ([16, 16, 16, 16], 1, [((0,), 0.225)] * 4),
+        ([16, 16, 16], 2, [((0,), 0.45), ((0,), 0.45), ((1,), 0.45)]),
+        ([None, 16], 2, [((0,), 0.9), ((1,), 0.9)]),
+        ([16, 16], 0, [((), 0.9), ((), 0.9)]),
+    ],
+)
+def test_gpus_are_dealt_by_what_weighs(
+    weights: list[int | None], cards: int, shares: list[tuple[tuple[int, ...], float]]
+) -> None:
+    sizes = [None if weight is None else weight * GIB for weight in weights]
+    dealt = deal(sizes, gpus(cards))
+    assert [(share.gpus, share.memory) for share in dealt] == shares
+
+
+@pytest.mark.parametrize(("weights", "cards"), [([140, 140], 4), ([40, 40, 40], 1)])
+def test_what_does_not_fit_is_refused(weights: list[int], cards: int) -> None:
+    with pytest.raises(ConfigError, match="put some on another host"):
+        deal([weight * GIB for weight in weights], gpus(cards))
+
+
+def test_two_bases_behind_one_url_are_refused(tmp_path: Path) -> None:
+    config = team(tmp_path, switcher={"kind": "random"})
+    both = [{"name": name, "model": f"org/{name}", "urls": ["http://localhost:1"]} for name in "ab"]
+    config = team(tmp_path, switcher={"kind": "random"}, candidates=both)
+    with pytest.raises(ConfigError, match="a vLLM server has one base model"):
+        plan_servers(config, (), lambda spec: None)
+
+
+def test_a_team_that_needs_no_server_here_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"only a team whose engine.kind is http"):
+        plan_servers(load_team_config("pocket"), (), lambda spec: None)
+    far = [{"name": n, "model": f"org/{n}", "urls": ["http://far:1"]} for n in "ab"]
+    config = team(tmp_path, candidates=far, switcher={"kind": "random"})
+    with pytest.raises(ConfigError, match="is on this host"):
+        plan_servers(config, (), lambda spec: None)
+
+
+def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert parse("0, 81559\n1, 81559\n") == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
+    with pytest.raises(UsageError, match="cannot read what nvidia-smi says"):
+        parse("0, [N/A]\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_gpus() == ()
+
+
+def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
+    config = team(tmp_path)
+    servers = plan_servers(config, gpus(2), lambda spec: 16 * GIB)
+    services = compose(servers)["services"]
+    assert set(services) == {"vllm-base", "vllm-chat", "taketurns"}
+    assert "--port 8000" in " ".join(services["vllm-chat"]["command"])
+    assert set(services["taketurns"]["depends_on"]) == {"vllm-base", "vllm-chat"}
+    made = kubernetes(servers)
+    assert [(one["kind"], one["metadata"]["name"]) for one in made] == [
+        (kind, name)
+        for name in ("vllm-base", "vllm-chat", "taketurns")
+        for kind in ("Deployment", "Service")
+    ]
+    for deployment in made[::2]:
+        labels = deployment["spec"]["selector"]["matchLabels"]
+        assert deployment["spec"]["template"]["metadata"]["labels"] == labels
+    limits = made[2]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"nvidia.com/gpu": "1"}
+    assert team_urls(servers) == {
+        "http://127.0.0.1:8001": "http://vllm-base:8000",
+        "http://localhost:8002": "http://vllm-chat:8000",
+    }
+    paths = write_manifests(servers, tmp_path / "out")
+    assert [len(list(yaml.safe_load_all(path.read_text()))) for path in paths] == [1, 6]
+
+
+def test_a_folder_of_this_host_is_not_put_into_a_container(tmp_path: Path) -> None:
+    server = Server("a", "http://localhost:1", ("serve", str(tmp_path)))
+    with pytest.raises(UsageError, match="name the model by its hub id"):
+        write_manifests([server], tmp_path / "out")

@@ -1,0 +1,134 @@
+"""Real vLLM servers with the bundled checkpoints, started by `taketurns launch --run`.
+
+`make test-vllm` sets TAKETURNS_VLLM to vLLM's program. TAKETURNS_VLLM_CANDIDATES names the
+candidates to serve (each takes 2.4 GB of memory) and TAKETURNS_VLLM_REPLICAS how many servers the
+last one has.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from taketurns.config import load_team_config
+
+READY = 900  # seconds that all servers may take to start
+FLAGS = ("--max-model-len", "2048", "--dtype", "float32")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A team file on servers, the same team in this process, and the servers. The switcher is the
+    last candidate's model; in `adapted` and `adapted_local` it is an adapter on it."""
+
+    team: Path
+    local: Path
+    adapted: Path
+    adapted_local: Path
+    urls: tuple[str, ...]
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    vllm = os.environ.get("TAKETURNS_VLLM")
+    if not vllm:
+        pytest.skip("needs vLLM: make test-vllm")
+    folder = tmp_path_factory.mktemp("vllm")
+    names = os.environ.get("TAKETURNS_VLLM_CANDIDATES", "pretrained,sft,aligned").split(",")
+    replicas = int(os.environ.get("TAKETURNS_VLLM_REPLICAS", "2"))
+    ports = [free_port() for _ in range(len(names) + replicas - 1)]
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    last = urls[len(names) - 1 :]
+    bundled = {one.name: one.spec for one in load_team_config("pocket").candidates}
+    candidates: list[dict[str, Any]] = []
+    for index, name in enumerate(names):
+        entry: dict[str, Any] = {"name": name, "model": bundled[name].model}
+        if bundled[name].prompt is not None:
+            entry["prompt"] = bundled[name].prompt
+        candidates.append(entry | {"urls": last if name == names[-1] else [urls[index]]})
+    base = bundled[names[-1]].model
+    adapter = {"kind": "lm", "model": base, "adapter": make_adapter(base, folder / "switcher")}
+    policy = {"patch_size": 16, "max_tokens": 96, "temperature": 0}
+    team = {"candidates": candidates, "policy": policy}
+    plain = {"kind": "lm", "model": base}
+    there = {"engine": {"kind": "http"}}
+    here = {"candidates": [{k: v for k, v in one.items() if k != "urls"} for one in candidates]}
+    contents = {
+        "team": team | there | {"switcher": plain | {"urls": last, "served_as": names[-1]}},
+        "local": team | here | {"switcher": plain},
+        "adapted": team | there | {"switcher": adapter | {"urls": last}},
+        "adapted_local": team | here | {"switcher": adapter},
+    }
+    paths = {name: folder / f"{name}.yaml" for name in contents}
+    for name, content in contents.items():
+        paths[name].write_text(yaml.safe_dump(content), encoding="utf-8")
+    log = folder / "servers.log"
+    command = [
+        sys.executable,
+        "-m",
+        "taketurns",
+        "launch",
+        "--team",
+        str(paths["adapted"]),
+        "--run",
+    ]
+    command += ["--vllm", vllm, *(f"--arg={flag}" for flag in FLAGS)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stderr=output)
+        try:
+            wait(urls, process, log)
+            yield Served(**paths, urls=tuple(urls), log=log)
+        finally:
+            process.terminate()
+            process.wait(timeout=90)
+
+
+def wait(urls: list[str], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until all servers answer."""
+    until = monotonic() + READY
+    for url in urls:
+        while True:
+            assert process.poll() is None, log.read_text(encoding="utf-8")[-3000:]
+            assert monotonic() < until, log.read_text(encoding="utf-8")[-3000:]
+            try:
+                if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            sleep(1)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def make_adapter(model: str, folder: Path) -> str:
+    """A switcher of random taste: a LoRA adapter strong enough to be told from its base."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+    )
+    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    tuned.save_pretrained(folder)
+    return str(folder)
