@@ -188,7 +188,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     canvas = Canvas(figsize=(6, 4), layout="constrained")
     axes = canvas.subplots()
-    for kind, marker in (("uniform", "o"), ("racing", "s")):
+    for kind, marker, above in (("uniform", "o", 4), ("racing", "s", -11)):
         mine = sorted(
             (row for row in rows if row["allocation"].startswith(kind)),
             key=lambda row: row["rollouts"],
@@ -203,9 +203,10 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         for row in mine:
             axes.annotate(
                 row["allocation"].removeprefix(kind).strip(), (row["rollouts"], row["regret"][0]),
-                textcoords="offset points", xytext=(4, 4), fontsize=7,
+                textcoords="offset points", xytext=(4, above), fontsize=7,
             )  # fmt: skip
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("rollouts a prefix")
     axes.set_ylabel("regret of the label")
     axes.legend()

@@ -150,7 +150,7 @@ def on_test(work: Path) -> Iterator[Step]:
     wide = (*TEST, "--limit", "100", "--seeds", "5")
     yield score(work, "main", main, ["head", "lm"], *wide, *own)
     narrow = (*TEST, "--limit", "60", "--seeds", "3")
-    some = ["lm-small", "head-last-layer", "head-aligned", "head-rules", "head-mixed"]
+    some = ["lm-small", "head-last-layer", "head-aligned", "head-rules", "head-second"]
     yield score(work, "kinds", "random", ["head", "lm", *some], *narrow)
     again = ("--set", "policy.seed=1000")
     yield score(work, "control", f"{SINGLES},random", [], *wide, *again)
