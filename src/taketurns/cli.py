@@ -61,7 +61,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option(help="The seed of all draws [default: the team's].")
+    int | None, typer.Option(help="The seed of all draws (default: the team's).")
 ]
 
 RunnerOption = Annotated[
@@ -207,13 +207,13 @@ def rollout(
     team: TeamOption = "pocket",
     task: Annotated[
         list[str] | None,
-        typer.Option(help="A task; may be repeated [default: the pocket tasks]."),
+        typer.Option(help="A task; may be repeated (default: the pocket tasks)."),
     ] = None,
     data: DataOption = None,
     with_: WithOption = None,
     prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
     k: Annotated[
-        int | None, typer.Option(min=1, help="Rollouts a branch [default: 8; racing: 32 at most].")
+        int | None, typer.Option(min=1, help="Rollouts a branch (default: 8; racing: 32 at most).")
     ] = None,
     allocate: Annotated[
         Literal["uniform", "racing"],
@@ -329,7 +329,7 @@ def build(
     ] = "llama",
     until: Annotated[
         Literal["pretrained", "sft", "aligned", "labels", "switchers"] | None,
-        typer.Option(help="Stop after this stage [default: go on to the card]."),
+        typer.Option(help="Stop after this stage (default: go on to the card)."),
     ] = None,
 ) -> None:
     """Train the miniature pipeline from nothing; the same command goes on after a stop."""
@@ -421,7 +421,7 @@ def score(
         list[str] | None, typer.Option(help="This task alone; may be given several times.")
     ] = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task [default: all].")] = (
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task (default: all).")] = (
         None
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 1,

@@ -18,10 +18,10 @@ def _group() -> None:
 @bench.command()
 def overhead(
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Answers side by side [default: 1 and 8].")
+        list[int] | None, typer.Option(min=1, help="Answers side by side (default: 1 and 8).")
     ] = None,
     tokens: Annotated[
-        list[int] | None, typer.Option(min=1, help="Tokens an answer [default: 256 and 1024].")
+        list[int] | None, typer.Option(min=1, help="Tokens an answer (default: 256 and 1024).")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
     pocket_questions: Annotated[

@@ -18,7 +18,7 @@ def evaluate(
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
     tasks: Annotated[
-        str | None, typer.Option(help="Tasks, with commas between [default: all pocket tasks].")
+        str | None, typer.Option(help="Tasks, with commas between (default: all pocket tasks).")
     ] = None,
     data: Annotated[
         Path | None,
@@ -26,7 +26,7 @@ def evaluate(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Methods, with commas between [default: all that work with the team]."),
+        typer.Option(help="Methods, with commas between (default: all that work with the team)."),
     ] = None,
     switcher: Annotated[
         list[str] | None,
@@ -34,14 +34,14 @@ def evaluate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 5,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Test questions a task [default: all].")
+        int | None, typer.Option(min=1, help="Test questions a task (default: all).")
     ] = None,
     dev_limit: Annotated[
         int, typer.Option(min=2, help="Dev questions a task, for methods that choose by them.")
     ] = 50,
     subject: Annotated[
         str | None,
-        typer.Option(help="The method that is compared with all others [default: switch]."),
+        typer.Option(help="The method that is compared with all others (default: switch)."),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
     workers: Annotated[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TaskOption = Annotated[str, typer.Option(help="A task's name, or the YAML file of your own.")]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="The authors' JSON of a benchmark, or a folder with it [default: the hub]."),
+    typer.Option(help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."),
 ]
 WithOption = Annotated[
     list[str] | None,

@@ -33,24 +33,24 @@ def train(
         float, typer.Option(help="The share of queries that choose the epoch.")
     ] = 0.15,
     epochs: Annotated[
-        int | None, typer.Option(help="At most so many [default: LoRA 5, full 6, head 60].")
+        int | None, typer.Option(help="At most so many (default: LoRA 5, full 6, head 60).")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="[default: LoRA 2e-4, full 5e-4, head 3e-3].")
+        float | None, typer.Option(help="(default: LoRA 2e-4, full 5e-4, head 3e-3).")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
     weight_decay: Annotated[
-        float | None, typer.Option(help="[default: LoRA 0, full 0.05, head 0.3].")
+        float | None, typer.Option(help="(default: LoRA 0, full 0.05, head 0.3).")
     ] = None,
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the split, the order and the adapter.")] = 0,
     start: Annotated[
         str | None,
-        typer.Option(help="lm: a candidate, path or hub id to start from [default: the last]."),
+        typer.Option(help="lm: a candidate, path or hub id to start from (default: the last)."),
     ] = None,
     lora: Annotated[
         bool | None,
-        typer.Option("--lora/--full", help="lm: [default: LoRA from 20 million parameters]."),
+        typer.Option("--lora/--full", help="lm: (default: LoRA from 20 million parameters)."),
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="lm: of the LoRA adapter.")] = 16,
     report_to: Annotated[
@@ -62,7 +62,7 @@ def train(
     ] = "speaker",
     reader: Annotated[
         str | None,
-        typer.Option(help="head: that candidate, or who reads an empty answer [default: last]."),
+        typer.Option(help="head: that candidate, or who reads an empty answer (default: last)."),
     ] = None,
     layer: Annotated[
         list[int] | None,
