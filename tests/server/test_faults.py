@@ -72,7 +72,8 @@ def test_a_failure_in_mid_patch_ends_the_stream_after_what_was_written(start: St
         told = reply.json()
         assert told["error"]["code"] == "engine_error"
         assert told["taketurns"]["choices"][0]["text"] == text
-        assert len(told["taketurns"]["choices"][0]["patches"]) == 1
+        patches = told["taketurns"]["choices"][0]["patches"]
+        assert [patch["finish"] for patch in patches] == ["length", "error"]
     assert engine(team).open_sessions == 0
 
 
@@ -162,10 +163,13 @@ def test_a_short_request_is_not_kept_waiting_by_long_ones(start: Start) -> None:
         finished.append(name)
 
     with ThreadPoolExecutor(4) as threads:
-        for name, tokens in (("first", 100), ("long", 60), ("longer", 61), ("short", 2)):
+        gate, asked = (
+            server.serving.gate,
+            (("first", 100), ("long", 60), ("longer", 61), ("short", 2)),
+        )
+        for under_way, (name, tokens) in enumerate(asked, 1):
             threads.submit(ask, name, tokens)
-            waiting = {"first": 0, "long": 1, "longer": 2, "short": 3}[name]
-            eventually(lambda n=waiting: server.serving.gate.waiting == n)
+            eventually(lambda n=under_way: gate.running + gate.waiting == n)
             if name == "longer":
                 time.sleep(0.05)
     assert finished[:2] == ["first", "short"]
