@@ -162,6 +162,12 @@ def main() -> None:
         ("Pipelines", ["pipeline-llama-1", "pipeline-llama-2", "pipeline-qwen3-0"]),
     ):
         found = {name: values for name in names if (values := read(work, name))}
+        if title == "Patch sizes":  # of the switchers, only the one that was tried at every size
+            shown = ("random", "head", "head-patch8")
+            found = {
+                name: {method: values[method] for method in shown if method in values}
+                for name, values in found.items()
+            }
         if found:
             print(f"## {title}\n", averages(found), sep="\n")
     left_out = {
