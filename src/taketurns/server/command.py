@@ -74,11 +74,13 @@ def serve(
     described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     if team == BUNDLED and not settings.examples:
         settings = replace(settings, examples=_bundled_examples())
-    source = described.source
-    called = "team" if source is None else source.stem
-    if called == "team" and source is not None:
-        called = source.absolute().parent.name
-    run(Team.load(described), settings, called, _say, open_page=open_)
+    run(Team.load(described), settings, _called(team), _say, open_page=open_)
+
+
+def _called(team: str) -> str:
+    """A team is called as its file, or as the folder of a `team.yaml`."""
+    path = Path(team).absolute()
+    return path.parent.name if path.name == "team.yaml" else path.stem
 
 
 def _bundled_examples() -> tuple[str, ...]:
