@@ -40,22 +40,22 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
             raise UsageError(f"there is no {choices.data}")
         benchmark = BENCHMARKS[name]
         return benchmark.load(choices.data, _scorer(benchmark, choices))
+    if name not in TASKS and not name.endswith((".yaml", ".yml")):
+        near = get_close_matches(name, [*BENCHMARKS, *TASKS], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(
+            f"there is no task {name!r}; the tasks are {', '.join(TASKS)}, the paper's "
+            f"{', '.join(BENCHMARKS)}, and files of your own, which end in .yaml{hint}"
+        )
     if choices.scoring == "moco":
         raise UsageError(f"the authors' scoring is of the paper's benchmarks; {name!r} is none")
     if choices.data is not None:
         raise UsageError(f"task {name!r} has its own data; --data is for the paper's benchmarks")
-    if name in TASKS:
-        if choices.settings:
-            raise UsageError(f"the scorer of the pocket task {name!r} has no settings")
-        return tasks_named([name], choices.world)[0]
-    if name.endswith((".yaml", ".yml")):
+    if name not in TASKS:
         return load_task_file(Path(name), choices.settings, scored=choices.scored)
-    near = get_close_matches(name, [*BENCHMARKS, *TASKS], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UsageError(
-        f"there is no task {name!r}; the tasks are {', '.join(TASKS)}, the paper's "
-        f"{', '.join(BENCHMARKS)}, and files of your own, which end in .yaml{hint}"
-    )
+    if choices.settings:
+        raise UsageError(f"the scorer of the pocket task {name!r} has no settings")
+    return tasks_named([name], choices.world)[0]
 
 
 def find_tasks(names: Sequence[str], choices: Choices | None = None) -> list[Task]:

@@ -231,6 +231,7 @@ def test_tasks_lists_what_there_is(invoke: Invoke) -> None:
         (["--task", "recall", "--with", "model=x"], "'recall' has no settings"),
         (["--task", "recall", "--scoring", "moco"], "is of the paper's benchmarks"),
         (["--task", "recall", "--data", "."], "has its own data"),
+        (["--task", "gsm9k", "--data", "."], "there is no task 'gsm9k'; the tasks are recall"),
     ],
 )
 def test_wrong_options_are_refused(invoke: Invoke, arguments: list[str], complaint: str) -> None:
