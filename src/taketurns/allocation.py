@@ -83,7 +83,7 @@ class Racing:
     in Bayesian optimisation. So branches that are far apart are told apart at once, and those that
     are nearly alike are not told apart at length, because little is lost by taking the wrong one. A
     bound on the probability of taking the wrong one, which is what races usually stop by, spends
-    most on them: on the pocket team it lost 1.7 times as much at the same cost.
+    most on them.
 
     Beliefs are beta posteriors. Branches of one prefix are often worth the same, and mostly all or
     nothing; so what is expected of a branch before its own rollouts is the mean of all rollouts of
