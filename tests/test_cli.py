@@ -1,7 +1,6 @@
 """The command line as a person uses it: what is said, what is written, and the exit code."""
 
 import asyncio
-import io
 import json
 import os
 import re
@@ -25,22 +24,6 @@ from taketurns.team import Team
 Invoke = Callable[..., tuple[int, str, str]]
 
 TEAM = "candidates: [{name: base, model: org/base}, {name: chat, model: org/chat}]\n"
-
-
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Invoke:
-    """Run a command here; its exit code, standard output and standard error."""
-
-    def run(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["taketurns", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def sentence(err: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,18 +13,7 @@ import typer
 
 from taketurns.cli import app
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "switching"
-
-
-def load(name: str) -> ModuleType:
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(f"switching_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+Load = Callable[[str], ModuleType]
 
 
 def parse(command: tuple[str, ...]) -> None:
@@ -37,8 +25,10 @@ def parse(command: tuple[str, ...]) -> None:
     group.make_context(command[-1], arguments)
 
 
-def test_every_step_is_a_command_with_an_output_of_its_own(tmp_path: Path) -> None:
-    steps = list(load("run").steps(tmp_path))
+def test_every_step_is_a_command_with_an_output_of_its_own(
+    load_script: Load, tmp_path: Path
+) -> None:
+    steps = list(load_script("switching/run.py").steps(tmp_path))
     assert len({step.name for step in steps}) == len({step.output for step in steps}) == len(steps)
     made: set[Path] = set()
     for step in steps:
@@ -56,9 +46,9 @@ def values(right: float, noise: int, questions: int = 200) -> dict[str, list[lis
     return {"recall": (rng.random((questions, 3)) < right).astype(float).tolist()}
 
 
-def test_a_planted_difference_is_found_and_none_is_not() -> None:
+def test_a_planted_difference_is_found_and_none_is_not(load_script: Load) -> None:
     pytest.importorskip("statsmodels", reason="needs the eval extra")
-    report = load("report")
+    report = load_script("switching/report.py")
     good, same, poor = (report.by_question(values(*x)) for x in ((0.7, 1), (0.5, 2), (0.5, 3)))
     gap = report.difference(good, poor)
     assert gap.low < 0.2 < gap.high
@@ -69,9 +59,9 @@ def test_a_planted_difference_is_found_and_none_is_not() -> None:
     assert report.difference(good, good).p == 1
 
 
-def test_the_tables_hold_every_method() -> None:
+def test_the_tables_hold_every_method(load_script: Load) -> None:
     pytest.importorskip("statsmodels", reason="needs the eval extra")
-    report = load("report")
+    report = load_script("switching/report.py")
     found = {name: values(0.5, i, 20) for i, name in enumerate((*report.SINGLES, "random", "head"))}
     assert report.by_task(found).count("\n") == 4
     assert "| head |" in report.averages({"main": found})

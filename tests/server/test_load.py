@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -14,18 +12,10 @@ from taketurns.pocket import TASKS
 
 from .conftest import Running
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving" / "measure.py"
-
 
 @pytest.fixture(scope="module")
-def measure() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("serving_measure", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def measure(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("serving/measure.py")
 
 
 @pytest.mark.parametrize("streams", [1, 8, 64])
@@ -44,7 +34,7 @@ async def test_every_stream_is_whole_and_the_offline_answer(
 
 async def test_what_http_adds_is_measured(measure: ModuleType) -> None:
     """That it is little is measured where nothing else runs; here it must not be absurd."""
-    with measure.served(str(SCRIPT), "serve-scripted") as (url, pid):
+    with measure.served(str(measure.__file__), "serve-scripted") as (url, pid):
         figures = await measure.overhead(url, pid, 4, 8)
         assert measure.resident(pid) > 10
     assert figures["first token p50, ms, direct"] > 20
