@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,46 @@ def test_who_costs_something_without_being_worth_it_is_asked_less(
     assert run.practise(team, [Anything()], out, FEW) == json.loads(json.dumps(metrics)) | {
         "schema": "taketurns.switcher/1"
     }
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "adapter"])
+def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
+    """It starts from a model or from an adapter on one."""
+    source: Any = load_team_config("pocket").source
+    team = load_team_config(Path(source).parent / "switchers" / "lm", SHORT)
+    if adapter:
+        team = on_an_adapter(team, tmp_path)
+    practice = replace(
+        FEW,
+        steps=4,
+        learning_rate=2e-3 if adapter else 5e-4,
+        updates=2,
+        prices={"pretrained": 0.05},
+    )
+    metrics = run.practise(team, [Anything()], tmp_path / "out", practice)
+    before, *_, after = metrics["checks"]
+    assert 1 - after["reward"] < 0.8 * (1 - before["reward"])
+    again = load_team_config(tmp_path / "out")
+    assert again.switcher.kind == "lm"
+    with Team.load(again) as cheaper:
+        trace = cheaper.generate("Where does Ada live?")
+    assert trace.error is None
+    assert trace.patches[0].probabilities is not None
+
+
+def on_an_adapter(team: TeamConfig, folder: Path) -> TeamConfig:
+    """The same team whose switcher is a LoRA adapter that does nothing yet."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    spec = team.switcher.spec
+    assert spec is not None
+    model = AutoModelForCausalLM.from_pretrained(spec.model)
+    get_peft_model(model, LoraConfig(r=8, target_modules="all-linear")).save_pretrained(
+        folder / "adapter"
+    )
+    tuned = replace(spec, adapter=str(folder / "adapter"))
+    return replace(team, switcher=replace(team.switcher, spec=tuned))
 
 
 def test_a_killed_run_ends_in_the_same_switcher(

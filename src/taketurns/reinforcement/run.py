@@ -140,9 +140,13 @@ def _learner(team: TeamConfig, practice: Practice) -> Learner:
         from taketurns.reinforcement.head import HeadLearner
 
         return HeadLearner.of(team, practice.learning_rate)
+    if team.switcher.kind == "lm":
+        from taketurns.reinforcement.lm import LMLearner
+
+        return LMLearner(team, practice.learning_rate)
     raise UsageError(
         f"the team's switcher is of kind {team.switcher.kind}; policy gradient goes on from a "
-        "trained head: train one from labels first and give its team file"
+        "trained one: train a switcher from labels first and give its team file"
     )
 
 
