@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from math import exp
 from typing import Protocol
 
@@ -64,6 +64,30 @@ class FixedSwitcher:
             turn = sum(patch.speaker is not None for patch in draft.patches)
             chosen = self._sequence[turn % len(self._sequence)]
             return tuple(float(index == chosen) for index in range(self._candidates))
+
+        return decide
+
+
+class PartSwitcher:
+    """Another switcher, of whose candidates only some may speak, by index: its probabilities are
+    renormalised over them. Where it gives all of them none, they are equally probable."""
+
+    def __init__(self, switcher: Switcher, allowed: Collection[int]) -> None:
+        self._switcher = switcher
+        self._allowed = frozenset(allowed)
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        await self._switcher.prepare(engine, candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        whole = self._switcher.begin(query, policy)
+
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            probabilities = await whole(session, draft)
+            left = [p if i in self._allowed else 0.0 for i, p in enumerate(probabilities)]
+            if not any(left):
+                left = [float(i in self._allowed) for i in range(len(probabilities))]
+            return normalise(left)
 
         return decide
 
