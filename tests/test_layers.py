@@ -42,6 +42,7 @@ ORDER = [
     ["baselines"],
     ["evaluate"],
     ["analysis"],
+    ["experiments"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
     ["launch"],
     ["cli"],

@@ -155,19 +155,26 @@ def normalise(weights: Sequence[float]) -> tuple[float, ...]:
     return tuple(weight / total for weight in weights)
 
 
-def pick(probabilities: Sequence[float], top_p: float, uniform: float) -> int:
-    """Draw an index by top-p with one uniform number in [0, 1).
+def nucleus(probabilities: Sequence[float], top_p: float) -> tuple[float, ...]:
+    """What top-p draws from: the probabilities of those in the nucleus, as they are, else 0.
 
-    An index is in the nucleus if those more probable hold less than `top_p` together; equals enter
-    together, so that a uniform distribution stays uniform.
+    An index is in it if those more probable hold less than `top_p` together; equals enter together,
+    so that a uniform distribution stays uniform.
     """
-    nucleus = [p if sum(q for q in probabilities if q > p) < top_p else 0.0 for p in probabilities]
-    at = uniform * sum(nucleus)
-    for index, mass in enumerate(nucleus):
+    return tuple(
+        p if sum(q for q in probabilities if q > p) < top_p else 0.0 for p in probabilities
+    )
+
+
+def pick(probabilities: Sequence[float], top_p: float, uniform: float) -> int:
+    """Draw an index by top-p with one uniform number in [0, 1)."""
+    drawn = nucleus(probabilities, top_p)
+    at = uniform * sum(drawn)
+    for index, mass in enumerate(drawn):
         at -= mass
         if at < 0 and mass > 0:
             return index
-    return max(range(len(nucleus)), key=nucleus.__getitem__)
+    return max(range(len(drawn)), key=drawn.__getitem__)
 
 
 def make_switcher(config: SwitcherConfig, model: str) -> Switcher:

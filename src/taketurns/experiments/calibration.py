@@ -64,9 +64,7 @@ class Decision:
 
     def honest_regret(self, chosen: Sequence[float]) -> float:
         """Of drawing from these, against a best candidate found on other rollouts."""
-        first, second = (
-            [fmean(u[start::2] or u) for u in self.utilities] for start in range(2)
-        )
+        first, second = ([fmean(u[start::2] or u) for u in self.utilities] for start in range(2))
         return fmean(
             other[max(range(len(own)), key=own.__getitem__)] - _expected(chosen, other)
             for own, other in ((first, second), (second, first))
@@ -237,7 +235,8 @@ def _grouped(
 def _bin_of(given: Floats) -> NDArray[np.intp]:
     import numpy as np
 
-    return np.minimum(BINS - 1, (given * BINS).astype(int))
+    place: NDArray[np.intp] = np.minimum(BINS - 1, (given * BINS).astype(np.intp))
+    return place
 
 
 def _error(given: Floats, won: Floats) -> float:
@@ -249,8 +248,6 @@ def _error(given: Floats, won: Floats) -> float:
 
 
 def _bins(given: Floats, won: Floats, drawn: Sequence[NDArray[np.intp]]) -> list[Bin]:
-    import numpy as np
-
     place = _bin_of(given)
     found = []
     for at in range(BINS):
@@ -274,15 +271,18 @@ def _winners(given: Floats, rng: np.random.Generator) -> Floats:
     import numpy as np
 
     drawn = (rng.random((len(given), 1)) > given.cumsum(1)).sum(1)
-    return np.eye(given.shape[1])[np.minimum(drawn, given.shape[1] - 1)]
+    won: Floats = np.eye(given.shape[1])[np.minimum(drawn, given.shape[1] - 1)]
+    return won
 
 
 def _resampled(queries: Sequence[str], rng: np.random.Generator) -> list[NDArray[np.intp]]:
     """Rows of so many draws of the queries, each with all of its rows."""
     import numpy as np
 
-    names = sorted(set(queries))
-    rows = [np.flatnonzero(np.array([query == name for query in queries])) for name in names]
+    of: dict[str, list[int]] = {}
+    for row, query in enumerate(queries):
+        of.setdefault(query, []).append(row)
+    rows = [np.array(own) for own in of.values()]
     return [
         np.concatenate([rows[at] for at in rng.integers(len(rows), size=len(rows))])
         for _ in range(RESAMPLES // 4)

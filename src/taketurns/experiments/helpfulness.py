@@ -165,21 +165,20 @@ def _pooled(by_task: Mapping[str, Worth]) -> dict[Part, Any]:
     return {part: sum(of[part] for of in by_task.values()) / len(by_task) for part in first}
 
 
-def _helpfulness(
-    means: Worth, drawn: Worth, count: int, *, exact: bool
-) -> tuple[Helpfulness, ...]:
-    lost = [*zip(left_out(means, count), left_out(drawn, count), strict=True)]
-    values = [None] * count
+def _helpfulness(means: Worth, drawn: Worth, count: int, *, exact: bool) -> tuple[Helpfulness, ...]:
+    lost = zip(left_out(means, count), left_out(drawn, count), strict=True)
+    values: list[Figure | None] = [None] * count
     if exact:
-        values = [*zip(shapley(means, count), shapley(drawn, count), strict=True)]  # type: ignore[list-item]
+        pairs = zip(shapley(means, count), shapley(drawn, count), strict=True)
+        values = [_figure(value, tried) for value, tried in pairs]
     return tuple(
         Helpfulness(
             own,
             _figure(means[Part({own})], drawn[Part({own})]),
-            _figure(*lost[own]),
-            None if values[own] is None else _figure(*values[own]),
+            _figure(value, tried),
+            values[own],
         )
-        for own in range(count)
+        for own, (value, tried) in enumerate(lost)
     )
 
 
