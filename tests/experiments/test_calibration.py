@@ -109,13 +109,11 @@ def test_a_branch_that_ended_has_one_utility() -> None:
     assert one.honest_regret(one.drawn) == pytest.approx(0.5)
 
 
-def test_by_position_task_and_entropy() -> None:
+def test_by_position_and_task() -> None:
     rng = np.random.default_rng(1)
     found = know(planted(rng, 120))
     assert list(found.by_position) == ["0", "1", "2", "3", "4 or more"]
     assert found.by_position["4 or more"].boundaries == 40
     assert list(found.by_task) == ["t"]
-    assert all(0 < value < 1 for value in found.entropy.values())
     even = [Decision("q", "t", 0, (0.5, 0.5), (0.5, 0.5), ((1.0,), (1.0,)))]
     assert know(even).calibration is None  # nobody wins
-    assert know(even).entropy["0"] == pytest.approx(1.0)

@@ -124,26 +124,16 @@ class Regret:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """The whole: calibration, and regret over all boundaries, by position and by task. `entropy` is
-    the mean of the switcher's by position, as a share of what there can be."""
+    """The whole: calibration, and regret over all boundaries, by position and by task."""
 
     calibration: Calibration | None
     regret: Regret
     by_position: Mapping[str, Regret]
     by_task: Mapping[str, Regret]
-    entropy: Mapping[str, float]
 
 
 def know(decisions: Sequence[Decision], *, seed: int = 0) -> Knowledge:
     """Raises ValueError where there is no decision."""
-    from math import log
-
-    def entropy(some: Sequence[Decision]) -> float:
-        return fmean(
-            -sum(p * log(p) for p in one.probabilities if p > 0) / log(len(one.probabilities))
-            for one in some
-        )
-
     won = [one for one in decisions if one.margin >= MARGIN]
     positions = _grouped(decisions, lambda one: place(one.position))
     return Knowledge(
@@ -151,7 +141,6 @@ def know(decisions: Sequence[Decision], *, seed: int = 0) -> Knowledge:
         regret(decisions, seed=seed),
         {name: regret(own, seed=seed) for name, own in positions.items()},
         {n: regret(own, seed=seed) for n, own in _grouped(decisions, lambda d: d.task).items()},
-        {name: entropy(own) for name, own in positions.items()},
     )
 
 

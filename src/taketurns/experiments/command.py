@@ -91,7 +91,7 @@ def experiment(
         concurrency=concurrency,
     )
     try:
-        made = conduct(config, plan, out, _kinds(only), _say)
+        made = conduct(config, plan, out, _kinds(only))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None

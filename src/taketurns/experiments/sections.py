@@ -9,7 +9,7 @@ from typing import Any
 from taketurns.analysis.sections import Chart, Mark, Part, Section
 from taketurns.evaluate.report.blocks import Heading, Paragraph, Table
 from taketurns.experiments.calibration import MARGIN, Calibration, Knowledge, Regret
-from taketurns.experiments.effects import LEAST, Effect
+from taketurns.experiments.effects import LEAST, Effect, Speakers, related
 from taketurns.experiments.helpfulness import Correlation, Figure, Helpfulness, Study
 from taketurns.experiments.signatures import KEPT, SURE, Signature
 from taketurns.statistics import Paired
@@ -21,9 +21,11 @@ def of_sequences(
     names: Sequence[str],
     trials: int,
     found: Mapping[int, Sequence[Effect]],
-    frequency: Mapping[int, Mapping[tuple[int, ...], float]],
+    frequency: Mapping[int, Mapping[str, Mapping[Speakers, float]]],
+    observed: Mapping[Speakers, float],
 ) -> Section:
-    """The randomised effects of forced sequences, by length, beside how frequent they are."""
+    """The randomised effects of forced sequences, by length; `frequency[length][category]` is that
+    of the team's own answers ("" over all), `observed` what an analysis of stored answers gave."""
     parts: list[Part] = [
         Paragraph(
             f"{trials} running answers were cut at a random boundary. Two sequences of speakers, "
@@ -32,66 +34,34 @@ def of_sequences(
             "is Holm's over all sequences of a length."
         )
     ]
-    sure = []
     for length, effects in found.items():
         ranked = sorted(effects, key=lambda one: -one.mean.value)
-        sure += [one for one in ranked if one.p < SURE]
         parts += [
             Heading(f"Sequences of {length}", 3),
-            Chart(
-                f"forced-{length}",
-                "intervals",
-                f"What forcing {length} speakers in a row does to the score, 95 % intervals; "
-                "filled where Holm's p is below .05.",
-                tuple(
-                    Mark(
-                        said(one.speakers, names), one.mean.value, names[one.speakers[0]],
-                        one.mean.low, one.mean.high, sure=one.p < SURE,
-                    )
-                    for one in ranked
-                ),
-                across="score, less that of another sequence",
-                reference=0.0,
-            ),
-            Table(
-                ("sequence", "effect", "95 %", "p", "questions", "spoke in full", "own frequency"),
-                [
-                    [
-                        said(one.speakers, names), f"{one.mean.value:+.3f}",
-                        _interval(one.mean.low, one.mean.high, "+.3f"), f"{one.p:.4f}",
-                        str(one.mean.queries), f"{one.whole:.0%}",
-                        f"{frequency[length].get(one.speakers, 0):.3f}",
-                    ]
-                    for one in ranked
-                ],
-                frozenset(at for at, one in enumerate(ranked) if one.p < SURE),
-            ),
-        ]  # fmt: skip
-    finding = "No forced sequence of speakers is sure to change the score."
-    if sure:
-        best = max(sure, key=lambda one: one.mean.value)
-        worst = min(sure, key=lambda one: one.mean.value)
-        finding = (
-            f"Of {sum(map(len, found.values()))} sequences, {len(sure)} surely change the score "
-            f"when forced: from {said(worst.speakers, names)} ({worst.mean.value:+.3f}) to "
-            f"{said(best.speakers, names)} ({best.mean.value:+.3f})."
-        )
+            _forced(names, length, ranked),
+            _forced_table(names, ranked, frequency[length][""], observed),
+        ]
+    parts += [
+        Heading("Do frequent sequences help more?", 3),
+        _relations(found, frequency, observed),
+    ]
     parts += _categories(names, found)
     return Section(
         "forced-sequences",
         "Forced sequences of speakers",
-        finding,
+        _forced_finding(names, found),
         tuple(parts),
         caveat="An effect is that of being due to speak: where an answer ends before all of a "
         "sequence have spoken, it counts with those who did. It is measured at boundaries of this "
-        f"team's own answers, against other sequences there. Sequences with fewer than {LEAST} "
-        "questions are left out. By category nothing is tested.",
+        "team's own answers, against other sequences there; what was observed is of answers with a "
+        f"sequence anywhere against answers without. Sequences with fewer than {LEAST} questions "
+        "are left out. By category no effect is tested.",
         place=100,
         data={
             "candidates": list(names),
             "effects": {str(k): [asdict(one) for one in own] for k, own in found.items()},
             "frequency": {
-                str(k): [{"speakers": list(s), "share": share} for s, share in sorted(own.items())]
+                str(k): [{"speakers": list(s), "share": x} for s, x in sorted(own[""].items())]
                 for k, own in frequency.items()
             },
         },
@@ -221,10 +191,6 @@ def of_decisions(names: Sequence[str], found: Knowledge, source: str) -> Section
             up="regret",
             reference=0.0,
         ),
-        Table(
-            ("patches before", "entropy, share of the most there can be"),
-            [[name, f"{value:.3f}"] for name, value in found.entropy.items()],
-        ),
     ]
     finding = (
         f"The switcher loses {whole.drawn:.3f} utility a decision "
@@ -298,6 +264,88 @@ def of_generalisation(gain: Paired, found: Sequence[Signature], questions: int) 
 def said(speakers: Sequence[int], names: Sequence[str]) -> str:
     """A sequence in words."""
     return " > ".join(names[speaker] for speaker in speakers)
+
+
+def _forced_finding(names: Sequence[str], found: Mapping[int, Sequence[Effect]]) -> str:
+    sure = [one for effects in found.values() for one in effects if one.p < SURE]
+    if not sure:
+        return "No forced sequence of speakers is sure to change the score."
+    best = max(sure, key=lambda one: one.mean.value)
+    worst = min(sure, key=lambda one: one.mean.value)
+    return (
+        f"Of {sum(map(len, found.values()))} sequences, {len(sure)} surely change the score when "
+        f"forced: from {said(worst.speakers, names)} ({worst.mean.value:+.3f}) to "
+        f"{said(best.speakers, names)} ({best.mean.value:+.3f})."
+    )
+
+
+def _forced(names: Sequence[str], length: int, ranked: Sequence[Effect]) -> Chart:
+    return Chart(
+        f"forced-{length}",
+        "intervals",
+        f"What forcing {length} speakers in a row does to the score, 95 % intervals; filled where "
+        "Holm's p is below .05.",
+        tuple(
+            Mark(
+                said(one.speakers, names), one.mean.value, names[one.speakers[0]],
+                one.mean.low, one.mean.high, sure=one.p < SURE,
+            )
+            for one in ranked
+        ),
+        across="score, less that of another sequence",
+        reference=0.0,
+    )  # fmt: skip
+
+
+def _forced_table(
+    names: Sequence[str],
+    ranked: Sequence[Effect],
+    frequency: Mapping[Speakers, float],
+    observed: Mapping[Speakers, float],
+) -> Table:
+    header = ["sequence", "effect", "95 %", "p", "questions", "spoke in full", "own frequency"]
+    rows = []
+    for one in ranked:
+        mean = one.mean
+        row = [
+            said(one.speakers, names), f"{mean.value:+.3f}", _interval(mean.low, mean.high, "+.3f"),
+            f"{one.p:.4f}", str(mean.queries), f"{one.whole:.0%}",
+            f"{frequency.get(one.speakers, 0):.3f}",
+        ]  # fmt: skip
+        if observed:
+            row.append(f"{observed[one.speakers]:+.3f}" if one.speakers in observed else NONE)
+        rows.append(row)
+    sure = frozenset(at for at, one in enumerate(ranked) if one.p < SURE)
+    return Table([*header, *(["observed effect"] if observed else [])], rows, sure)
+
+
+def _relations(
+    found: Mapping[int, Sequence[Effect]],
+    frequency: Mapping[int, Mapping[str, Mapping[Speakers, float]]],
+    observed: Mapping[Speakers, float],
+) -> Table:
+    """Correlations of the effects with how frequent sequences are, and with what was observed."""
+    rows = []
+    for length, effects in found.items():
+        for group, shares in frequency[length].items():
+            means = {
+                one.speakers: one.by_category.get(group) if group else one.mean for one in effects
+            }
+            pairs = [(shares.get(s, 0.0), mean.value) for s, mean in means.items() if mean]
+            what = f"frequency, sequences of {length}" + (f", {group}" if group else "")
+            rows.append((what, related(pairs)))
+        seen = [(observed[e.speakers], e.mean.value) for e in effects if e.speakers in observed]
+        if seen:
+            rows.append((f"observed effect, sequences of {length}", related(seen)))
+    return Table(
+        ("randomised effect with", "r", "95 %", "p", "sequences"),
+        [
+            [what, f"{one.r:+.2f}", _interval(one.low, one.high, "+.2f"), f"{one.p:.3f}",
+             str(one.count)]
+            for what, one in rows
+            if one is not None
+        ],
+    )  # fmt: skip
 
 
 def _categories(names: Sequence[str], found: Mapping[int, Sequence[Effect]]) -> list[Part]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 from taketurns.allocation import Uniform
-from taketurns.analysis.sections import Section, write_section
+from taketurns.analysis.sections import Section, read_sections, write_section
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError, EngineError, UsageError
 from taketurns.evaluate.asking import Item
@@ -32,8 +32,8 @@ from taketurns.rollouts import Roller
 from taketurns.team import Team
 
 Kind = Literal["sequences", "helpfulness", "decisions", "generalisation"]
+OBSERVED = "effects"
 KINDS: tuple[Kind, ...] = ("sequences", "helpfulness", "decisions", "generalisation")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Made:
     failed: int
 
 
-def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind], say: Say) -> Made:
+def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind]) -> Made:
     """Ask what is missing in `out/experiments` and write the sections of these kinds.
 
     Raises UsageError for a team whose switcher has nothing to say, DataError for a folder of
@@ -56,9 +56,8 @@ def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind], sa
     if "helpfulness" in kinds and plan.labels is not None:
         pool = parts(len(config.candidates))
         heads = retrain(config, plan.labels, pool, out / "experiments" / "heads")
-    experiment = _Experiment(
-        config, plan, Folder(out / "experiments", plan.concurrency), heads, say
-    )
+    folder = Folder(out / "experiments", plan.concurrency)
+    experiment = _Experiment(config, plan, out, folder, heads)
     with asyncio.Runner() as runner:
         made = runner.run(experiment.run(kinds))
     for section in made:
@@ -72,9 +71,9 @@ class _Experiment:
 
     config: TeamConfig
     plan: Plan
+    out: Path
     folder: Folder
     heads: Mapping[Part, Path]
-    say: Say
     failed: int = 0
     _items: list[Item] = field(default_factory=list)
 
@@ -87,7 +86,7 @@ class _Experiment:
         plan = self.plan
         self._items = [
             Item(occasion.task, occasion.query, 0)
-            for occasion in dict.fromkeys(plan.occasions(plan.limit))
+            for occasion in plan.occasions(plan.limit)
             if occasion.number == 0
         ]
         made = []
@@ -114,12 +113,19 @@ class _Experiment:
         )  # fmt: skip
         found = self.folder.read("sequences", [one.id for one in occasions])
         pairs = differences(found.values())
-        written = [record["written"] for record in found.values()]
+        written: dict[str, list[list[int | None]]] = {"": []}
+        for record in found.values():
+            for group in ("", record["category"]):
+                written.setdefault(group, []).append(record["written"])
         return sections.of_sequences(
             self.names,
             len(found),
             {length: effects(pairs, length) for length in LENGTHS},
-            {length: frequencies(written, length) for length in LENGTHS},
+            {
+                length: {group: frequencies(own, length) for group, own in written.items()}
+                for length in LENGTHS
+            },
+            observed(self.out, self.names),
         )
 
     async def _decisions(self, team: Team) -> Section:
@@ -231,6 +237,19 @@ class _Experiment:
             record = found.get(item.id, {})
             values[item.task.name].append([float(record.get("score") or 0.0)])
         return values
+
+
+def observed(folder: Path, names: Sequence[str]) -> dict[tuple[int, ...], float]:
+    """The effects of sequences by observation, where `taketurns analyze` has left those of the same
+    candidates in the folder."""
+    for section in read_sections(folder):
+        if section.name == OBSERVED and section.data.get("pool") == list(names):
+            return {
+                tuple(one["sequence"]): one["effect"]
+                for one in section.data["effects"]
+                if one["effect"] is not None
+            }
+    return {}
 
 
 def _by_part(values: Mapping[Part, Values]) -> dict[str, dict[Part, list[float]]]:
