@@ -43,6 +43,7 @@ def test_planted_calibration_is_told_from_confidence_and_from_diffidence() -> No
             bad = calibrate(planted(rng, 400, sharpen=sharpen))
             assert bad.error > bad.by_chance_high
             assert bad.brier > good.brier
+            assert (bad.too_sure > 0.05) == (sharpen > 1)
     assert within >= 17
 
 

@@ -87,9 +87,9 @@ class Bin:
 class Calibration:
     """Over boundaries that somebody wins. `error` is the expected calibration error over all
     candidates, `by_chance` what a calibrated switcher of these probabilities would show at this
-    size (mean and 97.5 % quantile). The Brier scores (sum over candidates, 0 to 2) are the
-    switcher's, that of giving all the same, and that of always giving each candidate's share of
-    wins."""
+    size (mean and 97.5 % quantile). `too_sure` is the probability of the most probable candidate
+    less how often that one wins. The Brier scores (sum over candidates, 0 to 2) are the switcher's,
+    that of giving all the same, and that of always giving each candidate's share of wins."""
 
     boundaries: int
     bins: tuple[Bin, ...]
@@ -98,6 +98,7 @@ class Calibration:
     error_high: float
     by_chance: float
     by_chance_high: float
+    too_sure: float
     brier: float
     brier_even: float
     brier_shares: float
@@ -168,6 +169,7 @@ def calibrate(decisions: Sequence[Decision], *, seed: int = 0) -> Calibration:
         high,
         float(np.mean(perfect)),
         _tails(perfect)[1],
+        float((given - won)[np.arange(len(given)), given.argmax(1)].mean()),
         _brier(given, won),
         _brier(np.full_like(given, 1 / given.shape[1]), won),
         _brier(np.tile(won.mean(0), (len(won), 1)), won),

@@ -198,9 +198,12 @@ def of_decisions(names: Sequence[str], found: Knowledge, source: str) -> Section
         f"{whole.random:.3f}, always {names[whole.always_who]} {whole.always:.3f}."
     )
     if (known := found.calibration) is not None:
-        gap = f"off by {known.error:.3f} on average, chance alone by {known.by_chance:.3f}"
-        calibrated = known.error <= known.by_chance_high
-        finding += f" Its probabilities are {'' if calibrated else 'not '}calibrated ({gap})."
+        finding += f" Its probabilities are off by {known.error:.3f} on average; "
+        if known.error <= known.by_chance_high:
+            finding += f"one that is calibrated would show {known.by_chance:.3f} here by chance."
+        else:
+            way = "sure" if known.too_sure > 0 else "unsure"
+            finding += f"it is too {way}, by {abs(known.too_sure):.3f} of its favourite."
     return Section(
         "switcher-decisions",
         "Does the switcher know?",
@@ -436,7 +439,11 @@ def _calibration(one: Calibration) -> list[Part]:
                     f"{one.brier_even:.3f} giving all the same, {one.brier_shares:.3f} giving each "
                     "its share of wins",
                 ],
-                ["boundaries", str(one.boundaries), ""],
+                [
+                    "its favourite's probability less how often that wins",
+                    f"{one.too_sure:+.3f}",
+                    f"{one.boundaries} boundaries",
+                ],
             ],
         ),
     ]  # fmt: skip

@@ -52,6 +52,7 @@ def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind]) ->
     """
     if config.switcher.kind == "random":
         raise UsageError("experiments ask about a switcher, and this team's switches at random")
+    conditions.replaced(config, plan.replaced)  # before anything is asked
     heads: Mapping[Part, Path] = {}
     if "helpfulness" in kinds and plan.labels is not None:
         pool = parts(len(config.candidates))
