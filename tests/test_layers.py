@@ -41,6 +41,7 @@ ORDER = [
     ["ecosystem"],
     ["baselines"],
     ["evaluate"],
+    ["analysis"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
     ["launch"],
     ["cli"],
