@@ -101,8 +101,8 @@ def signs(turns: Turns, shares: Shares) -> list[Sign]:
     found.append(
         _sign(
             "excessive switching",
-            "the speaker changes at nearly every boundary, more than drawing lots among three would "
-            "(0.67): nobody finishes a thought",
+            "the speaker changes at nearly every boundary, more often than lots drawn among three "
+            "would have it (0.67), so that nobody finishes a thought",
             "boundaries at which the speaker changes",
             every.switch_rate,
             EXCESSIVE,

@@ -1,8 +1,8 @@
 """Which sequences of speakers are frequent, beyond what their shares make likely?
 
-A sequence is two or three consecutive patches' speakers. Two predictions stand beside its frequency:
-that of the shares alone, as if speakers were drawn independently throughout, and that of the shares
-within each task and position, which leaves only what the *order* of speakers adds. Only the second
+A sequence is two or three consecutive patches' speakers. Two predictions stand beside its
+frequency: that of the shares alone, as if speakers were drawn independently throughout, and that of
+the shares within each task and position, which leaves what the *order* of speakers adds. The second
 is tested: a task that one candidate writes alone makes its repetition frequent without any order.
 """
 

@@ -42,9 +42,7 @@ def shares(turns: Turns) -> Shares:
         overall=_groups(turns, ["all"], lambda answer, at: "all")[0],
         by_position=tuple(_groups(turns, positions, lambda answer, at: place(at))),
         by_task=tuple(_groups(turns, list(turns.tasks), lambda answer, at: answer.task)),
-        by_category=tuple(
-            _groups(turns, turns.categories, lambda answer, at: answer.category)
-        ),
+        by_category=tuple(_groups(turns, turns.categories, lambda answer, at: answer.category)),
     )
 
 
@@ -53,9 +51,7 @@ def place(at: int) -> str:
     return str(at + 1) if at + 1 < LAST else f"{LAST} and on"
 
 
-def _groups(
-    turns: Turns, names: Sequence[str], group: Callable[[Answer, int], str]
-) -> list[Share]:
+def _groups(turns: Turns, names: Sequence[str], group: Callable[[Answer, int], str]) -> list[Share]:
     """Shares in each group that has any patches."""
     import numpy as np
 

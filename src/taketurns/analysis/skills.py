@@ -57,10 +57,10 @@ class Skills:
     """Skill by speaker: `counts[skill][speaker]` in the rows' order, and how far the two go
     together.
 
-    `chi_square` with `degrees` takes all patches for independent; `corrected` divides it by what the
-    clustering by question inflates it (Rao and Scott, first order), and `p` is of that. Cramér's V
-    is 0 for nothing and 1 for all, with a bootstrap interval over questions; the bias that chance
-    gives it is taken off (Bergsma).
+    `chi_square` with `degrees` takes all patches for independent; `corrected` divides it by what
+    the clustering by question inflates it (Rao and Scott, first order), and `p` is of that.
+    Cramér's V is 0 for nothing and 1 for all, with a bootstrap interval over questions; the bias
+    that chance gives it is taken off (Bergsma).
     """
 
     pool: tuple[str, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from taketurns.evaluate.store import answers_file, records
 from taketurns.records import TRACE_SCHEMA, trace_from_json
 from taketurns.types import Patch, Query
 
+CHANCE = "random"
+"""The method whose speakers are drawn evenly."""
 REASONS = ("chosen", "opening", "closing", "fallback")
 """Of patches that one candidate wrote."""
 
@@ -91,15 +93,16 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is analysed: the `subject`'s turns; those of random switching and every method's scores
-    `[method][task][question][seed]` where they were asked too (questions that every method
-    answered under every seed, in one order)."""
+    """What is analysed: the `subject`'s turns, and where they were asked too, those of random
+    switching (`chance`) and the `scores` of both and of the `singles`, `[method][task][question]
+    [seed]`, of questions that all of them answered under every seed, in one order. `alone` are the
+    questions that an answer of some single checkpoint solves, None if one was not asked."""
 
     subject: Turns
-    chance: Turns | None
-    scores: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
-    singles: tuple[str, ...]
-    source: str
+    chance: Turns | None = None
+    scores: Mapping[str, Mapping[str, Sequence[Sequence[float]]]] = field(default_factory=dict)
+    singles: tuple[str, ...] = ()
+    alone: frozenset[str] | None = None
 
 
 def read_run(path: Path, method: str | None = None) -> Run:
@@ -125,23 +128,35 @@ def _read_folder(folder: Path, method: str | None) -> Run:
         )
     kinds = {name: one["kind"] for name, one in found["methods"].items()}
     subject = method or found["subject"]
-    if not answers_file(folder, subject).exists():
-        there = [name for name in kinds if answers_file(folder, name).exists()]
+    there = [name for name in kinds if answers_file(folder, name).exists()]
+    if subject not in there:
         raise DataError(f"{folder} has no answers of {subject!r}; it has {', '.join(there)}")
     categories = found["categories"]
     turns = _turns(subject, records(answers_file(folder, subject)), categories)
     several = {len(p.probabilities or ()) for a in turns.answers for p in a.patches} - {0, 1}
     if not several and len({s for a in turns.answers for s in a.speakers}) < 2:
         raise DataError(f"{subject!r} has no turns: one candidate writes all of its answers")
-    chance = answers_file(folder, "random")
+    chance = CHANCE in there and subject != CHANCE
+    singles = tuple(name for name, kind in kinds.items() if kind == "single" and name in there)
+    kept = {
+        name: _by_id(records(answers_file(folder, name)))
+        for name in dict.fromkeys((*singles, CHANCE, subject))
+        if name in there
+    }
+    solved = (
+        id_.rpartition("#")[0]
+        for name in singles
+        for id_, (_, score) in kept[name].items()
+        if score > SOLVED
+    )
     return Run(
         subject=turns,
-        chance=_turns("random", records(chance), categories)
-        if chance.exists() and subject != "random"
+        chance=_turns(CHANCE, records(answers_file(folder, CHANCE)), categories)
+        if chance
         else None,
-        scores=_scores(folder, [name for name in kinds if answers_file(folder, name).exists()]),
-        singles=tuple(name for name, kind in kinds.items() if kind == "single"),
-        source=str(folder),
+        scores=_scores(kept),
+        singles=singles,
+        alone=frozenset(solved) if set(turns.pool) <= set(singles) else None,
     )
 
 
@@ -157,12 +172,10 @@ def _read_file(path: Path) -> Run:
             'its "score" (0 to 1) and "task"'
         )
     turns = _turns(path.stem, found, {})
-    return Run(turns, None, {}, (), str(path))
+    return Run(turns)
 
 
-def _turns(
-    method: str, found: Iterable[Mapping[str, Any]], categories: Mapping[str, str]
-) -> Turns:
+def _turns(method: str, found: Iterable[Mapping[str, Any]], categories: Mapping[str, str]) -> Turns:
     answers: dict[str, Answer] = {}
     names: dict[int, str] = {}
     wide = 0
@@ -210,10 +223,10 @@ def _question(record: Mapping[str, Any], task: str) -> str:
 
 
 def _scores(
-    folder: Path, names: Sequence[str]
+    kept: Mapping[str, Mapping[str, tuple[str, float]]],
 ) -> dict[str, dict[str, list[list[float]]]]:
-    """By method and task, of the answers that every method gave."""
-    kept = {name: _by_id(records(answers_file(folder, name))) for name in names}
+    """By method and task, of the answers that all of them gave."""
+    names = list(kept)
     shared = set.intersection(*(set(found) for found in kept.values()))
     first = kept[names[0]]
     seeds: dict[str, list[str]] = {}

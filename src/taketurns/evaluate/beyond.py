@@ -73,9 +73,9 @@ class Beyond:
 def halved(
     scores: Mapping[str, Mapping[str, Answers]], singles: Sequence[str], others: Sequence[str]
 ) -> list[Round]:
-    """Rounds out of answers that are there, `[method][task][question][seed]`: some seeds say what is
-    left, the others are the tries, in every way to divide them (evenly drawn where these are many).
-    No round of fewer than two seeds."""
+    """Rounds out of answers that are there, `[method][task][question][seed]`: some seeds say what
+    is left, the others are the tries, in every way to divide them (or some, evenly, of very many
+    ways). No round of fewer than two seeds."""
     flat = {
         name: [question for answers in scores[name].values() for question in answers]
         for name in (*singles, *others)
@@ -118,7 +118,9 @@ def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond:
                 solved[name][at] += _solves(one.tries[name][at]) / len(rounds)
     if not any(left):
         raise ValueError("some single checkpoint solves every question")
-    pairs = [_against(name, solved[subject], solved[name], left) for name in names if name != subject]
+    pairs = [
+        _against(name, solved[subject], solved[name], left) for name in names if name != subject
+    ]
     adjusted = holm([one.p for one in pairs])
     return Beyond(
         questions=questions,
@@ -149,7 +151,9 @@ def _against(
     name: str, mine: Sequence[float], other: Sequence[float], left: Sequence[float]
 ) -> Against:
     at = [number for number, weight in enumerate(left) if weight > 0]
-    found = paired({"": [[mine[number]] for number in at]}, {"": [[other[number]] for number in at]})
+    found = paired(
+        {"": [[mine[number]] for number in at]}, {"": [[other[number]] for number in at]}
+    )
     scale = len(at) / sum(left)  # from a mean over these questions to a share of what is left
     low, high = max(-1.0, found.low * scale), min(1.0, found.high * scale)
     return Against(name, found.difference * scale, low, high, found.p, found.p)

@@ -38,9 +38,9 @@ def shown(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
         begin = len(answer) - len(answer.lstrip())
         yield begin, begin + _alike(answer[begin:], wanted[1]), "wording"
     for pattern in _FACTS:
-        told = {match[1] for match in pattern.finditer(question)}
+        told = pattern.search(question) is not None
         for match in pattern.finditer(answer):
-            yield match.start(1), match.end(1), "read" if match[1] in told else "recall"
+            yield match.start(1), match.end(1), "read" if told else "recall"
     for pattern in (_SUM, _COMPARED):
         for match in pattern.finditer(answer):
             yield match.start(), match.end(), "reckon"
