@@ -17,9 +17,9 @@ from taketurns.analysis.sections import Section, write_section
 from taketurns.analysis.sequences import frequencies
 from taketurns.analysis.shares import shares
 from taketurns.analysis.skills import Label, by_rules, of_pocket, skills
-from taketurns.analysis.turns import CHANCE, Run, Turns, read_run
+from taketurns.analysis.turns import Run, Turns, read_run
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluate.beyond import beyond_singles, halved
+from taketurns.evaluate.beyond import CHANCE, beyond_singles, halved
 from taketurns.sync import run_sync
 from taketurns.terminal import Progress
 
@@ -106,10 +106,8 @@ def _beyond(run: Run) -> Section:
     rounds = halved(run.scores, run.singles, list(dict.fromkeys(others)))
     if not rounds:
         return telling.of_beyond(None, "that takes answers under at least two seeds")
-    try:
-        return telling.of_beyond(beyond_singles(rounds, subject))
-    except ValueError as error:
-        return telling.of_beyond(None, str(error))
+    lacks = "some checkpoint alone solves every question"
+    return telling.of_beyond(beyond_singles(rounds, subject), lacks)
 
 
 def _skills(turns: Turns, request: Request) -> Section:

@@ -62,7 +62,10 @@ def of_shares(found: Shares) -> Section:
         f"{listed(said)}; {found.pool[first]} most of all in {most.group} "
         f"({percent(most.of_tokens[first])} %).",
         (
-            Paragraph("Per cent, with 95 % intervals (bootstrap over questions)."),
+            Paragraph(
+                "Per cent of the tokens, with 95 % intervals (bootstrap over questions), and of "
+                "the patches."
+            ),
             _shares_table(found.pool, [found.overall]),
             *tables,
         ),
@@ -73,14 +76,16 @@ def of_shares(found: Shares) -> Section:
 
 
 def _shares_table(pool: Sequence[str], groups: Sequence[Share]) -> Table:
-    header = ["", "patches"]
-    header += [f"{name}: {what}" for name in pool for what in ("tokens, %", "patches, %")]
-    rows = []
-    for group in groups:
-        cells = [group.group, str(group.patches)]
-        for tokens, patches in zip(group.of_tokens, group.of_patches, strict=True):
-            cells += [percent(tokens), percent(patches)]
-        rows.append(cells)
+    header = ["", "patches", *pool, *(f"{name}, patches" for name in pool)]
+    rows = [
+        [
+            group.group,
+            str(group.patches),
+            *map(percent, group.of_tokens),
+            *(f"{100 * ratio.value:.0f}" for ratio in group.of_patches),
+        ]
+        for group in groups
+    ]
     return Table(header, rows)
 
 
@@ -90,7 +95,8 @@ def of_sequences(pool: Sequence[str], found: Sequence[Frequency]) -> Section:
     more = [one for one in tested if _sure(one.p_holm) and one.over_places.value > 1]
     less = [one for one in tested if _sure(one.p_holm) and one.over_places.value < 1]
     repeated = sum(len(set(one.sequence)) == 1 for one in more)
-    shown = sorted((one for one in found if one.count), key=lambda one: -one.count)
+    there = (one for one in found if one.count or one.p is not None)
+    shown = sorted(there, key=lambda one: -one.count)
     frequent = [one for one in shown if one.p is not None][:SHOWN]
     finding = (
         f"Of {counted(len(tested), 'sequence')} that can be tested, {len(more)} occur more often "
@@ -185,22 +191,22 @@ def of_effects(
             signed(one.effect, one.low, one.high),
             p_value(one.p),
             p_value(one.p_holm),
-            *_cells(by_length.get(one.sequence)),
-            *(_cells(by_chance.get(one.sequence)) if chance is not None else ()),
+            _cell(by_length.get(one.sequence)),
+            *([_cell(by_chance.get(one.sequence))] if chance is not None else []),
         ]
         for one in sorted(known, key=lambda one: -(one.effect or 0))
     ]
-    header = ["sequence", "questions", "effect on the score", "p", "Holm",
-              "questions, of as many patches", "effect, of as many patches"]  # fmt: skip
+    header = ["sequence", "questions", "effect on the score", "p", "Holm", "of as many patches"]
     if chance is not None:
-        header += ["questions, drawn evenly", "effect, drawn evenly"]
+        header.append("drawn evenly")
     parts: list[Paragraph | Table | Chart | Heading] = [
         Paragraph(
             "Within each question, the score of answers that contain the sequence less that of "
             "those that do not. Intervals are bootstraps over questions, p is from shuffling "
             "scores within questions, Holm over all sequences. Beside it the same among answers of "
             "as many patches, since longer answers contain more sequences"
-            + (", and for answers whose speakers were drawn evenly." if chance is not None else ".")
+            + (", and for answers whose speakers were drawn evenly" if chance is not None else "")
+            + ", each with its number of questions."
         )
     ]
     if marks:
@@ -234,10 +240,11 @@ def of_effects(
     )
 
 
-def _cells(one: Effect | None) -> tuple[str, str]:
-    if one is None:
-        return "0", signed(None, None, None)
-    return str(one.questions), signed(one.effect, one.low, one.high)
+def _cell(one: Effect | None) -> str:
+    """An effect and how many questions say so."""
+    if one is None or one.effect is None:
+        return signed(None, None, None)
+    return f"{signed(one.effect, one.low, one.high, 2)}, {one.questions}"
 
 
 def _some(pool: Sequence[str], found: Sequence[Effect]) -> str:
@@ -249,7 +256,7 @@ def _some(pool: Sequence[str], found: Sequence[Effect]) -> str:
 def _related(found: Sequence[Correlation]) -> list[Heading | Paragraph | Table]:
     rows = [
         [
-            "all categories" if one.group == "all" else one.group,
+            _group(one),
             str(one.sequences),
             signed(one.r, one.low, one.high, 2),
             "\N{EN DASH}" if one.r_squared is None else f"{one.r_squared:.3f}",
@@ -275,12 +282,20 @@ def _relation(found: Sequence[Correlation]) -> str:
     if not known:
         return "Whether frequent sequences help more cannot be said: too few have an effect."
     if not sure:
+        most = max(known, key=lambda one: one.sequences)
         return (
-            "How frequent a sequence is says nothing about its effect: no correlation in any of "
-            f"{len(known)} groups after Holm."
+            f"That frequent sequences help more, or less, is not shown: r "
+            f"{signed(most.r, most.low, most.high, 2)} over {most.sequences} sequences of "
+            f"{_group(most)}, R\N{SUPERSCRIPT TWO} {most.r_squared:.3f}"
+            + (", and nothing in any category (Holm)." if len(known) > 1 else ".")
         )
-    each = [f"{one.group} (r {signed(one.r, one.low, one.high, 2)})" for one in sure]
-    return f"Frequency goes with effect in {listed(each)}; not in the other groups."
+    each = [f"{_group(one)} (r {signed(one.r, one.low, one.high, 2)})" for one in sure]
+    others = "; not shown in the others" if len(sure) < len(known) else ""
+    return f"How frequent a sequence is goes with its effect in {listed(each)}{others} (Holm)."
+
+
+def _group(one: Correlation) -> str:
+    return "all categories" if one.group == "all" else one.group
 
 
 def of_beyond(found: Beyond | None, lacks: str = "") -> Section:
@@ -323,8 +338,8 @@ def of_beyond(found: Beyond | None, lacks: str = "") -> Section:
         f"{verdict} (Holm).",
         (
             Paragraph(
-                f"{counted(found.defining, 'answer')} of each checkpoint say which questions none "
-                f"solves ({found.left:.1f} of {found.questions} on average over "
+                f"{counted(found.defining, 'answer')} of each checkpoint tell which questions "
+                f"none solves ({found.left:.1f} of {found.questions} on average over "
                 f"{counted(found.rounds, 'way')} to divide the seeds); then everybody has "
                 f"{counted(found.tries, 'new answer')} a question. What a checkpoint solves now is "
                 "chance; whatever tries more widely solves more by chance, as random switching "
@@ -535,7 +550,7 @@ def of_signs(found: Sequence[Sign]) -> Section:
                     for one in found
                 ],
             ),
-            *(Paragraph(f"{one.name}: {one.means}.") for one in found),
+            *(Paragraph(f"{one.means}.", f"{one.name}:") for one in found),
         ),
         'A sign is there ("yes") where the whole interval lies beyond the threshold, "perhaps" '
         "where the value does. One candidate may rightly write nearly all of a task that it does "

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.errors import DataError
-from taketurns.evaluate.beyond import SOLVED
+from taketurns.evaluate.beyond import CHANCE, SOLVED
 from taketurns.evaluate.findings import SCHEMA
 from taketurns.evaluate.store import answers_file, records
 from taketurns.records import TRACE_SCHEMA, trace_from_json
 from taketurns.types import Patch, Query
 
-CHANCE = "random"
-"""The method whose speakers are drawn evenly."""
 REASONS = ("chosen", "opening", "closing", "fallback")
 """Of patches that one candidate wrote."""
 

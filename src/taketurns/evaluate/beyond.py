@@ -17,6 +17,8 @@ from taketurns.statistics import Answers, holm, paired
 
 SOLVED = 0.5
 """A question is solved by an answer that scores more."""
+CHANCE = "random"
+"""The method whose speakers are drawn evenly: the control that tries as widely as a team."""
 MOST_ROUNDS = 60
 
 
@@ -99,11 +101,11 @@ def halved(
     return rounds
 
 
-def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond:
+def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond | None:
     """What everybody solves of the questions that are left, and the subject beside each of the
-    others. Raises ValueError without rounds or if nothing is left in any."""
+    others; None without rounds, or if nothing is left in any."""
     if not rounds:
-        raise ValueError("whether questions are solved by chance needs further answers")
+        return None
     first = rounds[0]
     names = list(first.tries)
     questions = len(first.tries[subject])
@@ -117,7 +119,7 @@ def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond:
             for name in names:
                 solved[name][at] += _solves(one.tries[name][at]) / len(rounds)
     if not any(left):
-        raise ValueError("some single checkpoint solves every question")
+        return None
     pairs = [
         _against(name, solved[subject], solved[name], left) for name in names if name != subject
     ]

@@ -28,7 +28,7 @@ def write_report(folder: Path, run: Run, traces: int) -> None:
     for section in sections:
         for chart in (part for part in section.parts if isinstance(part, Chart)):
             name = _named(section, chart)
-            figures[name] = draw(chart, name)
+            figures[name] = draw(chart, name, run.subject.pool)
             _write(folder / "figures" / f"{name}.svg", standalone(figures[name]))
             _write(folder / "data" / f"{name}.csv", as_csv(chart))
         tables = [part for part in section.parts if isinstance(part, Table)]
@@ -51,7 +51,7 @@ def _summary(run: Run, sections: Sequence[Section]) -> Iterator[Block]:
     )
     for section in sections:
         if section.finding:
-            yield Paragraph(f"{section.title} {section.finding}")
+            yield Paragraph(section.finding, section.title)
 
 
 def _blocks(section: Section) -> Iterator[Block]:

@@ -52,12 +52,11 @@
           "aria-hidden": "true" }),
         words));
     }
-    const made = element("article", { classes: "trace", tabindex: "0",
+    const foot = element("div", { classes: "foot" }, particulars(trace));
+    if (trace.reference) foot.prepend(element("p", { classes: "quiet", text: `Reference: ${trace.reference}` }));
+    return element("article", { classes: "trace", tabindex: "0",
       "aria-label": `${verdict}, ${trace.task}: ${trace.asked}` },
-      head, element("p", { classes: "asked", text: trace.asked }), wrote);
-    if (trace.reference) made.append(element("p", { classes: "quiet", text: `Reference: ${trace.reference}` }));
-    made.append(particulars(trace));
-    return made;
+      head, element("p", { classes: "asked", text: trace.asked }), wrote, foot);
   }
 
   // Who wrote each patch, and how sure the switcher was; built when it is opened.

@@ -127,7 +127,8 @@ def _filters(run: Run) -> str:
         '<form class="filters" id="filters">'
         + _select("task", "Task", [("", "all"), *((task, task) for task in turns.tasks)])
         + _select("result", "Result", results)
-        + f"<fieldset><legend>Speakers in a row</legend>{order}</fieldset>"
+        + '<div role="group" aria-labelledby="row"><span id="row">Speakers in a row</span>'
+        + f"<div>{order}</div></div>"
         + '<label>Words<input id="words" type="search" autocomplete="off"></label>'
         + '<button type="reset">Clear</button></form>'
     )

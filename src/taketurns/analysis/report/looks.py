@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from taketurns.evaluate.report.theme import ACCENT
+
 
 class Look(NamedTuple):
     """`colour` is Okabe and Ito's; `mark` stands before what the candidate wrote; `line` is the CSS
@@ -26,6 +28,10 @@ LOOKS = (
 )
 
 
+OTHERS = (ACCENT, "#d55e00", "#cc79a7", "#8b8e95", "#d9c700")
+"""Colours of what is no candidate."""
+
+
 def look(number: int) -> Look:
-    """Of a candidate, or any other series, by number."""
+    """Of a candidate, by number."""
     return LOOKS[number % len(LOOKS)]

@@ -46,7 +46,8 @@ def _block(block: Block, figures: Mapping[str, str]) -> str:
     if isinstance(block, Heading):
         return f"<h{block.level}>{escape(block.text)}</h{block.level}>"
     if isinstance(block, Paragraph):
-        return f"<p>{escape(block.text)}</p>"
+        lead = f"<strong>{escape(block.lead)}</strong> " if block.lead else ""
+        return f"<p>{lead}{escape(block.text)}</p>"
     if isinstance(block, Figure):
         svg = figures[block.name].replace(
             "<svg", f'<svg role="img" aria-label="{escape(block.caption)}"', 1
