@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from taketurns.analysis.command import analyze
 from taketurns.bench.cli import bench
 from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
@@ -51,6 +52,7 @@ app.command("score")(score_answers)
 app.command()(tasks)
 app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command()(evaluate)
+app.command()(analyze)
 app.command()(experiment)
 app.command()(serve)
 app.command()(launch)

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -41,9 +42,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing as data. `name` is that of its SVG and CSV: a word, no other chart's in its section.
-    `caption` says what it shows, in words that do without it. `across` and `up` name the axes;
-    `reference` is a line to compare with, at that value or along the diagonal.
+    """A drawing as data. `name`, a word that no other chart of its section has, is that of its SVG
+    and CSV. `caption` says what it shows, in words that do without it. `across` and `up` name the
+    axes; `reference` is a line to compare with, at that value or along the diagonal.
 
     Kinds:
     - shares: a bar a label, divided by series (of speakers, in the team's order); values add to 1.
@@ -103,6 +104,7 @@ def write_section(folder: Path, section: Section) -> None:
     for part in record["parts"]:
         if "bold" in part:
             part["bold"] = sorted(part["bold"])
+    record["data"] = _finite(record["data"])
     write_json(folder / "sections" / f"{section.name}.json", {"schema": SCHEMA, **record})
 
 
@@ -111,6 +113,15 @@ def read_sections(folder: Path) -> list[Section]:
     is none."""
     found = [_read(path) for path in (folder / "sections").glob("*.json")]
     return sorted(found, key=lambda section: (section.place, section.name))
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what is no number, which JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _read(path: Path) -> Section:
