@@ -16,7 +16,7 @@ from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError, EngineError, UsageError
 from taketurns.evaluate.asking import Item
 from taketurns.evaluate.store import records
-from taketurns.experiments import conditions, sections
+from taketurns.experiments import conditions
 from taketurns.experiments.calibration import know
 from taketurns.experiments.conditions import Condition
 from taketurns.experiments.decisions import Decider, decision, usable
@@ -26,6 +26,9 @@ from taketurns.experiments.helpfulness import Part, Study, parts, study
 from taketurns.experiments.plan import Folder, Plan
 from taketurns.experiments.retraining import retrain
 from taketurns.experiments.signatures import Change, Values, signatures
+from taketurns.experiments.telling.decisions import of_decisions
+from taketurns.experiments.telling.pool import of_generalisation, of_helpfulness
+from taketurns.experiments.telling.sequences import of_sequences
 from taketurns.occasions import Occasion
 from taketurns.records import trace_to_json
 from taketurns.rollouts import Roller
@@ -118,7 +121,7 @@ class _Experiment:
         for record in found.values():
             for group in ("", record["category"]):
                 written.setdefault(group, []).append(record["written"])
-        return sections.of_sequences(
+        return of_sequences(
             self.names,
             len(found),
             {length: effects(pairs, length) for length in LENGTHS},
@@ -157,7 +160,7 @@ class _Experiment:
         found = [decision(one, self.config.policy) for one in self.folder.read(name, ids).values()]
         if not found:
             raise EngineError("no decision could be measured")
-        return sections.of_decisions(self.names, know(found), source)
+        return of_decisions(self.names, know(found), source)
 
     async def _helpfulness(self, team: Team) -> Section:
         pool = parts(len(self.names))
@@ -174,7 +177,7 @@ class _Experiment:
                 condition = conditions.of_part(own, part, "retrained")
                 retrained[part] = await self._answers(team, condition)
             studies["retrained"] = study(_by_part(retrained))
-        return sections.of_helpfulness(self.names, studies, self.plan.limit)
+        return of_helpfulness(self.names, studies, self.plan.limit)
 
     async def _generalisation(self, switch: Values, chance: Values) -> Section:
         changes = [
@@ -190,7 +193,7 @@ class _Experiment:
             how = f"{Path(model).name or model} in place of {who}"
             changes.append(await self._changed(name, how, other, other_models=True))
         gain, found = signatures(switch, chance, changes)
-        return sections.of_generalisation(gain, found, self.plan.limit)
+        return of_generalisation(gain, found, self.plan.limit)
 
     async def _changed(
         self, name: str, how: str, config: TeamConfig, *, other_models: bool = False
