@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taketurns.errors import DataError
 from taketurns.experiments.calibration import Decision
 from taketurns.occasions import Occasion
 from taketurns.output import failed
@@ -35,12 +34,8 @@ class Decider:
         return await self.ask(made)
 
     async def ask(self, rollouts: Mapping[str, Any]) -> Record:
-        """Ask the switcher about a boundary that is rolled out already; a record of rollouts.
-        Raises EngineError, and DataError for another pool's."""
-        if rollouts.get("schema") != SCHEMA or rollouts.get("candidates") != self._names:
-            raise DataError(
-                f"{rollouts.get('id')!r} is no record of rollouts with these candidates"
-            )
+        """Ask the switcher about a boundary that is rolled out already; a record of rollouts with
+        the same candidates. Raises EngineError."""
         query = query_from_json(rollouts["query"])
         prefix = tuple(map(patch_from_json, rollouts["prefix"]))
         branches = sorted(rollouts["branches"], key=lambda branch: int(branch["speaker"]))
@@ -79,5 +74,6 @@ def decision(record: Mapping[str, Any], policy: Policy) -> Decision:
 
 
 def usable(record: Mapping[str, Any]) -> bool:
-    """Has every candidate a utility here?"""
-    return not failed(record) and all(branch["utilities"] for branch in record["branches"])
+    """Is it a record of rollouts in which every candidate has a utility?"""
+    whole = record.get("schema") == SCHEMA and not failed(record)
+    return whole and all(branch["utilities"] for branch in record["branches"])

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from taketurns.intervals import wilson
@@ -130,10 +130,11 @@ def mean_of(found: Sequence[Difference]) -> Mean:
     by_query: dict[str, list[float]] = defaultdict(list)
     for one in found:
         by_query[one.query].append(one.difference)
-    values = [fmean(own) for own in by_query.values()]
-    mean, count = fmean(values), len(values)
-    spread = stdev(values) if count > 1 else 0.0
-    if spread == 0:
+    values = [sum(own) / len(own) for own in by_query.values()]
+    count = len(values)
+    mean = sum(values) / count
+    spread = sqrt(sum((value - mean) ** 2 for value in values) / max(1, count - 1))
+    if max(values) == min(values):
         # Nothing varies: as wide as the share of queries that may differ although none did.
         wide = wilson(0.0, count)[1]
         p = 1.0 if mean == 0 else min(1.0, 2.0 ** (1 - count))

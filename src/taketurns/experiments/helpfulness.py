@@ -109,10 +109,10 @@ def left_out(worth: Worth, candidates: int) -> tuple[Any, ...]:
 def study(scores: Mapping[str, Mapping[Part, Sequence[float]]], *, seed: int = 0) -> Study:
     """From `scores[task][part]`, one a question, in one order of questions for all parts.
 
-    Intervals come from resampled questions within their tasks; those of correlations from
-    resampled tasks, whose questions are resampled too. For a correlation the score alone is
-    measured on every other question and what is added on those between, then the other way round:
-    a lucky draw of questions cannot go together with itself.
+    Intervals come from resampled questions within their tasks, those of correlations from
+    resampled tasks. For a correlation the score alone is measured on every other question and what
+    is added on those between, then the other way round: a lucky draw of questions cannot go
+    together with itself. What is left of luck pulls correlations towards 0.
     """
     import numpy as np
 
@@ -198,13 +198,17 @@ def _correlation(
 ) -> Correlation:
     import numpy as np
 
-    every = list(tables.values())
-    values = _crossed([_halves(table) for table in every], added, count)
-    drawn = np.full((RESAMPLES // 4, 2), np.nan)
-    for at in range(len(drawn) if len(every) >= FEWEST else 0):
-        chosen = [every[index] for index in rng.integers(len(every), size=len(every))]
-        drawn[at] = _crossed([_halves(table, rng) for table in chosen], added, count)
-    return Correlation(*map(_found, values, drawn.T))
+    halves = [_halves(table) for table in tables.values()]
+    # [half, task, candidate]
+    alone = np.array([[[one[Part({i})] for i in range(count)] for one in h] for h in halves])
+    adds = np.array([[added(one, count) for one in h] for h in halves])
+    alone, adds = alone.swapaxes(0, 1), adds.swapaxes(0, 1)
+    tasks = len(halves)
+    drawn = np.full((RESAMPLES, 2), np.nan)
+    for at in range(RESAMPLES if tasks >= FEWEST else 0):
+        some = rng.integers(tasks, size=tasks)
+        drawn[at] = _crossed(alone[:, some], adds[:, some])
+    return Correlation(*map(_found, _crossed(alone, adds), drawn.T))
 
 
 def _found(value: float, drawn: Floats) -> Figure | None:
@@ -216,34 +220,21 @@ def _found(value: float, drawn: Floats) -> Figure | None:
     return Figure(value) if len(kept) < len(drawn) / 2 else _figure(value, kept)
 
 
-def _halves(
-    table: Mapping[Part, Floats], rng: np.random.Generator | None = None
-) -> tuple[Worth, Worth]:
-    """The means over every other question and over those between; resampled within each half."""
-    import numpy as np
-
-    count = len(next(iter(table.values())))
-    halves = [np.arange(start, count, 2) for start in range(2)]
-    if rng is not None:
-        halves = [half[rng.integers(len(half), size=len(half))] for half in halves]
-    first, second = ({part: own[half].mean() for part, own in table.items()} for half in halves)
+def _halves(table: Mapping[Part, Floats]) -> tuple[Worth, Worth]:
+    """The means over every other question and over those between."""
+    first, second = ({part: own[at::2].mean() for part, own in table.items()} for at in range(2))
     return first, second
 
 
-def _crossed(
-    halves: Sequence[tuple[Worth, Worth]], added: Added, count: int
-) -> tuple[float, float]:
+def _crossed(alone: Floats, adds: Floats) -> tuple[float, float]:
     """Both correlations: alone on one half, added on the other; the mean of both ways."""
-    import numpy as np
-
     found = []
     for own, other in ((0, 1), (1, 0)):
-        alone = np.array([[half[own][Part({i})] for i in range(count)] for half in halves])
-        adds = np.array([added(half[other], count) for half in halves])
-        within = [matrix - matrix.mean(1, keepdims=True) for matrix in (alone, adds)]
-        found.append((_pearson(alone, adds), _pearson(*within)))
-    pairs, inside = np.mean(found, axis=0)
-    return float(pairs), float(inside)
+        first, second = alone[own], adds[other]
+        within = [matrix - matrix.mean(1, keepdims=True) for matrix in (first, second)]
+        found.append((_pearson(first, second), _pearson(*within)))
+    (pairs, inside), (pairs_again, inside_again) = found
+    return (pairs + pairs_again) / 2, (inside + inside_again) / 2
 
 
 def _pearson(first: Floats, second: Floats) -> float:

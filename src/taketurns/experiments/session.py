@@ -137,10 +137,8 @@ class _Experiment:
         roller = Roller(team, Uniform(plan.k), plan.concurrency)
         decider = Decider(team, roller)
         if plan.rollouts is not None:
-            data = plan.rollouts.read_bytes() if plan.rollouts.is_file() else b""
-            kept = [record for record in records(plan.rollouts) if usable(record)]
-            if not kept:
-                raise DataError(f"{plan.rollouts} has no rollouts")
+            kept = _rolled_out(plan.rollouts, self.names)
+            data = plan.rollouts.read_bytes()
             ids = [str(record["id"]) for record in kept]
             name = "decisions-" + sha256(data).hexdigest()[:12]
             self.failed += await self.folder.fill(
@@ -241,6 +239,16 @@ class _Experiment:
             record = found.get(item.id, {})
             values[item.task.name].append([float(record.get("score") or 0.0)])
         return values
+
+
+def _rolled_out(path: Path, names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The records of a rollouts file. Raises DataError where there is none of this pool."""
+    kept = [record for record in records(path) if usable(record)]
+    if not kept:
+        raise DataError(f"{path} has no rollouts, as taketurns rollout writes them")
+    if any(record.get("candidates") != list(names) for record in kept):
+        raise DataError(f"{path} has rollouts of other candidates than {', '.join(names)}")
+    return kept
 
 
 def observed(folder: Path, names: Sequence[str]) -> dict[tuple[int, ...], float]:
