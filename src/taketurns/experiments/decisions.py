@@ -31,7 +31,7 @@ class Decider:
         """Roll a boundary out, and ask the switcher about it. Raises EngineError."""
         rollouts = await self._roller.roll_out(occasion)
         made = rollouts_to_json(rollouts, self._names, self._team.policy.patch_size)
-        return await self.ask(made)
+        return {**await self.ask(made), "tokens": rollouts.tokens}
 
     async def ask(self, rollouts: Mapping[str, Any]) -> Record:
         """Ask the switcher about a boundary that is rolled out already; a record of rollouts with
@@ -46,7 +46,6 @@ class Decider:
             "position": len(prefix),
             "probabilities": list(await probabilities(self._team, query, prefix)),
             "utilities": [branch["utilities"] for branch in branches],
-            "tokens": rollouts["tokens"],
             "error": None,
         }
 

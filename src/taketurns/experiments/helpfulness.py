@@ -107,7 +107,7 @@ def left_out(worth: Worth, candidates: int) -> tuple[Any, ...]:
 
 
 def study(scores: Mapping[str, Mapping[Part, Sequence[float]]], *, seed: int = 0) -> Study:
-    """From `scores[task][part]`, one a question, in one order of questions for all parts.
+    """From `scores[task][part]`, one a question (two at least), in one order for all parts.
 
     Intervals come from resampled questions within their tasks, those of correlations from
     resampled tasks. For a correlation the score alone is measured on every other question and what

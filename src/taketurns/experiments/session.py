@@ -61,6 +61,7 @@ def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind]) ->
         pool = parts(len(config.candidates))
         heads = retrain(config, plan.labels, pool, out / "experiments" / "heads")
     folder = Folder(out / "experiments", plan.concurrency)
+    (out / "sections").mkdir(exist_ok=True)  # this is an analysis folder, whoever comes next
     experiment = _Experiment(config, plan, out, folder, heads)
     with asyncio.Runner() as runner:
         made = runner.run(experiment.run(kinds))
@@ -113,6 +114,7 @@ class _Experiment:
         forcer = Forcer(team)
         self.failed += await self.folder.fill(
             "sequences", "forcing sequences", self.config, occasions, _occasion_id, forcer.trial,
+            concurrency=self.plan.concurrency // (2 * len(LENGTHS)) + 2,
             lengths=list(LENGTHS), split=self.plan.split,
         )  # fmt: skip
         found = self.folder.read("sequences", [one.id for one in occasions])
@@ -161,6 +163,9 @@ class _Experiment:
         return of_decisions(self.names, know(found), source)
 
     async def _helpfulness(self, team: Team) -> Section:
+        for task in self.plan.tasks:
+            if len(task.queries(self.plan.split)) < 2:
+                raise UsageError(f"task {task.name!r} has too few {self.plan.split} questions")
         pool = parts(len(self.names))
         studies: dict[str, Study] = {}
         renormalised = {
