@@ -51,7 +51,7 @@ def test_a_sequence_that_helps_is_found_and_no_other_is() -> None:
 
 def test_where_nothing_helps_nothing_is_found() -> None:
     """Family-wise: in at most 5 of 40 families of nine, and of 27."""
-    for length, count in ((2, 400), (3, 700)):
+    for length, count in ((2, 250), (3, 450)):
         false = 0
         for trial in range(40):
             made = records(np.random.default_rng([trial, length]), count, {}, length)

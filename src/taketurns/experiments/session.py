@@ -218,7 +218,7 @@ class _Experiment:
         """Scores `[task][question][1]` of the plan's questions under a condition; an answer that
         failed counts as wrong."""
         answering = condition.on(team)
-        names = [candidate.name for candidate in team.candidates]
+        names = [candidate.name for candidate in answering.candidates]
 
         async def work(item: Item) -> dict[str, Any]:
             trace = await answering.agenerate(item.query)
