@@ -137,7 +137,7 @@ def _expected(drawn: Floats, slots: Floats, width: int, length: int) -> Floats:
     flat = slots.reshape(len(slots), length * width)
     counts = (drawn @ flat).reshape(len(drawn), length, width)
     total = counts[:, 0].sum(1)
-    found = total[:, None]
+    found: Floats = total[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         for slot in range(length):
             share = np.nan_to_num(counts[:, slot] / total[:, None])

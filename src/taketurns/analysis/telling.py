@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import isfinite
 
 from taketurns.analysis.annotation import Agreement
-from taketurns.analysis.diagnosis import Sign, Switcher
+from taketurns.analysis.clusters import Ratio
+from taketurns.analysis.diagnosis import At, Sign, Switcher
 from taketurns.analysis.effects import Correlation, Effect
 from taketurns.analysis.numbers import counted, listed, p_value, percent, plain, signed
 from taketurns.analysis.sections import Chart, Mark, Section
@@ -477,7 +478,7 @@ def of_switcher(found: Switcher) -> Section:
         return Section(
             name, title, switching, (Paragraph("Nobody was asked who is next."),), "", 60
         )
-    series = (
+    series: tuple[tuple[str, Callable[[At], Ratio]], ...] = (
         ("entropy of its probabilities", lambda at: at.entropy),
         ("probability of its favourite", lambda at: at.favourite),
         ("favourite drawn", lambda at: at.followed),
