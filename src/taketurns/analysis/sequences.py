@@ -79,8 +79,9 @@ def _of_length(turns: Turns, length: int) -> list[Frequency]:
     clustered = (counts - of_places)[1:].var(0)
     # A sequence that never occurs hardly varies between resamples: it has at least the variance of
     # independent speakers, inflated as clusters inflate that of all sequences.
-    inflation = max(1.0, float(clustered.sum() / alone.sum()))
+    inflation = max(1.0, float(clustered.sum() / alone.sum())) if alone.any() else 1.0
     spread = np.sqrt(np.maximum(clustered, alone * inflation))
+    testable = (of_places[0] >= LEAST * inflation) & (spread > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         share, beside, within = counts / total[:, None], counts / of_shares, counts / of_places
         z = (counts - of_places)[0] / spread
@@ -93,7 +94,7 @@ def _of_length(turns: Turns, length: int) -> list[Frequency]:
             share=_ratio(share[:, at], having[at]),
             over_shares=_ratio(beside[:, at], having[at]),
             over_places=_ratio(within[:, at], having[at]),
-            p=float(2 * norm.sf(abs(z[at]))) if of_places[0, at] >= LEAST * inflation else None,
+            p=float(2 * norm.sf(abs(z[at]))) if testable[at] else None,
             p_holm=None,
         )
         for at, sequence in enumerate(sequences)
@@ -159,4 +160,5 @@ def _variance(slots: Floats) -> Floats:
         p = np.array([share[slot, speaker] for slot, speaker in enumerate(sequence)])
         of_slots = sum(q * (1 - q) * np.prod(np.delete(p, at)) ** 2 for at, q in enumerate(p))
         found.append(p.prod() - p.prod() ** 2 - of_slots)
-    return np.maximum(0.0, total * np.array(found))
+    least: Floats = np.maximum(0.0, total * np.array(found))
+    return least
