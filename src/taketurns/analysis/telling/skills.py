@@ -36,7 +36,7 @@ def of_skills(found: Skills | None, people: Agreement | None = None) -> Section:
     parts: list[Paragraph | Table | Chart | Heading] = [
         Paragraph(
             f"Labels: {found.labels}. A patch has the skill that takes up most of it: "
-            + "; ".join(f"{skill} {SKILLS[skill]}" for skill in (row.skill for row in found.rows))
+            + "; ".join(f"{row.skill} ({SKILLS[row.skill]})" for row in found.rows)
             + "."
         ),
         Chart(
