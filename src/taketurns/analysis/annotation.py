@@ -94,10 +94,9 @@ def compare(people: Sequence[Label], left: int, others: Sequence[Label]) -> Agre
         return Agreement(0, left)
     same, kappa = _both(every)
     tried = _resampled(pairs)
-    return Agreement(
-        len(every), left, same, *_percentiles([one for one, _ in tried]),
-        kappa, *_percentiles([other for _, other in tried if other is not None]),
-    )  # fmt: skip
+    same_low, same_high = _percentiles([one for one, _ in tried])
+    kappa_low, kappa_high = _percentiles([other for _, other in tried if other is not None])
+    return Agreement(len(every), left, same, same_low, same_high, kappa, kappa_low, kappa_high)
 
 
 def _both(pairs: Sequence[tuple[str, str]]) -> tuple[float, float | None]:

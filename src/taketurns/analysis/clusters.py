@@ -72,7 +72,11 @@ def interval(tried: Floats) -> tuple[Floats, Floats]:
 
     import numpy as np
 
+    ends = [TAIL, 100 - TAIL]
+    if not np.isnan(tried).any():  # many times faster
+        low, high = np.percentile(tried, ends, axis=0)
+        return low, high
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
-        low, high = np.nanpercentile(tried, [TAIL, 100 - TAIL], axis=0)
+        low, high = np.nanpercentile(tried, ends, axis=0)
     return low, high

@@ -17,9 +17,16 @@ from taketurns.analysis.turns import Answer, Turns
 from taketurns.statistics import holm
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from taketurns.analysis.clusters import Floats
 
+    Bools = NDArray[np.bool_]
+
 SHUFFLES = 4999
+AT_ONCE = 2_000_000
+"""Scores that are shuffled at a time, which bounds memory."""
 LEAST = 10
 """An effect is given from this many questions on that were answered with and without."""
 
@@ -96,62 +103,82 @@ def effects(
     several = [group for group in groups.values() if len(group) > 1]
     if not several:
         return [Effect(sequence, 0) for sequence in sequences]
-    widest = max(map(len, several))
-    scores = np.zeros((len(several), widest))
-    there = np.zeros((len(several), widest), dtype=bool)
-    treated = np.zeros((len(several), widest, len(sequences)), dtype=bool)
-    for row, group in enumerate(several):
-        for column, answer in enumerate(group):
-            scores[row, column], there[row, column] = answer.score, True
-            for at, sequence in enumerate(sequences):
-                treated[row, column, at] = contains(answer.speakers, sequence)
-    weight, lever = _levers(treated, there)
-    drawn = weights([group[0].task for group in several], seed)
-    chance = _shuffled(scores, there, lever, seed)
-    parts = np.einsum("qs,qsk->qk", scores, lever)
+    table = _table(several, sequences)
+    weight, lever = _levers(table)
+    parts = np.einsum("qs,qsk->qk", table.scores, lever)
+    chance = _shuffled(table, lever, seed)
+    # Groups of one question are not independent of each other.
+    names = list(dict.fromkeys(group[0].question for group in several))
+    rows = {name: number for number, name in enumerate(names)}
+    of_questions = np.zeros((2, len(names), len(sequences)))
+    for number, group in enumerate(several):
+        of_questions[:, rows[group[0].question]] += parts[number], weight[number]
+    tasks = {group[0].question: group[0].task for group in several}
+    drawn = weights([tasks[name] for name in names], seed)
     found = [
-        _effect(sequence, parts[:, at], weight[:, at], drawn, chance[:, at])
+        _effect(sequence, of_questions[0, :, at], of_questions[1, :, at], drawn, chance[:, at])
         for at, sequence in enumerate(sequences)
     ]
     return _adjusted(found)
 
 
-def _levers(treated: Floats, there: Floats) -> tuple[Floats, Floats]:
-    """What each question weighs for each sequence, and what each of its answers' scores is
-    multiplied with, so that the sum over answers is weight x difference of means."""
+@dataclass(frozen=True)
+class _Table:
+    """Answers in groups, `[group, answer]`: their scores, whether there is one, and whether it
+    contains each sequence, `[group, answer, sequence]`."""
+
+    scores: Floats
+    there: Bools
+    treated: Bools
+
+
+def _table(groups: Sequence[Sequence[Answer]], sequences: Sequence[Sequence_]) -> _Table:
     import numpy as np
 
-    of_all = there.sum(1)[:, None]
-    have = treated.sum(1)
+    shape = len(groups), max(map(len, groups))
+    scores, there = np.zeros(shape), np.zeros(shape, dtype=bool)
+    treated = np.zeros((*shape, len(sequences)), dtype=bool)
+    for row, group in enumerate(groups):
+        for column, answer in enumerate(group):
+            scores[row, column], there[row, column] = answer.score, True
+            treated[row, column] = [contains(answer.speakers, one) for one in sequences]
+    return _Table(scores, there, treated)
+
+
+def _levers(table: _Table) -> tuple[Floats, Floats]:
+    """What each group weighs for each sequence, and what each of its answers' scores is multiplied
+    with, so that the sum over answers is weight x difference of means."""
+    import numpy as np
+
+    of_all = table.there.sum(1)[:, None]
+    have = table.treated.sum(1)
     lack = of_all - have
-    weight = have * lack / of_all
-    with np.errstate(invalid="ignore", divide="ignore"):
-        plus = np.nan_to_num(weight / have, posinf=0.0)[:, None, :]
-        minus = np.nan_to_num(weight / lack, posinf=0.0)[:, None, :]
-    lever = np.where(treated, plus, -minus) * there[:, :, None]
+    weight: Floats = have * lack / of_all
+    plus = (lack / of_all)[:, None, :]
+    minus = (have / of_all)[:, None, :]
+    lever: Floats = np.where(table.treated, plus, -minus) * table.there[:, :, None]
     return weight, lever
 
 
-def _shuffled(scores: Floats, there: Floats, lever: Floats, seed: int) -> Floats:
-    """The sums over all questions with scores shuffled within each, `[shuffle, sequence]`."""
+def _shuffled(table: _Table, lever: Floats, seed: int) -> Floats:
+    """The sums over all groups with scores shuffled within each, `[shuffle, sequence]`."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    flat = lever.reshape(-1, lever.shape[2])
-    varies = (scores.max(1, where=there, initial=-np.inf)
-              != scores.min(1, where=there, initial=np.inf))  # fmt: skip
-    rows = np.flatnonzero(varies)
+    scores, there = table.scores, table.there
+    most = np.where(there, scores, -np.inf).max(1)
+    least = np.where(there, scores, np.inf).min(1)
+    rows, same = np.flatnonzero(most != least), most == least
     size = scores.shape[1]
-    found = np.zeros((SHUFFLES, lever.shape[2]))
-    found += np.einsum("qs,qsk->k", scores[~varies], lever[~varies])
-    chunk = max(1, 2_000_000 // max(1, len(rows) * size))
-    levers = flat.reshape(*lever.shape)[rows].reshape(-1, lever.shape[2])
+    found: Floats = np.zeros((SHUFFLES, lever.shape[2]))
+    found += np.einsum("qs,qsk->k", scores[same], lever[same])
+    levers = lever[rows].reshape(-1, lever.shape[2])
+    chunk = max(1, AT_ONCE // max(1, len(rows) * size))
     for begin in range(0, SHUFFLES, chunk):
         many = min(chunk, SHUFFLES - begin)
         keys = rng.random((many, len(rows), size))
         keys[:, ~there[rows]] = 2.0  # places without an answer stay at the end
-        order = keys.argsort(axis=2)
-        mixed = np.take_along_axis(np.broadcast_to(scores[rows], keys.shape), order, axis=2)
+        mixed = np.take_along_axis(scores[rows][None], keys.argsort(axis=2), axis=2)
         found[begin : begin + many] += mixed.reshape(many, -1) @ levers
     return found
 
@@ -165,7 +192,6 @@ def _effect(
     questions = int(both.sum())
     if questions < LEAST:
         return Effect(sequence, questions)
-    total = weight.sum()
     with np.errstate(invalid="ignore", divide="ignore"):
         tried = (drawn[:, both] @ parts[both]) / (drawn[:, both] @ weight[both])
     low, high = interval(tried[:, None])
@@ -173,7 +199,7 @@ def _effect(
     return Effect(
         sequence,
         questions,
-        float(parts.sum() / total),
+        float(parts.sum() / weight.sum()),
         float(low[0]),
         float(high[0]),
         float((extreme + 1) / (len(chance) + 1)),

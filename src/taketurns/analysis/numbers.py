@@ -8,6 +8,7 @@ from math import isfinite
 from taketurns.analysis.clusters import Ratio
 
 NONE = "\N{EN DASH}"
+SURE = 0.05
 
 
 def percent(one: Ratio) -> str:
@@ -46,3 +47,13 @@ def listed(names: Sequence[str], word: str = "and") -> str:
 def counted(number: int, what: str) -> str:
     """A number of things."""
     return f"{number} {what}" + ("s" if number != 1 else "")
+
+
+def named(pool: Sequence[str], sequence: Sequence[int]) -> str:
+    """A sequence by its speakers' names."""
+    return " \N{RIGHTWARDS ARROW} ".join(pool[speaker] for speaker in sequence)
+
+
+def sure(p: float | None) -> bool:
+    """Is it significant?"""
+    return p is not None and p < SURE

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from taketurns.analysis.clusters import Floats
 
 LEAST = 5.0
-"""Sequences are tested from this expected count on."""
+"""Sequences are tested from this expected count of independent windows on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,21 @@ def _of_length(turns: Turns, length: int) -> list[Frequency]:
     windows = observed.sum(1)
     drawn = np.vstack([np.ones(len(questions)), weights(strata)])  # the answers themselves first
     everywhere = slots.sum(1)  # [question, slot, speaker], whatever the place
-    of_shares = _expected(drawn, everywhere[:, None], width, length)
+    of_shares = _expected(drawn, everywhere, width, length)
     of_places = np.zeros_like(of_shares)
+    alone = np.zeros(of_shares.shape[1])
     for place in range(places):
-        of_places += _expected(drawn, slots[:, place : place + 1], width, length)
+        of_places += _expected(drawn, slots[:, place], width, length)
+        alone += _variance(slots[:, place].sum(0))
     counts, total = drawn @ observed, drawn @ windows
+    clustered = (counts - of_places)[1:].var(0)
+    # A sequence that never occurs hardly varies between resamples: it has at least the variance of
+    # independent speakers, inflated as clusters inflate that of all sequences.
+    inflation = max(1.0, float(clustered.sum() / alone.sum())) if alone.any() else 1.0
+    spread = np.sqrt(np.maximum(clustered, alone * inflation))
+    testable = (of_places[0] >= LEAST * inflation) & (spread > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         share, beside, within = counts / total[:, None], counts / of_shares, counts / of_places
-        spread = (counts - of_places)[1:].std(0)
         z = (counts - of_places)[0] / spread
     sequences = list(product(range(width), repeat=length))
     having = (observed > 0).sum(0)
@@ -87,15 +94,11 @@ def _of_length(turns: Turns, length: int) -> list[Frequency]:
             share=_ratio(share[:, at], having[at]),
             over_shares=_ratio(beside[:, at], having[at]),
             over_places=_ratio(within[:, at], having[at]),
-            p=float(2 * norm.sf(abs(z[at]))) if _testable(of_places[0, at], spread[at]) else None,
+            p=float(2 * norm.sf(abs(z[at]))) if testable[at] else None,
             p_holm=None,
         )
         for at, sequence in enumerate(sequences)
     ]
-
-
-def _testable(expected: float, spread: float) -> bool:
-    return bool(expected >= LEAST and spread > 1e-9)
 
 
 def _ratio(values: Floats, n: int) -> Ratio:
@@ -134,12 +137,28 @@ def _expected(drawn: Floats, slots: Floats, width: int, length: int) -> Floats:
     """How often each sequence would occur at a place if its slots were independent, by resample."""
     import numpy as np
 
-    flat = slots.reshape(len(slots), length * width)
+    flat = slots.reshape(len(slots), length * width)  # of [question, slot, speaker]
     counts = (drawn @ flat).reshape(len(drawn), length, width)
     total = counts[:, 0].sum(1)
-    found = total[:, None]
+    found: Floats = total[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         for slot in range(length):
             share = np.nan_to_num(counts[:, slot] / total[:, None])
             found = (found[:, :, None] * share[:, None, :]).reshape(len(drawn), -1)
     return found
+
+
+def _variance(slots: Floats) -> Floats:
+    """Of observed less expected counts at a place, its shares estimated, if all were independent.
+    `slots` are counts, `[slot, speaker]`."""
+    import numpy as np
+
+    total, width = slots[0].sum(), slots.shape[1]
+    share = slots / total
+    found = []
+    for sequence in product(range(width), repeat=len(share)):
+        p = np.array([share[slot, speaker] for slot, speaker in enumerate(sequence)])
+        of_slots = sum(q * (1 - q) * np.prod(np.delete(p, at)) ** 2 for at, q in enumerate(p))
+        found.append(p.prod() - p.prod() ** 2 - of_slots)
+    least: Floats = np.maximum(0.0, total * np.array(found))
+    return least

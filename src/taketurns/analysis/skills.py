@@ -166,7 +166,8 @@ def _chi_square(tables: Floats) -> Floats:
     n = tables.sum((1, 2), keepdims=True)
     expected = tables.sum(2, keepdims=True) * tables.sum(1, keepdims=True) / n
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num((tables - expected) ** 2 / expected).sum((1, 2))
+        found: Floats = np.nan_to_num((tables - expected) ** 2 / expected).sum((1, 2))
+    return found
 
 
 def _cramers_v(tables: Floats) -> Floats:
@@ -179,7 +180,8 @@ def _cramers_v(tables: Floats) -> Floats:
     phi = np.maximum(0.0, _chi_square(tables) / n - (rows - 1) * (columns - 1) / (n - 1))
     least = np.minimum(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(np.sqrt(phi / least))
+        found: Floats = np.nan_to_num(np.sqrt(phi / least))
+    return found
 
 
 def _inflation(counts: Floats) -> float:

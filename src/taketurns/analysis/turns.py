@@ -131,8 +131,9 @@ def _read_folder(folder: Path, method: str | None) -> Run:
         raise DataError(f"{folder} has no answers of {subject!r}; it has {', '.join(there)}")
     categories = found["categories"]
     turns = _turns(subject, records(answers_file(folder, subject)), categories)
-    several = {len(p.probabilities or ()) for a in turns.answers for p in a.patches} - {0, 1}
-    if not several and len({s for a in turns.answers for s in a.speakers}) < 2:
+    decided = any(len(p.probabilities or ()) > 1 for a in turns.answers for p in a.patches)
+    alone = not decided and len({s for a in turns.answers for s in a.speakers}) < 2
+    if kinds.get(subject) == "single" or alone:
         raise DataError(f"{subject!r} has no turns: one candidate writes all of its answers")
     chance = CHANCE in there and subject != CHANCE
     singles = tuple(name for name, kind in kinds.items() if kind == "single" and name in there)

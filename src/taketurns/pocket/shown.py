@@ -44,10 +44,10 @@ def shown(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
     for pattern in (_SUM, _COMPARED):
         for match in pattern.finditer(answer):
             yield match.start(), match.end(), "reckon"
-    if "choose:" in question and (match := _LIST.search(answer)):
-        yield match.start(), match.end(), "read"
-    if match := _TOOLS.search(answer):
-        yield match.start(1), match.end(1), "recall"
+    if "choose:" in question and (chosen := _LIST.search(answer)):
+        yield chosen.start(), chosen.end(), "read"
+    if tools := _TOOLS.search(answer):
+        yield tools.start(1), tools.end(1), "recall"
     for match in _REFUSAL.finditer(answer):
         yield match.start(), match.end(), "refuse"
     for match in _IGNORANCE.finditer(answer):

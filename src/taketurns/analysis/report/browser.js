@@ -96,7 +96,8 @@
     list.children[Math.max(0, next)]?.focus();
   }
 
-  at("filters").addEventListener("input", filter);
+  at("words").addEventListener("input", filter);
+  for (const choice of at("filters").querySelectorAll("select")) choice.addEventListener("change", filter);
   at("filters").addEventListener("submit", (event) => event.preventDefault());
   at("filters").addEventListener("reset", () => setTimeout(filter));
   more.addEventListener("click", () => {

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from taketurns.analysis.numbers import NONE, p_value, signed
+from taketurns.analysis.numbers import NONE, named, p_value, signed
 from taketurns.analysis.sections import Chart, Mark, Part, Section
-from taketurns.analysis.telling import named
 from taketurns.evaluate.report.blocks import Heading, Paragraph, Table
 from taketurns.experiments.effects import LEAST, Effect, Speakers, related
 from taketurns.experiments.signatures import SURE
