@@ -43,6 +43,8 @@ ORDER = [
     ["ecosystem"],
     ["baselines"],
     ["evaluate"],
+    ["analysis"],
+    ["experiments"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
     ["launch"],
     ["cli"],

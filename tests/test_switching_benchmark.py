@@ -67,6 +67,6 @@ def test_the_tables_hold_every_method(load_script: Load) -> None:
     assert "| head |" in report.averages({"main": found})
     assert "| random |" in report.against(found, "head")
     hard = {name: {"recall": [[0.0] * 3] * 20} for name in found} | {"head": found["head"]}
-    beyond = report.beyond_singles(hard, hard, ["head"])
+    beyond = report.beyond(hard, hard, ["head"])
     assert "of 20" in beyond
     assert "| random again | 0 of 20 |" in beyond

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from taketurns.evaluate.beyond import Round, beyond_singles
 from taketurns.pocket.score import AVERAGE, Scores, Share
 
 SINGLES = ("pretrained", "sft", "aligned")
@@ -121,26 +122,30 @@ def against(values: Values, method: str) -> str:
     return table([f"{method} over", "absolute", "relative", "p (Holm)"], rows)
 
 
-def beyond_singles(values: Values, control: Values, methods: Sequence[str]) -> str:
+def beyond(values: Values, control: Values, methods: Sequence[str]) -> str:
     """Of the questions that no answer of any single checkpoint solves: how many does some answer of
-    a method solve, beside as many new answers of each checkpoint and of random switching."""
-    alone = np.array([solved(values[name]) for name in SINGLES]).any(0)
-    left = ~alone
-    columns = {name: solved(values[name])[left] for name in methods}
-    columns |= {f"{name} again": solved(control[name])[left] for name in (*SINGLES, "random")}
-    rows = []
-    for name, own in columns.items():
-        interval = stats.binomtest(int(own.sum()), len(own)).proportion_ci(method="wilson")
-        rows.append(
-            [name, f"{own.sum()} of {len(own)}",
-             f"{own.mean():.3f} ({interval.low:.3f}-{interval.high:.3f})"]
-        )  # fmt: skip
-    return table(["method", "solved", "share"], rows)
+    a method solve, beside as many new answers of each checkpoint and of random switching; and how
+    many more the last method does."""
+    again = {f"{name} again": flat(control[name]) for name in (*SINGLES, "random")}
+    tries = {name: flat(values[name]) for name in methods} | again
+    one = Round({name: flat(values[name]) for name in SINGLES}, tries)
+    found = beyond_singles([one], methods[-1])
+    if found is None:
+        return "Some checkpoint solves every question.\n"
+    less = {one.control: one for one in found.against}
+    rows = [
+        [own.name, f"{own.solved:.0f} of {found.left:.0f}",
+         f"{own.share:.3f} ({own.low:.3f}-{own.high:.3f})",
+         *([f"{gap.difference:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})", f"{gap.p_holm:.4f}"]
+           if (gap := less.get(own.name)) else ["", ""])]
+        for own in found.tried
+    ]  # fmt: skip
+    return table(["method", "solved", "share", f"{found.subject} less it", "p (Holm)"], rows)
 
 
-def solved(tasks: Mapping[str, Sequence[Sequence[float]]]) -> NDArray[np.bool_]:
-    """Is any of a question's answers right?"""
-    return np.array([max(seeds) == 1 for answers in tasks.values() for seeds in answers])
+def flat(tasks: Mapping[str, Sequence[Sequence[float]]]) -> list[Sequence[float]]:
+    """Every question's answers, whatever its task."""
+    return [seeds for answers in tasks.values() for seeds in answers]
 
 
 def main() -> None:
@@ -152,7 +157,7 @@ def main() -> None:
         print("## Test\n", by_task(values), against(values, "head"), sep="\n")
         if control := read(work, "control"):
             print("## Beyond the singles\n")
-            print(beyond_singles(values, control, ["random", "untuned", "head", "lm"]))
+            print(beyond(values, control, ["random", "untuned", "lm", "head"]))
     for title, names in (
         ("Dev", [f"dev-{what}" for what in ("labels", "targets", "reading", "rounds", "lms")]),
         ("Kinds", ["kinds"]),

@@ -76,6 +76,11 @@ class Answer:
         while not self.ended:
             await self.turn()
 
+    async def consider(self) -> tuple[float, ...]:
+        """The switcher's probabilities as the answer stands, whatever the rules would say; nothing
+        is drawn."""
+        return await self._decide(self._session, self.draft)
+
     async def turn(self, speaker: int | None = None) -> Patch:
         """Let the next speaker write a patch: the one who is due, or the given one, for whom nobody
         stands in."""

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from taketurns.analysis.command import analyze
 from taketurns.bench.cli import bench
 from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
+from taketurns.experiments.command import experiment
 from taketurns.launch.command import launch
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
@@ -50,6 +52,8 @@ app.command("score")(score_answers)
 app.command()(tasks)
 app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command()(evaluate)
+app.command()(analyze)
+app.command()(experiment)
 app.command()(serve)
 app.command()(launch)
 

@@ -6,7 +6,7 @@ of 50 tokens, 512 tokens in all (arXiv 2510.09913).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taketurns.errors import ConfigError
 
@@ -35,6 +35,11 @@ class Policy:
     stop: tuple[str, ...] = ()
     seed: int = 0
     greedy_switcher: bool = False
+
+    @property
+    def unruled(self) -> Policy:
+        """The same without opening and closing speakers: whoever is chosen speaks."""
+        return replace(self, opening=None, closing=None, closing_on_end=False, closing_cue=None)
 
     def __post_init__(self) -> None:
         _require(self.patch_size >= 1, f"patch_size must be at least 1, not {self.patch_size}")

@@ -86,9 +86,7 @@ class Roller:
     """
 
     def __init__(self, team: Team, allocation: Allocation, concurrency: int = 64) -> None:
-        policy = replace(
-            team.policy, opening=None, closing=None, closing_on_end=False, closing_cue=None
-        )
+        policy = team.policy.unruled
         random = replace(policy, greedy_switcher=False)
         self._team: dict[Traces, Team] = {
             "random": Team(team.candidates, team.engine, RandomSwitcher(), random),
@@ -106,7 +104,7 @@ class Roller:
         draft = await team.draft(occasion.query, policy)
         async with (
             team.answer(draft, seed, policy) as answer,
-            answer.fork(derive(seed, "stem"), await _cut(answer, seed)) as stem,
+            answer.fork(derive(seed, "stem"), await cut(answer, seed)) as stem,
             AsyncExitStack() as stack,
         ):
             await stem.read()
@@ -174,7 +172,7 @@ def _arms(branches: Sequence[Answer], ends: Sequence[End]) -> list[Arm]:
     ]
 
 
-async def _cut(answer: Answer, seed: int) -> Draft:
+async def cut(answer: Answer, seed: int) -> Draft:
     """Write a whole answer, draw a point of its middle 80 %, and go back to where the patch that
     holds this point begins: it is that patch's speaker who is chosen anew. The prefix is empty
     where this is the first patch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from math import exp
 from typing import Protocol
 
@@ -64,6 +64,30 @@ class FixedSwitcher:
             turn = sum(patch.speaker is not None for patch in draft.patches)
             chosen = self._sequence[turn % len(self._sequence)]
             return tuple(float(index == chosen) for index in range(self._candidates))
+
+        return decide
+
+
+class PartSwitcher:
+    """Another switcher, of whose candidates only some may speak, by index: its probabilities are
+    renormalised over them. Where it gives all of them none, they are equally probable."""
+
+    def __init__(self, switcher: Switcher, allowed: Collection[int]) -> None:
+        self._switcher = switcher
+        self._allowed = frozenset(allowed)
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        await self._switcher.prepare(engine, candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        whole = self._switcher.begin(query, policy)
+
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            probabilities = await whole(session, draft)
+            left = [p if i in self._allowed else 0.0 for i, p in enumerate(probabilities)]
+            if not any(left):
+                left = [float(i in self._allowed) for i in range(len(probabilities))]
+            return normalise(left)
 
         return decide
 
@@ -131,19 +155,26 @@ def normalise(weights: Sequence[float]) -> tuple[float, ...]:
     return tuple(weight / total for weight in weights)
 
 
-def pick(probabilities: Sequence[float], top_p: float, uniform: float) -> int:
-    """Draw an index by top-p with one uniform number in [0, 1).
+def nucleus(probabilities: Sequence[float], top_p: float) -> tuple[float, ...]:
+    """What top-p draws from: the probabilities of those in the nucleus, as they are, else 0.
 
-    An index is in the nucleus if those more probable hold less than `top_p` together; equals enter
-    together, so that a uniform distribution stays uniform.
+    An index is in it if those more probable hold less than `top_p` together; equals enter together,
+    so that a uniform distribution stays uniform.
     """
-    nucleus = [p if sum(q for q in probabilities if q > p) < top_p else 0.0 for p in probabilities]
-    at = uniform * sum(nucleus)
-    for index, mass in enumerate(nucleus):
+    return tuple(
+        p if sum(q for q in probabilities if q > p) < top_p else 0.0 for p in probabilities
+    )
+
+
+def pick(probabilities: Sequence[float], top_p: float, uniform: float) -> int:
+    """Draw an index by top-p with one uniform number in [0, 1)."""
+    drawn = nucleus(probabilities, top_p)
+    at = uniform * sum(drawn)
+    for index, mass in enumerate(drawn):
         at -= mass
         if at < 0 and mass > 0:
             return index
-    return max(range(len(nucleus)), key=nucleus.__getitem__)
+    return max(range(len(drawn)), key=drawn.__getitem__)
 
 
 def make_switcher(config: SwitcherConfig, model: str) -> Switcher:

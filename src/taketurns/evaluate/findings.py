@@ -11,6 +11,7 @@ from typing import Any
 
 from taketurns.baselines.table import Entry
 from taketurns.errors import UsageError
+from taketurns.evaluate.beyond import CHANCE, beyond_singles, halved
 from taketurns.evaluate.results import Measured
 from taketurns.evaluate.worth import break_even, frontier, points
 from taketurns.intervals import average, share
@@ -50,6 +51,7 @@ def findings(
         "comparisons": _comparisons(measured, subject, on_done),
         "gains": _gains(measured, subject),
         "leaders": _leaders(fair),
+        "beyond": _beyond(measured, subject),
         "frontier": {cost: frontier(points(fair, cost)) for cost in COSTS},
         "worth": _worth(measured, subject),
     }
@@ -155,6 +157,18 @@ def _leaders(fair: Sequence[Measured]) -> Json:
             t for t in tasks if leads(t, ("switch",), ("single", "baseline"))
         ],
     }
+
+
+def _beyond(measured: Mapping[str, Measured], subject: str) -> Json | None:
+    """What the subject solves of the questions that no single checkpoint solves, beside chance;
+    None where there are no two seeds, no single checkpoints, or no such questions."""
+    singles = [one.name for one in measured.values() if one.kind == "single"]
+    if not singles or measured[subject].kind == "single":
+        return None
+    others = [subject, *(name for name in (CHANCE,) if name in measured and name != subject)]
+    rounds = halved({name: one.values for name, one in measured.items()}, singles, others)
+    found = beyond_singles(rounds, subject)
+    return None if found is None else asdict(found)
 
 
 def _worth(measured: Mapping[str, Measured], subject: str) -> Json:

@@ -45,7 +45,7 @@ class Store:
         return self.folder / "models"
 
     def answers(self, method: str) -> Path:
-        return self.folder / "answers" / f"{_file(method)}.jsonl"
+        return answers_file(self.folder, method)
 
     def dev(self, name: str) -> Path:
         return self.folder / "dev" / f"{_file(name)}.jsonl"
@@ -82,6 +82,11 @@ class Store:
         return describe_run("evaluate", replace(self._config, switcher=config), b"").determined[
             "switcher"
         ]
+
+
+def answers_file(folder: Path, method: str) -> Path:
+    """Where an evaluation's folder has a method's answers."""
+    return folder / "answers" / f"{_file(method)}.jsonl"
 
 
 def records(path: Path) -> Iterator[Mapping[str, Any]]:

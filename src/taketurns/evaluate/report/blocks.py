@@ -16,9 +16,10 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Plain text."""
+    """Plain text, after a few words to be seen first, if any."""
 
     text: str
+    lead: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ def report(found: Json) -> list[Block]:
         *_comparisons(found),
         *_worth(found),
         *_leaders(found),
+        *_beyond(found),
         *_chosen(found),
         *_reading(),
     ]
@@ -225,6 +226,33 @@ def _leaders(found: Json) -> Iterator[Block]:
         rows.append([task, found["categories"][task], *cells])
     yield Heading("The best of each kind, task by task")
     yield Table(("task", "category", *(f"best {kind}" for kind in kinds)), rows)
+
+
+def _beyond(found: Json) -> Iterator[Block]:
+    if (beyond := found["beyond"]) is None:
+        return
+    others = {one["control"]: one for one in beyond["against"]}
+    rows = []
+    for one in beyond["tried"]:
+        cells = [one["name"], f"{one['share']:.3f} ({one['low']:.3f}-{one['high']:.3f})"]
+        if one["name"] in others:
+            less = others[one["name"]]
+            cells += [
+                f"{less['difference']:+.3f} ({less['low']:+.3f} to {less['high']:+.3f})",
+                _p(less["p"]),
+                _p(less["p_holm"]),
+            ]
+        rows.append(cells + [NONE] * (5 - len(cells)))
+    yield Heading("What no checkpoint solves alone")
+    yield Paragraph(
+        f"{_count(beyond['defining'], 'answer')} of each checkpoint tell which questions none of "
+        f"them solves: {beyond['left']:.1f} of {beyond['questions']}, on average over "
+        f"{_count(beyond['rounds'], 'way')} to divide the seeds. Then everybody has "
+        f"{_count(beyond['tries'], 'new answer')} a question; what a checkpoint solves now is "
+        "chance."
+    )
+    header = ("who", "solves of them", f"{beyond['subject']} less it", "p", "Holm")
+    yield Table(header, rows, frozenset({0}))
 
 
 def _chosen(found: Json) -> Iterator[Block]:

@@ -16,7 +16,8 @@ def _block(block: Block) -> str:
     if isinstance(block, Heading):
         return f"{'#' * block.level} {block.text}"
     if isinstance(block, Paragraph):
-        return _plain(block.text)
+        lead = f"**{_plain(block.lead)}** " if block.lead else ""
+        return lead + _plain(block.text)
     if isinstance(block, Figure):
         return f"![{block.caption}](figures/{block.name}.svg)\n\n*{_plain(block.caption)}*"
     return _table(block)

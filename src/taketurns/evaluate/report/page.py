@@ -27,15 +27,18 @@ svg{{width:100%;height:auto}} svg text{{font-family:system-ui,sans-serif!importa
 """
 
 
-def page(blocks: Sequence[Block], figures: Mapping[str, str]) -> str:
-    """`figures` are themed drawings by name."""
+def page(
+    blocks: Sequence[Block], figures: Mapping[str, str], style: str = "", after: str = ""
+) -> str:
+    """`figures` are themed drawings by name. `after` is HTML that follows the blocks, with rules of
+    its own in `style`."""
     title = next(block.text for block in blocks if isinstance(block, Heading))
     body = "\n".join(_block(block, figures) for block in blocks)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n{after}</main>\n</body>\n</html>\n"
     )
 
 
@@ -43,7 +46,8 @@ def _block(block: Block, figures: Mapping[str, str]) -> str:
     if isinstance(block, Heading):
         return f"<h{block.level}>{escape(block.text)}</h{block.level}>"
     if isinstance(block, Paragraph):
-        return f"<p>{escape(block.text)}</p>"
+        lead = f"<strong>{escape(block.lead)}</strong> " if block.lead else ""
+        return f"<p>{lead}{escape(block.text)}</p>"
     if isinstance(block, Figure):
         svg = figures[block.name].replace(
             "<svg", f'<svg role="img" aria-label="{escape(block.caption)}"', 1

@@ -6,8 +6,10 @@ INK, GRID, ACCENT = "#010203", "#040506", "#070809"
 """Colours to draw with; they stand for variables."""
 _VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)", ACCENT: "var(--accent)"}
 
-LIGHT = "--ink:#1f2328;--grid:#d8dee4;--accent:#0969da;--paper:#ffffff;--soft:#f4f6f8"
-DARK = "--ink:#e6edf3;--grid:#3a424c;--accent:#58a6ff;--paper:#12161c;--soft:#1c222b"
+LIGHT = (
+    "--ink:#1f2328;--grid:#d8dee4;--accent:#0969da;--paper:#ffffff;--soft:#f4f6f8;--edge:#8b8e95"
+)
+DARK = "--ink:#e6edf3;--grid:#3a424c;--accent:#58a6ff;--paper:#12161c;--soft:#1c222b;--edge:#7a7f89"
 COLOURS = {"single": "#E69F00", "baseline": "#3B9FDB", "control": "#8C959F", "switch": "#00A878"}
 """By kind of method; told apart by colour-blind readers, visible on either paper."""
 

@@ -1,0 +1,141 @@
+"""One call of `taketurns analyze`: read the answers, analyse, write sections and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from taketurns.analysis import telling
+from taketurns.analysis.annotation import compare, read_annotations, write_annotations
+from taketurns.analysis.diagnosis import signs, switcher
+from taketurns.analysis.effects import by_length, correlations, effects
+from taketurns.analysis.judge import by_judge
+from taketurns.analysis.report import write_report
+from taketurns.analysis.sections import Section, write_section
+from taketurns.analysis.sequences import frequencies
+from taketurns.analysis.shares import shares
+from taketurns.analysis.skills import Label, by_rules, of_pocket, skills
+from taketurns.analysis.turns import Run, Turns, read_run
+from taketurns.errors import DataError, UsageError
+from taketurns.evaluate.beyond import CHANCE, beyond_singles, halved
+from taketurns.sync import run_sync
+from taketurns.terminal import Progress
+
+NEEDED = ("matplotlib", "scipy", "statsmodels")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the command."""
+
+    run: Path
+    out: Path
+    method: str | None = None
+    judge: str | None = None
+    annotate: Path | None = None
+    annotations: Path | None = None
+    patches: int = 200
+    traces: int = 2000
+
+
+def conduct(request: Request, say: Callable[[str], None]) -> None:
+    """Do what is asked. Raises UsageError for what cannot be."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"analyze needs {', '.join(missing)}: pip install 'taketurns[eval]'")
+    run = read_run(request.run, request.method)
+    if request.annotate is not None:
+        count = write_annotations(request.annotate, run.subject, request.patches)
+        say(f"{count} patches to label are in {request.annotate}; give it back with --annotations")
+        return
+    _claim(request.out)
+    steps = _steps(run, request)
+    with Progress("analysing", len(steps) + 1) as progress:
+        for step in steps:
+            write_section(request.out, step())
+            progress.advance()
+        write_report(request.out, run, request.traces)
+        progress.advance()
+    say(f"the report is {request.out / 'report.html'}")
+
+
+def _claim(out: Path) -> None:
+    """Raise DataError for a folder that holds something else."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; name a folder for the analysis")
+    if out.is_dir() and any(out.iterdir()) and not (out / "sections").is_dir():
+        raise DataError(f"{out} holds other files already; choose another output")
+    try:
+        (out / "sections").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+
+
+def _steps(run: Run, request: Request) -> Sequence[Callable[[], Section]]:
+    """A section each, cheap ones first."""
+    turns = run.subject
+    return (
+        lambda: telling.of_shares(shares(turns)),
+        lambda: telling.of_switcher(switcher(turns)),
+        lambda: telling.of_signs(signs(turns, shares(turns))),
+        lambda: _skills(turns, request),
+        lambda: telling.of_sequences(turns.pool, frequencies(turns)),
+        lambda: _effects(run),
+        lambda: _beyond(run),
+    )
+
+
+def _effects(run: Run) -> Section:
+    turns = run.subject
+    return telling.of_effects(
+        turns.pool,
+        effects(turns),
+        effects(turns, stratum=by_length),
+        None if run.chance is None else effects(run.chance),
+        correlations(turns),
+    )
+
+
+def _beyond(run: Run) -> Section:
+    if run.alone is None:
+        return telling.of_beyond(None, "the run has no answers of every checkpoint alone")
+    subject = run.subject.method
+    others = [name for name in (subject, CHANCE) if name in run.scores]
+    rounds = halved(run.scores, run.singles, list(dict.fromkeys(others)))
+    if not rounds:
+        return telling.of_beyond(None, "that takes answers under at least two seeds")
+    lacks = "some checkpoint alone solves every question"
+    return telling.of_beyond(beyond_singles(rounds, subject), lacks)
+
+
+def _skills(turns: Turns, request: Request) -> Section:
+    if request.judge is not None:
+        labels, source = _judged(turns, request.judge), f"by the model {request.judge}"
+    elif of_pocket(turns):
+        labels, source = by_rules(turns), "by the pocket world's rules"
+    else:
+        return telling.of_skills(None)
+    people = None
+    if request.annotations is not None:
+        people = compare(*read_annotations(request.annotations, turns), labels)
+    return telling.of_skills(skills(turns, labels, source), people)
+
+
+def _judged(turns: Turns, model: str) -> list[Label]:
+    from taketurns.engines.local import LocalEngine
+    from taketurns.types import ModelSpec
+
+    spec = ModelSpec(model)
+
+    async def ask() -> list[Label]:
+        engine = LocalEngine({model: spec})
+        try:
+            patches = sum(len(answer.patches) for answer in turns.answers)
+            with Progress("judging", patches) as progress:
+                return await by_judge(turns, engine, model, spec, progress.advance)
+        finally:
+            await engine.close()
+
+    return run_sync(ask())

@@ -1,0 +1,1 @@
+"""What the experiments found, as sections of the analysis report."""

@@ -1,0 +1,62 @@
+"""What an answer shows, right or wrong: rules that read the text itself.
+
+`skills.py` says what a model answer asks for; here the words that were written are read, so that a
+wrong number in a statement is recall all the same. Only the question is known beside the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from taketurns.pocket.skills import Skill
+from taketurns.pocket.world import STATEMENTS
+
+_NAME, _VALUE = r"[a-z]+(?: [a-z]+){0,2}", r"(\d+|[a-z]+(?: [a-z]+)?)"
+
+
+def _statement(form: str) -> re.Pattern[str]:
+    """A form of statement, with its value as the group. It may be cut off after the value."""
+    pattern = re.escape(form.removesuffix(".")).replace(r"\{n\}", _NAME)
+    return re.compile(pattern.replace(r"\{v\}", _VALUE))
+
+
+_FACTS = tuple(_statement(forms[0]) for forms in STATEMENTS.values())
+_SUM = re.compile(r"\d+ [+-] \d+ =(?: \[[^\]]*\]?)? ?\d*")
+_COMPARED = re.compile(r"\d+ and \d+:(?: \[[^\]]*\]?)? ?\d*")
+_LIST = re.compile(r"the list.*", re.DOTALL)
+_TOOLS = re.compile(r"^ ?to [a-z ]+, take ([a-z ]+)")
+_REFUSAL = re.compile(r"i can not help with that\.(?: it would do harm\.?)?")
+_IGNORANCE = re.compile(r"i do not know[^.]*\.?")
+_WORDS = re.compile(r"words: ([a-z ]+)\.")
+
+
+def shown(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
+    """Stretches of an answer and the skill that each shows, from where to where in its text."""
+    wanted = _WORDS.search(question)
+    if wanted:
+        begin = len(answer) - len(answer.lstrip())
+        yield begin, begin + _alike(answer[begin:], wanted[1]), "wording"
+    for pattern in _FACTS:
+        told = pattern.search(question) is not None
+        for match in pattern.finditer(answer):
+            yield match.start(1), match.end(1), "read" if told else "recall"
+    for pattern in (_SUM, _COMPARED):
+        for match in pattern.finditer(answer):
+            yield match.start(), match.end(), "reckon"
+    if "choose:" in question and (chosen := _LIST.search(answer)):
+        yield chosen.start(), chosen.end(), "read"
+    if tools := _TOOLS.search(answer):
+        yield tools.start(1), tools.end(1), "recall"
+    for match in _REFUSAL.finditer(answer):
+        yield match.start(), match.end(), "refuse"
+    for match in _IGNORANCE.finditer(answer):
+        yield match.start(), match.end(), "abstain"
+
+
+def _alike(text: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b),
+        min(len(text), len(other)),
+    )
