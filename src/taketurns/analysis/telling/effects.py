@@ -10,6 +10,7 @@ from taketurns.analysis.numbers import counted, listed, named, p_value, signed, 
 from taketurns.analysis.sections import Chart, Mark, Section
 from taketurns.evaluate.report.blocks import Heading, Paragraph, Table
 
+NAMED = 2
 OBSERVED = (
     "This is observation: whatever made the speakers differ between two answers to a question (the "
     "words already written, above all) may also have made their scores differ, and a longer answer "
@@ -114,7 +115,9 @@ def _cell(one: Effect | None) -> str:
 def _some(pool: Sequence[str], found: Sequence[Effect]) -> str:
     if not found:
         return "none goes with"
-    return f"{len(found)} ({'; '.join(named(pool, one.sequence) for one in found)}) go with"
+    most = sorted(found, key=lambda one: -abs(one.effect or 0))[:NAMED]
+    names = "; ".join(named(pool, one.sequence) for one in most)
+    return f"{len(found)} ({'most: ' if len(found) > NAMED else ''}{names}) go with"
 
 
 def _related(found: Sequence[Correlation]) -> list[Heading | Paragraph | Table]:
