@@ -42,7 +42,7 @@ ORDER = [
     ["baselines"],
     ["evaluate"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
-    ["launch"],
+    ["launch", "planning"],
     ["cli"],
     ["__main__"],
 ]
