@@ -94,48 +94,66 @@ def processes(url: str) -> list[psutil.Process]:
     return []
 
 
-async def calibrate(
-    url: str, name: str, vocabulary: int, clock: str = "wall", repeats: int = 3
-) -> dict[str, Any]:
-    """Costs, as `taketurns plan` reads them."""
+@dataclass(frozen=True)
+class Measured:
+    """What one server took. `steps` are those of each batch size, `asked` many short calls at once,
+    `alone` one; `short` and `long` are calls of one token after prompts of such lengths."""
+
+    name: str
+    local: bool
+    steps: dict[int, list[Took]]
+    short: list[Took]
+    long: list[Took]
+    asked: list[Took]
+
+    def costs(self, clock: str) -> dict[str, Any]:
+        """As `taketurns plan` reads them."""
+
+        def of(took: Took) -> float:
+            return took.engine if clock == "cpu" else took.wall
+
+        decode: list[tuple[int, float]] = []
+        for size, steps in self.steps.items():
+            found = median(map(of, steps)) / STEPS
+            decode.append((size, max(found, decode[-1][1] if decode else 0.0)))
+        apart = median(map(of, self.long)) - median(map(of, self.short))
+        prefill = max(0.0, apart / (LONG - SHORT))
+        most = max(SIZES)
+        client = median(one.client for one in self.asked) / most
+        if self.local:
+            token = max(0.0, median(one.front for one in self.steps[most]) / (most * STEPS))
+            request = max(0.0, median(one.front for one in self.asked) / most - token)
+        else:
+            token, request = 0.0, median(one.wall for one in self.asked) / most
+        known = client + request + token + decode[0][1] + SHORT * prefill
+        alone = median(one.wall for one in self.short)
+        return {
+            "about": f"{self.name}, by benchmarks/servers/calibrate.py, {clock} clock",
+            "decode": decode,
+            "prefill": prefill,
+            "request": request,
+            "token": token,
+            "client": client,
+            "network": max(0.0, (alone - known) / 2) if clock == "wall" else 0.0,
+        }
+
+
+async def measure(url: str, name: str, vocabulary: int, repeats: int = 3) -> Measured:
+    """Ask the server `name` at `url`, whose token ids below `vocabulary` exist."""
     server = Server(url, name, vocabulary)
-
-    def of(took: Took) -> float:
-        return took.engine if clock == "cpu" else took.wall
-
     for size in (1, max(SIZES)):
         await server.time(size, SHORT, STEPS)  # kernels are made at first use
-    decode, written = [], []
+    steps: dict[int, list[Took]] = {size: [] for size in SIZES}
     for size in SIZES:
-        steps = []
         for _ in range(repeats):
             short, long = [await server.time(size, SHORT, n) for n in (1, 1 + STEPS)]
-            steps.append(of(long - short) / STEPS)
-            written.append((long - short).front / (size * STEPS))
-        decode.append([size, max(median(steps), decode[-1][1] if decode else 0.0)])
-    reading = [
-        of(await server.time(1, LONG, 1)) - of(await server.time(1, SHORT, 1))
-        for _ in range(2 * repeats)
+            steps[size].append(long - short)
+    pairs = [
+        [await server.time(1, length, 1) for length in (SHORT, LONG)] for _ in range(4 * repeats)
     ]
-    prefill = max(0.0, median(reading) / (LONG - SHORT))
-    many = [await server.time(max(SIZES), SHORT, 1) for _ in range(2 * repeats)]
-    token = max(0.0, written[-1])
-    client = median(one.client for one in many) / max(SIZES)
-    if server.processes:
-        request = median(one.front for one in many) / max(SIZES) - token
-    else:
-        request, token = median(one.wall for one in many) / max(SIZES), 0.0
-    alone = median([(await server.time(1, SHORT, 1)).wall for _ in range(4 * repeats)])
-    known = client + request + token + decode[0][1] + SHORT * prefill
-    return {
-        "about": f"{name}, measured by benchmarks/servers/calibrate.py ({clock} clock)",
-        "decode": decode,
-        "prefill": prefill,
-        "request": max(0.0, request),
-        "token": token,
-        "client": client,
-        "network": max(0.0, (alone - known) / 2) if clock == "wall" else 0.0,
-    }
+    asked = [await server.time(max(SIZES), SHORT, 1) for _ in range(2 * repeats)]
+    short, long = ([pair[i] for pair in pairs] for i in range(2))
+    return Measured(name, bool(server.processes), steps, short, long, asked)
 
 
 def main() -> None:
@@ -153,9 +171,8 @@ def main() -> None:
         parser.add_argument(f"--{limit}", type=int, help="the server's; left out if not given")
     parser.add_argument("--no-chunked", dest="chunked", action="store_false")
     given = parser.parse_args()
-    found = asyncio.run(
-        calibrate(given.url, given.model, given.vocabulary, given.clock, given.repeats)
-    )
+    took = asyncio.run(measure(given.url, given.model, given.vocabulary, given.repeats))
+    found = took.costs(given.clock)
     for limit in ("block", "cache", "sequences", "budget"):
         if getattr(given, limit) is not None:
             found[limit] = getattr(given, limit)

@@ -13,6 +13,7 @@ import numpy as np
 
 from taketurns.errors import DataError
 from taketurns.seeds import derive, generator
+from taketurns.types import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,17 @@ def arrivals(rate: float, count: int, seed: int) -> list[float]:
     return [float(time) for time in np.cumsum(gaps)]
 
 
+def answer_of(trace: Trace, prompt: int) -> Answer:
+    """An answer that was written after `prompt` tokens, to ask for again. A model that ends it has
+    written its end token too; what was forced is not a turn."""
+    turns = [
+        (patch.speaker, len(patch.token_ids) + (patch.finish == "stop"))
+        for patch in trace.patches
+        if patch.speaker is not None
+    ]
+    return Answer(prompt, tuple(turns))
+
+
 def read_answers(path: Path, prompt: int) -> list[Answer]:
     """The answers of a file that `taketurns generate` wrote, with `prompt` tokens before each that
     does not say how many ("prompt_tokens"). Raises DataError."""
@@ -97,7 +109,6 @@ def read_answers(path: Path, prompt: int) -> list[Answer]:
 
 
 def _turns(patches: Sequence[Any]) -> tuple[tuple[int, int], ...]:
-    """A model that ends the answer at once has written its end token all the same."""
     spoken = [patch for patch in patches if patch["speaker"] is not None]
     return tuple(
         (int(patch["speaker"]), len(patch["token_ids"]) + (patch["finish"] == "stop"))
