@@ -51,17 +51,21 @@ class Server:
 
     def __init__(self, url: str, name: str, vocabulary: int) -> None:
         self._url = f"{url}/v1/completions"
-        self._name = name
+        self.name = name
         self._vocabulary = vocabulary
         self._random = Random(0)
         self._caller = Caller()
         self.processes = processes(url)
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._caller.close()
+
     async def ask(self, prompt: int, tokens: int) -> None:
         """One completion of exactly so many tokens, sampled as a team's patches are."""
         ids = [self._random.randrange(10, self._vocabulary) for _ in range(prompt)]
         body: dict[str, Any] = {
-            "model": self._name, "prompt": ids, "max_tokens": tokens, "ignore_eos": True,
+            "model": self.name, "prompt": ids, "max_tokens": tokens, "ignore_eos": True,
             "temperature": 0.7, "top_p": 0.9, "seed": self._random.randrange(2**31),
             "return_token_ids": True,
         }  # fmt: skip
@@ -141,6 +145,13 @@ class Measured:
 async def measure(url: str, name: str, vocabulary: int, repeats: int = 3) -> Measured:
     """Ask the server `name` at `url`, whose token ids below `vocabulary` exist."""
     server = Server(url, name, vocabulary)
+    try:
+        return await _measure(server, repeats)
+    finally:
+        await server.close()
+
+
+async def _measure(server: Server, repeats: int) -> Measured:
     for size in (1, max(SIZES)):
         await server.time(size, SHORT, STEPS)  # kernels are made at first use
     steps: dict[int, list[Took]] = {size: [] for size in SIZES}
@@ -153,7 +164,7 @@ async def measure(url: str, name: str, vocabulary: int, repeats: int = 3) -> Mea
     ]
     asked = [await server.time(max(SIZES), SHORT, 1) for _ in range(2 * repeats)]
     short, long = ([pair[i] for pair in pairs] for i in range(2))
-    return Measured(name, bool(server.processes), steps, short, long, asked)
+    return Measured(server.name, bool(server.processes), steps, short, long, asked)
 
 
 def main() -> None:

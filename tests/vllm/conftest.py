@@ -25,7 +25,9 @@ import yaml
 from taketurns.config import load_team_config
 
 READY = 1800  # seconds that all servers may take to start
-FLAGS = ("--max-model-len", "2048", "--dtype", "float32", "--num-gpu-blocks-override", "2048")
+# Compiling takes longer than all tests; 2048 blocks of 32 tokens are more than they need.
+FLAGS = ("--max-model-len", "2048", "--dtype", "float32", "--num-gpu-blocks-override", "2048",
+         "--enforce-eager")  # fmt: skip
 
 
 @dataclass(frozen=True)

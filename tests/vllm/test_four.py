@@ -240,6 +240,7 @@ def test_figures(four: Four, load_script: Callable[[str], ModuleType]) -> None:
         "load": load_before,
         "figures": figures,
     }
+    found = json.loads(json.dumps(found))
     compared = list(validate.compare(found))
     for row in compared:
         print(validate.line(row))
@@ -249,7 +250,7 @@ def test_figures(four: Four, load_script: Callable[[str], ModuleType]) -> None:
     for one, row in zip(figures, compared, strict=True):
         # What does not depend on how busy the machine is.
         assert one["hits"] / one["queries"] == pytest.approx(row.measured[3], abs=0.01)
-        assert row.simulated[3] == pytest.approx(row.measured[3], abs=0.05)
+        assert row.simulated[3] == pytest.approx(row.measured[3], abs=0.1)
 
 
 def cache_counts(four: Four) -> tuple[float, float]:
