@@ -91,50 +91,34 @@ class _World:
 
     def _write(self, index: int, answer: Answer) -> Process:
         """The loop of the team: ask who is next, let it write a patch, until all is there."""
-        deployment = self._deployment
-        home = derive(self._seed, "home", index)
-        strays = generator(derive(self._seed, "strays", index))
-        begun = self.env.now
-        first: float | None = None
-        written, tagged, last = 0, answer.prompt, begun
-        pauses = []
-        calls = 0
+        way = _Way(derive(self._seed, "home", index), self._deployment.sticky)
+        shared = min(self._deployment.shared, answer.prompt)
+        written, tagged = 0, answer.prompt
+        begun = last = self.env.now
+        came: list[float] = []
+        pauses: list[float] = []
         for speaker, tokens in answer.turns:
-            routed = []
-            for number in range(2):  # the decision and the patch
-                stray = strays.random() >= deployment.sticky
-                routed.append(derive(home, "away", calls + number) if stray else home)
-            calls += 2
             if self._switcher is not None:
                 # One token for its probabilities; the question is no part of what follows.
-                asked = Call(
-                    "switcher", index, tagged + deployment.question, 1, self.env.event(),
-                    stable=tagged, shared=min(deployment.shared, answer.prompt),
-                )  # fmt: skip
-                yield from self._ask(self._switcher, asked, routed[0], home)
-            call = Call(
-                speaker, index, answer.prompt + written, tokens, self.env.event(),
-                shared=min(deployment.shared, answer.prompt),
-            )  # fmt: skip
-            yield from self._ask(self._pools[speaker], call, routed[1], home)
+                asked = tagged + self._deployment.question
+                call = Call("switcher", index, asked, 1, self.env.event(), tagged, shared)
+                yield from self._ask(self._switcher, call, way)
+            prompt = answer.prompt + written
+            call = Call(speaker, index, prompt, tokens, self.env.event(), shared=shared)
+            yield from self._ask(self._pools[speaker], call, way)
             assert call.first is not None
-            came = call.first + self._costs.network
-            if first is None:
-                first = came
-            else:
-                pauses.append(came - last)
+            came.append(call.first + self._costs.network)
+            pauses.append(came[-1] - last)
             last = self.env.now
             written += tokens
-            tagged += tokens + deployment.tags
-        self._spans.append(
-            Span(index, begun, begun if first is None else first, self.env.now, answer.tokens,
-                 tuple(pauses))
-        )  # fmt: skip
+            tagged += tokens + self._deployment.tags
+        span = Span(index, begun, came[0], last, answer.tokens, tuple(pauses[1:]))
+        self._spans.append(span)
         if self._on_done is not None:
             self._on_done()
 
-    def _ask(self, pool: Pool, call: Call, key: int, home: int) -> Process:
-        replica = yield from pool.acquire(key, home)
+    def _ask(self, pool: Pool, call: Call, way: _Way) -> Process:
+        replica = yield from pool.acquire(way.key(), way.home)
         if self._costs.client > 0:
             with self._clients.request() as turn:
                 yield turn
@@ -160,3 +144,18 @@ class _World:
             sequences=sum(server.sequences for server in servers),
             breaks=sum(server.breaks for server in servers),
         )
+
+
+class _Way:
+    """Where the calls of an answer go: home, or anywhere."""
+
+    def __init__(self, home: int, sticky: float) -> None:
+        self.home = home
+        self._sticky = sticky
+        self._random = generator(derive(home, "strays"))
+
+    def key(self) -> int:
+        """For the next call."""
+        if self._random.random() < self._sticky:
+            return self.home
+        return int(self._random.integers(2**62))

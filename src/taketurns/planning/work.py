@@ -18,7 +18,7 @@ from taketurns.types import Trace
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer: its prompt's tokens, and its turns as (speaker, tokens)."""
+    """One answer: its prompt's tokens, and its turns as (speaker, tokens), one at least."""
 
     prompt: int
     turns: tuple[tuple[int, int], ...]
@@ -101,7 +101,7 @@ def read_answers(path: Path, prompt: int) -> list[Answer]:
             before = int(record.get("prompt_tokens", prompt))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}:{number}: not an answer of taketurns generate") from error
-        if turns:
+        if turns:  # an answer that failed before its first token has none
             found.append(Answer(before, turns))
     if not found:
         raise DataError(f"{path} holds no answers")
