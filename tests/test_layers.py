@@ -46,7 +46,7 @@ ORDER = [
     ["analysis"],
     ["experiments"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
-    ["launch"],
+    ["launch", "planning"],
     ["cli"],
     ["__main__"],
 ]

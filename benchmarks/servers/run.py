@@ -11,20 +11,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
 from statistics import quantiles
-from time import perf_counter
+from time import perf_counter, process_time
 
-from taketurns import Query, Team
-from taketurns.config import load_team_config
+from taketurns import Query, Team, Trace
+from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
+from taketurns.planning.work import Answer, answer_of
 from taketurns.pocket.tasks import TASKS
 
 
 @dataclass(frozen=True)
 class Figures:
-    """`seconds` are for all answers, `median` and `late` (95 %) for one."""
+    """`seconds` are for all answers, `median` and `late` (95 %) for one; `busy` are those of this
+    process's processor. `work` is what was asked and written, for `validate.py`."""
 
     who: str
     at_a_time: int
@@ -38,6 +41,8 @@ class Figures:
     prompt_tokens: int
     cached_tokens: int
     faults: int
+    busy: float
+    work: tuple[Answer, ...]
 
     @property
     def rate(self) -> float:
@@ -53,24 +58,27 @@ async def measure(who: str, team: Team, queries: list[Query], at_a_time: int) ->
     engine = team.engine
     assert isinstance(engine, HttpEngine), "the team's engine must be http"
     before = total(engine)
+    prompts = {query.id: (await team.draft(query)).longest_prompt for query in queries}
     free, took = asyncio.Semaphore(at_a_time), []
 
-    async def one(query: Query) -> tuple[int, int]:
+    async def one(query: Query) -> Trace:
         async with free:
             begun = perf_counter()
             trace = await team.agenerate(query)
             took.append(perf_counter() - begun)
             assert trace.error is None, trace.error
-            return trace.tokens, len(trace.patches)
+            return trace
 
-    begun = perf_counter()
-    written = await asyncio.gather(*map(one, queries))
-    seconds = perf_counter() - begun
+    own, begun = process_time(), perf_counter()
+    traces = await asyncio.gather(*map(one, queries))
+    seconds, own = perf_counter() - begun, process_time() - own
     after = total(engine)
     cuts = quantiles(took, n=20)
     return Figures(
-        who, at_a_time, len(queries), sum(t for t, _ in written), sum(p for _, p in written),
-        seconds, cuts[9], cuts[18], *(b - a for a, b in zip(before, after, strict=True)),
+        who, at_a_time, len(queries), sum(trace.tokens for trace in traces),
+        sum(len(trace.patches) for trace in traces), seconds, cuts[9], cuts[18],
+        *(b - a for a, b in zip(before, after, strict=True)), own,
+        tuple(answer_of(trace, prompts[trace.query.id]) for trace in traces),
     )  # fmt: skip
 
 
@@ -85,6 +93,22 @@ def total(engine: HttpEngine) -> tuple[int, int, int, int]:
     )
 
 
+async def measure_all(
+    config: TeamConfig, answers: int = 24, at_a_time: Sequence[int] = (1, 8, 32, 64)
+) -> AsyncIterator[Figures]:
+    """The last candidate alone and the team, at each number of answers under way."""
+    asked = [query for task in TASKS.values() for query in task.queries("test")]
+    Random(0).shuffle(asked)
+    async with Team.load(config) as team:
+        name = config.candidates[-1].name
+        for under_way in at_a_time:
+            count = max(answers, 2 * under_way)
+            for who, system in ((name, team.alone(name)), ("team", team)):
+                # Other questions each time, so that no answer is in a cache from before.
+                queries = [replace(asked.pop(), id=f"{who}-{i}") for i in range(count)]
+                yield await measure(who, system, queries, under_way)
+
+
 async def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -93,19 +117,9 @@ async def main() -> None:
     parser.add_argument("--at-a-time", default="1,8,32,64")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    config = load_team_config(given.team)
-    asked = [query for task in TASKS.values() for query in task.queries("test")]
-    Random(0).shuffle(asked)
-    found = []
-    async with Team.load(config) as team:
-        alone = team.alone(config.candidates[-1].name)
-        for at_a_time in map(int, given.at_a_time.split(",")):
-            count = max(given.answers, 2 * at_a_time)
-            for who, system in ((config.candidates[-1].name, alone), ("team", team)):
-                # Other questions each time, so that no answer is in a cache from before.
-                queries = [replace(asked.pop(), id=f"{who}-{i}") for i in range(count)]
-                found.append(await measure(who, system, queries, at_a_time))
-                print(json.dumps(asdict(found[-1])) if given.json else line(found[-1]), flush=True)
+    numbers = [int(number) for number in given.at_a_time.split(",")]
+    async for one in measure_all(load_team_config(given.team), given.answers, numbers):
+        print(json.dumps(asdict(one)) if given.json else line(one), flush=True)
 
 
 def line(one: Figures) -> str:

@@ -18,6 +18,7 @@ from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
 from taketurns.experiments.command import experiment
 from taketurns.launch.command import launch
+from taketurns.planning.command import plan
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
 from taketurns.server.command import serve
@@ -56,6 +57,7 @@ app.command()(analyze)
 app.command()(experiment)
 app.command()(serve)
 app.command()(launch)
+app.command()(plan)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

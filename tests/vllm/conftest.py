@@ -11,7 +11,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -23,8 +24,10 @@ import yaml
 
 from taketurns.config import load_team_config
 
-READY = 900  # seconds that all servers may take to start
-FLAGS = ("--max-model-len", "2048", "--dtype", "float32")
+READY = 1800  # seconds that all servers may take to start
+# Compiling takes longer than all tests; 2048 blocks of 32 tokens are more than they need.
+FLAGS = ("--max-model-len", "2048", "--dtype", "float32", "--num-gpu-blocks-override", "2048",
+         "--enforce-eager")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,9 @@ class Served:
     log: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    vllm = os.environ.get("TAKETURNS_VLLM")
-    if not vllm:
-        pytest.skip("needs vLLM: make test-vllm")
+    program()
     folder = tmp_path_factory.mktemp("vllm")
     names = os.environ.get("TAKETURNS_VLLM_CANDIDATES", "pretrained,sft,aligned").split(",")
     replicas = int(os.environ.get("TAKETURNS_VLLM_REPLICAS", "2"))
@@ -75,27 +76,41 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     for name, content in contents.items():
         paths[name].write_text(yaml.safe_dump(content), encoding="utf-8")
     log = folder / "servers.log"
+    with launched(paths["adapted"], urls, log):
+        yield Served(**paths, urls=tuple(urls), log=log)
+
+
+@contextmanager
+def launched(team: Path, urls: Sequence[str], log: Path) -> Iterator[None]:
+    """The servers of a team file, which are at `urls`, answer within the block."""
     command = [
         sys.executable,
         "-m",
         "taketurns",
         "launch",
         "--team",
-        str(paths["adapted"]),
+        str(team),
         "--run",
     ]
-    command += ["--vllm", vllm, *(f"--arg={flag}" for flag in FLAGS)]
+    command += ["--vllm", program(), *(f"--arg={flag}" for flag in FLAGS)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stderr=output)
         try:
             wait(urls, process, log)
-            yield Served(**paths, urls=tuple(urls), log=log)
+            yield
         finally:
             process.terminate()
             process.wait(timeout=90)
 
 
-def wait(urls: list[str], process: subprocess.Popen[bytes], log: Path) -> None:
+def program() -> str:
+    """vLLM's, where there is one."""
+    if not (vllm := os.environ.get("TAKETURNS_VLLM")):
+        pytest.skip("needs vLLM: make test-vllm")
+    return vllm
+
+
+def wait(urls: Sequence[str], process: subprocess.Popen[bytes], log: Path) -> None:
     """Until all servers answer."""
     until = monotonic() + READY
     for url in urls:

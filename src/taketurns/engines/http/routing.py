@@ -49,7 +49,7 @@ class Router:
                     self._try_out(replica)
             well = [replica for replica in self.replicas if replica.well]
             fresh = [replica for replica in well if replica not in tried]
-            if chosen := self._choose(key, fresh or well):
+            if chosen := self.choose(key, fresh or well):
                 chosen.take()
                 return chosen
             if well:
@@ -61,7 +61,9 @@ class Router:
             rest = min(replica.resting for replica in self.replicas)
             await self._change(self.replicas, min(left, rest) if rest > 0 else left)
 
-    def _choose(self, key: int, replicas: Collection[Replica]) -> Replica | None:
+    def choose(self, key: int, replicas: Collection[Replica]) -> Replica | None:
+        """Home if it is free, else the least loaded of `replicas`, which are well; None where all
+        are busy."""
         free = [replica for replica in replicas if replica.free]
         if not free:
             return None

@@ -1,0 +1,1 @@
+"""How large a deployment must be: a team on replicas, simulated with measured costs."""
