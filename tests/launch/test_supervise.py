@@ -6,6 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from taketurns.errors import EngineError, UsageError
@@ -64,8 +65,6 @@ def alive(pid: int) -> bool:
 async def test_a_server_that_stops_is_started_again_and_all_stop_with_us(
     vllm: Path, tmp_path: Path
 ) -> None:
-    import httpx
-
     said: list[str] = []
     one = server("good", tmp_path)
     supervisor = Supervisor([one], vllm, said.append, pause=0.05)
@@ -108,3 +107,26 @@ async def test_without_vllm_the_cure_is_said(tmp_path: Path) -> None:
     assert isinstance(error, UsageError)
     assert "install vLLM, or give --vllm its path" in str(error)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells a child of this")
+async def test_a_killed_supervisor_leaves_no_server(vllm: Path, tmp_path: Path) -> None:
+    one = server("good", tmp_path)
+    program = (
+        "import asyncio; from taketurns.launch.plan import Server; "
+        "from taketurns.launch.supervise import Supervisor; "
+        f"server = Server('good', {one.url!r}, {one.arguments!r}, {dict(one.environment)!r}); "
+        f"asyncio.run(Supervisor([server], {str(vllm)!r}, print).run())"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    async with asyncio.timeout(120):
+        await Supervisor([one], vllm, print).ready()
+        process.kill()
+        await process.wait()
+        async with httpx.AsyncClient() as client:
+            while True:
+                try:
+                    await client.get(f"{one.url}/health")
+                except httpx.HTTPError:
+                    break
+                await asyncio.sleep(0.1)

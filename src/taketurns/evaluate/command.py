@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from taketurns.errors import UsageError
+from taketurns.options import ActorsOption, GpusOption, RunnerOption, ShardOption
+
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -47,6 +50,10 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that answer; small models use a core each.")
     ] = 1,
+    runner: RunnerOption = "local",
+    actors: ActorsOption = 1,
+    gpus: GpusOption = 0,
+    shard: ShardOption = 64,
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
     set_: Annotated[
         list[str] | None,
@@ -59,7 +66,10 @@ def evaluate(
     """
     from taketurns.config import load_team_config, parse_setting
     from taketurns.evaluate.session import Request, conduct
+    from taketurns.shards import RaySettings
 
+    if runner == "ray" and workers > 1:
+        raise UsageError("--workers are processes of the local runner; with ray, say --actors")
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     request = Request(
         tasks=_words(tasks),
@@ -72,7 +82,8 @@ def evaluate(
         concurrency=concurrency,
         workers=workers,
         helping=answers_only,
-        data=data,
+        data=data and data.absolute(),
+        ray=RaySettings(actors, gpus, shard) if runner == "ray" else None,
     )
     same = ["--team", team, "--out", str(out)]
     for setting in set_ or ():
