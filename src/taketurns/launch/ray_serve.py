@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 
 from taketurns.config import load_team_config
-from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.engine import HttpEngine
+from taketurns.launch.forwarding import Find, Forwarding
 from taketurns.launch.plan import Server
 from taketurns.launch.supervise import Supervisor
 from taketurns.server.app import make_app
@@ -40,11 +40,7 @@ NAME = "taketurns"
 
 _LOG = logging.getLogger("ray.serve")
 _ASK = 20.0  # seconds in which a server that is well says so
-_FIND = 5.0  # seconds in which a server that runs says where
 _SPARE = 64  # requests beside answers: metrics, health, what our own gate refuses
-
-Find = Callable[[], Awaitable[str]]
-"""Where a server is now."""
 
 
 class Arguments(BaseModel):
@@ -85,7 +81,8 @@ class Vllm:
     """A vLLM server on the node of this replica. It is not started again here: without it the
     replica is not well, and Ray makes another."""
 
-    async def __init__(self, server: Server, program: str) -> None:
+    async def __init__(self, server: Server, program: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        self.__del__ = self.end  # Ray calls it; Python, which looks at the class, does not
         host = ray.util.get_node_ip_address()
         self._server = server.at(host, _free_port(host))
         supervisor = Supervisor([self._server], program, _LOG.info, restarts=0)
@@ -106,42 +103,10 @@ class Vllm:
         async with httpx.AsyncClient(timeout=_ASK) as client:
             (await client.get(f"{self._server.url}/health")).raise_for_status()
 
-    async def __del__(self) -> None:
+    async def end(self) -> None:
+        """Stop the server, and return when it has stopped."""
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
-
-
-class Forwarding(httpx.AsyncBaseTransport):
-    """Connections to servers that move: a request for a URL in `finds` goes to where its server is.
-    That is asked once, and again when it cannot be reached there."""
-
-    def __init__(self, finds: Mapping[str, Find]) -> None:
-        self._finds = {_origin(httpx.URL(url)): find for url, find in finds.items()}
-        self._found: dict[str, httpx.URL] = {}
-        self._connections = Connections()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        origin = _origin(request.url)
-        if origin not in self._finds:
-            return await self._connections.handle_async_request(request)
-        there = self._found.get(origin) or await self._find(origin, request)
-        request.url = request.url.copy_with(scheme=there.scheme, host=there.host, port=there.port)
-        try:
-            return await self._connections.handle_async_request(request)
-        except httpx.TransportError:
-            self._found.pop(origin, None)
-            raise
-
-    async def _find(self, origin: str, request: httpx.Request) -> httpx.URL:
-        try:
-            async with asyncio.timeout(_FIND):
-                found = self._found[origin] = httpx.URL(await self._finds[origin]())
-        except TimeoutError as error:
-            raise httpx.ConnectError(f"{origin} is not running", request=request) from error
-        return found
-
-    async def aclose(self) -> None:
-        await self._connections.aclose()
 
 
 def _app(asked: Arguments, finds: Mapping[str, Find]) -> FastAPI:
@@ -166,10 +131,6 @@ def _app(asked: Arguments, finds: Mapping[str, Find]) -> FastAPI:
 
     app.router.lifespan_context = lifespan
     return app
-
-
-def _origin(url: httpx.URL) -> str:
-    return f"{url.scheme}://{url.host}:{url.port}"
 
 
 def _free_port(host: str) -> int:
