@@ -61,22 +61,30 @@ asyncio.run(main())
 """
 
 
+# A process of its own: Ray leaves it to the end of a process to wait for what it started.
+RAY = """
+import ray, sys
+options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100 << 20}
+print(ray.init(**options, log_to_driver=False).address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[str]:
     """A Ray of this host's, and its address. Without a dashboard it starts in half the time."""
-    ray = pytest.importorskip("ray")
     pytest.importorskip("ray.serve")
-    context = ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=100 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    try:
-        yield context.address_info["gcs_address"]
-    finally:
-        ray.shutdown()
+    command = [sys.executable, "-c", RAY]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address, "Ray does not start"
+        yield address
+        process.stdin.close()
+        process.wait(READY)
 
 
 @contextmanager
