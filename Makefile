@@ -40,9 +40,9 @@ test-faults: install-dev  ## 5,000 long answers through servers that fail at ran
 test-vllm: install-dev $(VLLM)/.installed  ## the bundled team on real vLLM servers, on the CPU (minutes, 10 GB of memory)
 	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm $(BIN)/python -m pytest tests/vllm -s
 
-test-ray: install-dev  ## answers and rollouts on a local Ray
-	@$(PIP) 'ray[data]>=2.51'
-	@$(BIN)/python -m pytest tests/test_shards.py
+test-ray: install-dev  ## answers, rollouts, an evaluation and a server on a local Ray
+	@$(PIP) 'ray[data,serve]>=2.51'
+	@$(BIN)/python -m pytest tests/test_shards.py tests/evaluate/test_distributed.py tests/launch/test_ray_serve.py
 
 test-ecosystem: install-dev test-ray $(VENV)-inspect/.installed $(VENV)-lighteval/.installed $(VENV)-litellm/.installed  ## a team in other people's harnesses and clients
 	@$(PIP) 'lm-eval[api]>=0.4.13'

@@ -29,7 +29,7 @@ ORDER = [
     ["occasions", "allocation", "utilities"],
     ["rollouts"],
     ["labels"],
-    ["terminal"],
+    ["terminal", "options"],
     ["labelling"],
     ["shards"],
     ["workers"],

@@ -18,6 +18,7 @@ from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
 from taketurns.experiments.command import experiment
 from taketurns.launch.command import launch
+from taketurns.options import ActorsOption, GpusOption, RunnerOption, ShardOption
 from taketurns.planning.command import plan
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
@@ -69,14 +70,6 @@ SetOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws (default: the team's).")
 ]
-
-RunnerOption = Annotated[
-    Literal["local", "ray"],
-    typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
-]
-ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
-GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
-ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
 
 WorldOption = Annotated[
     int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")

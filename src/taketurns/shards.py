@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,6 +67,29 @@ def run_on_ray(
     """Write the records of shards that `index` does not hold into `folder`; `make` makes a worker
     in each actor, `on_done` sees the index line of each shard.
 
+    Raises as `make_on_ray` does.
+    """
+    left = {name: list(shard) for name, shard in shards.items() if name not in index.kept}
+    failures = 0
+    with closing(make_on_ray(left, make, folder, settings)) as made:
+        for line in made:
+            index.write(line)
+            failures += line["failed"]
+            on_done(line)
+    index.order(shards)
+    whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
+    return Outcome(whole - asked, asked - failures, failures)
+
+
+def make_on_ray(
+    shards: Mapping[str, Sequence[Record]],
+    make: Callable[[], Worker],
+    folder: Path,
+    settings: RaySettings,
+) -> Generator[Record, None, None]:
+    """Write the records of shards into `folder`, where a shard's name may have folders too; yields
+    the index line of each as it is made.
+
     Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
     """
     try:
@@ -73,40 +97,37 @@ def run_on_ray(
         import ray.data
     except ImportError as error:
         raise UsageError("--runner ray needs Ray: pip install 'taketurns[ray]'") from error
-    left = {name: list(shard) for name, shard in shards.items() if name not in index.kept}
-    failures = 0
-    if left:
-        mine = not ray.is_initialized()
+    if not shards:
+        return
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield from _made(shards, make, folder, settings)
+    finally:
         if mine:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        try:
-            for line in _made(left, make, folder, settings):
-                index.write(line)
-                failures += line["failed"]
-                on_done(line)
-        finally:
-            if mine:
-                ray.shutdown()
-    index.order(shards)
-    whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
-    return Outcome(whole - asked, asked - failures, failures)
+            ray.shutdown()
 
 
 def read_shards(folder: Path) -> Iterator[Record]:
     """The records of a folder, in the order of the items. Raises DataError."""
-    import pyarrow.parquet as parquet
-
     try:
         lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
         for line in lines:
-            table = parquet.read_table(folder / json.loads(line)["file"])
-            yield from map(json.loads, table.column("record").to_pylist())
+            yield from read_shard(folder / json.loads(line)["file"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is no folder of shards: {error}") from error
 
 
+def read_shard(path: Path) -> Iterator[Record]:
+    """The records of one shard. Raises OSError, ValueError or KeyError if it is none."""
+    import pyarrow.parquet as parquet
+
+    yield from map(json.loads, parquet.read_table(path).column("record").to_pylist())
+
+
 def _made(
-    shards: dict[str, list[Record]],
+    shards: Mapping[str, Sequence[Record]],
     make: Callable[[], Worker],
     folder: Path,
     settings: RaySettings,
@@ -117,7 +138,7 @@ def _made(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours is shown
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [{"shard": name, "items": json.dumps(items)} for name, items in shards.items()]
+    rows = [{"shard": name, "items": json.dumps(list(items))} for name, items in shards.items()]
     made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Actor,
         fn_constructor_args=(make, str(folder.absolute())),

@@ -148,11 +148,11 @@ def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
         "http://127.0.0.1:8001": "http://vllm-base:8000",
         "http://localhost:8002": "http://vllm-chat:8000",
     }
-    paths = write_manifests(servers, tmp_path / "out")
-    assert [len(list(yaml.safe_load_all(path.read_text()))) for path in paths] == [1, 6]
+    paths = write_manifests(servers, "team.yaml", tmp_path / "out")
+    assert [len(list(yaml.safe_load_all(path.read_text()))) for path in paths] == [1, 6, 1]
 
 
 def test_a_folder_of_this_host_is_not_put_into_a_container(tmp_path: Path) -> None:
     server = Server("a", "http://localhost:1", ("serve", str(tmp_path)))
     with pytest.raises(UsageError, match="name the model by its hub id"):
-        write_manifests([server], tmp_path / "out")
+        write_manifests([server], "team.yaml", tmp_path / "out")

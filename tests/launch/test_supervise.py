@@ -6,16 +6,18 @@ import asyncio
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from taketurns.errors import EngineError, UsageError
 from taketurns.launch.plan import Server
 from taketurns.launch.supervise import Supervisor
 
-# Stands in for vLLM: `vllm serve WHAT --port N`.
+# Stands in for vLLM: `vllm serve WHAT --host H --port N`.
 PROGRAM = """#!{python}
 import http.server, os, subprocess, sys
-what, port, folder = sys.argv[2], int(sys.argv[4]), os.environ["FOLDER"]
+what, host, port = sys.argv[2], sys.argv[4], int(sys.argv[6])
+folder = os.environ["FOLDER"]
 with open(os.path.join(folder, "starts"), "a") as file:
     file.write(what + "\\n")
 print("loading", what, flush=True)
@@ -32,7 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *rest):
         pass
-http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+http.server.HTTPServer((host, port), Handler).serve_forever()
 """
 
 
@@ -49,7 +51,7 @@ def server(what: str, folder: Path) -> Server:
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    arguments = ("serve", what, "--port", str(port))
+    arguments = ("serve", what, "--host", "127.0.0.1", "--port", str(port))
     return Server(what, f"http://127.0.0.1:{port}", arguments, {"FOLDER": str(folder)})
 
 
@@ -64,8 +66,6 @@ def alive(pid: int) -> bool:
 async def test_a_server_that_stops_is_started_again_and_all_stop_with_us(
     vllm: Path, tmp_path: Path
 ) -> None:
-    import httpx
-
     said: list[str] = []
     one = server("good", tmp_path)
     supervisor = Supervisor([one], vllm, said.append, pause=0.05)
@@ -108,3 +108,51 @@ async def test_without_vllm_the_cure_is_said(tmp_path: Path) -> None:
     assert isinstance(error, UsageError)
     assert "install vLLM, or give --vllm its path" in str(error)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells a child of this")
+async def test_a_killed_supervisor_leaves_no_server(vllm: Path, tmp_path: Path) -> None:
+    one = server("good", tmp_path)
+    program = (
+        "import asyncio; from taketurns.launch.plan import Server; "
+        "from taketurns.launch.supervise import Supervisor; "
+        f"server = Server('good', {one.url!r}, {one.arguments!r}, {dict(one.environment)!r}); "
+        f"asyncio.run(Supervisor([server], {str(vllm)!r}, print).run())"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    async with asyncio.timeout(120):
+        await Supervisor([one], vllm, print).ready()
+        process.kill()
+        await process.wait()
+        async with httpx.AsyncClient() as client:
+            while True:
+                try:
+                    await client.get(f"{one.url}/health")
+                except httpx.HTTPError:
+                    break
+                await asyncio.sleep(0.1)
+
+
+async def test_a_replica_of_ray_is_well_as_long_as_its_server(vllm: Path, tmp_path: Path) -> None:
+    """Ray replaces a replica that is not."""
+    pytest.importorskip("ray.serve")
+    from taketurns.launch.ray_serve import Vllm
+
+    planned = server("good", tmp_path)
+    replica = Vllm.__new__(Vllm)
+    async with asyncio.timeout(120):
+        await replica.__init__(planned, str(vllm))  # type: ignore[misc]
+        url = await replica.url()
+        assert url != planned.url
+        await replica.check_health()
+        async with httpx.AsyncClient() as client:
+            with pytest.raises(httpx.HTTPError):
+                await client.get(f"{url}/die")
+        with pytest.raises((httpx.HTTPError, ExceptionGroup)):
+            await replica.check_health()
+        await replica.end()
+    assert (tmp_path / "starts").read_text() == "good\n"
+    assert not alive(int((tmp_path / "worker").read_text()))
+    broken = Vllm.__new__(Vllm)
+    with pytest.raises(ExceptionGroup):
+        await broken.__init__(server("broken", tmp_path), str(vllm))  # type: ignore[misc]

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from taketurns.errors import UsageError
+from taketurns.options import ActorsOption, GpusOption, RunnerOption, ShardOption
+
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -51,6 +54,10 @@ def evaluate(
         Literal["wall", "cpu"],
         typer.Option(help="Of a method's seconds; cpu counts computing alone, on a busy machine."),
     ] = "wall",
+    runner: RunnerOption = "local",
+    actors: ActorsOption = 1,
+    gpus: GpusOption = 0,
+    shard: ShardOption = 64,
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
     set_: Annotated[
         list[str] | None,
@@ -63,7 +70,10 @@ def evaluate(
     """
     from taketurns.config import load_team_config, parse_setting
     from taketurns.evaluate.session import Request, conduct
+    from taketurns.shards import RaySettings
 
+    if runner == "ray" and workers > 1:
+        raise UsageError("--workers are processes of the local runner; with ray, say --actors")
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     request = Request(
         tasks=_words(tasks),
@@ -77,7 +87,8 @@ def evaluate(
         workers=workers,
         helping=answers_only,
         clock=clock,
-        data=data,
+        data=data and data.absolute(),
+        ray=RaySettings(actors, gpus, shard) if runner == "ray" else None,
     )
     same = ["--team", team, "--out", str(out)]
     for setting in set_ or ():

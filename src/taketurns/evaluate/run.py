@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +18,7 @@ from taketurns.evaluate.dev import DevBook
 from taketurns.evaluate.locks import locked
 from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.evaluate.store import Store
+from taketurns.manifest import Manifest
 from taketurns.output import JsonlOutput
 from taketurns.runner import run
 from taketurns.switchers import RandomSwitcher
@@ -87,6 +89,8 @@ class Evaluation:
             specs,
         )
         self._methods: dict[str, Method] = {}
+        self._at: tuple[str, asyncio.Task[Method]] | None = None
+        self._watch = Stopwatch(CLOCKS[plan.clock])
         self._shown = _Shown(quiet=plan.helping)
         self._dev = DevBook(
             store,
@@ -113,6 +117,13 @@ class Evaluation:
     def entries(self) -> list[Entry]:
         """The methods that were asked, once `run` has begun."""
         return list(self._entries.values())
+
+    @property
+    def checked(self) -> dict[str, bool]:
+        """The methods that answer, and whether they choose on dev first; known after `check`."""
+        return {
+            name: _digest(self._dev, method) is not None for name, method in self._methods.items()
+        }
 
     async def run(self) -> int:
         """Ask everything that has not been answered; how many answers failed. Nothing is asked
@@ -163,9 +174,37 @@ class Evaluation:
             else:
                 self._methods[name] = method
         async with locked(self._store.folder / "check", wait=True):
-            for name, method in self._methods.items():
-                path = self._store.answers(name)
-                self._store.claim(path, self._switchers(name), _digest(self._dev, method))
+            for name in self._methods:
+                self.claim(name)
+
+    def claim(self, name: str) -> Manifest:
+        """Make the file of a method's answers this evaluation's. Raises DataError if it is
+        another's."""
+        path, digest = self._store.answers(name), _digest(self._dev, self._methods[name])
+        return self._store.claim(path, self._switchers(name), digest)
+
+    async def answer(self, name: str, item: Item) -> Record:
+        """One answer of one method, for whoever keeps it elsewhere: it is made ready when it is
+        first asked, and another that was asked before is let go, so only one may be under way."""
+        if self._at is None or self._at[0] != name:
+            self._at = (name, asyncio.create_task(self._make_ready(name)))
+        method = await self._at[1]
+        seed = self._config.policy.seed + item.seed
+        return await answer(method.answer, item, seed, self._stage.names, self._watch)
+
+    async def _make_ready(self, name: str) -> Method:
+        await self._stage.dismiss_all()
+        make = self._entries[name].make
+        assert make is not None, "nobody answers for a method that is read off others"
+        method = make(self._stage)
+        await method.check()
+        async with locked(self._store.choice(name), wait=True):
+            await self._choose(name, method)
+        return method
+
+    async def _choose(self, name: str, method: Method) -> None:
+        if chosen := await method.prepare(self._dev):
+            self._store.choose(name, chosen)
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
@@ -174,11 +213,11 @@ class Evaluation:
         """Have one method answer what it has not."""
         path, method = self._store.answers(name), self._methods[name]
         watch = Stopwatch(CLOCKS[self._plan.clock])
-        manifest = self._store.claim(path, self._switchers(name), _digest(self._dev, method))
+        manifest = self.claim(name)
         with JsonlOutput(path) as output:
             kept = sum(item.id in output.kept for item in items)
-            if kept < len(items) and (chosen := await method.prepare(self._dev)):
-                self._store.choose(name, chosen)
+            if kept < len(items):
+                await self._choose(name, method)
             base = self._config.policy.seed
 
             async def work(item: Item) -> Record:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from taketurns.baselines.trained import Trained, beside, find
 from taketurns.clocks import Clock
 from taketurns.config import TeamConfig
 from taketurns.errors import UsageError
+from taketurns.evaluate.distributed import Asking, ask_on_ray
 from taketurns.evaluate.run import Evaluation, Plan
 from taketurns.evaluate.store import Store, write_json
 from taketurns.evaluate.tasks import load
 from taketurns.evaluate.workers import helpers, helping
+from taketurns.shards import RaySettings
 from taketurns.terminal import Progress
 
 NEEDED = ("matplotlib", "scipy", "statsmodels")
@@ -36,6 +39,7 @@ class Request:
     helping: bool = False
     data: Path | None = None
     clock: Clock = "wall"
+    ray: RaySettings | None = None
 
     def arguments(self) -> list[str]:
         """The options that make another process ask the same."""
@@ -63,19 +67,9 @@ async def conduct(
     from taketurns.evaluate.report import write_report
     from taketurns.evaluate.results import read_results
 
-    tasks = load(request.tasks, request.data)
+    plan, store = _plan(request), Store(out, config)
+    tasks = plan.tasks
     trained = _trained(config, request, list(tasks))
-    plan = Plan(
-        tasks,
-        request.methods,
-        request.seeds,
-        request.limit,
-        request.dev_limit,
-        request.concurrency,
-        request.helping,
-        request.clock,
-    )
-    store = Store(out, config)
     async with Evaluation(config, plan, store, trained, say) as evaluation:
         if request.helping:
             async with helping():
@@ -83,8 +77,12 @@ async def conduct(
         await evaluation.check()
         entries = evaluation.entries
         subject = choose_subject(entries, request.subject)
-        with helpers(request.workers - 1, [*arguments, *request.arguments()]):
-            failures = await evaluation.run()
+        if request.ray is not None:
+            make = partial(_asking, config, request, trained, out.absolute())
+            failures = await ask_on_ray(evaluation, store, plan.items(), make, request.ray)
+        else:
+            with helpers(request.workers - 1, [*arguments, *request.arguments()]):
+                failures = await evaluation.run()
     measured = read_results(store, entries, tasks, plan.items())
     with Progress("comparing", len(measured) - 1) as progress:
         categories = {name: task.category for name, task in tasks.items()}
@@ -93,6 +91,28 @@ async def conduct(
     write_report(found, out)
     say(f"the report is {out / 'report.html'}")
     return failures
+
+
+def _asking(
+    config: TeamConfig, request: Request, trained: Mapping[str, Trained], out: Path
+) -> Asking:
+    """The same evaluation in an actor of Ray's."""
+    plan = _plan(replace(request, helping=True))
+    evaluation = Evaluation(config, plan, Store(out, config), trained, lambda sentence: None)
+    return Asking(evaluation, plan.items(), plan.concurrency)
+
+
+def _plan(request: Request) -> Plan:
+    return Plan(
+        load(request.tasks, request.data),
+        request.methods,
+        request.seeds,
+        request.limit,
+        request.dev_limit,
+        request.concurrency,
+        request.helping,
+        request.clock,
+    )
 
 
 def _check_installed() -> None:
@@ -110,5 +130,5 @@ def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
             raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
-        found[name] = find(Path(folder), tasks)
+        found[name] = find(Path(folder).absolute(), tasks)
     return found

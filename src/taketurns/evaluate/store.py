@@ -2,8 +2,9 @@
 
 `answers/METHOD.jsonl` has a record an answer, `dev/NAME.jsonl` the dev answers that methods chose
 by, each with a manifest beside it; `chosen/METHOD.json` says what was chosen, `models/` has merged
-checkpoints. `results.json`, `report.html`, `report.md` and `figures/` are made from them. Answers
-can be added to: more methods, questions, seeds or tasks go into the same folder.
+checkpoints, `shards/METHOD/` what Ray answered, before it stands beside the other answers.
+`results.json`, `report.html`, `report.md` and `figures/` are made from them. Answers can be added
+to: more methods, questions, seeds or tasks go into the same folder.
 """
 
 from __future__ import annotations
@@ -47,8 +48,15 @@ class Store:
     def answers(self, method: str) -> Path:
         return answers_file(self.folder, method)
 
+    def shards(self, method: str) -> Path:
+        """The folder of what Ray answered."""
+        return self.folder / "shards" / _file(method)
+
     def dev(self, name: str) -> Path:
         return self.folder / "dev" / f"{_file(name)}.jsonl"
+
+    def choice(self, method: str) -> Path:
+        return self.folder / "chosen" / f"{_file(method)}.json"
 
     def claim(
         self, path: Path, switchers: Mapping[str, SwitcherConfig], dev: str | None
@@ -68,11 +76,11 @@ class Store:
 
     def choose(self, method: str, chosen: Mapping[str, Any]) -> None:
         """Write down what a method chose on dev."""
-        write_json(self.folder / "chosen" / f"{_file(method)}.json", chosen)
+        write_json(self.choice(method), chosen)
 
     def chosen(self, method: str) -> Mapping[str, Any]:
         """What a method chose on dev; nothing if it chooses nothing."""
-        path = self.folder / "chosen" / f"{_file(method)}.json"
+        path = self.choice(method)
         if not path.exists():
             return {}
         record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))

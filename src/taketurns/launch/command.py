@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +18,11 @@ def launch(
     vllm: Annotated[str, typer.Option(help="vLLM's program, for --run.")] = "vllm",
     write: Annotated[
         Path | None,
-        typer.Option(help="Write manifests for Docker Compose and Kubernetes there."),
+        typer.Option(help="Write manifests for Docker Compose, Kubernetes and Ray Serve there."),
+    ] = None,
+    manifest: Annotated[
+        Literal["compose", "kubernetes", "ray-serve"] | None,
+        typer.Option(help="Print this manifest, or with --write, write it alone."),
     ] = None,
     argument: Annotated[
         list[str] | None,
@@ -39,12 +43,17 @@ def launch(
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     servers = plan_servers(config, find_gpus(), weight_bytes, argument or ())
     if write is not None:
-        from taketurns.launch.manifests import team_urls, write_manifests
+        from taketurns.launch.manifests import KINDS, team_urls, write_manifests
 
-        for path in write_manifests(servers, write):
+        for path in write_manifests(servers, team, write, (manifest,) if manifest else KINDS):
             _say(f"wrote {path}")
-        for here, there in team_urls(servers).items():
-            _say(f"in the team file there, {here} is {there}")
+        if manifest != "ray-serve":
+            for here, there in team_urls(servers).items():
+                _say(f"in the team file of containers, {here} is {there}")
+    elif manifest is not None:
+        from taketurns.launch import manifests
+
+        print(manifests.manifest(manifest, servers, team), end="")  # noqa: T201
     elif not run:
         for server in servers:
             print(server)  # noqa: T201

@@ -1,10 +1,11 @@
-"""The same servers for Docker Compose and Kubernetes: they place vLLM and us, no more."""
+"""The same servers for Docker Compose, Kubernetes and Ray Serve: they place vLLM and us, no
+more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import yaml
@@ -15,28 +16,41 @@ from taketurns.launch.plan import Server
 VLLM_IMAGE = "vllm/vllm-openai:v0.32.0"
 OUR_IMAGE = "taketurns"  # built by the user, from `pip install taketurns[serve]`
 _PORT = 8000
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+Kind = Literal["compose", "kubernetes", "ray-serve"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def write_manifests(servers: Sequence[Server], folder: Path) -> list[Path]:
-    """Write `compose.yaml` and `kubernetes.yaml` into `folder`. Raises UsageError if a model is a
-    folder of this host, DataError if they cannot be written."""
-    for server in servers:
-        if Path(server.arguments[1]).exists():
-            raise UsageError(
-                f"{server.arguments[1]} is a folder of this host, which a container cannot see: "
-                "name the model by its hub id"
-            )
-    made = {"compose.yaml": [compose(servers)], "kubernetes.yaml": kubernetes(servers)}
-    written = []
-    for name, documents in made.items():
-        path = folder / name
+def write_manifests(
+    servers: Sequence[Server], team: str, folder: Path, kinds: Sequence[Kind] = KINDS
+) -> list[Path]:
+    """Write a YAML file of each kind into `folder`. Raises as `manifest` does, and DataError if it
+    cannot be written."""
+    texts = {folder / f"{kind}.yaml": manifest(kind, servers, team) for kind in kinds}
+    for path, text in texts.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror}") from error
-        written.append(path)
-    return written
+    return list(texts)
+
+
+def manifest(kind: Kind, servers: Sequence[Server], team: str) -> str:
+    """The manifest as YAML; `team` is the team file. Raises UsageError if a container would need a
+    model that is a folder of this host."""
+    if kind == "ray-serve":
+        documents = [ray_serve(servers, team)]
+    else:
+        for server in servers:
+            if Path(server.arguments[1]).exists():
+                raise UsageError(
+                    f"{server.arguments[1]} is a folder of this host, which a container cannot "
+                    "see: name the model by its hub id"
+                )
+        documents = [compose(servers)] if kind == "compose" else kubernetes(servers)
+    return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def compose(servers: Sequence[Server]) -> dict[str, Any]:
@@ -97,6 +111,42 @@ def kubernetes(servers: Sequence[Server]) -> list[dict[str, Any]]:
     return [*made, _deployment("taketurns", ours, team), _service("taketurns")]
 
 
+def ray_serve(servers: Sequence[Server], team: str) -> dict[str, Any]:
+    """A configuration of Ray Serve: an application with a deployment a server, and ours, which asks
+    them where they are (`taketurns.launch.ray_serve`)."""
+    names = _names(servers)
+    placed = [
+        {
+            "name": name,
+            "url": server.url,
+            "arguments": list(server.arguments),
+            "environment": {k: v for k, v in server.environment.items() if k != _GPUS},
+        }
+        for server, name in zip(servers, names, strict=True)
+    ]
+    deployments = [
+        {
+            "name": name,
+            "num_replicas": 1,
+            "ray_actor_options": {"num_cpus": 1, "num_gpus": _share(server, servers)},
+        }
+        for server, name in zip(servers, names, strict=True)
+    ]
+    ours = {"name": "taketurns", "num_replicas": 1, "ray_actor_options": {"num_cpus": 1}}
+    return {
+        "http_options": {"host": "0.0.0.0", "port": _PORT},
+        "applications": [
+            {
+                "name": "taketurns",
+                "route_prefix": "/",
+                "import_path": "taketurns.launch.ray_serve:build",
+                "args": {"team": str(Path(team).absolute()), "servers": placed},
+                "deployments": [ours, *deployments],
+            }
+        ],
+    }
+
+
 def team_urls(servers: Sequence[Server]) -> dict[str, str]:
     """Where the team file must look for each server in a cluster, by where it is here."""
     return {
@@ -107,10 +157,7 @@ def team_urls(servers: Sequence[Server]) -> dict[str, str]:
 
 def _inside(server: Server) -> tuple[str, ...]:
     """The image's entry point is `vllm serve`; in a container a server has its own port."""
-    arguments = list(server.arguments[1:])
-    arguments[arguments.index("--host") + 1] = "0.0.0.0"
-    arguments[arguments.index("--port") + 1] = str(_PORT)
-    return tuple(arguments)
+    return server.at("0.0.0.0", _PORT).arguments[1:]
 
 
 def _names(servers: Sequence[Server]) -> list[str]:
@@ -122,7 +169,14 @@ def _names(servers: Sequence[Server]) -> list[str]:
 
 
 def _gpus(server: Server) -> list[str]:
-    return [gpu for gpu in server.environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return [gpu for gpu in server.environment.get(_GPUS, "").split(",") if gpu]
+
+
+def _share(server: Server, servers: Sequence[Server]) -> float:
+    """How many GPUs a server has; where several share one, a part of it."""
+    mine = _gpus(server)
+    sharing = sum(_gpus(other) == mine for other in servers)
+    return round(len(mine) / sharing, 4)
 
 
 def _probe(path: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import shlex
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,6 +37,14 @@ class Server:
     url: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, host: str, port: int) -> Server:
+        """The same server, listening there."""
+        arguments = list(self.arguments)
+        for option, value in (("--host", host), ("--port", str(port))):
+            arguments[arguments.index(option) + 1] = value
+        shown = f"[{host}]" if ":" in host else host
+        return replace(self, url=f"http://{shown}:{port}", arguments=tuple(arguments))
 
     def __str__(self) -> str:
         """The command as a shell reads it."""

@@ -70,14 +70,14 @@ def serve(
         raise UsageError("serving needs more packages: pip install 'taketurns[serve]'") from error
     from taketurns.team import Team
 
-    settings = _settings(config, host=host, port=port, name=name, api_keys=api_key)
+    settings = read_settings(config, host=host, port=port, name=name, api_keys=api_key)
     described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     if team == BUNDLED and not settings.examples:
         settings = replace(settings, examples=_bundled_examples())
-    run(Team.load(described), settings, _called(team), _say, open_page=open_)
+    run(Team.load(described), settings, called_after(team), _say, open_page=open_)
 
 
-def _called(team: str) -> str:
+def called_after(team: str) -> str:
     """A team is called as its file, or as the folder of a `team.yaml`."""
     path = Path(team).absolute()
     return path.parent.name if path.name == "team.yaml" else path.stem
@@ -90,7 +90,9 @@ def _bundled_examples() -> tuple[str, ...]:
     return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)
 
 
-def _settings(config: Path | None, *, api_keys: list[str] | None, **given: Any) -> ServeConfig:
+def read_settings(
+    config: Path | None, *, api_keys: list[str] | None = None, **given: Any
+) -> ServeConfig:
     """The command line before the file before the defaults; a key also from the environment."""
     from taketurns.config import load_settings
     from taketurns.server.config import ServeConfig

@@ -15,6 +15,7 @@ from taketurns import Candidate, ConfigError, EngineError, Policy, PromptError, 
 from taketurns.config import EngineConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import LocalEngine
+from taketurns.launch.forwarding import Forwarding
 from taketurns.switchers import FixedSwitcher, LMSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
 
@@ -334,3 +335,24 @@ def test_a_team_on_servers_works_outside_of_coroutines(
     finally:
         done.set()
         thread.join()
+
+
+async def test_a_server_that_moved_is_found_where_it_is_now(
+    pocket: dict[str, Candidate], local: LocalEngine
+) -> None:
+    server, fixed = ModelServer(local, tuple(pocket)), "http://127.0.0.1:1"
+
+    async def find() -> str:
+        return server.url
+
+    models = [replace(one, endpoint=Endpoint((fixed,))) for one in pocket.values()]
+    engine = HttpEngine(models, EngineConfig(kind="http"), first_rest=0.01)
+    engine.connect = lambda: Forwarding({fixed: find})
+    async with team(pocket, engine) as there:
+        async with serving(server):
+            before, trace = server.url, await there.agenerate(QUESTIONS[0])
+        async with serving(server):
+            assert server.url != before
+            again = await there.agenerate(QUESTIONS[0])
+    assert trace.error is None
+    assert written(again) == written(trace)

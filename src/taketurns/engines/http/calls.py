@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -19,9 +19,9 @@ _CONNECT = 5.0  # seconds
 class Caller:
     """Calls servers, with connections kept alive between calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect: Callable[[], httpx.AsyncBaseTransport] = Connections) -> None:
         timeout = httpx.Timeout(None, connect=_CONNECT)
-        self._client = httpx.AsyncClient(transport=Connections(), timeout=timeout)
+        self._client = httpx.AsyncClient(transport=connect(), timeout=timeout)
 
     async def close(self) -> None:
         """Close the connections."""

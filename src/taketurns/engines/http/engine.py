@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
+
+import httpx
 
 from taketurns.config import EngineConfig
 from taketurns.engines.base import Capability, ModelInfo
 from taketurns.engines.facts import context_length, end_token_ids
 from taketurns.engines.http.calls import Key
+from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Fleet, Served, common
 from taketurns.engines.http.probe import probe
@@ -40,7 +43,8 @@ class ServerReport:
 
 class HttpEngine:
     """Asks the servers of `models`, each of which has an endpoint. `first_rest` is how many seconds
-    a server that failed is left alone at first."""
+    a server that failed is left alone at first. `connect` makes what carries requests to them, once
+    an event loop; it may be changed before the first of them."""
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class HttpEngine:
         self._models = {model.name: model for model in models}
         self._settings = settings or EngineConfig(kind="http")
         self._first_rest = first_rest
+        self.connect: Callable[[], httpx.AsyncBaseTransport] = Connections
         self._codecs: dict[str, TextCodec] = {}
         self._served: dict[str, Served] = {}
         self._counters = {model.name: Counters() for model in models}
@@ -95,7 +100,7 @@ class HttpEngine:
         """The servers, as this event loop knows them."""
         loop = asyncio.get_running_loop()
         if loop not in self._fleets:
-            self._fleets[loop] = Fleet(self._settings, self._first_rest)
+            self._fleets[loop] = Fleet(self._settings, self._first_rest, self.connect)
         return self._fleets[loop]
 
     async def served(self, model: str) -> Served:

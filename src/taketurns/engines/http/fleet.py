@@ -11,9 +11,12 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
+import httpx
+
 from taketurns.config import EngineConfig
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.http.calls import Caller, Key
+from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.probe import PROBE_SECONDS
 from taketurns.engines.http.replicas import Replica
@@ -57,9 +60,14 @@ class Counters:
 class Fleet:
     """Lives as long as the event loop it was made in, or until `close`."""
 
-    def __init__(self, settings: EngineConfig, first_rest: float) -> None:
+    def __init__(
+        self,
+        settings: EngineConfig,
+        first_rest: float,
+        connect: Callable[[], httpx.AsyncBaseTransport] = Connections,
+    ) -> None:
         self.settings = settings
-        self.caller = Caller()
+        self.caller = Caller(connect)
         self.probing = asyncio.Lock()
         self.reading = asyncio.Lock()
         self._first_rest = first_rest

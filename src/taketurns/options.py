@@ -1,0 +1,15 @@
+"""Options of the commands that run here or on Ray."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+RunnerOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
+]
+ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
+GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
+ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
