@@ -15,6 +15,7 @@ from taketurns.bench.cli import bench
 from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
+from taketurns.export.command import export
 from taketurns.launch.command import launch
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
@@ -52,6 +53,7 @@ app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(launch)
+app.command()(export)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
