@@ -9,7 +9,7 @@ from typing import Protocol
 from taketurns.config import SwitcherConfig
 from taketurns.draft import Draft
 from taketurns.engines.base import Engine, ModelInfo, Session
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import ConfigError, PromptError, UnavailableError
 from taketurns.heads import HeadSwitcher, last_speaker
 from taketurns.policy import Policy
 from taketurns.prompts import TaggedTrace, digit_ids
@@ -124,7 +124,9 @@ class FoldedSwitcher:
     candidate ever writes, stand for the candidates, in their order, and their logits after the last
     token, in whoever wrote it, are the head's. While nobody has spoken `reader` is asked.
 
-    An engine that tells them with the patch (`Draft.scores`) makes the decision cost no call.
+    An engine that tells them with the patch (`Draft.scores`) makes the decision cost no call. Where
+    whoever is to be asked cannot be, for a full context or for lack of a server, all candidates are
+    as probable as any other.
     """
 
     def __init__(self, tokens: Sequence[int], reader: int) -> None:
@@ -148,15 +150,21 @@ class FoldedSwitcher:
         self._models = tuple(info.name for info in candidates)
 
     def begin(self, query: Query, policy: Policy) -> Decide:
+        even = normalise([1.0] * len(self.tokens))
+
         async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
             scores: Sequence[float] | None = draft.scores
             if scores is None:
                 spoke = last_speaker(draft.patches)
                 reader = self._reader if spoke is None else spoke
                 if draft.room(reader) <= 0:
-                    return normalise([1.0] * len(self.tokens))
-                prompt = draft.prompt(reader)
-                scores = await session.score(self._models[reader], prompt, self.tokens)
+                    return even
+                try:
+                    scores = await session.score(
+                        self._models[reader], draft.prompt(reader), self.tokens
+                    )
+                except UnavailableError:
+                    return even  # whoever spoke last is gone; the others may go on
             return normalise([exp(score - max(scores)) for score in scores])
 
         return decide

@@ -108,6 +108,38 @@ async def test_a_full_context_has_no_next_token_to_tell_of(
                 assert done.scores == pytest.approx(truth, abs=1e-5)
 
 
+class Forgetful(ModelServer):
+    """Leaves the last token out of the first reply that should tell a decision."""
+
+    forgot = False
+
+    async def _write(self, writer: Any, asked: dict[str, Any], session: Any) -> None:
+        if "logprob_token_ids" in asked and asked["max_tokens"] == 7 and not self.forgot:
+            self.forgot = True
+            asked = asked | {"max_tokens": 6}
+        await super()._write(writer, asked, session)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_decision_that_was_cut_off_is_asked_for_alone(
+    config: TeamConfig, local: LocalEngine, watched: bool
+) -> None:
+    prompt = (await local.info("sft")).codec.encode(QUESTIONS[0], special=True)
+    sampling = Sampling(6, 0.0, choices=config.switcher.tokens)
+    server, seen = Forgetful(local, NAMES), list[Any]()
+    async with serving(server), on(config, server) as there, there.engine.session(0) as session:
+        await there.prepare()
+        server.requests.clear()
+        done = await session.generate("sft", prompt, sampling, seen.append if watched else None)
+        assert [body["max_tokens"] for body in server.requests] == [7, 1]
+    async with local.session(0) as session:
+        truth = await session.generate("sft", prompt, sampling)
+        scores = await session.score("sft", [*prompt, *truth.token_ids], sampling.choices)
+    assert done.token_ids == truth.token_ids
+    assert done.scores == pytest.approx(scores, abs=1e-5)
+    assert [token.id for token in seen] == list(done.token_ids if watched else ())
+
+
 async def test_a_fork_and_a_resumed_answer_decide_alike(
     config: TeamConfig, local: LocalEngine
 ) -> None:

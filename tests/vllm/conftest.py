@@ -24,7 +24,7 @@ import yaml
 
 from taketurns.config import load_team_config
 
-READY = 900  # seconds that all servers may take to start
+READY = 900
 FLAGS = ("--max-model-len", "2048", "--dtype", "float32")
 
 
@@ -79,8 +79,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @contextmanager
-def launched(team: Path, urls: Sequence[str], log: Path) -> Iterator[None]:
-    """The servers of a team file, which are at `urls`, answer within the block."""
+def launched(team: Path, urls: Sequence[str], log: Path, *more: str) -> Iterator[None]:
+    """The servers of a team file, which are at `urls`, answer within the block; `more` are flags
+    for them."""
     command = [
         sys.executable,
         "-m",
@@ -90,7 +91,7 @@ def launched(team: Path, urls: Sequence[str], log: Path) -> Iterator[None]:
         str(team),
         "--run",
     ]
-    command += ["--vllm", program(), *(f"--arg={flag}" for flag in FLAGS)]
+    command += ["--vllm", program(), *(f"--arg={flag}" for flag in (*FLAGS, *more))]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stderr=output)
         try:
