@@ -108,13 +108,15 @@ def test_a_killed_export_goes_on_and_a_finished_one_is_left(headed: Headed, tmp_
         *NAMES,
         "local.yaml",
         "team.yaml",
-        "team.yaml.manifest.json",
+        "local.yaml.manifest.json",
     }
     assert (out / "sft" / "kept").exists()
     other = random_head()
     other.scales["sft"].weight[0, 0] = 5
-    with pytest.raises(DataError, match="belongs to another run, whose switcher differed"):
-        export_folded(headed(other), out)
+    for _ in ("finished", "killed"):
+        with pytest.raises(DataError, match="belongs to another run, whose switcher differed"):
+            export_folded(headed(other), out)
+        (out / "team.yaml").unlink(missing_ok=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(DataError, match=r"other files already \(thesis.tex\)"):
@@ -161,13 +163,14 @@ def test_a_model_without_spare_tokens_is_refused(
     headed: Headed, make_model: Callable[..., Path], byte_tokenizer: Any, tmp_path: Path
 ) -> None:
     config = headed(random_head())
-    full = str(make_model(vocab_size=len(byte_tokenizer)))
+    full = str(make_model(vocab_size=len(byte_tokenizer), num_hidden_layers=4))
     config = replace(
         config,
         candidates=tuple(replace(one, spec=ModelSpec(full)) for one in config.candidates),
     )
     with pytest.raises(ConfigError, match="0 spare tokens in common and the head needs 3"):
         export_folded(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_counts_as_spare(byte_tokenizer: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,21 @@ def export_folded(
     """
     names = [candidate.name for candidate in config.candidates]
     head = _head(config, names)
-    folders = [output / _folder_name(name) for name in names]
-    manifest = describe_run("export", config, b"")
-    team_file = output / "team.yaml"
-    _claim(output, [*(f.name for f in folders), "local.yaml", team_file.name])
-    manifest = manifest.claim(team_file)
-    if team_file.exists():
-        say(f"{output} is finished; nothing to do")
-        return
     codecs = [TextCodec.load(candidate.spec) for candidate in config.candidates]
     tokens = _choose(config.candidates, codecs)
+    folders = [output / _folder_name(name) for name in names]
+    local, last = output / "local.yaml", output / "team.yaml"
+    _claim(output, [*(f.name for f in folders), local.name, path_for(local).name, last.name])
+    manifest = describe_run("export", config, b"").claim(local)
+    if last.exists():
+        say(f"{output} is finished; nothing to do")
+        return
+    # The first file makes the folder this run's, and the last says that it is whole.
+    local.write_text("# taketurns export has not finished.\n", encoding="utf-8")
     with Progress("writing checkpoints", len(names)) as progress:
         for candidate, codec, folder in zip(config.candidates, codecs, folders, strict=True):
             if not folder.exists():
                 model = load_model(candidate.name, candidate.spec)
-                _check_depth(head, candidate.name, model)
                 fold(candidate.name, model, codec, folded_rows(head, candidate.name), tokens)
                 save(model, codec, folder)
             progress.advance()
@@ -63,9 +63,9 @@ def export_folded(
         "tokens": dict(zip(names, tokens, strict=True)),
         "reader": head.config.reader,
     }
-    (output / "local.yaml").write_text(team_yaml(here, entry, output, "export"), encoding="utf-8")
-    team_file.write_text(team_yaml(served, entry, output, "export"), encoding="utf-8")
-    manifest.finish(team_file)
+    local.write_text(team_yaml(here, entry, output, "export"), encoding="utf-8")
+    last.write_text(team_yaml(served, entry, output, "export"), encoding="utf-8")
+    manifest.finish(local)
     listed = ", ".join(f"{name} {token}" for name, token in zip(names, tokens, strict=True))
     say(f"{output} is written; the tokens that stand for the candidates are {listed}")
 
@@ -87,6 +87,13 @@ def _head(config: TeamConfig, names: Sequence[str]) -> Head:
             )
     head = Head.load(config.switcher.path).ordered(names)
     check_foldable(head)
+    for candidate in config.candidates:
+        read, depth = head.config.layers[candidate.name][0], _shape(candidate.spec).depth
+        if read != depth:
+            raise ConfigError(
+                f"the head reads layer {read} of {candidate.name}, and the output matrix the last, "
+                f"{depth}: train it with --layer -1"
+            )
     return head
 
 
@@ -101,7 +108,7 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
             codec,
             candidate.spec,
             end_token_ids(candidate.spec, codec.tokenizer),
-            _rows(candidate.spec),
+            _shape(candidate.spec).rows,
             len(candidates),
         )
         for candidate, codec in zip(candidates, codecs, strict=True)
@@ -116,22 +123,21 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
     return common[: len(candidates)]
 
 
-def _rows(spec: ModelSpec) -> int:
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How many layers a model has, and rows its output matrix."""
+
+    depth: int
+    rows: int
+
+
+def _shape(spec: ModelSpec) -> _Shape:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(
+    config: Any = AutoConfig.from_pretrained(
         spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    )
-    return int(config.get_text_config().vocab_size)
-
-
-def _check_depth(head: Head, name: str, model: Any) -> None:
-    depth = int(model.config.get_text_config().num_hidden_layers)
-    if head.config.layers[name] != (depth,):
-        raise ConfigError(
-            f"the head reads layer {head.config.layers[name][0]} of {name}, and the output matrix "
-            f"the last, {depth}: train it with --layer -1"
-        )
+    ).get_text_config()
+    return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
 
 
 def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, TeamConfig]:
@@ -162,7 +168,7 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
 
 
 def _claim(output: Path, ours: Sequence[str]) -> None:
-    known = {*ours, *(f"{name}.draft" for name in ours), path_for(output / "team.yaml").name}
+    known = {*ours, *(f"{name}.draft" for name in ours)}
     try:
         output.mkdir(parents=True, exist_ok=True)
         strangers = sorted(path.name for path in output.iterdir() if path.name not in known)
