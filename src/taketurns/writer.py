@@ -84,9 +84,13 @@ class PatchWriter:
         else:
             self._tell(completion.text[len(self._told) :])
             self._count(completion.text)
-        # Where less is handed on than was written (a control token is not), the state is another.
-        as_written = [*prompt, *completion.token_ids] == self._draft.prompt(self._speaker)
-        self._draft.scores = completion.scores if as_written else None
+        self._draft.scores = completion.scores
+        if completion.scores is not None:
+            # Where less is handed on than was written (a control token is not), the next speaker
+            # would be chosen by a state that is not the answer's.
+            read = self._draft.prompt(self._speaker)
+            if read != [*prompt, *completion.token_ids]:
+                self._draft.scores = None
         if len(self.token_ids) == before and completion.finish == "length":
             return "stop"  # a server that writes nothing would be asked for ever
         return "stop" if self._draft.stopped else completion.finish
