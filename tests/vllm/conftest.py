@@ -24,8 +24,10 @@ import yaml
 
 from taketurns.config import load_team_config
 
-READY = 900
-FLAGS = ("--max-model-len", "2048", "--dtype", "float32")
+READY = 1800  # seconds that all servers may take to start
+# Compiling takes longer than all tests; 2048 blocks of 32 tokens are more than they need.
+FLAGS = ("--max-model-len", "2048", "--dtype", "float32", "--num-gpu-blocks-override", "2048",
+         "--enforce-eager")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Served:
     log: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     program()
     folder = tmp_path_factory.mktemp("vllm")
@@ -79,9 +81,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @contextmanager
-def launched(team: Path, urls: Sequence[str], log: Path, *more: str) -> Iterator[None]:
-    """The servers of a team file, which are at `urls`, answer within the block; `more` are flags
-    for them."""
+def launched(team: Path, urls: Sequence[str], log: Path) -> Iterator[None]:
+    """The servers of a team file, which are at `urls`, answer within the block."""
     command = [
         sys.executable,
         "-m",
@@ -91,7 +92,7 @@ def launched(team: Path, urls: Sequence[str], log: Path, *more: str) -> Iterator
         str(team),
         "--run",
     ]
-    command += ["--vllm", program(), *(f"--arg={flag}" for flag in (*FLAGS, *more))]
+    command += ["--vllm", program(), *(f"--arg={flag}" for flag in FLAGS)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stderr=output)
         try:

@@ -49,7 +49,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamConfig]:
         "engine": {"kind": "http"},
     }
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    with launched(path, [url], folder / "server.log", "--enforce-eager"):
+    with launched(path, [url], folder / "server.log"):
         yield replace(load_team_config(path), policy=POLICY)
 
 
