@@ -13,7 +13,7 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds", "sync", "intervals"],
+    ["types", "errors", "seeds", "sync", "intervals", "clocks"],
     ["policy", "text", "statistics"],
     ["config", "prompts"],
     ["engines"],
@@ -36,9 +36,11 @@ ORDER = [
     ["distributed"],
     ["training"],
     ["export"],
+    ["reinforcement"],
     ["pocket"],
     ["catalogue"],
     ["scoring"],
+    ["train"],
     ["ecosystem"],
     ["baselines"],
     ["evaluate"],

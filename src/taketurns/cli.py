@@ -20,7 +20,7 @@ from taketurns.launch.command import launch
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
 from taketurns.server.command import serve
-from taketurns.training.command import train
+from taketurns.train import train
 
 if TYPE_CHECKING:
     from taketurns.check import TeamReport

@@ -9,7 +9,7 @@ next turn). On disk a head is a folder with `head.json` and `head.safetensors`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -182,14 +182,17 @@ class StateReader:
 
 
 class HeadSwitcher:
-    """Decides by a linear head on hidden states; `source` is its folder or hub id."""
+    """Decides by a linear head on hidden states; `source` is its folder or hub id, or the head
+    itself. `seen` is told what the head saw at every decision."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str | Head, seen: Callable[[View], None] | None = None) -> None:
         self._source = source
+        self._seen = seen
         self._head: Head | None = None
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
-        head = Head.load(self._source).ordered([info.name for info in candidates])
+        head = self._source if isinstance(self._source, Head) else Head.load(self._source)
+        head = head.ordered([info.name for info in candidates])
         for info in candidates:
             if info.name in head.config.readers:
                 check_hidden(info)
@@ -200,8 +203,10 @@ class HeadSwitcher:
         head, reader = self._head, StateReader(self._head.config)
 
         async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
-            logits = head.logits(await reader.view(session, draft))
-            return tuple(logits.softmax(-1).tolist())
+            view = await reader.view(session, draft)
+            if self._seen is not None:
+                self._seen(view)
+            return tuple(head.logits(view).softmax(-1).tolist())
 
         return decide
 

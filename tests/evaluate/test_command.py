@@ -148,7 +148,8 @@ def test_more_seeds_questions_and_methods_go_into_the_same_folder(
     done: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    first = evaluate(out, "--methods", "sft", "--seeds", "1", "--limit", "2")
+    few = ("--methods", "sft", "--seeds", "1", "--limit", "2")
+    first = evaluate(out, *few, "--clock", "cpu")
     assert first.returncode == 0, first.stderr
     assert len(answers(out)["sft"]) == 4
     ended = evaluate(out, "--methods", "sft,random", "--workers", "2")

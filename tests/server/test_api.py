@@ -372,6 +372,41 @@ def test_other_sites_pages_may_ask_only_where_they_are_named(start: Start) -> No
         assert "access-control-allow-origin" not in other
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("rebound.example", 403),
+        ("rebound.example:8000", 403),
+        ("127.0.0.1.rebound.example", 403),
+        ("localhost.rebound.example:80", 403),
+        ("known.example:8000", 200),
+        ("LOCALHOST:8000", 200),
+        ("team.localhost", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("[::1]", 200),
+    ],
+)
+def test_a_foreign_name_is_refused_where_nobody_needs_a_key(
+    start: Start, host: str, status: int
+) -> None:
+    """Or a page that rebinds its name to this machine could read every answer."""
+    server = start(scripted({"a": forever("a")}), allowed_hosts=("Known.example",))
+    with server.http(headers={"host": host}) as http:
+        for path in ("/", "/v1/models", "/metrics"):
+            reply = http.get(path)
+            assert reply.status_code == status
+            if status == 403:
+                assert reply.json()["error"]["code"] == "unknown_host"
+
+
+def test_with_a_key_any_name_will_do(start: Start) -> None:
+    server = start(scripted({"a": forever("a")}), api_keys=("k",))
+    headers = {"host": "team.example", "authorization": "Bearer k"}
+    with server.http(headers=headers) as http:
+        assert http.get("/v1/models").status_code == 200
+
+
 def test_prompts_may_be_kept_short(start: Start) -> None:
     server = start(scripted({"a": forever("a"), "b": forever("b")}), max_prompt_tokens=8)
     assert ask(server, messages=[{"role": "user", "content": "short?"}]).choices

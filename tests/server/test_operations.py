@@ -149,7 +149,7 @@ async def test_it_lives_before_it_is_ready() -> None:
     slow = Team(team.candidates, engine, FixedSwitcher([0]), Policy(4, max_tokens=4))
     serving = Serving(Roster(slow, "team"), ServeConfig())
     transport = httpx.ASGITransport(make_app(serving))
-    async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         loading = asyncio.create_task(serving.load())
         assert (await http.get("/health")).status_code == 200
         assert (await http.get("/health/ready")).json() == {"status": "loading"}

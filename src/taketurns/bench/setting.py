@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter, process_time
-from typing import Literal
 
+from taketurns.clocks import CLOCKS, Clock
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
 from taketurns.switchers import pick
@@ -13,16 +12,10 @@ from taketurns.types import Query
 
 CANDIDATES = 3
 
-Clock = Literal["wall", "cpu"]
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. Lengths are in tokens; `batch` answers are written side by side.
-
-    The clock "cpu" counts what this process computes, on all its threads together: where it has
-    one thread and the machine other work, that is what it would take alone.
-    """
+    """One row of the table. Lengths are in tokens; `batch` answers are written side by side."""
 
     batch: int
     tokens: int
@@ -35,7 +28,7 @@ class Setting:
 
     def now(self) -> float:
         """Seconds, of which only differences say something."""
-        return perf_counter() if self.clock == "wall" else process_time()
+        return CLOCKS[self.clock]()
 
     @property
     def policy(self) -> Policy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -47,6 +47,10 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that answer; small models use a core each.")
     ] = 1,
+    clock: Annotated[
+        Literal["wall", "cpu"],
+        typer.Option(help="Of a method's seconds; cpu counts computing alone, on a busy machine."),
+    ] = "wall",
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
     set_: Annotated[
         list[str] | None,
@@ -72,6 +76,7 @@ def evaluate(
         concurrency=concurrency,
         workers=workers,
         helping=answers_only,
+        clock=clock,
         data=data,
     )
     same = ["--team", team, "--out", str(out)]

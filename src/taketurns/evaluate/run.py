@@ -9,6 +9,7 @@ from types import TracebackType
 from taketurns.baselines.base import Method, Plain, Stage
 from taketurns.baselines.table import ORACLE, Entry, methods
 from taketurns.baselines.trained import Trained, own
+from taketurns.clocks import CLOCKS, Clock
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluate.asking import Item, Record, answer
@@ -27,7 +28,7 @@ from taketurns.terminal import Progress
 class Plan:
     """What is asked: `names` of methods (None: all that work with the team), the first `limit`
     test questions a task under `seeds` seeds, `dev_limit` dev questions a task to choose by. Who is
-    `helping` leaves what others are at to them, and shows no progress."""
+    `helping` leaves what others are at to them, and shows no progress. Seconds are by `clock`."""
 
     tasks: Mapping[str, Task]
     names: Sequence[str] | None
@@ -36,6 +37,7 @@ class Plan:
     dev_limit: int
     concurrency: int
     helping: bool = False
+    clock: Clock = "wall"
 
     def items(self) -> list[Item]:
         """Every answer that a method must give."""
@@ -170,7 +172,8 @@ class Evaluation:
 
     async def _ask(self, name: str, items: Sequence[Item]) -> int:
         """Have one method answer what it has not."""
-        path, method, watch = self._store.answers(name), self._methods[name], Stopwatch()
+        path, method = self._store.answers(name), self._methods[name]
+        watch = Stopwatch(CLOCKS[self._plan.clock])
         manifest = self._store.claim(path, self._switchers(name), _digest(self._dev, method))
         with JsonlOutput(path) as output:
             kept = sum(item.id in output.kept for item in items)

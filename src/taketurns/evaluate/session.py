@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from taketurns.baselines.trained import Trained, beside, find
+from taketurns.clocks import Clock
 from taketurns.config import TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluate.run import Evaluation, Plan
@@ -34,11 +35,12 @@ class Request:
     workers: int = 1
     helping: bool = False
     data: Path | None = None
+    clock: Clock = "wall"
 
     def arguments(self) -> list[str]:
         """The options that make another process ask the same."""
         found = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
-        found += ["--concurrency", str(self.concurrency)]
+        found += ["--concurrency", str(self.concurrency), "--clock", self.clock]
         for option, words in (("--tasks", self.tasks), ("--methods", self.methods)):
             found += [option, ",".join(words)] if words is not None else []
         for text in self.switchers:
@@ -71,6 +73,7 @@ async def conduct(
         request.dev_limit,
         request.concurrency,
         request.helping,
+        request.clock,
     )
     store = Store(out, config)
     async with Evaluation(config, plan, store, trained, say) as evaluation:

@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
-from taketurns.server.edge import AccessLog, BodyLimit, Guard
+from taketurns.server.edge import AccessLog, BodyLimit, Guard, HostCheck, is_loopback
 from taketurns.server.errors import ApiError, failed
 from taketurns.server.explain import explain
 from taketurns.server.logs import LOG
@@ -39,6 +39,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     for status, what in {
         400: "The request cannot be served as it is",
         401: "An API key is missing or wrong",
+        403: "The server was called by a name that it does not know",
         404: "There is no such model",
         413: "The request is too large",
         429: "Too many requests wait; Retry-After says when to try again",
@@ -195,4 +196,6 @@ def _add_edges(app: FastAPI, serving: Serving) -> None:
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type"],
         )
+    if not config.api_keys and is_loopback(config.host):
+        app.add_middleware(HostCheck, allowed=config.allowed_hosts)
     app.add_middleware(AccessLog)

@@ -15,11 +15,12 @@ class ServeConfig:
     """Times are in seconds, sizes in bytes.
 
     `name` is what the team is called in /v1/models, `api_keys` who may ask (nobody is asked for a
-    key where there are none), `cors` the origins of other sites' pages that may. `examples` are
-    questions that the page offers. `max_running`
-    answers are written at a time and `max_waiting` wait for that; a request with `n` choices counts
-    as many answers. `timeout` bounds a request with its waiting, `stall` how long a client may not
-    read, `drain` how long answers under way may still take after SIGTERM.
+    key where there are none), `cors` the origins of other sites' pages that may. `allowed_hosts`
+    are names, beside localhost and plain addresses, under which a server that listens on the
+    loopback and asks for no key may be called. `examples` are questions that the page offers.
+    `max_running` answers are written at a time and `max_waiting` wait for that; a request with `n`
+    choices counts as many answers. `timeout` bounds a request with its waiting, `stall` how long a
+    client may not read, `drain` how long answers under way may still take after SIGTERM.
     """
 
     host: str = "127.0.0.1"
@@ -27,6 +28,7 @@ class ServeConfig:
     name: str | None = None
     api_keys: tuple[str, ...] = ()
     cors: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     page: bool = True
     examples: tuple[str, ...] = ()
     open_metrics: bool = False

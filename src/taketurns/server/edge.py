@@ -1,4 +1,5 @@
-"""What stands between the socket and the endpoints: keys, the size of a body, headers, the log.
+"""What stands between the socket and the endpoints: names, keys, the size of a body, headers, the
+log.
 
 Plain ASGI, so that a stream passes through untouched and a client that hangs up is noticed.
 """
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
+from ipaddress import ip_address
 from time import perf_counter
 from uuid import uuid4
 
@@ -61,6 +64,36 @@ class AccessLog:
             about = {"method": scope["method"], "path": scope["path"], "status": status}
             seconds = round(perf_counter() - begun, 4)
             LOG.info("request", extra={"fields": {**about, "seconds": seconds, **fields}})
+
+
+class HostCheck:
+    """Refuses a request that calls the server by a foreign name.
+
+    A page of another site can give its own name the address 127.0.0.1 once it is loaded (DNS
+    rebinding); the browser then takes this server for that site, but still sends the name.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = {name.lower() for name in allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._may_pass(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send)
+            return
+        error = ApiError(
+            403,
+            "this server may not be called by this name: use localhost, or add it to allowed_hosts",
+            code="unknown_host",
+        )
+        scope["taketurns"]["error"] = error.code
+        await JSONResponse(error.body(), error.status_code)(scope, receive, send)
+
+    def _may_pass(self, host: str) -> bool:
+        name = host_name(host)
+        if name == "localhost" or name.endswith(".localhost") or name in self._allowed:
+            return True
+        return is_address(name)
 
 
 class Guard:
@@ -129,6 +162,25 @@ class BodyLimit:
         return ApiError(
             413, f"a request may have {self._limit} bytes", code="request_too_large", retry=False
         )
+
+
+def host_name(host: str) -> str:
+    """Of a Host header, without its port."""
+    name, colon, port = host.strip().lower().rpartition(":")
+    return (name if colon and port.isdigit() else host.strip().lower()).strip("[]")
+
+
+def is_address(name: str) -> bool:
+    """An IP address, which no name server can turn into another."""
+    with suppress(ValueError):
+        ip_address(name)
+        return True
+    return False
+
+
+def is_loopback(host: str) -> bool:
+    """Only this machine reaches a server that listens on `host`."""
+    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 
 def _digest(key: str) -> bytes:

@@ -1,49 +1,50 @@
 """The folder a training run writes: its own from the first moment, whole at the last.
 
-`examples.jsonl` says what is learned, its manifest with what; `checkpoints/` is what a killed run
-goes on from; `metrics.json` is written last, so a folder that has it is finished.
+A first file (`examples.jsonl`) says what is learned, its manifest with what; `checkpoints/` is what
+a killed run goes on from; `metrics.json` is written last, so a folder that has it is finished.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest
-from taketurns.training.examples import Examples, write_examples
 
 SCHEMA = "taketurns.switcher/1"
 
 
 class RunFolder:
-    """`path` as the output of the run that `manifest` describes."""
+    """`path` as the output of the run that `manifest` describes, which begins with the file
+    `first`."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, first: str = "examples.jsonl") -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._examples = path / "examples.jsonl"
+        self._first = path / first
         self._metrics = path / "metrics.json"
         self._manifest = manifest
 
-    def claim(self, examples: Examples) -> None:
+    def claim(self, write_first: Callable[[Path], None]) -> None:
         """Make the folder this run's, or raise DataError if it holds something else."""
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"{self.path} is a file; name a folder for the switcher")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            begun = self._examples.exists()
-            strangers = [p.name for p in self.path.iterdir() if not p.name.startswith("examples.")]
+            begun = self._first.exists()
+            own = f"{self._first.stem}."
+            strangers = [p.name for p in self.path.iterdir() if not p.name.startswith(own)]
         except OSError as error:
             raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
         if strangers and not begun:
             raise DataError(f"{self.path} holds other files already; choose another output")
-        self._manifest = self._manifest.claim(self._examples)
+        self._manifest = self._manifest.claim(self._first)
         if not begun:
-            write_examples(examples, self._examples)
+            write_first(self._first)
         if self.metrics is not None:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             return
@@ -65,5 +66,5 @@ class RunFolder:
         draft = self._metrics.with_name(self._metrics.name + ".draft")
         draft.write_text(json.dumps({"schema": SCHEMA, **metrics}, indent=1) + "\n", "utf-8")
         draft.replace(self._metrics)
-        self._manifest.finish(self._examples)
+        self._manifest.finish(self._first)
         shutil.rmtree(self.checkpoints, ignore_errors=True)

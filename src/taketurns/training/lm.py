@@ -280,6 +280,12 @@ def _history(checkpoint: Path) -> list[Mapping[str, Any]]:
     return history
 
 
+def load_whole(spec: ModelSpec) -> tuple[Any, Any]:
+    """The model as it is trained further, with its tokenizer. Raises ConfigError."""
+    with _quiet():
+        return _load(spec, lora=None)
+
+
 def _load(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     """The model in the precision it is trained in, and its tokenizer."""
     import torch

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from taketurns.labels import read_labels
 from taketurns.manifest import Manifest, describe_run, fingerprint
 from taketurns.terminal import Progress
 from taketurns.training.card import write_card
-from taketurns.training.examples import Example, Examples, digest, select, summary
+from taketurns.training.examples import Example, Examples, digest, select, summary, write_examples
 from taketurns.training.folder import RunFolder
 from taketurns.training.settings import Course, HeadSettings, LMSettings, Selection
 from taketurns.training.teamfile import spec_entry, team_yaml
@@ -58,7 +59,7 @@ def train(
     say(summary(examples.report))
     work = _lm if isinstance(settings, LMSettings) else _head
     folder = RunFolder(output, _manifest(team, labels, examples, settings, course))
-    folder.claim(examples)
+    folder.claim(partial(write_examples, examples))
     if (done := folder.metrics) is not None:
         say(f"{output} is finished; nothing to do")
         return done

@@ -1,0 +1,203 @@
+"""A switcher learns from the reward of whole answers, with the bundled models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taketurns import Team, cli
+from taketurns.config import TeamConfig, load_team_config
+from taketurns.errors import DataError, UsageError
+from taketurns.pocket import TASKS
+from taketurns.reinforcement import run
+from taketurns.reinforcement.settings import Practice
+from taketurns.tasks.base import Split
+from taketurns.types import Query, Score
+
+SHORT = {"policy.patch_size": 4, "policy.max_tokens": 12}
+FEW = Practice(
+    steps=8,
+    questions=6,
+    answers=4,
+    learning_rate=0.05,
+    kl=0.0,
+    prices={"aligned": 0.05, "sft": 0.05},
+    check_every=4,
+    checked=6,
+)
+
+
+@dataclass(frozen=True)
+class Anything:
+    """A task to which every answer is right."""
+
+    name: str = "anything"
+    category: str = "none"
+
+    def queries(self, split: Split) -> tuple[Query, ...]:
+        return TASKS["recall"].queries(split)[:40]
+
+    def score(self, query: Query, answer: str) -> Score:
+        return Score(1.0)
+
+
+@pytest.fixture(scope="module")
+def team() -> TeamConfig:
+    return load_team_config("pocket", SHORT)
+
+
+def test_who_costs_something_without_being_worth_it_is_asked_less(
+    team: TeamConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    metrics = run.practise(team, [Anything()], out, FEW)
+    before, *_, after = metrics["checks"]
+    assert after["utility"] == before["utility"] == 1.0
+    assert 1 - after["reward"] < 0.5 * (1 - before["reward"])
+    assert metrics["best_step"] > 0
+    assert {path.name for path in out.iterdir()} == {
+        "README.md",
+        "checked.jsonl",
+        "checked.jsonl.manifest.json",
+        "head.json",
+        "head.safetensors",
+        "metrics.json",
+        "team.yaml",
+    }
+    card = (out / "README.md").read_text()
+    assert "less 0.05 for each token of aligned and 0.05 for each token of sft" in card
+    with Team.load(out) as cheaper:
+        trace = cheaper.generate("Where does Ada live?")
+    assert trace.error is None
+    assert run.practise(team, [Anything()], out, FEW) == json.loads(json.dumps(metrics)) | {
+        "schema": "taketurns.switcher/1"
+    }
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "adapter"])
+def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
+    """It starts from a model or from an adapter on one."""
+    source: Any = load_team_config("pocket").source
+    team = load_team_config(Path(source).parent / "switchers" / "lm", SHORT)
+    if adapter:
+        team = on_an_adapter(team, tmp_path)
+    practice = replace(
+        FEW,
+        steps=4,
+        learning_rate=2e-3 if adapter else 5e-4,
+        updates=2,
+        prices={"pretrained": 0.05},
+    )
+    metrics = run.practise(team, [Anything()], tmp_path / "out", practice)
+    before, *_, after = metrics["checks"]
+    assert 1 - after["reward"] < 0.8 * (1 - before["reward"])
+    again = load_team_config(tmp_path / "out")
+    assert again.switcher.kind == "lm"
+    with Team.load(again) as cheaper:
+        trace = cheaper.generate("Where does Ada live?")
+    assert trace.error is None
+    assert trace.patches[0].probabilities is not None
+
+
+def on_an_adapter(team: TeamConfig, folder: Path) -> TeamConfig:
+    """The same team whose switcher is a LoRA adapter that does nothing yet."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    spec = team.switcher.spec
+    assert spec is not None
+    model = AutoModelForCausalLM.from_pretrained(spec.model)
+    get_peft_model(model, LoraConfig(r=8, target_modules="all-linear")).save_pretrained(
+        folder / "adapter"
+    )
+    tuned = replace(spec, adapter=str(folder / "adapter"))
+    return replace(team, switcher=replace(team.switcher, spec=tuned))
+
+
+def test_a_killed_run_ends_in_the_same_switcher(
+    team: TeamConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run.practise(team, [Anything()], whole, FEW)
+    keep = run._Run._keep
+    for last in (3, 4):
+
+        def stop(self: Any, last: int = last) -> None:
+            keep(self)
+            if len(self._steps) == last:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(run._Run, "_keep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.practise(team, [Anything()], killed, FEW)
+    monkeypatch.undo()
+    run.practise(team, [Anything()], killed, FEW)
+    for made in ("head.safetensors", "checked.jsonl", "team.yaml"):
+        assert (whole / made).read_bytes() == (killed / made).read_bytes(), made
+    mine, its = (json.loads((one / "metrics.json").read_text()) for one in (whole, killed))
+    assert mine["history"] == its["history"]
+    assert mine["checks"] == its["checks"]
+
+
+def test_questions_are_practised_in_turn_and_checked_apart() -> None:
+    tasks = [TASKS["recall"], TASKS["age"], TASKS["hop"]]
+    lessons = run.Lessons.of(tasks, Practice(checked=5))
+    asked = [one.query.id for step in range(4) for one in lessons.of_step(step, 4)]
+    assert len(set(asked)) == 16
+    assert [one.task.name for one in lessons.of_step(0, 4)] == ["recall", "age", "hop", "recall"]
+    assert not set(asked) & {one.query.id for one in lessons.checked}
+    assert len(lessons.checked) == 15
+
+
+def test_another_run_s_folder_is_left_alone(team: TeamConfig, tmp_path: Path) -> None:
+    practice = Practice(steps=1, questions=2, answers=2, checked=1)
+    run.practise(team, [Anything()], tmp_path / "out", practice)
+    with pytest.raises(DataError, match="belongs to another run, whose practice differed"):
+        run.practise(team, [Anything()], tmp_path / "out", Practice(steps=2, checked=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"answers": 1}, "answers must be at least 2, not 1"),
+        ({"clip": 1.5}, "clip must be within 0..1"),
+        ({"prices": {"sft": -1}}, "the price of sft must be 0 or more"),
+        ({"steps": 0}, "steps must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Practice(**settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--labels", "x.jsonl"], "policy gradient learns from questions; leave out --labels"),
+        (["--price", "sft"], "a price is written NAME=PRICE, not 'sft'"),
+        (["--price", "nobody=1"], "no candidate 'nobody' to be priced"),
+        (["--set", "switcher={kind: random}"], "goes on from a trained"),
+        (["--checked", "100000"], "none would be left to practise"),
+    ],
+)
+def test_what_cannot_be_practised_is_one_sentence(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    words = ["taketurns", "train", "--method", "policy-gradient", "--team", "pocket"]
+    monkeypatch.setattr(sys, "argv", [*words, "-o", str(tmp_path / "out"), *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out, err = capfd.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert said in err
+    assert len([line for line in err.splitlines() if line.startswith("taketurns: ")]) == 1
+    assert not (tmp_path / "out").exists()
