@@ -27,6 +27,8 @@ candidates:
     model: org/chat
 """
 
+FOLDED = "switcher: {{kind: folded, tokens: {{{}}}, reader: {}}}"
+
 
 @pytest.fixture
 def team(tmp_path: Path):
@@ -53,6 +55,13 @@ def test_a_minimal_file_gets_every_default(team) -> None:
     assert config.policy == Policy()
     assert config.engine == EngineConfig()
     assert config.switcher.kind == "random"
+
+
+def test_the_tokens_of_a_folded_switcher_follow_the_candidates(team) -> None:
+    text = MINIMAL + FOLDED.format("chat: 4, base: 3", "chat")
+    switcher = load_team_config(team(text)).switcher
+    assert switcher.tokens == (3, 4)
+    assert switcher.reader == 1
 
 
 def test_names_become_indices(team) -> None:
@@ -130,7 +139,15 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + "switcher: {kind: head}", "has a path exactly when its kind is"),
         (MINIMAL + "switcher: {kind: random, path: x}", "has a path exactly when its kind is"),
         (MINIMAL + "switcher: {kind: head, path: ./gone}", "team.yaml:6: there is no head at "),
-        (MINIMAL + "switcher: {kind: ml}", "'random', 'fixed', 'lm' or 'head', not \"ml\""),
+        (MINIMAL + "switcher: {kind: folded, reader: base}", "has tokens exactly when its kind"),
+        (MINIMAL + FOLDED.format("base: 3, chat: 4", "null"), "has a reader exactly when its kind"),
+        (MINIMAL + FOLDED.format("base: 3", "base"), "must name every candidate: base, chat"),
+        (MINIMAL + FOLDED.format("base: 3, chat: 3", "base"), "must be token ids, each another"),
+        (MINIMAL + FOLDED.format("base: 3, chat: 4", "ghost"), "there is no candidate 'ghost'"),
+        (
+            MINIMAL + "switcher: {kind: ml}",
+            "'random', 'fixed', 'lm', 'head' or 'folded', not \"ml\"",
+        ),
         (MINIMAL.replace("org/base", "./gone"), "team.yaml:3: there is no model at "),
         (MINIMAL + "    prompt: Q", "prompt must contain {text}"),
         (MINIMAL + "    template: gone.jinja", "cannot read "),

@@ -108,7 +108,7 @@ def test_states_of_another_size_are_another_model() -> None:
 async def test_an_engine_without_hidden_states_is_refused(tmp_path: Path) -> None:
     head().save(tmp_path)
     engine = ScriptedEngine({name: [] for name in NAMES})
-    with pytest.raises(ConfigError, match="the engine of a does not give; use a switcher of kind"):
+    with pytest.raises(ConfigError, match=r"the engine of a does not give; fold it .* or use a"):
         await HeadSwitcher(str(tmp_path)).prepare(engine, [await engine.info(n) for n in NAMES])
 
 

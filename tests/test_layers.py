@@ -35,6 +35,7 @@ ORDER = [
     ["workers"],
     ["distributed"],
     ["training"],
+    ["export"],
     ["reinforcement"],
     ["pocket"],
     ["catalogue"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,11 +12,12 @@ from hypothesis import strategies as st
 
 from taketurns.draft import Draft, Reader
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import ConfigError, PromptError, UnavailableError
 from taketurns.policy import Policy
 from taketurns.seeds import generator
-from taketurns.switchers import LMSwitcher, normalise, pick
-from taketurns.types import Candidate, ModelSpec, Query
+from taketurns.switchers import FoldedSwitcher, LMSwitcher, normalise, pick
+from taketurns.team import Team
+from taketurns.types import Candidate, ModelSpec, Query, Sampling
 
 QUERY = Query("q", text="Why?")
 
@@ -77,3 +80,61 @@ async def test_an_answer_too_long_for_the_switcher_is_refused_before_it_starts()
     switcher.begin(QUERY, Policy(max_tokens=20))
     with pytest.raises(PromptError, match="lower max_tokens"):
         switcher.begin(QUERY, Policy(max_tokens=200))
+
+
+NAMES = ("a", "b", "c")
+TOKENS = (1, 2, 3)
+
+
+def folded(**options: Any) -> Team:
+    """Each would go on itself, but c calls for a."""
+
+    def script(prompt: str, sampling: Sampling) -> str:
+        return "x" * 9
+
+    own = {"a": [0.08, 0.01, 0.01], "b": [0.01, 0.08, 0.01], "c": [0.06, 0.01, 0.03]}
+    engine = ScriptedEngine(dict.fromkeys(NAMES, script), scores=own, never=TOKENS, **options)
+    candidates = [Candidate(name, ModelSpec(name)) for name in NAMES]
+    policy = Policy(patch_size=4, max_tokens=12, greedy_switcher=True)
+    return Team(candidates, engine, FoldedSwitcher(TOKENS, 2), policy)
+
+
+async def test_a_folded_switcher_decides_by_what_came_with_the_patch() -> None:
+    for opening, calls in ((None, ["score", *["generate"] * 3]), (1, ["generate"] * 3)):
+        team = folded()
+        trace = await team.agenerate(QUERY, policy=replace(team.policy, opening=opening))
+        assert [call.kind for call in team.engine.calls] == calls  # type: ignore[attr-defined]
+        assert [patch.speaker for patch in trace.patches] == (
+            [0] * 3 if opening is None else [1] * 3
+        )
+        expected = (0.6, 0.1, 0.3) if opening is None else None
+        assert trace.patches[0].probabilities == (expected and pytest.approx(expected))
+        assert trace.patches[1].probabilities == pytest.approx(
+            (0.8, 0.1, 0.1) if opening is None else (0.1, 0.8, 0.1)
+        )
+
+
+async def test_what_a_rule_decides_is_not_asked_for() -> None:
+    team = folded()
+    await team.agenerate(QUERY, policy=replace(team.policy, opening=0, closing=1))
+    asked = [call.sampling.choices for call in team.engine.calls]  # type: ignore[attr-defined]
+    assert asked == [TOKENS, (), ()]
+
+
+async def test_a_folded_switcher_whose_reader_is_gone_leaves_the_rest_a_chance() -> None:
+    gone = UnavailableError("nobody there")
+    team = folded(failures={0: gone, 1: gone})
+    trace = await team.agenerate(QUERY, policy=replace(team.policy, opening=2))
+    assert trace.error is None
+    assert [(patch.speaker, patch.reason) for patch in trace.patches][:2] == [
+        (0, "fallback"),
+        (0, "chosen"),
+    ]
+    assert trace.patches[0].probabilities == pytest.approx((1 / 3,) * 3)
+
+
+async def test_tokens_that_may_be_written_cannot_stand_for_candidates() -> None:
+    team = folded()
+    team = team.switched_by(FoldedSwitcher((1, 2, 9), 0))
+    with pytest.raises(ConfigError, match="a may write the token 9"):
+        await team.agenerate(QUERY)

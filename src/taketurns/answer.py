@@ -37,7 +37,8 @@ class _Turn:
 class Answer:
     """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
     asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
-    written, with `logprobs` as in `Sampling`. Without `stand_ins` the answer fails where
+    written, with `logprobs` as in `Sampling`; `choices` are the tokens whose log-probabilities
+    after each patch the switcher decides by, if it does. Without `stand_ins` the answer fails where
     its speaker does."""
 
     def __init__(
@@ -51,6 +52,7 @@ class Answer:
         emit: Emit | None = None,
         logprobs: int | None = None,
         stand_ins: bool = True,
+        choices: tuple[int, ...] = (),
     ) -> None:
         self.draft = draft
         self.ended = False
@@ -62,6 +64,7 @@ class Answer:
         self._speakers = generator(seed)
         self._emit = emit
         self._logprobs = logprobs
+        self._choices = choices
         self._stand_ins = stand_ins
         self._closing = False
 
@@ -112,8 +115,7 @@ class Answer:
         """Who writes the next patch: the rules first, then the switcher."""
         policy, draft = self._policy, self.draft
         uniform = self._speakers.random()  # one a turn, whether it is asked for or not
-        last = policy.max_tokens - draft.tokens <= policy.patch_size
-        if policy.closing is not None and (self._closing or last):
+        if policy.closing is not None and (self._closing or self._closes_at(draft.tokens)):
             return _Turn(policy.closing, "closing")
         if policy.opening is not None and not draft.patches:
             return _Turn(policy.opening, "opening")
@@ -124,6 +126,10 @@ class Answer:
         else:
             speaker = pick(probabilities, policy.top_p, uniform)
         return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
+
+    def _closes_at(self, tokens: int) -> bool:
+        """May the patch that begins after so many tokens be the last that the budget allows?"""
+        return self._policy.max_tokens - tokens <= self._policy.patch_size
 
     async def _stand_in(self, turn: _Turn, tried: Sequence[int]) -> _Turn:
         """The most probable of those who have not been tried. Nothing is drawn for it, so later
@@ -142,10 +148,18 @@ class Answer:
             forced = draft.force(speaker, policy.closing_cue)
             tell(self._emit, Delta(None, forced.text), forced)
         begun = perf_counter()
-        writer = PatchWriter(
-            self._session, self._models[speaker], draft, speaker, self._emit, self._logprobs
-        )
         wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
+        after = draft.tokens + wanted
+        ruled = policy.closing is not None and self._closes_at(after)
+        writer = PatchWriter(
+            self._session,
+            self._models[speaker],
+            draft,
+            speaker,
+            self._emit,
+            self._logprobs,
+            () if ruled or after >= policy.max_tokens else self._choices,
+        )
         try:
             finish = await writer.write(wanted, policy)
         except EngineError:
@@ -187,6 +201,7 @@ class Answer:
                 self._policy,
                 speakers,
                 stand_ins=False,
+                choices=self._choices,
             )
 
     async def read(self) -> None:

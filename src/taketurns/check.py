@@ -135,18 +135,21 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         memory=memory,
         answer_tokens=tokens,
         exact=len({model.tokenizer for model in candidates}) == 1,
-        switcher=_describe_switcher(config),
+        switcher=describe_switcher(config),
         problems=tuple(problems),
         notes=tuple(_notes(models)),
     )
 
 
-def _describe_switcher(config: TeamConfig) -> str:
+def describe_switcher(config: TeamConfig) -> str:
+    """Who decides, in a few words."""
     switcher, names = config.switcher, [candidate.name for candidate in config.candidates]
     if switcher.kind == "fixed":
         return f"fixed: {', '.join(names[index] for index in switcher.sequence)}, repeated"
     if switcher.kind == "lm":
         return "a language model that reads the tagged trace"
+    if switcher.kind == "folded":
+        return "a head in the candidates' own output matrices, read with each patch"
     if switcher.path is not None:
         head = Head.load(switcher.path)
         whose = "whoever spoke last" if head.config.mode == "speaker" else head.config.reader

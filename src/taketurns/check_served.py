@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from taketurns.check import describe_switcher
 from taketurns.config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine, ServerReport
 from taketurns.engines.http.wire import Abilities
@@ -37,6 +38,7 @@ class ServedReport:
 
     models: tuple[ServedModel, ...]
     exact: bool | None
+    switcher: str
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -59,6 +61,7 @@ class ServedReport:
         if self.exact is not None:
             handed = "token ids" if self.exact else "exact text"
             yield Text(f"hand-over {handed}")
+        yield Text(f"switcher  {self.switcher}")
         yield from (Text(f"note      {note}", "yellow") for note in self.notes)
         yield from (Text(f"problem   {problem}", "red") for problem in self.problems)
         yield Text("it works" if self.fits else "it does not work", "bold")
@@ -84,7 +87,10 @@ async def inspect_servers(config: TeamConfig) -> ServedReport:
                 problems.append(str(error))
     finally:
         await team.aclose()
-    return ServedReport(tuple(models), exact, tuple(problems), tuple(_notes(models, exact)))
+    switcher = describe_switcher(config)
+    return ServedReport(
+        tuple(models), exact, switcher, tuple(problems), tuple(_notes(models, exact))
+    )
 
 
 async def _inspect(engine: HttpEngine, name: str, model: str) -> ServedModel:

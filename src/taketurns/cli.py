@@ -17,6 +17,7 @@ from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
 from taketurns.experiments.command import experiment
+from taketurns.export.command import export
 from taketurns.launch.command import launch
 from taketurns.options import ActorsOption, GpusOption, RunnerOption, ShardOption
 from taketurns.planning.command import plan
@@ -59,6 +60,7 @@ app.command()(experiment)
 app.command()(serve)
 app.command()(launch)
 app.command()(plan)
+app.command()(export)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

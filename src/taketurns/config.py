@@ -26,7 +26,7 @@ from taketurns.errors import ConfigError
 from taketurns.policy import Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
-SwitcherKind = Literal["random", "fixed", "lm", "head"]
+SwitcherKind = Literal["random", "fixed", "lm", "head", "folded"]
 EngineKind = Literal["local", "http"]
 BUNDLED = "pocket"
 
@@ -36,7 +36,9 @@ Record = TypeVar("Record")
 @dataclass(frozen=True, slots=True)
 class SwitcherConfig:
     """Who decides. `spec` is the model of an "lm" switcher and `endpoint` where it is served,
-    `sequence` the indices a "fixed" one cycles, `path` where a "head" is (a folder or a hub id)."""
+    `sequence` the indices a "fixed" one cycles, `path` where a "head" is (a folder or a hub id).
+    Of a "folded" one, `tokens` are those that stand for the candidates, in their order, and
+    `reader` is the index of who is asked while nobody has spoken."""
 
     kind: SwitcherKind = "random"
     spec: ModelSpec | None = None
@@ -44,6 +46,8 @@ class SwitcherConfig:
     sequence: tuple[int, ...] = ()
     path: str | None = None
     endpoint: Endpoint | None = None
+    tokens: tuple[int, ...] = ()
+    reader: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,8 @@ _SwitcherFile = _schema(
     chat_template=(bool, False),
     sequence=(tuple[str | int, ...], ()),
     path=(str | None, None),
+    tokens=(dict[str, int], {}),
+    reader=(str | int | None, None),
     template=(str | None, None),
     prompt=None,
     **_ENDPOINT,
@@ -242,6 +248,18 @@ class _Builder:
             self._refuse('a switcher has a sequence exactly when its kind is "fixed"', "switcher")
         if (entry.kind == "head") != (entry.path is not None):
             self._refuse('a switcher has a path exactly when its kind is "head"', "switcher")
+        if (entry.kind == "folded") != bool(entry.tokens):
+            self._refuse('a switcher has tokens exactly when its kind is "folded"', "switcher")
+        if (entry.kind == "folded") != (entry.reader is not None):
+            self._refuse('a switcher has a reader exactly when its kind is "folded"', "switcher")
+        if entry.tokens and sorted(entry.tokens) != sorted(self._names):
+            known = ", ".join(self._names)
+            self._refuse(f"tokens must name every candidate: {known}", "switcher", "tokens")
+        if (
+            len(set(entry.tokens.values())) < len(entry.tokens)
+            or min(entry.tokens.values(), default=0) < 0
+        ):
+            self._refuse("tokens must be token ids, each another", "switcher", "tokens")
         return SwitcherConfig(
             kind=entry.kind,
             spec=self._spec(entry, "switcher") if entry.model is not None else None,
@@ -252,6 +270,12 @@ class _Builder:
             ),
             path=self._locate(entry.path, "switcher", "path") if entry.path is not None else None,
             endpoint=self._endpoint(entry, "switcher"),
+            tokens=tuple(entry.tokens[name] for name in self._names) if entry.tokens else (),
+            reader=(
+                self._index(entry.reader, "switcher", "reader")
+                if entry.reader is not None
+                else None
+            ),
         )
 
     def _policy(self) -> Policy:

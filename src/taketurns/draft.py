@@ -48,6 +48,7 @@ class Draft:
         self.exact = ids and len(prints) == 1
         self.patches: list[Patch] = []
         self.tokens = 0
+        self.scores: tuple[float, ...] | None = None  # `Completion.scores`, of what is written now
         self._readers = tuple(readers)
         self._prompts = [reader.prompt(query) for reader in readers]
         self._prompt_ids = [
@@ -98,6 +99,7 @@ class Draft:
 
     def start_patch(self, speaker: int) -> None:
         """The speaker's tokens follow."""
+        self.scores = None
         if self._stream is None or not self.exact:
             self._stream = self._readers[speaker].info.codec.stream(self.prompt(speaker))
 
@@ -120,6 +122,7 @@ class Draft:
         ids = self._readers[speaker].info.codec.encode(text)
         shown = self.end()
         self._stream = None
+        self.scores = None
         self._ids += ids
         self._text += text
         patch = Patch(None, tuple(ids), shown + text, "length", "forced")

@@ -215,8 +215,9 @@ def check_hidden(info: ModelInfo) -> None:
     """Raise ConfigError if the engine does not give a model's hidden states."""
     if "hidden" not in info.capabilities:
         raise ConfigError(
-            f"a head reads hidden states, which the engine of {info.name} does not give; "
-            "use a switcher of kind lm"
+            f"a head reads hidden states, which the engine of {info.name} does not give; fold it "
+            "into the checkpoints (`taketurns export --fold-switcher`), or use a switcher of kind "
+            "lm"
         )
 
 

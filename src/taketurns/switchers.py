@@ -9,8 +9,8 @@ from typing import Protocol
 from taketurns.config import SwitcherConfig
 from taketurns.draft import Draft
 from taketurns.engines.base import Engine, ModelInfo, Session
-from taketurns.errors import ConfigError, PromptError
-from taketurns.heads import HeadSwitcher
+from taketurns.errors import ConfigError, PromptError, UnavailableError
+from taketurns.heads import HeadSwitcher, last_speaker
 from taketurns.policy import Policy
 from taketurns.prompts import TaggedTrace, digit_ids
 from taketurns.types import Query
@@ -143,6 +143,57 @@ class LMSwitcher:
         )
 
 
+class FoldedSwitcher:
+    """Decides by a head that stands in the candidates' own output matrices: `tokens`, which no
+    candidate ever writes, stand for the candidates, in their order, and their logits after the last
+    token, in whoever wrote it, are the head's. While nobody has spoken `reader` is asked.
+
+    An engine that tells them with the patch (`Draft.scores`) makes the decision cost no call. Where
+    whoever is to be asked cannot be, for a full context or for lack of a server, all candidates are
+    as probable as any other.
+    """
+
+    def __init__(self, tokens: Sequence[int], reader: int) -> None:
+        self.tokens = tuple(tokens)
+        self._reader = reader
+        self._models: tuple[str, ...] = ()
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        for info in candidates:
+            if "exact_score" not in info.capabilities:
+                raise ConfigError(
+                    "a folded switcher is read by the log-probabilities of given tokens, which the "
+                    f"server of {info.name} does not tell; serve it with vLLM, or use a switcher "
+                    "of kind lm"
+                )
+            if may := sorted(set(self.tokens) - info.never):
+                raise ConfigError(
+                    f"{info.name} may write the token {may[0]}, which stands for a candidate: a "
+                    "folded switcher needs the checkpoints that `taketurns export` wrote"
+                )
+        self._models = tuple(info.name for info in candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        even = normalise([1.0] * len(self.tokens))
+
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            scores: Sequence[float] | None = draft.scores
+            if scores is None:
+                spoke = last_speaker(draft.patches)
+                reader = self._reader if spoke is None else spoke
+                if draft.room(reader) <= 0:
+                    return even
+                try:
+                    scores = await session.score(
+                        self._models[reader], draft.prompt(reader), self.tokens
+                    )
+                except UnavailableError:
+                    return even  # whoever spoke last is gone; the others may go on
+            return normalise([exp(score - max(scores)) for score in scores])
+
+        return decide
+
+
 def tagged_tokens(info: ModelInfo, policy: Policy) -> int:
     """How many tokens the longest answer takes between its tags."""
     tags = len(info.codec.encode(" <model 0 begins> ") + info.codec.encode(" <model 0 ends>"))
@@ -184,5 +235,6 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
         "fixed": lambda: FixedSwitcher(config.sequence),
         "lm": lambda: LMSwitcher(model, chat_template=config.chat_template),
         "head": lambda: HeadSwitcher(config.path or ""),
+        "folded": lambda: FoldedSwitcher(config.tokens, config.reader or 0),
     }
     return makers[config.kind]()

@@ -21,7 +21,13 @@ from taketurns.engines.making import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.policy import Policy
 from taketurns.seeds import derive
-from taketurns.switchers import FixedSwitcher, Switcher, make_switcher, tagged_tokens
+from taketurns.switchers import (
+    FixedSwitcher,
+    FoldedSwitcher,
+    Switcher,
+    make_switcher,
+    tagged_tokens,
+)
 from taketurns.sync import run_sync
 from taketurns.types import Candidate, Delta, Patch, Query, Trace
 from taketurns.writer import Emit
@@ -198,7 +204,17 @@ class Team:
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, self._longest(draft, policy)) as session:
             models = [candidate.name for candidate in self.candidates]
-            yield Answer(models, session, draft, begin, policy, speakers, emit, logprobs)
+            yield Answer(
+                models,
+                session,
+                draft,
+                begin,
+                policy,
+                speakers,
+                emit,
+                logprobs,
+                choices=self._choices,
+            )
 
     # Getting ready and letting go
 
@@ -240,6 +256,11 @@ class Team:
             await self._switcher.prepare(self.engine, infos)
             self._readers = tuple(map(Reader, self.candidates, infos))
         return self._readers
+
+    @property
+    def _choices(self) -> tuple[int, ...]:
+        """The tokens that the switcher decides by after each patch, if it does."""
+        return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
     def _longest(self, draft: Draft, policy: Policy) -> int:
         """Tokens of the longest prompt this answer may come to, the switcher's included."""

@@ -88,6 +88,10 @@ def train(
         list[int] | None,
         typer.Option(help="head: a layer to read, 0 the embedding, -1 the last; several times."),
     ] = None,
+    bias: Annotated[
+        bool,
+        typer.Option("--bias/--no-bias", help="head: none with --layer -1 makes one to fold."),
+    ] = True,
     data: DataOption = None,
     with_: WithOption = None,
     steps: Annotated[
@@ -169,7 +173,7 @@ def train(
                 output,
                 LMSettings(start, lora, rank, report_to)
                 if switcher == "lm"
-                else HeadSettings(mode, reader, tuple(layer or ())),
+                else HeadSettings(mode, reader, tuple(layer or ()), bias),
                 Selection(targets, temperature, min_margin, tuple(task or ()), validation),
                 Course(epochs, learning_rate, batch_size, weight_decay, patience, seed),
             )

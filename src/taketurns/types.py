@@ -99,7 +99,7 @@ class Sampling:
     `stop_token_ids` end the patch beside the model's own end tokens; `stop` strings end it when
     the written text (`written`, the tail of what stands before the patch, included) contains one.
     `logprobs` asks for each token's log-probability and those of so many of the most probable
-    tokens beside it.
+    tokens beside it, `choices` for those of given tokens as the one that would follow the patch.
     """
 
     max_tokens: int
@@ -109,6 +109,7 @@ class Sampling:
     written: str = ""
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
+    choices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,9 @@ class Token:
 class Completion:
     """What a model wrote: ordinary tokens only; an end token shows as `finish == "stop"`.
 
-    `text` is set by engines that have no token ids to give.
+    `text` is set by engines that have no token ids to give. `scores` are the natural-log
+    probabilities of `Sampling.choices` after the last token, where the engine knows them by then;
+    None means that they must be asked for.
     """
 
     token_ids: tuple[int, ...]
@@ -138,6 +141,7 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    scores: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

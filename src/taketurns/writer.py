@@ -18,7 +18,7 @@ Emit = Callable[[Delta | Patch], None]
 
 class PatchWriter:
     """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes.
-    `emit` sees it come, with `logprobs` as in `Sampling`."""
+    `emit` sees it come, with `logprobs` and `choices` as in `Sampling`."""
 
     def __init__(
         self,
@@ -28,6 +28,7 @@ class PatchWriter:
         speaker: int,
         emit: Emit | None,
         logprobs: int | None = None,
+        choices: tuple[int, ...] = (),
     ) -> None:
         self.token_ids: list[int] = []
         self.text = ""
@@ -37,6 +38,7 @@ class PatchWriter:
         self._speaker = speaker
         self._emit = emit
         self._logprobs = logprobs
+        self._choices = choices
         self._unshown: list[Token] = []
         self._told = ""
 
@@ -66,14 +68,13 @@ class PatchWriter:
             written=self._draft.unfinished_stop,
             stop_token_ids=self._draft.end_token_ids,
             logprobs=self._logprobs,
+            choices=self._choices,
         )
-        before = len(self.token_ids)
+        before, prompt = len(self.token_ids), self._draft.prompt(self._speaker)
         on_token = self._take if self._emit is not None else None
         self._told = ""
         try:
-            completion = await self._session.generate(
-                self._model, self._draft.prompt(self._speaker), sampling, on_token
-            )
+            completion = await self._session.generate(self._model, prompt, sampling, on_token)
         except EngineError:
             self._count(self._told)
             raise
@@ -83,6 +84,13 @@ class PatchWriter:
         else:
             self._tell(completion.text[len(self._told) :])
             self._count(completion.text)
+        self._draft.scores = completion.scores
+        if completion.scores is not None:
+            # Where less is handed on than was written (a control token is not), the next speaker
+            # would be chosen by a state that is not the answer's.
+            read = self._draft.prompt(self._speaker)
+            if read != [*prompt, *completion.token_ids]:
+                self._draft.scores = None
         if len(self.token_ids) == before and completion.finish == "length":
             return "stop"  # a server that writes nothing would be asked for ever
         return "stop" if self._draft.stopped else completion.finish

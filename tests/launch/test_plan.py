@@ -71,7 +71,7 @@ def test_the_team_finds_what_was_launched_for_it(tmp_path: Path) -> None:
     from taketurns.engines.http.probe import names_of
 
     config = team(tmp_path)
-    base, chat = plan_servers(config, (), lambda spec: None)
+    base, chat = plan_servers(config, gpus(2), lambda spec: None)
     assert names_of(config.candidates[0])[0] in base.arguments
     assert names_of(config.candidates[1])[0] in chat.arguments
 
@@ -107,6 +107,17 @@ def test_two_bases_behind_one_url_are_refused(tmp_path: Path) -> None:
     config = team(tmp_path, switcher={"kind": "random"}, candidates=both)
     with pytest.raises(ConfigError, match="a vLLM server has one base model"):
         plan_servers(config, (), lambda spec: None)
+
+
+def test_on_a_cpu_an_adapter_needs_a_server_apart_from_its_base(tmp_path: Path) -> None:
+    """vLLM mixes them up there."""
+    with pytest.raises(ConfigError, match=r"serve chat and an adapter on it, .switcher.: on a CPU"):
+        plan_servers(team(tmp_path), (), lambda spec: None)
+    switcher = {"kind": "lm", "model": "org/chat", "adapter": "org/switcher"}
+    apart = team(tmp_path, switcher=switcher | {"urls": ["http://localhost:8003"]})
+    third = plan_servers(apart, (), lambda spec: None)[2]
+    assert "serve org/chat --served-model-name org/chat" in words(third)
+    assert "--lora-modules switcher=org/switcher" in words(third)
 
 
 def test_a_team_that_needs_no_server_here_is_told_so(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 `make test-vllm` sets TAKETURNS_VLLM to vLLM's program. TAKETURNS_VLLM_CANDIDATES names the
 candidates to serve (each takes 2.4 GB of memory) and TAKETURNS_VLLM_REPLICAS how many servers the
-last one has.
+last one has; one more serves the switcher.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ FLAGS = ("--max-model-len", "2048", "--dtype", "float32", "--num-gpu-blocks-over
 @dataclass(frozen=True)
 class Served:
     """A team file on servers, the same team in this process, and the servers. The switcher is the
-    last candidate's model; in `adapted` and `adapted_local` it is an adapter on it."""
+    last candidate's model; in `adapted` and `adapted_local` it is an adapter on it, with a server
+    of its own."""
 
     team: Path
     local: Path
@@ -48,9 +49,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     program()
     folder = tmp_path_factory.mktemp("vllm")
     names = os.environ.get("TAKETURNS_VLLM_CANDIDATES", "pretrained,sft,aligned").split(",")
-    replicas = int(os.environ.get("TAKETURNS_VLLM_REPLICAS", "2"))
-    ports = [free_port() for _ in range(len(names) + replicas - 1)]
-    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    replicas = int(os.environ.get("TAKETURNS_VLLM_REPLICAS", "1"))
+    *urls, apart = [f"http://127.0.0.1:{free_port()}" for _ in range(len(names) + replicas)]
     last = urls[len(names) - 1 :]
     bundled = {one.name: one.spec for one in load_team_config("pocket").candidates}
     candidates: list[dict[str, Any]] = []
@@ -69,14 +69,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     contents = {
         "team": team | there | {"switcher": plain | {"urls": last, "served_as": names[-1]}},
         "local": team | here | {"switcher": plain},
-        "adapted": team | there | {"switcher": adapter | {"urls": last}},
+        "adapted": team | there | {"switcher": adapter | {"urls": [apart]}},
         "adapted_local": team | here | {"switcher": adapter},
     }
     paths = {name: folder / f"{name}.yaml" for name in contents}
     for name, content in contents.items():
         paths[name].write_text(yaml.safe_dump(content), encoding="utf-8")
     log = folder / "servers.log"
-    with launched(paths["adapted"], urls, log):
+    with launched(paths["adapted"], [*urls, apart], log):
         yield Served(**paths, urls=tuple(urls), log=log)
 
 

@@ -23,7 +23,11 @@ Prompt = Sequence[int] | str
 Combine = Callable[["Tensor"], "Tensor"]
 """Log-probabilities `[rows, models, outcomes]` to log-scores `[rows, outcomes]`, which need not sum
 to 1. The outcomes are the ordinary tokens and, last, the end of the answer."""
-Capability = Literal["token_ids", "score", "hidden", "next_logprobs", "together", "fork"]
+Capability = Literal[
+    "token_ids", "score", "exact_score", "hidden", "next_logprobs", "together", "fork"
+]
+"""What an engine can do with a model: "score" may leave improbable tokens out, "exact_score" knows
+any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class ModelInfo:
     """What a team must know of a model before it writes prompts for it.
 
     `context` is the most tokens a prompt and its continuation may have together; `codec` is the
-    model's tokenizer; `end_token_ids` end an answer.
+    model's tokenizer; `end_token_ids` end an answer, tokens of `never` are not written.
     """
 
     name: str
@@ -39,6 +43,7 @@ class ModelInfo:
     codec: TextCodec
     end_token_ids: frozenset[int]
     capabilities: frozenset[Capability]
+    never: frozenset[int] = frozenset()
 
 
 @runtime_checkable

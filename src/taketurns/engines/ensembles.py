@@ -37,7 +37,7 @@ class Shared:
             raise ConfigError(
                 f"{names} cannot write a token together: their vocabularies are not the same"
             )
-        special = frozenset().union(*(info.codec.special_ids for info in infos))
+        special = frozenset().union(*(info.codec.special_ids | info.never for info in infos))
         codec = infos[0].codec
         ordinary = sorted({int(i) for i in codec.tokenizer.get_vocab().values()} - special)
         ends = tuple(torch.tensor(sorted(info.end_token_ids)) for info in infos)

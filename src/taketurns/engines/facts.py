@@ -12,16 +12,24 @@ from taketurns.types import ModelSpec
 
 def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
     """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
+    listed = getattr(_generation_config(spec), "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])}
+    return frozenset(int(i) for i in ends if i is not None)
+
+
+def never_token_ids(spec: ModelSpec) -> frozenset[int]:
+    """The ids that a model is not to write: `suppress_tokens` of generation_config.json."""
+    return frozenset(map(int, getattr(_generation_config(spec), "suppress_tokens", None) or ()))
+
+
+def _generation_config(spec: ModelSpec) -> Any:
+    """None for a checkpoint without one."""
     from transformers import GenerationConfig
 
-    ends = {tokenizer.eos_token_id}
     try:
-        config = GenerationConfig.from_pretrained(spec.model, revision=spec.revision)
-        listed = config.eos_token_id
-        ends.update(listed if isinstance(listed, list) else [listed])
+        return GenerationConfig.from_pretrained(spec.model, revision=spec.revision)
     except OSError:
-        pass  # a checkpoint without one ends where its tokenizer says
-    return frozenset(int(i) for i in ends if i is not None)
+        return None
 
 
 def context_length(spec: ModelSpec) -> int:

@@ -24,7 +24,7 @@ from taketurns.engines.ensembles import Part
 from taketurns.engines.forward import Forward, Outputs
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.kv import LanePool, LayerShape
-from taketurns.engines.sampling import sample
+from taketurns.engines.sampling import sample, without
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class _Lane:
 
 class LaneRunner:
     """Runs the jobs of one model. `max_lanes` bounds the batch, `block_tokens` one forward's
-    prompt."""
+    prompt; tokens of `never` are not written."""
 
     def __init__(
         self,
@@ -66,12 +66,14 @@ class LaneRunner:
         deterministic: bool,
         max_lanes: int,
         block_tokens: int = 2048,
+        never: Sequence[int] = (),
     ) -> None:
         self._forward = forward
         self._pool = LanePool(shapes)
         self._exact = deterministic
         self._max_lanes = max_lanes
         self._block_tokens = block_tokens
+        self._never = list(never)
         self._waiting: deque[Job] = deque()
         self._lanes: list[_Lane] = []
         self.counters = Counters()
@@ -228,7 +230,7 @@ class LaneRunner:
             assert isinstance(lane.job, Write)
             draws.append(lane.job.draw())
         for row, (lane, token) in enumerate(
-            zip(lanes, sample(logits, draws).tolist(), strict=True)
+            zip(lanes, sample(without(logits, self._never), draws).tolist(), strict=True)
         ):
             assert isinstance(lane.job, Write)
             lane.tokens.append(token)

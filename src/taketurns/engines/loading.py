@@ -110,7 +110,7 @@ def _pretrained(spec: ModelSpec) -> Any:
         if (value := getattr(spec, key)) is not None:
             arguments[key] = value
     try:
-        with _bar_if_long(spec.model):
+        with bar_if_long(spec.model):
             model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"cannot load the model {spec.model!r}: {first_line(error)}") from error
@@ -122,7 +122,7 @@ def _pretrained(spec: ModelSpec) -> Any:
 
 
 @contextmanager
-def _bar_if_long(model: str) -> Iterator[None]:
+def bar_if_long(model: str) -> Iterator[None]:
     """Let transformers draw its loading bar only where there is something to wait for."""
     from transformers.utils import logging
 

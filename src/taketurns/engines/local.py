@@ -23,7 +23,7 @@ from taketurns.config import EngineConfig
 from taketurns.engines.admission import Admission
 from taketurns.engines.base import Combine, ModelInfo, Prompt
 from taketurns.engines.ensembles import Ensemble, Shared
-from taketurns.engines.facts import context_length, end_token_ids
+from taketurns.engines.facts import context_length, end_token_ids, never_token_ids
 from taketurns.engines.jobs import Peek, Write
 from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
@@ -280,6 +280,7 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
         codec=codec,
         end_token_ids=end_token_ids(spec, codec.tokenizer),
         capabilities=frozenset(
-            {"token_ids", "score", "hidden", "next_logprobs", "together", "fork"}
+            {"token_ids", "score", "exact_score", "hidden", "next_logprobs", "together", "fork"}
         ),
+        never=never_token_ids(spec),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers.cache_utils import DynamicCache
 
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.lanes import Counters
-from taketurns.engines.sampling import sample
+from taketurns.engines.sampling import sample, without
 
 
 @dataclass(slots=True, eq=False)
@@ -32,8 +33,9 @@ class ReencodeRunner:
 
     lane_bytes = 0
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, never: Sequence[int] = ()) -> None:
         self._model = model
+        self._never = list(never)
         self._device = model.get_input_embeddings().weight.device
         self._waiting: deque[Job] = deque()
         self._turns: list[_Turn] = []
@@ -79,7 +81,7 @@ class ReencodeRunner:
     def _write(self, turn: _Turn) -> bool:
         try:
             logits, _ = self._forward(turn.pending, turn.cache, False)
-            token = int(sample(logits, [turn.job.draw()])[0])
+            token = int(sample(without(logits, self._never), [turn.job.draw()])[0])
             self.counters.written_tokens += 1
             if turn.job.take(token, logits[0]) is not None:
                 turn.job.finished()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -48,6 +49,13 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     if greedy:
         chosen[greedy] = logits[greedy].argmax(-1)
     return chosen
+
+
+def without(logits: Tensor, never: Sequence[int]) -> Tensor:
+    """The same logits with tokens that cannot be sampled."""
+    return (
+        logits.index_fill(-1, torch.tensor(never, device=logits.device), -inf) if never else logits
+    )
 
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:

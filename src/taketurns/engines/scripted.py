@@ -48,8 +48,8 @@ class ScriptedEngine:
 
     A reply with fewer tokens than its turn allows ends the answer; a longer one is cut there.
     `scores` are probabilities, one a choice, given outright or as a function of the prompt's text
-    and the choices. `failures` are raised at the calls of those numbers, from 0; `delay` is seconds
-    a token. `calls` lists what was asked.
+    and the choices; `never` is `ModelInfo.never` of all models. `failures` are raised at the calls
+    of those numbers, from 0; `delay` is seconds a token. `calls` lists what was asked.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ScriptedEngine:
         *,
         scores: Mapping[str, Scores] | None = None,
         context: int = 4096,
+        never: Sequence[int] = (),
         failures: Mapping[int, Exception] | None = None,
         delay: float = 0.0,
     ) -> None:
@@ -70,6 +71,7 @@ class ScriptedEngine:
         }
         self._scores = dict(scores or {})
         self._context = context
+        self._never = frozenset(never)
         self._failures = dict(failures or {})
         self._delay = delay
 
@@ -83,7 +85,8 @@ class ScriptedEngine:
             context=self._context,
             codec=codec,
             end_token_ids=frozenset({codec.tokenizer.eos_token_id}),
-            capabilities=frozenset({"token_ids", "score", "fork"}),
+            capabilities=frozenset({"token_ids", "score", "exact_score", "fork"}),
+            never=self._never,
         )
 
     async def load(self, model: str) -> None:
@@ -149,16 +152,13 @@ class ScriptedSession:
             finish="length" if whole else "stop",
             logprobs=None if sampling.logprobs is None else (0.0,) * len(written),
             prompt_tokens=len(ids),
+            scores=self._scores(model, text + codec.decode(written), sampling.choices, whole),
         )
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         _, text = await self._read(model, prompt, 1)
         self.engine._record(Call("score", model, prompt, text, self.seed, choices=tuple(choices)))
-        scores = self.engine._scores.get(model)
-        if scores is None:
-            raise ConfigError(f"the script has no scores for {model!r}")
-        probabilities = scores(text, choices) if callable(scores) else scores
-        return [log(p) if p > 0 else -inf for _, p in zip(choices, probabilities, strict=True)]
+        return self._weigh(model, text, choices)
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[ScriptedSession]:
@@ -174,6 +174,18 @@ class ScriptedSession:
                 f"{model}, {info.context} tokens"
             )
         return ids, prompt if isinstance(prompt, str) else info.codec.decode(ids)
+
+    def _scores(
+        self, model: str, text: str, choices: Sequence[int], whole: bool
+    ) -> tuple[float, ...] | None:
+        return tuple(self._weigh(model, text, choices)) if choices and whole else None
+
+    def _weigh(self, model: str, text: str, choices: Sequence[int]) -> list[float]:
+        scores = self.engine._scores.get(model)
+        if scores is None:
+            raise ConfigError(f"the script has no scores for {model!r}")
+        probabilities = scores(text, choices) if callable(scores) else scores
+        return [log(p) if p > 0 else -inf for _, p in zip(choices, probabilities, strict=True)]
 
     def _reply(self, model: str, text: str, sampling: Sampling) -> Reply:
         script = self.engine._scripts.get(model, ())

@@ -18,6 +18,7 @@ import torch
 
 from taketurns.engines import exact
 from taketurns.engines.ensembles import Ensemble, advance
+from taketurns.engines.facts import never_token_ids
 from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
 from taketurns.engines.kv import layer_shapes
@@ -53,6 +54,7 @@ class ModelThread:
         max_batch: int,
         threads: int | None,
     ) -> None:
+        self._specs = dict(specs)
         self._weights = Weights(specs)
         self._threads = threads
         self._default_threads = torch.get_num_threads()
@@ -219,10 +221,11 @@ class ModelThread:
         loaded = self._weights.load(model)
         device = str(loaded.model.get_input_embeddings().weight.device)
         self._set_threads(loaded.model)
+        never = sorted(never_token_ids(self._specs[model]))
         shapes = layer_shapes(loaded.model)
         if shapes is None:
             self._models[model] = RunningModel(False, 0, device)
-            return ReencodeRunner(loaded.model)
+            return ReencodeRunner(loaded.model, never)
         wanted = self._deterministic
         if wanted is None:
             wanted = device == "cpu" and shapes[0].dtype == torch.float32
@@ -233,6 +236,7 @@ class ModelThread:
             shapes,
             deterministic=wanted and exact.enable(loaded.model),
             max_lanes=self._max_batch,
+            never=never,
         )
 
     def _set_threads(self, model: Any) -> None:

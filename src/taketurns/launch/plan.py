@@ -129,6 +129,12 @@ def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[
         raise ConfigError(f"{url} would serve {which}; a vLLM server has one base model")
     plain = [one for one in served if one.spec.adapter is None]
     adapters = [one for one in served if one.spec.adapter is not None]
+    if plain and adapters and not share.gpus:
+        raise ConfigError(
+            f"{url} would serve {plain[0].name} and an adapter on it, {adapters[0].name}: on a CPU "
+            "vLLM runs requests for the base with the adapter when both meet in one batch, so give "
+            "the adapter a server of its own"
+        )
     spec = served[0].spec
     parts = urlsplit(url)
     names = list(dict.fromkeys(names_of(one)[0] for one in plain)) or [spec.model]

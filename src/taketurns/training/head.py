@@ -38,13 +38,15 @@ def fit(
     train: Sequence[Example],
     validation: Sequence[Example],
     course: Course,
+    bias: bool = True,
 ) -> tuple[Head, list[Mapping[str, float]], int]:
     """The head of the best epoch, what every epoch was worth on `validation`, and which was best,
-    from 1. `views` are those of the training examples, then those of the validation."""
+    from 1. `views` are those of the training examples, then those of the validation. Without `bias`
+    its logits are a matrix times the states and nothing more."""
     import torch
 
-    scales = _scales(config, views[: len(train)])
-    matrix = torch.stack([_features(config, scales, view) for view in views])
+    scales = _scales(config, views[: len(train)], bias)
+    matrix = torch.stack([_features(config, scales, view, bias) for view in views])
     features, held_out = matrix[: len(train)], matrix[len(train) :]
     targets = torch.tensor([example.target for example in train])
     weight = torch.zeros(len(config.candidates), matrix.shape[1], requires_grad=True)
@@ -89,8 +91,9 @@ def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
     return tuple(layer % (depth + 1) for layer in wanted)
 
 
-def _scales(config: HeadConfig, views: Sequence[View]) -> dict[str, Scale]:
-    """Each reader's own mean and deviation; none for a reader whose states are in no view."""
+def _scales(config: HeadConfig, views: Sequence[View], bias: bool) -> dict[str, Scale]:
+    """Each reader's own mean (0 without `bias`) and deviation; none for a reader whose states are
+    in no view."""
     import torch
 
     found = {}
@@ -100,12 +103,14 @@ def _scales(config: HeadConfig, views: Sequence[View]) -> dict[str, Scale]:
         if states:
             stack = torch.stack(states)
             deviation = stack.std(0, correction=0) + LEAST_DEVIATION
-            found[name] = Scale(stack.mean(0), deviation, torch.zeros(0))
+            mean = stack.mean(0) if bias else torch.zeros(stack.shape[1])
+            found[name] = Scale(mean, deviation, torch.zeros(0))
     return found
 
 
-def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View) -> Tensor:
-    """One row: a block a reader, zero but for the one that reads, and who spoke last."""
+def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
+    """One row: a block a reader, zero but for the one that reads, and, with `bias`, who spoke
+    last."""
     import torch
 
     blocks = []
@@ -115,7 +120,7 @@ def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View) -> Te
         else:
             blocks.append(torch.zeros(len(scale.mean)))
     last = torch.zeros(len(config.candidates) + 1)
-    last[view.last] = 1
+    last[view.last] = bias
     return torch.cat([*blocks, last])
 
 

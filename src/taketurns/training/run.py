@@ -178,7 +178,9 @@ def _head(
                 team, config, [x.label for x in every], folder.checkpoints, progress.advance
             )
         )
-    fitted, history, best = head.fit(config, views, examples.train, examples.validation, course)
+    fitted, history, best = head.fit(
+        config, views, examples.train, examples.validation, course, settings.bias
+    )
     fitted.save(folder.path)
     held_out = views[len(examples.train) :]
     whose = "whoever spoke last" if config.mode == "speaker" else config.reader

@@ -63,11 +63,12 @@ class LMSettings:
 class HeadSettings:
     """`reader` is the candidate that reads (mode "candidate"), or that reads while nobody has
     spoken (mode "speaker"); None is the team's last. `layers` empty is the upper half in three
-    steps."""
+    steps. A head without `bias` can be folded into the candidates' output matrices."""
 
     mode: Mode = "speaker"
     reader: str | None = None
     layers: tuple[int, ...] = ()
+    bias: bool = True
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -10,15 +10,17 @@ from typing import Any
 import yaml
 
 from taketurns.config import TeamConfig
-from taketurns.types import ModelSpec
+from taketurns.types import Endpoint, ModelSpec
 
 NOT_NEAR = "../../../.."
 _PATHS = ("model", "adapter", "tokenizer")
 
 
-def team_yaml(team: TeamConfig, switcher: dict[str, Any], folder: Path) -> str:
-    """The text of `folder/team.yaml`. What lies near the folder is named relative to it, so that
-    both may move together; what lies elsewhere by its whole path."""
+def team_yaml(
+    team: TeamConfig, switcher: dict[str, Any], folder: Path, command: str = "train"
+) -> str:
+    """The text of a team file in `folder`, written by `command`. What lies near the folder is named
+    relative to it, so that both may move together; what lies elsewhere by its whole path."""
     names = [candidate.name for candidate in team.candidates]
     policy = _changed(team.policy)
     for key in ("opening", "closing"):
@@ -29,7 +31,11 @@ def team_yaml(team: TeamConfig, switcher: dict[str, Any], folder: Path) -> str:
         engine["memory"] = engine.pop("memory_bytes")
     document = {
         "candidates": [
-            {"name": candidate.name, **spec_entry(candidate.spec, folder)}
+            {
+                "name": candidate.name,
+                **spec_entry(candidate.spec, folder),
+                **_endpoint_entry(candidate.endpoint),
+            }
             for candidate in team.candidates
         ],
         "switcher": switcher,
@@ -42,7 +48,7 @@ def team_yaml(team: TeamConfig, switcher: dict[str, Any], folder: Path) -> str:
         allow_unicode=True,
         width=100,
     )
-    return f"# Written by taketurns train.\n{text}"
+    return f"# Written by taketurns {command}.\n{text}"
 
 
 def spec_entry(spec: ModelSpec, folder: Path) -> dict[str, Any]:
@@ -52,6 +58,10 @@ def spec_entry(spec: ModelSpec, folder: Path) -> dict[str, Any]:
         if key in entry:
             entry[key] = _place(entry[key], folder.resolve())
     return entry
+
+
+def _endpoint_entry(endpoint: Endpoint | None) -> dict[str, Any]:
+    return {} if endpoint is None else {"urls": list(endpoint.urls), **_changed(endpoint)}
 
 
 def _place(name: str, folder: Path) -> str:

@@ -130,13 +130,10 @@ class ModelServer:
         info = await self.engine.info(model)
         ids = info.codec.encode(prompt, special=True) if isinstance(prompt, str) else prompt
         scored = asked.get("logprob_token_ids") if self.style == "vllm" else None
-        if scored:
-            values = await session.score(model, ids, scored)
-            top = {f"token_id:{i}": value for i, value in zip(scored, values, strict=True)}
-        elif asked.get("logprobs") is not None and asked["max_tokens"] == 1:
-            top = await self._most_probable(session, model, ids, asked["logprobs"])
+        if scored is None and asked.get("logprobs") is not None and asked["max_tokens"] == 1:
+            tops = [await self._most_probable(session, model, ids, asked["logprobs"])]
         else:
-            top = {}
+            tops = []
         sampling = Sampling(
             asked["max_tokens"],
             asked["temperature"],
@@ -146,18 +143,30 @@ class ModelServer:
         usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": 0}}
         stream = info.codec.stream(ids)
 
-        def choice(tokens: list[int], text: str, finish: str | None) -> dict[str, Any]:
+        async def score(written: list[int]) -> list[dict[str, float]]:
+            """What vLLM tells where each token stands: what was probable there."""
+            told = []
+            for place in range(len(written) if scored else 0):
+                values = await session.score(model, [*ids, *written[:place]], scored or ())
+                named = (f"token_id:{token}" for token in scored or ())
+                told.append(dict(zip(named, values, strict=True)))
+            return told
+
+        def choice(
+            tokens: list[int], text: str, finish: str | None, tops: list[dict[str, float]]
+        ) -> dict[str, Any]:
             made: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
             if self.style == "vllm" and asked.get("return_token_ids"):
                 made["token_ids"] = tokens
-            if top:
-                made["logprobs"] = {"top_logprobs": [top], "token_logprobs": [0.0]}
+            if tops:
+                made["logprobs"] = {"top_logprobs": tops, "token_logprobs": [0.0] * len(tops)}
             return {"id": "c", "object": "text_completion", "choices": [made]}
 
         if not asked.get("stream"):
             done = await session.generate(model, ids, sampling)
             tokens, text = _ended(done, info), info.codec.decode(done.token_ids)
-            return whole(writer, choice(tokens, text, done.finish) | {"usage": usage})
+            tops = tops or await score(tokens)
+            return whole(writer, choice(tokens, text, done.finish, tops) | {"usage": usage})
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
@@ -167,11 +176,16 @@ class ModelServer:
             assert token.id is not None
             if writer.is_closing():
                 raise ConnectionError("nobody listens")
-            event(writer, choice([token.id], stream.push(token.id), None))
+            event(writer, choice([token.id], stream.push(token.id), None, []))
 
-        done = await session.generate(model, ids, sampling, tell)
-        ended = _ended(done, info)[len(done.token_ids) :]
-        event(writer, choice(ended, stream.flush(), done.finish))
+        done = await session.generate(model, ids, sampling, None if scored else tell)
+        tokens = _ended(done, info)
+        ended = tokens[len(done.token_ids) :]
+        if scored:  # all at once, in two chunks
+            first, tops = tokens[: len(tokens) // 2], await score(tokens)
+            event(writer, choice(first, "", None, tops[: len(first)]))
+            ended, tops = tokens[len(first) :], tops[len(first) :]
+        event(writer, choice(ended, stream.flush(), done.finish, tops))
         event(writer, {"choices": [], "usage": usage})
         chunk(writer, b"data: [DONE]\n\n")
         return chunk(writer, b"")

@@ -17,6 +17,7 @@ from taketurns.engines.http.faults import Fault, refuse, retry_after
 from taketurns.engines.http.replicas import LONGEST_REST, Replica
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.engines.http.wire import Abilities, events, read_piece
+from taketurns.types import Sampling
 
 VLLM = Abilities("vllm", "m", 2048, True, True, True, 0)
 PLAIN = Abilities("other", "m", 2048, False, False, False, 5)
@@ -186,16 +187,18 @@ def reply(**choice: Any) -> dict[str, Any]:
 )
 def test_a_reply_that_is_none_is_a_fault(garbage: Any) -> None:
     with pytest.raises(Fault):
-        read_piece(garbage, VLLM, 300, None)
+        read_piece(garbage, VLLM, 300, Sampling(4))
 
 
 def test_a_reply_without_the_logprobs_that_were_asked_for_is_a_fault() -> None:
-    assert read_piece(reply(), VLLM, 300, None).tokens
+    assert read_piece(reply(), VLLM, 300, Sampling(4)).tokens
     for logprobs in (None, {}, {"token_logprobs": [], "top_logprobs": []}):
         with pytest.raises(Fault, match="log-probabilities"):
-            read_piece(reply(logprobs=logprobs), VLLM, 300, 2)
+            read_piece(reply(logprobs=logprobs), VLLM, 300, Sampling(4, logprobs=2))
+        with pytest.raises(Fault, match="log-probabilities"):
+            read_piece(reply(logprobs=logprobs), VLLM, 300, Sampling(4, choices=(7, 8)))
     with pytest.raises(Fault, match="no text"):
-        read_piece(reply(text=None), PLAIN, 300, None)
+        read_piece(reply(text=None), PLAIN, 300, Sampling(4))
 
 
 async def parts(data: bytes, cuts: Iterable[int]) -> AsyncIterator[bytes]:

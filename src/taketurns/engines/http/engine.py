@@ -18,7 +18,7 @@ import httpx
 
 from taketurns.config import EngineConfig
 from taketurns.engines.base import Capability, ModelInfo
-from taketurns.engines.facts import context_length, end_token_ids
+from taketurns.engines.facts import context_length, end_token_ids, never_token_ids
 from taketurns.engines.http.calls import Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
@@ -149,6 +149,7 @@ class HttpEngine:
         codec = await self._codec(model)
         async with self.fleet().reading:
             ends = await asyncio.to_thread(end_token_ids, candidate.spec, codec.tokenizer)
+            never = await asyncio.to_thread(never_token_ids, candidate.spec)
             context = abilities.context
             if context is None:
                 context = await asyncio.to_thread(context_length, candidate.spec)
@@ -158,6 +159,7 @@ class HttpEngine:
             codec=codec,
             end_token_ids=ends,
             capabilities=_capabilities(abilities),
+            never=never,
         )
         return Served(info, endpoint.urls, _key(model, endpoint), abilities)
 
@@ -195,4 +197,6 @@ def _capabilities(abilities: Abilities) -> frozenset[Capability]:
         found.add("token_ids")
     if abilities.exact_scores or abilities.top_logprobs:
         found.add("score")
+    if abilities.exact_scores:
+        found.add("exact_score")
     return frozenset(found)

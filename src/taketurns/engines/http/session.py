@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from taketurns.engines.base import Prompt
@@ -42,6 +43,8 @@ class HttpSession:
         """
         served = await self._engine.served(model)
         ids = _checked(served, prompt, sampling.max_tokens)
+        if sampling.choices and not _tells(served, len(ids), sampling):
+            sampling = replace(sampling, choices=())
         fleet, counters = self._engine.fleet(), self._engine.counters(model)
         patch = Writing(served, ids, sampling, on_token, derive(self._seed, model))
 
@@ -76,6 +79,15 @@ class HttpSession:
         """A session with draws of its own, at home where this one is: what is written so far is in
         that server's prefix cache."""
         yield HttpSession(self._engine, seed, self._home)
+
+
+def _tells(served: Served, prompt: int, sampling: Sampling) -> bool:
+    """Does the reply that brings a patch also tell how probable the choices are after it? That
+    takes one token more, and a server tells either those or the most probable tokens."""
+    info = served.info
+    fits = prompt + sampling.max_tokens + 1 <= info.context
+    exact = {"exact_score", "token_ids"} <= info.capabilities
+    return fits and exact and sampling.logprobs is None
 
 
 def _checked(served: Served, prompt: Prompt, more: int) -> list[int]:

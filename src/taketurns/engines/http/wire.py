@@ -50,9 +50,11 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a reply: tokens, or `text` from a server without ids. `finish` is the server's
-    word for why it ended, None while it goes on."""
+    word for why it ended, None while it goes on. `scores` are, where they were asked for, the
+    log-probabilities of `Sampling.choices` where each token stands."""
 
     tokens: tuple[Token, ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
     text: str = ""
     finish: str | None = None
     usage: Usage | None = None
@@ -80,6 +82,11 @@ def writing_request(
         body["seed"] = seed & _SEED_BITS
     if sampling.logprobs is not None:
         body["logprobs"] = sampling.logprobs
+    if sampling.choices:
+        body |= {"logprobs": 0, "logprob_token_ids": list(sampling.choices)}
+    if info.never:
+        # The least bias that the API has; it does not change the log-probabilities vLLM tells.
+        body["logit_bias"] = {str(token): -100 for token in sorted(info.never)}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if abilities.token_ids:
@@ -157,9 +164,9 @@ def top_logprobs(choice: Mapping[str, Any]) -> dict[str, float]:
         return {}
 
 
-def read_piece(data: Any, abilities: Abilities, vocabulary: int, wanted: int | None) -> Piece:
-    """A reply, or a chunk of one; with `wanted` it was to carry so many log-probabilities a token.
-    Raises Fault for anything else."""
+def read_piece(data: Any, abilities: Abilities, vocabulary: int, sampling: Sampling) -> Piece:
+    """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises Fault for
+    anything else."""
     if isinstance(data, dict) and data.get("error") is not None:
         raise Fault(f"the server reports an error: {json.dumps(data['error'])[:300]}")
     usage = read_usage(data)
@@ -179,9 +186,11 @@ def read_piece(data: Any, abilities: Abilities, vocabulary: int, wanted: int | N
         type(token) is int and 0 <= token < vocabulary for token in ids
     ):
         raise Fault("the reply's token ids are none of the model's")
-    if wanted is None:
-        return Piece(tuple(map(Token, ids)), finish=finish, usage=usage)
-    return Piece(tuple(_weighed(choice, ids, wanted)), finish=finish, usage=usage)
+    if sampling.logprobs is not None:
+        tokens = tuple(_weighed(choice, ids, sampling.logprobs))
+        return Piece(tokens, finish=finish, usage=usage)
+    scores = _scored(choice, len(ids), sampling.choices)
+    return Piece(tuple(map(Token, ids)), scores, finish=finish, usage=usage)
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
@@ -254,6 +263,22 @@ def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unweighed() from error
     return tokens
+
+
+def _scored(
+    choice: Mapping[str, Any], count: int, choices: Sequence[int]
+) -> tuple[tuple[float, ...], ...]:
+    """The log-probabilities of `choices` where each of `count` tokens stands."""
+    if not choices or not count:
+        return ()
+    try:
+        tops = choice["logprobs"]["top_logprobs"]
+        found = [tuple(float(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unweighed() from error
+    if len(found) != count:
+        raise _unweighed()
+    return tuple(found)
 
 
 def _unweighed() -> Fault:

@@ -38,6 +38,7 @@ class Writing:
         self._seed = seed
         self._tokens: list[Token] = []
         self._text = ""
+        self._scores: tuple[float, ...] | None = None
         self._usages: list[Usage] = []
         self._finish: Finish | None = None
         self._ends = served.info.end_token_ids | set(sampling.stop_token_ids)
@@ -72,6 +73,7 @@ class Writing:
             logprobs=logprobs,
             prompt_tokens=len(self._prompt),
             cached_tokens=self._usages[0].cached if self._usages else 0,
+            scores=self._scores,
         )
 
     def count(self, counters: Counters) -> None:
@@ -82,9 +84,12 @@ class Writing:
 
     def _request(self) -> dict[str, Any] | None:
         """What to ask for now; None if nothing is missing. It is streamed where somebody watches,
-        or where a stop string may end it early."""
+        or where a stop string may end it early.
+
+        A server tells how probable tokens were where it wrote one. What follows the last token of a
+        patch is known where the next one is written, so that is asked for too, and not read."""
         written = self._written()
-        left = self._sampling.max_tokens - len(written)
+        left = self._sampling.max_tokens - len(written) + bool(self._sampling.choices)
         if left <= 0:
             return None
         return writing_request(
@@ -124,21 +129,24 @@ class Writing:
 
     def _read(self, data: Any) -> Piece:
         codec = self._served.info.codec
-        return read_piece(data, self._served.abilities, codec.size, self._sampling.logprobs)
+        return read_piece(data, self._served.abilities, codec.size, self._sampling)
 
     def _take(self, piece: Piece) -> None:
         """Accept a part of a reply, up to where the patch ends. Raises Fault if the server ended it
         for no good reason."""
         if piece.usage is not None:
             self._usages.append(piece.usage)
-        for token in piece.tokens:
+        for index, token in enumerate(piece.tokens):
             if self._finish is not None:
+                return
+            if self._whole:
+                self._scores, self._finish = piece.scores[index], "length"
                 return
             self._take_token(token)
         if piece.text and self._finish is None:
             self._take_text(piece.text)
         if piece.finish == "stop" and self._finish is None:
-            self._finish = "stop"
+            self._finish = "length" if self._whole else "stop"
         if piece.finish == "length" and self._finish is None:
             if self._served.abilities.token_ids:
                 raise Fault(
@@ -146,6 +154,11 @@ class Writing:
                     f"{len(self._tokens)}"
                 )
             self._finish = "length"  # its tokens may be others than ours
+
+    @property
+    def _whole(self) -> bool:
+        """All tokens of the patch are there."""
+        return len(self._tokens) >= self._sampling.max_tokens
 
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
@@ -159,7 +172,7 @@ class Writing:
             self._on_token(token)
         if self._stops.stopped:
             self._finish = "stop"
-        elif len(self._tokens) >= self._sampling.max_tokens:
+        elif self._whole and not self._sampling.choices:
             self._finish = "length"
 
     def _take_text(self, text: str) -> None:

@@ -1,0 +1,1 @@
+"""A team's checkpoints, written for where they are to run."""
