@@ -42,6 +42,7 @@ ORDER = [
     ["baselines"],
     ["evaluate"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
+    ["distillation"],
     ["launch"],
     ["cli"],
     ["__main__"],

@@ -16,9 +16,11 @@ NOT_NEAR = "../../../.."
 _PATHS = ("model", "adapter", "tokenizer")
 
 
-def team_yaml(team: TeamConfig, switcher: dict[str, Any], folder: Path) -> str:
-    """The text of `folder/team.yaml`. What lies near the folder is named relative to it, so that
-    both may move together; what lies elsewhere by its whole path."""
+def team_yaml(
+    team: TeamConfig, switcher: dict[str, Any], folder: Path, command: str = "train"
+) -> str:
+    """The text of `folder/team.yaml`, which `command` writes. What lies near the folder is named
+    relative to it, so that both may move together; what lies elsewhere by its whole path."""
     names = [candidate.name for candidate in team.candidates]
     policy = _changed(team.policy)
     for key in ("opening", "closing"):
@@ -42,7 +44,7 @@ def team_yaml(team: TeamConfig, switcher: dict[str, Any], folder: Path) -> str:
         allow_unicode=True,
         width=100,
     )
-    return f"# Written by taketurns train.\n{text}"
+    return f"# Written by taketurns {command}.\n{text}"
 
 
 def spec_entry(spec: ModelSpec, folder: Path) -> dict[str, Any]:
