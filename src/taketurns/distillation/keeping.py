@@ -70,7 +70,7 @@ def _none(answers: Sequence[Answer], rewarded: set[str], keeping: Keeping) -> st
         return "there are no answers to keep: the team has written none"
     if all(answer.utility is None for answer in answers):
         return f"none of {len(answers)} answers could be scored: {answers[0].why}"
-    if keeping.keep == "best" or rewarded:
+    if keeping.keep == "best" or (keeping.keep == "auto" and rewarded):
         return (
             f"none of {len(answers)} answers is kept: to no question is one answer better than "
             "another; sample more with --answers"
