@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+import taketurns.pocket
 from taketurns import Team
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.distillation.run import Order, distill
@@ -22,6 +23,7 @@ from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
 from taketurns.pocket import TASKS
 
 Invoke = Callable[..., tuple[int, str, str]]
+BUNDLED = Path(taketurns.pocket.__file__).parent / "weights"
 SMALL = ("--task", "recall", "--questions", 8, "--answers", 1, "--epochs", 2, "--limit", 3)
 
 
@@ -114,7 +116,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(invoke: Invoke, tmp_path: Path) 
             stderr=subprocess.PIPE,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not any(file.stat().st_size for file in (tmp_path / "killed").glob(stage)):
             assert time.monotonic() < deadline
             assert running.poll() is None, running.stderr and running.stderr.read()
@@ -134,6 +136,26 @@ def test_a_killed_run_goes_on_and_ends_the_same(invoke: Invoke, tmp_path: Path) 
     for file in ("answers.jsonl", "kept.jsonl"):
         pair = [(tmp_path / run / file).read_bytes() for run in ("killed", "whole")]
         assert pair[0] == pair[1]
+
+
+def test_students_share_what_the_team_answered(invoke: Invoke, tmp_path: Path) -> None:
+    """The second student is trained on the same answers, and only its own are asked for. A language
+    model that switches reads text, so it stays in the student's team."""
+    shared, switcher = tmp_path / "shared", BUNDLED / "switchers" / "lm"
+    asked = (*SMALL, "--team", switcher, "--split", "dev", "--shared", shared, "--json")
+    written = []
+    for loss in ("sft", "kl"):
+        code, printed, _ = invoke("distill", *asked, "--loss", loss, "-o", tmp_path / loss)
+        assert code == 0
+        files = sorted(shared.rglob("*.jsonl"))
+        assert [file.name for file in files] == ["answers.jsonl", "aligned.jsonl", "team.jsonl"]
+        written.append([file.stat().st_mtime_ns for file in files])
+        assert json.loads(printed)["student"]["loss"] == loss
+    assert written[0] == written[1]
+    assert weights(tmp_path / "sft") != weights(tmp_path / "kl")
+    team = load_team_config(tmp_path / "kl")
+    assert team.switcher == load_team_config(switcher).switcher
+    assert team.candidates[2].spec.model == str(tmp_path / "kl" / "student")
 
 
 def test_an_adapter_is_a_student_and_learns_on_in_the_next_round(

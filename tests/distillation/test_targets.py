@@ -44,7 +44,7 @@ async def test_each_token_has_its_speakers_distribution_under_its_own_prompt(
         answer = Answer("q#0", "recall", trace, 1.0)
         (row,), targets, readers = await read([answer])
         ids, logprobs = targets.of(0)
-        assert len({who for who in row.speakers}) > 1
+        assert len(set(row.speakers)) > 1
         assert len(ids) == row.learned == len(row.answer)
         async with team.engine.session(0) as session:
             for place, who in enumerate(row.speakers):

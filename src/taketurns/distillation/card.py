@@ -45,11 +45,11 @@ def card(metrics: Mapping[str, Any], base: str | None) -> str:
         "",
         "## Gain kept",
         "",
-        *gain_lines(compared, made["in_place_of"]),
+        *(f"- {line}" for line in gain_lines(compared, made["in_place_of"])),
         "",
         f"{asked['split'].capitalize()} questions"
         f"{'' if asked['limit'] is None else ', at most ' + str(asked['limit'])} a task, "
-        f"{asked['seeds']} sampled answers each; 95 % intervals.",
+        f"answers sampled under {asked['seeds']} seeds; 95 % intervals.",
         "",
         *score_lines(compared, made["in_place_of"]),
         "",

@@ -30,9 +30,9 @@ def distill(
     questions: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many train questions a task.")
     ] = None,
-    answers_file: Annotated[
+    shared: Annotated[
         Path | None,
-        typer.Option(help="Where the team's answers are kept, to share them between runs."),
+        typer.Option(help="A folder for the team's answers, to share them between students."),
     ] = None,
     keep: Annotated[
         Literal["auto", "score", "best"],
@@ -119,7 +119,7 @@ def distill(
         ),
         Comparing(split, limit, seeds, concurrency),
         aligned,
-        answers_file,
+        shared,
     )
     try:
         metrics = run(order, output, _say)

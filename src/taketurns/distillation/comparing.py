@@ -38,16 +38,13 @@ Values = dict[str, list[list[float]]]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The team, the index of its aligned candidate, the student, and where answers are kept:
-    `folder/METHOD.jsonl`. Answers can be added to: more questions or seeds."""
+    """The team, the index of its aligned candidate, the student, and the file of each one's
+    answers, which can be added to: more questions or seeds."""
 
     team: TeamConfig
     aligned: int
     student: ModelSpec
-    folder: Path
-
-    def path(self, method: str) -> Path:
-        return self.folder / f"{method}.jsonl"
+    answers: Mapping[str, Path]
 
 
 async def compare(
@@ -63,7 +60,6 @@ async def compare(
     ]
     if not items:
         raise DataError(f"the tasks have no questions in their {comparing.split} split")
-    compared.folder.mkdir(exist_ok=True)
     asked = {
         method: await _ask(compared, method, items, comparing.concurrency) for method in METHODS
     }
@@ -94,7 +90,7 @@ async def _ask(
     compared: Compared, method: str, items: Sequence[Item], concurrency: int
 ) -> list[Record]:
     """One method's answers to the items, in their order."""
-    path, config = compared.path(method), compared.team
+    path, config = compared.answers[method], compared.team
     described = describe_run("distill", config, b"")
     determined = {key: described.determined[key] for key in ("candidates", "switcher", "policy")}
     if method == STUDENT:

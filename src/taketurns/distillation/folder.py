@@ -3,6 +3,7 @@
 `answers.jsonl` is what the team wrote, `kept.jsonl` what is learned of it, `student/` the model
 with its card, `evaluation/` what student, aligned checkpoint and team answered, `team.yaml` the
 team with the student in it. `work/` is what a killed run goes on from; `metrics.json` is last.
+Answers of the team and the aligned checkpoint may be kept elsewhere, for several students.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from taketurns.distillation.comparing import ALIGNED, STUDENT, TEAM
 from taketurns.distillation.sampling import Answer
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest
@@ -22,13 +24,14 @@ SCHEMA = "taketurns.student/1"
 
 
 class DistillationFolder:
-    """`path` as the output of the run that `manifest` describes."""
+    """`path` as the output of the run that `manifest` describes. The team's and the aligned
+    checkpoint's answers are in `shared`, if there is one."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, shared: Path | None = None) -> None:
         self.path = path
-        self.answers = path / "answers.jsonl"
+        self._shared = shared or path
+        self.answers = self._shared / "answers.jsonl"
         self.student = path / "student"
-        self.evaluation = path / "evaluation"
         self.work = path / "work"
         self._kept = path / "kept.jsonl"
         self._metrics = path / "metrics.json"
@@ -40,6 +43,7 @@ class DistillationFolder:
             raise DataError(f"{self.path} is a file; name a folder for the student")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._shared.mkdir(parents=True, exist_ok=True)
             names = {file.name for file in self.path.iterdir()}
         except OSError as error:
             raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
@@ -50,6 +54,17 @@ class DistillationFolder:
         self._manifest = self._manifest.claim(self._kept)
         if self.metrics is None:
             self.work.mkdir(exist_ok=True)
+
+    def compared(self) -> dict[str, Path]:
+        """Where each method's answers to the comparison's questions are."""
+        found = {
+            STUDENT: self.path / "evaluation" / "student.jsonl",
+            ALIGNED: self._shared / "evaluation" / "aligned.jsonl",
+            TEAM: self._shared / "evaluation" / "team.jsonl",
+        }
+        for file in found.values():
+            file.parent.mkdir(exist_ok=True)
+        return found
 
     def write_kept(self, answers: Sequence[Answer]) -> None:
         """What is learned, a line an answer, for the reader."""

@@ -35,7 +35,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is distilled: the team on these tasks, and how. `aligned` names the candidate whose
-    place the student takes (None: the last), `answers` a file of answers to share between runs."""
+    place the student takes (None: the last); `shared` is a folder for the answers of these two, so
+    that several students learn from the same and stand beside the same (None: the output)."""
 
     team: TeamConfig
     tasks: Sequence[Task]
@@ -44,7 +45,7 @@ class Order:
     learning: Learning
     comparing: Comparing
     aligned: str | None = None
-    answers: Path | None = None
+    shared: Path | None = None
 
 
 def distill(order: Order, output: Path, say: Say = lambda sentence: None) -> Mapping[str, Any]:
@@ -59,7 +60,7 @@ def distill(order: Order, output: Path, say: Say = lambda sentence: None) -> Map
     readers = asyncio.run(read_models(order.team, student.start, student.name))
     if order.learning.loss != "sft":
         readers.require_one_vocabulary()
-    folder = DistillationFolder(output, _manifest(order, student))
+    folder = DistillationFolder(output, _manifest(order, student), order.shared)
     folder.claim()
     done = folder.metrics
     if done is not None and done["comparison"]["asked"] == asked_of(order.comparing):
@@ -102,11 +103,10 @@ def _learn(
     """Everything up to the student's weights; what was measured on the way."""
     from taketurns.distillation import tuning
 
-    answers = order.answers or folder.answers
-    if failures := asyncio.run(sample(order.team, order.tasks, order.asking, answers)):
+    if failures := asyncio.run(sample(order.team, order.tasks, order.asking, folder.answers)):
         raise EngineError(f"{failures} answers failed; the same command tries them again")
     asked = wanted(order.tasks, order.asking)
-    kept = keep(read_answers(answers, asked), order.tasks, order.keeping)
+    kept = keep(read_answers(folder.answers, asked), order.tasks, order.keeping)
     folder.write_kept(kept.answers)
     rows, too_long = make_rows(kept.answers, readers)
     if too_long:
@@ -162,7 +162,7 @@ def _targets(
 def _compare(
     order: Order, student: Student, spec: ModelSpec, folder: DistillationFolder
 ) -> Mapping[str, Any]:
-    compared = Compared(order.team, student.aligned, spec, folder.evaluation)
+    compared = Compared(order.team, student.aligned, spec, folder.compared())
     return asyncio.run(compare(compared, order.tasks, order.comparing))
 
 
