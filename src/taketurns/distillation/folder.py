@@ -17,7 +17,7 @@ from typing import Any
 from taketurns.distillation.comparing import ALIGNED, STUDENT, TEAM
 from taketurns.distillation.sampling import Answer
 from taketurns.errors import DataError
-from taketurns.manifest import Manifest
+from taketurns.manifest import Manifest, path_for
 from taketurns.records import to_line
 
 SCHEMA = "taketurns.student/1"
@@ -43,13 +43,12 @@ class DistillationFolder:
             raise DataError(f"{self.path} is a file; name a folder for the student")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._shared.mkdir(parents=True, exist_ok=True)
             names = {file.name for file in self.path.iterdir()}
+            self._shared.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
-        if any(not name.startswith(("answers.", "kept.")) for name in names) and (
-            "kept.jsonl" not in names
-        ):
+        # The manifest is the first thing that a run writes here.
+        if names and path_for(self._kept).name not in names:
             raise DataError(f"{self.path} holds other files already; choose another output")
         self._manifest = self._manifest.claim(self._kept)
         if self.metrics is None:
