@@ -1,7 +1,6 @@
 #!/bin/sh
 # Everything that docs/results.md says of distillation:  sh benchmarks/distillation/run.sh WORK
-# Every command goes on where it was stopped; one that is finished does nothing. About 25 minutes of
-# one core for the first round's students, as much again for the second.
+# Every command goes on where it was stopped; one that is finished does nothing.
 set -eu
 work=$1
 switchers=$(python -c 'import taketurns.pocket as p; print(p.__path__[0])')/weights/switchers
