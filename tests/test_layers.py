@@ -47,6 +47,7 @@ ORDER = [
     ["analysis"],
     ["experiments"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
+    ["distillation"],
     ["launch", "planning"],
     ["cli"],
     ["__main__"],

@@ -244,6 +244,14 @@ def weight_bytes(spec: ModelSpec) -> int | None:
     )
 
 
+def parameters(spec: ModelSpec) -> int | None:
+    """How many there are, an adapter's among them, from the headers of the weights; None if
+    unknown."""
+    of_model = sum(count for _, count in _tensors(spec.model, spec.revision))
+    of_adapter = sum(count for _, count in _tensors(spec.adapter, None)) if spec.adapter else 0
+    return of_model + of_adapter if of_model else None
+
+
 def _prompt(spec: ModelSpec, codec: TextCodec) -> str:
     if spec.prompt is not None:
         return "plain prompt"

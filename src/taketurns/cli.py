@@ -13,6 +13,7 @@ import typer
 
 from taketurns.analysis.command import analyze
 from taketurns.bench.cli import bench
+from taketurns.distillation.command import distill
 from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
@@ -51,6 +52,7 @@ pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.
 app.add_typer(pocket, name="pocket")
 app.add_typer(bench, name="bench")
 app.command()(train)
+app.command()(distill)
 app.command("score")(score_answers)
 app.command()(tasks)
 app.command("lm-eval", context_settings=PASS_ON)(lm_eval)

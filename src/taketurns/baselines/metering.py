@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from taketurns.engines.base import (
@@ -28,21 +28,24 @@ from taketurns.types import Completion, Sampling, Token
 @dataclass(slots=True)
 class Usage:
     """What was spent so far: tokens that a model had to read anew, tokens it wrote (its end among
-    them), and forward passes: one for reading what is new, one for each further token."""
+    them), and forward passes: one for reading what is new, one for each further token. `by_model`
+    has the tokens of each model."""
 
     read: int = 0
     written: int = 0
     passes: int = 0
+    by_model: dict[str, int] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         """Tokens that went through a model: what equal compute means for models of one size."""
         return self.read + self.written
 
-    def add(self, read: int, written: int, passes: int) -> None:
+    def add(self, model: str, read: int, written: int, passes: int) -> None:
         self.read += read
         self.written += written
         self.passes += passes
+        self.by_model[model] = self.by_model.get(model, 0) + read + written
 
 
 _current: ContextVar[Usage | None] = ContextVar("usage", default=None)
@@ -100,7 +103,7 @@ class MeteredSession:
             new = completion.prompt_tokens - completion.cached_tokens
         else:
             new = self._new(model, [*prompt, *completion.token_ids], len(prompt))
-        self._count(completion, new)
+        self._count(model, completion, new)
         return completion
 
     async def generate_together(
@@ -113,7 +116,8 @@ class MeteredSession:
         inner = cast(TogetherSession, self._inner)
         completion = await inner.generate_together(models, prompts, sampling, combine)
         for model, prompt in zip(models, prompts, strict=True):
-            self._count(completion, self._new(model, [*prompt, *completion.token_ids], len(prompt)))
+            new = self._new(model, [*prompt, *completion.token_ids], len(prompt))
+            self._count(model, completion, new)
         return completion
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
@@ -137,15 +141,15 @@ class MeteredSession:
         async with self._inner.fork(seed) as child:
             yield MeteredSession(child, dict(self._known))
 
-    def _count(self, completion: Completion, new: int) -> None:
+    def _count(self, model: str, completion: Completion, new: int) -> None:
         drawn = len(completion.token_ids) + (completion.finish == "stop")
         if (usage := _current.get()) is not None:
-            usage.add(new, drawn, max(1, drawn))
+            usage.add(model, new, drawn, max(1, drawn))
 
     def _peek(self, model: str, prompt: Prompt) -> None:
         new = len(prompt) if isinstance(prompt, str) else self._new(model, [*prompt], len(prompt))
         if (usage := _current.get()) is not None:
-            usage.add(new, 0, 1)
+            usage.add(model, new, 0, 1)
 
     def _new(self, model: str, ids: list[int], prompt: int) -> int:
         """How many of the first `prompt` ids the model has not read, at least the last one."""

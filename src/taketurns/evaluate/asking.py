@@ -51,5 +51,6 @@ async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: S
         "read": usage.read,
         "written": usage.written,
         "passes": usage.passes,
+        "by_model": usage.by_model,
         "seconds": round(spent, 6),
     }

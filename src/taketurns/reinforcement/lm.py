@@ -24,7 +24,7 @@ from taketurns.reinforcement.sampling import Asking, Decision
 from taketurns.reinforcement.settings import Practice
 from taketurns.switchers import LMSwitcher
 from taketurns.team import SWITCHER, Team
-from taketurns.training.lm import load_whole
+from taketurns.training.models import load_trainable, quiet, size
 from taketurns.training.settings import SMALL
 from taketurns.training.teamfile import spec_entry
 from taketurns.types import ModelSpec, Query, Trace
@@ -51,7 +51,8 @@ class LMLearner:
         self._engine: LocalEngine | None = None
         self._now = Path(tempfile.mkdtemp(prefix="taketurns-"))
         self._digits: Sequence[int] = ()
-        model, self._tokenizer = load_whole(replace(spec, adapter=None))
+        with quiet():
+            model, self._tokenizer = load_trainable(replace(spec, adapter=None), lora=None)
         self._start: Any = None
         if spec.adapter is not None:
             from peft import PeftModel
@@ -59,11 +60,11 @@ class LMLearner:
             model = PeftModel.from_pretrained(model, spec.adapter, STARTED)
             model.load_adapter(spec.adapter, LEARNS, is_trainable=True)
             model.set_adapter(LEARNS)
-        elif (size := sum(int(one.numel()) for one in model.parameters())) < SMALL:
+        elif (count := size(model)) < SMALL:
             self._start = copy.deepcopy(model).requires_grad_(False)
         else:
             raise ConfigError(
-                f"the switcher {spec.model} has {size:,} weights of its own; policy gradient moves "
+                f"the switcher {spec.model} has {count:,} weights of its own; this moves "
                 "an adapter, or all weights of a model of less than 20 million"
             )
         self._model = model.eval()  # nothing is dropped: what learns is what decided

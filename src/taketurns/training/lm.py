@@ -11,9 +11,7 @@ import asyncio
 import gc
 import json
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
@@ -23,6 +21,7 @@ from taketurns.config import EngineConfig, TeamConfig
 from taketurns.errors import ConfigError, DataError
 from taketurns.switchers import LMSwitcher, normalise
 from taketurns.training.examples import Example
+from taketurns.training.models import load_trainable, lora_config, one_thread, quiet, size
 from taketurns.training.settings import SMALL, Course, LMSettings
 from taketurns.types import ModelSpec
 
@@ -159,16 +158,16 @@ def tune(
         return is_spent(epochs_of(history), course.patience)
 
     set_seed(course.seed)
-    with _quiet():
-        model, tokenizer = _load(start, lora=settings.lora)
-    plan = Plan.of(_size(model), settings, course)
+    with quiet():
+        model, tokenizer = load_trainable(start, lora=settings.lora)
+    plan = Plan.of(size(model), settings, course)
     last = last_checkpoint(folder)
     if last is not None and is_over(_history(last), plan, course):
         return plan, epochs_of(_history(last))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     steps = plan.epochs * -(-len(rows.train) // course.batch_size)
     cpu = choose_device(start.device) == "cpu"
-    with _quiet(), _threads(1 if plan.small and cpu else None):
+    with quiet(), one_thread(plan.small and cpu):
         trainer = DigitTrainer(
             digits=rows.digits,
             model=model,
@@ -205,7 +204,7 @@ def tune(
             processing_class=tokenizer,
             compute_metrics=measure([row.example for row in rows.validation]),
             callbacks=[EarlyStop(spent), Watch()],
-            peft_config=_lora(settings.rank) if plan.lora else None,
+            peft_config=lora_config(settings.rank) if plan.lora else None,
         )
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     history = epochs_of(trainer.state.log_history)
@@ -278,88 +277,3 @@ def _history(checkpoint: Path) -> list[Mapping[str, Any]]:
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     history: list[Mapping[str, Any]] = state["log_history"]
     return history
-
-
-def load_whole(spec: ModelSpec) -> tuple[Any, Any]:
-    """The model as it is trained further, with its tokenizer. Raises ConfigError."""
-    with _quiet():
-        return _load(spec, lora=None)
-
-
-def _load(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
-    """The model in the precision it is trained in, and its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from taketurns.engines.loading import choose_device
-    from taketurns.text import TextCodec
-
-    arguments: dict[str, Any] = {
-        key: value
-        for key in ("device_map", "quantization_config", "attn_implementation")
-        if (value := getattr(spec, key)) is not None
-    }
-    # All weights are trained in float32; under an adapter they stay as they were saved.
-    whole = lora is False or choose_device(spec.device) == "cpu"
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            spec.model,
-            revision=spec.revision,
-            dtype=torch.float32 if whole else "auto",
-            trust_remote_code=spec.trust_remote_code,
-            **arguments,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ConfigError(f"cannot load the model {spec.model!r}: {reason}") from error
-    if not whole and lora is None and _size(model) < SMALL:
-        model = model.float()
-    return model, TextCodec.load(spec).tokenizer
-
-
-def _lora(rank: int) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.05,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-
-
-def _size(model: Any) -> int:
-    return sum(int(parameter.numel()) for parameter in model.parameters())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Only errors: the libraries' bars and hints would drown what this run says itself."""
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    """Small models run fastest, and always the same, on one thread."""
-    import torch
-
-    before = torch.get_num_threads()
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -19,7 +19,7 @@ _PATHS = ("model", "adapter", "tokenizer")
 def team_yaml(
     team: TeamConfig, switcher: dict[str, Any], folder: Path, command: str = "train"
 ) -> str:
-    """The text of a team file in `folder`, written by `command`. What lies near the folder is named
+    """The text of `folder/team.yaml`, which `command` writes. What lies near the folder is named
     relative to it, so that both may move together; what lies elsewhere by its whole path."""
     names = [candidate.name for candidate in team.candidates]
     policy = _changed(team.policy)

@@ -1,0 +1,94 @@
+"""The folder a distillation writes: its own from the first moment, whole at the last.
+
+`answers.jsonl` is what the team wrote, `kept.jsonl` what is learned of it, `student/` the model
+with its card, `evaluation/` what student, aligned checkpoint and team answered, `team.yaml` the
+team with the student in it. `work/` is what a killed run goes on from; `metrics.json` is last.
+Answers of the team and the aligned checkpoint may be kept elsewhere, for several students.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from taketurns.distillation.comparing import ALIGNED, STUDENT, TEAM
+from taketurns.distillation.sampling import Answer
+from taketurns.errors import DataError
+from taketurns.manifest import Manifest, path_for
+from taketurns.records import to_line
+
+SCHEMA = "taketurns.student/1"
+
+
+class DistillationFolder:
+    """`path` as the output of the run that `manifest` describes. The team's and the aligned
+    checkpoint's answers are in `shared`, if there is one."""
+
+    def __init__(self, path: Path, manifest: Manifest, shared: Path | None = None) -> None:
+        self.path = path
+        self._shared = shared or path
+        self.answers = self._shared / "answers.jsonl"
+        self.student = path / "student"
+        self.work = path / "work"
+        self._kept = path / "kept.jsonl"
+        self._metrics = path / "metrics.json"
+        self._manifest = manifest
+
+    def claim(self) -> None:
+        """Make the folder this run's, or raise DataError if it holds something else."""
+        if self.path.exists() and not self.path.is_dir():
+            raise DataError(f"{self.path} is a file; name a folder for the student")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            names = {file.name for file in self.path.iterdir()}
+            self._shared.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
+        # The manifest is the first thing that a run writes here.
+        if names and path_for(self._kept).name not in names:
+            raise DataError(f"{self.path} holds other files already; choose another output")
+        self._manifest = self._manifest.claim(self._kept)
+        if self.metrics is None:
+            self.work.mkdir(exist_ok=True)
+
+    def compared(self) -> dict[str, Path]:
+        """Where each method's answers to the comparison's questions are."""
+        found = {
+            STUDENT: self.path / "evaluation" / "student.jsonl",
+            ALIGNED: self._shared / "evaluation" / "aligned.jsonl",
+            TEAM: self._shared / "evaluation" / "team.jsonl",
+        }
+        for file in found.values():
+            file.parent.mkdir(exist_ok=True)
+        return found
+
+    def write_kept(self, answers: Sequence[Answer]) -> None:
+        """What is learned, a line an answer, for the reader."""
+        draft = self._kept.with_name(self._kept.name + ".draft")
+        with draft.open("wb") as file:
+            for one in answers:
+                record = {"id": one.id, "task": one.task, "utility": one.utility}
+                file.write(to_line({**record, "text": one.trace.text}))
+        draft.replace(self._kept)
+
+    @property
+    def metrics(self) -> Mapping[str, Any] | None:
+        """What a finished run measured; None while it is not finished."""
+        try:
+            record: Mapping[str, Any] = json.loads(self._metrics.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read {self._metrics}: {error}") from error
+        return record
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Everything else is written: say so, and drop what only a killed run needs."""
+        draft = self._metrics.with_name(self._metrics.name + ".draft")
+        draft.write_text(json.dumps({**metrics, "schema": SCHEMA}, indent=1) + "\n", "utf-8")
+        draft.replace(self._metrics)
+        self._manifest.finish(self._kept)
+        shutil.rmtree(self.work, ignore_errors=True)

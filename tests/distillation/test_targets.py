@@ -1,0 +1,92 @@
+"""What speakers would have written: the engine's own distributions, at every token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from taketurns import Team
+from taketurns.config import TeamConfig
+from taketurns.distillation.rows import Readers, Row, make_rows, read_models
+from taketurns.distillation.sampling import Answer
+from taketurns.distillation.targets import Targets, read_targets
+from taketurns.errors import DataError
+
+Made = Callable[..., Answer]
+VOCABULARY = 470
+
+
+@pytest.fixture
+def read(pocket: TeamConfig, tmp_path: Path) -> Any:
+    """Rows of answers and their targets, with the student the aligned checkpoint."""
+
+    async def of(
+        answers: list[Answer], top: int = VOCABULARY, temperature: float = 1.0
+    ) -> tuple[list[Row], Targets, Readers]:
+        readers = await read_models(pocket, pocket.candidates[2].spec, "aligned")
+        rows, _ = make_rows(answers, readers)
+        made = read_targets(rows, answers, readers, VOCABULARY, temperature, top, tmp_path)
+        return rows, made, readers
+
+    return of
+
+
+async def test_each_token_has_its_speakers_distribution_under_its_own_prompt(
+    read: Any, pocket: TeamConfig
+) -> None:
+    """Beside the engine that wrote the answer; the end of the answer too."""
+    async with Team.load(pocket, patch_size=4) as team:
+        trace = await team.agenerate("how many sheep does gobu tacu have?")
+        answer = Answer("q#0", "recall", trace, 1.0)
+        (row,), targets, readers = await read([answer])
+        ids, logprobs = targets.of(0)
+        assert len(set(row.speakers)) > 1
+        assert len(ids) == row.learned == len(row.answer)
+        async with team.engine.session(0) as session:
+            for place, who in enumerate(row.speakers):
+                reader = readers.candidates[who]
+                prompt = reader.encode(reader.prompt(trace.query)) + list(row.answer[:place])
+                expected = await session.next_logprobs(reader.candidate.name, prompt)
+                found = torch.full((VOCABULARY,), -torch.inf)
+                found[ids[place]] = logprobs[place]
+                torch.testing.assert_close(
+                    found.exp(), expected.exp(), atol=2e-3, rtol=0, check_dtype=False
+                )
+
+
+async def test_temperature_flattens_and_top_keeps_the_most_probable(
+    read: Any, answer: Made, tmp_path: Path
+) -> None:
+    answers = [answer(n, (n % 3, " the answer is 7."), (2, " no.")) for n in range(3)]
+    _, whole, _ = await read(answers)
+    for file in tmp_path.glob("targets-*"):
+        file.unlink()
+    _, some, _ = await read(answers, top=8)
+    assert some.ids.shape == (whole.ids.shape[0], 8)
+    torch.testing.assert_close(some.logprobs, whole.logprobs[:, :8])
+    for file in tmp_path.glob("targets-*"):
+        file.unlink()
+    _, warm, _ = await read(answers, temperature=2.0)
+    assert (warm.logprobs[:, 0] <= whole.logprobs[:, 0]).all()
+    torch.testing.assert_close(
+        warm.logprobs.float().exp().sum(-1), torch.ones(len(warm.ids)), atol=5e-3, rtol=0
+    )
+
+
+async def test_a_killed_reading_goes_on_and_another_runs_part_is_refused(
+    read: Any, answer: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taketurns.distillation.targets.PART", 2)
+    answers = [answer(n, (n % 3, " the answer is 7.")) for n in range(5)]
+    _, whole, _ = await read(answers)
+    assert len(list(tmp_path.glob("targets-*"))) == 3
+    (tmp_path / "targets-0001.safetensors").unlink()
+    _, again, _ = await read(answers)
+    assert torch.equal(whole.logprobs, again.logprobs)
+    assert torch.equal(whole.ids, again.ids)
+    with pytest.raises(DataError, match=r"targets-0000.safetensors belongs to another run"):
+        await read([answer(n, (0, " 7.")) for n in range(5)])
