@@ -43,6 +43,7 @@ ORDER = [
     ["baselines"],
     ["evaluate"],
     ["check", "check_served", "chat", "demo", "bench", "server"],
+    ["safety"],
     ["launch"],
     ["cli"],
     ["__main__"],

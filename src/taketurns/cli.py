@@ -16,6 +16,7 @@ from taketurns.ecosystem.command import PASS_ON, lm_eval
 from taketurns.errors import PromptError, UsageError
 from taketurns.evaluate.command import evaluate
 from taketurns.launch.command import launch
+from taketurns.safety.command import safety
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
 from taketurns.server.command import serve
@@ -52,6 +53,7 @@ app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(launch)
+app.command()(safety)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

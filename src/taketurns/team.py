@@ -95,6 +95,10 @@ class Team:
         """The same team with somebody else to decide."""
         return Team(self.candidates, self.engine, switcher, self.policy, self.judge)
 
+    def ruled_by(self, policy: Policy) -> Team:
+        """The same team under other rules."""
+        return Team(self.candidates, self.engine, self._switcher, policy, self.judge)
+
     # Asking
 
     @overload

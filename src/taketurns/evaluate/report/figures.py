@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from taketurns.evaluate.report.theme import ACCENT, COLOURS, GRID, INK, themed
+from taketurns.evaluate.report.canvas import WIDTH, canvas, drawn, style
+from taketurns.evaluate.report.theme import ACCENT, COLOURS, GRID, INK
 
 Json = Mapping[str, Any]
-WIDTH = 8.6  # inches
 ROW = 0.27
 SURE = 0.05
 
 
 def draw(found: Json) -> dict[str, str]:
     """SVG by name, themed."""
-    with _style():
+    with style():
         figures = {
             "averages": _averages(found),
             "differences": _differences(found),
             "tasks": _tasks(found),
             "frontier": _frontier(found),
         }
-        return {name: _svg(figure, name) for name, figure in figures.items()}
+        return {name: drawn(figure, name) for name, figure in figures.items()}
 
 
 def _averages(found: Json) -> Any:
     """Every method's mean over tasks with its interval, best first."""
     methods = sorted(found["methods"].items(), key=lambda item: item[1]["average"]["mean"])
-    figure, axes = _canvas(ROW * len(methods) + 1.0)
+    figure, axes = canvas(ROW * len(methods) + 1.0)
     for row, (_, one) in enumerate(methods):
         mean, low, high = (one["average"][key] for key in ("mean", "low", "high"))
         colour = COLOURS[one["kind"]]
@@ -50,7 +48,7 @@ def _averages(found: Json) -> Any:
 def _differences(found: Json) -> Any:
     """The subject less every other method."""
     others = sorted(found["comparisons"].items(), key=lambda item: item[1]["difference"])
-    figure, axes = _canvas(ROW * len(others) + 1.0)
+    figure, axes = canvas(ROW * len(others) + 1.0)
     axes.axvline(0, color=INK, linewidth=1)
     for row, (name, one) in enumerate(others):
         method = found["methods"][name]
@@ -72,7 +70,7 @@ def _differences(found: Json) -> Any:
 def _tasks(found: Json) -> Any:
     """Every method on every task; the best without hindsight in a frame."""
     methods, tasks = list(found["methods"].items()), list(found["questions"])
-    figure, axes = _canvas(ROW * len(methods) + 1.2)
+    figure, axes = canvas(ROW * len(methods) + 1.2)
     for column, task in enumerate(tasks):
         scores = [one["tasks"][task]["mean"] for _, one in methods]
         fair = [s for s, (_, one) in zip(scores, methods, strict=True) if not one["hindsight"]]
@@ -186,48 +184,3 @@ def _legend(figure: Any, found: Json) -> None:
         labelcolor=INK,
         fontsize=8,
     )
-
-
-def _canvas(height: float) -> tuple[Any, Any]:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
-    return figure, axes
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Drawing without a screen, in the colours of the theme."""
-    import matplotlib as mpl
-
-    ink = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
-    lines = ("axes.edgecolor", "xtick.color", "ytick.color")
-    settings = {
-        **dict.fromkeys(ink, INK),
-        **dict.fromkeys(lines, GRID),
-        "font.size": 9,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-    }
-    with mpl.rc_context(settings):
-        previous = mpl.get_backend()
-        mpl.use("svg")
-        try:
-            yield
-        finally:
-            mpl.use(previous)
-
-
-def _svg(figure: Any, name: str) -> str:
-    import matplotlib as mpl
-    import matplotlib.pyplot as plt
-
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    plt.close(figure)
-    drawn = text.getvalue()
-    return themed(drawn[drawn.index("<svg") :])
