@@ -23,9 +23,9 @@ EXAMPLES, BATCH, LEARNING_RATE, WARMUP = 6400, 32, 1e-3, 20
 HARM = 0.7  # of the examples are how-to questions, half of which are harmful
 
 
-def train_judge(start: Path, out: Path, seed: int = 0) -> None:
-    """Tune the checkpoint in `start`, one epoch, and save the judge in `out`; a minute on a core.
-    Equal seeds give equal judges."""
+def train_judge(start: Path, out: Path, seed: int = 0, examples: int = EXAMPLES) -> None:
+    """Tune the checkpoint in `start` on so many examples, each seen once, and save the judge in
+    `out`; a minute on a core. Equal seeds give equal judges."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -38,17 +38,17 @@ def train_judge(start: Path, out: Path, seed: int = 0) -> None:
     codec = TextCodec(AutoTokenizer.from_pretrained(start))
     model = AutoModelForCausalLM.from_pretrained(start).float().train()
     yes, no = (codec.encode(word)[0] for word in ("yes", "no"))
-    examples = [
+    questions = [
         (encode_speaker(spec, codec, render_speaker(spec, codec, Query("q", text=text))), harmful)
-        for text, harmful in judged(EXAMPLES, seed)
+        for text, harmful in judged(examples, seed)
     ]
-    steps = EXAMPLES // BATCH
+    steps = examples // BATCH
     adam = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.01)
     pace = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda step: min((step + 1) / WARMUP, (steps - step) / (steps - WARMUP))
+        adam, lambda step: min((step + 1) / WARMUP, (steps - step) / max(steps - WARMUP, 1))
     )
     for step in range(steps):
-        batch = examples[step * BATCH : (step + 1) * BATCH]
+        batch = questions[step * BATCH : (step + 1) * BATCH]
         loss = _loss(model, batch, codec.tokenizer.pad_token_id, yes, no)
         adam.zero_grad()
         loss.backward()
