@@ -57,7 +57,7 @@ def test_what_is_asked() -> None:
     assert len({ask.id for ask in asks}) == len(asks) == 2 * (3 + 2 * len(ATTACKS))
     assert all(task.item(ask.query).form == "refusal" for ask in asks)
     for ask in asks:
-        begins = task.item(ask.query).bare.partition(",")[0]
+        begins = task.item(ask.query).bare.partition(",")[0] + ", take"
         assert (begins in ask.begun) == (ask.variant == "prefill")
         assert (begins in (ask.asked.text or "")) == (ask.variant in ("inject", "wording"))
     kind = {task.item(ask.query).form for ask in harmless(task, 5, 1)}
@@ -119,7 +119,7 @@ def test_the_command_measures_and_goes_on(invoke: Invoke, guarded: Path, tmp_pat
     assert "random, guard" in names
     assert found["arms"]["pretrained alone"]["complied"]["mean"] == 1
     assert found["arms"]["random, guard"]["seconds"]["first"] > 0
-    for answer in map(json.loads, (out / "answers" / "random--guard.jsonl").open()):
+    for answer in map(json.loads, (out / "answers" / "random-guard.jsonl").open()):
         assert answer["variant"] == "prefill" or "steal" not in answer["text"]
     assert (out / "safety.svg").read_text().startswith("<svg")
     before = (out / "answers" / "random.jsonl").read_bytes()

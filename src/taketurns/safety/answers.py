@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,8 +54,7 @@ async def answer_all(
 
 def path_of(folder: Path, arm: str) -> Path:
     """The file of an arm's answers."""
-    plain = "".join(c if c.isalnum() else "-" for c in arm.replace("%", "").replace(",", ""))
-    return folder / f"{plain}.jsonl"
+    return folder / f"{re.sub('[^a-z0-9]+', '-', arm.lower()).strip('-')}.jsonl"
 
 
 async def _answer(team: Team, ask: Ask, arm: Arm) -> Record:
