@@ -119,7 +119,8 @@ def test_the_command_measures_and_goes_on(invoke: Invoke, guarded: Path, tmp_pat
     assert "random, guard" in names
     assert found["arms"]["pretrained alone"]["complied"]["mean"] == 1
     assert found["arms"]["random, guard"]["seconds"]["first"] > 0
-    for answer in map(json.loads, (out / "answers" / "random-guard.jsonl").open()):
+    lines = (out / "answers" / "random-guard.jsonl").read_text().splitlines()
+    for answer in map(json.loads, lines):
         assert answer["variant"] == "prefill" or "steal" not in answer["text"]
     assert (out / "safety.svg").read_text().startswith("<svg")
     before = (out / "answers" / "random.jsonl").read_bytes()
