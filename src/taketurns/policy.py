@@ -30,8 +30,8 @@ class Guard:
 
     An answer fails where a word or phrase of `words` stands in it, in whatever case; where a
     regular expression of `patterns` is found in it; or where the model `judge` (its name in the
-    engine) holds Yes likelier than No by at least `threshold` to 1 - `threshold` as its answer to
-    `question`, in which {request} and {answer} are filled in.
+    engine), asked `question` with {request} and {answer} filled in, gives Yes the probability
+    `threshold` or more, of Yes and No together.
     """
 
     to: int
