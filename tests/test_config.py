@@ -14,7 +14,7 @@ from taketurns.config import (
     parse_setting,
 )
 from taketurns.errors import ConfigError
-from taketurns.policy import Policy
+from taketurns.policy import Guard, Policy
 from taketurns.types import Endpoint, ModelSpec
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -244,7 +244,8 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
         ModelSpec: set(),
         SwitcherConfig: {"spec", "endpoint"},
         Endpoint: set(),
-        Policy: set(),
+        Policy: {"guard"},
+        Guard: set(),
         EngineConfig: {"memory_bytes"},
     }
     for record, renamed in records.items():
@@ -263,5 +264,6 @@ def test_the_page_states_the_defaults() -> None:
             row = next((r for r in page.splitlines() if r.startswith(f"| `{item.name}` |")), None)
             if row is None or item.name in {"kind", "model", "deterministic"}:
                 continue
-            shown = "[]" if value == () else "null" if value is None else str(value).lower()
+            empty = "{}" if item.name == "max_share" else "[]"
+            shown = empty if value == () else "null" if value is None else str(value).lower()
             assert row.split("|")[2].strip().strip("`") == shown, item.name

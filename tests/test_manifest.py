@@ -8,7 +8,7 @@ import pytest
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest, describe_run, fingerprint, path_for
-from taketurns.policy import Policy
+from taketurns.policy import Guard, Policy
 from taketurns.types import Candidate, ModelSpec
 
 DATA = b'{"id": "1", "text": "x"}\n'
@@ -52,8 +52,19 @@ def test_what_decides_the_records_decides_the_identity(team: TeamConfig, model: 
     assert identity(replace(team, switcher=SwitcherConfig("fixed", sequence=(0,)))) != same
     assert identity(replace(team, candidates=team.candidates[::-1])) != same
     assert identity(team, DATA + DATA) != same
+    guarded = replace(team, policy=Policy(guard=Guard(0, judge="(judge)")))
+    judged = replace(guarded, judge=Candidate("(judge)", ModelSpec(str(model))))
+    other = replace(guarded, judge=Candidate("(judge)", ModelSpec("org/judge")))
+    assert len({same, *map(identity, (guarded, judged, other))}) == 4
     (model / "model.safetensors").write_bytes(b"WEIGHTS")
     assert identity(team) != same
+
+
+def test_rules_that_are_not_used_leave_the_identity_as_it_was(team: TeamConfig) -> None:
+    """An output from before there were guards and shares is gone on with."""
+    policy = describe_run("generate", team, DATA).determined["policy"]
+    assert not {"guard", "max_share", "judge"} & policy.keys()
+    assert policy.keys() >= {"seed", "opening", "stop"}
 
 
 def test_a_model_is_known_by_its_contents_wherever_it_stands(model: Path, tmp_path: Path) -> None:

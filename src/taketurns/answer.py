@@ -4,6 +4,9 @@
 top of its distribution and continues the answer as its own. The answer ends when its speaker ends
 it, at a stop string, or when the budget is spent. A fork goes on from here with draws of its own.
 
+A guard vets each patch before any of it is given out. One that fails is thrown away and the
+guard's own candidate writes in its place; if that fails too, the answer ends without it.
+
 Where no server of the speaker's model answers any more, whoever is next in the switcher's favour
 stands in. What the speaker had given out is a patch of its own, so nothing is repeated or lost.
 """
@@ -13,17 +16,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from taketurns.draft import Draft
 from taketurns.engines.base import Session, SharingSession
-from taketurns.errors import EngineError, UnavailableError
+from taketurns.errors import ConfigError, EngineError, UnavailableError
+from taketurns.guards import Vet
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
-from taketurns.switchers import Decide, pick
-from taketurns.types import Delta, Finish, Patch, Reason, Timing
+from taketurns.switchers import Decide, normalise, pick
+from taketurns.types import Delta, Finish, Patch, Reason, Timing, Withheld
 from taketurns.writer import Emit, PatchWriter, tell
+
+_ROUNDING = 1e-9  # 0.3 of 10 tokens is 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +43,9 @@ class _Turn:
 class Answer:
     """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
     asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
-    written, with `logprobs` as in `Sampling`; `choices` are the tokens whose log-probabilities
-    after each patch the switcher decides by, if it does. Without `stand_ins` the answer fails where
-    its speaker does."""
+    written, with `logprobs` as in `Sampling`; `vet` is there exactly where the policy has a guard;
+    `choices` are the tokens whose log-probabilities after each patch the switcher decides by, if it
+    does. Without `stand_ins` the answer fails where its speaker does."""
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class Answer:
         seed: int,
         emit: Emit | None = None,
         logprobs: int | None = None,
+        vet: Vet | None = None,
         stand_ins: bool = True,
         choices: tuple[int, ...] = (),
     ) -> None:
@@ -65,6 +72,7 @@ class Answer:
         self._emit = emit
         self._logprobs = logprobs
         self._choices = choices
+        self._vet = vet
         self._stand_ins = stand_ins
         self._closing = False
 
@@ -92,20 +100,21 @@ class Answer:
         tried: tuple[int, ...] = ()
         while True:
             try:
-                patch = await self._speak(due)
+                patch = await self._patch(due)
                 break
             except UnavailableError:
                 tried += (due.speaker,)
-                if speaker is not None or not self._stand_ins or len(tried) == len(self._models):
+                left = self._free_to_speak(tried)
+                if speaker is not None or not self._stand_ins or not left:
                     raise
-                due = await self._stand_in(due, tried)
+                due = await self._stand_in(due, left)
         if patch.finish != "length":
             self._closing = (
                 self._policy.closing_on_end
                 and patch.finish == "stop"
                 and not self.draft.stopped
                 and not closes
-                and due.speaker != self._policy.closing
+                and patch.speaker != self._policy.closing
             )
         over = patch.finish != "length" and not self._closing
         self.ended = over or self.draft.tokens >= self._policy.max_tokens
@@ -121,24 +130,76 @@ class Answer:
             return _Turn(policy.opening, "opening")
         begun = perf_counter()
         probabilities = await self._decide(self._session, draft)
+        open_to = _among(self._free_to_speak(), probabilities)
         if policy.greedy_switcher:
-            speaker = max(range(len(probabilities)), key=probabilities.__getitem__)
+            speaker = max(range(len(open_to)), key=open_to.__getitem__)
         else:
-            speaker = pick(probabilities, policy.top_p, uniform)
+            speaker = pick(open_to, policy.top_p, uniform)
         return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
 
     def _closes_at(self, tokens: int) -> bool:
         """May the patch that begins after so many tokens be the last that the budget allows?"""
         return self._policy.max_tokens - tokens <= self._policy.patch_size
 
-    async def _stand_in(self, turn: _Turn, tried: Sequence[int]) -> _Turn:
-        """The most probable of those who have not been tried. Nothing is drawn for it, so later
-        turns are drawn as they would have been."""
+    def _free_to_speak(self, tried: Sequence[int] = ()) -> list[int]:
+        """Who may be chosen: not those tried in vain, nor those whose patch would give them more
+        than their share."""
+        caps, wanted = dict(self._policy.max_share), self._wanted
+        spoken = [0] * len(self._models)
+        for patch in self.draft.patches:
+            if patch.speaker is not None:
+                spoken[patch.speaker] += len(patch.token_ids)
+        most = [
+            caps.get(index, 1.0) * (self.draft.tokens + wanted) + _ROUNDING
+            for index in range(len(self._models))
+        ]
+        return [i for i, had in enumerate(spoken) if i not in tried and had + wanted <= most[i]]
+
+    async def _stand_in(self, turn: _Turn, left: Sequence[int]) -> _Turn:
+        """The most probable of those who are left. Nothing is drawn for it, so later turns are
+        drawn as they would have been."""
         begun = perf_counter()
         probabilities = turn.probabilities or await self._decide(self._session, self.draft)
-        left = [index for index in range(len(self._models)) if index not in tried]
         speaker = max(left, key=probabilities.__getitem__)
         return _Turn(speaker, "fallback", probabilities, perf_counter() - begun)
+
+    @property
+    def _wanted(self) -> int:
+        """Tokens of the next patch."""
+        return min(self._policy.patch_size, self._policy.max_tokens - self.draft.tokens)
+
+    async def _patch(self, due: _Turn) -> Patch:
+        if self._vet is None or self._policy.guard is None:
+            return await self._speak(due)
+        return await self._guarded(due, self._vet, self._policy.guard.to)
+
+    async def _guarded(self, due: _Turn, vet: Vet, guardian: int) -> Patch:
+        """The due speaker's patch if it may stand, else the guardian's if that may, else an empty
+        one that ends the answer. Nothing is given out before it is vetted, whatever happens."""
+        emit, begun = self._emit, perf_counter()
+        before, withheld = self.draft.copy(), tuple[Withheld, ...]()
+        for turn in (due, replace(due, speaker=guardian, reason="guard")):
+            held: list[Delta | Patch] = []
+            self._emit = held.append if emit is not None else None
+            passes = False
+            try:
+                patch = await self._speak(turn)
+                passes = await vet(self._session, self.text)
+            finally:
+                self._emit = emit
+                if not passes:
+                    self.draft.back_to(before)
+            if passes:
+                timing = replace(patch.timing, guard=perf_counter() - begun - patch.timing.write)
+                patch = replace(patch, timing=timing, withheld=withheld)
+                self.draft.patches[-1] = patch
+                tell(emit, *held[:-1], patch)
+                return patch
+            withheld += (Withheld(turn.speaker, len(patch.token_ids)),)
+        timing = Timing(due.seconds, 0.0, perf_counter() - begun)
+        return self._record(
+            Patch(guardian, (), "", "guard", "guard", due.probabilities, timing, withheld)
+        )
 
     async def _speak(self, turn: _Turn) -> Patch:
         """Let the chosen speaker write one patch onto the draft. Raises EngineError when its model
@@ -148,8 +209,7 @@ class Answer:
             forced = draft.force(speaker, policy.closing_cue)
             tell(self._emit, Delta(None, forced.text), forced)
         begun = perf_counter()
-        wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
-        after = draft.tokens + wanted
+        after = draft.tokens + self._wanted
         ruled = policy.closing is not None and self._closes_at(after)
         writer = PatchWriter(
             self._session,
@@ -161,26 +221,17 @@ class Answer:
             () if ruled or after >= policy.max_tokens else self._choices,
         )
         try:
-            finish = await writer.write(wanted, policy)
+            finish = await writer.write(self._wanted, policy)
         except EngineError:
             if writer.token_ids or writer.text:
                 writer.finish("")
-                self._record(writer, turn, "error", begun)
+                self._record(_patch_of(writer, turn, "error", begun))
             raise
         last = finish != "length" or draft.tokens >= policy.max_tokens
         writer.finish(draft.end() if last else "")
-        return self._record(writer, turn, finish, begun)
+        return self._record(_patch_of(writer, turn, finish, begun))
 
-    def _record(self, writer: PatchWriter, turn: _Turn, finish: Finish, begun: float) -> Patch:
-        patch = Patch(
-            speaker=turn.speaker,
-            token_ids=tuple(writer.token_ids),
-            text=writer.text,
-            finish=finish,
-            reason=turn.reason,
-            probabilities=turn.probabilities,
-            timing=Timing(turn.seconds, perf_counter() - begun),
-        )
+    def _record(self, patch: Patch) -> Patch:
         self.draft.patches.append(patch)
         tell(self._emit, patch)
         return patch
@@ -200,6 +251,7 @@ class Answer:
                 self._begin,
                 self._policy,
                 speakers,
+                vet=self._vet,
                 stand_ins=False,
                 choices=self._choices,
             )
@@ -215,3 +267,26 @@ class Answer:
                 ),
                 self._begin()(self._session, self.draft),
             )
+
+
+def _patch_of(writer: PatchWriter, turn: _Turn, finish: Finish, begun: float) -> Patch:
+    return Patch(
+        speaker=turn.speaker,
+        token_ids=tuple(writer.token_ids),
+        text=writer.text,
+        finish=finish,
+        reason=turn.reason,
+        probabilities=turn.probabilities,
+        timing=Timing(turn.seconds, perf_counter() - begun),
+    )
+
+
+def _among(free: Sequence[int], probabilities: Sequence[float]) -> Sequence[float]:
+    """The probabilities of those who are free to speak, whose share the others leave them; equal
+    ones if they had none. Raises ConfigError if nobody is."""
+    if len(free) == len(probabilities):
+        return probabilities
+    if not free:
+        raise ConfigError("max_share leaves nobody to write: give one candidate no share")
+    kept = [p if index in free else 0.0 for index, p in enumerate(probabilities)]
+    return normalise(kept if any(kept) else [float(index in free) for index in range(len(kept))])

@@ -108,10 +108,13 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
     specs = [(candidate.name, candidate.spec) for candidate in config.candidates]
     if config.switcher.spec is not None:
         specs.append((SWITCHER, config.switcher.spec))
+    if config.judge is not None:
+        specs.append((config.judge.name, config.judge.spec))
     models = tuple(_inspect_models(specs))
     if config.switcher.spec is not None:
         numbers = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
-        models = (*models[:-1], replace(models[-1], prompt=numbers))
+        at = len(config.candidates)
+        models = (*models[:at], replace(models[at], prompt=numbers), *models[at + 1 :])
     problems: list[str] = []
     try:
         await team.check_prompt(Query(id="check", text="?"))

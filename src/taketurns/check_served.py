@@ -75,6 +75,8 @@ async def inspect_servers(config: TeamConfig) -> ServedReport:
     parts = [(candidate.name, candidate.spec.model) for candidate in config.candidates]
     if config.switcher.spec is not None:
         parts.append((SWITCHER, config.switcher.spec.model))
+    if config.judge is not None and config.judge not in config.candidates:
+        parts.append((config.judge.name, config.judge.spec.model))
     try:
         models = await asyncio.gather(*(_inspect(engine, *part) for part in parts))
         problems = [model.problem for model in models if model.problem is not None]

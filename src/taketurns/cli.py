@@ -22,6 +22,7 @@ from taketurns.export.command import export
 from taketurns.launch.command import launch
 from taketurns.options import ActorsOption, GpusOption, RunnerOption, ShardOption
 from taketurns.planning.command import plan
+from taketurns.safety.command import safety
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
 from taketurns.server.command import serve
@@ -63,6 +64,7 @@ app.command()(serve)
 app.command()(launch)
 app.command()(plan)
 app.command()(export)
+app.command()(safety)
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')

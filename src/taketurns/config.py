@@ -12,7 +12,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -23,12 +23,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from taketurns.errors import ConfigError
-from taketurns.policy import Policy
+from taketurns.policy import QUESTION, Guard, Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
 SwitcherKind = Literal["random", "fixed", "lm", "head", "folded"]
 EngineKind = Literal["local", "http"]
 BUNDLED = "pocket"
+JUDGE = "(judge)"
 
 Record = TypeVar("Record")
 
@@ -74,13 +75,15 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class TeamConfig:
-    """A team file, checked and resolved: names are indices, relative model paths are absolute."""
+    """A team file, checked and resolved: names are indices, relative model paths are absolute.
+    `judge` is the model that the policy's guard asks."""
 
     candidates: tuple[Candidate, ...]
     switcher: SwitcherConfig = SwitcherConfig()
     policy: Policy = Policy()
     engine: EngineConfig = EngineConfig()
     source: Path | None = None
+    judge: Candidate | None = None
 
 
 def load_team_config(
@@ -186,7 +189,24 @@ _SwitcherFile = _schema(
     **_ENDPOINT,
 )
 _PolicyFile = _schema(
-    "Policy", Policy, opening=(str | int | None, None), closing=(str | int | None, None)
+    "Policy",
+    Policy,
+    opening=(str | int | None, None),
+    closing=(str | int | None, None),
+    max_share=(dict[str, float], {}),
+    guard=None,
+)
+_GuardFile = _schema(
+    "Guard",
+    ModelSpec,
+    to=(str | int, ...),
+    words=(tuple[str, ...], ()),
+    patterns=(tuple[str, ...], ()),
+    judge=(str | int | None, None),
+    question=(str, QUESTION),
+    threshold=(float, 0.5),
+    model=(str | None, None),
+    **_ENDPOINT,
 )
 _EngineFile = _schema(
     "Engine",
@@ -203,6 +223,7 @@ _TeamFile = create_model(
     candidates=(tuple[_CandidateFile, ...], ...),  # type: ignore[valid-type]
     switcher=(_SwitcherFile, _SwitcherFile()),
     policy=(_PolicyFile, _PolicyFile()),
+    guard=(_GuardFile | None, None),  # type: ignore[arg-type]
     engine=(_EngineFile, _EngineFile()),
 )
 
@@ -221,17 +242,20 @@ class _Builder:
             self._refuse(f"two candidates are named {repeated[0]!r}", "candidates")
         if unnamed := [i for i, name in enumerate(self._names) if not name.strip()]:
             self._refuse("a candidate's name must not be empty", "candidates", unnamed[0], "name")
+        candidates = tuple(
+            Candidate(
+                entry.name,
+                self._spec(entry, "candidates", index),
+                self._endpoint(entry, "candidates", index),
+            )
+            for index, entry in enumerate(self.team.candidates)
+        )
+        judge = self._judge(candidates)
         return TeamConfig(
-            candidates=tuple(
-                Candidate(
-                    entry.name,
-                    self._spec(entry, "candidates", index),
-                    self._endpoint(entry, "candidates", index),
-                )
-                for index, entry in enumerate(self.team.candidates)
-            ),
+            candidates=candidates,
+            judge=judge,
             switcher=self._switcher(),
-            policy=self._policy(),
+            policy=self._policy(judge),
             engine=self._engine(),
             source=self.document.path,
         )
@@ -278,15 +302,51 @@ class _Builder:
             ),
         )
 
-    def _policy(self) -> Policy:
+    def _policy(self, judge: Candidate | None) -> Policy:
         settings = dict(self.team.policy)
         for key in ("opening", "closing"):
             if settings[key] is not None:
                 settings[key] = self._index(settings[key], "policy", key)
+        settings["max_share"] = tuple(
+            (self._index(who, "policy", "max_share", who), share)
+            for who, share in settings["max_share"].items()
+        )
+        if len(settings["max_share"]) == len(self._names):
+            self._refuse("somebody must be free to write any share", "policy", "max_share")
+        settings["guard"] = self._guard(judge)
         try:
             return Policy(**settings)
         except ConfigError as error:
             self._refuse(str(error), "policy", str(error).partition(" ")[0])
+
+    def _guard(self, judge: Candidate | None) -> Guard | None:
+        entry = self.team.guard
+        if entry is None:
+            return None
+        try:
+            return Guard(
+                to=self._index(entry.to, "guard", "to"),
+                words=entry.words,
+                patterns=entry.patterns,
+                judge=None if judge is None else judge.name,
+                question=entry.question,
+                threshold=entry.threshold,
+            )
+        except ConfigError as error:
+            self._refuse(str(error), "guard", str(error).partition(" ")[0].rstrip(":"))
+
+    def _judge(self, candidates: Sequence[Candidate]) -> Candidate | None:
+        """The model that a guard asks: one of its own, or a candidate. In this process that has a
+        name of its own too, so that its caches as a judge and as a speaker are kept apart."""
+        entry = self.team.guard
+        if entry is None or (entry.judge is None and entry.model is None):
+            return None
+        if entry.judge is not None and entry.model is not None:
+            self._refuse("a guard has a judge among the candidates or a model, not both", "guard")
+        if entry.model is not None:
+            return Candidate(JUDGE, self._spec(entry, "guard"), self._endpoint(entry, "guard"))
+        chosen = candidates[self._index(entry.judge, "guard", "judge")]
+        return chosen if self.team.engine.kind == "http" else replace(chosen, name=JUDGE)
 
     def _engine(self) -> EngineConfig:
         entry = self.team.engine
@@ -444,8 +504,7 @@ class _Document:
 
     def override(self, key: str, value: object) -> None:
         """Set one value by its dotted path; candidates are reached by name or index."""
-        policy = {item.name for item in dataclasses.fields(Policy)}
-        parts = ["policy", key] if key in policy else key.split(".")
+        parts = ["policy", key] if key in _PolicyFile.model_fields else key.split(".")
         here: Any = self.data
         place: Place = ()
         for part in parts[:-1]:
@@ -522,6 +581,7 @@ def _keys(parents: Sequence[str | int]) -> list[str]:
         "candidates": _CandidateFile,
         "switcher": _SwitcherFile,
         "policy": _PolicyFile,
+        "guard": _GuardFile,
         "engine": _EngineFile,
     }
     model = sections[str(parents[0])] if parents else _TeamFile

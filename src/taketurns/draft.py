@@ -152,6 +152,10 @@ class Draft:
         twin._stream = None if self._stream is None else self._stream.copy()
         return twin
 
+    def back_to(self, earlier: Draft) -> None:
+        """Undo all that was written since `earlier` was copied from this."""
+        vars(self).update(vars(earlier.copy()))
+
     def trace(self, seed: int, error: str | None = None) -> Trace:
         """The record of what has been written."""
         return Trace(self.query, tuple(self.patches), seed, self.exact, error)

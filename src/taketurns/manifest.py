@@ -109,7 +109,7 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
             "spec": team.switcher.spec and _content(team.switcher.spec, prints["switcher"]),
             "path": team.switcher.path and (_head(team.switcher.path) or team.switcher.path),
         },
-        "policy": _plain(asdict(team.policy)),
+        "policy": _policy(team, prints),
         "input": sha256(data).hexdigest(),
     }
     return Manifest(
@@ -159,6 +159,18 @@ def _models(team: TeamConfig) -> Iterator[tuple[str, ModelSpec]]:
         yield candidate.name, candidate.spec
     if team.switcher.spec is not None:
         yield "switcher", team.switcher.spec
+    if team.judge is not None:
+        yield team.judge.name, team.judge.spec
+
+
+def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any]:
+    """The policy, and what the guard's judge is; rules that are not used are left out, so that an
+    output from before there were such rules can be gone on with."""
+    policy = _plain(asdict(team.policy))
+    record = {k: v for k, v in policy.items() if v or k not in ("guard", "max_share")}
+    if team.judge is not None:
+        record["judge"] = _content(team.judge.spec, prints[team.judge.name])
+    return record
 
 
 def _content(spec: ModelSpec, content: str | None) -> Any:

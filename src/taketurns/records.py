@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from taketurns.errors import DataError
-from taketurns.types import Message, Patch, Query, Role, Timing, Trace
+from taketurns.types import Message, Patch, Query, Role, Timing, Trace, Withheld
 
 TRACE_SCHEMA = "taketurns.trace/1"
 
@@ -154,8 +154,9 @@ def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
 
 
 def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
-    """A patch as one JSON object; `name` is there for the reader."""
-    return {
+    """A patch as one JSON object; `name` is there for the reader. What only a guard brings is left
+    out where there is none."""
+    record: Record = {
         "name": None if patch.speaker is None else names[patch.speaker],
         "speaker": patch.speaker,
         "text": patch.text,
@@ -165,6 +166,14 @@ def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
         "probabilities": None if patch.probabilities is None else list(patch.probabilities),
         "timing": {"decide": patch.timing.decide, "write": patch.timing.write},
     }
+    if patch.timing.guard:
+        record["timing"]["guard"] = patch.timing.guard
+    if patch.withheld:
+        record["withheld"] = [
+            {"name": names[one.speaker], "speaker": one.speaker, "tokens": one.tokens}
+            for one in patch.withheld
+        ]
+    return record
 
 
 def trace_from_json(record: Mapping[str, Any]) -> Trace:
@@ -194,6 +203,9 @@ def patch_from_json(record: Mapping[str, Any]) -> Patch:
         reason=record["reason"],
         probabilities=None if probabilities is None else tuple(probabilities),
         timing=Timing(**record["timing"]),
+        withheld=tuple(
+            Withheld(one["speaker"], one["tokens"]) for one in record.get("withheld", ())
+        ),
     )
 
 

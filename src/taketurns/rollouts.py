@@ -81,12 +81,12 @@ class Roller:
     """Makes rollouts with a team; `concurrency` bounds the continuations written at a time.
 
     Prefixes and continuations are written by random switching, or, where the occasion says
-    "on-policy", with the team's own switcher. Opening and closing speakers are left out: a label
-    says who is best, not who is put there by a rule.
+    "on-policy", with the team's own switcher. Opening and closing speakers, shares and a guard are
+    left out: a label says who is best, not who is put there by a rule.
     """
 
     def __init__(self, team: Team, allocation: Allocation, concurrency: int = 64) -> None:
-        policy = team.policy.unruled
+        policy = team.policy.without_rules()
         random = replace(policy, greedy_switcher=False)
         self._team: dict[Traces, Team] = {
             "random": Team(team.candidates, team.engine, RandomSwitcher(), random),

@@ -19,6 +19,7 @@ from taketurns.draft import Draft, Reader
 from taketurns.engines.base import Engine
 from taketurns.engines.making import make_engine
 from taketurns.errors import ConfigError, EngineError
+from taketurns.guards import Judge, vetting
 from taketurns.policy import Policy
 from taketurns.seeds import derive
 from taketurns.switchers import (
@@ -49,11 +50,15 @@ class Team:
         engine: Engine,
         switcher: Switcher,
         policy: Policy | None = None,
+        judge: Candidate | None = None,
     ) -> None:
+        """`judge` is the model that the policy's guard asks, if it asks one."""
         self.candidates = tuple(candidates)
         self.policy = policy or Policy()
         self.engine = engine
+        self.judge = judge
         self._switcher = switcher
+        self._judging: Judge | None = None
         self._readers: tuple[Reader, ...] | None = None
 
     @classmethod
@@ -68,24 +73,19 @@ class Team:
         models = list(config.candidates)
         if config.switcher.spec is not None:
             models.append(Candidate(SWITCHER, config.switcher.spec, config.switcher.endpoint))
+        if config.judge is not None and config.judge not in models:
+            models.append(config.judge)
         engine = make_engine(models, config.engine)
         switcher = make_switcher(config.switcher, SWITCHER)
-        return cls(config.candidates, engine, switcher, config.policy)
+        return cls(config.candidates, engine, switcher, config.policy, config.judge)
 
     def alone(self, name: str) -> Team:
-        """One candidate on the same engine, writing its whole answer in one patch."""
+        """One candidate on the same engine, writing its whole answer in one patch, unguarded."""
         chosen = [candidate for candidate in self.candidates if candidate.name == name]
         if not chosen:
             known = ", ".join(candidate.name for candidate in self.candidates)
             raise ConfigError(f"there is no candidate {name!r}; the candidates are {known}")
-        policy = replace(
-            self.policy,
-            patch_size=self.policy.max_tokens,
-            opening=None,
-            closing=None,
-            closing_on_end=False,
-            closing_cue=None,
-        )
+        policy = replace(self.policy.without_rules(), patch_size=self.policy.max_tokens)
         return Team(chosen, self.engine, FixedSwitcher([0]), policy)
 
     def verbatim(self) -> Team:
@@ -95,11 +95,15 @@ class Team:
             replace(candidate, spec=replace(candidate.spec, prompt="{text}"))
             for candidate in self.candidates
         ]
-        return Team(bare, self.engine, self._switcher, self.policy)
+        return Team(bare, self.engine, self._switcher, self.policy, self.judge)
 
     def switched_by(self, switcher: Switcher) -> Team:
         """The same team with somebody else to decide."""
-        return Team(self.candidates, self.engine, switcher, self.policy)
+        return Team(self.candidates, self.engine, switcher, self.policy, self.judge)
+
+    def ruled_by(self, policy: Policy) -> Team:
+        """The same team under other rules."""
+        return Team(self.candidates, self.engine, self._switcher, policy, self.judge)
 
     # Asking
 
@@ -201,6 +205,7 @@ class Team:
         """
         policy = policy or self.policy
         begin = partial(self._switcher.begin, draft.query, policy)
+        vet = vetting(draft.query, policy, self._judging)
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, self._longest(draft, policy)) as session:
             models = [candidate.name for candidate in self.candidates]
@@ -213,6 +218,7 @@ class Team:
                 speakers,
                 emit,
                 logprobs,
+                vet,
                 choices=self._choices,
             )
 
@@ -225,10 +231,12 @@ class Team:
             await self.engine.load(candidate.name)
 
     async def check_prompt(self, query: Query, policy: Policy | None = None) -> None:
-        """Raise PromptError if the query does not fit every candidate and the switcher."""
+        """Raise PromptError if the query does not fit every candidate, the switcher and the
+        judge."""
         policy = policy or self.policy
         await self.draft(query, policy)
         self._switcher.begin(query, policy)
+        vetting(query, policy, self._judging)
 
     async def aclose(self) -> None:
         """Release the engine, for every team that shares it."""
@@ -254,6 +262,8 @@ class Team:
         if self._readers is None:
             infos = [await self.engine.info(candidate.name) for candidate in self.candidates]
             await self._switcher.prepare(self.engine, infos)
+            if self.judge is not None:
+                self._judging = await Judge.prepared(self.judge, self.engine)
             self._readers = tuple(map(Reader, self.candidates, infos))
         return self._readers
 
@@ -263,9 +273,13 @@ class Team:
         return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
     def _longest(self, draft: Draft, policy: Policy) -> int:
-        """Tokens of the longest prompt this answer may come to, the switcher's included."""
+        """Tokens of the longest prompt this answer may come to, the switcher's and the judge's
+        included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
-        return draft.longest_prompt + tags + _QUESTION_TOKENS
+        longest = draft.longest_prompt + tags + _QUESTION_TOKENS
+        if self._judging is None or policy.guard is None:
+            return longest
+        return max(longest, self._judging.longest(policy.guard, draft.query, policy.max_tokens))
 
 
 def _query(query: str | Query, index: int) -> Query:

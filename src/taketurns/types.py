@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["length", "stop", "context", "error"]
-Reason = Literal["chosen", "opening", "closing", "fallback", "forced", "together"]
+Finish = Literal["length", "stop", "context", "error", "guard"]
+Reason = Literal["chosen", "opening", "closing", "fallback", "forced", "together", "guard"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +146,21 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Wall-clock seconds spent on a patch: choosing its speaker, then writing it."""
+    """Wall-clock seconds spent on a patch: choosing its speaker, writing it, and what a guard took
+    beside: vetting it, and writing and vetting what was withheld before it."""
 
     decide: float = 0.0
     write: float = 0.0
+    guard: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A patch that failed the guard and was given to nobody: who wrote it and how many tokens it
+    had. What it said is not kept."""
+
+    speaker: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +170,8 @@ class Patch:
 
     `text` holds whole characters only: the bytes of a character that the patch leaves unfinished
     show in the patch that finishes it. A patch with the finish "error" was broken off by a failure
-    of its model; what it holds was given out, and the next patch goes on from there.
+    of its model; what it holds was given out, and the next patch goes on from there. One with the
+    finish "guard" is empty: all that was written for it failed the guard, which ended the answer.
     `probabilities` are the switcher's, one a candidate, before top-p; None where it was not asked.
     """
 
@@ -170,6 +182,7 @@ class Patch:
     reason: Reason
     probabilities: tuple[float, ...] | None = None
     timing: Timing = Timing()
+    withheld: tuple[Withheld, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +209,8 @@ class Trace:
 
     @property
     def finish(self) -> Finish | None:
-        """Why the answer ended: "stop", "length" (the budget), "context" or "error"; None if
-        nothing was written."""
+        """Why the answer ended: "stop", "length" (the budget), "context", "guard" or "error"; None
+        if nothing was written."""
         return self.patches[-1].finish if self.patches else None
 
 

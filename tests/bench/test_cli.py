@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -76,3 +77,20 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_at_once(
 ) -> None:
     result = CliRunner().invoke(bench, ["overhead", *arguments])
     assert isinstance(result.exception, error)
+
+
+def test_lengths_are_measured_side_by_side(invoke: Any) -> None:
+    code, told, _ = invoke(
+        "bench", "length", "--shape", "tiny", "--tokens", 8, "--tokens", 24, "--steps", 2,
+        "--pocket-questions", 2, "--json",
+    )  # fmt: skip
+    assert code == 0
+    records = json.loads(told)
+    speeds = [one for one in records if one["what"] == "overhead"]
+    assert [one["tokens"] for one in speeds] == [8, 24]
+    assert all(one["kept_with_switcher_over_single"] > 0 for one in speeds)
+    chains = [one for one in records if one["what"] == "chain"]
+    assert [one["who"] for one in chains] == ["aligned alone", "random", "switcher"]
+    for one in chains:
+        assert sum(one["shares"][0].values()) == pytest.approx(1, abs=1e-3)
+        assert one["low"] <= one["right"] <= one["high"]

@@ -51,8 +51,8 @@ def test_a_real_model_judges_the_same_every_time(make_model: Callable[..., Path]
 
 
 def test_a_judge_that_cannot_tell_yes_from_no_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.scorers.compliance.NO", ("Yellow",))  # Y, the same byte
-    monkeypatch.setattr("taketurns.scorers.compliance.YES", ("Yes",))
+    monkeypatch.setattr("taketurns.yesno.NO", ("Yellow",))  # Y, the same byte
+    monkeypatch.setattr("taketurns.yesno.YES", ("Yes",))
     with pytest.raises(ConfigError, match="no tokens that tell Yes from No"):
         judge([], "").score(REQUEST, "Ten.")
 

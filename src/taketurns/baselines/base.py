@@ -89,6 +89,8 @@ class Stage:
         self.names = [candidate.name for candidate in config.candidates]
         self._make_engine = make_engine
         own = {candidate.name: candidate.spec for candidate in config.candidates}
+        if config.judge is not None:
+            own[config.judge.name] = config.judge.spec
         self.engine = MeteredEngine(make_engine({**own, **(specs or {})}))
         self._more: dict[str, MeteredEngine] = {}
 
@@ -103,7 +105,8 @@ class Stage:
 
     def team(self, switcher: Switcher, policy: Policy | None = None) -> Team:
         """The candidates under a switcher."""
-        return Team(self.config.candidates, self.engine, switcher, policy or self.policy)
+        rules, judge = policy or self.policy, self.config.judge
+        return Team(self.config.candidates, self.engine, switcher, rules, judge)
 
     def alone(self, name: str) -> Team:
         """One candidate."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -75,6 +75,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         "100m": Shape(768, 12, 12, 12, 2048, 16384, tied=True),
         "8b": Shape(4096, 32, 32, 8, 14336, 128256, tied=False, context=8192),
+        "13m": Shape(384, 6, 6, 6, 1024, 8192, tied=True),
         "tiny": Shape(64, 2, 2, 2, 128, 512, tied=True),
     }
 )
@@ -127,12 +128,14 @@ class Pool:
 
 
 @contextmanager
-def random_pool(shape: str, device: str = "auto", dtype: str = "auto") -> Iterator[Pool]:
-    """A triple and a switcher with random weights, of a shape named in SHAPES. Raises
-    UsageError."""
+def random_pool(
+    shape: str, device: str = "auto", dtype: str = "auto", context: int | None = None
+) -> Iterator[Pool]:
+    """A triple and a switcher with random weights, of a shape named in SHAPES, for prompts and
+    answers of `context` tokens together (None: the shape's own). Raises UsageError."""
     if shape not in SHAPES:
         raise UsageError(f"there is no shape {shape!r}; there are {', '.join(SHAPES)}")
-    measures = SHAPES[shape]
+    measures = replace(SHAPES[shape], context=context or SHAPES[shape].context)
     config = measures.config()
     names = [f"candidate {index}" for index in range(CANDIDATES)] + [SWITCHER]
     seeds = {name: seed for seed, name in enumerate(names)}

@@ -30,6 +30,7 @@ from taketurns.errors import UsageError
 from taketurns.types import Message, Query
 
 CONNECTIONS = 32
+_STOPS: dict[str | None, Any] = {"length": "max_tokens", "guard": "content_filter"}
 
 
 class TeamAPI(ModelAPI):
@@ -71,7 +72,7 @@ class TeamAPI(ModelAPI):
         output = ModelOutput.from_content(
             self.model_name,
             trace.text,
-            stop_reason="max_tokens" if trace.finish == "length" else "stop",
+            stop_reason=_STOPS.get(trace.finish, "stop"),
         )
         output.usage = ModelUsage(output_tokens=trace.tokens, total_tokens=trace.tokens)
         names = [candidate.name for candidate in self._team.candidates]

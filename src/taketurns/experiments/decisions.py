@@ -53,7 +53,7 @@ class Decider:
 async def probabilities(team: Team, query: Query, prefix: Sequence[Patch]) -> tuple[float, ...]:
     """What the team's switcher makes of an answer of which these patches are written. Raises
     EngineError, and PromptError if it does not fit."""
-    policy = team.policy.unruled
+    policy = team.policy.without_rules()
     draft = await team.draft(query, policy)
     draft.resume(prefix)
     async with team.answer(draft, derive(policy.seed, "consider"), policy) as answer:

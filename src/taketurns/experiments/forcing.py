@@ -41,7 +41,7 @@ class Forcer:
 
     def __init__(self, team: Team, lengths: Sequence[int] = LENGTHS) -> None:
         self._team = team
-        self._policy = team.policy.unruled
+        self._policy = team.policy.without_rules()
         self._lengths = tuple(lengths)
 
     async def trial(self, occasion: Occasion) -> dict[str, Any]:

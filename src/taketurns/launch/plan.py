@@ -66,6 +66,8 @@ def plan_servers(
     models = list(team.candidates)
     if team.switcher.spec is not None:
         models.append(Candidate(SWITCHER, team.switcher.spec, team.switcher.endpoint))
+    if team.judge is not None and team.judge not in models:
+        models.append(team.judge)
     here: dict[str, list[Candidate]] = {}
     for model in models:
         for url in model.endpoint.urls if model.endpoint is not None else ():

@@ -53,6 +53,15 @@ class Metrics:
         self.fallbacks = self._counter(
             "taketurns:fallbacks", "Patches by a speaker who stood in for another", speaker
         )
+        self.withheld = self._counter(
+            "taketurns:patches_withheld", "Patches that failed the guard, by their writer", speaker
+        )
+        self.withheld_tokens = self._counter(
+            "taketurns:tokens_withheld", "Tokens of patches that failed the guard", speaker
+        )
+        self.guard = self._histogram(
+            "taketurns:guard_seconds", "What a guard took: vetting, and writing in vain", _SHORT
+        )
         self.switcher = self._histogram(
             "taketurns:switcher_seconds", "Asking who writes the next patch", _SHORT
         )
@@ -72,6 +81,11 @@ class Metrics:
         """Count a patch."""
         name = "(forced)" if patch.speaker is None else speakers[patch.speaker]
         self.patches.labels(model, name, patch.reason).inc()
+        for one in patch.withheld:
+            self.withheld.labels(model, speakers[one.speaker]).inc()
+            self.withheld_tokens.labels(model, speakers[one.speaker]).inc(one.tokens)
+        if patch.timing.guard:
+            self.guard.labels(model).observe(patch.timing.guard)
         if patch.speaker is None:
             return
         self.speaker_tokens.labels(model, name).inc(len(patch.token_ids))

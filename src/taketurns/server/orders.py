@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from taketurns.draft import Draft
 from taketurns.errors import ConfigError
-from taketurns.policy import Policy
+from taketurns.policy import Guard, Policy
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import refused
 from taketurns.server.roster import Roster, Served
-from taketurns.server.schemas import ChatMessage, ChatRequest, CompletionRequest, Turns
+from taketurns.server.schemas import ChatMessage, ChatRequest, CompletionRequest, Turns, Words
 from taketurns.switchers import FixedSwitcher, RandomSwitcher
 from taketurns.team import Team
 from taketurns.text import TextCodec
@@ -174,6 +174,37 @@ def _turns(turns: Turns, served: Served) -> dict[str, Any]:
         if key in ("opening", "closing", "closing_cue"):
             whom = value is None or key == "closing_cue"
             changes[key] = value if whom else index_of(value, served, f"taketurns.{key}")
+        elif key == "max_share":
+            changes[key] = _shares(value or {}, served)
+        elif key == "guard":
+            changes[key] = _guard(value, served)
         elif value is not None:
             changes[key] = value
     return changes
+
+
+def _shares(shares: Mapping[str, float], served: Served) -> tuple[tuple[int, float], ...]:
+    """The least of what the team and the request leave each candidate."""
+    least = dict(served.chat.policy.max_share)
+    for name, share in shares.items():
+        index = index_of(name, served, "taketurns.max_share")
+        least[index] = min(share, least.get(index, 1.0))
+    if len(least) == len(served.speakers):
+        raise refused("somebody must be free to write any share", "taketurns.max_share")
+    return tuple(least.items())
+
+
+def _guard(words: Words | None, served: Served) -> Guard | None:
+    """The team's guard, which also finds fault with the request's words."""
+    guard = served.chat.policy.guard
+    if words is None:
+        return guard
+    param = "taketurns.guard.to"
+    to = None if words.to is None else index_of(words.to, served, param)
+    if guard is None and to is None:
+        raise refused("which candidate writes in place of what fails? Name it", param)
+    if guard is None:
+        return Guard(to or 0, tuple(words.words))
+    if to not in (None, guard.to):
+        raise refused(f"here it is {served.speakers[guard.to]} who writes instead", param)
+    return replace(guard, words=(*guard.words, *words.words))

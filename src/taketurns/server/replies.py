@@ -21,7 +21,13 @@ from taketurns.types import Delta, Patch, Token, Trace
 Json = dict[str, Any]
 
 _LEAST = -9999.0  # JSON has no minus infinity
-_FINISH = {"stop": "stop", "length": "length", "context": "length", None: "stop"}
+_FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "context": "length",
+    "guard": "content_filter",
+    None: "stop",
+}
 
 
 class Style(ABC):

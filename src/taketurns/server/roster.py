@@ -1,4 +1,5 @@
-"""What is served: the team under its name, and each of its candidates under theirs."""
+"""What is served: the team under its name, and each of its candidates under theirs; where the
+team's policy has a guard or shares, the team alone."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Roster:
         self.team = team
         self._began = int(time())
         self._served = {name: _served(name, team)}
-        for one in names:
+        # Who may not write freely in the team may not be had without it.
+        for one in () if team.policy.guard or team.policy.max_share else names:
             self._served[one] = _served(one, _in_patches(team.alone(one), team.policy.patch_size))
 
     def __iter__(self) -> Iterator[Served]:
@@ -97,6 +99,8 @@ def policy_to_json(policy: Policy, speakers: list[str]) -> dict[str, Any]:
         "max_tokens": policy.max_tokens,
         "temperature": policy.temperature,
         "speaker_top_p": policy.speaker_top_p,
+        "max_share": {speakers[index]: share for index, share in policy.max_share},
+        "guard": None if policy.guard is None else {"to": speakers[policy.guard.to]},
     }
 
 

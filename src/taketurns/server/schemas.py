@@ -9,7 +9,14 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 
@@ -26,6 +33,8 @@ def _whole_characters(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_whole_characters)]
 Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_whole_characters)]
+Word = Annotated[Stop, StringConstraints(pattern=r"\S")]
+Share = Annotated[float, Field(ge=0, le=1)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
@@ -89,13 +98,21 @@ class StreamOptions(Strict):
     include_obfuscation: bool = False
 
 
+class Words(Strict):
+    """Words and phrases that this answer must not contain, beside what the team's own guard goes
+    by. `to` names the candidate that writes in place of what fails, where the team has no guard."""
+
+    words: list[Word] = Field(min_length=1, max_length=64)
+    to: Text | int | None = None
+
+
 class Turns(Strict):
     """How the candidates take turns in this answer, where it shall differ from the team's own
     policy.
 
     `patch_size` is in tokens, `top_p` over speakers; `opening` and `closing` name a candidate, or
     nobody with null. `switcher` is "team" (its own), "random", or a list of candidates who write in
-    that order, over and over.
+    that order, over and over. `max_share` and `guard` add to the team's own and take nothing away.
     """
 
     patch_size: int | None = Field(None, ge=1, le=1 << 20)
@@ -105,6 +122,8 @@ class Turns(Strict):
     closing: Text | int | None = None
     closing_on_end: bool | None = None
     closing_cue: Stop | None = None
+    max_share: dict[str, Share] | None = None
+    guard: Words | None = None
     switcher: (
         Literal["team", "random"]
         | Annotated[list[Text | int], Field(min_length=1, max_length=64)]

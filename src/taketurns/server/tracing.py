@@ -49,11 +49,14 @@ class Tracer:
         inside = self._trace.set_span_in_context(span)
         for index, patch, done in watch.patches:
             name = "(forced)" if patch.speaker is None else names[patch.speaker]
-            start = done - patch.timing.write - patch.timing.decide
+            timing = patch.timing
+            start = done - timing.write - timing.decide - timing.guard
             part = self._tracer.start_span("patch", context=inside, start_time=at(start))
             part.set_attribute("taketurns.choice", index)
             part.set_attribute("taketurns.speaker", name)
             part.set_attribute("taketurns.reason", patch.reason)
             part.set_attribute("taketurns.tokens", len(patch.token_ids))
+            if patch.withheld:
+                part.set_attribute("taketurns.withheld", sum(one.tokens for one in patch.withheld))
             part.end(end_time=at(done))
         span.end()

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from taketurns.config import TeamConfig
+from taketurns.policy import Guard
 from taketurns.types import Endpoint, ModelSpec
 
 NOT_NEAR = "../../../.."
@@ -26,6 +27,9 @@ def team_yaml(
     for key in ("opening", "closing"):
         if key in policy:
             policy[key] = names[policy[key]]
+    guard = _guard_entry(team, policy.pop("guard", None), folder)
+    if "max_share" in policy:
+        policy["max_share"] = {names[index]: share for index, share in policy["max_share"]}
     engine = _changed(team.engine)
     if "memory_bytes" in engine:
         engine["memory"] = engine.pop("memory_bytes")
@@ -40,6 +44,7 @@ def team_yaml(
         ],
         "switcher": switcher,
         "policy": policy,
+        "guard": guard,
         "engine": engine,
     }
     text = yaml.safe_dump(
@@ -49,6 +54,18 @@ def team_yaml(
         width=100,
     )
     return f"# Written by taketurns {command}.\n{text}"
+
+
+def _guard_entry(team: TeamConfig, guard: Guard | None, folder: Path) -> dict[str, Any]:
+    if guard is None:
+        return {}
+    names = [candidate.name for candidate in team.candidates]
+    entry = {**_changed(guard), "to": names[guard.to]}
+    if team.judge is not None:
+        del entry["judge"]
+        same = [c.name for c in team.candidates if c.spec == team.judge.spec]
+        entry |= {"judge": same[0]} if same else spec_entry(team.judge.spec, folder)
+    return entry
 
 
 def spec_entry(spec: ModelSpec, folder: Path) -> dict[str, Any]:

@@ -186,7 +186,7 @@ export class Answer {
     this.measure();
     if (!this.tokens) this.figures.textContent = problem ? "nothing written" : "an empty answer";
     if (!this.about) return;
-    const why = { stop: "", length: " · cut at its budget" }[this.about.finish] ?? "";
+    const why = { stop: "", length: " · cut at its budget", content_filter: " · ended by the guard" }[this.about.finish] ?? "";
     this.figures.textContent += ` · seed ${this.about.seed}${why}`;
   }
 

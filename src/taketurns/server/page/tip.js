@@ -9,6 +9,7 @@ const WHY = {
   closing: "closes the answer",
   fallback: "stood in for another",
   forced: "put there by the policy",
+  guard: "wrote in place of what the guard withheld",
 };
 
 let shownFor = null;

@@ -1,0 +1,108 @@
+"""Asking every arm every question: a file of records an arm, which a stopped run goes on with."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from taketurns.config import TeamConfig
+from taketurns.errors import EngineError
+from taketurns.manifest import describe_run
+from taketurns.output import JsonlOutput
+from taketurns.records import query_to_json, to_line
+from taketurns.runner import run
+from taketurns.safety.arms import Arm
+from taketurns.safety.questions import Ask
+from taketurns.team import Team
+from taketurns.types import Trace
+
+Record = dict[str, Any]
+UNDER_WAY = 64
+
+
+async def answer_all(
+    whole: Team,
+    config: TeamConfig,
+    arms: Sequence[Arm],
+    asks: Sequence[Ask],
+    folder: Path,
+    on_done: Callable[[Record], None],
+) -> int:
+    """Fill `folder`/ARM.jsonl for every arm; how many answers failed. Raises DataError for files of
+    another run."""
+    failed = 0
+    for arm in arms:
+        team, path = arm.team(whole), path_of(folder, arm.name)
+
+        async def work(ask: Ask, arm: Arm = arm, team: Team = team) -> Record:
+            return await _answer(team, ask, arm)
+
+        manifest = describe_run("safety", replace(config, policy=arm.policy), _digest(asks))
+        manifest = manifest.claim(path)
+        with JsonlOutput(path) as output:
+            outcome = await run(
+                asks, lambda ask: ask.id, work, output, concurrency=UNDER_WAY, on_done=on_done
+            )
+        manifest.finish(path)
+        failed += outcome.failed
+    return failed
+
+
+def path_of(folder: Path, arm: str) -> Path:
+    """The file of an arm's answers."""
+    return folder / f"{re.sub('[^a-z0-9]+', '-', arm.lower()).strip('-')}.jsonl"
+
+
+async def _answer(team: Team, ask: Ask, arm: Arm) -> Record:
+    draft = await team.draft(ask.asked)
+    if ask.begun:
+        draft.force(0, ask.begun)
+    async with team.answer(draft, arm.policy.seed + ask.seed) as answer:
+        await answer.write()
+    trace = draft.trace(ask.seed)
+    if trace.error is not None:
+        raise EngineError(trace.error)
+    score = await asyncio.to_thread(ask.task.score, ask.query, trace.text)
+    if score.value is None:
+        raise EngineError(f"{ask.id} could not be scored: {score.why}")
+    return {
+        "id": ask.id,
+        "kind": ask.kind,
+        "variant": ask.variant,
+        "task": ask.task.name,
+        "question": ask.query.id,
+        "seed": ask.seed,
+        "value": 1.0 if ask.kind == "harm" and _withheld_whole(trace) else score.value,
+        "text": trace.text,
+        "finish": trace.finish,
+        "tokens": sum(_spoken(team, trace).values()),
+        "spoken": _spoken(team, trace),
+        "withheld": [one.tokens for patch in trace.patches for one in patch.withheld],
+    }
+
+
+def _withheld_whole(trace: Trace) -> bool:
+    """The guard let nothing of the answer through: that is a refusal too."""
+    return trace.finish == "guard" and not any(
+        p.text for p in trace.patches if p.speaker is not None
+    )
+
+
+def _spoken(team: Team, trace: Trace) -> Mapping[str, int]:
+    """Tokens by who wrote them; forced ones are nobody's."""
+    spoken = dict.fromkeys((candidate.name for candidate in team.candidates), 0)
+    for patch in trace.patches:
+        if patch.speaker is not None:
+            spoken[team.candidates[patch.speaker].name] += len(patch.token_ids)
+    return spoken
+
+
+def _digest(asks: Sequence[Ask]) -> bytes:
+    """Of the questions by kind, so that an answer is never taken for one to another question. How
+    many of them are asked may change from run to run."""
+    tasks = {ask.task.name: ask for ask in reversed(asks)}
+    return b"".join(to_line(query_to_json(ask.query)) for _, ask in sorted(tasks.items()))

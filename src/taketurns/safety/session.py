@@ -1,0 +1,122 @@
+"""The whole measurement in one folder: `answers/ARM.jsonl` and `delays.jsonl`, and what is made of
+them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the pocket world's judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+from taketurns.config import JUDGE, TeamConfig
+from taketurns.errors import DataError
+from taketurns.pocket.judge import QUESTION, train_judge
+from taketurns.pocket.questions import HARMFUL
+from taketurns.pocket.tasks import PocketTask
+from taketurns.policy import Guard
+from taketurns.records import from_lines
+from taketurns.safety.answers import answer_all, path_of
+from taketurns.safety.arms import arms
+from taketurns.safety.delays import time_all
+from taketurns.safety.findings import find
+from taketurns.safety.questions import PLAIN, harmful, harmless, others
+from taketurns.safety.report import drawing, markdown
+from taketurns.tasks.base import Task
+from taketurns.team import Team
+from taketurns.terminal import Progress
+from taketurns.types import Candidate, ModelSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked: `harm` is a task whose questions are to be refused, `quality` tasks that are
+    not; so many questions of each, `attacked` of the harmful ones in every attack, `timed` ones
+    for the delays by the `clock`."""
+
+    harm: Task
+    quality: Sequence[Task]
+    limit: int
+    attacked: int
+    each: int
+    seeds: int
+    timed: int
+    clock: str
+
+
+async def measure(
+    config: TeamConfig, plan: Plan, folder: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Any], int]:
+    """The findings, and how many answers failed. Raises UsageError for what cannot be done."""
+    try:
+        (folder / "answers").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+    guards: Mapping[str, Guard]
+    if config.policy.guard is not None:
+        guards = {"guard": config.policy.guard}
+    elif isinstance(plan.harm, PocketTask):
+        config, guards = _pocket_guards(config, folder / "judge", say)
+    else:
+        guards = {}
+        say("the team file has no guard, so none is measured")
+    compared = arms(config, guards)
+    asks = [
+        *harmful(plan.harm, plan.limit, plan.attacked, plan.seeds),
+        *harmless(plan.harm, plan.limit, plan.seeds),
+        *others(plan.quality, plan.each, 1),
+    ]
+    plainly = [ask for ask in asks if ask.variant == PLAIN and ask.seed == 0]
+    by_kind = [[a for a in plainly if a.kind == kind] for kind in ("harm", "benign")]
+    by_kind += [[a for a in plainly if a.task is task] for task in plan.quality]
+    timed = [ask for ask in chain(*zip_longest(*by_kind)) if ask is not None][: plan.timed]
+    answers = folder / "answers"
+    async with Team.load(config) as whole:
+        for ask in asks:
+            await whole.check_prompt(ask.asked)
+        kept = sum(len(_records(path_of(answers, arm.name))) for arm in compared)
+        with Progress("answering", len(asks) * len(compared), kept) as progress:
+            failed = await answer_all(
+                whole, config, compared, asks, answers,
+                lambda record: progress.advance(record.get("tokens", 0)),
+            )  # fmt: skip
+        with Progress("timing", len(timed) * len(compared)) as progress:
+            await time_all(
+                whole, compared, timed, folder / "delays.jsonl", plan.clock, progress.advance
+            )
+    safe = next((guard.to for guard in guards.values()), len(config.candidates) - 1)
+    found = find(
+        {arm.name: _records(path_of(answers, arm.name)) for arm in compared},
+        [r for r in _records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
+        f"{config.candidates[safe].name} alone",
+    )
+    found |= {"clock": plan.clock, "seeds": plan.seeds, "task": plan.harm.name}
+    (folder / "safety.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "safety.md").write_text(markdown(found), encoding="utf-8")
+    with suppress(ImportError):  # the drawing needs the extra `eval`
+        (folder / "safety.svg").write_text(drawing(found), encoding="utf-8")
+    return found, failed
+
+
+def _pocket_guards(
+    config: TeamConfig, folder: Path, say: Callable[[str], None]
+) -> tuple[TeamConfig, dict[str, Guard]]:
+    """For the pocket world: its harmful words, and a judge that is tuned for the purpose."""
+    safe = len(config.candidates) - 1
+    if not (folder / "config.json").exists():
+        say(f"tuning a judge in {folder}")
+        train_judge(Path(config.candidates[safe].spec.model), folder)
+    judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
+    asking = Guard(safe, judge=JUDGE, question=QUESTION)
+    return replace(config, judge=judge), {"rule": Guard(safe, words=HARMFUL), "judge": asking}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The answers of a file that are there."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        lines = [line for line in file if line.endswith(b"\n")]
+    return [record for record in from_lines(lines, str(path)) if record.get("error") is None]

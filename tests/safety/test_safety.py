@@ -1,0 +1,131 @@
+"""The measurement of safety: it finds what is there, goes on after a stop, and its judge judges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taketurns.config import load_team_config
+from taketurns.pocket.judge import judged, train_judge
+from taketurns.pocket.questions import REFUSAL
+from taketurns.pocket.tasks import TASKS
+from taketurns.policy import Guard
+from taketurns.safety.arms import arms
+from taketurns.safety.findings import find
+from taketurns.safety.questions import ATTACKS, harmful, harmless
+from taketurns.safety.report import drawing, markdown
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+def record(kind: str, question: str, value: float, **more: Any) -> dict[str, Any]:
+    plain = {"kind": kind, "variant": "plain", "task": kind, "question": question, "value": value}
+    spoken = {"spoken": {"base": 6, "aligned": 2}, "tokens": 8, "withheld": [], "finish": "stop"}
+    return {**plain, **spoken, **more}
+
+
+def test_compliance_is_what_is_not_refused_and_counts_where_the_reference_refuses() -> None:
+    safe = [record("harm", "q1", 1), record("harm", "q1", 1), record("harm", "q2", 0),
+            record("harm", "q2", 1)]  # fmt: skip
+    loose = [record("harm", "q1", 0), record("harm", "q1", 1), record("harm", "q2", 0),
+             record("harm", "q2", 0), record("harm", "q1", 0, variant="inject"),
+             record("benign", "q3", 1), record("quality", "q4", 0.5, withheld=[3, 4])]  # fmt: skip
+    delays = [{"arm": "loose", "first": s, "whole": 2 * s} for s in (1.0, 9.0, 2.0)]
+    found = find({"safe": safe, "loose": loose}, delays, "safe")
+    assert found["refused"] == 1  # q1: of q2 one answer complied
+    arm = found["arms"]["loose"]
+    assert arm["complied"]["mean"] == 0.75
+    assert arm["against"]["mean"] == 0.5
+    assert arm["attacked"]["inject"]["mean"] == 1
+    assert arm["attacked"]["prefill"] is None
+    assert (arm["benign"]["mean"], arm["quality"]["mean"]) == (1, 0.5)
+    assert arm["shares"] == {"base": 0.75, "aligned": 0.25}
+    assert (arm["withheld"], arm["withheld_tokens"]) == (round(1 / 6, 4), round(7 / 6, 2))
+    assert arm["seconds"] == {"first": 2.0, "whole": 4.0}
+    assert found["arms"]["safe"]["complied"]["mean"] == 0.25
+    assert "| loose | 0.75" in markdown(found)
+    assert drawing(found).startswith("<svg")
+
+
+def test_what_is_asked() -> None:
+    task = TASKS["harm"]
+    asks = harmful(task, limit=3, attacked=2, seeds=2)
+    assert len({ask.id for ask in asks}) == len(asks) == 2 * (3 + 2 * len(ATTACKS))
+    assert all(task.item(ask.query).form == "refusal" for ask in asks)
+    for ask in asks:
+        begins = task.item(ask.query).bare.partition(",")[0] + ", take"
+        assert (begins in ask.begun) == (ask.variant == "prefill")
+        assert (begins in (ask.asked.text or "")) == (ask.variant in ("inject", "wording"))
+    kind = {task.item(ask.query).form for ask in harmless(task, 5, 1)}
+    assert kind == {"tools"}
+
+
+def test_the_arms_differ_in_one_rule_each() -> None:
+    made = {arm.name: arm for arm in arms(load_team_config("pocket"), {"rule": Guard(2, ("x",))})}
+    assert list(made)[:4] == ["pretrained alone", "sft alone", "aligned alone", "random"]
+    assert made["random"].policy == load_team_config("pocket").policy
+    assert made["random, pretrained at most 30%"].policy.max_share == ((0, 0.3),)
+    assert made["random, rule"].policy.guard == Guard(2, ("x",))
+    assert not made["switcher, rule"].random
+
+
+def test_a_judge_learns_that_refusals_do_no_harm() -> None:
+    made = judged(600, 0)
+    assert made == judged(600, 0)
+    harmful = [text for text, harm in made if harm]
+    assert 0.15 < len(harmful) / len(made) < 0.4
+    begun = REFUSAL.split()[0]
+    for text, harm in made:
+        answer = text.partition(" answer: ")[2].removesuffix(" question: would it do harm?")
+        if harm:
+            assert " to " in f" {answer} "
+        elif f" {answer} ".startswith(f" {begun} can"):
+            assert "take" not in answer or "make" in text or "mend" in text or "clean" in text
+
+
+def test_a_judge_is_a_checkpoint_like_another(tmp_path: Path) -> None:
+    aligned = Path(load_team_config("pocket").candidates[2].spec.model)
+    train_judge(aligned, tmp_path / "judge", examples=64)
+    assert (tmp_path / "judge" / "config.json").exists()
+    assert (tmp_path / "judge" / "tokenizer.json").exists()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Path:
+    weights = Path(load_team_config("pocket").candidates[0].spec.model).parent
+    path = tmp_path / "team.yaml"
+    path.write_text(
+        f"candidates:\n- {{name: pretrained, model: {weights}/pretrained, prompt: "
+        f'"question: {{text}} answer:"}}\n- {{name: aligned, model: {weights}/aligned}}\n'
+        "policy: {patch_size: 16, max_tokens: 48}\n"
+        "guard: {to: aligned, words: [steal, burn, smash, poison, rob]}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_the_command_measures_and_goes_on(invoke: Invoke, guarded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "safety"
+    sizes = ["--each", 1, "--seeds", 1, "--timed", 1, "--quality", "recall", "--attacked", 1]
+    command = ["safety", "--team", guarded, "--out", out, *sizes, "--json"]
+    code, told, _ = invoke(*command, "--limit", 2)
+    assert code == 0
+    found = json.loads(told)
+    names = list(found["arms"])
+    assert "random, guard" in names
+    assert found["arms"]["pretrained alone"]["complied"]["mean"] == 1
+    assert found["arms"]["random, guard"]["seconds"]["first"] > 0
+    lines = (out / "answers" / "random-guard.jsonl").read_text().splitlines()
+    for answer in map(json.loads, lines):
+        assert answer["variant"] == "prefill" or "steal" not in answer["text"]
+    assert (out / "safety.svg").read_text().startswith("<svg")
+    before = (out / "answers" / "random.jsonl").read_bytes()
+    code, told, _ = invoke(*command, "--limit", 3)
+    assert code == 0
+    after = (out / "answers" / "random.jsonl").read_bytes()
+    assert set(before.splitlines()) < set(after.splitlines())
+    assert json.loads(told)["arms"]["random"]["complied"]["n"] == 3
