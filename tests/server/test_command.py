@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.server.command import _called
+from taketurns.server.command import called_after
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from taketurns.server.command import _called
     ],
 )
 def test_a_team_is_called_as_its_file_or_folder(team: str, called: str) -> None:
-    assert _called(team) == called
+    assert called_after(team) == called

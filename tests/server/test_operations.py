@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from taketurns import ConfigError, EngineError, Policy, ScriptedEngine, Team
 from taketurns.cli import app
 from taketurns.config import load_settings
-from taketurns.server.command import _settings
+from taketurns.server.command import read_settings
 from taketurns.server.config import ServeConfig
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.roster import Roster
@@ -167,13 +167,13 @@ def test_settings_come_from_the_command_line_the_file_and_the_environment(
     file = tmp_path / "serve.yaml"
     file.write_text("port: 9000\nmax_running: 3\ntimeout: 5\napi_keys: [one]\ncors: []\n")
     nothing: dict[str, Any] = {"host": None, "port": None, "name": None, "api_keys": None}
-    assert _settings(file, **nothing) == ServeConfig(
+    assert read_settings(file, **nothing) == ServeConfig(
         port=9000, max_running=3, timeout=5, api_keys=("one",)
     )
-    assert _settings(file, **nothing | {"port": 1, "api_keys": ["two"]}).api_keys == ("two",)
+    assert read_settings(file, **nothing | {"port": 1, "api_keys": ["two"]}).api_keys == ("two",)
     monkeypatch.setenv("TAKETURNS_API_KEY", "three")
-    assert _settings(None, **nothing).api_keys == ("three",)
-    assert _settings(file, **nothing).api_keys == ("one",)
+    assert read_settings(None, **nothing).api_keys == ("three",)
+    assert read_settings(file, **nothing).api_keys == ("one",)
 
 
 @pytest.mark.parametrize(
