@@ -82,7 +82,12 @@ def real(tmp_path: Path) -> Callable[..., Stage]:
     def make(models: Mapping[str, Any], tasks: Sequence[Any], **policy: Any) -> Stage:
         specs = tuple(Candidate(n, ModelSpec(str(f), prompt="{text}")) for n, f in models.items())
         config = TeamConfig(specs, policy=Policy(**{"patch_size": 4, "max_tokens": 12} | policy))
-        return Stage(config, {t.name: t for t in tasks}, tmp_path, LocalEngine)
+        return Stage(
+            config,
+            {t.name: t for t in tasks},
+            tmp_path,
+            lambda models: LocalEngine({model.name: model.spec for model in models}),
+        )
 
     return make
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from taketurns.baselines.base import Stage
 from taketurns.baselines.checkpoints import Checkpoint, check_mergeable, merge
 from taketurns.baselines.merging import DareTies, GreedySoup, average, dare_ties
+from taketurns.config import EngineConfig
 from taketurns.errors import UsageError
 from taketurns.types import ModelSpec
 
@@ -130,6 +132,14 @@ def test_shapes_that_differ_are_named_before_anything_is_merged(
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no safetensors weights"):
         Checkpoint("empty", ModelSpec(str(tmp_path / "empty")))
+
+
+async def test_what_is_merged_is_served_nowhere(scripted: Callable[..., Any]) -> None:
+    stage, _ = scripted([], scripts={"a": "", "b": "", "c": ""})
+    stage.config = replace(stage.config, engine=EngineConfig(kind="http"))
+    for method in (GreedySoup(stage), DareTies(stage)):
+        with pytest.raises(UsageError, match="would need a server of its own"):
+            await method.check()
 
 
 async def test_a_soup_takes_in_what_does_not_hurt(

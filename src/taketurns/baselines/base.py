@@ -73,25 +73,24 @@ class Plain:
 
 class Stage:
     """What methods stand on. `folder` takes what they write, such as merged checkpoints; `engine`
-    runs the candidates and every other model of `specs`."""
+    runs the candidates, the guard's judge and the models of `more`."""
 
     def __init__(
         self,
         config: TeamConfig,
         tasks: Mapping[str, Task],
         folder: Path,
-        make_engine: Callable[[Mapping[str, ModelSpec]], Engine],
-        specs: Mapping[str, ModelSpec] | None = None,
+        make_engine: Callable[[Sequence[Candidate]], Engine],
+        more: Sequence[Candidate] = (),
     ) -> None:
         self.config = config
         self.tasks = dict(tasks)
         self.folder = folder
         self.names = [candidate.name for candidate in config.candidates]
         self._make_engine = make_engine
-        own = {candidate.name: candidate.spec for candidate in config.candidates}
-        if config.judge is not None:
-            own[config.judge.name] = config.judge.spec
-        self.engine = MeteredEngine(make_engine({**own, **(specs or {})}))
+        judges = () if config.judge is None else (config.judge,)
+        models = {model.name: model for model in (*config.candidates, *judges, *more)}
+        self.engine = MeteredEngine(make_engine(list(models.values())))
         self._more: dict[str, MeteredEngine] = {}
 
     @property
@@ -114,9 +113,9 @@ class Stage:
 
     def merged(self, name: str, spec: ModelSpec) -> Team:
         """A checkpoint made of the candidates, on an engine of its own."""
-        if name not in self._more:
-            self._more[name] = MeteredEngine(self._make_engine({name: spec}))
         candidate = Candidate(name, spec)
+        if name not in self._more:
+            self._more[name] = MeteredEngine(self._make_engine([candidate]))
         return Team([candidate], self._more[name], FixedSwitcher([0]), self.policy).alone(name)
 
     async def dismiss(self, name: str) -> None:

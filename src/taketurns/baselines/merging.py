@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns.baselines.base import Dev, Plain, Stage, alone_on_dev, mean_score
 from taketurns.baselines.checkpoints import Checkpoint, Merge, check_mergeable, merge
+from taketurns.errors import UsageError
 from taketurns.seeds import derive
 from taketurns.tasks.base import Task
 from taketurns.team import Team
@@ -28,6 +29,8 @@ class _Merged(Plain):
         self._team: Team | None = None
 
     async def check(self) -> None:
+        if self._stage.config.engine.kind == "http":
+            raise UsageError("what is merged would need a server of its own")
         check_mergeable(self._checkpoints())
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:

@@ -10,7 +10,7 @@ from taketurns import heads
 from taketurns.config import SwitcherConfig, TeamConfig, load_team_config
 from taketurns.errors import UsageError
 from taketurns.switchers import Switcher, make_switcher
-from taketurns.types import ModelSpec
+from taketurns.types import Candidate, ModelSpec
 
 GLOBAL, BY_TASK = "switch-global", "switch-task"
 WHOLE = {GLOBAL: "global", "switch-lm": "lm"}
@@ -22,13 +22,14 @@ class Trained:
 
     by_task: Mapping[str, SwitcherConfig]
 
-    def specs(self) -> dict[str, ModelSpec]:
-        """The models that an engine must have, by their names in it."""
-        return {
-            _model(config): config.spec
+    def models(self) -> list[Candidate]:
+        """The models that an engine must have, each once, by their names in it."""
+        found = {
+            _model(config): Candidate(_model(config), config.spec, config.endpoint)
             for config in self.by_task.values()
             if config.spec is not None
         }
+        return list(found.values())
 
     def switchers(self) -> dict[str, Switcher]:
         """One object for every different switcher, by task."""

@@ -12,6 +12,7 @@ from taketurns.baselines.table import ORACLE, Entry, methods
 from taketurns.baselines.trained import Trained, own
 from taketurns.clocks import CLOCKS, Clock
 from taketurns.config import SwitcherConfig, TeamConfig
+from taketurns.engines.making import make_engine
 from taketurns.errors import UsageError
 from taketurns.evaluate.asking import Item, Record, answer
 from taketurns.evaluate.dev import DevBook
@@ -66,8 +67,6 @@ class Evaluation:
         trained: Mapping[str, Trained],
         say: Callable[[str], None],
     ) -> None:
-        from taketurns.engines.local import LocalEngine
-
         self._config = config
         self._plan = plan
         self._store = store
@@ -80,13 +79,15 @@ class Evaluation:
         if not named and config.switcher.kind == "random":
             self._entries.pop("switch")  # it is the method "random"
         used = [mine, *(one for name, one in trained.items() if name in self._entries)]
-        specs = {name: spec for one in used for name, spec in one.specs().items()}
+        more = [model for one in used for model in one.models()]
+        if config.engine.kind == "http":  # a switcher from a folder is served nowhere
+            more = [model for model in more if model.endpoint is not None]
         self._stage = Stage(
             config,
             plan.tasks,
             store.models,
-            lambda models: LocalEngine.configured(models, config.engine),
-            specs,
+            lambda models: make_engine(models, config.engine),
+            more,
         )
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
