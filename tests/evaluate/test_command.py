@@ -162,7 +162,7 @@ MISTAKES = {
     "--methods sft --tasks recall,cooking": "there is no task 'cooking'; the tasks are recall",
     "--methods sft,oracle": "name pretrained, aligned too",
     "--methods sft --subject oracle": "the subject 'oracle' is none of the methods sft",
-    "--methods mine --switcher mine=nowhere": "there is no switcher at nowhere: train it with",
+    "--methods mine --switcher mine=nowhere": "nowhere: train it with",
     "--methods sft --switcher mine": "a switcher is written NAME=DIR",
     "--methods sft --switcher sft={folder}/head": "two methods are called 'sft'",
     "--methods sft --out {folder}/head": "holds other files already",

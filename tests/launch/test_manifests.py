@@ -31,7 +31,7 @@ TEAM = {
         "kind": "lm",
         "model": "org/chat",
         "adapter": "org/switcher",
-        "urls": ["http://localhost:8002"],
+        "urls": ["http://localhost:8004"],
     },
     "engine": {"kind": "http"},
 }
