@@ -148,6 +148,14 @@ def flat(tasks: Mapping[str, Sequence[Sequence[float]]]) -> list[Sequence[float]
     return [seeds for answers in tasks.values() for seeds in answers]
 
 
+def joined(by_task: Mapping[str, Values]) -> Values:
+    """Random switching and the head that never saw the task, each task from its own run."""
+    return {
+        "random": {task: found["random"][task] for task, found in by_task.items()},
+        "without": {task: found[f"without/{task}"][task] for task, found in by_task.items()},
+    }
+
+
 def main() -> None:
     """Print every table whose scores are there."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -180,7 +188,8 @@ def main() -> None:
         for path in sorted((work / "scores" / "without").glob("*.json"))
     }
     if left_out:
-        print("## One task left out\n", averages(left_out), sep="\n")
+        print("## One task left out\n", by_task(joined(left_out)), sep="\n")
+        print(averages({"all tasks": joined(left_out)}))
 
 
 if __name__ == "__main__":
