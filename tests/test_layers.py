@@ -18,6 +18,7 @@ ORDER = [
     ["config", "prompts"],
     ["engines"],
     ["switchers", "draft", "heads"],
+    ["patches"],
     ["writer"],
     ["answer"],
     ["team"],

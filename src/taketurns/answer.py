@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
+from taketurns import patches
 from taketurns.draft import Draft
 from taketurns.engines.base import Session, SharingSession
 from taketurns.errors import EngineError, UnavailableError
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
 from taketurns.switchers import Decide, pick
-from taketurns.types import Delta, Finish, Patch, Reason, Timing
+from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Reason, Timing
 from taketurns.writer import Emit, PatchWriter, tell
 
 
@@ -64,6 +65,7 @@ class Answer:
         self._logprobs = logprobs
         self._stand_ins = stand_ins
         self._closing = False
+        self._most = policy.longest
 
     @property
     def text(self) -> str:
@@ -76,11 +78,12 @@ class Answer:
         while not self.ended:
             await self.turn()
 
-    async def turn(self, speaker: int | None = None) -> Patch:
+    async def turn(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
         """Let the next speaker write a patch: the one who is due, or the given one, for whom nobody
-        stands in."""
+        stands in. It has at most `tokens` tokens, or as many as the policy allows."""
         due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
         closes = due.reason == "closing"
+        self._most = self._length(closes) if tokens is None else tokens
         tried: tuple[int, ...] = ()
         while True:
             try:
@@ -91,7 +94,7 @@ class Answer:
                 if speaker is not None or not self._stand_ins or len(tried) == len(self._models):
                     raise
                 due = await self._stand_in(due, tried)
-        if patch.finish != "length":
+        if patch.finish not in HANDED_OVER:
             self._closing = (
                 self._policy.closing_on_end
                 and patch.finish == "stop"
@@ -99,15 +102,22 @@ class Answer:
                 and not closes
                 and due.speaker != self._policy.closing
             )
-        over = patch.finish != "length" and not self._closing
+        over = patch.finish not in HANDED_OVER and not self._closing
         self.ended = over or self.draft.tokens >= self._policy.max_tokens
         return patch
+
+    def _length(self, closes: bool) -> int:
+        """The most tokens that the next patch may have, if the budget allows."""
+        rule = self._policy.patch
+        if rule is not None and rule.until == "random" and not closes:
+            return rule.draw(self._speakers.random())
+        return self._policy.longest
 
     async def _choose(self) -> _Turn:
         """Who writes the next patch: the rules first, then the switcher."""
         policy, draft = self._policy, self.draft
         uniform = self._speakers.random()  # one a turn, whether it is asked for or not
-        last = policy.max_tokens - draft.tokens <= policy.patch_size
+        last = policy.max_tokens - draft.tokens <= policy.longest
         if policy.closing is not None and (self._closing or last):
             return _Turn(policy.closing, "closing")
         if policy.opening is not None and not draft.patches:
@@ -140,15 +150,18 @@ class Answer:
         writer = PatchWriter(
             self._session, self._models[speaker], draft, speaker, self._emit, self._logprobs
         )
-        wanted = min(policy.patch_size, policy.max_tokens - draft.tokens)
+        wanted = min(self._most, policy.max_tokens - draft.tokens)
+        watch = None
+        if policy.patch is not None and turn.reason != "closing":
+            watch = patches.watch(policy.patch, self._decide, draft, speaker)
         try:
-            finish = await writer.write(wanted, policy)
+            finish = await writer.write(wanted, policy, watch)
         except EngineError:
             if writer.token_ids or writer.text:
                 writer.finish("")
                 self._record(writer, turn, "error", begun)
             raise
-        last = finish != "length" or draft.tokens >= policy.max_tokens
+        last = finish not in HANDED_OVER or draft.tokens >= policy.max_tokens
         writer.finish(draft.end() if last else "")
         return self._record(writer, turn, finish, begun)
 

@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from taketurns.errors import ConfigError
-from taketurns.policy import Policy
+from taketurns.policy import PatchRule, Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
 SwitcherKind = Literal["random", "fixed", "lm", "head"]
@@ -179,8 +179,13 @@ _SwitcherFile = _schema(
     prompt=None,
     **_ENDPOINT,
 )
+_PatchFile = _schema("Patch", PatchRule)
 _PolicyFile = _schema(
-    "Policy", Policy, opening=(str | int | None, None), closing=(str | int | None, None)
+    "Policy",
+    Policy,
+    opening=(str | int | None, None),
+    closing=(str | int | None, None),
+    patch=(_PatchFile | None, None),
 )
 _EngineFile = _schema(
     "Engine",
@@ -259,6 +264,12 @@ class _Builder:
         for key in ("opening", "closing"):
             if settings[key] is not None:
                 settings[key] = self._index(settings[key], "policy", key)
+        if settings["patch"] is not None:
+            try:
+                settings["patch"] = PatchRule(**dict(settings["patch"]))
+            except ConfigError as error:
+                key = str(error).partition(" ")[0].removeprefix("patch.")
+                self._refuse(str(error), "policy", "patch", key)
         try:
             return Policy(**settings)
         except ConfigError as error:
@@ -501,6 +512,8 @@ def _keys(parents: Sequence[str | int]) -> list[str]:
         "engine": _EngineFile,
     }
     model = sections[str(parents[0])] if parents else _TeamFile
+    if list(parents) == ["policy", "patch"]:
+        model = _PatchFile
     return list(model.model_fields)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from taketurns import __version__, heads
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
+from taketurns.policy import Policy
 from taketurns.types import ModelSpec
 
 SCHEMA = "taketurns.manifest/1"
@@ -84,10 +85,11 @@ class Manifest:
 
     def _difference(self, output: Path, theirs: Mapping[str, Any]) -> str:
         was = theirs.get("determined")
+        known = was if isinstance(was, dict) else {}
         parts = [
             part
-            for part, value in self.determined.items()
-            if not isinstance(was, dict) or _digest(was.get(part)) != _digest(value)
+            for part in dict.fromkeys([*self.determined, *known])
+            if _digest(known.get(part)) != _digest(self.determined.get(part))
         ]
         differ = " and ".join(parts) or "command"
         return (
@@ -109,7 +111,7 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
             "spec": team.switcher.spec and _content(team.switcher.spec, prints["switcher"]),
             "path": team.switcher.path and (_head(team.switcher.path) or team.switcher.path),
         },
-        "policy": _plain(asdict(team.policy)),
+        "policy": _policy(team.policy),
         "input": sha256(data).hexdigest(),
     }
     return Manifest(
@@ -124,6 +126,12 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
         },
         started=_now(),
     )
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    """Without a rule for patches where there is none: runs from before there were rules go on."""
+    settings: dict[str, Any] = _plain(asdict(policy))
+    return {key: value for key, value in settings.items() if key != "patch" or value is not None}
 
 
 def path_for(output: Path) -> Path:

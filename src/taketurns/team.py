@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import overload
 
+from taketurns import patches
 from taketurns.answer import Answer
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.draft import Draft, Reader
@@ -75,6 +76,7 @@ class Team:
         policy = replace(
             self.policy,
             patch_size=self.policy.max_tokens,
+            patch=None,
             opening=None,
             closing=None,
             closing_on_end=False,
@@ -175,9 +177,13 @@ class Team:
         return draft.trace(seed)
 
     async def draft(self, query: Query, policy: Policy | None = None) -> Draft:
-        """An answer of which nothing is written yet. Raises PromptError if the query does not
-        fit."""
-        return Draft(query, await self._prepared(), (policy or self.policy).stop)
+        """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
+        ConfigError if its patches cannot end as the policy says."""
+        policy, readers = policy or self.policy, await self._prepared()
+        if policy.patch is not None:
+            decide = self._switcher.begin(query, policy)
+            patches.check(policy.patch, decide, [reader.info for reader in readers])
+        return Draft(query, readers, policy.stop)
 
     @asynccontextmanager
     async def answer(

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from taketurns.baselines.metering import MeteredEngine
 from taketurns.config import TeamConfig
 from taketurns.engines.base import Engine
+from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher, Switcher
 from taketurns.tasks.base import Task
@@ -103,7 +104,10 @@ class Stage:
 
     def team(self, switcher: Switcher, policy: Policy | None = None) -> Team:
         """The candidates under a switcher."""
-        return Team(self.config.candidates, self.engine, switcher, policy or self.policy)
+        policy = policy or self.policy
+        if not isinstance(switcher, HeadSwitcher):
+            policy = policy.unfollowed
+        return Team(self.config.candidates, self.engine, switcher, policy)
 
     def alone(self, name: str) -> Team:
         """One candidate."""

@@ -23,7 +23,7 @@ Prompt = Sequence[int] | str
 Combine = Callable[["Tensor"], "Tensor"]
 """Log-probabilities `[rows, models, outcomes]` to log-scores `[rows, outcomes]`, which need not sum
 to 1. The outcomes are the ordinary tokens and, last, the end of the answer."""
-Capability = Literal["token_ids", "score", "hidden", "next_logprobs", "together", "fork"]
+Capability = Literal["token_ids", "score", "hidden", "next_logprobs", "together", "fork", "entropy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Session(Protocol):
         sampling: Sampling,
         on_token: Callable[[Token], None] | None = None,
     ) -> Completion:
-        """Continue `prompt`; `on_token` sees each token as it is written.
+        """Continue `prompt`; `on_token` sees each token as it is written. `sampling.watch` is
+        shown what it asks for where the model's capabilities are "entropy" and "hidden".
 
         Raises EngineError when the model fails.
         """

@@ -176,4 +176,8 @@ def _turns(turns: Turns, served: Served) -> dict[str, Any]:
             changes[key] = value if whom else index_of(value, served, f"taketurns.{key}")
         elif value is not None:
             changes[key] = value
+    if turns.switcher not in (None, "team"):
+        changes["patch"] = served.chat.policy.unfollowed.patch
+    if "patch_size" in changes:
+        changes["patch"] = None  # fixed sizes, whatever the team's rule
     return changes

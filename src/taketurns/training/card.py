@@ -79,8 +79,7 @@ def card(metrics: Mapping[str, Any], base: str | None) -> str:
         "## Limits",
         "",
         f"It knows the candidates by their {made['knows_by']}: other checkpoints under the same "
-        f"names are another pool. It was trained at boundaries of patches of {made['patch_size']} "
-        "tokens, on the tasks above.",
+        f"names are another pool. It was trained {_where(made)}, on the tasks above.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -88,6 +87,14 @@ def card(metrics: Mapping[str, Any], base: str | None) -> str:
 def write_card(folder: Path, metrics: Mapping[str, Any], base: str | None) -> None:
     """Put the card into the folder."""
     (folder / "README.md").write_text(card(metrics, base), encoding="utf-8")
+
+
+def _where(made: Mapping[str, Any]) -> str:
+    if made.get("cuts") == "anywhere":
+        return "at any token"
+    if (rule := made.get("patch")) is not None:
+        return f"at boundaries of patches of {rule['min']} to {rule['max']} tokens"
+    return f"at boundaries of patches of {made['patch_size']} tokens"
 
 
 def _targets(made: Mapping[str, Any]) -> str:

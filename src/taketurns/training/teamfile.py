@@ -68,5 +68,7 @@ def _changed(record: Any) -> dict[str, Any]:
     for item in dataclasses.fields(record):
         value = getattr(record, item.name)
         if item.default is not dataclasses.MISSING and value != item.default:
+            if dataclasses.is_dataclass(value):
+                value = dataclasses.asdict(value)  # type: ignore[arg-type]
             found[item.name] = list(value) if isinstance(value, tuple) else value
     return found

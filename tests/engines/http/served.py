@@ -142,6 +142,7 @@ class ModelServer:
             asked["temperature"],
             asked.get("top_p", 1.0),
             stop_token_ids=tuple(asked.get("stop_token_ids", ())),
+            logprobs=asked.get("logprobs") if asked.get("stream") else None,
         )
         usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": 0}}
         stream = info.codec.stream(ids)
@@ -163,15 +164,23 @@ class ModelServer:
             b"transfer-encoding: chunked\r\n\r\n"
         )
 
+        def weighed(body: dict[str, Any], token: Token) -> dict[str, Any]:
+            if sampling.logprobs is not None:
+                tops = {f"token_id:{other}": value for other, value in token.top}
+                body["choices"][0]["logprobs"] = {
+                    "token_logprobs": [token.logprob], "top_logprobs": [tops],
+                }  # fmt: skip
+            return body
+
         def tell(token: Token) -> None:
             assert token.id is not None
             if writer.is_closing():
                 raise ConnectionError("nobody listens")
-            event(writer, choice([token.id], stream.push(token.id), None))
+            event(writer, weighed(choice([token.id], stream.push(token.id), None), token))
 
         done = await session.generate(model, ids, sampling, tell)
         ended = _ended(done, info)[len(done.token_ids) :]
-        event(writer, choice(ended, stream.flush(), done.finish))
+        event(writer, weighed(choice(ended, stream.flush(), done.finish), Token(None, logprob=0.0)))
         event(writer, {"choices": [], "usage": usage})
         chunk(writer, b"data: [DONE]\n\n")
         return chunk(writer, b"")

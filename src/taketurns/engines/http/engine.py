@@ -190,4 +190,6 @@ def _capabilities(abilities: Abilities) -> frozenset[Capability]:
         found.add("token_ids")
     if abilities.exact_scores or abilities.top_logprobs:
         found.add("score")
+        if abilities.token_ids:
+            found.add("entropy")
     return frozenset(found)

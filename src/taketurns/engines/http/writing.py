@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import exp, log
 from typing import Any
 
 from taketurns.config import EngineConfig
 from taketurns.engines.http.calls import Caller
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Served
-from taketurns.engines.http.wire import Piece, Usage, read_piece, writing_request
+from taketurns.engines.http.wire import Abilities, Piece, Usage, read_piece, writing_request
 from taketurns.seeds import derive
 from taketurns.text import StopFilter
 from taketurns.types import Completion, Finish, Sampling, Token
 
+_MOST_TOLD = 20  # of the most probable tokens; what a vLLM server allows by default
 _LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
 
 
@@ -40,6 +42,9 @@ class Writing:
         self._text = ""
         self._usages: list[Usage] = []
         self._finish: Finish | None = None
+        self._watch = sampling.watch
+        self._cut = False
+        self._logprobs = _told(sampling, served.abilities)
         self._ends = served.info.end_token_ids | set(sampling.stop_token_ids)
         self._stops = StopFilter(sampling.stop, sampling.written)
         self._reader = served.info.codec.stream(prompt)
@@ -82,7 +87,7 @@ class Writing:
 
     def _request(self) -> dict[str, Any] | None:
         """What to ask for now; None if nothing is missing. It is streamed where somebody watches,
-        or where a stop string may end it early."""
+        or where a stop string or a watch may end it early."""
         written = self._written()
         left = self._sampling.max_tokens - len(written)
         if left <= 0:
@@ -91,9 +96,11 @@ class Writing:
             self._served.abilities,
             self._served.info,
             self._prompt + written,
-            replace(self._sampling, max_tokens=left),
+            replace(self._sampling, max_tokens=left, logprobs=self._logprobs),
             derive(self._seed, len(self._prompt) + len(written)),
-            stream=self._on_token is not None or bool(self._sampling.stop),
+            stream=self._on_token is not None
+            or bool(self._sampling.stop)
+            or self._watch is not None,
         )
 
     def _written(self) -> list[int]:
@@ -113,7 +120,7 @@ class Writing:
             ):
                 async for event in events:
                     self._take(self._read(event))
-                    if self._stops.stopped:
+                    if self._stops.stopped or self._cut:
                         return  # the server would write on
                     # An ended patch is read to the end of its stream: the connection stays usable.
                     more = settings.token_timeout if self._finish is None else _LAST_WORDS
@@ -124,7 +131,7 @@ class Writing:
 
     def _read(self, data: Any) -> Piece:
         codec = self._served.info.codec
-        return read_piece(data, self._served.abilities, codec.size, self._sampling.logprobs)
+        return read_piece(data, self._served.abilities, codec.size, self._logprobs)
 
     def _take(self, piece: Piece) -> None:
         """Accept a part of a reply, up to where the patch ends. Raises Fault if the server ended it
@@ -149,16 +156,24 @@ class Writing:
 
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
+        watch, wanted = self._watch, self._sampling.logprobs
+        if watch is not None and watch.entropy and watch.ends(_entropy(token), None):
+            self._finish, self._cut = watch.finish, True  # before the token, which is put aside
+            return
         if token.id in self._ends:
             self._finish = "stop"
             return
-        self._tokens.append(token)
         if self._sampling.stop:
             self._stops.push(self._reader.push(token.id))
+        if self._logprobs != wanted:
+            token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
+        self._tokens.append(token)
         if self._on_token is not None:
             self._on_token(token)
         if self._stops.stopped:
             self._finish = "stop"
+        elif watch is not None and watch.wrote(token):
+            self._finish, self._cut = watch.finish, True
         elif len(self._tokens) >= self._sampling.max_tokens:
             self._finish = "length"
 
@@ -169,3 +184,22 @@ class Writing:
             self._on_token(Token(None, text))
         if self._stops.stopped:
             self._finish = "stop"
+        elif self._watch is not None and self._watch.wrote(Token(None, text)):
+            self._finish, self._cut = self._watch.finish, True
+
+
+def _told(sampling: Sampling, abilities: Abilities) -> int | None:
+    """How many log-probabilities to ask for: what was asked for here, and for an entropy all that
+    the server may tell."""
+    if sampling.watch is None or not sampling.watch.entropy:
+        return sampling.logprobs
+    most = _MOST_TOLD if abilities.exact_scores else abilities.top_logprobs
+    return max(sampling.logprobs or 0, most)
+
+
+def _entropy(token: Token) -> float:
+    """In nats, of the distribution that the token was drawn from, as far as it was told: what is
+    left of the probability counts as one token, so the true entropy may be higher."""
+    told = [exp(logprob) for _, logprob in token.top]
+    rest = max(0.0, 1.0 - sum(told))
+    return -sum(p * log(p) for p in (*told, rest) if p > 0)
