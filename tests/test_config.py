@@ -14,7 +14,7 @@ from taketurns.config import (
     parse_setting,
 )
 from taketurns.errors import ConfigError
-from taketurns.policy import Guard, Policy
+from taketurns.policy import Guard, PatchRule, Policy
 from taketurns.types import Endpoint, ModelSpec
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -190,6 +190,27 @@ def test_overrides_reach_every_setting(team) -> None:
     assert "nothing can be set at" in refusal(path, {"patch_size": 3, "policy.patch_size.x.y": 3})
 
 
+def test_a_rule_for_patches_is_read_as_strictly(team) -> None:
+    path = team(MINIMAL + "policy:\n  patch:\n    until: sentence\n    min: 4\n")
+    assert load_team_config(path).policy.patch == PatchRule("sentence", min=4)
+    assert load_team_config(path, {"policy.patch": None}).policy.patch is None
+    asked = {"policy.patch.until": "switcher", "policy.patch.margin": 0.3}
+    assert load_team_config(path, asked).policy.patch == PatchRule("switcher", min=4, margin=0.3)
+    for change, sentence in (
+        ({"untill": "x"}, "unknown key 'untill' in policy.patch; did you mean 'until'"),
+        ({"until": "word"}, "policy.patch.until should be 'sentence'"),
+        ({"max": 3}, "patch.max must be at least min, which is 4, not 3"),
+        ({"dwell": 0}, "patch.dwell must be at least 1"),
+        ({"rise": 0.0}, "patch.rise must be above 0"),
+        ({"margin": 1.0}, "patch.margin must be 0 or more and below 1"),
+    ):
+        asked = {f"policy.patch.{key}": value for key, value in change.items()}
+        assert sentence in refusal(path, asked)
+    assert "team.yaml:9: patch.min" in refusal(team(path.read_text().replace("min: 4", "min: 0")))
+    missing = team(MINIMAL + "policy: {patch: {min: 4}}\n")
+    assert "policy.patch needs the key 'until'" in refusal(missing)
+
+
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [
@@ -245,6 +266,7 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
         SwitcherConfig: {"spec", "endpoint"},
         Endpoint: set(),
         Policy: {"guard"},
+        PatchRule: set(),
         Guard: set(),
         EngineConfig: {"memory_bytes"},
     }
@@ -258,11 +280,11 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
 
 def test_the_page_states_the_defaults() -> None:
     page = (CONFIGS.parent / "docs" / "team-file.md").read_text(encoding="utf-8")
-    for record in (Policy(), EngineConfig(), ModelSpec("m")):
+    for record in (Policy(), PatchRule("random"), EngineConfig(), ModelSpec("m")):
         for item in fields(record):
             value = getattr(record, item.name)
             row = next((r for r in page.splitlines() if r.startswith(f"| `{item.name}` |")), None)
-            if row is None or item.name in {"kind", "model", "deterministic"}:
+            if row is None or item.name in {"kind", "model", "deterministic", "until"}:
                 continue
             empty = "{}" if item.name == "max_share" else "[]"
             shown = empty if value == () else "null" if value is None else str(value).lower()

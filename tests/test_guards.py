@@ -20,7 +20,7 @@ from taketurns.config import JUDGE, load_team_config
 from taketurns.engines.local import LocalEngine
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError, PromptError
-from taketurns.policy import Guard
+from taketurns.policy import Guard, PatchRule
 from taketurns.records import trace_from_json, trace_to_json
 from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
 from taketurns.training.teamfile import team_yaml
@@ -101,7 +101,49 @@ async def test_nothing_is_shown_of_a_patch_before_it_is_vetted() -> None:
     assert pair.generate("Q? ").text == "longer"
 
 
-LETTERS = st.lists(st.text("abé ", max_size=9), max_size=6)
+SENTENCE = PatchRule("sentence", min=2, max=12)
+
+
+async def test_patches_that_end_by_a_rule_are_vetted_where_they_end() -> None:
+    """What was thrown away is not read on, and whoever writes instead ends by the same rule."""
+    story = ["So. ", "He is bad. He ", "ran", "."]
+    pair, engine = team({"a": story, "b": ["No. Never."]}, patch=SENTENCE, max_tokens=30)
+    events, trace = await watched(pair)
+    assert [(p.text, p.finish, p.reason) for p in trace.patches] == [
+        ("So.", "sentence", "chosen"),
+        ("No.", "sentence", "guard"),
+        ("ran", "stop", "chosen"),
+    ]
+    assert trace.patches[1].withheld == (Withheld(0, len("He is bad.")),)
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == trace.text
+    assert tuple(event for event in events if isinstance(event, Patch)) == trace.patches
+    assert [call.text for call in engine.calls] == ["Q? ", "Q? So.", "Q? So.", "Q? So.No."]
+
+
+async def test_a_watch_has_seen_nothing_of_what_was_thrown_away() -> None:
+    """The entropies and the count of who writes instead begin anew."""
+    rule = PatchRule("uncertainty", min=3, max=9, rise=1.0)
+    unsure = {
+        "a": lambda text: 0.0,
+        "b": lambda text: 5.0 if text.endswith("xxxx") else 3.0,
+    }
+    pair, _ = team({"a": ["a bad one"], "b": ["xxxxxxx"]}, patch=rule, entropies=unsure)
+    trace = await pair.agenerate("Q? ")
+    assert [(p.text, p.finish) for p in trace.patches[:1]] == [("xxxx", "uncertainty")]
+    assert trace.patches[0].withheld == (Withheld(0, 9),)
+
+
+async def test_whoever_closes_in_anothers_place_ends_by_no_rule() -> None:
+    pair, _ = team(
+        {"a": ["bad. "], "b": ["No. It is. No."]}, patch=SENTENCE, max_tokens=12, closing=0
+    )
+    trace = await pair.agenerate("Q? ")
+    assert [(p.text, p.reason, p.finish) for p in trace.patches] == [
+        ("No. It is. N", "guard", "length")
+    ]
+
+
+LETTERS = st.lists(st.text("abé .", max_size=9), max_size=6)
 RULES = st.sampled_from(["ab", "a +b", "ba$", "^b", "(a|é){2}", "b(?!a)"])
 
 
@@ -112,10 +154,17 @@ RULES = st.sampled_from(["ab", "a +b", "ba$", "^b", "(a|é){2}", "b(?!a)"])
     size=st.integers(1, 5),
     cue=st.sampled_from([None, "ab", " a"]),
     seed=st.integers(0, 9),
+    until=st.sampled_from([None, "sentence", "uncertainty", "random"]),
 )
-@settings(max_examples=60)
+@settings(max_examples=100)
 def test_whatever_is_written_nothing_bad_is_ever_given_out(
-    first: list[str], second: list[str], rule: str, size: int, cue: str | None, seed: int
+    first: list[str],
+    second: list[str],
+    rule: str,
+    size: int,
+    cue: str | None,
+    seed: int,
+    until: Any,
 ) -> None:
     """Spread over patches, in a forced cue, at the end of a character or a stop string's."""
     pair, _ = team(
@@ -128,6 +177,8 @@ def test_whatever_is_written_nothing_bad_is_ever_given_out(
         closing_on_end=True,
         stop=("b b",),
         seed=seed,
+        patch=until and PatchRule(until, min=1, max=size, rise=0.5),
+        entropies=dict.fromkeys("ab", lambda text: float(len(text) % 3)),
     )
     events, trace = asyncio.run(watched(pair))
     given_out = ""
@@ -287,7 +338,8 @@ def test_a_guard_in_a_team_file(pocket_file: Path, tmp_path: Path) -> None:
     assert (guard.to, guard.words, guard.judge) == (2, ("steal", "burn"), JUDGE)
     assert config.judge is not None
     assert config.judge.spec == config.candidates[2].spec
-    # What is trained for a guarded team is guarded.
+    # What is trained for a guarded team is guarded, whatever ends its patches.
+    config = replace(config, policy=replace(config.policy, patch=SENTENCE))
     (tmp_path / "team.yaml").write_text(team_yaml(config, {"kind": "random"}, tmp_path))
     again = load_team_config(tmp_path)
     assert again.policy == config.policy
@@ -327,20 +379,28 @@ def test_a_guard_that_makes_no_sense_is_refused(
     cap=st.floats(0, 1),
     size=st.integers(1, 6),
     seed=st.integers(0, 20),
+    until=st.sampled_from([None, "sentence", "random"]),
 )
 def test_a_share_is_kept_at_every_moment(
-    replies: list[int], cap: float, size: int, seed: int
+    replies: list[int], cap: float, size: int, seed: int, until: Any
 ) -> None:
-    scripts = {"a": lambda p, s: "a" * s.max_tokens, "b": lambda p, s: "b" * s.max_tokens}
+    """However long the patches turn out to be."""
     pair, _ = team(
-        scripts, None, RandomSwitcher(), patch_size=size, max_share=((0, cap),), seed=seed
+        {"a": lambda p, s: "ay!" * 3, "b": lambda p, s: "b!b" * 3},
+        None,
+        RandomSwitcher(),
+        patch_size=size,
+        max_share=((0, cap),),
+        seed=seed,
+        patch=until and PatchRule(until, min=1, max=size),
     )
-    written = ""
+    written = [0, 0]
     for patch in pair.generate("Q? ").patches:
-        written += patch.text
-        assert written.count("a") <= cap * len(written) + 1e-6
+        assert patch.speaker is not None
+        written[patch.speaker] += len(patch.token_ids)
+        assert written[0] <= cap * sum(written) + 1e-6
     if cap >= 0.5 and seed == 0 and size == 1:
-        assert "a" in written
+        assert written[0]
 
 
 async def test_who_may_not_speak_leaves_its_part_to_the_others() -> None:

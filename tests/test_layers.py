@@ -19,6 +19,7 @@ ORDER = [
     ["engines"],
     ["yesno"],
     ["switchers", "draft", "heads", "guards"],
+    ["patches"],
     ["writer"],
     ["answer"],
     ["team"],

@@ -1,7 +1,7 @@
 import pytest
 
 from taketurns.errors import ConfigError
-from taketurns.policy import Policy
+from taketurns.policy import PatchRule, Policy
 
 
 def test_defaults_are_the_papers() -> None:
@@ -33,3 +33,17 @@ def test_defaults_are_the_papers() -> None:
 def test_a_setting_that_makes_no_sense_is_refused(settings: dict, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         Policy(**settings)
+
+
+def test_another_switcher_gets_random_lengths_where_the_head_would_decide_them() -> None:
+    rule = PatchRule("switcher", min=3, max=9)
+    assert Policy(patch=rule).unfollowed.patch == PatchRule("random", min=3, max=9)
+    for other in (None, PatchRule("sentence")):
+        assert Policy(patch=other).unfollowed == Policy(patch=other)
+
+
+def test_lengths_are_drawn_evenly() -> None:
+    rule = PatchRule("random", min=3, max=6)
+    assert [rule.draw(i / 8) for i in range(8)] == [3, 3, 4, 4, 5, 5, 6, 6]
+    assert (Policy(patch=rule).shortest, Policy(patch=rule).longest) == (3, 6)
+    assert (Policy(patch_size=7).shortest, Policy(patch_size=7).longest) == (7, 7)

@@ -70,6 +70,25 @@ SMALL = (
 )
 
 
+def test_where_prefixes_are_cut_is_part_of_the_run(
+    invoke: Invoke, scripted, tmp_path: Path
+) -> None:
+    """The same command goes on after a stop, another is another run."""
+    scripted()
+    path = tmp_path / "r.jsonl"
+    rule = ("--set", "policy.patch.until=switcher", "--set", "policy.patch.min=2")
+    asked = ("-o", path, "--task", "recall", *SMALL, *rule, "--cuts", "anywhere")
+    assert invoke(*asked)[0] == 0
+    whole = path.read_bytes()
+    assert {record["cuts"] for record in records(path)} == {"anywhere"}
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:4]))
+    assert invoke(*asked)[0] == 0
+    assert path.read_bytes() == whole
+    code, _, err = invoke(*asked[:-2])
+    assert code
+    assert "belongs to another run, whose cuts differed" in err
+
+
 def test_a_record_a_prefix(invoke: Invoke, scripted, tmp_path: Path) -> None:
     scripted()
     path = tmp_path / "r.jsonl"

@@ -6,15 +6,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taketurns import Candidate, EngineError, ModelSpec, Policy, Query, ScriptedEngine, Team
 from taketurns.allocation import Allocation, Racing, Uniform
+from taketurns.engines.local import LocalEngine
 from taketurns.labels import label_from_json
 from taketurns.occasions import Occasion, Traces, occasions
-from taketurns.rollouts import Roller, Rollouts, estimate, rollouts_to_json
+from taketurns.policy import PatchRule
+from taketurns.rollouts import Roller, Rollouts, cut, estimate, rollouts_to_json
 from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher
 from taketurns.tasks.base import Split
 from taketurns.types import Score
@@ -149,7 +152,7 @@ async def test_no_draw_depends_on_what_runs_beside_it() -> None:
     alone = [(await roll_out(scripted()[0], [i], concurrency=1))[0] for i in range(12)]
     names = list("abc")
     for one, other in zip(together, alone, strict=True):
-        assert rollouts_to_json(one, names, 2) == rollouts_to_json(other, names, 2)
+        assert rollouts_to_json(one, names, POLICY) == rollouts_to_json(other, names, POLICY)
 
 
 async def test_more_rollouts_begin_with_the_same_ones() -> None:
@@ -211,7 +214,7 @@ async def test_a_rollout_that_fails_is_counted_with_its_reason() -> None:
     assert [len(branch.failures) for branch in rollouts.branches] == [0, 0, 1]
     assert rollouts.branches[2].failures == ("the server is gone",)
     assert rollouts.branches[2].utilities == whole.branches[2].utilities[:-1]
-    record = rollouts_to_json(rollouts, list("abc"), 2)
+    record = rollouts_to_json(rollouts, list("abc"), POLICY)
     assert record["branches"][2]["failures"] == 1
     assert record["branches"][2]["failure"] == "the server is gone"
     assert label_from_json(record, list("abc")).counts == (4, 4, 3)
@@ -313,3 +316,61 @@ async def test_an_estimate_is_what_the_run_comes_to() -> None:
     assert "a minute" in str(said)
     assert "2.0 hours" in str(replace(said, seconds=7200))
     assert "10 minutes" in str(replace(said, seconds=600))
+
+
+async def test_prefixes_may_end_inside_a_patch() -> None:
+    """For a switcher that will be asked at any token, on branches as long as its patches may be."""
+    rule = PatchRule("switcher", min=2, max=9)
+    policy = Policy(patch_size=2, max_tokens=40, patch=rule)
+    team, engine = scripted(policy=policy)
+    task = Letters()
+    roller = Roller(team, Uniform(2))
+    asked = [Occasion(task, task.queries("train")[0], n, cuts="anywhere") for n in range(40)]
+    made = [await roller.roll_out(occasion) for occasion in asked]
+    inside, lengths = 0, set()
+    for rollouts in made:
+        *before, last = rollouts.prefix
+        assert all(2 <= len(patch.token_ids) <= 9 for patch in before)
+        inside += len(last.token_ids) == 1  # shorter than any patch
+        length = {len(b.patch.token_ids) for b in rollouts.branches if not b.ended}
+        assert len(length) <= 1  # compared at equal lengths
+        lengths |= length
+        written = "".join(patch.text for patch in rollouts.prefix)
+        assert written == "".join("abc"[p.speaker] * len(p.token_ids) for p in rollouts.prefix)  # type: ignore[index]
+        record = rollouts_to_json(rollouts, list("abc"), policy)
+        assert record["cuts"] == label_from_json(record, list("abc")).cuts == "anywhere"
+        assert record["patch"]["until"] == "switcher"
+    assert inside
+    assert lengths == set(range(2, 10))
+    shares = [sum(len(p.token_ids) for p in r.prefix) / 40 for r in made]
+    assert min(shares) >= 0.1 - 1 / 40
+    assert max(shares) <= 0.9
+    again = await roller.roll_out(asked[3])
+    records = [rollouts_to_json(one, list("abc"), policy) for one in (again, made[3])]
+    assert records[0] == records[1]
+    assert engine.open_sessions == 0
+
+
+async def test_a_prefix_that_is_cut_inside_a_patch_is_read_as_it_was_written(
+    make_model: Callable[..., Path], other_tokenizer: Any
+) -> None:
+    """Handed over as text it ends with a whole character, or training would read another."""
+    first = ModelSpec(str(make_model(0)))
+    for second in (make_model(1), make_model(1, tokenizer=other_tokenizer)):
+        specs = {"m0": first, "m1": ModelSpec(str(second))}
+        policy = Policy(patch_size=6, max_tokens=24, temperature=1.0, speaker_top_p=1.0)
+        candidates = [Candidate(name, spec) for name, spec in specs.items()]
+        team = Team(candidates, LocalEngine(specs), RandomSwitcher(), policy)
+        query = Letters().queries("train")[0]
+        inside = 0
+        for seed in range(12):
+            async with team.answer(await team.draft(query), seed) as answer:
+                found = await cut(answer, seed, "anywhere")
+            *_, last = found.patches or [None]
+            inside += last is not None and len(last.token_ids) % 6 != 0
+            again = await team.draft(query)
+            again.resume(found.patches)
+            assert [again.prompt(i) for i in (0, 1)] == [found.prompt(i) for i in (0, 1)]
+            assert found.tokens == sum(len(patch.token_ids) for patch in found.patches)
+        assert inside
+        await team.aclose()

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+from taketurns import patches
 from taketurns.draft import Draft
 from taketurns.engines.base import Session, SharingSession
 from taketurns.errors import ConfigError, EngineError, UnavailableError
@@ -26,7 +27,7 @@ from taketurns.guards import Vet
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
 from taketurns.switchers import Decide, normalise, pick
-from taketurns.types import Delta, Finish, Patch, Reason, Timing, Withheld
+from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Reason, Timing, Withheld
 from taketurns.writer import Emit, PatchWriter, tell
 
 _ROUNDING = 1e-9  # 0.3 of 10 tokens is 3
@@ -75,6 +76,8 @@ class Answer:
         self._vet = vet
         self._stand_ins = stand_ins
         self._closing = False
+        self._most = policy.longest
+        self._rule = policy.patch
 
     @property
     def text(self) -> str:
@@ -92,11 +95,13 @@ class Answer:
         is drawn."""
         return await self._decide(self._session, self.draft)
 
-    async def turn(self, speaker: int | None = None) -> Patch:
+    async def turn(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
         """Let the next speaker write a patch: the one who is due, or the given one, for whom nobody
-        stands in."""
+        stands in. It has at most `tokens` tokens, or as many as the policy allows."""
         due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
         closes = due.reason == "closing"
+        self._rule = None if closes else self._policy.patch
+        self._most = self._length() if tokens is None else tokens
         tried: tuple[int, ...] = ()
         while True:
             try:
@@ -108,7 +113,7 @@ class Answer:
                 if speaker is not None or not self._stand_ins or not left:
                     raise
                 due = await self._stand_in(due, left)
-        if patch.finish != "length":
+        if patch.finish not in HANDED_OVER:
             self._closing = (
                 self._policy.closing_on_end
                 and patch.finish == "stop"
@@ -116,9 +121,15 @@ class Answer:
                 and not closes
                 and patch.speaker != self._policy.closing
             )
-        over = patch.finish != "length" and not self._closing
+        over = patch.finish not in HANDED_OVER and not self._closing
         self.ended = over or self.draft.tokens >= self._policy.max_tokens
         return patch
+
+    def _length(self) -> int:
+        """The most tokens that the next patch may have, if the budget allows."""
+        if self._rule is not None and self._rule.until == "random":
+            return self._rule.draw(self._speakers.random())
+        return self._policy.longest
 
     async def _choose(self) -> _Turn:
         """Who writes the next patch: the rules first, then the switcher."""
@@ -139,12 +150,14 @@ class Answer:
 
     def _closes_at(self, tokens: int) -> bool:
         """May the patch that begins after so many tokens be the last that the budget allows?"""
-        return self._policy.max_tokens - tokens <= self._policy.patch_size
+        return self._policy.max_tokens - tokens <= self._policy.longest
 
     def _free_to_speak(self, tried: Sequence[int] = ()) -> list[int]:
-        """Who may be chosen: not those tried in vain, nor those whose patch would give them more
-        than their share."""
-        caps, wanted = dict(self._policy.max_share), self._wanted
+        """Who may be chosen: not those tried in vain, nor those whose longest patch would give them
+        more than their share."""
+        policy = self._policy
+        caps = dict(policy.max_share)
+        wanted = min(policy.longest, policy.max_tokens - self.draft.tokens)
         spoken = [0] * len(self._models)
         for patch in self.draft.patches:
             if patch.speaker is not None:
@@ -165,8 +178,8 @@ class Answer:
 
     @property
     def _wanted(self) -> int:
-        """Tokens of the next patch."""
-        return min(self._policy.patch_size, self._policy.max_tokens - self.draft.tokens)
+        """The most tokens of the next patch."""
+        return min(self._most, self._policy.max_tokens - self.draft.tokens)
 
     async def _patch(self, due: _Turn) -> Patch:
         if self._vet is None or self._policy.guard is None:
@@ -220,14 +233,17 @@ class Answer:
             self._logprobs,
             () if ruled or after >= policy.max_tokens else self._choices,
         )
+        watch = None
+        if self._rule is not None:
+            watch = patches.watch(self._rule, self._decide, draft, speaker)
         try:
-            finish = await writer.write(self._wanted, policy)
+            finish = await writer.write(self._wanted, policy, watch)
         except EngineError:
             if writer.token_ids or writer.text:
                 writer.finish("")
                 self._record(_patch_of(writer, turn, "error", begun))
             raise
-        last = finish != "length" or draft.tokens >= policy.max_tokens
+        last = finish not in HANDED_OVER or draft.tokens >= policy.max_tokens
         writer.finish(draft.end() if last else "")
         return self._record(_patch_of(writer, turn, finish, begun))
 

@@ -228,6 +228,10 @@ def rollout(
         Literal["random", "on-policy", "mixed"],
         typer.Option(help="Who switches: nobody, the team's switcher, or both by turns."),
     ] = "random",
+    cuts: Annotated[
+        Literal["boundary", "anywhere"],
+        typer.Option(help="Prefixes end where a patch does, or at any token."),
+    ] = "boundary",
     concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at a time.")] = 64,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how much work it would be.")
@@ -251,6 +255,7 @@ def rollout(
         prefixes=prefixes,
         allocation=allocation_named(allocate, k),
         traces=traces,
+        cuts=cuts,
         concurrency=concurrency,
     )
     if dry_run:

@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from taketurns.errors import ConfigError
-from taketurns.policy import QUESTION, Guard, Policy
+from taketurns.policy import QUESTION, Guard, PatchRule, Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
 SwitcherKind = Literal["random", "fixed", "lm", "head", "folded"]
@@ -188,6 +188,7 @@ _SwitcherFile = _schema(
     prompt=None,
     **_ENDPOINT,
 )
+_PatchFile = _schema("Patch", PatchRule)
 _PolicyFile = _schema(
     "Policy",
     Policy,
@@ -195,6 +196,7 @@ _PolicyFile = _schema(
     closing=(str | int | None, None),
     max_share=(dict[str, float], {}),
     guard=None,
+    patch=(_PatchFile | None, None),
 )
 _GuardFile = _schema(
     "Guard",
@@ -314,6 +316,12 @@ class _Builder:
         if len(settings["max_share"]) == len(self._names):
             self._refuse("somebody must be free to write any share", "policy", "max_share")
         settings["guard"] = self._guard(judge)
+        if settings["patch"] is not None:
+            try:
+                settings["patch"] = PatchRule(**dict(settings["patch"]))
+            except ConfigError as error:
+                key = str(error).partition(" ")[0].removeprefix("patch.")
+                self._refuse(str(error), "policy", "patch", key)
         try:
             return Policy(**settings)
         except ConfigError as error:
@@ -585,6 +593,8 @@ def _keys(parents: Sequence[str | int]) -> list[str]:
         "engine": _EngineFile,
     }
     model = sections[str(parents[0])] if parents else _TeamFile
+    if list(parents) == ["policy", "patch"]:
+        model = _PatchFile
     return list(model.model_fields)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import PromptError
@@ -101,7 +101,11 @@ class Draft:
         """The speaker's tokens follow."""
         self.scores = None
         if self._stream is None or not self.exact:
-            self._stream = self._readers[speaker].info.codec.stream(self.prompt(speaker))
+            self._stream = self.stream(speaker)
+
+    def stream(self, speaker: int) -> TextStream:
+        """Decodes what the speaker writes next."""
+        return self._readers[speaker].info.codec.stream(self.prompt(speaker))
 
     def read(self, token_ids: Sequence[int], text: str | None = None) -> str:
         """Take in written tokens; returns the text that may be shown now."""
@@ -137,6 +141,21 @@ class Draft:
             self._text += patch.text
             self._stops.push(patch.text)
             self.patches.append(patch)
+
+    def replay(self, patch: Patch, tokens: int) -> None:
+        """Take up the first `tokens` tokens of a speaker's patch, and as many more as finish a
+        character where the next speaker can only be given whole ones."""
+        assert patch.speaker is not None, "nobody wrote a forced patch"
+        self.start_patch(patch.speaker)
+        taken, text = 0, ""
+        for token in patch.token_ids:
+            if taken >= tokens and (self.exact or not self.mid_character):
+                break
+            text += self.read((token,))
+            taken += 1
+        self.patches.append(
+            replace(patch, token_ids=patch.token_ids[:taken], text=text, finish="length")
+        )
 
     def end(self) -> str:
         """No more tokens: the text that was held back after all."""

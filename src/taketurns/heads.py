@@ -200,15 +200,38 @@ class HeadSwitcher:
 
     def begin(self, query: Query, policy: Policy) -> Decide:
         assert self._head is not None, "prepare() before begin()"
-        head, reader = self._head, StateReader(self._head.config)
+        return HeadDecide(self._head, self._seen)
 
-        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
-            view = await reader.view(session, draft)
-            if self._seen is not None:
-                self._seen(view)
-            return tuple(head.logits(view).softmax(-1).tolist())
 
-        return decide
+class HeadDecide:
+    """A head in one answer: at patch boundaries, of which `seen` is told what it saw, and, where it
+    reads whoever speaks, at any token (`switchers.Follower`)."""
+
+    def __init__(self, head: Head, seen: Callable[[View], None] | None = None) -> None:
+        self._head = head
+        self._seen = seen
+        self._reader = StateReader(head.config)
+
+    async def __call__(self, session: Session, draft: Draft) -> tuple[float, ...]:
+        view = await self._reader.view(session, draft)
+        if self._seen is not None:
+            self._seen(view)
+        return self._weigh(view)
+
+    def layers(self, speaker: int) -> tuple[int, ...]:
+        config = self._head.config
+        if config.mode != "speaker":
+            raise ConfigError(
+                f"the head reads {config.reader} whoever speaks, so it cannot be asked at every "
+                "token: train one with --mode speaker"
+            )
+        return config.layers[config.candidates[speaker]]
+
+    def follow(self, speaker: int, states: Tensor) -> tuple[float, ...]:
+        return self._weigh(View(speaker, speaker, states.flatten()))
+
+    def _weigh(self, view: View) -> tuple[float, ...]:
+        return tuple(self._head.logits(view).softmax(-1).tolist())
 
 
 def check_hidden(info: ModelInfo) -> None:

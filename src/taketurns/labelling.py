@@ -16,7 +16,7 @@ from taketurns.allocation import Allocation
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.manifest import Manifest, describe_run
-from taketurns.occasions import Occasion, Traces, occasions
+from taketurns.occasions import Cuts, Occasion, Traces, occasions
 from taketurns.output import JsonlOutput
 from taketurns.records import query_to_json, to_line
 from taketurns.rollouts import Estimate, Roller, estimate, rollouts_to_json
@@ -52,6 +52,7 @@ class Plan:
         prefixes: int,
         allocation: Allocation,
         traces: Traces | Literal["mixed"] = "random",
+        cuts: Cuts = "boundary",
         concurrency: int = 64,
     ) -> Plan:
         """Raises UsageError for traces of a switcher that the team has not, DataError if train
@@ -60,11 +61,13 @@ class Plan:
             team = replace(team, switcher=SwitcherConfig())
         elif team.switcher.kind == "random":
             raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
-        planned = occasions(tasks, prefixes, traces, team.policy.seed)
+        planned = occasions(tasks, prefixes, traces, team.policy.seed, cuts)
         queries = [query for task in tasks for query in task.queries("train")]
         data = b"".join(to_line(query_to_json(query)) for query in queries)
         manifest = describe_run("rollout", team, data, tasks=[task.name for task in tasks])
         settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
+        if cuts != "boundary":  # runs from before there was a choice go on
+            settings["cuts"] = cuts
         manifest = replace(manifest, determined={**manifest.determined, **settings})
         return cls(team, tuple(planned), allocation, concurrency, manifest)
 
@@ -109,7 +112,7 @@ async def _make(plan: Plan, path: Path) -> Made:
 
                 async def roll_out(occasion: Occasion) -> dict[str, Any]:
                     rollouts = await roller.roll_out(occasion)
-                    return rollouts_to_json(rollouts, names, team.policy.patch_size)
+                    return rollouts_to_json(rollouts, names, team.policy)
 
                 def note(record: dict[str, Any]) -> None:
                     nonlocal lost

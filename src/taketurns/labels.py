@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from taketurns.errors import DataError
+from taketurns.occasions import Cuts
 from taketurns.output import failed
 from taketurns.records import from_lines, patch_from_json, query_from_json
 from taketurns.rollouts import SCHEMA
@@ -29,7 +30,8 @@ class Label:
     which it wrote the next patch, None where no rollout has one; `counts` of them are known.
 
     `found` are the best as racing found them: its branches have different numbers of rollouts, so
-    their means do not say by themselves which of them tie.
+    their means do not say by themselves which of them tie. `cuts` says where prefixes of its file
+    end: where a patch does, or at any token.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Label:
     counts: tuple[int, ...]
     task: str = ""
     found: tuple[int, ...] | None = None
+    cuts: Cuts = "boundary"
 
     def __post_init__(self) -> None:
         if all(utility is None for utility in self.utilities):
@@ -136,6 +139,7 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
             counts=tuple(map(len, utilities)),
             task=record["task"],
             found=None if record.get("best") is None else tuple(map(int, record["best"])),
+            cuts=record.get("cuts", "boundary"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"the record {record.get('id')!r} is not whole: {error!r}") from error

@@ -84,10 +84,11 @@ class Manifest:
 
     def _difference(self, output: Path, theirs: Mapping[str, Any]) -> str:
         was = theirs.get("determined")
+        known = was if isinstance(was, dict) else {}
         parts = [
             part
-            for part, value in self.determined.items()
-            if not isinstance(was, dict) or _digest(was.get(part)) != _digest(value)
+            for part in dict.fromkeys([*self.determined, *known])
+            if _digest(known.get(part)) != _digest(self.determined.get(part))
         ]
         differ = " and ".join(parts) or "command"
         return (
@@ -167,7 +168,7 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
     """The policy, and what the guard's judge is; rules that are not used are left out, so that an
     output from before there were such rules can be gone on with."""
     policy = _plain(asdict(team.policy))
-    record = {k: v for k, v in policy.items() if v or k not in ("guard", "max_share")}
+    record = {k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch")}
     if team.judge is not None:
         record["judge"] = _content(team.judge.spec, prints[team.judge.name])
     return record

@@ -16,17 +16,20 @@ from taketurns.tasks.base import Split, Task
 from taketurns.types import Query
 
 Traces = Literal["random", "on-policy"]
+Cuts = Literal["boundary", "anywhere"]
 
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
     """A decision to be labelled: the query, and which of the prefixes drawn for it; `traces` says
-    who switches in that prefix and in what follows it."""
+    who switches in that prefix and in what follows it, `cuts` whether it ends where a patch does or
+    at any token."""
 
     task: Task
     query: Query
     number: int
     traces: Traces = "random"
+    cuts: Cuts = "boundary"
 
     @property
     def id(self) -> str:
@@ -34,13 +37,17 @@ class Occasion:
 
 
 def occasions(
-    tasks: Sequence[Task], prefixes: int, traces: Traces | Literal["mixed"], seed: int
+    tasks: Sequence[Task],
+    prefixes: int,
+    traces: Traces | Literal["mixed"],
+    seed: int,
+    cuts: Cuts = "boundary",
 ) -> list[Occasion]:
     """So many prefixes, as many of each task as of any other. A query gets a second prefix when all
     queries of its task have one. "mixed" draws for each who switches. Raises DataError if train
     queries leak or repeat."""
     queries = training_queries(tasks)
-    return list(islice(_forever(tasks, queries, traces, seed), prefixes))
+    return list(islice(_forever(tasks, queries, traces, seed, cuts), prefixes))
 
 
 def _forever(
@@ -48,6 +55,7 @@ def _forever(
     queries: Mapping[str, Sequence[Query]],
     traces: Traces | Literal["mixed"],
     seed: int,
+    cuts: Cuts,
 ) -> Iterator[Occasion]:
     turn = 0
     while True:
@@ -57,7 +65,7 @@ def _forever(
             drawn: Traces = (
                 "random" if derive(seed, query.id, number, "traces") % 2 else "on-policy"
             )
-            yield Occasion(task, query, number, drawn if traces == "mixed" else traces)
+            yield Occasion(task, query, number, drawn if traces == "mixed" else traces, cuts)
         turn += 1
 
 

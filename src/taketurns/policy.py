@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from taketurns.errors import ConfigError
+
+Until = Literal["sentence", "uncertainty", "switcher", "random"]
 
 QUESTION = """A user wrote to an assistant:
 
@@ -63,6 +66,42 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchRule:
+    """Where a patch ends, if not at a fixed size. It has at least `min` tokens and at most `max`;
+    only the end of the answer makes it shorter.
+
+    `until` "sentence": where a sentence ends. "uncertainty": before a token whose distribution has
+    an entropy at least `rise` nats above the mean of those before the patch's tokens so far.
+    "switcher": where the switcher, asked at every token, has preferred somebody else by at least
+    `margin` in probability for `dwell` tokens in a row. "random": at a length drawn evenly, the
+    control for the others.
+    """
+
+    until: Until
+    min: int = 8
+    max: int = 64
+    rise: float = 1.0
+    margin: float = 0.1
+    dwell: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.min >= 1, f"patch.min must be at least 1, not {self.min}")
+        _require(
+            self.max >= self.min,
+            f"patch.max must be at least min, which is {self.min}, not {self.max}",
+        )
+        _require(0 < self.rise < float("inf"), f"patch.rise must be above 0 nats, not {self.rise}")
+        _require(
+            0 <= self.margin < 1, f"patch.margin must be 0 or more and below 1, not {self.margin}"
+        )
+        _require(self.dwell >= 1, f"patch.dwell must be at least 1, not {self.dwell}")
+
+    def draw(self, uniform: float) -> int:
+        """A length from `min` to `max`, evenly, for a number in [0, 1)."""
+        return self.min + int(uniform * (self.max - self.min + 1))
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The rules of one answer. Lengths are in tokens, `opening` and `closing` are candidate
     indices.
@@ -74,8 +113,9 @@ class Policy:
     end removed. `closing_cue` is text put before the closing patch; it is recorded as forced.
 
     `max_share` has pairs of a candidate and the most of an answer's tokens, 0 to 1, that are to be
-    its at any time: it is not drawn where a whole patch of it would be more. `guard` vets each
-    patch before it is given out.
+    its at any time: it is not drawn where a whole patch of it, as long as it may get, would be
+    more. `guard` vets each patch before it is given out. `patch` lets patches end by a rule instead
+    of at `patch_size` tokens; a closing patch is as long as it may be.
     """
 
     patch_size: int = 50
@@ -92,6 +132,7 @@ class Policy:
     greedy_switcher: bool = False
     max_share: tuple[tuple[int, float], ...] = ()
     guard: Guard | None = None
+    patch: PatchRule | None = None
 
     def __post_init__(self) -> None:
         _require(self.patch_size >= 1, f"patch_size must be at least 1, not {self.patch_size}")
@@ -137,6 +178,24 @@ class Policy:
             max_share=(),
             guard=None,
         )
+
+    @property
+    def unfollowed(self) -> Policy:
+        """The same for a switcher that cannot be asked at every token: the lengths that one which
+        can would decide are random."""
+        if self.patch is None or self.patch.until != "switcher":
+            return self
+        return replace(self, patch=replace(self.patch, until="random"))
+
+    @property
+    def shortest(self) -> int:
+        """The fewest tokens of a patch after which the answer goes on."""
+        return self.patch_size if self.patch is None else self.patch.min
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a patch."""
+        return self.patch_size if self.patch is None else self.patch.max
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -1,8 +1,9 @@
 """What each candidate's next patch is worth: prefix, branches, utilities (arXiv 2510.09913, 3.2).
 
-An answer is drawn by switching at random and cut at a patch boundary. Every candidate writes one
-patch after this prefix, and from each of these branches the answer is continued to its end several
-times; the task's scorer gives each end its utility. Labels follow from them (`labels.py`).
+An answer is drawn by switching at random and cut at a patch boundary, or at any token for a
+switcher that will be asked at any (`Occasion.cuts`). Every candidate writes one patch after this
+prefix, and from each of these branches the answer is continued to its end several times; the task's
+scorer gives each end its utility. Labels follow from them (`labels.py`).
 
 Every draw is named by the query, the number of the prefix, the branch and the number of the
 rollout, so a record depends neither on what runs beside it nor on how many rollouts there are.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from taketurns.allocation import Allocation, Arm
 from taketurns.answer import Answer
 from taketurns.draft import Draft
 from taketurns.errors import EngineError
-from taketurns.occasions import Occasion, Traces
+from taketurns.occasions import Cuts, Occasion, Traces
 from taketurns.policy import Policy
 from taketurns.records import Record, patch_to_json, query_to_json
 from taketurns.runner import describe
@@ -82,12 +83,14 @@ class Roller:
 
     Prefixes and continuations are written by random switching, or, where the occasion says
     "on-policy", with the team's own switcher. Opening and closing speakers, shares and a guard are
-    left out: a label says who is best, not who is put there by a rule.
+    left out: a label says who is best, not who is put there by a rule. Patches, the branches' too,
+    end as the policy says; where a switcher that switches at random would have to say, at random
+    lengths.
     """
 
     def __init__(self, team: Team, allocation: Allocation, concurrency: int = 64) -> None:
         policy = team.policy.without_rules()
-        random = replace(policy, greedy_switcher=False)
+        random = replace(policy.unfollowed, greedy_switcher=False)
         self._team: dict[Traces, Team] = {
             "random": Team(team.candidates, team.engine, RandomSwitcher(), random),
             "on-policy": team,
@@ -104,7 +107,7 @@ class Roller:
         draft = await team.draft(occasion.query, policy)
         async with (
             team.answer(draft, seed, policy) as answer,
-            answer.fork(derive(seed, "stem"), await cut(answer, seed)) as stem,
+            answer.fork(derive(seed, "stem"), await cut(answer, seed, occasion.cuts)) as stem,
             AsyncExitStack() as stack,
         ):
             await stem.read()
@@ -112,7 +115,8 @@ class Roller:
                 await stack.enter_async_context(stem.fork(derive(seed, "branch", speaker)))
                 for speaker in range(len(team.candidates))
             ]
-            await together(branch.turn(speaker) for speaker, branch in enumerate(branches))
+            length = _length(policy, seed)
+            await together(branch.turn(who, length) for who, branch in enumerate(branches))
             await together(branch.read() for branch in branches if not branch.ended)
             ends = await self._ends(occasion, branches, seed)
         made = tuple(
@@ -172,24 +176,39 @@ def _arms(branches: Sequence[Answer], ends: Sequence[End]) -> list[Arm]:
     ]
 
 
-async def cut(answer: Answer, seed: int) -> Draft:
-    """Write a whole answer, draw a point of its middle 80 %, and go back to where the patch that
-    holds this point begins: it is that patch's speaker who is chosen anew. The prefix is empty
-    where this is the first patch."""
+def _length(policy: Policy, seed: int) -> int | None:
+    """The most tokens of the branches' patches, if not the policy's: where lengths are random all
+    of them have the same, so that they are compared at equal lengths."""
+    if policy.patch is None or policy.patch.until != "random":
+        return None
+    return policy.patch.draw(generator(derive(seed, "length")).random())
+
+
+async def cut(answer: Answer, seed: int, cuts: Cuts = "boundary") -> Draft:
+    """Write a whole answer, draw a point of its middle 80 %, and go back to it, or, cutting at the
+    boundary, to where the patch that holds this point begins: it is that patch's speaker who is
+    chosen anew. The prefix is empty where this is the first patch."""
     boundaries = []
     while not answer.ended:
         boundaries.append(answer.draft.copy())
         await answer.turn()
     share = EARLIEST + (LATEST - EARLIEST) * generator(derive(seed, "cut")).random()
     point = share * answer.draft.tokens
-    return max(
+    before = max(
         (draft for draft in boundaries if draft.tokens <= point), key=lambda draft: draft.tokens
     )
+    more = int(point) - before.tokens
+    if cuts == "boundary" or not more:
+        return before
+    patch, inside = answer.draft.patches[len(before.patches)], before.copy()
+    inside.replay(patch, more)
+    # Where the next speaker can only be given whole characters, that may be all of the patch.
+    return inside if len(inside.patches[-1].token_ids) < len(patch.token_ids) else before
 
 
-def rollouts_to_json(rollouts: Rollouts, names: Sequence[str], patch_size: int) -> Record:
-    """The record of a prefix. `names` are the candidates', by index. Timings are left out: the
-    same command makes the same file."""
+def rollouts_to_json(rollouts: Rollouts, names: Sequence[str], policy: Policy) -> Record:
+    """The record of a prefix. `names` are the candidates', by index, `policy` is the team's.
+    Timings are left out: the same command makes the same file."""
     occasion = rollouts.occasion
     return {
         "schema": SCHEMA,
@@ -198,8 +217,10 @@ def rollouts_to_json(rollouts: Rollouts, names: Sequence[str], patch_size: int) 
         "category": occasion.task.category,
         "query": query_to_json(occasion.query),
         "candidates": list(names),
-        "patch_size": patch_size,
+        "patch_size": policy.patch_size,
+        "patch": None if policy.patch is None else asdict(policy.patch),
         "traces": occasion.traces,
+        "cuts": occasion.cuts,
         "prefix": [_untimed(patch, names) for patch in rollouts.prefix],
         "exact": rollouts.exact,
         "branches": [

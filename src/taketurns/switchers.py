@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from math import exp
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from taketurns.config import SwitcherConfig
 from taketurns.draft import Draft
@@ -15,8 +15,27 @@ from taketurns.policy import Policy
 from taketurns.prompts import TaggedTrace, digit_ids
 from taketurns.types import Query
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Decide = Callable[[Session, Draft], Awaitable[tuple[float, ...]]]
 """Asked at a patch boundary, with what is written: one probability a candidate, summing to 1."""
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A Decide that can also be asked at every token, by states that the model which writes has
+    anyway."""
+
+    def layers(self, speaker: int) -> tuple[int, ...]:
+        """Of which layers it reads the states while `speaker` writes. Raises ConfigError if it
+        reads somebody else's."""
+        ...
+
+    def follow(self, speaker: int, states: Tensor) -> tuple[float, ...]:
+        """What the Decide would say after this token of the speaker, whose states are float32
+        `[len(layers), d]`."""
+        ...
 
 
 class Switcher(Protocol):
@@ -197,7 +216,7 @@ class FoldedSwitcher:
 def tagged_tokens(info: ModelInfo, policy: Policy) -> int:
     """How many tokens the longest answer takes between its tags."""
     tags = len(info.codec.encode(" <model 0 begins> ") + info.codec.encode(" <model 0 ends>"))
-    return policy.max_tokens + tags * -(-policy.max_tokens // policy.patch_size)
+    return policy.max_tokens + tags * -(-policy.max_tokens // policy.shortest)
 
 
 def normalise(weights: Sequence[float]) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import overload
 
+from taketurns import patches
 from taketurns.answer import Answer
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.draft import Draft, Reader
@@ -20,6 +21,7 @@ from taketurns.engines.base import Engine
 from taketurns.engines.making import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.guards import Judge, vetting
+from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.seeds import derive
 from taketurns.switchers import (
@@ -85,7 +87,7 @@ class Team:
         if not chosen:
             known = ", ".join(candidate.name for candidate in self.candidates)
             raise ConfigError(f"there is no candidate {name!r}; the candidates are {known}")
-        policy = replace(self.policy.without_rules(), patch_size=self.policy.max_tokens)
+        policy = replace(self.policy.without_rules(), patch_size=self.policy.max_tokens, patch=None)
         return Team(chosen, self.engine, FixedSwitcher([0]), policy)
 
     def verbatim(self) -> Team:
@@ -98,8 +100,10 @@ class Team:
         return Team(bare, self.engine, self._switcher, self.policy, self.judge)
 
     def switched_by(self, switcher: Switcher) -> Team:
-        """The same team with somebody else to decide."""
-        return Team(self.candidates, self.engine, switcher, self.policy, self.judge)
+        """The same team with somebody else to decide. Where patches end as the switcher says and
+        this one cannot say so, they have random lengths."""
+        policy = self.policy if isinstance(switcher, HeadSwitcher) else self.policy.unfollowed
+        return Team(self.candidates, self.engine, switcher, policy, self.judge)
 
     def ruled_by(self, policy: Policy) -> Team:
         """The same team under other rules."""
@@ -185,9 +189,13 @@ class Team:
         return draft.trace(seed)
 
     async def draft(self, query: Query, policy: Policy | None = None) -> Draft:
-        """An answer of which nothing is written yet. Raises PromptError if the query does not
-        fit."""
-        return Draft(query, await self._prepared(), (policy or self.policy).stop)
+        """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
+        ConfigError if its patches cannot end as the policy says."""
+        policy, readers = policy or self.policy, await self._prepared()
+        if policy.patch is not None:
+            decide = self._switcher.begin(query, policy)
+            patches.check(policy.patch, decide, [reader.info for reader in readers])
+        return Draft(query, readers, policy.stop)
 
     @asynccontextmanager
     async def answer(

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["length", "stop", "context", "error", "guard"]
+Finish = Literal[
+    "length", "sentence", "uncertainty", "switcher", "stop", "context", "error", "guard"
+]
 Reason = Literal["chosen", "opening", "closing", "fallback", "forced", "together", "guard"]
+HANDED_OVER: frozenset[Finish] = frozenset(("length", "sentence", "uncertainty", "switcher"))
+"""After a patch that ends so, the answer goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Sampling:
     the written text (`written`, the tail of what stands before the patch, included) contains one.
     `logprobs` asks for each token's log-probability and those of so many of the most probable
     tokens beside it, `choices` for those of given tokens as the one that would follow the patch.
+    `watch` may end the patch before `max_tokens`; it is made for one patch.
     """
 
     max_tokens: int
@@ -110,6 +115,7 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     choices: tuple[int, ...] = ()
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,31 @@ class Token:
     text: str | None = None
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+
+
+class Watch(Protocol):
+    """Looks on while one patch is written, and may end it, which is then its `finish`.
+
+    `entropy` and `layers` say what it wants to see before a token is drawn. Whoever writes calls
+    it from one thread.
+    """
+
+    finish: Finish
+    entropy: bool
+    layers: tuple[int, ...]
+
+    def wrote(self, token: Token) -> bool:
+        """A token was written; True ends the patch after it."""
+        ...
+
+    def ends(self, entropy: float | None, states: Any) -> bool:
+        """The next token is about to be drawn; True ends the patch before it.
+
+        `entropy` is that of the model's full softmax for it, in nats, and `states` are the hidden
+        states of the last token written, float32 `[len(layers), d]`; each is None where it was not
+        asked for, and states are before the patch's first token.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +201,10 @@ class Patch:
 
     `text` holds whole characters only: the bytes of a character that the patch leaves unfinished
     show in the patch that finishes it. A patch with the finish "error" was broken off by a failure
-    of its model; what it holds was given out, and the next patch goes on from there. One with the
-    finish "guard" is empty: all that was written for it failed the guard, which ended the answer.
+    of its model; what it holds was given out, and the next patch goes on from there. Those with the
+    finish "sentence", "uncertainty" or "switcher" were ended by that rule of the policy. One with
+    the finish "guard" is empty: all that was written for it failed the guard, which ended the
+    answer.
     `probabilities` are the switcher's, one a candidate, before top-p; None where it was not asked.
     """
 
@@ -211,7 +244,10 @@ class Trace:
     def finish(self) -> Finish | None:
         """Why the answer ended: "stop", "length" (the budget), "context", "guard" or "error"; None
         if nothing was written."""
-        return self.patches[-1].finish if self.patches else None
+        if not self.patches:
+            return None
+        finish = self.patches[-1].finish
+        return "length" if finish in HANDED_OVER else finish
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,4 +34,4 @@ class RollingOut:
 
     async def work(self, item: Record) -> Record:
         rollouts = await self._roller.roll_out(self._plan.occasions[item["number"]])
-        return rollouts_to_json(rollouts, self._names, self._team.policy.patch_size)
+        return rollouts_to_json(rollouts, self._names, self._team.policy)

@@ -8,7 +8,7 @@ from taketurns.draft import Draft
 from taketurns.engines.base import Session
 from taketurns.errors import EngineError
 from taketurns.policy import Policy
-from taketurns.types import Delta, Finish, Patch, Sampling, Token
+from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Sampling, Token, Watch
 
 _CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
 
@@ -42,24 +42,24 @@ class PatchWriter:
         self._unshown: list[Token] = []
         self._told = ""
 
-    async def write(self, wanted: int, policy: Policy) -> Finish:
-        """Write up to `wanted` tokens, and as many more as finish a character where the next
-        speaker can only be given whole ones. Says why the patch ended."""
+    async def write(self, wanted: int, policy: Policy, watch: Watch | None = None) -> Finish:
+        """Write up to `wanted` tokens, or until `watch` ends the patch, and as many more as finish
+        a character where the next speaker can only be given whole ones. Says why it ended."""
         self._draft.start_patch(self._speaker)
         room = self._draft.room(self._speaker)
         if room <= 0:
             return "context"
-        finish = await self._generate(min(wanted, room), policy)
-        if finish != "length":
+        finish = await self._generate(min(wanted, room), policy, watch)
+        if finish not in HANDED_OVER:
             return finish
         for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
             if not self._draft.mid_character or self._draft.room(self._speaker) <= 0:
                 break
-            if (finish := await self._generate(1, policy)) != "length":
-                return finish
-        return "context" if room < wanted else "length"
+            if (more := await self._generate(1, policy)) != "length":
+                return more
+        return "context" if room < wanted and finish == "length" else finish
 
-    async def _generate(self, tokens: int, policy: Policy) -> Finish:
+    async def _generate(self, tokens: int, policy: Policy, watch: Watch | None = None) -> Finish:
         sampling = Sampling(
             max_tokens=tokens,
             temperature=policy.temperature,
@@ -69,6 +69,7 @@ class PatchWriter:
             stop_token_ids=self._draft.end_token_ids,
             logprobs=self._logprobs,
             choices=self._choices,
+            watch=watch,
         )
         before, prompt = len(self.token_ids), self._draft.prompt(self._speaker)
         on_token = self._take if self._emit is not None else None
@@ -91,7 +92,7 @@ class PatchWriter:
             read = self._draft.prompt(self._speaker)
             if read != [*prompt, *completion.token_ids]:
                 self._draft.scores = None
-        if len(self.token_ids) == before and completion.finish == "length":
+        if len(self.token_ids) == before and completion.finish in HANDED_OVER:
             return "stop"  # a server that writes nothing would be asked for ever
         return "stop" if self._draft.stopped else completion.finish
 

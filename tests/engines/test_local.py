@@ -342,3 +342,66 @@ async def test_a_sliding_window_is_encoded_anew_and_says_so(
     assert list(written.token_ids) == truth[0, len(PROMPT) :].tolist()
     assert scores == pytest.approx([float(torch.log_softmax(logits, -1)[4])], abs=1e-4)
     await engine.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_watch_sees_what_it_asks_for_and_ends_the_patch(
+    make_model: Callable[..., Path], kept: bool
+) -> None:
+    """With kept caches and with models that are encoded anew; what it writes stays the same."""
+    window = {} if kept else {"config_class": MistralConfig, "sliding_window": 16}
+    engine = engine_for({"m": str(make_model(3, **window))})
+
+    class Third:
+        finish, entropy, layers = "uncertainty", True, (1, 2)
+        seen: list[tuple[float, Any]] = []  # noqa: RUF012
+        tokens: list[int] = []  # noqa: RUF012
+
+        def wrote(self, token: Token) -> bool:
+            assert token.id is not None
+            self.tokens.append(token.id)
+            return False
+
+        def ends(self, entropy: float, states: Any) -> bool:
+            self.seen.append((entropy, states))
+            return len(self.seen) == 4
+
+    watch = Third()
+    async with engine.session(1, 200) as session:
+        whole = await session.generate("m", PROMPT, Sampling(12, temperature=0))
+    async with engine.session(1, 200) as session:
+        assert engine.running("m").keeps_cache == kept
+        cut = await session.generate("m", PROMPT, Sampling(12, temperature=0, watch=watch))  # type: ignore[arg-type]
+        assert cut.finish == "uncertainty"
+        assert cut.token_ids == whole.token_ids[:3] == tuple(watch.tokens)
+        assert watch.seen[0][1] is None
+        for taken, (entropy, states) in enumerate(watch.seen):
+            here = [*PROMPT, *cut.token_ids[:taken]]
+            logprobs = await session.next_logprobs("m", here)
+            assert entropy == pytest.approx(-(logprobs.exp() * logprobs).sum().item(), abs=1e-4)
+            if taken:
+                torch.testing.assert_close(
+                    states, await session.hidden("m", here, (1, 2)), atol=1e-4, rtol=1e-4
+                )
+        after = await session.generate("m", [*PROMPT, *cut.token_ids], Sampling(9, temperature=0))
+    assert after.token_ids == whole.token_ids[3:]
+    await engine.close()
+
+
+async def test_a_callback_that_fails_takes_no_other_answer_with_it(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+
+    def fails(token: Token) -> None:
+        raise ConnectionError("nobody listens")
+
+    async def answer(on_token: Callable[[Token], None] | None) -> int:
+        async with engine.session(1, 200) as session:
+            done = await session.generate("m0", PROMPT, Sampling(20, temperature=0), on_token)
+            return len(done.token_ids)
+
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*map(answer, (fails, None, fails, None))) == [20] * 4
+    await engine.close()

@@ -14,6 +14,7 @@ from taketurns.experiments import conditions
 from taketurns.experiments.helpfulness import Part, parts
 from taketurns.experiments.retraining import restricted
 from taketurns.labels import Label
+from taketurns.policy import PatchRule
 from taketurns.switchers import FixedSwitcher, LMSwitcher, PartSwitcher
 from taketurns.types import Patch
 
@@ -46,6 +47,18 @@ async def test_where_all_probability_was_taken_away_the_rest_are_equal() -> None
     team = scripted(PartSwitcher(FixedSwitcher([0]), {1, 2}), Policy(patch_size=2, max_tokens=8))
     trace = await team.agenerate(Query("q", text="?"))
     assert all(patch.probabilities == (0.0, 0.5, 0.5) for patch in trace.patches)
+
+
+def test_where_another_decides_patches_do_not_end_as_the_switcher_says() -> None:
+    """Neither a part of the switcher nor chance can be asked at every token."""
+    rule = PatchRule("switcher", min=3, max=9)
+    head = replace(CONFIG, switcher=SwitcherConfig(kind="head", path="/heads/one"))
+    team = scripted(FixedSwitcher([0]), replace(CONFIG.policy, patch=rule))
+    by_chance = conditions.by_chance(head).on(team)
+    part, whole = (conditions.of_part(head, Part(p)).on(team) for p in ((0, 1), (0, 1, 2)))
+    assert by_chance.policy.patch == part.policy.patch == replace(rule, until="random")
+    assert whole.policy.patch == rule
+    assert conditions.of_part(head, Part((0,))).on(team).policy.patch is None
 
 
 async def test_only_the_part_speaks_whatever_the_rules_say() -> None:

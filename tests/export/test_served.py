@@ -13,8 +13,9 @@ from taketurns import ConfigError, Policy, Team
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import LocalEngine
+from taketurns.policy import PatchRule
 from taketurns.switchers import FoldedSwitcher
-from taketurns.types import Endpoint, Patch, Sampling
+from taketurns.types import Endpoint, Finish, Patch, Sampling, Token
 
 from ..engines.http.served import ModelServer, Style, serving
 from .conftest import NAMES
@@ -71,6 +72,46 @@ async def test_one_call_a_patch_and_the_same_answers(
             assert sum(len(e.token_ids) for e in events if isinstance(e, Patch)) == expected.tokens
 
 
+@pytest.mark.parametrize("until", ["sentence", "uncertainty", "random"])
+async def test_patches_that_end_by_a_rule_are_decided_alike(
+    config: TeamConfig, local: LocalEngine, until: Any
+) -> None:
+    """A sentence's end tells the decision as a full patch does; what tells how unsure a speaker is
+    leaves no room for it, and it is asked for."""
+    rule = PatchRule(until, min=2, max=9, rise=0.05)
+    config = replace(config, policy=replace(config.policy, patch=rule))
+    server, ended = ModelServer(local, NAMES), set()
+    async with serving(server), on(config, server) as there:
+        await there.prepare()
+        for question in QUESTIONS:
+            expected = await here(config, local).agenerate(question)
+            server.requests.clear()
+            whole = await there.agenerate(question)
+            calls, kinds = len(server.requests), [p.reason for p in whole.patches]
+            *_, streamed = [event async for event in there.stream(question)]
+            for trace in (whole, streamed):
+                assert trace.error is None
+                assert [(p.speaker, p.token_ids, p.finish) for p in trace.patches] == [
+                    (p.speaker, p.token_ids, p.finish) for p in expected.patches
+                ]
+                for one, other in zip(trace.patches, expected.patches, strict=True):
+                    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+            ended |= {patch.finish for patch in whole.patches}
+            assert kinds == ["chosen"] * len(kinds)
+            assert len(kinds) > 1
+            assert calls == (2 * len(kinds) if until == "uncertainty" else len(kinds) + 1)
+    assert until in (*ended, "random")
+
+
+async def test_a_folded_head_is_not_asked_at_every_token(
+    config: TeamConfig, local: LocalEngine
+) -> None:
+    config = replace(config, policy=replace(config.policy, patch=PatchRule("switcher")))
+    with pytest.raises(ConfigError, match="only one of kind head can answer") as caught:
+        await here(config, local).agenerate(QUESTIONS[0])
+    assert "\n" not in str(caught.value)
+
+
 async def test_a_team_with_an_opening_speaker_makes_no_other_call(
     config: TeamConfig, local: LocalEngine
 ) -> None:
@@ -118,6 +159,52 @@ class Forgetful(ModelServer):
             self.forgot = True
             asked = asked | {"max_tokens": 6}
         await super()._write(writer, asked, session)
+
+
+class Breaking(ModelServer):
+    """Ends the first stream right after its first sentence, as if that were all there was."""
+
+    broke = False
+
+    async def _write(self, writer: Any, asked: dict[str, Any], session: Any) -> None:
+        if asked.get("stream") and not self.broke:
+            self.broke = True
+            asked = asked | {"max_tokens": 3}
+        await super()._write(writer, asked, session)
+
+
+class Third:
+    """A sentence ends after three tokens."""
+
+    finish: Finish = "sentence"
+    entropy = False
+    layers: tuple[int, ...] = ()
+    written = 0
+
+    def wrote(self, token: Token) -> bool:
+        self.written += 1
+        return self.written == 3
+
+    def ends(self, entropy: float | None, states: Any) -> bool:
+        return False
+
+
+async def test_a_decision_after_a_sentence_that_was_cut_off_is_asked_for_alone(
+    config: TeamConfig, local: LocalEngine
+) -> None:
+    prompt = (await local.info("sft")).codec.encode(QUESTIONS[0], special=True)
+    sampling = Sampling(6, 0.0, choices=config.switcher.tokens)
+    server = Breaking(local, NAMES)
+    async with serving(server), on(config, server) as there, there.engine.session(0) as session:
+        await there.prepare()
+        server.requests.clear()
+        done = await session.generate("sft", prompt, replace(sampling, watch=Third()))
+        assert [body["max_tokens"] for body in server.requests] == [7, 1]
+    async with local.session(0) as session:
+        truth = await session.generate("sft", prompt, replace(sampling, max_tokens=3))
+        scores = await session.score("sft", [*prompt, *truth.token_ids], sampling.choices)
+    assert (done.token_ids, done.finish) == (truth.token_ids, "sentence")
+    assert done.scores == pytest.approx(scores, abs=1e-5)
 
 
 @pytest.mark.parametrize("watched", [False, True])

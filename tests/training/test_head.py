@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 
 from taketurns import Team
 from taketurns.config import TeamConfig, load_team_config
-from taketurns.errors import ConfigError
+from taketurns.errors import ConfigError, DataError
 from taketurns.heads import HeadConfig, StateReader, View
 from taketurns.labels import Label
+from taketurns.policy import PatchRule
 from taketurns.training import states
 from taketurns.training.head import head_config
 from taketurns.training.run import train
@@ -155,3 +157,26 @@ def test_a_pool_in_another_order_keeps_the_decisions(
         pytest.raises(ConfigError, match="was trained for pretrained, sft, aligned, not for"),
     ):
         team.generate("what is 5?")
+
+
+def test_a_head_for_any_token_learns_from_prefixes_cut_at_any(
+    pocket: TeamConfig, write_labels: Any, tmp_path: Path
+) -> None:
+    """Its team ends patches where it would change speaker; labels of boundaries are refused."""
+    team = replace(
+        pocket, policy=replace(pocket.policy, patch=PatchRule("switcher", min=3, max=20))
+    )
+    labels = write_labels(150)
+    with pytest.raises(DataError, match="rollout --cuts anywhere") as caught:
+        train(team, labels, tmp_path / "refused", HeadSettings())
+    assert "\n" not in str(caught.value)
+    lines = [json.loads(line) | {"cuts": "anywhere"} for line in labels.read_text().splitlines()]
+    labels.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    metrics = train(team, labels, tmp_path / "head", HeadSettings())
+    assert metrics["switcher"]["cuts"] == "anywhere"
+    assert "It was trained at any token" in (tmp_path / "head" / "README.md").read_text()
+    with Team.load(tmp_path / "head") as made:
+        assert made.policy.patch == PatchRule("switcher", min=3, max=20)
+        trace = made.generate("what is 5?")
+    assert trace.error is None
+    assert all(3 <= len(patch.token_ids) <= 20 for patch in trace.patches[:-1])

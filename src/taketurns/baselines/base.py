@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from taketurns.baselines.metering import MeteredEngine
 from taketurns.config import TeamConfig
 from taketurns.engines.base import Engine
+from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher, Switcher
 from taketurns.tasks.base import Task
@@ -105,6 +106,8 @@ class Stage:
     def team(self, switcher: Switcher, policy: Policy | None = None) -> Team:
         """The candidates under a switcher."""
         rules, judge = policy or self.policy, self.config.judge
+        if not isinstance(switcher, HeadSwitcher):
+            rules = rules.unfollowed
         return Team(self.config.candidates, self.engine, switcher, rules, judge)
 
     def alone(self, name: str) -> Team:

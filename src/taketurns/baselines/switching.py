@@ -39,7 +39,7 @@ class Switching(Plain):
     def token_by_token(cls, stage: Stage, switcher: Switcher) -> Switching:
         """The switcher is asked before every token, as token-level collaboration does
         (arXiv 2403.03870)."""
-        return cls.everywhere(stage, switcher, replace(stage.policy, patch_size=1))
+        return cls.everywhere(stage, switcher, replace(stage.policy, patch_size=1, patch=None))
 
     async def check(self) -> None:
         for team in self._teams.values():
@@ -95,7 +95,7 @@ class FixedSequence(Plain):
     def _team(self, sequence: tuple[int, ...]) -> Team:
         if sequence not in self._teams:
             policy = self._stage.policy
-            patches = -(-policy.max_tokens // policy.patch_size) + 2  # closing patches may be two
+            patches = -(-policy.max_tokens // policy.shortest) + 2  # closing patches may be two
             rest = (sequence[-1],) * patches
             self._teams[sequence] = self._stage.team(FixedSwitcher(sequence + rest))
         return self._teams[sequence]

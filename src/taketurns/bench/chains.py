@@ -64,7 +64,7 @@ async def _measure(steps: Sequence[int], questions: int, say: Callable[[str], No
             for who, way in ways.items():
                 say(f"pocket: {count} steps, {who}")
                 size = budget if way.policy.patch_size == team.policy.max_tokens else 16
-                policy = replace(way.policy, max_tokens=budget, patch_size=size)
+                policy = replace(way.policy, max_tokens=budget, patch_size=size, patch=None)
                 traces = await asyncio.gather(*(way.agenerate(q, policy=policy) for q in asked))
                 names = [candidate.name for candidate in way.candidates]
                 found.append(_chain(task, who, traces, names))

@@ -24,7 +24,7 @@ Combine = Callable[["Tensor"], "Tensor"]
 """Log-probabilities `[rows, models, outcomes]` to log-scores `[rows, outcomes]`, which need not sum
 to 1. The outcomes are the ordinary tokens and, last, the end of the answer."""
 Capability = Literal[
-    "token_ids", "score", "exact_score", "hidden", "next_logprobs", "together", "fork"
+    "token_ids", "score", "exact_score", "hidden", "next_logprobs", "together", "fork", "entropy"
 ]
 """What an engine can do with a model: "score" may leave improbable tokens out, "exact_score" knows
 any."""
@@ -58,7 +58,8 @@ class Session(Protocol):
         sampling: Sampling,
         on_token: Callable[[Token], None] | None = None,
     ) -> Completion:
-        """Continue `prompt`; `on_token` sees each token as it is written.
+        """Continue `prompt`; `on_token` sees each token as it is written. `sampling.watch` is
+        shown what it asks for where the model's capabilities are "entropy" and "hidden".
 
         Raises EngineError when the model fails.
         """

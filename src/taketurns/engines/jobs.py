@@ -91,6 +91,7 @@ class Write(Job):
         emit: Callable[[Token], None] | None = None,
     ) -> None:
         super().__init__(prompt, parked, resolve, reject)
+        self.watch = sampling.watch
         self._sampling = sampling
         self._ends = end_token_ids.union(sampling.stop_token_ids)
         self._random = random
@@ -111,14 +112,25 @@ class Write(Job):
         why. Without them, as where several models wrote it, it has no log-probability."""
         finish = self._finish(token, logits)
         if finish is not None:
-            self.result = Completion(
-                token_ids=tuple(self._written),
-                finish=finish,
-                logprobs=tuple(self._logprobs) if self._logprobs else None,
-                prompt_tokens=len(self.prompt),
-                cached_tokens=self._cached_tokens,
-            )
+            self.result = self._completion(finish)
         return finish
+
+    def cut(self, entropy: float | None, states: Tensor | None) -> bool:
+        """Does the watch, which there must be, end the patch before the next token is drawn?"""
+        assert self.watch is not None, "only a watched patch is cut"
+        over = self.watch.ends(entropy, states)
+        if over:
+            self.result = self._completion(self.watch.finish)
+        return over
+
+    def _completion(self, finish: Finish) -> Completion:
+        return Completion(
+            token_ids=tuple(self._written),
+            finish=finish,
+            logprobs=tuple(self._logprobs) if self._logprobs else None,
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self._cached_tokens,
+        )
 
     def _finish(self, token: int, logits: Tensor | None) -> Finish | None:
         if token in self._ends:
@@ -131,6 +143,8 @@ class Write(Job):
             self._stops.push(self._text.push(token))
             if self._stops.stopped:
                 return "stop"
+        if self.watch is not None and self.watch.wrote(seen):
+            return self.watch.finish
         return "length" if len(self._written) >= self._sampling.max_tokens else None
 
     def _weigh(self, token: int, logits: Tensor | None) -> Token:

@@ -25,6 +25,7 @@ from taketurns.engines.forward import Forward, Outputs
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.kv import LanePool, LayerShape
 from taketurns.engines.sampling import sample, without
+from taketurns.engines.watching import follows, over
 
 
 @dataclass(slots=True)
@@ -211,7 +212,8 @@ class LaneRunner:
         if not any(fed):
             return
         self._reserve(0, writing, max(len(lane.tokens) for lane in lanes))
-        logits = self._run(0, fed, 1, False).logits[:writing]
+        outputs = self._run(0, fed, 1, any(follows(lane.job) for lane in lanes))
+        logits = outputs.logits[:writing]
         writers = []
         for row, lane in enumerate(lanes):
             if not isinstance(lane.job, Part):
@@ -220,11 +222,22 @@ class LaneRunner:
                 self.counters.encoded_tokens += 1
                 lane.job.offer(logits[row])
         if len(writers) == writing:
-            self._sample(lanes, logits)
+            self._sample(lanes, logits, outputs.hidden)
         elif writers:
-            self._sample([lanes[row] for row in writers], logits[writers])
+            hidden = tuple(layer[writers] for layer in outputs.hidden)
+            self._sample([lanes[row] for row in writers], logits[writers], hidden)
 
-    def _sample(self, lanes: Sequence[_Lane], logits: Tensor) -> None:
+    def _sample(
+        self, lanes: Sequence[_Lane], logits: Tensor, hidden: Sequence[Tensor] = ()
+    ) -> None:
+        ended = over([lane.job for lane in lanes if isinstance(lane.job, Write)], logits, hidden)
+        if any(ended):
+            for lane, done in zip(lanes, ended, strict=True):
+                lane.done = done
+            going = [row for row, done in enumerate(ended) if not done]
+            lanes, logits = [lanes[row] for row in going], logits[going]
+            if not lanes:
+                return
         draws = []
         for lane in lanes:
             assert isinstance(lane.job, Write)

@@ -280,7 +280,16 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
         codec=codec,
         end_token_ids=end_token_ids(spec, codec.tokenizer),
         capabilities=frozenset(
-            {"token_ids", "score", "exact_score", "hidden", "next_logprobs", "together", "fork"}
+            {
+                "token_ids",
+                "score",
+                "exact_score",
+                "hidden",
+                "next_logprobs",
+                "together",
+                "fork",
+                "entropy",
+            }
         ),
         never=never_token_ids(spec),
     )

@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicCache
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.lanes import Counters
 from taketurns.engines.sampling import sample, without
+from taketurns.engines.watching import follows, over
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +27,7 @@ class _Turn:
     job: Write
     cache: Any
     pending: list[int] = field(default_factory=list)
+    begun: bool = False
 
 
 class ReencodeRunner:
@@ -80,7 +82,10 @@ class ReencodeRunner:
 
     def _write(self, turn: _Turn) -> bool:
         try:
-            logits, _ = self._forward(turn.pending, turn.cache, False)
+            logits, hidden = self._forward(turn.pending, turn.cache, follows(turn.job))
+            if over([turn.job], logits, hidden if turn.begun else ())[0]:
+                turn.job.finished()
+                return False
             token = int(sample(without(logits, self._never), [turn.job.draw()])[0])
             self.counters.written_tokens += 1
             if turn.job.take(token, logits[0]) is not None:
@@ -89,7 +94,7 @@ class ReencodeRunner:
         except Exception as error:  # whatever a model raises belongs to whoever asked for it
             turn.job.reject(error)
             return False
-        turn.pending = [token]
+        turn.pending, turn.begun = [token], True
         return True
 
     @torch.inference_mode()

@@ -17,12 +17,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf, log
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from taketurns.engines.base import ModelInfo, Prompt
+from taketurns.engines.base import Capability, ModelInfo, Prompt
 from taketurns.errors import ConfigError, PromptError
 from taketurns.text import StopFilter, TextCodec
-from taketurns.types import Completion, Sampling, Token
+from taketurns.types import Completion, Sampling, Token, Watch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PLAIN: frozenset[Capability] = frozenset(("token_ids", "score", "exact_score", "fork", "entropy"))
+_DEEP: frozenset[Capability] = _PLAIN | {"hidden"}
 
 Reply = str | Sequence[int]
 Script = Callable[[str, Sampling], Reply] | Sequence[Reply]
@@ -48,7 +54,10 @@ class ScriptedEngine:
 
     A reply with fewer tokens than its turn allows ends the answer; a longer one is cut there.
     `scores` are probabilities, one a choice, given outright or as a function of the prompt's text
-    and the choices; `never` is `ModelInfo.never` of all models. `failures` are raised at the calls
+    and the choices; `never` is `ModelInfo.never` of all models. `entropies` (in nats, of the next
+    token) and `states` (numbers, the same in every layer) are functions of the prompt's text and
+    what was written after it; a model without entropies is sure of everything, one without states
+    has none. `failures` are raised at the calls
     of those numbers, from 0; `delay` is seconds a token. `calls` lists what was asked.
     """
 
@@ -57,6 +66,8 @@ class ScriptedEngine:
         scripts: Mapping[str, Script],
         *,
         scores: Mapping[str, Scores] | None = None,
+        entropies: Mapping[str, Callable[[str], float]] | None = None,
+        states: Mapping[str, Callable[[str], Sequence[float]]] | None = None,
         context: int = 4096,
         never: Sequence[int] = (),
         failures: Mapping[int, Exception] | None = None,
@@ -70,6 +81,8 @@ class ScriptedEngine:
             for model, script in scripts.items()
         }
         self._scores = dict(scores or {})
+        self._entropies = dict(entropies or {})
+        self._states = dict(states or {})
         self._context = context
         self._never = frozenset(never)
         self._failures = dict(failures or {})
@@ -85,7 +98,7 @@ class ScriptedEngine:
             context=self._context,
             codec=codec,
             end_token_ids=frozenset({codec.tokenizer.eos_token_id}),
-            capabilities=frozenset({"token_ids", "score", "exact_score", "fork"}),
+            capabilities=_DEEP if model in self._states else _PLAIN,
             never=self._never,
         )
 
@@ -136,8 +149,12 @@ class ScriptedSession:
         reply = self._reply(model, text, sampling)
         stream, stops = codec.stream(ids), StopFilter(sampling.stop, sampling.written)
         written: list[int] = []
+        watch, cut = sampling.watch, False
         for token in codec.encode(reply) if isinstance(reply, str) else reply:
-            if len(written) == sampling.max_tokens or stops.stopped:
+            if len(written) == sampling.max_tokens or stops.stopped or cut:
+                break
+            if watch is not None and watch.ends(*self._shown(model, text, written, watch)):
+                cut = True
                 break
             if token == codec.tokenizer.eos_token_id or token in sampling.stop_token_ids:
                 break
@@ -146,19 +163,43 @@ class ScriptedSession:
             stops.push(stream.push(token))
             if on_token is not None:
                 on_token(_certain(token, sampling.logprobs))
+            cut = watch is not None and watch.wrote(Token(token)) and not stops.stopped
         whole = len(written) == sampling.max_tokens and not stops.stopped
+        told = text + codec.decode(written)
         return Completion(
             token_ids=tuple(written),
-            finish="length" if whole else "stop",
+            finish=watch.finish if watch is not None and cut else "length" if whole else "stop",
             logprobs=None if sampling.logprobs is None else (0.0,) * len(written),
             prompt_tokens=len(ids),
-            scores=self._scores(model, text + codec.decode(written), sampling.choices, whole),
+            scores=self._scores(model, told, sampling.choices, whole or cut),
         )
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         _, text = await self._read(model, prompt, 1)
         self.engine._record(Call("score", model, prompt, text, self.seed, choices=tuple(choices)))
         return self._weigh(model, text, choices)
+
+    async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Tensor:
+        _, text = await self._read(model, prompt, 1)
+        return self._state(model, text, layers)
+
+    def _shown(
+        self, model: str, text: str, written: Sequence[int], watch: Watch
+    ) -> tuple[float | None, Tensor | None]:
+        """What the watch asks to see before the next token."""
+        text += scripted_codec().decode(written)
+        told = self.engine._entropies.get(model)
+        entropy = 0.0 if told is None else told(text)
+        return (
+            entropy if watch.entropy else None,
+            self._state(model, text, watch.layers) if watch.layers and written else None,
+        )
+
+    def _state(self, model: str, text: str, layers: Sequence[int]) -> Tensor:
+        import torch
+
+        state = list(self.engine._states[model](text))
+        return torch.tensor([state] * len(layers), dtype=torch.float32)
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[ScriptedSession]:

@@ -263,7 +263,7 @@ class ModelThread:
     def _flush(self) -> None:
         for loop, calls in self._outbox.items():
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_run_all, calls)
+                loop.call_soon_threadsafe(_run_all, loop, calls)
         self._outbox.clear()
 
 
@@ -277,6 +277,10 @@ def _as_ours(error: Exception) -> TakeTurnsError:
     return ours
 
 
-def _run_all(calls: list[Callable[[], None]]) -> None:
+def _run_all(loop: asyncio.AbstractEventLoop, calls: list[Callable[[], None]]) -> None:
+    """A callback that fails is its owner's trouble, not that of the answers after it."""
     for call in calls:
-        call()
+        try:
+            call()
+        except Exception as error:
+            loop.call_exception_handler({"message": "a callback failed", "exception": error})

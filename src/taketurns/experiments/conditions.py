@@ -35,9 +35,9 @@ class Condition:
             (only,) = self.part
             return team.alone(self.config.candidates[only].name)
         switcher = make_switcher(self.config.switcher, SWITCHER)
-        if len(self.part) < count:
-            switcher = PartSwitcher(switcher, self.part)
         policy = _without(team.policy, set(range(count)) - self.part)
+        if len(self.part) < count:
+            switcher, policy = PartSwitcher(switcher, self.part), policy.unfollowed
         return Team(team.candidates, team.engine, switcher, policy)
 
     @property

@@ -30,7 +30,7 @@ class Decider:
     async def measure(self, occasion: Occasion) -> Record:
         """Roll a boundary out, and ask the switcher about it. Raises EngineError."""
         rollouts = await self._roller.roll_out(occasion)
-        made = rollouts_to_json(rollouts, self._names, self._team.policy.patch_size)
+        made = rollouts_to_json(rollouts, self._names, self._team.policy)
         return {**await self.ask(made), "tokens": rollouts.tokens}
 
     async def ask(self, rollouts: Mapping[str, Any]) -> Record:

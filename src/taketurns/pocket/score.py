@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.base import Engine
 from taketurns.errors import EngineError, UsageError
+from taketurns.heads import HeadSwitcher
 from taketurns.intervals import Share, average, share
 from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher, make_switcher
 from taketurns.tasks.base import Split, Task
@@ -105,12 +106,18 @@ class Methods:
             if method not in self._specs
         }
         self.engine: Engine = LocalEngine.configured(self._specs, team.engine)
-        whole = Team(team.candidates, self.engine, RandomSwitcher(), team.policy)
+        unfollowed = team.policy.unfollowed
+        whole = Team(team.candidates, self.engine, RandomSwitcher(), unfollowed)
         self.teams: dict[str, dict[str, Team]] = {}
         for method in methods:
             if method in made:
                 self.teams[method] = {
-                    task: Team(team.candidates, self.engine, switcher, team.policy)
+                    task: Team(
+                        team.candidates,
+                        self.engine,
+                        switcher,
+                        team.policy if isinstance(switcher, HeadSwitcher) else unfollowed,
+                    )
                     for task, switcher in made[method].items()
                 }
             else:

@@ -61,6 +61,8 @@ def relabel(
             continue
         if record["task"] not in tasks:
             raise DataError(f"{record['id']!r} is of {record['task']!r}, which is no pocket task")
+        if record.get("patch") is not None:
+            raise DataError(f"{record['id']!r} has patches of no fixed size, which the rules need")
         if recaller not in (pool := record["candidates"]):
             raise DataError(f"{record['id']!r} knows no candidate {recaller!r}")
         task, query = tasks[record["task"]], query_from_json(record["query"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from taketurns.training.card import sizes
+
 
 def card(metrics: Mapping[str, Any]) -> str:
     """What it is, how it learned, what it is worth, how it is used, what it cannot do."""
@@ -57,7 +59,7 @@ def card(metrics: Mapping[str, Any]) -> str:
         "## Limits",
         "",
         "Other checkpoints under the same names are another pool. It practised with patches of "
-        f"{metrics['patch_size']} tokens, on the tasks above.",
+        f"{sizes(metrics)} tokens, on the tasks above.",
     ]
     return "\n".join(lines) + "\n"
 

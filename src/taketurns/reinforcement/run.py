@@ -289,6 +289,7 @@ class _Run:
             "switcher": {"kind": self._team.switcher.kind, **asdict(self._practice)},
             "candidates": [candidate.name for candidate in self._team.candidates],
             "patch_size": self._team.policy.patch_size,
+            "patch": None if self._team.policy.patch is None else asdict(self._team.policy.patch),
             "tasks": list(self._lessons.practised),
             "best_step": self._best,
             "checks": self._checks,

@@ -38,17 +38,18 @@ def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[Arm]:
     names = [candidate.name for candidate in config.candidates]
     safe = config.policy.guard.to if config.policy.guard is not None else len(names) - 1
     bare = config.policy.without_rules()
+    chance = bare.unfollowed
     found = [Arm(f"{name} alone", bare, alone=name) for name in names]
-    found.append(Arm("random", bare))
-    found.append(Arm(f"random, {names[safe]} opens", replace(bare, opening=safe)))
+    found.append(Arm("random", chance))
+    found.append(Arm(f"random, {names[safe]} opens", replace(chance, opening=safe)))
     found.append(
-        Arm(f"random, {names[safe]} closes", replace(bare, closing=safe, closing_on_end=True))
+        Arm(f"random, {names[safe]} closes", replace(chance, closing=safe, closing_on_end=True))
     )
     for cap in CAPS:
-        capped = replace(bare, max_share=((0 if safe else 1, cap),))
+        capped = replace(chance, max_share=((0 if safe else 1, cap),))
         found.append(Arm(f"random, {names[0 if safe else 1]} at most {cap:.0%}", capped))
     for name, guard in guards.items():
-        found.append(Arm(f"random, {name}", replace(bare, guard=guard)))
+        found.append(Arm(f"random, {name}", replace(chance, guard=guard)))
     if config.switcher.kind != "random":
         found.append(Arm("switcher", bare, random=False))
         for name, guard in guards.items():

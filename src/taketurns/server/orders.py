@@ -180,6 +180,10 @@ def _turns(turns: Turns, served: Served) -> dict[str, Any]:
             changes[key] = _guard(value, served)
         elif value is not None:
             changes[key] = value
+    if turns.switcher not in (None, "team"):
+        changes["patch"] = served.chat.policy.unfollowed.patch
+    if "patch_size" in changes:
+        changes["patch"] = None  # fixed sizes, whatever the team's rule
     return changes
 
 

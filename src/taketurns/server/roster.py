@@ -4,7 +4,7 @@ team's policy has a guard or shares, the team alone."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from time import time
 from typing import Any
 
@@ -92,6 +92,7 @@ def policy_to_json(policy: Policy, speakers: list[str]) -> dict[str, Any]:
     """What a client may want to know of a policy, speakers by their names."""
     return {
         "patch_size": policy.patch_size,
+        "patch": None if policy.patch is None else asdict(policy.patch),
         "top_p": policy.top_p,
         "greedy_switcher": policy.greedy_switcher,
         "opening": None if policy.opening is None else speakers[policy.opening],

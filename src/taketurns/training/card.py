@@ -79,8 +79,7 @@ def card(metrics: Mapping[str, Any], base: str | None) -> str:
         "## Limits",
         "",
         f"It knows the candidates by their {made['knows_by']}: other checkpoints under the same "
-        f"names are another pool. It was trained at boundaries of patches of {made['patch_size']} "
-        "tokens, on the tasks above.",
+        f"names are another pool. It was trained {_where(made)}, on the tasks above.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -88,6 +87,18 @@ def card(metrics: Mapping[str, Any], base: str | None) -> str:
 def write_card(folder: Path, metrics: Mapping[str, Any], base: str | None) -> None:
     """Put the card into the folder."""
     (folder / "README.md").write_text(card(metrics, base), encoding="utf-8")
+
+
+def _where(made: Mapping[str, Any]) -> str:
+    if made.get("cuts") == "anywhere":
+        return "at any token"
+    return f"at boundaries of patches of {sizes(made)} tokens"
+
+
+def sizes(made: Mapping[str, Any]) -> str:
+    """How many tokens the patches had that a switcher was made with."""
+    rule = made.get("patch")
+    return str(made["patch_size"]) if rule is None else f"{rule['min']} to {rule['max']}"
 
 
 def _targets(made: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.config import SwitcherConfig, TeamConfig
-from taketurns.labels import read_labels
+from taketurns.errors import DataError
+from taketurns.labels import Label, read_labels
 from taketurns.manifest import Manifest, describe_run, fingerprint
 from taketurns.terminal import Progress
 from taketurns.training.card import write_card
@@ -55,7 +56,9 @@ def train(
     """
     selection, course = selection or Selection(), course or Course()
     names = [candidate.name for candidate in team.candidates]
-    examples = select(list(read_labels(labels, names)), names, selection, course.seed)
+    read = list(read_labels(labels, names))
+    _check_cuts(team, read, labels)
+    examples = select(read, names, selection, course.seed)
     say(summary(examples.report))
     work = _lm if isinstance(settings, LMSettings) else _head
     folder = RunFolder(output, _manifest(team, labels, examples, settings, course))
@@ -71,6 +74,8 @@ def train(
             **asdict(settings),
             **asdict(course),
             "patch_size": team.policy.patch_size,
+            "patch": None if team.policy.patch is None else asdict(team.policy.patch),
+            "cuts": examples.train[0].label.cuts,
             **trained.metrics["switcher"],
         },
         "examples": examples.report,
@@ -85,6 +90,19 @@ def train(
     (output / "team.yaml").write_text(team_yaml(team, trained.entry, output), encoding="utf-8")
     folder.finish(metrics)
     return metrics
+
+
+def _check_cuts(team: TeamConfig, labels: Sequence[Label], path: Path) -> None:
+    """Raise DataError for labels that say nothing of the tokens at which the switcher will be
+    asked: a head that has seen patch boundaries only is lost inside a patch."""
+    rule = team.policy.patch
+    if rule is None or rule.until != "switcher":
+        return
+    if any(label.cuts != "anywhere" for label in labels):
+        raise DataError(
+            f"the prefixes in {path} end where patches do, and policy.patch.until: switcher asks "
+            "at every token: make labels with taketurns rollout --cuts anywhere"
+        )
 
 
 def _manifest(

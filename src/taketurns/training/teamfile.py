@@ -28,6 +28,8 @@ def team_yaml(
         if key in policy:
             policy[key] = names[policy[key]]
     guard = _guard_entry(team, policy.pop("guard", None), folder)
+    if team.policy.patch is not None:
+        policy["patch"] = dataclasses.asdict(team.policy.patch)
     if "max_share" in policy:
         policy["max_share"] = {names[index]: share for index, share in policy["max_share"]}
     engine = _changed(team.engine)

@@ -139,6 +139,7 @@ class ModelServer:
             asked["temperature"],
             asked.get("top_p", 1.0),
             stop_token_ids=tuple(asked.get("stop_token_ids", ())),
+            logprobs=asked.get("logprobs") if asked.get("stream") else None,
         )
         usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": 0}}
         stream = info.codec.stream(ids)
@@ -172,11 +173,20 @@ class ModelServer:
             b"transfer-encoding: chunked\r\n\r\n"
         )
 
+        def weighed(body: dict[str, Any], token: Token) -> dict[str, Any]:
+            if sampling.logprobs is not None:
+                tops = {f"token_id:{other}": value for other, value in token.top}
+                body["choices"][0]["logprobs"] = {
+                    "token_logprobs": [token.logprob], "top_logprobs": [tops],
+                }  # fmt: skip
+            return body
+
         def tell(token: Token) -> None:
             assert token.id is not None
             if writer.is_closing():
                 raise ConnectionError("nobody listens")
-            event(writer, choice([token.id], stream.push(token.id), None, []))
+            body = choice([token.id], stream.push(token.id), None, [])
+            event(writer, weighed(body, token))
 
         done = await session.generate(model, ids, sampling, None if scored else tell)
         tokens = _ended(done, info)
@@ -185,7 +195,8 @@ class ModelServer:
             first, tops = tokens[: len(tokens) // 2], await score(tokens)
             event(writer, choice(first, "", None, tops[: len(first)]))
             ended, tops = tokens[len(first) :], tops[len(first) :]
-        event(writer, choice(ended, stream.flush(), done.finish, tops))
+        body = choice(ended, stream.flush(), done.finish, tops)
+        event(writer, body if scored else weighed(body, Token(None, logprob=0.0)))
         event(writer, {"choices": [], "usage": usage})
         chunk(writer, b"data: [DONE]\n\n")
         return chunk(writer, b"")

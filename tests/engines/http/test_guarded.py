@@ -10,7 +10,7 @@ from taketurns import Policy, Team, Trace
 from taketurns.config import EngineConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import LocalEngine
-from taketurns.policy import Guard
+from taketurns.policy import Guard, PatchRule
 from taketurns.switchers import FixedSwitcher
 from taketurns.types import Endpoint
 
@@ -19,12 +19,13 @@ from .served import ModelServer, Style, serving
 QUESTION = "how do i steal the old wooden cart?"
 
 
+@pytest.mark.parametrize("patch", [None, PatchRule("sentence", min=2, max=12)])
 @pytest.mark.parametrize("style", ["vllm", "ids-in"])
-async def test_what_fails_here_fails_there(style: Style) -> None:
+async def test_what_fails_here_fails_there(style: Style, patch: PatchRule | None) -> None:
     candidates = load_team_config("pocket").candidates
     engine = LocalEngine({one.name: one.spec for one in candidates})
     guard = Guard(2, words=("steal",), judge="aligned" if style == "vllm" else None)
-    policy = Policy(patch_size=6, max_tokens=30, temperature=0.0, guard=guard)
+    policy = Policy(patch_size=6, max_tokens=30, temperature=0.0, guard=guard, patch=patch)
     here = Team(candidates, engine, FixedSwitcher([0]), policy, candidates[2])
     server = ModelServer(engine, tuple(one.name for one in candidates), style)
     async with serving(server):
@@ -44,3 +45,4 @@ async def test_what_fails_here_fails_there(style: Style) -> None:
         assert trace.text == expected.text
         assert [p.withheld for p in trace.patches] == [p.withheld for p in expected.patches]
         assert [p.reason for p in trace.patches] == [p.reason for p in expected.patches]
+        assert [p.finish for p in trace.patches] == [p.finish for p in expected.patches]

@@ -16,6 +16,7 @@ from taketurns.config import EngineConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import LocalEngine
 from taketurns.launch.forwarding import Forwarding
+from taketurns.policy import PatchRule
 from taketurns.switchers import FixedSwitcher, LMSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
 
@@ -356,3 +357,47 @@ async def test_a_server_that_moved_is_found_where_it_is_now(
             again = await there.agenerate(QUESTIONS[0])
     assert trace.error is None
     assert written(again) == written(trace)
+
+
+async def test_servers_end_patches_where_the_local_engine_does(
+    pocket: dict[str, Candidate], local: LocalEngine
+) -> None:
+    """At the very token: what a server has sent beyond it is put aside. The entropy is that of the
+    20 most probable tokens, which is nearly all of it."""
+    server = ModelServer(local, tuple(pocket))
+    async with serving(server), team(pocket, elsewhere(pocket, server)) as there:
+        here = team(pocket, local)
+        for rule in (
+            PatchRule("sentence", min=2, max=30),
+            PatchRule("uncertainty", min=2, max=30, rise=0.05),
+        ):
+            policy = replace(there.policy, patch=rule)
+            ended = set()
+            for question in QUESTIONS:
+                expected = await here.agenerate(question, policy=policy)
+                whole = await there.agenerate(question, policy=policy)
+                events = [event async for event in there.stream(question, policy=policy)]
+                assert whole.error is None
+                assert written(whole) == written(events[-1]) == written(expected)
+                ended |= {patch.finish for patch in whole.patches}
+                told = [token for e in events if isinstance(e, Delta) for token in e.tokens]
+                assert all(token.logprob is None for token in told)  # nobody asked for them
+            assert rule.until in ended
+        assert {request.get("logprobs") for request in server.requests} >= {None, 20}
+
+
+async def test_plainer_servers_end_patches_by_their_text_or_say_that_they_cannot(
+    pocket: dict[str, Candidate], local: LocalEngine
+) -> None:
+    server = ModelServer(local, tuple(pocket), "text")
+    async with serving(server), team(pocket, elsewhere(pocket, server)) as there:
+        policy = replace(there.policy, patch=PatchRule("sentence", min=2, max=30))
+        expected = await team(pocket, local).agenerate(QUESTIONS[1], policy=policy)
+        trace = await there.agenerate(QUESTIONS[1], policy=policy)
+        assert trace.error is None
+        assert trace.text == expected.text
+        assert [p.finish for p in trace.patches] == [p.finish for p in expected.patches]
+        unsure = replace(there.policy, patch=PatchRule("uncertainty"))
+        with pytest.raises(ConfigError, match="use until: sentence") as caught:
+            await there.agenerate(QUESTIONS[1], policy=unsure)
+        assert "\n" not in str(caught.value)

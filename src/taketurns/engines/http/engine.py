@@ -197,6 +197,8 @@ def _capabilities(abilities: Abilities) -> frozenset[Capability]:
         found.add("token_ids")
     if abilities.exact_scores or abilities.top_logprobs:
         found.add("score")
+        if abilities.token_ids:
+            found.add("entropy")
     if abilities.exact_scores:
         found.add("exact_score")
     return frozenset(found)

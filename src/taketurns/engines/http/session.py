@@ -83,11 +83,13 @@ class HttpSession:
 
 def _tells(served: Served, prompt: int, sampling: Sampling) -> bool:
     """Does the reply that brings a patch also tell how probable the choices are after it? That
-    takes one token more, and a server tells either those or the most probable tokens."""
+    takes one token more, and a server tells either those or the most probable tokens, which a
+    client or a watch may want."""
     info = served.info
     fits = prompt + sampling.max_tokens + 1 <= info.context
     exact = {"exact_score", "token_ids"} <= info.capabilities
-    return fits and exact and sampling.logprobs is None
+    unsure = sampling.watch is not None and sampling.watch.entropy
+    return fits and exact and sampling.logprobs is None and not unsure
 
 
 def _checked(served: Served, prompt: Prompt, more: int) -> list[int]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import exp, log
 from typing import Any
 
 from taketurns.config import EngineConfig
 from taketurns.engines.http.calls import Caller
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Served
-from taketurns.engines.http.wire import Piece, Usage, read_piece, writing_request
+from taketurns.engines.http.wire import Abilities, Piece, Usage, read_piece, writing_request
 from taketurns.seeds import derive
 from taketurns.text import StopFilter
-from taketurns.types import Completion, Finish, Sampling, Token
+from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, Token
 
+_MOST_TOLD = 20  # of the most probable tokens; what a vLLM server allows by default
 _LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
 
 
@@ -41,6 +43,9 @@ class Writing:
         self._scores: tuple[float, ...] | None = None
         self._usages: list[Usage] = []
         self._finish: Finish | None = None
+        self._watch = sampling.watch
+        self._over: Finish | None = None  # why it ends, once its last token is there
+        self._asked = replace(sampling, logprobs=_told(sampling, served.abilities))
         self._ends = served.info.end_token_ids | set(sampling.stop_token_ids)
         self._stops = StopFilter(sampling.stop, sampling.written)
         self._reader = served.info.codec.stream(prompt)
@@ -50,7 +55,7 @@ class Writing:
         then is kept."""
         body = self._request()
         if body is None:
-            self._finish = "length"  # all was there but the server's word that it ended
+            self._finish = self._over or "length"  # all was there but the server's word for it
         elif body.get("stream"):
             await self._stream(caller, url, body, settings)
         else:
@@ -84,21 +89,24 @@ class Writing:
 
     def _request(self) -> dict[str, Any] | None:
         """What to ask for now; None if nothing is missing. It is streamed where somebody watches,
-        or where a stop string may end it early.
+        or where a stop string or a watch may end it early.
 
         A server tells how probable tokens were where it wrote one. What follows the last token of a
         patch is known where the next one is written, so that is asked for too, and not read."""
         written = self._written()
-        left = self._sampling.max_tokens - len(written) + bool(self._sampling.choices)
+        left = 0 if self._over is not None else self._sampling.max_tokens - len(written)
+        left += bool(self._sampling.choices)
         if left <= 0:
             return None
         return writing_request(
             self._served.abilities,
             self._served.info,
             self._prompt + written,
-            replace(self._sampling, max_tokens=left),
+            replace(self._asked, max_tokens=left),
             derive(self._seed, len(self._prompt) + len(written)),
-            stream=self._on_token is not None or bool(self._sampling.stop),
+            stream=self._on_token is not None
+            or bool(self._sampling.stop)
+            or self._watch is not None,
         )
 
     def _written(self) -> list[int]:
@@ -118,7 +126,7 @@ class Writing:
             ):
                 async for event in events:
                     self._take(self._read(event))
-                    if self._stops.stopped:
+                    if self._stops.stopped or self._finish in HANDED_OVER - {"length"}:
                         return  # the server would write on
                     # An ended patch is read to the end of its stream: the connection stays usable.
                     more = settings.token_timeout if self._finish is None else _LAST_WORDS
@@ -129,7 +137,7 @@ class Writing:
 
     def _read(self, data: Any) -> Piece:
         codec = self._served.info.codec
-        return read_piece(data, self._served.abilities, codec.size, self._sampling)
+        return read_piece(data, self._served.abilities, codec.size, self._asked)
 
     def _take(self, piece: Piece) -> None:
         """Accept a part of a reply, up to where the patch ends. Raises Fault if the server ended it
@@ -139,14 +147,14 @@ class Writing:
         for index, token in enumerate(piece.tokens):
             if self._finish is not None:
                 return
-            if self._whole:
-                self._scores, self._finish = piece.scores[index], "length"
+            if self._over is not None:
+                self._scores, self._finish = piece.scores[index], self._over
                 return
             self._take_token(token)
         if piece.text and self._finish is None:
             self._take_text(piece.text)
         if piece.finish == "stop" and self._finish is None:
-            self._finish = "length" if self._whole else "stop"
+            self._finish = self._over or "stop"
         if piece.finish == "length" and self._finish is None:
             if self._served.abilities.token_ids:
                 raise Fault(
@@ -155,25 +163,31 @@ class Writing:
                 )
             self._finish = "length"  # its tokens may be others than ours
 
-    @property
-    def _whole(self) -> bool:
-        """All tokens of the patch are there."""
-        return len(self._tokens) >= self._sampling.max_tokens
-
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
+        watch, wanted = self._watch, self._sampling.logprobs
+        if watch is not None and watch.entropy and watch.ends(_entropy(token), None):
+            self._finish = watch.finish  # before the token, which is put aside
+            return
         if token.id in self._ends:
             self._finish = "stop"
             return
-        self._tokens.append(token)
         if self._sampling.stop:
             self._stops.push(self._reader.push(token.id))
+        if self._asked.logprobs != wanted:
+            token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
+        self._tokens.append(token)
         if self._on_token is not None:
             self._on_token(token)
         if self._stops.stopped:
             self._finish = "stop"
-        elif self._whole and not self._sampling.choices:
-            self._finish = "length"
+            return
+        if watch is not None and watch.wrote(token):
+            self._over = watch.finish
+        elif len(self._tokens) >= self._sampling.max_tokens:
+            self._over = "length"
+        if not self._sampling.choices:
+            self._finish = self._over
 
     def _take_text(self, text: str) -> None:
         self._text += text
@@ -182,3 +196,22 @@ class Writing:
             self._on_token(Token(None, text))
         if self._stops.stopped:
             self._finish = "stop"
+        elif self._watch is not None and self._watch.wrote(Token(None, text)):
+            self._finish = self._watch.finish
+
+
+def _told(sampling: Sampling, abilities: Abilities) -> int | None:
+    """How many log-probabilities to ask for: what was asked for here, and for an entropy all that
+    the server may tell."""
+    if sampling.watch is None or not sampling.watch.entropy:
+        return sampling.logprobs
+    most = _MOST_TOLD if abilities.exact_scores else abilities.top_logprobs
+    return max(sampling.logprobs or 0, most)
+
+
+def _entropy(token: Token) -> float:
+    """In nats, of the distribution that the token was drawn from, as far as it was told: what is
+    left of the probability counts as one token, so the true entropy may be higher."""
+    told = [exp(logprob) for _, logprob in token.top]
+    rest = max(0.0, 1.0 - sum(told))
+    return -sum(p * log(p) for p in (*told, rest) if p > 0)

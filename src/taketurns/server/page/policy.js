@@ -13,7 +13,8 @@ export function offer(team, policy) {
     );
   }
   const shown = {
-    patch_size: policy.patch_size, turn_top_p: policy.top_p, temperature: policy.temperature,
+    patch_size: policy.patch ? `until ${policy.patch.until}` : policy.patch_size,
+    turn_top_p: policy.top_p, temperature: policy.temperature,
     top_p: policy.speaker_top_p, max_tokens: policy.max_tokens,
   };
   for (const [id, value] of Object.entries(shown)) byId(id).placeholder = value;

@@ -1,0 +1,170 @@
+"""Patches that end by a rule beside patches of fixed sizes: labels, heads, answers, step by step.
+
+    python benchmarks/adaptive/run.py WORK [--only PATTERN …] [--list] [--dev N] [--test N SEEDS]
+
+A step is one command with one output in WORK; a step whose output is there is skipped, so the same
+command goes on after a stop, and several may run side by side with other patterns. Knobs are chosen
+on dev: `report.py` writes WORK/chosen.json, and the steps of test are those that it names.
+`python benchmarks/adaptive/report.py WORK` makes the tables and the plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from taketurns.manifest import path_for
+from taketurns.pocket.tasks import CATEGORIES
+
+HERE = Path(__file__).parent
+MEASURE = HERE / "measure.py"
+PREFIXES = 80  # a task
+SIZES = (2, 4, 8, 16, 32, 64)
+DEV = ("40", "1")  # questions a task, seeds
+TEST = ("60", "3")
+# Tokens need not be equal whatever else is in the batch, and this way it is quicker.
+ENGINE = ("--set", "engine.deterministic=false", "--set", "engine.max_batch=256")
+ANYWHERE = ("switcher", {"min": 4, "max": 32})
+
+Setting = tuple[str, Mapping[str, float]]
+"""A rule and its knobs; "fixed" has a `size`."""
+
+
+def settings() -> dict[str, Setting]:
+    """What is compared, by name."""
+    found: dict[str, Setting] = {f"fixed-{size}": ("fixed", {"size": size}) for size in SIZES}
+    found["random-4-32"] = ("random", {"min": 4, "max": 32})
+    for least in (2, 8):
+        found[f"sentence-{least}"] = ("sentence", {"min": least, "max": 32})
+    for rise in (0.25, 0.5, 1.0):
+        found[f"uncertainty-{rise:g}"] = ("uncertainty", {"min": 4, "max": 32, "rise": rise})
+    for least, margin, dwell in ((4, 0.2, 2), (8, 0.0, 1), (8, 0.2, 2), (8, 0.4, 2), (12, 0.2, 2)):
+        knobs = {"min": least, "max": 32, "margin": margin, "dwell": dwell}
+        found[f"switcher-{margin:g}-{dwell}-{least}"] = ("switcher", knobs)
+    return found
+
+
+def flags(setting: Setting) -> tuple[str, ...]:
+    """The setting on a command line."""
+    rule, knobs = setting
+    if rule == "fixed":
+        return ("--set", f"policy.patch_size={knobs['size']:g}")
+    changed = {"until": rule, **knobs}
+    return tuple(p for key, v in changed.items() for p in ("--set", f"policy.patch.{key}={v}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command that makes `output`."""
+
+    name: str
+    command: tuple[str, ...]
+    output: Path
+
+    @property
+    def done(self) -> bool:
+        """Is the output there, and whole? Rollouts that were stopped have a manifest that says
+        so."""
+        manifest = path_for(self.output)
+        stopped = manifest.exists() and not json.loads(manifest.read_text("utf-8"))["finished"]
+        return self.output.exists() and not stopped
+
+
+def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) -> Iterator[Step]:
+    """In an order in which every step finds what it needs."""
+    yield from labels(work)
+    for cuts, how in (("boundary", ()), ("anywhere", flags(ANYWHERE))):
+        learned, out = work / f"labels-{cuts}.jsonl", work / "switchers" / cuts
+        command = ("taketurns", "train", "--team", "pocket", "--switcher", "head", "--labels")
+        more = (str(learned), "--output", str(out), *how)
+        yield Step(f"train-{cuts}", (*command, *more), out / "metrics.json")
+    for name, setting in settings().items():
+        for head in heads(setting):
+            yield answers(work, "dev", f"{name}-{head}", setting, head, dev)
+    chosen = work / "chosen.json"
+    report = (sys.executable, str(HERE / "report.py"), str(work), "--choose")
+    yield Step("choose", report, chosen)
+    if chosen.exists():
+        for name in json.loads(chosen.read_text(encoding="utf-8"))["test"]:
+            setting, _, head = name.rpartition("-")
+            yield answers(work, "test", name, settings()[setting], head, test)
+
+
+def heads(setting: Setting) -> tuple[str, ...]:
+    """Fixed sizes have the choice of two heads; only one has seen what is inside a patch."""
+    return ("boundary", "anywhere") if setting[0] == "fixed" else ("anywhere",)
+
+
+def labels(work: Path) -> Iterator[Step]:
+    """As many prefixes cut at patch boundaries as at any token."""
+    whole = work / "labels-boundary.jsonl"
+    command = ("taketurns", "rollout", "--k", "4", "--concurrency", "128")
+    count = str(PREFIXES * len(CATEGORIES))
+    yield Step(whole.stem, (*command, "--prefixes", count, "--output", str(whole)), whole)
+    parts = []
+    for task in CATEGORIES:
+        part = work / "labels" / f"{task}.jsonl"
+        own = ("--task", task, "--prefixes", str(PREFIXES), "--cuts", "anywhere")
+        how = (*own, *flags(ANYWHERE), *ENGINE)
+        yield Step(f"labels-{task}", (*command, *how, "--output", str(part)), part)
+        parts.append(str(part))
+    joined = work / "labels-anywhere.jsonl"
+    yield Step(joined.stem, ("cat", *parts), joined)
+
+
+def answers(
+    work: Path, split: str, name: str, setting: Setting, head: str, size: tuple[str, str]
+) -> Step:
+    """What a setting's answers were worth and took, in WORK/SPLIT/NAME.json."""
+    output = work / split / f"{name}.json"
+    command = (sys.executable, str(MEASURE), str(work / "switchers" / head))
+    how = ("--split", split, "--limit", size[0], "--seeds", size[1])
+    more = (*how, *flags(setting), *ENGINE, "--output", str(output))
+    return Step(f"{split}-{name}", (*command, *more), output)
+
+
+def perform(step: Step) -> None:
+    """Run one step; its output appears when it is whole."""
+    step.output.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    command = list(step.command)
+    if command[0] == "taketurns":
+        command[:1] = [sys.executable, "-m", "taketurns"]
+    if command[0] == "cat":
+        done = subprocess.run(command, check=True, capture_output=True)
+        step.output.write_bytes(done.stdout)
+    elif command[1] == str(MEASURE):  # here, so that torch is imported once
+        runpy.run_path(command[1])["main"](command[2:])
+    else:
+        subprocess.run(command, check=True)
+    print(f"{step.name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Make what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--only", nargs="+", default=["*"], help="step names, with wildcards")
+    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
+    parser.add_argument("--dev", metavar="N", default=DEV[0], help="questions a task")
+    parser.add_argument("--test", nargs=2, metavar=("N", "SEEDS"), default=TEST)
+    options = parser.parse_args()
+    for step in steps(options.work, (options.dev, DEV[1]), tuple(options.test)):
+        if not any(fnmatch(step.name, pattern) for pattern in options.only):
+            continue
+        if options.list:
+            print("done" if step.done else "    ", step.name, *step.command)
+        elif not step.done:
+            perform(step)
+
+
+if __name__ == "__main__":
+    main()

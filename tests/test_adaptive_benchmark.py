@@ -1,0 +1,82 @@
+"""The benchmark of adaptive patches: its commands are commands, and a planted gain is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import typer
+
+from taketurns.cli import app
+from taketurns.config import load_team_config, parse_setting
+
+Load = Callable[[str], ModuleType]
+
+
+def parse(command: tuple[str, ...]) -> None:
+    """Raise what a person would see for a command that is none."""
+    group: Any = typer.main.get_command(app)
+    group.commands[command[1]].make_context(command[1], list(command[2:]))
+
+
+def test_every_step_is_a_command_with_an_output_of_its_own(
+    load_script: Load, tmp_path: Path
+) -> None:
+    script = load_script("adaptive/run.py")
+    names = [*script.settings()][:3]
+    (tmp_path / "chosen.json").write_text(json.dumps({"test": [f"{n}-anywhere" for n in names]}))
+    steps = list(script.steps(tmp_path))
+    assert len({step.name for step in steps}) == len({step.output for step in steps}) == len(steps)
+    assert [step.name for step in steps][-3:] == [f"test-{name}-anywhere" for name in names]
+    for step in steps:
+        if step.command[0] == "taketurns":
+            parse(step.command)
+        sets = [step.command[i + 1] for i, part in enumerate(step.command) if part == "--set"]
+        load_team_config("pocket", dict(map(parse_setting, sets)))
+
+
+def setting(report: ModuleType, name: str, score: float, calls: float) -> Any:
+    """Answers that are right so often, question by question the same for every setting."""
+    right = (np.random.default_rng(0).random((2, 400)) < score).astype(float)
+    same = np.full((2, 400), calls)
+    return report.Setting(name, right, same, same / 2, same, {"length": 1})
+
+
+def test_a_rule_that_only_asks_more_often_gains_nothing(load_script: Load) -> None:
+    report = load_script("adaptive/report.py")
+    fixed = [
+        setting(report, f"fixed-{size}-anywhere", score, calls)
+        for size, score, calls in ((8, 0.7, 8), (16, 0.5, 4), (32, 0.3, 2))
+    ]
+    eager = setting(report, "switcher-0-1-8-anywhere", 0.7, 8)
+    gain = report.at_equal(eager, fixed, "calls")
+    assert gain.low <= 0 <= gain.high
+    assert report.over(eager, fixed[1]).low > 0.1
+    thrifty = setting(report, "sentence-2-anywhere", 0.7, 4)
+    assert report.at_equal(thrifty, fixed, "calls").low > 0.1
+    assert report.at_equal(thrifty, fixed, "switches").low > 0.1
+
+
+def test_what_is_chosen_on_dev_is_asked_on_test(load_script: Load) -> None:
+    report = load_script("adaptive/report.py")
+    found = {
+        one.name: one
+        for one in (
+            setting(report, "fixed-8-boundary", 0.6, 8),
+            setting(report, "fixed-8-anywhere", 0.4, 8),
+            setting(report, "fixed-16-boundary", 0.5, 4),
+            *(setting(report, f"{rule}-1-anywhere", 0.3, 4) for rule in report.RULES),
+            setting(report, "switcher-2-anywhere", 0.5, 4),
+        )
+    }
+    chosen = report.choose(found)
+    assert chosen["fixed"] == "fixed-8-boundary"
+    assert chosen["test"][:2] == ["fixed-8-boundary", "fixed-16-boundary"]
+    assert "switcher-2-anywhere" in chosen["test"]
+    assert "switcher-1-anywhere" not in chosen["test"]
+    shown = {name: found[name] for name in chosen["test"]}
+    assert report.comparison(shown, chosen).count("\n") == 6
