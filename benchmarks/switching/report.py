@@ -183,6 +183,10 @@ def main() -> None:
             }
         if found:
             print(f"## {title}\n", averages(found), sep="\n")
+    if values := read(work, "practised"):
+        print("## From reward\n", by_task(values), sep="\n")
+        for method in ("head-practised", "head-1040-practised"):
+            print(against(values, method))
     left_out = {
         path.stem: read(work, f"without/{path.stem}")
         for path in sorted((work / "scores" / "without").glob("*.json"))
