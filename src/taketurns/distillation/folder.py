@@ -8,7 +8,6 @@ Answers of the team and the aligned checkpoint may be kept elsewhere, for severa
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from taketurns.distillation.sampling import Answer
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest, path_for
 from taketurns.records import to_line
+from taketurns.training.folder import read_metrics, write_metrics
 
 SCHEMA = "taketurns.student/1"
 
@@ -77,18 +77,10 @@ class DistillationFolder:
     @property
     def metrics(self) -> Mapping[str, Any] | None:
         """What a finished run measured; None while it is not finished."""
-        try:
-            record: Mapping[str, Any] = json.loads(self._metrics.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {self._metrics}: {error}") from error
-        return record
+        return read_metrics(self._metrics)
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Everything else is written: say so, and drop what only a killed run needs."""
-        draft = self._metrics.with_name(self._metrics.name + ".draft")
-        draft.write_text(json.dumps({**metrics, "schema": SCHEMA}, indent=1) + "\n", "utf-8")
-        draft.replace(self._metrics)
+        write_metrics(self._metrics, {**metrics, "schema": SCHEMA})
         self._manifest.finish(self._kept)
         shutil.rmtree(self.work, ignore_errors=True)

@@ -5,26 +5,22 @@ Importing this module imports torch and TRL, which takes seconds.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import SFTTrainer
 
 from taketurns.distillation.rows import Row
 from taketurns.distillation.settings import Loss
 from taketurns.distillation.targets import Targets
-from taketurns.terminal import Progress
+from taketurns.training.quiet import QuietTrainer
 
 IGNORED = -100
 
 
-class SpeakerTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
+class SpeakerTrainer(QuietTrainer):
     """Learns the tokens of `labels`, and the distributions beside them where a batch has any
     (`collate`). Every token of a step counts the same."""
 
@@ -32,8 +28,6 @@ class SpeakerTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         self._kind = loss
         self._temperature = temperature
         super().__init__(**arguments)
-        self.remove_callback(PrinterCallback)  # standard output is for results
-        self.remove_callback(ProgressCallback)
 
     def compute_loss(
         self,
@@ -74,12 +68,6 @@ class SpeakerTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["row", "length"]
-
-    def create_model_card(self, *arguments: Any, **settings: Any) -> None:
-        """The run writes a card of its own."""
-
-    def _send_telemetry(self) -> None:
-        """Training tells nobody."""
 
 
 def divergence(logits: Tensor, ids: Tensor, logprobs: Tensor, temperature: float) -> Tensor:
@@ -140,26 +128,6 @@ def _padded(values: Sequence[int], width: int, filler: int) -> list[int]:
     return [*values, *[filler] * (width - len(values))]
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Progress, and a line an epoch, on standard error."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self._progress = Progress("training", state.max_steps, state.global_step).__enter__()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if self._progress is not None:
-            self._progress.advance()
-
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **more: Any
-    ) -> None:
-        epoch, loss = round(state.epoch or 0), metrics["eval_loss"]
-        line = f"epoch {epoch}: loss {loss:.4f} on held-out questions"
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if self._progress is not None:
-            self._progress.__exit__(None, None, None)
+def told(metrics: Mapping[str, float]) -> str:
+    """An epoch's loss, for a person."""
+    return f"loss {metrics['eval_loss']:.4f} on held-out questions"

@@ -7,8 +7,6 @@ weights. The last epoch's files are the student.
 from __future__ import annotations
 
 import gc
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,11 @@ from taketurns.distillation.targets import Targets
 from taketurns.errors import ConfigError
 from taketurns.training.lm import (
     CHECKPOINTING,
-    ONLY_FOR_GOING_ON,
     ROWS_AT_ONCE,
-    STATE,
+    copy_model,
+    history_of,
     last_checkpoint,
+    rows_at_once,
 )
 from taketurns.training.models import load_trainable, lora_config, one_thread, quiet, size
 from taketurns.training.settings import SMALL
@@ -47,10 +46,6 @@ class Plan:
         """`adapted` is true of a model that is an adapter already: it goes on as one."""
         small = parameters < SMALL
         lora = adapted or (not small if learning.lora is None else learning.lora)
-        rows = learning.batch_size
-        if not small:
-            fits = range(1, min(ROWS_AT_ONCE, rows) + 1)
-            rows = max(number for number in fits if rows % number == 0)
         return cls(
             lora=lora,
             small=small,
@@ -58,7 +53,7 @@ class Plan:
             epochs=learning.epochs or 3,
             learning_rate=learning.learning_rate or (2e-4 if lora else 5e-4),
             weight_decay=0.0 if learning.weight_decay is None else learning.weight_decay,
-            rows_at_once=rows,
+            rows_at_once=rows_at_once(small, learning.batch_size),
         )
 
 
@@ -77,8 +72,9 @@ def tune(
     from transformers import set_seed
     from trl import SFTConfig
 
-    from taketurns.distillation.trainer import SpeakerTrainer, Watch, collate
+    from taketurns.distillation.trainer import SpeakerTrainer, collate, told
     from taketurns.engines.loading import choose_device
+    from taketurns.training.quiet import Watch
 
     if start.adapter is not None and learning.lora is False:
         raise ConfigError(
@@ -89,7 +85,7 @@ def tune(
         model, tokenizer = load_trainable(start, lora=learning.lora or start.adapter is not None)
     plan = Plan.of(size(model), start.adapter is not None, learning)
     last = last_checkpoint(folder)
-    if last is not None and len(epochs := _epochs(_log(last))) >= plan.epochs:
+    if last is not None and len(epochs := _epochs(history_of(last))) >= plan.epochs:
         return plan, epochs
     if start.adapter is not None:
         model = _adapted(model, start.adapter)
@@ -135,7 +131,7 @@ def tune(
             if held_out
             else None,
             processing_class=tokenizer,
-            callbacks=[Watch()],
+            callbacks=[Watch(told)],
             peft_config=lora_config(learning.rank) if plan.lora and not start.adapter else None,
         )
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -150,9 +146,7 @@ def export(folder: Path, out: Path) -> None:
     last = last_checkpoint(folder)
     assert last is not None, "export() after tune()"
     out.mkdir(exist_ok=True)
-    for file in sorted(last.iterdir()):
-        if file.name not in ONLY_FOR_GOING_ON and not file.name.startswith("rng_state"):
-            shutil.copy2(file, out / file.name)
+    copy_model(last, out)
 
 
 def _adapted(model: Any, adapter: str) -> Any:
@@ -167,12 +161,6 @@ def _adapted(model: Any, adapter: str) -> Any:
 
 def _items(rows: Sequence[Row], first: int, last: int) -> list[dict[str, int]]:
     return [{"row": number, "length": rows[number].length} for number in range(first, last)]
-
-
-def _log(checkpoint: Path) -> list[Mapping[str, Any]]:
-    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    log: list[Mapping[str, Any]] = state["log_history"]
-    return log
 
 
 def _epochs(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, float]]:

@@ -43,11 +43,11 @@ class Batch:
         rows = [
             (decision, advantage)
             for group in groups
+            if len({answer.reward for answer in group}) > 1
             for answer, advantage in zip(
                 group, advantages([answer.reward for answer in group]), strict=True
             )
             for decision in answer.decisions
-            if any(other.reward != group[0].reward for other in group)
         ]
         return cls(
             tuple(decision.seen for decision, _ in rows),

@@ -79,9 +79,11 @@ class Lessons:
         """Of the train split; each task gives as many as any other. Raises UsageError where a task
         has too few, DataError if train questions leak or repeat."""
         practised, checked = {}, []
+        asked = training_queries(tasks)
         for task in tasks:
-            asked = training_queries(tasks)[task.name]
-            ranked = sorted(asked, key=lambda query: derive(practice.seed, "practice", query.id))
+            ranked = sorted(
+                asked[task.name], key=lambda query: derive(practice.seed, "practice", query.id)
+            )
             if len(ranked) <= practice.checked:
                 raise UsageError(
                     f"task {task.name!r} has {len(ranked)} train questions; {practice.checked} of "

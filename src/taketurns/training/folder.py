@@ -18,6 +18,24 @@ from taketurns.manifest import Manifest
 SCHEMA = "taketurns.switcher/1"
 
 
+def read_metrics(path: Path) -> Mapping[str, Any] | None:
+    """What a finished run wrote last; None where it is not there. Raises DataError."""
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    return record
+
+
+def write_metrics(path: Path, record: Mapping[str, Any]) -> None:
+    """There whole or not at all."""
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    draft.replace(path)
+
+
 class RunFolder:
     """`path` as the output of the run that `manifest` describes, which begins with the file
     `first`."""
@@ -53,18 +71,10 @@ class RunFolder:
     @property
     def metrics(self) -> Mapping[str, Any] | None:
         """What a finished run measured; None while it is not finished."""
-        try:
-            record: Mapping[str, Any] = json.loads(self._metrics.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {self._metrics}: {error}") from error
-        return record
+        return read_metrics(self._metrics)
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Everything else is written: say so, and drop the checkpoints."""
-        draft = self._metrics.with_name(self._metrics.name + ".draft")
-        draft.write_text(json.dumps({"schema": SCHEMA, **metrics}, indent=1) + "\n", "utf-8")
-        draft.replace(self._metrics)
+        write_metrics(self._metrics, {"schema": SCHEMA, **metrics})
         self._manifest.finish(self._first)
         shutil.rmtree(self.checkpoints, ignore_errors=True)

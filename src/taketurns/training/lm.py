@@ -51,10 +51,6 @@ class Plan:
         pocket models."""
         small = parameters < SMALL
         lora = not small if settings.lora is None else settings.lora
-        rows = course.batch_size
-        if not small:
-            fits = range(1, min(ROWS_AT_ONCE, course.batch_size) + 1)
-            rows = max(size for size in fits if course.batch_size % size == 0)
         return cls(
             lora=lora,
             small=small,
@@ -64,8 +60,16 @@ class Plan:
             weight_decay=(
                 (0.0 if lora else 0.05) if course.weight_decay is None else course.weight_decay
             ),
-            rows_at_once=rows,
+            rows_at_once=rows_at_once(small, course.batch_size),
         )
+
+
+def rows_at_once(small: bool, batch_size: int) -> int:
+    """A small model takes a whole step's rows in one forward, a large one an equal part of them."""
+    if small:
+        return batch_size
+    fits = range(1, min(ROWS_AT_ONCE, batch_size) + 1)
+    return max(rows for rows in fits if batch_size % rows == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,8 @@ def tune(
     from trl import SFTConfig
 
     from taketurns.engines.loading import choose_device
-    from taketurns.training.trainer import DigitTrainer, EarlyStop, Watch, collate, measure
+    from taketurns.training.quiet import Watch
+    from taketurns.training.trainer import DigitTrainer, EarlyStop, collate, measure, told
 
     def spent(history: Sequence[Mapping[str, Any]]) -> bool:
         return is_spent(epochs_of(history), course.patience)
@@ -162,8 +167,8 @@ def tune(
         model, tokenizer = load_trainable(start, lora=settings.lora)
     plan = Plan.of(size(model), settings, course)
     last = last_checkpoint(folder)
-    if last is not None and is_over(_history(last), plan, course):
-        return plan, epochs_of(_history(last))
+    if last is not None and is_over(history_of(last), plan, course):
+        return plan, epochs_of(history_of(last))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     steps = plan.epochs * -(-len(rows.train) // course.batch_size)
     cpu = choose_device(start.device) == "cpu"
@@ -203,7 +208,7 @@ def tune(
             eval_dataset=Dataset.from_list([row.to_json() for row in rows.validation]),
             processing_class=tokenizer,
             compute_metrics=measure([row.example for row in rows.validation]),
-            callbacks=[EarlyStop(spent), Watch()],
+            callbacks=[EarlyStop(spent), Watch(told)],
             peft_config=lora_config(settings.rank) if plan.lora else None,
         )
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -216,10 +221,15 @@ def tune(
 def export(folder: Path, history: Sequence[Mapping[str, float]], out: Path) -> int:
     """Copy the best epoch's files to `out`; which epoch it was, from 1."""
     best = max(range(len(history)), key=lambda index: history[index]["eval_merit"])
-    for file in sorted((folder / f"checkpoint-{round(history[best]['step'])}").iterdir()):
+    copy_model(folder / f"checkpoint-{round(history[best]['step'])}", out)
+    return best + 1
+
+
+def copy_model(checkpoint: Path, out: Path) -> None:
+    """Copy what makes the model, and not what only going on needs."""
+    for file in sorted(checkpoint.iterdir()):
         if file.name not in ONLY_FOR_GOING_ON and not file.name.startswith("rng_state"):
             shutil.copy2(file, out / file.name)
-    return best + 1
 
 
 async def probabilities(
@@ -273,7 +283,8 @@ def is_over(log: Sequence[Mapping[str, Any]], plan: Plan, course: Course) -> boo
     return len(history) >= plan.epochs or is_spent(history, course.patience)
 
 
-def _history(checkpoint: Path) -> list[Mapping[str, Any]]:
+def history_of(checkpoint: Path) -> list[Mapping[str, Any]]:
+    """The trainer's log up to a checkpoint."""
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     history: list[Mapping[str, Any]] = state["log_history"]
     return history

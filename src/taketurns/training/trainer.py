@@ -6,22 +6,19 @@ Importing this module imports torch and TRL, which takes seconds.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import EvalPrediction, TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import SFTTrainer
 
-from taketurns.terminal import Progress
 from taketurns.training.examples import Example
+from taketurns.training.quiet import QuietTrainer
 from taketurns.training.verdict import judge
 
 
-class DigitTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
+class DigitTrainer(QuietTrainer):
     """Learns `targets` `[rows, candidates]` as the distribution of the next token over `digits`.
 
     Cross-entropy is under the whole vocabulary, so with a target of one candidate this is plain SFT
@@ -35,8 +32,6 @@ class DigitTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
         self._digits = list(digits)
         super().__init__(**arguments)
-        self.remove_callback(PrinterCallback)  # standard output is for results
-        self.remove_callback(ProgressCallback)
 
     def compute_loss(
         self,
@@ -71,12 +66,6 @@ class DigitTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["input_ids", "targets"]
-
-    def create_model_card(self, *arguments: Any, **settings: Any) -> None:
-        """The run writes a card of its own."""
-
-    def _send_telemetry(self) -> None:
-        """Training tells nobody."""
 
 
 def collate(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
@@ -118,28 +107,9 @@ class EarlyStop(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Progress, and a line an epoch, on standard error."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self._progress = Progress("training", state.max_steps, state.global_step).__enter__()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if self._progress is not None:
-            self._progress.advance()
-
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **more: Any
-    ) -> None:
-        line = (
-            f"epoch {round(state.epoch or 0)}: utility {metrics['eval_utility']:.4f}, regret "
-            f"{metrics['eval_regret']:.4f}, loss {metrics['eval_loss']:.4f}"
-        )
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if self._progress is not None:
-            self._progress.__exit__(None, None, None)
+def told(metrics: Mapping[str, float]) -> str:
+    """An epoch's verdict, for a person."""
+    return (
+        f"utility {metrics['eval_utility']:.4f}, regret {metrics['eval_regret']:.4f}, loss "
+        f"{metrics['eval_loss']:.4f}"
+    )
