@@ -298,22 +298,20 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(
         "temperature": 2,
         "n": 6,
     }
-    begun = threading.Semaphore(0)
+    taken = threading.Semaphore(0)
 
     def read(seed: int) -> list[str]:
-        lines: list[str] = []
         with httpx.stream(
             "POST", f"{url}/v1/chat/completions", json=body | {"seed": seed}, timeout=60
         ) as reply:
             assert reply.status_code == 200
-            for line in reply.iter_lines():
-                begun.release()
-                lines.append(line)
-        return lines
+            taken.release()
+            return list(reply.iter_lines())
 
     with ThreadPoolExecutor(4) as threads:
         running = [threads.submit(read, seed) for seed in range(4)]  # most of them wait
-        assert begun.acquire(timeout=30)
+        for _ in running:  # a request that has not been taken by then would rightly be refused
+            assert taken.acquire(timeout=30)
         server.send_signal(signal.SIGTERM)
         ready = _status(f"{url}/health/ready", 503)
         refused = httpx.post(f"{url}/v1/chat/completions", json=body)
