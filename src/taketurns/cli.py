@@ -425,7 +425,8 @@ def relabel(
 def score(
     team: TeamOption = "pocket",
     methods: Annotated[
-        str, typer.Option(help="Candidates, random, untuned, switch-global, switch-task, NAMEs.")
+        str,
+        typer.Option(help="Candidates, random, untuned, switch-global, …-practised, …-lm, …-task."),
     ] = "pretrained,sft,aligned,random,untuned,switch-global",
     task: Annotated[
         list[str] | None, typer.Option(help="This task alone; may be given several times.")
@@ -436,7 +437,7 @@ def score(
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 1,
     switchers: Annotated[
-        Path | None, typer.Option(help="A folder with trained switchers: global, and one a task.")
+        Path | None, typer.Option(help="A folder with trained switchers by name.")
     ] = None,
     switcher: Annotated[
         list[str] | None,

@@ -19,6 +19,7 @@ from taketurns.pocket.recipe import (
     Pretraining,
     Recipe,
     Shape,
+    Switching,
     Tuning,
 )
 
@@ -31,6 +32,7 @@ TINY = Recipe(
     tuning=Tuning(examples=16, epochs=1, batch=8, warmup=1),
     alignment=Alignment(steps=2, prompts=2, answers=2, longest=8, warmup=1),
     labelling=Labelling(prefixes=39, k=2),
+    switching=Switching(steps=1, checked=1),
     measuring=Measuring(questions=2, together=1, budget=8, batch=8),
 )
 WEIGHTS = Path(str(files("taketurns.pocket") / "weights"))
@@ -74,7 +76,7 @@ def test_every_stage_loads_as_any_checkpoint(built: Path) -> None:
 
 
 def test_switchers_are_learned_from_its_own_labels(team: Path) -> None:
-    assert {"global", "lm"} <= {path.name for path in (team / "switchers").iterdir()}
+    assert {"global", "lm", "practised"} <= {path.name for path in (team / "switchers").iterdir()}
     head = Team.load(team)
     assert [candidate.name for candidate in head.candidates] == list(CHECKPOINTS)
     answer = head.generate("what is 12 + 30?")
@@ -86,7 +88,7 @@ def test_the_card_says_what_each_scores(team: Path) -> None:
     card = json.loads((team / "card.json").read_text())
     assert set(card["scores"]) == set(CHECKPOINTS)
     assert all(0 <= f["low"] <= f["high"] <= 1 for f in card["scores"]["sft"])
-    assert {"random", "switch-global", "switch-lm"} <= set(card["together"])
+    assert {"random", "switch-global", "switch-practised", "switch-lm"} <= set(card["together"])
     text = (team / "card.md").read_text()
     assert "| recall | knowledge |" in text
     assert "## Together" in text

@@ -85,7 +85,7 @@ def test_nobody_is_best_everywhere(card: Any) -> None:
 
 def test_every_shipped_switcher_is_a_team() -> None:
     folders = [path for path in (WEIGHTS / "switchers").iterdir() if path.is_dir()]
-    assert {"global", "lm"} < {path.name for path in folders}
+    assert {"global", "lm", "practised"} < {path.name for path in folders}
     for folder in folders:
         team = load_team_config(folder)
         assert [candidate.name for candidate in team.candidates] == list(CHECKPOINTS)
@@ -97,7 +97,8 @@ def test_every_shipped_switcher_is_a_team() -> None:
 async def test_the_shipped_switchers_do_what_no_checkpoint_does() -> None:
     """`age` asks for facts and then for reckoning; the best checkpoint is right in 44 %."""
     tasks = {"age": TASKS["age"]}
-    methods = Methods(load_team_config("pocket"), ["switch-global", "switch-lm"], list(tasks))
+    named = ["switch-global", "switch-practised", "switch-lm"]
+    methods = Methods(load_team_config("pocket"), named, list(tasks))
     try:
         scores = await score(methods.teams, tasks, limit=40)
     finally:

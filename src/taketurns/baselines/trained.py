@@ -13,7 +13,7 @@ from taketurns.switchers import Switcher, make_switcher
 from taketurns.types import Candidate, ModelSpec
 
 GLOBAL, BY_TASK = "switch-global", "switch-task"
-WHOLE = {GLOBAL: "global", "switch-lm": "lm"}
+WHOLE = {GLOBAL: "global", "switch-practised": "practised", "switch-lm": "lm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def own(team: TeamConfig, tasks: Sequence[str]) -> Trained:
 
 def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, Trained]:
     """What stands in `switchers/` beside a team file, as a pocket build leaves it, and is not the
-    team's own switcher: one for all tasks, a language model, and one a task."""
+    team's own switcher: those for all tasks, and one a task."""
     if team.source is None:
         return {}
     home = Path(team.source).parent / "switchers"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns.config import load_team_config
 from taketurns.pocket.recipe import CHECKPOINTS, STAGES, Recipe
-from taketurns.pocket.score import BY_TASK, GLOBAL, LM, RANDOM, Methods, score
+from taketurns.pocket.score import BY_TASK, GLOBAL, LM, PRACTISED, RANDOM, Methods, score
 from taketurns.pocket.tasks import PocketTask, tasks
 from taketurns.pocket.world import World
 from taketurns.seeds import derive
@@ -66,7 +66,7 @@ async def _together(out: Path, every: list[PocketTask], questions: int) -> dict[
     from taketurns.terminal import Progress
 
     asked = [task for task in every if (out / "switchers" / task.name).is_dir()]
-    named = [RANDOM, GLOBAL, LM, *([BY_TASK] if asked else [])]
+    named = [RANDOM, GLOBAL, PRACTISED, LM, *([BY_TASK] if asked else [])]
     methods = Methods(load_team_config(out), named, [task.name for task in every])
     with Progress("together", len(named) * len(every) * questions) as progress:
         try:
@@ -113,7 +113,8 @@ def _markdown(card: dict[str, Any], categories: dict[str, str]) -> str:
         f"{a['steps']} steps of {a['prompts']} questions with {a['answers']} answers each.",
         f"- **switchers** (labels {card['seconds']['labels']:.0f} s, training "
         f"{card['seconds']['switchers']:.0f} s): learned from {recipe['labelling']['prefixes']} "
-        f"prefixes with {recipe['labelling']['k']} rollouts a branch.",
+        f"prefixes with {recipe['labelling']['k']} rollouts a branch; `practised`, the team's own, "
+        f"is the global head after up to {recipe['switching']['steps']} steps of policy gradient.",
         "",
         f"One sampled answer a question, temperature {sampling['temperature']}, top-p "
         f"{sampling['top_p']}, at most {sampling['budget']} tokens; {sampling['questions']} "

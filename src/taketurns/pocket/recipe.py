@@ -95,9 +95,12 @@ class Labelling:
 @dataclass(frozen=True, slots=True)
 class Switching:
     """Switchers that `taketurns train` learns from these: a head and a language model for all
-    tasks, and a head for each task, or none where `by_task` says so."""
+    tasks, a head for each task, or none where `by_task` says so, and the first head again after
+    `steps` of policy gradient, with `checked` train questions a task to choose the step."""
 
     by_task: bool = True
+    steps: int = 60
+    checked: int = 20
 
 
 @dataclass(frozen=True, slots=True)

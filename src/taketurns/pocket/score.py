@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GLOBAL, BY_TASK, LM = "switch-global", "switch-task", "switch-lm"
+PRACTISED = "switch-practised"
 RANDOM, UNTUNED, AVERAGE = "random", "untuned", "average"
 UNDER_WAY = 256
 
@@ -79,8 +80,9 @@ class Scores:
 
 class Methods:
     """The teams that methods name, on one engine. `switchers` is a folder with trained switchers:
-    `global` and `lm` for all tasks, and one a task under its name, for which `global` stands in
-    where there is none (None: those beside the team file); `more` names further ones by method.
+    `global`, `practised` and `lm` for all tasks, and one a task under its name, for which `global`
+    stands in where there is none (None: those beside the team file); `more` names further ones by
+    method.
 
     Raises UsageError for a method or a switcher that is not there, ConfigError for one that cannot
     be loaded.
@@ -132,13 +134,15 @@ class Methods:
             return self._trained(self._more[method])
         if method == GLOBAL:
             return self._trained(self._switchers / "global")
+        if method == PRACTISED:
+            return self._trained(self._switchers / "practised")
         if method == LM:
             return self._trained(self._switchers / "lm")
         if method == BY_TASK:
             own = self._switchers / task
             return self._trained(own if own.is_dir() else self._switchers / "global")
         known = [c.name for c in self._team.candidates]
-        known += [RANDOM, UNTUNED, GLOBAL, LM, BY_TASK, *self._more]
+        known += [RANDOM, UNTUNED, GLOBAL, PRACTISED, LM, BY_TASK, *self._more]
         raise UsageError(f"there is no method {method!r}; the methods are {', '.join(known)}")
 
     def _trained(self, folder: Path) -> Switcher:

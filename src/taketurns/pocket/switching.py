@@ -13,11 +13,13 @@ from taketurns.labels import read_labels
 from taketurns.pocket.recipe import Recipe
 from taketurns.pocket.tasks import tasks
 from taketurns.pocket.world import World
+from taketurns.reinforcement.run import practise
+from taketurns.reinforcement.settings import Practice
 from taketurns.training.run import train
 from taketurns.training.settings import Course, HeadSettings, LMSettings, Selection
 
 LABELS = "rollouts.jsonl"
-GLOBAL, LM = "global", "lm"
+GLOBAL, LM, PRACTISED = "global", "lm", "practised"
 TEAM = """\
 # Three stages of one miniature training pipeline, and a switcher that learned from them.
 candidates:
@@ -32,7 +34,7 @@ candidates:
 SWITCHER = """
 switcher:
   kind: head
-  path: ./switchers/global
+  path: ./switchers/practised
 """
 POLICY = """
 policy:
@@ -63,8 +65,8 @@ def label(recipe: Recipe, out: Path, partial: Path) -> None:
 def train_switchers(
     recipe: Recipe, out: Path, partial: Path, say: Callable[[str], None] = lambda sentence: None
 ) -> None:
-    """A folder a switcher: `global` and `lm` for all tasks, and a head for each task under its
-    name, where its labels say anything."""
+    """A folder a switcher: `global` and `lm` for all tasks, a head for each task under its name,
+    where its labels say anything, and `practised`, what reward makes of the global one."""
     team, labels = _untrained(out), out / "labels" / LABELS
     course = Course(seed=recipe.seed)
     train(team, labels, partial / GLOBAL, HeadSettings(), course=course, say=say)
@@ -77,6 +79,11 @@ def train_switchers(
             train(team, labels, partial / task, HeadSettings(), selection, course, say)
         except DataError as error:  # every candidate does alike: nothing to learn
             say(str(error))
+    practice = Practice(
+        steps=recipe.switching.steps, checked=recipe.switching.checked, seed=recipe.seed
+    )
+    every = list(tasks(World(recipe.seed)).values())
+    practise(load_team_config(partial / GLOBAL), every, partial / PRACTISED, practice, say)
 
 
 def _untrained(out: Path) -> TeamConfig:
