@@ -34,7 +34,7 @@ def main(work: Path) -> None:
         both = (estimate(gain[whose], "+.3f") for whose in ("student", "team"))
         lines.append((name, *both, estimate(gain["kept"], ".0%"), *costs))
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    for name in {"both", "second"} & found.keys():
+    for name in sorted({"both", "second"} & found.keys()):
         metrics = found[name]
         aligned = metrics["student"]["in_place_of"]
         print(f"\n{name}:\n", *score_lines(metrics["comparison"], aligned), sep="\n")
