@@ -17,7 +17,7 @@ import yaml
 
 import taketurns.pocket
 from taketurns import Team
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config import TeamConfig, load_team_config, parse_setting
 from taketurns.distillation.run import Order, distill
 from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
 from taketurns.pocket import TASKS

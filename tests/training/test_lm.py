@@ -102,10 +102,8 @@ async def test_a_start_that_is_a_switcher_keeps_its_numbers(
         replace(x, label=replace(x.label, prefix=tuple(map(one_before, x.label.prefix))))
         for x in examples
     ]
-    own, other = (
-        await lm.render(team, start, rows, rows)
-        for team, rows in ((pocket, examples), (turned, moved))
-    )
+    own = await lm.render(pocket, start, examples, examples)
+    other = await lm.render(turned, start, moved, moved)
     assert any(example.label.prefix for example in examples)
     assert [row.input_ids for row in own.train] == [row.input_ids for row in other.train]
     assert other.digits == (*own.digits[1:], own.digits[0])
