@@ -50,8 +50,21 @@ async def test_a_switcher_is_looked_at_too(tmp_path: Path) -> None:
     model = load_team_config("pocket").candidates[2].spec.model
     found = await report(switcher={"kind": "lm", "model": model})
     assert len(found.models) == 4
+    assert found.switcher.endswith(
+        "0 is pretrained, 1 is sft, 2 is aligned: the team's order, since nothing says another"
+    )
     too_long = await report(switcher={"kind": "lm", "model": model}, max_tokens=4000)
     assert any("switcher" in problem for problem in too_long.problems)
+
+
+async def test_whose_the_switchers_numbers_are_is_shown() -> None:
+    lm = Path(load_team_config("pocket").candidates[2].spec.model).parent / "switchers" / "lm"
+    candidates = [{"name": name, "model": str(lm)} for name in ("sft", "aligned", "pretrained")]
+    found = await report(candidates=candidates, switcher={"kind": "lm", "model": str(lm)})
+    assert found.fits
+    assert found.switcher.endswith("where 0 is pretrained, 1 is sft, 2 is aligned")
+    with pytest.raises(ConfigError, match="was trained for pretrained, sft, aligned, not for"):
+        await report(candidates=candidates[:2], switcher={"kind": "lm", "model": str(lm)})
 
 
 async def test_a_switcher_that_cannot_write_the_digits_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ candidates:
     model: org/chat
 """
 
+NUMBERED = "switcher: {{kind: lm, model: org/lm, candidates: [{}]}}"
 FOLDED = "switcher: {{kind: folded, tokens: {{{}}}, reader: {}}}"
 
 
@@ -55,6 +56,12 @@ def test_a_minimal_file_gets_every_default(team) -> None:
     assert config.policy == Policy()
     assert config.engine == EngineConfig()
     assert config.switcher.kind == "random"
+
+
+def test_whose_the_numbers_of_a_language_model_are(team) -> None:
+    assert load_team_config(team(MINIMAL + NUMBERED.format(""))).switcher.candidates == ()
+    path = team(MINIMAL + NUMBERED.format("chat, base"))
+    assert load_team_config(path).switcher.candidates == ("chat", "base")
 
 
 def test_the_tokens_of_a_folded_switcher_follow_the_candidates(team) -> None:
@@ -140,6 +147,13 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + "switcher: {kind: random, path: x}", "has a path exactly when its kind is"),
         (MINIMAL + "switcher: {kind: head, path: ./gone}", "team.yaml:6: there is no head at "),
         (MINIMAL + "switcher: {kind: folded, reader: base}", "has tokens exactly when its kind"),
+        (MINIMAL + "switcher: {candidates: [chat, base]}", "has candidates only when its kind"),
+        (
+            MINIMAL + NUMBERED.format("chat, chat"),
+            "team.yaml:6: candidates must name every candidate, in the order of the switcher's "
+            "numbers: base, chat",
+        ),
+        (MINIMAL + NUMBERED.format("0, 1"), "switcher.candidates[0] should be a valid string"),
         (MINIMAL + FOLDED.format("base: 3, chat: 4", "null"), "has a reader exactly when its kind"),
         (MINIMAL + FOLDED.format("base: 3", "base"), "must name every candidate: base, chat"),
         (MINIMAL + FOLDED.format("base: 3, chat: 3", "base"), "must be token ids, each another"),

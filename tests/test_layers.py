@@ -16,6 +16,7 @@ ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
     ["policy", "text", "statistics"],
     ["config", "prompts"],
+    ["naming"],
     ["engines"],
     ["yesno"],
     ["switchers", "draft", "heads", "guards"],

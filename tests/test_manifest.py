@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from taketurns import naming
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest, describe_run, fingerprint, path_for
@@ -58,6 +59,20 @@ def test_what_decides_the_records_decides_the_identity(team: TeamConfig, model: 
     assert len({same, *map(identity, (guarded, judged, other))}) == 4
     (model / "model.safetensors").write_bytes(b"WEIGHTS")
     assert identity(team) != same
+
+
+def test_whose_the_switchers_numbers_are_counts_where_it_is_not_the_teams_order(
+    team: TeamConfig, model: Path
+) -> None:
+    """An output from before it was written down is gone on with, if it was made in that order."""
+    names = tuple(candidate.name for candidate in team.candidates)
+    team = replace(team, switcher=SwitcherConfig("lm", ModelSpec(str(model))))
+    same = identity(team)
+    naming.write(names, model)
+    assert identity(team) == same
+    naming.write(names[::-1], model)
+    assert identity(team) != same
+    assert identity(replace(team, switcher=replace(team.switcher, candidates=names))) == same
 
 
 def test_rules_that_are_not_used_leave_the_identity_as_it_was(team: TeamConfig) -> None:

@@ -34,7 +34,7 @@ def patch(speaker: int | None, text: str) -> Patch:
 
 
 def tagged(query: Query = QUERY, codec: TextCodec | None = None, **options: Any) -> TaggedTrace:
-    return TaggedTrace(codec or scripted_codec(), query, 3, **{"shares_ids": True} | options)
+    return TaggedTrace(codec or scripted_codec(), query, range(3), **{"shares_ids": True} | options)
 
 
 def test_the_switchers_prompt_is_the_methods() -> None:

@@ -19,6 +19,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from taketurns import naming
 from taketurns.config import TeamConfig
 from taketurns.errors import PromptError
 from taketurns.heads import Head
@@ -150,7 +151,10 @@ def describe_switcher(config: TeamConfig) -> str:
     if switcher.kind == "fixed":
         return f"fixed: {', '.join(names[index] for index in switcher.sequence)}, repeated"
     if switcher.kind == "lm":
-        return "a language model that reads the tagged trace"
+        own = naming.known(switcher)
+        numbered = ", ".join(f"{number} is {name}" for number, name in enumerate(own or names))
+        whose = "" if own else ": the team's order, since nothing says another"
+        return f"a language model that reads the tagged trace, where {numbered}{whose}"
     if switcher.kind == "folded":
         return "a head in the candidates' own output matrices, read with each patch"
     if switcher.path is not None:

@@ -36,8 +36,9 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True)
 class SwitcherConfig:
-    """Who decides. `spec` is the model of an "lm" switcher and `endpoint` where it is served,
-    `sequence` the indices a "fixed" one cycles, `path` where a "head" is (a folder or a hub id).
+    """Who decides. `spec` is the model of an "lm" switcher, `endpoint` where it is served and
+    `candidates` whose its numbers are, from 0, where the team file says so; `sequence` the indices
+    a "fixed" one cycles, `path` where a "head" is (a folder or a hub id).
     Of a "folded" one, `tokens` are those that stand for the candidates, in their order, and
     `reader` is the index of who is asked while nobody has spoken."""
 
@@ -49,6 +50,7 @@ class SwitcherConfig:
     endpoint: Endpoint | None = None
     tokens: tuple[int, ...] = ()
     reader: int | None = None
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ _SwitcherFile = _schema(
     path=(str | None, None),
     tokens=(dict[str, int], {}),
     reader=(str | int | None, None),
+    candidates=(tuple[str, ...], ()),
     template=(str | None, None),
     prompt=None,
     **_ENDPOINT,
@@ -286,6 +289,15 @@ class _Builder:
             or min(entry.tokens.values(), default=0) < 0
         ):
             self._refuse("tokens must be token ids, each another", "switcher", "tokens")
+        if entry.candidates and entry.kind != "lm":
+            self._refuse('a switcher has candidates only when its kind is "lm"', "switcher")
+        if entry.candidates and sorted(entry.candidates) != sorted(self._names):
+            self._refuse(
+                "candidates must name every candidate, in the order of the switcher's numbers: "
+                + ", ".join(self._names),
+                "switcher",
+                "candidates",
+            )
         return SwitcherConfig(
             kind=entry.kind,
             spec=self._spec(entry, "switcher") if entry.model is not None else None,
@@ -302,6 +314,7 @@ class _Builder:
                 if entry.reader is not None
                 else None
             ),
+            candidates=entry.candidates,
         )
 
     def _policy(self, judge: Candidate | None) -> Policy:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from taketurns.draft import Draft
 from taketurns.engines.base import DeepSession, Engine, ModelInfo, Session
 from taketurns.errors import ConfigError
+from taketurns.naming import places
 from taketurns.policy import Policy
 from taketurns.types import Patch, Query
 
@@ -93,11 +94,7 @@ class Head:
     def ordered(self, names: Sequence[str]) -> Head:
         """The same head for candidates in another order. Raises ConfigError for another pool."""
         own = self.config.candidates
-        if sorted(names) != sorted(own):
-            raise ConfigError(
-                f"the head was trained for {', '.join(own)}, not for {', '.join(names)}"
-            )
-        at = [own.index(name) for name in names]
+        at = places(own, names, "head")
         return Head(
             HeadConfig(self.config.mode, tuple(names), self.config.reader, self.config.layers),
             {n: Scale(s.mean, s.deviation, s.weight[at]) for n, s in self.scales.items()},

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from taketurns import __version__, heads
+from taketurns import __version__, heads, naming
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.types import ModelSpec
@@ -105,11 +105,7 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
             [candidate.name, _content(candidate.spec, prints[candidate.name])]
             for candidate in team.candidates
         ],
-        "switcher": {
-            **{k: v for k, v in _plain(asdict(team.switcher)).items() if k != "endpoint"},
-            "spec": team.switcher.spec and _content(team.switcher.spec, prints["switcher"]),
-            "path": team.switcher.path and (_head(team.switcher.path) or team.switcher.path),
-        },
+        "switcher": _switcher(team, prints),
         "policy": _policy(team, prints),
         "input": sha256(data).hexdigest(),
     }
@@ -137,12 +133,26 @@ def fingerprint(spec: ModelSpec) -> str | None:
     None.
 
     Small files count whole, of a large one its size, its beginning (where safetensors says what is
-    in it) and its end.
+    in it) and its end. Whose a switcher's numbers are does not count.
     """
     prints = [_folder(Path(name)) or _cached(name, spec.revision) for name in _places(spec)]
     if not any(prints):
         return None
     return prints[0] if len(prints) == 1 else _digest(prints)
+
+
+def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any]:
+    """The switcher, and whose its numbers are where that is not the team's order."""
+    switcher, names = team.switcher, tuple(candidate.name for candidate in team.candidates)
+    record = _plain(asdict(switcher))
+    numbered = list(naming.known(switcher) or names)
+    elsewhere = {} if numbered == list(names) else {"candidates": numbered}
+    return {
+        **{k: v for k, v in record.items() if k not in ("endpoint", "candidates")},
+        "spec": switcher.spec and _content(switcher.spec, prints["switcher"]),
+        "path": switcher.path and (_head(switcher.path) or switcher.path),
+        **elsewhere,
+    }
 
 
 def _head(source: str) -> str | None:
@@ -189,7 +199,11 @@ def _content(spec: ModelSpec, content: str | None) -> Any:
 def _folder(path: Path) -> str | None:
     if not path.is_dir():
         return None
-    parts = sorted(part for part in path.iterdir() if part.suffix in PARTS and part.is_file())
+    parts = sorted(
+        part
+        for part in path.iterdir()
+        if part.suffix in PARTS and part.is_file() and part.name != naming.FILE
+    )
     return _digest([[part.name, part.stat().st_size, _file(part)] for part in parts])
 
 

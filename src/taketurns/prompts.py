@@ -77,21 +77,23 @@ class TaggedTrace:
     Its pieces (query, tags, patches, question) are tokenised one by one, so that a longer trace
     begins with the tokens of the shorter one: training and inference see the same ids, and an
     engine encodes only what is new. `shares_ids` says that patches' token ids are the switcher's
-    own; otherwise their text is encoded. `chat_template` puts the whole into the user's turn.
+    own; otherwise their text is encoded. `numbers` are those that the switcher knows the team's
+    candidates by, in the team's order. `chat_template` puts the whole into the user's turn.
     """
 
     def __init__(
         self,
         codec: TextCodec,
         query: Query,
-        candidates: int,
+        numbers: Sequence[int],
         *,
         shares_ids: bool,
         chat_template: bool = False,
     ) -> None:
         self._codec = codec
+        self._numbers = tuple(numbers)
         self._shares_ids = shares_ids
-        question = QUESTION.format(last=candidates - 1)
+        question = QUESTION.format(last=len(numbers) - 1)
         text = plain_text(query).rstrip("\n")
         if chat_template:
             before, after = _around_user_turn(codec)
@@ -115,8 +117,9 @@ class TaggedTrace:
         body = list(patch.token_ids) if self._shares_ids else self._codec.encode(patch.text)
         if patch.speaker is None:  # forced text is nobody's
             return body
-        begins = self._codec.encode(BEGINS.format(index=patch.speaker))
-        return begins + body + self._codec.encode(ENDS.format(index=patch.speaker))
+        number = self._numbers[patch.speaker]
+        begins = self._codec.encode(BEGINS.format(index=number))
+        return begins + body + self._codec.encode(ENDS.format(index=number))
 
 
 def digit_ids(codec: TextCodec, candidates: int) -> list[int]:

@@ -11,12 +11,15 @@ from taketurns.draft import Draft
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.errors import ConfigError, PromptError, UnavailableError
 from taketurns.heads import HeadSwitcher, last_speaker
+from taketurns.naming import places, read
 from taketurns.policy import Policy
 from taketurns.prompts import TaggedTrace, digit_ids
-from taketurns.types import Query
+from taketurns.types import ModelSpec, Query
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_RENAMED = "; where these are the same under other names, list them as switcher.candidates"
 
 Decide = Callable[[Session, Draft], Awaitable[tuple[float, ...]]]
 """Asked at a patch boundary, with what is written: one probability a candidate, summing to 1."""
@@ -113,13 +116,25 @@ class PartSwitcher:
 
 class LMSwitcher:
     """A language model reads the tagged trace; the logits of the candidates' numbers, renormalised,
-    are the probabilities. No text is sampled from it. `model` is its name in the engine; `digits`
-    are the ids of the candidates' numbers, once it is prepared."""
+    are the probabilities. No text is sampled from it. `model` is its name in the engine.
 
-    def __init__(self, model: str, *, chat_template: bool = False) -> None:
+    `candidates` are the names of those whom it numbers, from 0, or the model beside which they are
+    written; where nobody says, it numbers as the team does. Once it is prepared, `digits` are the
+    ids of the candidates' numbers in the team's order.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        chat_template: bool = False,
+        candidates: Sequence[str] | ModelSpec = (),
+    ) -> None:
         self._model = model
         self._chat_template = chat_template
+        self._candidates = candidates
         self._info: ModelInfo | None = None
+        self._numbers: list[int] = []
         self.digits: list[int] = []
         self._shares_ids = False
 
@@ -129,7 +144,12 @@ class LMSwitcher:
             raise ConfigError(
                 "the switcher's server reports no log-probabilities, and a switcher is read by them"
             )
-        self.digits = digit_ids(info.codec, len(candidates))
+        own, names = self._candidates, [candidate.name for candidate in candidates]
+        if isinstance(own, ModelSpec):
+            own = read(own)
+        self._numbers = places(own, names, "switcher", _RENAMED) if own else list(range(len(names)))
+        ids = digit_ids(info.codec, len(candidates))
+        self.digits = [ids[number] for number in self._numbers]
         fingerprints = {info.codec.fingerprint, *(c.codec.fingerprint for c in candidates)}
         self._shares_ids = len(fingerprints) == 1
         self._info = info
@@ -156,7 +176,7 @@ class LMSwitcher:
         return TaggedTrace(
             self._info.codec,
             query,
-            len(self.digits),
+            self._numbers,
             shares_ids=self._shares_ids,
             chat_template=self._chat_template,
         )
@@ -252,7 +272,11 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
     makers: Mapping[str, Callable[[], Switcher]] = {
         "random": RandomSwitcher,
         "fixed": lambda: FixedSwitcher(config.sequence),
-        "lm": lambda: LMSwitcher(model, chat_template=config.chat_template),
+        "lm": lambda: LMSwitcher(
+            model,
+            chat_template=config.chat_template,
+            candidates=config.candidates or config.spec or (),
+        ),
         "head": lambda: HeadSwitcher(config.path or ""),
         "folded": lambda: FoldedSwitcher(config.tokens, config.reader or 0),
     }

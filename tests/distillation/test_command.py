@@ -17,7 +17,7 @@ import yaml
 
 import taketurns.pocket
 from taketurns import Team
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config import TeamConfig, load_team_config, parse_setting
 from taketurns.distillation.run import Order, distill
 from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
 from taketurns.pocket import TASKS
@@ -142,7 +142,9 @@ def test_students_share_what_the_team_answered(invoke: Invoke, tmp_path: Path) -
     """The second student is trained on the same answers, and only its own are asked for. A language
     model that switches reads text, so it stays in the student's team."""
     shared, switcher = tmp_path / "shared", BUNDLED / "switchers" / "lm"
+    own = "switcher.candidates=[pretrained, sft, aligned]"
     asked = (*SMALL, "--team", switcher, "--split", "dev", "--shared", shared, "--json")
+    asked = (*asked, "--set", own)
     written = []
     for loss in ("sft", "kl"):
         code, printed, _ = invoke("distill", *asked, "--loss", loss, "-o", tmp_path / loss)
@@ -154,7 +156,8 @@ def test_students_share_what_the_team_answered(invoke: Invoke, tmp_path: Path) -
     assert written[0] == written[1]
     assert weights(tmp_path / "sft") != weights(tmp_path / "kl")
     team = load_team_config(tmp_path / "kl")
-    assert team.switcher == load_team_config(switcher).switcher
+    told = load_team_config(switcher, dict([parse_setting(own)]))
+    assert team.switcher == told.switcher
     assert team.candidates[2].spec.model == str(tmp_path / "kl" / "student")
 
 

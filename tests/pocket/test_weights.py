@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from taketurns import naming
 from taketurns.config import load_team_config
 from taketurns.heads import Head
 from taketurns.pocket.measure import answers
@@ -92,6 +93,8 @@ def test_every_shipped_switcher_is_a_team() -> None:
         assert team.switcher.kind == ("lm" if folder.name == "lm" else "head")
         if team.switcher.path is not None:
             assert Head.load(team.switcher.path).config.candidates == CHECKPOINTS
+        else:
+            assert naming.known(team.switcher) == CHECKPOINTS
 
 
 async def test_the_shipped_switchers_do_what_no_checkpoint_does() -> None:

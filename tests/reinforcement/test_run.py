@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taketurns import Team, cli
+from taketurns import Team, cli, naming
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.errors import DataError, UsageError
 from taketurns.pocket import TASKS
@@ -81,11 +81,13 @@ def test_who_costs_something_without_being_worth_it_is_asked_less(
 
 @pytest.mark.parametrize("adapter", [False, True], ids=["whole", "adapter"])
 def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
-    """It starts from a model or from an adapter on one."""
+    """It starts from a model, here with its candidates in another order, or from an adapter."""
     source: Any = load_team_config("pocket").source
     team = load_team_config(Path(source).parent / "switchers" / "lm", SHORT)
     if adapter:
         team = on_an_adapter(team, tmp_path)
+    else:
+        team = replace(team, candidates=(*team.candidates[1:], team.candidates[0]))
     practice = replace(
         FEW,
         steps=4,
@@ -98,6 +100,7 @@ def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
     assert 1 - after["reward"] < 0.8 * (1 - before["reward"])
     again = load_team_config(tmp_path / "out")
     assert again.switcher.kind == "lm"
+    assert naming.known(again.switcher) == ("pretrained", "sft", "aligned")
     with Team.load(again) as cheaper:
         trace = cheaper.generate("Where does Ada live?")
     assert trace.error is None

@@ -8,23 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taketurns import Team
+from taketurns import Team, naming
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.local import LocalSession
 from taketurns.errors import ConfigError, DataError
-from taketurns.labels import Label
+from taketurns.labels import Label, read_labels
 from taketurns.prompts import digit_ids
 from taketurns.text import TextCodec
 from taketurns.training import lm
 from taketurns.training.examples import Example
 from taketurns.training.run import train
 from taketurns.training.settings import Course, LMSettings, Selection
-from taketurns.types import ModelSpec
+from taketurns.types import ModelSpec, Patch
 
 SHORT = Course(epochs=3, learning_rate=1e-3)
 
@@ -56,6 +57,7 @@ def test_it_learns_what_calls_for_whom(
         path.name for path in out.iterdir()
     }
     assert not (out / "checkpoints").exists()
+    assert naming.read(ModelSpec(str(out))) == ("pretrained", "sft", "aligned")
     with Team.load(out, patch_size=2) as team:
         trace = team.generate("what is 5?")
     assert trace.error is None
@@ -86,6 +88,33 @@ async def test_training_reads_what_inference_reads(
     assert len(asked) == len(trace.patches) > 1
     assert [list(row.input_ids) for row in rows.train] == asked
     assert list(rows.digits) == digit_ids(TextCodec.load(start), 3)
+
+
+async def test_a_start_that_is_a_switcher_keeps_its_numbers(
+    pocket: TeamConfig, write_labels: Any, tmp_path: Path
+) -> None:
+    """What is asked about an answer is the same whatever the team's order."""
+    start = ModelSpec(str(Path(str(pocket.source)).parent / "switchers" / "lm"))
+    turned = replace(pocket, candidates=(*pocket.candidates[1:], pocket.candidates[0]))
+    names = ["pretrained", "sft", "aligned"]
+    examples = [Example(label, (1, 0, 0)) for label in read_labels(write_labels(6), names)]
+    moved = [
+        replace(x, label=replace(x.label, prefix=tuple(map(one_before, x.label.prefix))))
+        for x in examples
+    ]
+    own = await lm.render(pocket, start, examples, examples)
+    other = await lm.render(turned, start, moved, moved)
+    assert any(example.label.prefix for example in examples)
+    assert [row.input_ids for row in own.train] == [row.input_ids for row in other.train]
+    assert other.digits == (*own.digits[1:], own.digits[0])
+    assert lm.numbered(turned, start) == tuple(names)
+    elsewhere = replace(turned.candidates[0], name="other")
+    foreign = replace(turned, candidates=(elsewhere, *turned.candidates[1:]))
+    assert lm.numbered(foreign, start) == ("other", "aligned", "pretrained")
+
+
+def one_before(patch: Patch) -> Patch:
+    return replace(patch, speaker=None if patch.speaker is None else (patch.speaker - 1) % 3)
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -168,8 +197,6 @@ async def test_a_start_that_splits_the_digits_is_refused(
 async def test_examples_that_fit_no_context_are_refused(
     pocket: TeamConfig, make_model: Any, write_labels: Any
 ) -> None:
-    from taketurns.labels import read_labels
-
     labels = list(read_labels(write_labels(4), ["pretrained", "sft", "aligned"]))
     examples = [Example(label, (1, 0, 0)) for label in labels]
     start = ModelSpec(str(make_model(max_position_embeddings=64)))
@@ -178,8 +205,6 @@ async def test_examples_that_fit_no_context_are_refused(
 
 
 def test_an_adapter_is_no_start(pocket: TeamConfig) -> None:
-    from dataclasses import replace
-
     last = pocket.candidates[2]
     adapted = replace(last, spec=replace(last.spec, adapter="org/lora"))
     team = replace(pocket, candidates=(*pocket.candidates[:2], adapted))

@@ -100,4 +100,5 @@ def _read(folder: Path) -> SwitcherConfig:
 
 def _model(config: SwitcherConfig) -> str:
     """A switcher's name in an engine: equal for equal switchers."""
-    return f"(switcher {config.spec or config.path or config.kind} {config.chat_template})"
+    what = (config.spec or config.path or config.kind, config.chat_template, *config.candidates)
+    return f"(switcher {' '.join(map(str, what))})"

@@ -109,7 +109,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
 
 def tagged_trace(codec: TextCodec, query: Query) -> TaggedTrace:
     """What a switcher that shares its tokens with the candidates reads of a query."""
-    return TaggedTrace(codec, query, CANDIDATES, shares_ids=True)
+    return TaggedTrace(codec, query, range(CANDIDATES), shares_ids=True)
 
 
 def _team(pool: Pool, setting: Setting, engine: Engine, switcher: Switcher) -> Run:

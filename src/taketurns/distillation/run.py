@@ -206,6 +206,8 @@ def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict
         return {"kind": "head", "path": switcher.path}
     assert switcher.spec is not None
     entry = {"kind": "lm", **spec_entry(switcher.spec, folder)}
+    if switcher.candidates:
+        entry["candidates"] = list(switcher.candidates)
     return entry | ({"chat_template": True} if switcher.chat_template else {})
 
 

@@ -15,6 +15,7 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taketurns import naming
 from taketurns.config import TeamConfig
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import ConfigError
@@ -48,6 +49,8 @@ class LMLearner:
         assert spec is not None, "a switcher of kind lm has a model"
         self._team = team
         self._spec = spec
+        names = tuple(candidate.name for candidate in team.candidates)
+        self._numbered = naming.known(team.switcher) or names
         self._engine: LocalEngine | None = None
         self._now = Path(tempfile.mkdtemp(prefix="taketurns-"))
         self._digits: Sequence[int] = ()
@@ -79,7 +82,11 @@ class LMLearner:
         specs = {candidate.name: candidate.spec for candidate in self._team.candidates}
         tuned = self._tuned(self._now)
         self._engine = LocalEngine.configured(specs | {SWITCHER: tuned}, self._team.engine)
-        switcher = LMSwitcher(SWITCHER, chat_template=self._team.switcher.chat_template)
+        switcher = LMSwitcher(
+            SWITCHER,
+            chat_template=self._team.switcher.chat_template,
+            candidates=self._numbered,
+        )
         team = Team(self._team.candidates, self._engine, switcher, self._team.policy)
         await team.prepare()
         self._digits = switcher.digits
@@ -109,10 +116,12 @@ class LMLearner:
             self._optimizer.step()
 
     def export(self, folder: Path) -> None:
-        """Write the model or the adapter as it is now, with its tokenizer."""
+        """Write the model or the adapter as it is now, with its tokenizer and whose its numbers
+        are."""
         only = {} if self._start is not None else {"selected_adapters": [LEARNS]}
         self._model.save_pretrained(folder, **only)
         self._tokenizer.save_pretrained(folder)
+        naming.write(self._numbered, folder)
 
     def entry(self, folder: Path) -> dict[str, Any]:
         """The switcher in a team file that stands in `folder`, where it was exported to."""

@@ -17,6 +17,7 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
+from taketurns import naming
 from taketurns.config import EngineConfig, TeamConfig
 from taketurns.errors import ConfigError, DataError
 from taketurns.switchers import LMSwitcher, normalise
@@ -85,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The rows of a run, and the ids of the candidates' numbers."""
+    """The rows of a run, and the ids of the candidates' numbers in the team's order."""
 
     train: tuple[Row, ...]
     validation: tuple[Row, ...]
@@ -107,6 +108,14 @@ def start_spec(team: TeamConfig, settings: LMSettings) -> ModelSpec:
     return candidates[name]
 
 
+def numbered(team: TeamConfig, start: ModelSpec) -> tuple[str, ...]:
+    """The candidates in the order of their numbers: the start's own if it is a switcher for them,
+    else the team's."""
+    names = tuple(candidate.name for candidate in team.candidates)
+    own = naming.read(start)
+    return own if sorted(own) == sorted(names) else names
+
+
 async def render(
     team: TeamConfig,
     start: ModelSpec,
@@ -121,7 +130,7 @@ async def render(
     specs = {candidate.name: candidate.spec for candidate in team.candidates}
     engine = LocalEngine(specs | {START: start})  # reads tokenizers; no weights are loaded
     try:
-        switcher = LMSwitcher(START)
+        switcher = LMSwitcher(START, candidates=numbered(team, start))
         await switcher.prepare(engine, [await engine.info(name) for name in specs])
         context = (await engine.info(START)).context
     finally:

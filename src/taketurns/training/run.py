@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from taketurns import naming
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.labels import Label, read_labels
@@ -124,10 +125,13 @@ def _manifest(
         "settings": settled,
     }
     if isinstance(settings, LMSettings):
-        from taketurns.training.lm import start_spec
+        from taketurns.training.lm import numbered, start_spec
 
         start = start_spec(team, settings)
         determined["start"] = fingerprint(start) or start.model
+        numbers = list(numbered(team, start))
+        if numbers != [candidate.name for candidate in team.candidates]:
+            determined["numbers"] = numbers
         settled.pop("start")
     return replace(described, determined=determined)
 
@@ -148,6 +152,7 @@ def _lm(
         say(f"{rows.too_long} examples do not fit the context of {start.model} and are left out")
     plan, history = lm.tune(start, rows, folder.checkpoints, settings, course)
     best = lm.export(folder.checkpoints, history, folder.path)
+    naming.write(lm.numbered(team, start), folder.path)
     where = str(folder.path.resolve())
     on_start = replace(start, adapter=where, prompt=None)
     tuned = on_start if plan.lora else ModelSpec(where)
@@ -161,7 +166,7 @@ def _lm(
                 "kind": "lm",
                 "start": base,
                 "too_long": rows.too_long,
-                "knows_by": "number",
+                "knows_by": "name",
                 "what": f"A language model ({how} {base}) that reads the question and the patches, "
                 "each between tags with its writer's number; the logits of the numbers "
                 "are the decision.",

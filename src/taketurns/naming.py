@@ -1,0 +1,72 @@
+"""The names a switcher knows its candidates by.
+
+A head is made of names; a language model knows numbers only, and `switcher.json` beside its weights
+says whose they are: the candidates it was trained for, from number 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from taketurns.config import SwitcherConfig
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+
+SCHEMA = "taketurns.lm-switcher/1"
+FILE = "switcher.json"
+
+
+def places(own: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
+    """Where each of `names` stands among a switcher's own. Raises ConfigError, with a `cure` if
+    there is one, for another pool."""
+    if sorted(names) != sorted(own):
+        raise ConfigError(
+            f"the {what} was trained for {', '.join(own)}, not for {', '.join(names)}{cure}"
+        )
+    return [own.index(name) for name in names]
+
+
+def known(config: SwitcherConfig) -> tuple[str, ...]:
+    """Whose the numbers of a language model are: as the team file says, else its folder; empty
+    where neither does. Raises ConfigError."""
+    return config.candidates or (() if config.spec is None else read(config.spec))
+
+
+def read(spec: ModelSpec) -> tuple[str, ...]:
+    """Whose the numbers are by the folder, or the hub's repository, of the adapter or else of the
+    model; empty where that does not say. Raises ConfigError for a file that is none."""
+    revision = spec.revision if spec.adapter is None else None
+    path = _file(spec.adapter or spec.model, revision)
+    if path is None:
+        return ()
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("schema") != SCHEMA:
+            raise ConfigError(f"{path} is no {SCHEMA} record")
+        return tuple(map(str, record["candidates"]))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ConfigError(f"cannot read {path}: {error!r}") from error
+
+
+def write(names: Sequence[str], folder: Path) -> None:
+    """Say in a switcher's folder whose its numbers are."""
+    record = {"schema": SCHEMA, "candidates": list(names)}
+    (folder / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _file(source: str, revision: str | None) -> Path | None:
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder / FILE if (folder / FILE).is_file() else None
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        found = try_to_load_from_cache(source, FILE, revision=revision)
+        if found is None:  # not asked for before; that there is none is cached too
+            found = hf_hub_download(source, FILE, revision=revision)
+    except (OSError, HfHubHTTPError, ValueError):
+        return None
+    return Path(found) if isinstance(found, str) else None
