@@ -126,7 +126,12 @@ def _frontier(found: Json) -> Any:
                 zorder=2,
             )
         _ticks(axes)
-        _name_points(axes, {n: p for n, p in at.items() if n in names or n == found["subject"]})
+        _name_points(axes, {name: at[name] for name in names})
+        if (subject := found["subject"]) not in names:  # to its right nothing is named
+            axes.annotate(
+                subject, at[subject], xytext=(7, 0), textcoords="offset points",
+                fontsize=8, color=INK, va="center",
+            )  # fmt: skip
         axes.grid(color=GRID)
         axes.set_xlabel(f"{cost} an answer")
         axes.set_ylabel("mean score over tasks")
