@@ -28,10 +28,13 @@ def test_every_step_is_a_command_with_an_output_of_its_own(
 ) -> None:
     script = load_script("adaptive/run.py")
     names = [*script.settings()][:3]
-    (tmp_path / "chosen.json").write_text(json.dumps({"test": [f"{n}-anywhere" for n in names]}))
+    chosen = {"test": [f"{n}-anywhere" for n in names], "practised": [f"{names[0]}-boundary"]}
+    (tmp_path / "chosen.json").write_text(json.dumps(chosen))
     steps = list(script.steps(tmp_path))
     assert len({step.name for step in steps}) == len({step.output for step in steps}) == len(steps)
-    assert [step.name for step in steps][-3:] == [f"test-{name}-anywhere" for name in names]
+    *tried, practice, after = [step.name for step in steps][-5:]
+    assert tried == [f"test-{name}-anywhere" for name in names]
+    assert (practice, after) == (f"practise-{names[0]}-boundary", f"practised-{names[0]}-boundary")
     for step in steps:
         if step.command[0] == "taketurns":
             parse(step.command)

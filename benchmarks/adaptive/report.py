@@ -73,7 +73,8 @@ def read(work: Path, split: str) -> dict[str, Setting]:
 
 def choose(dev: Mapping[str, Setting]) -> dict[str, object]:
     """By the mean score on dev: for every fixed size its better head, for every rule its best
-    knobs; those are the settings of test. `fixed` is the best of the sizes."""
+    knobs; those are the settings of test. `fixed` is the best of the sizes; it and the rules that
+    are not the control have their heads practise."""
 
     def best(some: Iterable[Setting]) -> str:
         return max(some, key=lambda one: float(one.score.mean())).name
@@ -81,7 +82,8 @@ def choose(dev: Mapping[str, Setting]) -> dict[str, object]:
     labels = sorted({one.label for one in dev.values() if one.rule == "fixed"}, key=_size)
     sizes = [best(one for one in dev.values() if one.label == label) for label in labels]
     rules = [best(one for one in dev.values() if one.rule == rule) for rule in RULES]
-    return {"fixed": best(dev[name] for name in sizes), "test": [*sizes, *rules]}
+    fixed = best(dev[name] for name in sizes)
+    return {"fixed": fixed, "test": [*sizes, *rules], "practised": [fixed, *rules[:-1]]}
 
 
 def _size(label: str) -> int:
@@ -236,6 +238,13 @@ def main() -> None:
     shown = {name: test[name] for name in chosen["test"] if name in test}
     print("## Test\n", figures(shown.values()), sep="\n")
     print(comparison(shown, chosen), by_task(shown, chosen, tasks), sep="\n")
+    if practised := read(work, "practised"):
+        settings = {name: practised[name] for name in chosen["practised"] if name in practised}
+        print("## After practice\n", figures(settings.values()), sep="\n")
+        if (best := settings.pop(chosen["fixed"], None)) and settings:
+            rows = [[one.label, str(over(one, best))] for one in settings.values()]
+            print(table(["patches", f"over {best.label}"], rows))
+            print(by_task({best.name: best} | settings, chosen, tasks))
     if options.plot:
         plot(shown, options.plot)
 

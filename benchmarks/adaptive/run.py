@@ -4,7 +4,8 @@
 
 A step is one command with one output in WORK; a step whose output is there is skipped, so the same
 command goes on after a stop, and several may run side by side with other patterns. Knobs are chosen
-on dev: `report.py` writes WORK/chosen.json, and the steps of test are those that it names.
+on dev: `report.py` writes WORK/chosen.json, and the steps of test are those that it names. The best
+fixed size and each rule are tried once more after their heads have practised under them.
 `python benchmarks/adaptive/report.py WORK` makes the tables and the plot.
 """
 
@@ -30,6 +31,7 @@ PREFIXES = 80  # a task
 SIZES = (2, 4, 8, 16, 32, 64)
 DEV = ("40", "1")  # questions a task, seeds
 TEST = ("60", "3")
+STEPS = "44"  # of practice
 # Tokens need not be equal whatever else is in the batch, and this way it is quicker.
 ENGINE = ("--set", "engine.deterministic=false", "--set", "engine.max_batch=256")
 ANYWHERE = ("switcher", {"min": 4, "max": 32})
@@ -93,9 +95,13 @@ def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) 
     report = (sys.executable, str(HERE / "report.py"), str(work), "--choose")
     yield Step("choose", report, chosen)
     if chosen.exists():
-        for name in json.loads(chosen.read_text(encoding="utf-8"))["test"]:
+        found = json.loads(chosen.read_text(encoding="utf-8"))
+        for name in found["test"]:
             setting, _, head = name.rpartition("-")
             yield answers(work, "test", name, settings()[setting], head, test)
+        for name in found["practised"]:
+            setting, _, head = name.rpartition("-")
+            yield from practice(work, name, settings()[setting], head, test)
 
 
 def heads(setting: Setting) -> tuple[str, ...]:
@@ -120,15 +126,35 @@ def labels(work: Path) -> Iterator[Step]:
     yield Step(joined.stem, ("cat", *parts), joined)
 
 
+def practice(
+    work: Path, name: str, setting: Setting, head: str, size: tuple[str, str]
+) -> Iterator[Step]:
+    """The setting's head goes on learning by reward under the setting, then answers on test."""
+    start, better = work / "switchers" / head, f"{name}-practised"
+    out = work / "switchers" / better
+    command = ("taketurns", "train", "--method", "policy-gradient", "--steps", STEPS)
+    plain = ("--set", "policy.patch=null") if setting[0] == "fixed" else ()
+    how = ("--team", str(start), *plain, *flags(setting), "--output", str(out))
+    yield Step(f"practise-{name}", (*command, *how), out / "metrics.json")
+    yield answers(work, "test", name, setting, better, size, folder="practised")
+
+
 def answers(
-    work: Path, split: str, name: str, setting: Setting, head: str, size: tuple[str, str]
+    work: Path,
+    split: str,
+    name: str,
+    setting: Setting,
+    head: str,
+    size: tuple[str, str],
+    folder: str | None = None,
 ) -> Step:
-    """What a setting's answers were worth and took, in WORK/SPLIT/NAME.json."""
-    output = work / split / f"{name}.json"
+    """What a setting's answers were worth and took, in WORK/SPLIT/NAME.json, or another folder."""
+    folder = folder or split
+    output = work / folder / f"{name}.json"
     command = (sys.executable, str(MEASURE), str(work / "switchers" / head))
     how = ("--split", split, "--limit", size[0], "--seeds", size[1])
     more = (*how, *flags(setting), *ENGINE, "--output", str(output))
-    return Step(f"{split}-{name}", (*command, *more), output)
+    return Step(f"{folder}-{name}", (*command, *more), output)
 
 
 def perform(step: Step) -> None:
