@@ -132,9 +132,7 @@ def test_what_racing_found_is_kept_where_it_is_of_the_part() -> None:
 
 RULED = replace(
     CONFIG,
-    policy=Policy(
-        patch_size=2, max_tokens=40, max_share=((0, 0.4),), guard=Guard(2, judge=JUDGE)
-    ),
+    policy=Policy(patch_size=2, max_tokens=40, max_share=((0, 0.4),), guard=Guard(2, judge=JUDGE)),
     judge=Candidate(JUDGE, ModelSpec("/models/judge")),
 )
 
