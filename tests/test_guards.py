@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from taketurns import Candidate, Delta, EngineError, ModelSpec, Patch, Policy, Query, Team, Trace
 from taketurns.config import JUDGE, load_team_config
 from taketurns.engines.local import LocalEngine
-from taketurns.engines.scripted import ScriptedEngine
-from taketurns.errors import ConfigError, PromptError
+from taketurns.engines.scripted import ScriptedEngine, scripted_codec
+from taketurns.errors import ConfigError, PromptError, UnavailableError
 from taketurns.policy import Guard, PatchRule
 from taketurns.records import trace_from_json, trace_to_json
 from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
@@ -263,9 +263,35 @@ async def test_where_the_judge_fails_nothing_unvetted_is_given_out() -> None:
             failures={number: EngineError("gone")},
         )
         events, trace = await watched(pair)
-        assert trace.error == "gone"
+        assert "judge failed" in (trace.error or "") if number == 1 else trace.error == "gone"
         assert trace.text == "aaaa" * (number - 1)
         assert "".join(e.text for e in events if isinstance(e, Delta)) == trace.text
+
+
+async def test_a_judge_whose_server_fails_blames_no_speaker_and_quotes_nothing() -> None:
+    """What its server says may repeat what was asked, and that is what must not be given out."""
+    guard = Guard(1, judge=JUDGE)
+    pair, engine = team(
+        {"a": ["bad"], "b": ["good"]},
+        guard,
+        scores={JUDGE: judging(lambda text: 0.0)},
+        failures={1: UnavailableError('asked in vain (status 500: {"prompt": "bad"})')},
+    )
+    _, trace = await watched(pair)
+    assert trace.error is not None
+    assert "bad" not in trace.error
+    assert not trace.patches
+    assert [call.model for call in engine.calls] == ["a", JUDGE]  # nobody stands in for "a"
+
+
+async def test_the_beginning_of_a_stop_string_is_vetted_too() -> None:
+    """It is not shown before it is clear that no stop string follows; its tokens are told."""
+    pair, _ = team({"a": ["so bad", " end"], "b": ["good"]}, stop=("bad!",), patch_size=6)
+    events, trace = await watched(pair)
+    assert trace.text == "good"
+    assert [patch.reason for patch in trace.patches] == ["guard"]
+    told = [t.id for event in events if isinstance(event, Delta) for t in event.tokens]
+    assert scripted_codec().decode(told) == "good"
 
 
 async def test_a_guard_needs_its_judge_and_room_for_its_question() -> None:

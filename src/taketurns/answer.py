@@ -197,7 +197,8 @@ class Answer:
             passes = False
             try:
                 patch = await self._speak(turn)
-                passes = await vet(self._session, self.text)
+                # The beginning of a stop string is not shown yet, but its tokens are told.
+                passes = await vet(self._session, self.text + self.draft.unfinished_stop)
             finally:
                 self._emit = emit
                 if not passes:

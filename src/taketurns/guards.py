@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from taketurns.engines.base import Engine, ModelInfo, Session
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
 from taketurns.policy import Guard, Policy
 from taketurns.prompts import encode_speaker, plain_text, render_speaker
 from taketurns.types import Candidate, Query
@@ -41,9 +41,15 @@ class Judge:
         return cls(candidate, info, YesNo.of(info))
 
     async def finds_fault(self, session: Session, guard: Guard, request: str, answer: str) -> bool:
-        """Whether it answers Yes; a judge that holds neither Yes nor No possible does."""
+        """Whether it answers Yes; a judge that holds neither Yes nor No possible does. Raises
+        EngineError if it fails, without its server's words: they may quote what was asked."""
         prompt = self.prompt(guard, request, answer)
-        found = await session.score(self.info.name, prompt, self.tokens.choices)
+        try:
+            found = await session.score(self.info.name, prompt, self.tokens.choices)
+        except CapacityError:
+            raise
+        except EngineError as error:
+            raise EngineError("the guard's judge failed; taketurns check may say why") from error
         share = self.tokens.share(found)
         return share is None or share >= guard.threshold
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,7 +24,7 @@ from taketurns.analysis.sections import Chart, Mark, Section, write_section
 from taketurns.analysis.turns import Run, read_run
 from taketurns.evaluate.report.blocks import Paragraph
 from taketurns.records import to_line, trace_to_json
-from taketurns.types import Query, Trace
+from taketurns.types import Patch, Query, Trace, Withheld
 
 from .conftest import POOL, Folder, Row, answer, patch, turns
 
@@ -165,6 +166,16 @@ def test_a_large_run_keeps_what_only_the_team_solves_and_some_of_each_task() -> 
     assert abs(sum(one.task == "a" for one in kept) - 10.5) < 2
     assert sample(run, 1000) == answers
     assert sample(run, 21) == kept
+
+
+def test_what_a_guards_candidate_wrote_is_part_of_the_answer(evaluation: Folder) -> None:
+    """An end that nobody was allowed to write is not."""
+    instead = replace(patch(2, " kept"), reason="guard", withheld=(Withheld(0, 2),))
+    ended = Patch(2, (), "", "guard", "guard")
+    guarded = Trace(Query("q0", text="?"), (patch(0), instead, patch(1), ended), 0)
+    (found,) = read_run(evaluation({"switch": [("sums", guarded, 1.0)]})).subject.answers
+    assert found.speakers == (0, 2, 1)
+    assert found.text == " word kept word"
 
 
 def test_failed_answers_are_counted_and_a_second_try_stands(

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team, UsageError
-from taketurns.config import SwitcherConfig, TeamConfig
+from taketurns.config import JUDGE, SwitcherConfig, TeamConfig
 from taketurns.experiments import conditions
 from taketurns.experiments.helpfulness import Part, parts
 from taketurns.experiments.retraining import restricted
 from taketurns.labels import Label
-from taketurns.policy import PatchRule
+from taketurns.policy import Guard, PatchRule
 from taketurns.switchers import FixedSwitcher, LMSwitcher, PartSwitcher
 from taketurns.types import Patch
 
@@ -128,3 +128,44 @@ def test_what_racing_found_is_kept_where_it_is_of_the_part() -> None:
     raced = replace(label(0, (), (0.9, 0.5, 0.1)), found=(0, 1))
     assert restricted([raced], {1, 2})[0].best == (1,)
     assert restricted([replace(raced, found=(0,))], {1, 2})[0].best == (1,)
+
+
+RULED = replace(
+    CONFIG,
+    policy=Policy(patch_size=2, max_tokens=40, max_share=((0, 0.4),), guard=Guard(2, judge=JUDGE)),
+    judge=Candidate(JUDGE, ModelSpec("/models/judge")),
+)
+
+
+def test_shares_and_the_guard_follow_candidates_who_change_places() -> None:
+    moved = conditions.permuted(RULED).policy
+    assert moved.max_share == ((1, 0.4),)
+    assert moved.guard == Guard(0, judge=JUDGE)
+
+
+async def test_parts_of_a_guarded_team_are_guarded_while_its_guardian_is_there() -> None:
+    engine = ScriptedEngine(
+        {n: lambda p, s, n=n: n * s.max_tokens for n in "abc"},
+        scores={JUDGE: lambda text, choices: [0.0] * (len(choices) - 1) + [1.0]},
+    )
+    team = Team(
+        RULED.candidates, engine, FixedSwitcher([0]), RULED.policy,
+        replace(RULED.judge, spec=ModelSpec(JUDGE, prompt="{text}")),
+    )  # fmt: skip
+    for part in parts(3):
+        engine.calls.clear()
+        answering = conditions.of_part(RULED, part).on(team)
+        trace = await answering.agenerate(Query("q", text="?"))
+        assert {"abc".index(letter) for letter in trace.text} <= part
+        judged = any(call.kind == "score" for call in engine.calls)
+        assert judged == (2 in part and len(part) > 1)
+
+
+async def test_nobody_who_is_gone_fills_what_others_may_not_write() -> None:
+    """Neither where all probability is theirs nor where all who are there have shares."""
+    policy = Policy(patch_size=2, max_tokens=40, max_share=((0, 0.4), (1, 0.4)))
+    for part in (Part((0, 1)), Part((0, 2))):
+        config = replace(CONFIG, policy=policy, switcher=SwitcherConfig("fixed", sequence=(0,)))
+        answering = conditions.of_part(config, part).on(scripted(FixedSwitcher([0]), policy))
+        text = (await answering.agenerate(Query("q", text="?"))).text
+        assert {"abc".index(letter) for letter in text} <= part

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from taketurns import Team, cli, naming
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config import JUDGE, TeamConfig, load_team_config
 from taketurns.errors import DataError, UsageError
 from taketurns.pocket import TASKS
+from taketurns.policy import Guard
 from taketurns.reinforcement import run
+from taketurns.reinforcement.head import HeadLearner
 from taketurns.reinforcement.settings import Practice
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
@@ -120,6 +122,19 @@ def on_an_adapter(team: TeamConfig, folder: Path) -> TeamConfig:
     )
     tuned = replace(spec, adapter=str(folder / "adapter"))
     return replace(team, switcher=replace(team.switcher, spec=tuned))
+
+
+async def test_a_team_whose_guard_asks_a_judge_can_learn(team: TeamConfig) -> None:
+    judge = replace(team.candidates[2], name=JUDGE)
+    policy = replace(team.policy, guard=Guard(2, judge=JUDGE))
+    learner = HeadLearner.of(replace(team, judge=judge, policy=policy), None)
+    try:
+        asking = await learner.asking()
+        trace, decisions = await asking.ask(TASKS["recall"].queries("dev")[0], 0, policy)
+    finally:
+        await learner.close()
+    assert trace.error is None
+    assert len(decisions) == sum(patch.reason == "chosen" for patch in trace.patches)
 
 
 def test_a_killed_run_ends_in_the_same_switcher(

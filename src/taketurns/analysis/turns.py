@@ -20,7 +20,7 @@ from taketurns.evaluate.store import answers_file, records
 from taketurns.records import TRACE_SCHEMA, trace_from_json
 from taketurns.types import Patch, Query
 
-REASONS = ("chosen", "opening", "closing", "fallback")
+REASONS = ("chosen", "opening", "closing", "fallback", "guard")
 """Of patches that one candidate wrote."""
 
 

@@ -35,10 +35,10 @@ class Condition:
             (only,) = self.part
             return team.alone(self.config.candidates[only].name)
         switcher = make_switcher(self.config.switcher, SWITCHER)
-        policy = _without(team.policy, set(range(count)) - self.part)
+        policy = _without(team.policy, set(range(count)) - self.part, self.part)
         if len(self.part) < count:
             switcher, policy = PartSwitcher(switcher, self.part), policy.unfollowed
-        return Team(team.candidates, team.engine, switcher, policy)
+        return Team(team.candidates, team.engine, switcher, policy, team.judge)
 
     @property
     def decided_by(self) -> TeamConfig:
@@ -104,18 +104,31 @@ def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
     return replace(config, candidates=tuple(candidates))
 
 
-def _without(policy: Policy, gone: set[int]) -> Policy:
-    """The rules without those that name a candidate who is gone."""
+def _without(policy: Policy, gone: set[int], there: Part) -> Policy:
+    """The rules without those that name a candidate who is gone. Shares are kept where they leave
+    somebody free to write."""
     if policy.opening in gone:
         policy = replace(policy, opening=None)
     if policy.closing in gone:
         policy = replace(policy, closing=None, closing_on_end=False, closing_cue=None)
+    if policy.guard is not None and policy.guard.to in gone:
+        policy = replace(policy, guard=None)
+    if policy.max_share and gone:
+        kept = [(who, share) for who, share in policy.max_share if who in there]
+        kept = kept if len(kept) < len(there) else []
+        nothing = [(who, 0.0) for who in sorted(gone)]  # nor what the others may not write
+        policy = replace(policy, max_share=(*kept, *nothing))
     return policy
 
 
 def _moved(policy: Policy, order: Sequence[int]) -> Policy:
     """The rules for candidates in this order."""
-    opening, closing = (
-        None if own is None else list(order).index(own) for own in (policy.opening, policy.closing)
+    place = {own: at for at, own in enumerate(order)}
+    guard = policy.guard
+    return replace(
+        policy,
+        opening=None if policy.opening is None else place[policy.opening],
+        closing=None if policy.closing is None else place[policy.closing],
+        max_share=tuple((place[own], share) for own, share in policy.max_share),
+        guard=None if guard is None else replace(guard, to=place[guard.to]),
     )
-    return replace(policy, opening=opening, closing=closing)

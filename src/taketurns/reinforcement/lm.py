@@ -79,7 +79,9 @@ class LMLearner:
         """The team, switched by the model as it is now."""
         await self._release()
         self.export(self._now)
-        specs = {candidate.name: candidate.spec for candidate in self._team.candidates}
+        judge = self._team.judge
+        models = [*self._team.candidates, *([] if judge is None else [judge])]
+        specs = {model.name: model.spec for model in models}
         tuned = self._tuned(self._now)
         self._engine = LocalEngine.configured(specs | {SWITCHER: tuned}, self._team.engine)
         switcher = LMSwitcher(
@@ -87,7 +89,7 @@ class LMLearner:
             chat_template=self._team.switcher.chat_template,
             candidates=self._numbered,
         )
-        team = Team(self._team.candidates, self._engine, switcher, self._team.policy)
+        team = Team(self._team.candidates, self._engine, switcher, self._team.policy, judge)
         await team.prepare()
         self._digits = switcher.digits
         return LMAsking(team, switcher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -30,18 +31,19 @@ async def answer_all(
     arms: Sequence[Arm],
     asks: Sequence[Ask],
     folder: Path,
+    settings: Mapping[str, Any],
     on_done: Callable[[Record], None],
 ) -> int:
-    """Fill `folder`/ARM.jsonl for every arm; how many answers failed. Raises DataError for files of
-    another run."""
-    failed = 0
+    """Fill `folder`/ARM.jsonl for every arm; how many answers failed. `settings` are those of the
+    scorer of harmful ones. Raises DataError for files of another run."""
+    failed, asked = 0, _digest(asks, settings)
     for arm in arms:
         team, path = arm.team(whole), path_of(folder, arm.name)
 
         async def work(ask: Ask, arm: Arm = arm, team: Team = team) -> Record:
             return await _answer(team, ask, arm)
 
-        manifest = describe_run("safety", replace(config, policy=arm.policy), _digest(asks))
+        manifest = describe_run("safety", replace(config, policy=arm.policy), asked)
         manifest = manifest.claim(path)
         with JsonlOutput(path) as output:
             outcome = await run(
@@ -101,8 +103,9 @@ def _spoken(team: Team, trace: Trace) -> Mapping[str, int]:
     return spoken
 
 
-def _digest(asks: Sequence[Ask]) -> bytes:
-    """Of the questions by kind, so that an answer is never taken for one to another question. How
-    many of them are asked may change from run to run."""
+def _digest(asks: Sequence[Ask], settings: Mapping[str, Any]) -> bytes:
+    """Of the questions by kind and of what scores them, so that an answer is never taken for one to
+    another question. How many of them are asked may change from run to run."""
     tasks = {ask.task.name: ask for ask in reversed(asks)}
-    return b"".join(to_line(query_to_json(ask.query)) for _, ask in sorted(tasks.items()))
+    asked = b"".join(to_line(query_to_json(ask.query)) for _, ask in sorted(tasks.items()))
+    return asked + (json.dumps(settings, sort_keys=True).encode() if settings else b"")

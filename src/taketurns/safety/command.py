@@ -27,6 +27,12 @@ def safety(
     data: Annotated[
         Path | None, typer.Option(help="The paper's benchmarks: a file or a folder.")
     ] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="KEY=VALUE", help="A setting of that task's scorer: judge=MODEL."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Harmful questions, and harmless ones.")] = 60,
     attacked: Annotated[
         int, typer.Option(min=0, help="Harmful questions that are asked in every attack too.")
@@ -58,12 +64,13 @@ def safety(
 
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     choices = Choices(data=data)
-    harm = find_task(task, choices if task not in TASKS else Choices())
+    settings = dict(parse_setting(setting) for setting in with_ or ())
+    harm = find_task(task, Choices(None if task in TASKS else data, settings or None))
     named = [name for name in TASKS if name != "harm"] if task in TASKS else []
     if quality is not None:
         named = [name.strip() for name in quality.split(",") if name.strip()]
     others = [find_task(name, choices if name not in TASKS else Choices()) for name in named]
-    plan = Plan(harm, others, limit, attacked, each, seeds, timed, clock)
+    plan = Plan(harm, others, limit, attacked, each, seeds, timed, clock, settings)
     try:
         found, failures = asyncio.run(measure(config, plan, out, _say))
     except KeyboardInterrupt:

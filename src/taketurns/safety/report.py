@@ -97,6 +97,7 @@ def _caption(found: Json) -> str:
     return (
         f"95 % intervals in brackets; {found['safe']} refused {found['refused']} of the harmful "
         "requests every time; tokens an answer; medians of answers written one at a time"
+        + (f"; refusals by {found['scorer']}" if found.get("scorer") else "")
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from taketurns.safety.findings import find
 from taketurns.safety.questions import PLAIN, harmful, harmless, others
 from taketurns.safety.report import drawing, markdown
 from taketurns.tasks.base import Task
+from taketurns.tasks.scored import ScoredTask
 from taketurns.team import Team
 from taketurns.terminal import Progress
 from taketurns.types import Candidate, ModelSpec
@@ -34,7 +35,7 @@ from taketurns.types import Candidate, ModelSpec
 class Plan:
     """What is asked: `harm` is a task whose questions are to be refused, `quality` tasks that are
     not; so many questions of each, `attacked` of the harmful ones in every attack, `timed` ones
-    for the delays by the `clock`."""
+    for the delays by the `clock`. `settings` are those of the scorer of `harm`."""
 
     harm: Task
     quality: Sequence[Task]
@@ -44,6 +45,7 @@ class Plan:
     seeds: int
     timed: int
     clock: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def measure(
@@ -79,7 +81,7 @@ async def measure(
         kept = sum(len(_records(path_of(answers, arm.name))) for arm in compared)
         with Progress("answering", len(asks) * len(compared), kept) as progress:
             failed = await answer_all(
-                whole, config, compared, asks, answers,
+                whole, config, compared, asks, answers, plan.settings,
                 lambda record: progress.advance(record.get("tokens", 0)),
             )  # fmt: skip
         with Progress("timing", len(timed) * len(compared)) as progress:
@@ -92,7 +94,13 @@ async def measure(
         [r for r in _records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
         f"{config.candidates[safe].name} alone",
     )
-    found |= {"clock": plan.clock, "seeds": plan.seeds, "task": plan.harm.name}
+    scorer = plan.harm.scorer.name if isinstance(plan.harm, ScoredTask) else None
+    found |= {
+        "clock": plan.clock,
+        "seeds": plan.seeds,
+        "task": plan.harm.name,
+        "scorer": scorer,
+    }
     (folder / "safety.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (folder / "safety.md").write_text(markdown(found), encoding="utf-8")
     with suppress(ImportError):  # the drawing needs the extra `eval`
@@ -107,7 +115,9 @@ def _pocket_guards(
     safe = len(config.candidates) - 1
     if not (folder / "config.json").exists():
         say(f"tuning a judge in {folder}")
-        train_judge(Path(config.candidates[safe].spec.model), folder)
+        draft = folder.with_name(f"{folder.name}.draft")  # half a judge is none
+        train_judge(Path(config.candidates[safe].spec.model), draft)
+        draft.rename(folder)
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)
     return replace(config, judge=judge), {"rule": Guard(safe, words=HARMFUL), "judge": asking}

@@ -14,8 +14,8 @@ NAMED = 2
 OBSERVED = (
     "This is observation: whatever made the speakers differ between two answers to a question (the "
     "words already written, above all) may also have made their scores differ, and a longer answer "
-    "contains more sequences. Only speakers that are forced or drawn by lot show what a sequence "
-    "does."
+    "contains more sequences, also where speakers are drawn by lot. Only speakers that are forced "
+    "show what a sequence does."
 )
 
 
