@@ -32,7 +32,8 @@ class HeadLearner:
         import torch
 
         self._team = team
-        self._engine = make_engine(team.candidates, team.engine)
+        judges = [] if team.judge is None or team.judge in team.candidates else [team.judge]
+        self._engine = make_engine([*team.candidates, *judges], team.engine)
         self._start = start
         self._scales = {
             name: Scale(scale.mean, scale.deviation, scale.weight.clone().requires_grad_())
@@ -140,7 +141,7 @@ class HeadAsking:
         a closing or somebody who stands in is not."""
         views: list[View] = []
         switcher = HeadSwitcher(self._head, views.append)
-        team = Team(self._team.candidates, self._engine, switcher, policy)
+        team = Team(self._team.candidates, self._engine, switcher, policy, self._team.judge)
         trace = await team.agenerate(query, seed=seed, policy=policy)
         chosen = [patch for patch in trace.patches if patch.probabilities is not None]
         if trace.error is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.config import TeamConfig
+from taketurns.engines.loading import choose_device
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import ConfigError
 from taketurns.policy import Policy
@@ -53,6 +54,8 @@ class LMLearner:
         self._digits: Sequence[int] = ()
         with quiet():
             model, self._tokenizer = load_trainable(replace(spec, adapter=None), lora=None)
+        if spec.device_map is None and spec.quantization_config is None:
+            model.to(choose_device(spec.device))
         self._start: Any = None
         if spec.adapter is not None:
             from peft import PeftModel
@@ -76,11 +79,13 @@ class LMLearner:
         """The team, switched by the model as it is now."""
         await self._release()
         self.export(self._now)
-        specs = {candidate.name: candidate.spec for candidate in self._team.candidates}
+        candidates, judge = self._team.candidates, self._team.judge
+        judges = () if judge is None else (judge,)
+        specs = {model.name: model.spec for model in (*candidates, *judges)}
         tuned = self._tuned(self._now)
         self._engine = LocalEngine.configured(specs | {SWITCHER: tuned}, self._team.engine)
         switcher = LMSwitcher(SWITCHER, chat_template=self._team.switcher.chat_template)
-        team = Team(self._team.candidates, self._engine, switcher, self._team.policy)
+        team = Team(candidates, self._engine, switcher, self._team.policy, judge)
         await team.prepare()
         self._digits = switcher.digits
         return LMAsking(team, switcher)
