@@ -127,6 +127,14 @@ def train(
     check_every: Annotated[
         int, typer.Option(help="Steps between such checks.", rich_help_panel=PRACTISED)
     ] = 10,
+    world: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="The pocket world to ask about: the --seed of its build.",
+            rich_help_panel=PRACTISED,
+        ),
+    ] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print what was measured.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -149,7 +157,7 @@ def train(
             prices = dict(map(_priced, price or ()))
             metrics, told = _practise(
                 config,
-                find_tasks(task or [], choices(data, with_)),
+                find_tasks(task or [], choices(data, with_, world=world)),
                 output,
                 Practice(
                     steps=steps,

@@ -53,6 +53,19 @@ async def test_an_answer_that_was_cut_off_has_no_end(
     assert learned(row, codec) == " the answer is"
 
 
+async def test_a_stop_string_is_no_part_of_the_answer(
+    answer: Made, pocket: TeamConfig, codec: Any
+) -> None:
+    """It is among the tokens that were written, though the text is without it."""
+    readers = await read_models(pocket, pocket.candidates[2].spec, "aligned")
+    made = answer(0, (0, " the answer"), (2, " is 7. the"))
+    first, last = made.trace.patches
+    stopped = replace(made.trace, patches=(first, replace(last, text=" is 7.")))
+    (row,), _ = make_rows([replace(made, trace=stopped)], readers)
+    assert learned(row, codec) == " the answer is 7." + codec.tokenizer.eos_token
+    assert set(row.speakers) == {0, 2}
+
+
 async def test_a_student_with_other_tokens_learns_the_same_text(
     make_model: Any, other_tokenizer: Any, answer: Made
 ) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,30 @@ async def test_temperature_flattens_and_top_keeps_the_most_probable(
     torch.testing.assert_close(
         warm.logprobs.float().exp().sum(-1), torch.ones(len(warm.ids)), atol=5e-3, rtol=0
     )
+
+
+async def test_what_a_speaker_never_writes_is_no_target(
+    answer: Made, pocket: TeamConfig, codec: Any, tmp_path: Path
+) -> None:
+    """A checkpoint with a head folded into it has tokens that stand for candidates."""
+    aligned = pocket.candidates[2]
+    shutil.copytree(aligned.spec.model, tmp_path / "muted")
+    settings = tmp_path / "muted" / "generation_config.json"
+    token = codec.encode(" the")[0]
+    muting = {**json.loads(settings.read_text()), "suppress_tokens": [token]}
+    settings.write_text(json.dumps(muting))
+    muted = replace(aligned, spec=replace(aligned.spec, model=str(tmp_path / "muted")))
+    team = replace(pocket, candidates=(*pocket.candidates[:2], muted))
+    readers = await read_models(team, aligned.spec, "aligned")
+    answers = [answer(0, (0, " the answer"), (2, " the answer is 7."))]
+    rows, _ = make_rows(answers, readers)
+    made = read_targets(rows, answers, readers, VOCABULARY, 1.0, VOCABULARY, tmp_path)
+    ids, logprobs = made.of(0)
+    given = torch.where(ids == token, logprobs.exp(), 0.0).sum(-1)
+    muted_places = torch.tensor([who == 2 for who in rows[0].speakers])
+    assert given[muted_places].max() < 1e-20
+    assert given[~muted_places].max() > 1e-6
+    torch.testing.assert_close(logprobs.exp().sum(-1), torch.ones(len(ids)), atol=5e-3, rtol=0)
 
 
 async def test_a_killed_reading_goes_on_and_another_runs_part_is_refused(

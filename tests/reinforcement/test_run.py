@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +165,87 @@ def test_a_killed_run_ends_in_the_same_switcher(
     mine, its = (json.loads((one / "metrics.json").read_text()) for one in (whole, killed))
     assert mine["history"] == its["history"]
     assert mine["checks"] == its["checks"]
+
+
+@pytest.mark.parametrize("kind", ["head", "lm"])
+def test_sigkill_changes_nothing(
+    kind: str, invoke: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    source: Any = load_team_config("pocket").source
+    team, rate = ("pocket", 0.05) if kind == "head" else (source.parent / "switchers" / "lm", 5e-4)
+    short = ("--steps", 4, "--questions", 4, "--answers", 4, "--checked", 2, "--check-every", 2)
+    changes = [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]
+    command = ["train", "--method", "policy-gradient", "--team", team, "--task", "recall", *short]
+    command += [*changes, "--price", "aligned=0.05", "--learning-rate", rate, "--kl", 0]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "taketurns", *map(str, [*command, "-o", tmp_path / "killed"])],
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 600
+    while not any((tmp_path / "killed").glob("checkpoints/step-*")):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.stderr and running.stderr.read()
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    for folder in ("killed", "whole"):
+        assert invoke(*command, "-o", tmp_path / folder)[0] == 0
+    killed, whole = (
+        json.loads((tmp_path / one / "metrics.json").read_text()) for one in ("killed", "whole")
+    )
+    assert killed["history"] == whole["history"]
+    assert killed["checks"] == whole["checks"]
+    (made,) = (tmp_path / "whole").glob("*.safetensors")
+    assert (tmp_path / "killed" / made.name).read_bytes() == made.read_bytes()
+
+
+def test_the_last_step_is_tried_too(team: TeamConfig, tmp_path: Path) -> None:
+    """Or a short run would end where it began."""
+    practice = replace(FEW, steps=3, check_every=2, questions=2, checked=1)
+    metrics = run.practise(team, [Anything()], tmp_path / "out", practice)
+    assert [check["step"] for check in metrics["checks"]] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["head", "lm"])
+def test_a_guards_judge_is_asked(kind: str, tmp_path: Path) -> None:
+    source: Any = load_team_config("pocket").source
+    guarded = {**SHORT, "guard": {"to": "aligned", "judge": "aligned", "threshold": 1.0}}
+    team = load_team_config(
+        "pocket" if kind == "head" else source.parent / "switchers" / "lm", guarded
+    )
+    practice = replace(FEW, steps=1, questions=1, answers=2, checked=1)
+    assert run.practise(team, [Anything()], tmp_path / "out", practice)["tokens"] > 0
+    assert load_team_config(tmp_path / "out").judge == team.judge
+
+
+def test_a_language_model_learns_on_the_device_that_it_names() -> None:
+    from taketurns.reinforcement.lm import LMLearner
+
+    source: Any = load_team_config("pocket").source
+    config = load_team_config(source.parent / "switchers" / "lm")
+    spec: Any = config.switcher.spec
+    switcher = replace(config.switcher, spec=replace(spec, device="meta"))
+    learner = LMLearner(replace(config, switcher=switcher), None)
+    assert {one.device.type for one in learner._model.parameters()} == {"meta"}
+    assert {one.device.type for one in learner._start.parameters()} == {"meta"}
+
+
+def test_another_worlds_questions_are_practised(
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def look(team: TeamConfig, tasks: Any, *rest: Any, **more: Any) -> None:
+        asked.extend(query.text for query in tasks[0].queries("train"))
+        raise UsageError("seen")
+
+    monkeypatch.setattr(run, "practise", look)
+    for world in (0, 1):
+        more = ("--method", "policy-gradient", "--task", "recall", "--world", world)
+        assert "seen" in invoke("train", "--team", "pocket", *more, "-o", tmp_path / "out")[2]
+    assert asked[: len(asked) // 2] != asked[len(asked) // 2 :]
 
 
 def test_questions_are_practised_in_turn_and_checked_apart() -> None:

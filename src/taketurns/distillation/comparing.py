@@ -145,16 +145,19 @@ async def _writer(compared: Compared, method: str) -> AsyncIterator[Team]:
         engine = MeteredEngine(make_engine(alone, settings))
         team = Team(alone, engine, FixedSwitcher([0]), config.policy).alone(STUDENT)
     else:
-        models = list(config.candidates)
+        more = []
         if config.switcher.spec is not None:
-            models.append(Candidate(SWITCHER, config.switcher.spec, config.switcher.endpoint))
-        engine = MeteredEngine(make_engine(models, config.engine))
+            more.append(Candidate(SWITCHER, config.switcher.spec, config.switcher.endpoint))
+        if config.judge is not None and config.judge not in config.candidates:
+            more.append(config.judge)
+        engine = MeteredEngine(make_engine([*config.candidates, *more], config.engine))
         switcher = make_switcher(config.switcher, SWITCHER)
-        team = Team(config.candidates, engine, switcher, config.policy)
+        team = Team(config.candidates, engine, switcher, config.policy, config.judge)
         if method == ALIGNED:
             team = team.alone(config.candidates[compared.aligned].name)
-        elif config.switcher.spec is not None:
-            await engine.load(SWITCHER)
+        else:
+            for model in more:
+                await engine.load(model.name)
     try:
         await team.prepare()
         yield team
@@ -167,6 +170,8 @@ def _specs(compared: Compared) -> dict[str, ModelSpec]:
     specs = {candidate.name: candidate.spec for candidate in compared.team.candidates}
     if compared.team.switcher.spec is not None:
         specs[SWITCHER] = compared.team.switcher.spec
+    if compared.team.judge is not None:
+        specs[compared.team.judge.name] = compared.team.judge.spec
     return {**specs, STUDENT: compared.student}
 
 

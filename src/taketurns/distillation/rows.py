@@ -121,7 +121,8 @@ def _row(answer: Answer, readers: Readers) -> Row:
 def _as_written(
     trace: Trace, readers: Readers
 ) -> tuple[list[int], list[int], list[int | None]] | None:
-    """The ids that were handed from speaker to speaker; None where the student's are others."""
+    """The ids that were handed from speaker to speaker; None where the student's are others, or
+    where they are more than the answer."""
     if not readers.one_vocabulary:
         return None
     every = (*readers.candidates, readers.student)
@@ -132,9 +133,12 @@ def _as_written(
         for token in patch.token_ids
         if token not in special
     ]
-    student = readers.student
+    student, ids = readers.student, [token for token, _ in pairs]
     prompt = student.encode(student.prompt(trace.query))
-    return prompt, [token for token, _ in pairs], [speaker for _, speaker in pairs]
+    stream = student.info.codec.stream(prompt)
+    if stream.push(*ids) + stream.flush() != trace.text:
+        return None  # a stop string was written, which is no part of the answer
+    return prompt, ids, [speaker for _, speaker in pairs]
 
 
 def _respelled(trace: Trace, student: Reader) -> tuple[list[int], list[int], list[int | None]]:

@@ -184,16 +184,23 @@ def _write_team(
     candidates = list(team.candidates)
     replaced = candidates[student.aligned]
     candidates[student.aligned] = replace(replaced, spec=spec)
-    switcher = team.switcher
-    if switcher.kind == "head" and replaced.name in load_config(switcher.path or "").readers:
+    switcher, policy = team.switcher, team.policy
+    if _reads_states_of(replaced.name, switcher):
         say(
             f"the head knows the hidden states of {replaced.name}, not the student's: the team in "
             f"{output} switches at random until one is trained for it"
         )
-        switcher = SwitcherConfig()
+        switcher, policy = SwitcherConfig(), policy.unfollowed
     entry = _entry(switcher, [candidate.name for candidate in candidates], output)
-    new = replace(team, candidates=tuple(candidates))
+    new = replace(team, candidates=tuple(candidates), policy=policy)
     (output / "team.yaml").write_text(team_yaml(new, entry, output, "distill"), encoding="utf-8")
+
+
+def _reads_states_of(name: str, switcher: SwitcherConfig) -> bool:
+    """Does a head decide, beside the candidates or folded into them, by this one's states?"""
+    if switcher.kind == "head":
+        return name in load_config(switcher.path or "").readers
+    return switcher.kind == "folded"
 
 
 def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict[str, Any]:

@@ -156,7 +156,8 @@ class _Teacher:
         shared = logits.new_full((len(logits), self._vocabulary), -torch.inf)
         known = min(self._vocabulary, logits.shape[-1])
         shared[:, :known] = logits[:, :known]
-        shared[:, [i for i in ends if i < self._vocabulary]] = -torch.inf
+        silent = reader.info.never.union(ends)
+        shared[:, [i for i in silent if i < self._vocabulary]] = -torch.inf
         shared[:, self._end] = end
         return shared.log_softmax(-1)
 

@@ -82,7 +82,8 @@ def tune(
         )
     set_seed(learning.seed)
     with quiet():
-        model, tokenizer = load_trainable(start, lora=learning.lora or start.adapter is not None)
+        lora = learning.lora if start.adapter is None else True
+        model, tokenizer = load_trainable(start, lora)
     plan = Plan.of(size(model), start.adapter is not None, learning)
     last = last_checkpoint(folder)
     if last is not None and len(epochs := _epochs(history_of(last))) >= plan.epochs:

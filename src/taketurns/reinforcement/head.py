@@ -32,7 +32,7 @@ class HeadLearner:
         import torch
 
         self._team = team
-        judges = () if team.judge is None else (team.judge,)
+        judges = [] if team.judge is None or team.judge in team.candidates else [team.judge]
         self._engine = make_engine([*team.candidates, *judges], team.engine)
         self._start = start
         self._scales = {
@@ -141,8 +141,7 @@ class HeadAsking:
         a closing or somebody who stands in is not."""
         views: list[View] = []
         switcher = HeadSwitcher(self._head, views.append)
-        judge = self._team.judge
-        team = Team(self._team.candidates, self._engine, switcher, policy, judge)
+        team = Team(self._team.candidates, self._engine, switcher, policy, self._team.judge)
         trace = await team.agenerate(query, seed=seed, policy=policy)
         chosen = [patch for patch in trace.patches if patch.probabilities is not None]
         if trace.error is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns import naming
 from taketurns.config import TeamConfig
+from taketurns.engines.loading import choose_device
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import ConfigError
 from taketurns.policy import Policy
@@ -56,6 +57,8 @@ class LMLearner:
         self._digits: Sequence[int] = ()
         with quiet():
             model, self._tokenizer = load_trainable(replace(spec, adapter=None), lora=None)
+        if spec.device_map is None and spec.quantization_config is None:
+            model.to(choose_device(spec.device))
         self._start: Any = None
         if spec.adapter is not None:
             from peft import PeftModel
@@ -79,9 +82,9 @@ class LMLearner:
         """The team, switched by the model as it is now."""
         await self._release()
         self.export(self._now)
-        judge = self._team.judge
-        models = [*self._team.candidates, *([] if judge is None else [judge])]
-        specs = {model.name: model.spec for model in models}
+        candidates, judge = self._team.candidates, self._team.judge
+        judges = () if judge is None else (judge,)
+        specs = {model.name: model.spec for model in (*candidates, *judges)}
         tuned = self._tuned(self._now)
         self._engine = LocalEngine.configured(specs | {SWITCHER: tuned}, self._team.engine)
         switcher = LMSwitcher(
@@ -89,7 +92,7 @@ class LMLearner:
             chat_template=self._team.switcher.chat_template,
             candidates=self._numbered,
         )
-        team = Team(self._team.candidates, self._engine, switcher, self._team.policy, judge)
+        team = Team(candidates, self._engine, switcher, self._team.policy, judge)
         await team.prepare()
         self._digits = switcher.digits
         return LMAsking(team, switcher)

@@ -193,7 +193,8 @@ class _Run:
                     await self._check()
                 while len(self._steps) < self._practice.steps:
                     await self._step()
-                    if len(self._steps) % self._practice.check_every == 0:
+                    step = len(self._steps)
+                    if step % self._practice.check_every == 0 or step == self._practice.steps:
                         await self._check()
                     self._seconds = time.monotonic() - began
                     self._keep()

@@ -16,8 +16,9 @@ class Practice:
 
     An answer's reward is its utility, less `switch_cost` for each change of speaker, less each
     token's price: `prices` are by candidate, per token, 0 where none is named. Every `check_every`
-    steps the switcher answers `checked` validation questions a task as the team will use it, and
-    the best one by the mean reward there is the result. `under_way` answers are written at a time.
+    steps, and after the last, the switcher answers `checked` validation questions a task as the
+    team will use it, and the best one by the mean reward there is the result. `under_way` answers
+    are written at a time.
     """
 
     steps: int = 60
