@@ -155,7 +155,7 @@ class Fleet:
         except (Fault, EngineError) as error:
             replica.failed(error if isinstance(error, Fault) else Fault(str(error)), began)
         else:
-            replica.succeeded()
+            replica.listed()
         replica.wake_all()
 
     async def _keep(self) -> None:
