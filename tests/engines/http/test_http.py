@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, Policy, PromptError, ScriptedEngine, Team
 from taketurns.config import EngineConfig, load_team_config
+from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import LocalEngine
+from taketurns.errors import UnavailableError
 from taketurns.launch.forwarding import Forwarding
 from taketurns.policy import PatchRule
 from taketurns.switchers import FixedSwitcher, LMSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
 
+from .proxy import Proxy
 from .served import ModelServer, Style, serving
 
 SWITCHER = "switcher"
@@ -291,6 +296,26 @@ async def test_a_server_of_something_else_is_refused(
         await engine.close()
 
 
+async def test_a_server_that_has_too_much_to_do_at_first_is_no_mistake_of_the_team(
+    spelling: Path,
+) -> None:
+    from taketurns import ModelSpec
+
+    server = ModelServer(scripted(), ("a", "b"))
+    async with serving(server):
+        crowded = Proxy(server.url, 0, {"busy": 1.0})
+        listening = await crowded.start()
+        models = [Candidate("a", ModelSpec(str(spelling)), Endpoint((crowded.url,)))]
+        engine = HttpEngine(models, first_rest=0.01)
+        with pytest.raises(UnavailableError, match="status 429"):
+            await engine.info("a")
+        crowded.odds = {"none": 1.0}
+        assert (await engine.info("a")).context == 4096
+        await engine.close()
+        listening.close()
+        await crowded.stop()
+
+
 async def test_an_adapter_has_the_context_of_its_base(spelling: Path) -> None:
     from taketurns import ModelSpec
 
@@ -330,9 +355,19 @@ def test_a_team_on_servers_works_outside_of_coroutines(
         spec = ModelSpec(str(tmp_path), prompt="{text}")
         models = [Candidate(name, spec, Endpoint((server.url,))) for name in ("a", "b")]
         policy = Policy(patch_size=3, max_tokens=9)
-        with Team(models, HttpEngine(models), FixedSwitcher([0, 1]), policy) as pair:
+        loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+        def connect() -> Connections:
+            loops.add(asyncio.get_running_loop())
+            return Connections()
+
+        engine = HttpEngine(models)
+        engine.connect = connect
+        with Team(models, engine, FixedSwitcher([0, 1]), policy) as pair:
             assert pair.generate("Q?").text == "abaabaaba"
             assert [t.text for t in pair.generate([Query(id=str(i), text="Q?") for i in range(5)])]
+            gc.collect()
+            assert len(loops) == 1, "nothing is kept of a loop that is over when the next begins"
     finally:
         done.set()
         thread.join()
