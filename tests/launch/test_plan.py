@@ -84,6 +84,7 @@ def test_the_team_finds_what_was_launched_for_it(tmp_path: Path) -> None:
         ([16, 16, 16, 16], 1, [((0,), 0.225)] * 4),
         ([16, 16, 16], 2, [((0,), 0.45), ((0,), 0.45), ((1,), 0.45)]),
         ([None, 16], 2, [((0,), 0.9), ((1,), 0.9)]),
+        ([60], 1, [((0,), 0.9)]),
         ([16, 16], 0, [((), 0.9), ((), 0.9)]),
     ],
 )
@@ -95,9 +96,11 @@ def test_gpus_are_dealt_by_what_weighs(
     assert [(share.gpus, share.memory) for share in dealt] == shares
 
 
-@pytest.mark.parametrize(("weights", "cards"), [([140, 140], 4), ([40, 40, 40], 1)])
+@pytest.mark.parametrize(
+    ("weights", "cards"), [([140, 140], 4), ([40, 40, 40], 1), ([140], 1), ([400], 4)]
+)
 def test_what_does_not_fit_is_refused(weights: list[int], cards: int) -> None:
-    with pytest.raises(ConfigError, match="put some on another host"):
+    with pytest.raises(ConfigError, match="put (some|it) on another host"):
         deal([weight * GIB for weight in weights], gpus(cards))
 
 
@@ -145,6 +148,10 @@ def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
     assert "--port 8000" in " ".join(services["vllm-chat"]["command"])
     assert set(services["taketurns"]["depends_on"]) == {"vllm-base", "vllm-chat"}
     made = kubernetes(servers)
+    # One image of ours runs in both, whatever its own entry point.
+    ours = made[-2]["spec"]["template"]["spec"]["containers"][0]
+    assert ours["command"] == services["taketurns"]["entrypoint"] == ["taketurns"]
+    assert ours["args"] == services["taketurns"]["command"]
     assert [(one["kind"], one["metadata"]["name"]) for one in made] == [
         (kind, name)
         for name in ("vllm-base", "vllm-chat", "taketurns")
