@@ -100,7 +100,7 @@ def test_gpus_are_dealt_by_what_weighs(
     ("weights", "cards"), [([140, 140], 4), ([40, 40, 40], 1), ([140], 1), ([400], 4)]
 )
 def test_what_does_not_fit_is_refused(weights: list[int], cards: int) -> None:
-    with pytest.raises(ConfigError, match="put (some|it) on another host"):
+    with pytest.raises(ConfigError, match=r"put (some|it) on another host"):
         deal([weight * GIB for weight in weights], gpus(cards))
 
 
@@ -133,9 +133,17 @@ def test_a_team_that_needs_no_server_here_is_told_so(tmp_path: Path) -> None:
 
 
 def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert parse("0, 81559\n1, 81559\n") == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
-    with pytest.raises(UsageError, match="cannot read what nvidia-smi says"):
-        parse("0, [N/A]\n")
+    told = "0, GPU-aa01, 81559\n1, GPU-bb02, 81559\n"
+    assert parse(told) == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
+    for line in ("0, GPU-aa01, [N/A]\n", "0\n", "no devices\n", "0, GPU-aa01, 1, 2\n"):
+        with pytest.raises(UsageError, match="cannot read what nvidia-smi says"):
+            parse(line)
+    # Those that are hidden from us are somebody else's.
+    for visible in ("1", "7, 1", "GPU-bb"):
+        assert [gpu.index for gpu in parse(told, visible)] == [1]
+    assert parse(told, "") == parse(told, "-1") == ()
+    with pytest.raises(UsageError, match="names no GPU of this host"):
+        parse(told, "MIG-cc03")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == ()
 
