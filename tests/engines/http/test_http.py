@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from math import inf
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import httpx
 import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, Policy, PromptError, ScriptedEngine, Team
@@ -22,6 +24,7 @@ from taketurns.errors import UnavailableError
 from taketurns.launch.forwarding import Forwarding
 from taketurns.policy import PatchRule
 from taketurns.switchers import FixedSwitcher, LMSwitcher
+from taketurns.text import TextCodec
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
 
 from .proxy import Proxy
@@ -314,6 +317,48 @@ async def test_a_server_that_has_too_much_to_do_at_first_is_no_mistake_of_the_te
         await engine.close()
         listening.close()
         await crowded.stop()
+
+
+@pytest.mark.parametrize("ids", [False, True])
+async def test_a_word_in_which_a_stream_broke_off_goes_on(tmp_path: Path, ids: bool) -> None:
+    """Also with a tokenizer that puts a space before the first word of a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from taketurns import ModelSpec
+
+    letters = Tokenizer(models.BPE({letter: i for i, letter in enumerate("▁dehlorw1+=2?")}, []))
+    letters.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    letters.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="?")
+    tokenizer.save_pretrained(tmp_path)
+    prompts: list[Any] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            listed = [{"id": "a", "max_model_len": 99}] if "models" in request.url.path else []
+            return httpx.Response(200, json={"data": listed})
+        asked = json.loads(request.content)
+        if "completions" not in request.url.path or isinstance(asked["prompt"], list) > ids:
+            return httpx.Response(400)
+        if not asked.get("stream"):
+            return httpx.Response(200, json={"choices": [{"text": "d", "finish_reason": "length"}]})
+        prompts.append(asked["prompt"])
+        text, finish, end = ("wor", None, "") if len(prompts) == 1 else ("ld", "stop", "[DONE]")
+        piece = json.dumps({"choices": [{"text": text, "finish_reason": finish}]})
+        return httpx.Response(200, text=f"data: {piece}\n\n" + (f"data: {end}\n\n" if end else ""))
+
+    models = [Candidate("a", ModelSpec(str(tmp_path)), Endpoint(("http://one",)))]
+    engine = HttpEngine(models, first_rest=0.01)
+    engine.connect = lambda: httpx.MockTransport(reply)
+    async with engine.session(0) as session:
+        told: list[Token] = []
+        done = await session.generate("a", "hello ", Sampling(8), told.append)
+    assert done.text == "".join(token.text or "" for token in told) == "world"
+    codec = TextCodec(tokenizer)
+    texts = ["hello ", "hello wor"]
+    assert prompts == [codec.encode(text) if ids else text for text in texts]
+    await engine.close()
 
 
 async def test_an_adapter_has_the_context_of_its_base(spelling: Path) -> None:
