@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from taketurns import EngineError
 from taketurns.engines.http.faults import Fault, refuse, retry_after
+from taketurns.engines.http.probe import models
 from taketurns.engines.http.replicas import LONGEST_REST, Replica
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.engines.http.wire import Abilities, events, read_piece
@@ -247,6 +248,11 @@ def reply(**choice: Any) -> dict[str, Any]:
 def test_a_reply_that_is_none_is_a_fault(garbage: Any) -> None:
     with pytest.raises(Fault):
         read_piece(garbage, VLLM, 300, Sampling(4))
+
+
+@pytest.mark.parametrize("data", [None, 5, "m", {"id": "m"}, [5], [{"id": 5}], [{}]], ids=str)
+def test_a_list_of_models_that_is_none_has_none(data: Any) -> None:
+    assert models(data) == models({"data": data}) == []
 
 
 def test_a_reply_without_the_logprobs_that_were_asked_for_is_a_fault() -> None:
