@@ -51,6 +51,15 @@ async def test_a_server_is_asked_for_once_and_again_when_it_has_moved() -> None:
             assert (await client.get(f"{places[0]}/v1/models")).text == "there"
 
 
+async def test_one_whose_keeper_died_cannot_be_reached() -> None:
+    async def find() -> str:
+        raise RuntimeError("the actor died")
+
+    async with httpx.AsyncClient(transport=Forwarding({FIXED: find})) as client:
+        with pytest.raises(httpx.ConnectError, match="the actor died"):
+            await client.get(f"{FIXED}/v1/models")
+
+
 async def test_one_that_runs_nowhere_cannot_be_reached() -> None:
     async def find() -> str:
         await asyncio.Event().wait()

@@ -130,6 +130,9 @@ def test_ray_is_asked_for_the_gpus_of_the_plan() -> None:
     assert base["ray_actor_options"]["num_gpus"] == 2
     assert [chat["ray_actor_options"]["num_gpus"] for chat in chats] == [0.5, 0.5]
     assert [chat["name"] for chat in chats] == ["vllm-chat-8002", "vllm-chat-8003"]
+    crowd = ray_serve([server("small", 8001 + i, "0") for i in range(7)], "team.yaml")
+    _, *small = crowd["applications"][0]["deployments"]
+    assert 0.99 < sum(one["ray_actor_options"]["num_gpus"] for one in small) <= 1.0
     # Ray says which GPUs a server sees.
     assert all(not one["environment"] for one in application["args"]["servers"])
 

@@ -84,6 +84,7 @@ def test_the_team_finds_what_was_launched_for_it(tmp_path: Path) -> None:
         ([16, 16, 16, 16], 1, [((0,), 0.225)] * 4),
         ([16, 16, 16], 2, [((0,), 0.45), ((0,), 0.45), ((1,), 0.45)]),
         ([None, 16], 2, [((0,), 0.9), ((1,), 0.9)]),
+        ([60], 1, [((0,), 0.9)]),
         ([16, 16], 0, [((), 0.9), ((), 0.9)]),
     ],
 )
@@ -95,9 +96,11 @@ def test_gpus_are_dealt_by_what_weighs(
     assert [(share.gpus, share.memory) for share in dealt] == shares
 
 
-@pytest.mark.parametrize(("weights", "cards"), [([140, 140], 4), ([40, 40, 40], 1)])
+@pytest.mark.parametrize(
+    ("weights", "cards"), [([140, 140], 4), ([40, 40, 40], 1), ([140], 1), ([400], 4)]
+)
 def test_what_does_not_fit_is_refused(weights: list[int], cards: int) -> None:
-    with pytest.raises(ConfigError, match="put some on another host"):
+    with pytest.raises(ConfigError, match=r"put (some|it) on another host"):
         deal([weight * GIB for weight in weights], gpus(cards))
 
 
@@ -130,9 +133,17 @@ def test_a_team_that_needs_no_server_here_is_told_so(tmp_path: Path) -> None:
 
 
 def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert parse("0, 81559\n1, 81559\n") == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
-    with pytest.raises(UsageError, match="cannot read what nvidia-smi says"):
-        parse("0, [N/A]\n")
+    told = "0, GPU-aa01, 81559\n1, GPU-bb02, 81559\n"
+    assert parse(told) == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
+    for line in ("0, GPU-aa01, [N/A]\n", "0\n", "no devices\n", "0, GPU-aa01, 1, 2\n"):
+        with pytest.raises(UsageError, match="cannot read what nvidia-smi says"):
+            parse(line)
+    # Those that are hidden from us are somebody else's.
+    for visible in ("1", "7, 1", "GPU-bb"):
+        assert [gpu.index for gpu in parse(told, visible)] == [1]
+    assert parse(told, "") == parse(told, "-1") == ()
+    with pytest.raises(UsageError, match="names no GPU of this host"):
+        parse(told, "MIG-cc03")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == ()
 
@@ -145,6 +156,10 @@ def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
     assert "--port 8000" in " ".join(services["vllm-chat"]["command"])
     assert set(services["taketurns"]["depends_on"]) == {"vllm-base", "vllm-chat"}
     made = kubernetes(servers)
+    # One image of ours runs in both, whatever its own entry point.
+    ours = made[-2]["spec"]["template"]["spec"]["containers"][0]
+    assert ours["command"] == services["taketurns"]["entrypoint"] == ["taketurns"]
+    assert ours["args"] == services["taketurns"]["command"]
     assert [(one["kind"], one["metadata"]["name"]) for one in made] == [
         (kind, name)
         for name in ("vllm-base", "vllm-chat", "taketurns")

@@ -43,6 +43,9 @@ class Forwarding(httpx.AsyncBaseTransport):
                 found = self._found[origin] = httpx.URL(await self._finds[origin]())
         except TimeoutError as error:
             raise httpx.ConnectError(f"{origin} is not running", request=request) from error
+        except Exception as error:  # whoever is asked died too, and has errors of its own kind
+            said = f"nobody says where {origin} is: {error}"
+            raise httpx.ConnectError(said, request=request) from error
         return found
 
     async def aclose(self) -> None:

@@ -1,13 +1,14 @@
-"""The GPUs of this host, as `nvidia-smi` tells them."""
+"""The GPUs of this host that we may use, as `nvidia-smi` tells them."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 
 from taketurns.errors import UsageError
 
-_QUERY = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
+_QUERY = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +20,32 @@ class Gpu:
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """None where there is no `nvidia-smi`, or it finds no driver."""
+    """Those of CUDA_VISIBLE_DEVICES, or all where it is not set; none where there is no
+    `nvidia-smi`, or it finds no driver. Raises UsageError."""
     try:
         told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return parse(told.stdout)
+    return parse(told.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def parse(told: str) -> tuple[Gpu, ...]:
-    """The GPUs in nvidia-smi's table. Raises UsageError for anything else."""
+def parse(told: str, visible: str | None = None) -> tuple[Gpu, ...]:
+    """The GPUs in nvidia-smi's table that are among the `visible` ones, which are named as CUDA
+    names them (None: all). Raises UsageError for anything else."""
+    wanted = None if visible is None else [name.strip() for name in visible.split(",")]
     gpus = []
     for line in told.splitlines():
         if not line.strip():
             continue
-        index, comma, mebibytes = line.partition(",")
-        if not comma or not index.strip().isdigit() or not mebibytes.strip().isdigit():
+        index, uuid, mebibytes, *more = [*map(str.strip, line.split(",")), "", ""]
+        if any(more) or not index.isdigit() or not mebibytes.isdigit():
             raise UsageError(f"cannot read what nvidia-smi says of the GPUs: {line!r}")
-        gpus.append(Gpu(int(index), int(mebibytes) << 20))
+        if wanted is None or any(name == index or _begins(uuid, name) for name in wanted):
+            gpus.append(Gpu(int(index), int(mebibytes) << 20))
+    if not gpus and visible not in (None, "", "-1"):
+        raise UsageError(f"CUDA_VISIBLE_DEVICES is {visible!r}, which names no GPU of this host")
     return tuple(gpus)
+
+
+def _begins(uuid: str, name: str) -> bool:
+    return name.startswith("GPU-") and uuid.startswith(name)

@@ -73,7 +73,8 @@ def compose(servers: Sequence[Server]) -> dict[str, Any]:
             services[name]["deploy"] = {"resources": {"reservations": {"devices": devices}}}
     services["taketurns"] = {
         "image": OUR_IMAGE,
-        "command": ["taketurns", "serve", "--team", "/team/team.yaml", "--host", "0.0.0.0"],
+        "entrypoint": ["taketurns"],
+        "command": ["serve", "--team", "/team/team.yaml", "--host", "0.0.0.0"],
         "ports": [f"{_PORT}:{_PORT}"],
         "volumes": ["./team:/team:ro"],
         "depends_on": {name: {"condition": "service_healthy"} for name in list(services)},
@@ -102,6 +103,7 @@ def kubernetes(servers: Sequence[Server]) -> list[dict[str, Any]]:
     ours: dict[str, Any] = {
         "name": "taketurns",
         "image": OUR_IMAGE,
+        "command": ["taketurns"],
         "args": ["serve", "--team", "/team/team.yaml", "--host", "0.0.0.0"],
         "ports": [{"containerPort": _PORT}],
         "readinessProbe": _probe("/health/ready"),
@@ -176,7 +178,7 @@ def _share(server: Server, servers: Sequence[Server]) -> float:
     """How many GPUs a server has; where several share one, a part of it."""
     mine = _gpus(server)
     sharing = sum(_gpus(other) == mine for other in servers)
-    return round(len(mine) / sharing, 4)
+    return 10_000 * len(mine) // sharing / 10_000  # Ray counts so, and all of them must fit
 
 
 def _probe(path: str) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def deal(weights: Sequence[int | None], gpus: Sequence[Gpu]) -> list[Share]:
         count = 1
         while (weight or 0) > count * smallest * _USABLE * _WEIGHTS and count < len(gpus):
             count *= 2
+        if (weight or 0) > count * smallest * _USABLE:
+            raise ConfigError(
+                f"a model has {(weight or 0) >> 30} GiB of weights, and {len(gpus)} GPUs of "
+                f"{smallest >> 30} GiB cannot hold them: put it on another host"
+            )
         counts.append(count)
     if sum(counts) > len(gpus):
         raise ConfigError(

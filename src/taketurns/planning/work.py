@@ -76,13 +76,13 @@ def arrivals(rate: float, count: int, seed: int) -> list[float]:
 
 def answer_of(trace: Trace, prompt: int) -> Answer:
     """An answer that was written after `prompt` tokens, to ask for again. A model that ends it has
-    written its end token too; what was forced is not a turn."""
+    written its end token too; what was forced is not a turn, nor what nobody was asked to write."""
     turns = [
         (patch.speaker, len(patch.token_ids) + (patch.finish == "stop"))
         for patch in trace.patches
         if patch.speaker is not None
     ]
-    return Answer(prompt, tuple(turns))
+    return Answer(prompt, tuple(turn for turn in turns if turn[1]))
 
 
 def read_answers(path: Path, prompt: int) -> list[Answer]:
@@ -110,7 +110,8 @@ def read_answers(path: Path, prompt: int) -> list[Answer]:
 
 def _turns(patches: Sequence[Any]) -> tuple[tuple[int, int], ...]:
     spoken = [patch for patch in patches if patch["speaker"] is not None]
-    return tuple(
+    turns = [
         (int(patch["speaker"]), len(patch["token_ids"]) + (patch["finish"] == "stop"))
         for patch in spoken
-    )
+    ]
+    return tuple(turn for turn in turns if turn[1])  # at a full context a patch is empty

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
+import httpx
 import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, Policy, PromptError, ScriptedEngine, Team
 from taketurns.config import EngineConfig, load_team_config
+from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import LocalEngine
+from taketurns.errors import UnavailableError
 from taketurns.launch.forwarding import Forwarding
 from taketurns.policy import PatchRule
 from taketurns.switchers import FixedSwitcher, LMSwitcher
+from taketurns.text import TextCodec
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
 
+from .proxy import Proxy
 from .served import ModelServer, Style, serving
 
 SWITCHER = "switcher"
@@ -291,6 +299,68 @@ async def test_a_server_of_something_else_is_refused(
         await engine.close()
 
 
+async def test_a_server_that_has_too_much_to_do_at_first_is_no_mistake_of_the_team(
+    spelling: Path,
+) -> None:
+    from taketurns import ModelSpec
+
+    server = ModelServer(scripted(), ("a", "b"))
+    async with serving(server):
+        crowded = Proxy(server.url, 0, {"busy": 1.0})
+        listening = await crowded.start()
+        models = [Candidate("a", ModelSpec(str(spelling)), Endpoint((crowded.url,)))]
+        engine = HttpEngine(models, first_rest=0.01)
+        with pytest.raises(UnavailableError, match="status 429"):
+            await engine.info("a")
+        crowded.odds = {"none": 1.0}
+        assert (await engine.info("a")).context == 4096
+        await engine.close()
+        listening.close()
+        await crowded.stop()
+
+
+@pytest.mark.parametrize("ids", [False, True])
+async def test_a_word_in_which_a_stream_broke_off_goes_on(tmp_path: Path, ids: bool) -> None:
+    """Also with a tokenizer that puts a space before the first word of a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from taketurns import ModelSpec
+
+    letters = Tokenizer(models.BPE({letter: i for i, letter in enumerate("▁dehlorw1+=2?")}, []))
+    letters.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    letters.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="?")
+    tokenizer.save_pretrained(tmp_path)
+    prompts: list[Any] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            listed = [{"id": "a", "max_model_len": 99}] if "models" in request.url.path else []
+            return httpx.Response(200, json={"data": listed})
+        asked = json.loads(request.content)
+        if "completions" not in request.url.path or isinstance(asked["prompt"], list) > ids:
+            return httpx.Response(400)
+        if not asked.get("stream"):
+            return httpx.Response(200, json={"choices": [{"text": "d", "finish_reason": "length"}]})
+        prompts.append(asked["prompt"])
+        text, finish, end = ("wor", None, "") if len(prompts) == 1 else ("ld", "stop", "[DONE]")
+        piece = json.dumps({"choices": [{"text": text, "finish_reason": finish}]})
+        return httpx.Response(200, text=f"data: {piece}\n\n" + (f"data: {end}\n\n" if end else ""))
+
+    models = [Candidate("a", ModelSpec(str(tmp_path)), Endpoint(("http://one",)))]
+    engine = HttpEngine(models, first_rest=0.01)
+    engine.connect = lambda: httpx.MockTransport(reply)
+    async with engine.session(0) as session:
+        told: list[Token] = []
+        done = await session.generate("a", "hello ", Sampling(8), told.append)
+    assert done.text == "".join(token.text or "" for token in told) == "world"
+    codec = TextCodec(tokenizer)
+    texts = ["hello ", "hello wor"]
+    assert prompts == [codec.encode(text) if ids else text for text in texts]
+    await engine.close()
+
+
 async def test_an_adapter_has_the_context_of_its_base(spelling: Path) -> None:
     from taketurns import ModelSpec
 
@@ -330,9 +400,19 @@ def test_a_team_on_servers_works_outside_of_coroutines(
         spec = ModelSpec(str(tmp_path), prompt="{text}")
         models = [Candidate(name, spec, Endpoint((server.url,))) for name in ("a", "b")]
         policy = Policy(patch_size=3, max_tokens=9)
-        with Team(models, HttpEngine(models), FixedSwitcher([0, 1]), policy) as pair:
+        loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+        def connect() -> Connections:
+            loops.add(asyncio.get_running_loop())
+            return Connections()
+
+        engine = HttpEngine(models)
+        engine.connect = connect
+        with Team(models, engine, FixedSwitcher([0, 1]), policy) as pair:
             assert pair.generate("Q?").text == "abaabaaba"
             assert [t.text for t in pair.generate([Query(id=str(i), text="Q?") for i in range(5)])]
+            gc.collect()
+            assert len(loops) == 1, "nothing is kept of a loop that is over when the next begins"
     finally:
         done.set()
         thread.join()

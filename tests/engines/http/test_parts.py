@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from taketurns import EngineError
 from taketurns.engines.http.faults import Fault, refuse, retry_after
+from taketurns.engines.http.probe import models
 from taketurns.engines.http.replicas import LONGEST_REST, Replica
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.engines.http.wire import Abilities, events, read_piece
@@ -31,9 +32,9 @@ class Clock:
         return self.now
 
 
-def router(count: int, clock: Clock, limit: int = 2) -> Router:
+def router(count: int, clock: Clock, limit: int = 2, hopeless: int = 5) -> Router:
     replicas = [Replica(f"http://gpu{i}:8000", limit, clock) for i in range(count)]
-    return Router(replicas, lambda replica: None, hopeless=5)
+    return Router(replicas, lambda replica: None, hopeless)
 
 
 @given(st.integers(0, 1 << 62), st.integers(2, 8), st.data())
@@ -79,6 +80,47 @@ async def test_a_place_is_not_lost_when_the_one_who_waited_for_it_leaves() -> No
         assert await second is one.replicas[0]
 
 
+async def test_nobody_is_left_waiting_for_a_server_that_dies() -> None:
+    one = router(1, Clock(), limit=1, hopeless=1)
+    gpu = await one.acquire(1, (), 1.0)
+    waiting = [asyncio.create_task(one.acquire(1, (), 1.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    gpu.failed(Fault("gone"), began=0.0)
+    gpu.give_back()
+    async with asyncio.timeout(1):
+        said = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(error, Unreachable) for error in said)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_server_that_comes_back_helps_those_who_wait_for_another(busy: bool) -> None:
+    """Also when nobody else comes to ask."""
+    clock = asyncio.get_running_loop().time
+    full, ill = (Replica(f"http://gpu{i}:8000", 1, clock, first_rest=0.01) for i in range(2))
+    two = Router([full, ill], lambda replica: replica.listed(), hopeless=5)
+    ill.failed(Fault("ill", busy=busy), began=clock())
+    full.take()
+    async with asyncio.timeout(1):
+        assert await two.acquire(1, (), 1.0) is ill
+
+
+async def test_a_place_that_one_does_not_want_goes_to_the_next() -> None:
+    two = router(2, Clock(), limit=1)
+    home, other = two.order(3)
+    home.take()
+    other.take()
+    choosy = asyncio.create_task(two.acquire(3, [other], 1.0))
+    await asyncio.sleep(0)
+    anywhere = asyncio.create_task(two.acquire(3, (), 1.0))
+    await asyncio.sleep(0)
+    other.give_back()
+    async with asyncio.timeout(1):
+        assert await anywhere is other
+    home.give_back()
+    async with asyncio.timeout(1):
+        assert await choosy is home
+
+
 async def test_those_that_failed_this_request_are_tried_last() -> None:
     two = router(2, Clock())
     home, other = two.order(3)
@@ -106,6 +148,24 @@ async def test_rest_grows_with_failures_in_a_row_and_one_crash_is_one_failure() 
     replica.succeeded()
     clock.now += 100
     assert replica.well
+
+
+async def test_to_list_its_models_is_not_enough_to_rest_less() -> None:
+    """A server whose engine is dead may still list them."""
+    clock = Clock()
+    replica = Replica("http://gpu:8000", 64, clock, first_rest=0.5)
+    rests = []
+    for _ in range(4):
+        replica.failed(Fault("status 500"), began=clock.now)
+        rests.append(replica.resting)
+        clock.now += replica.resting
+        assert not replica.well
+        replica.listed()
+        assert replica.well
+    assert rests[-1] >= 4.0
+    replica.succeeded()
+    replica.failed(Fault("status 500"), began=clock.now)
+    assert replica.resting <= 0.625
 
 
 async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks() -> None:
@@ -188,6 +248,11 @@ def reply(**choice: Any) -> dict[str, Any]:
 def test_a_reply_that_is_none_is_a_fault(garbage: Any) -> None:
     with pytest.raises(Fault):
         read_piece(garbage, VLLM, 300, Sampling(4))
+
+
+@pytest.mark.parametrize("data", [None, 5, "m", {"id": "m"}, [5], [{"id": 5}], [{}]], ids=str)
+def test_a_list_of_models_that_is_none_has_none(data: Any) -> None:
+    assert models(data) == models({"data": data}) == []
 
 
 def test_a_reply_without_the_logprobs_that_were_asked_for_is_a_fault() -> None:

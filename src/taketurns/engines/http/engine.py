@@ -12,7 +12,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import httpx
 
@@ -34,11 +33,13 @@ from taketurns.types import Candidate, Endpoint
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """What was found at `url`: what the server can do, or the `problem` with it."""
+    """What was found at `url`: what the server can do, or the `problem` with it, which may pass
+    where the server is `down`."""
 
     url: str
     abilities: Abilities | None
     problem: str | None = None
+    down: bool = False
 
 
 class HttpEngine:
@@ -60,7 +61,7 @@ class HttpEngine:
         self._codecs: dict[str, TextCodec] = {}
         self._served: dict[str, Served] = {}
         self._counters = {model.name: Counters() for model in models}
-        self._fleets: WeakKeyDictionary[asyncio.AbstractEventLoop, Fleet] = WeakKeyDictionary()
+        self._fleets: dict[asyncio.AbstractEventLoop, Fleet] = {}
 
     @classmethod
     def configured(cls, models: Sequence[Candidate], settings: EngineConfig) -> HttpEngine:
@@ -100,6 +101,9 @@ class HttpEngine:
         """The servers, as this event loop knows them."""
         loop = asyncio.get_running_loop()
         if loop not in self._fleets:
+            for old in list(self._fleets):
+                if old.is_closed():  # and so are the connections
+                    self._fleets.pop(old, None)
             self._fleets[loop] = Fleet(self._settings, self._first_rest, self.connect)
         return self._fleets[loop]
 
@@ -123,7 +127,7 @@ class HttpEngine:
                 found = await probe(self.fleet().caller, url, key, candidate, codec)
             except Fault as fault:
                 self.fleet().replica(url).failed(fault, began)
-                return ServerReport(url, None, str(fault))
+                return ServerReport(url, None, str(fault), down=True)
             except (ConfigError, EngineError) as error:
                 return ServerReport(url, None, str(error))
             return ServerReport(url, found)
@@ -135,8 +139,8 @@ class HttpEngine:
         reports = await self.inspect(model)
         able = [report.abilities for report in reports if report.abilities is not None]
         wrong = [report for report in reports if report.abilities is None]
-        down = [r for r in wrong if self.fleet().replica(r.url).failures]
-        if misfit := [report for report in wrong if report not in down]:
+        down = [report for report in wrong if report.down]
+        if misfit := [report for report in wrong if not report.down]:
             raise ConfigError(f"{misfit[0].url}: {misfit[0].problem}")
         if not able:
             why = "; ".join(f"{report.url}: {report.problem}" for report in down)

@@ -18,7 +18,7 @@ from taketurns.engines.base import ModelInfo
 from taketurns.engines.http.calls import Caller, Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
-from taketurns.engines.http.probe import PROBE_SECONDS
+from taketurns.engines.http.probe import PROBE_SECONDS, models
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.engines.http.wire import Abilities, Usage
@@ -148,14 +148,12 @@ class Fleet:
         began = asyncio.get_running_loop().time()
         try:
             listed = await self.caller.get(f"{replica.url}/v1/models", served.key, PROBE_SECONDS)
-            data = listed.get("data") if isinstance(listed, dict) else None
-            names = [one.get("id") for one in data or () if isinstance(one, dict)]
-            if served.abilities.served_as not in names:
+            if served.abilities.served_as not in [one["id"] for one in models(listed)]:
                 raise Fault(f"it no longer serves {served.abilities.served_as}")
         except (Fault, EngineError) as error:
             replica.failed(error if isinstance(error, Fault) else Fault(str(error)), began)
         else:
-            replica.succeeded()
+            replica.listed()
         replica.wake_all()
 
     async def _keep(self) -> None:

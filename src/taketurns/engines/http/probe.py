@@ -107,10 +107,7 @@ Entry = Mapping[str, Any]
 
 def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
     """What the server lists of the candidate's model, and all that it lists."""
-    data = listed.get("data") if isinstance(listed, dict) else None
-    entries = [
-        one for one in data or () if isinstance(one, dict) and isinstance(one.get("id"), str)
-    ]
+    entries = models(listed)
     if not entries:
         raise Fault("it lists no models at /v1/models")
     names = [entry["id"] for entry in entries]
@@ -121,6 +118,16 @@ def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
     raise ConfigError(
         f"it serves {', '.join(names)}, not {wanted}: set served_as of {candidate.name}"
     )
+
+
+def models(listed: Any) -> list[Entry]:
+    """What a server's reply lists at `/v1/models`; nothing where it is no such list."""
+    data = listed.get("data") if isinstance(listed, dict) else None
+    return [
+        one
+        for one in (data if isinstance(data, list) else ())
+        if isinstance(one, dict) and isinstance(one.get("id"), str)
+    ]
 
 
 def names_of(candidate: Candidate) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """One server of a model, and how it has been doing.
 
 A server that fails rests for a while, longer each time it fails in a row, and is asked for its
-models before it gets work again. Requests that were under way when it failed count as one failure.
+models before it gets work again; only work that it does ends the row. Requests that were under way
+when it failed count as one failure.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Replica:
         self.url = url
         self.busy = 0
         self.failures = 0
+        self.out = False  # it failed, and has not been asked for its models since
         self.last_fault = ""
         self.trial: asyncio.Task[None] | None = None
         self._limit = limit
@@ -43,7 +45,7 @@ class Replica:
     @property
     def well(self) -> bool:
         """It may get work, as far as we know."""
-        return self.failures == 0 and self.resting <= 0
+        return not self.out and self.resting <= 0
 
     @property
     def free(self) -> bool:
@@ -66,20 +68,29 @@ class Replica:
 
     def succeeded(self) -> None:
         """It answered as it should."""
-        if self.failures:
-            self.failures = 0
+        self.failures = 0
+        self.listed()
+
+    def listed(self) -> None:
+        """It lists its models as it should."""
+        if self.out:
+            self.out = False
             self.wake_all()
 
     def failed(self, fault: Fault, began: float) -> None:
         """It failed at a request that began then."""
+        was_well = self.well
         self.last_fault = str(fault)
         if fault.busy:
             self._rest(fault.rest or self._first_rest)
         elif began >= self._failed_at:
             self._failed_at = self._clock()
             self.failures += 1
+            self.out = True
             grown = self._first_rest * 2 ** min(self.failures - 1, 16)
             self._rest(max(fault.rest or 0.0, min(grown, LONGEST_REST)))
+        if was_well:
+            self.wake_all()
 
     def wait(self, future: asyncio.Future[None]) -> None:
         """Resolve `future` when a request may fit, or when something else has changed."""

@@ -45,21 +45,23 @@ class Router:
         deadline = clock() + patience
         while True:
             for replica in self.replicas:
-                if replica.failures and replica.resting <= 0:
+                if replica.out and replica.resting <= 0:
                     self._try_out(replica)
             well = [replica for replica in self.replicas if replica.well]
-            fresh = [replica for replica in well if replica not in tried]
-            if chosen := self.choose(key, fresh or well):
+            wanted = [replica for replica in well if replica not in tried] or well
+            if chosen := self.choose(key, wanted):
                 chosen.take()
                 return chosen
-            if well:
-                await self._change(well, None)
-                continue
-            left = deadline - clock()
-            if left <= 0 or all(replica.failures >= self._hopeless for replica in self.replicas):
-                raise Unreachable(self._why())
-            rest = min(replica.resting for replica in self.replicas)
-            await self._change(self.replicas, min(left, rest) if rest > 0 else left)
+            times = [replica.resting for replica in self.replicas if replica.resting > 0]
+            if not well:
+                left = deadline - clock()
+                hopeless = all(replica.failures >= self._hopeless for replica in self.replicas)
+                if left <= 0 or hopeless:
+                    raise Unreachable(self._why())
+                times.append(left)
+            # Those that are not well may be so before one of the others is free.
+            other = [r for r in self.replicas if r in wanted or r not in well]
+            await self._change(other, min(times, default=None))
 
     def choose(self, key: int, replicas: Collection[Replica]) -> Replica | None:
         """Home if it is free, else the least loaded of `replicas`, which are well; None where all

@@ -20,8 +20,6 @@ from taketurns.types import Completion, Sampling, Token
 if TYPE_CHECKING:
     from taketurns.engines.http.engine import HttpEngine
 
-_LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
-
 
 class HttpSession:
     """One answer: its seed, and the `home` that it and its forks prefer among the servers."""

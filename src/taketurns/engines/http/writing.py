@@ -101,13 +101,26 @@ class Writing:
         return writing_request(
             self._served.abilities,
             self._served.info,
-            self._prompt + written,
+            self._so_far(written),
             replace(self._asked, max_tokens=left),
             derive(self._seed, len(self._prompt) + len(written)),
             stream=self._on_token is not None
             or bool(self._sampling.stop)
             or self._watch is not None,
         )
+
+    def _so_far(self, written: list[int]) -> list[int]:
+        """The prompt and what is `written` after it. Some tokenizers put a space before a first
+        word, so text is tokenised with what stands before it, where that gives the prompt again."""
+        if self._served.abilities.token_ids or not self._text:
+            return self._prompt + written
+        codec = self._served.info.codec
+        begin = self._prompt[:1] if self._prompt[0] == codec.tokenizer.bos_token_id else []
+        rest = self._prompt[len(begin) :]
+        before = codec.spell(rest)
+        if codec.encode(before) != rest:
+            return self._prompt + written
+        return begin + codec.encode(before + self._text)
 
     def _written(self) -> list[int]:
         if not self._served.abilities.token_ids:
