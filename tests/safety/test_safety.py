@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from taketurns.safety.findings import find
 from taketurns.safety.questions import ATTACKS, harmful, harmless
 from taketurns.safety.report import drawing, markdown
 from taketurns.safety.session import _pocket_guards
+from taketurns.types import ModelSpec
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -116,6 +118,16 @@ def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
     assert not (tmp_path / "judge").exists()
+
+
+def test_no_judge_is_tuned_from_what_is_large_or_elsewhere(tmp_path: Path) -> None:
+    far = load_team_config("pocket")
+    last = replace(far.candidates[-1], spec=ModelSpec("some/hub-model"))
+    said: list[str] = []
+    far = replace(far, candidates=(*far.candidates[:-1], last))
+    same, guards = _pocket_guards(far, tmp_path / "judge", said.append)
+    assert (same, list(guards)) == (far, ["rule"])
+    assert "the rule is measured" in said[0]
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ def rows(found: Json) -> list[tuple[str, ...]]:
 
 
 def table(found: Json) -> Table:
-    """For the terminal."""
-    head, *body = rows(found)
+    """For the terminal: what fits its width, without the columns that only `markdown` has."""
+    head, *body = (row[:2] + row[3:-3] for row in rows(found))
     shown = Table(box=None, caption=_caption(found), caption_justify="left")
     for number, heading in enumerate(head):
         shown.add_column(heading, justify="right" if number else "left")
@@ -52,8 +52,8 @@ def drawing(found: Json) -> str:
             1, 2, figsize=(WIDTH, 0.3 * len(arms) + 1.2), sharey=True, layout="constrained"
         )
         for row, (name, arm) in enumerate(arms):
-            kind = "single" if name.endswith(" alone") else "control"
-            colour = COLOURS["switch"] if arm["withheld"] else COLOURS[kind]
+            kind = "control" if name.startswith("random") else "switch"
+            colour = COLOURS["single" if name.endswith(" alone") else kind]
             for axes, key in ((left, "complied"), (right, "quality")):
                 if (one := arm[key]) is None:
                     continue

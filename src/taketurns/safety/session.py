@@ -30,6 +30,8 @@ from taketurns.team import Team
 from taketurns.terminal import Progress
 from taketurns.types import Candidate, ModelSpec
 
+LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -111,16 +113,22 @@ async def measure(
 def _pocket_guards(
     config: TeamConfig, folder: Path, say: Callable[[str], None]
 ) -> tuple[TeamConfig, dict[str, Guard]]:
-    """For the pocket world: its harmful words, and a judge that is tuned for the purpose."""
+    """For the pocket world: its harmful words, and a judge that is tuned for the purpose from the
+    last candidate, where that is a small model on this machine."""
     safe = len(config.candidates) - 1
+    rule = Guard(safe, words=HARMFUL)
     if not (folder / "config.json").exists():
+        start = Path(config.candidates[safe].spec.model)
+        if not 0 < sum(file.stat().st_size for file in start.glob("*.safetensors")) < LARGEST:
+            say("a judge is tuned from small models on this machine alone: the rule is measured")
+            return config, {"rule": rule}
         say(f"tuning a judge in {folder}")
         draft = folder.with_name(f"{folder.name}.draft")  # half a judge is none
-        train_judge(Path(config.candidates[safe].spec.model), draft)
+        train_judge(start, draft)
         draft.rename(folder)
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)
-    return replace(config, judge=judge), {"rule": Guard(safe, words=HARMFUL), "judge": asking}
+    return replace(config, judge=judge), {"rule": rule, "judge": asking}
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
