@@ -5,9 +5,9 @@
 Three tuned models 64, 128 and 256 numbers wide, from the same text by the same recipe (the one of
 128 is the bundled SFT checkpoint, which that recipe makes); rollouts, a head, and from it one head
 for each price by policy gradient; then answers to test questions by each model alone, by random
-switching and by each head, and a plot of score against cost. The cost is that of written tokens, as
-the price is; what a team reads of each other's is not in it. A step whose output is there is skipped,
-so the same command goes on after a stop.
+switching and by each head, and a plot of score against cost. The cost is that of written tokens,
+as the price is; what a team reads of each other's is not in it. A step whose output is there is
+skipped, so the same command goes on after a stop.
 """
 
 from __future__ import annotations
