@@ -126,7 +126,7 @@ def test_an_answer_appears_in_its_speakers_looks_while_it_is_written(
         {"base": ["The sky"], "chat": [" is é€ so blue."]},
         FixedSwitcher([0, 1]),
         Policy(patch_size=7, max_tokens=40),
-        delay=0.12,  # long enough to be looked at on a busy machine
+        delay=0.2,  # long enough to be looked at on a busy machine
     )
     opened = page(team).ready()
     opened.ask("Why?")
