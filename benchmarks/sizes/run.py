@@ -90,10 +90,9 @@ def steps(work: Path) -> Iterator[tuple[Path, Any]]:
         out = work / f"priced-{large:g}"
         yield out / "metrics.json", lambda out=out, large=large: practise(work, head, out, large)
     trained = {out.name: out for out in (head, *(work / f"priced-{x:g}" for x in PRICES))}
-    for split in ("dev", "test"):
-        for method in (*WIDTHS, "random", *trained):
-            path = work / "answers" / split / f"{method}.jsonl"
-            yield path, lambda m=method, p=path, s=split: answer(work, m, trained.get(m), s, p)
+    for method in (*WIDTHS, "random", *trained):
+        path = work / "answers" / f"{method}.jsonl"
+        yield path, lambda m=method, p=path: answer(work, m, trained.get(m), p)
     yield work / "frontier.json", lambda: frontier(work, [*WIDTHS, "random", *trained])
 
 
@@ -113,8 +112,8 @@ def practise(work: Path, head: Path, out: Path, large: float) -> None:
     taketurns("train", *method, "--team", head, "-o", out, *flags)
 
 
-def answer(work: Path, method: str, folder: Path | None, split: str, path: Path) -> None:
-    """Every answer's score and tokens by model."""
+def answer(work: Path, method: str, folder: Path | None, path: Path) -> None:
+    """The score of every answer to test questions, and its tokens by model."""
     import asyncio
 
     from taketurns import Team
@@ -131,10 +130,10 @@ def answer(work: Path, method: str, folder: Path | None, split: str, path: Path)
         asked = [
             (task, query, seed)
             for task in TASKS.values()
-            for query in task.queries(split)[:limit]  # type: ignore[arg-type]
+            for query in task.queries("test")[:limit]
             for seed in range(seeds)
         ]
-        with Progress(f"{split}: {method}", len(asked)) as progress:
+        with Progress(method, len(asked)) as progress:
 
             async def one(task: Any, query: Any, seed: int) -> dict[str, Any]:
                 async with free:
@@ -159,14 +158,11 @@ def answer(work: Path, method: str, folder: Path | None, split: str, path: Path)
 def frontier(work: Path, methods: list[str]) -> None:
     """Score and cost of each method, with intervals over questions, as JSON and as a plot."""
     price = prices(work, 1.0)
-    found = {
-        split: {m: point(work / "answers" / split / f"{m}.jsonl", price) for m in methods}
-        for split in ("dev", "test")
-    }
-    plot(found["test"], work / "frontier.png")
-    document = {"parameters": {n: parameters(work / n / "sft") for n in WIDTHS}, **found}
+    found = {m: point(work / "answers" / f"{m}.jsonl", price) for m in methods}
+    plot(found, work / "frontier.png")
+    document = {"parameters": {n: parameters(work / n / "sft") for n in WIDTHS}, "test": found}
     (work / "frontier.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    for method, one in found["test"].items():
+    for method, one in found.items():
         low, high = one["interval"]
         print(
             f"{method:14} score {one['score']:.3f} ({low:.3f}-{high:.3f})  cost {one['cost']:.1f}"
