@@ -26,7 +26,7 @@ from statistics import fmean
 from typing import Any
 
 WIDTHS = {"small": 64, "medium": 128, "large": 256}
-PRICES = (0.0, 0.001, 0.003, 0.01)  # of a token of the large model
+PRICES = (0.0, 0.003, 0.01)  # of a token of the large model
 ASKED = ("--limit", "60", "--seeds", "3")
 
 
@@ -108,7 +108,7 @@ def practise(work: Path, head: Path, out: Path, large: float) -> None:
     """Policy gradient from the head, at these prices."""
     given = [f"{name}={price:.8f}" for name, price in prices(work, large).items()]
     flags = [part for one in given for part in ("--price", one)] if large else []
-    method = ("--method", "policy-gradient", "--steps", 40)
+    method = ("--method", "policy-gradient", "--steps", 30)
     taketurns("train", *method, "--team", head, "-o", out, *flags)
 
 
