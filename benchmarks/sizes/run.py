@@ -207,9 +207,11 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
         error = [[one["score"] - low], [high - one["score"]]]
         marker = "s" if alone else "o"
         axes.errorbar(one["cost"], one["score"], error, fmt=marker, capsize=3, label=method)
+        at, rise, side = (low, -4, "top") if alone else (high, 4, "bottom")
         axes.annotate(
-            method, (one["cost"], one["score"]), xytext=(6, 4), textcoords="offset points"
-        )
+            method, (one["cost"], at), xytext=(0, rise), textcoords="offset points",
+            ha="center", va=side,
+        )  # fmt: skip
     axes.set_xlabel("price of what is written, in tokens of the large model")
     axes.set_ylabel("score, mean over tasks, 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
