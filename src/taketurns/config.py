@@ -87,6 +87,14 @@ class TeamConfig:
     source: Path | None = None
     judge: Candidate | None = None
 
+    @property
+    def writers_and_judge(self) -> tuple[Candidate, ...]:
+        """The models of an engine that answers without the switcher's: the candidates, and the
+        judge unless it is one of them."""
+        if self.judge is None or self.judge in self.candidates:
+            return self.candidates
+        return (*self.candidates, self.judge)
+
 
 def load_team_config(
     source: str | Path, overrides: Mapping[str, object] | None = None

@@ -72,11 +72,9 @@ class Team:
         )
         if isinstance(source, TeamConfig) and overrides:
             config = replace(config, policy=replace(config.policy, **overrides))  # type: ignore[arg-type]
-        models = list(config.candidates)
+        models = list(config.writers_and_judge)
         if config.switcher.spec is not None:
             models.append(Candidate(SWITCHER, config.switcher.spec, config.switcher.endpoint))
-        if config.judge is not None and config.judge not in models:
-            models.append(config.judge)
         engine = make_engine(models, config.engine)
         switcher = make_switcher(config.switcher, SWITCHER)
         return cls(config.candidates, engine, switcher, config.policy, config.judge)

@@ -89,8 +89,7 @@ class Stage:
         self.folder = folder
         self.names = [candidate.name for candidate in config.candidates]
         self._make_engine = make_engine
-        judges = () if config.judge is None else (config.judge,)
-        models = {model.name: model for model in (*config.candidates, *judges, *more)}
+        models = {model.name: model for model in (*config.writers_and_judge, *more)}
         self.engine = MeteredEngine(make_engine(list(models.values())))
         self._more: dict[str, MeteredEngine] = {}
 

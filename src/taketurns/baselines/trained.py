@@ -9,11 +9,9 @@ from pathlib import Path
 from taketurns import heads
 from taketurns.config import SwitcherConfig, TeamConfig, load_team_config
 from taketurns.errors import UsageError
+from taketurns.pocket.score import BY_TASK, GLOBAL, WHOLE
 from taketurns.switchers import Switcher, make_switcher
 from taketurns.types import Candidate, ModelSpec
-
-GLOBAL, BY_TASK = "switch-global", "switch-task"
-WHOLE = {GLOBAL: "global", "switch-practised": "practised", "switch-lm": "lm"}
 
 
 @dataclass(frozen=True, slots=True)

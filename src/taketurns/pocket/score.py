@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GLOBAL, BY_TASK, LM = "switch-global", "switch-task", "switch-lm"
 PRACTISED = "switch-practised"
+WHOLE = {GLOBAL: "global", PRACTISED: "practised", LM: "lm"}  # for all tasks: their folders
 RANDOM, UNTUNED, AVERAGE = "random", "untuned", "average"
 UNDER_WAY = 256
 
@@ -132,17 +133,13 @@ class Methods:
             return LMSwitcher(self._team.candidates[-1].name)
         if method in self._more:
             return self._trained(self._more[method])
-        if method == GLOBAL:
-            return self._trained(self._switchers / "global")
-        if method == PRACTISED:
-            return self._trained(self._switchers / "practised")
-        if method == LM:
-            return self._trained(self._switchers / "lm")
+        if method in WHOLE:
+            return self._trained(self._switchers / WHOLE[method])
         if method == BY_TASK:
             own = self._switchers / task
-            return self._trained(own if own.is_dir() else self._switchers / "global")
+            return self._trained(own if own.is_dir() else self._switchers / WHOLE[GLOBAL])
         known = [c.name for c in self._team.candidates]
-        known += [RANDOM, UNTUNED, GLOBAL, PRACTISED, LM, BY_TASK, *self._more]
+        known += [RANDOM, UNTUNED, *WHOLE, BY_TASK, *self._more]
         raise UsageError(f"there is no method {method!r}; the methods are {', '.join(known)}")
 
     def _trained(self, folder: Path) -> Switcher:

@@ -32,8 +32,7 @@ class HeadLearner:
         import torch
 
         self._team = team
-        judges = [] if team.judge is None or team.judge in team.candidates else [team.judge]
-        self._engine = make_engine([*team.candidates, *judges], team.engine)
+        self._engine = make_engine(team.writers_and_judge, team.engine)
         self._start = start
         self._scales = {
             name: Scale(scale.mean, scale.deviation, scale.weight.clone().requires_grad_())

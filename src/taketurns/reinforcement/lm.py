@@ -82,9 +82,7 @@ class LMLearner:
         """The team, switched by the model as it is now."""
         await self._release()
         self.export(self._now)
-        candidates, judge = self._team.candidates, self._team.judge
-        judges = () if judge is None else (judge,)
-        specs = {model.name: model.spec for model in (*candidates, *judges)}
+        specs = {model.name: model.spec for model in self._team.writers_and_judge}
         tuned = self._tuned(self._now)
         self._engine = LocalEngine.configured(specs | {SWITCHER: tuned}, self._team.engine)
         switcher = LMSwitcher(
@@ -92,7 +90,9 @@ class LMLearner:
             chat_template=self._team.switcher.chat_template,
             candidates=self._numbered,
         )
-        team = Team(candidates, self._engine, switcher, self._team.policy, judge)
+        team = Team(
+            self._team.candidates, self._engine, switcher, self._team.policy, self._team.judge
+        )
         await team.prepare()
         self._digits = switcher.digits
         return LMAsking(team, switcher)
