@@ -28,8 +28,8 @@ demo: install  ## the bundled team answers real questions, beside each checkpoin
 serve: $(VENV)/.installed-serve  ## the bundled team behind the OpenAI API, and its page in the browser
 	@$(BIN)/taketurns serve --team pocket --open
 
-test: install-dev  ## run the tests
-	@$(BIN)/python -m pytest -m "not slow"
+test: install-dev  ## run the tests, on up to four cores
+	@$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4
 
 test-all: install-dev  ## run the tests, the slow ones too
 	@$(BIN)/python -m pytest

@@ -124,8 +124,9 @@ class LMLearner:
         """Write the model or the adapter as it is now, with its tokenizer and whose its numbers
         are."""
         only = {} if self._start is not None else {"selected_adapters": [LEARNS]}
-        self._model.save_pretrained(folder, **only)
-        self._tokenizer.save_pretrained(folder)
+        with quiet():  # a bar a step would drown the run's own
+            self._model.save_pretrained(folder, **only)
+            self._tokenizer.save_pretrained(folder)
         naming.write(self._numbered, folder)
 
     def entry(self, folder: Path) -> dict[str, Any]:
