@@ -68,7 +68,7 @@ bench: install  ## what taking turns costs beside one model alone
 	@$(BIN)/taketurns bench overhead
 
 evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hour on two cores)
-	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --out runs/evaluation
+	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --out runs/evaluation
 
 clean:  ## remove .venv and what the tools cached
 	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis
