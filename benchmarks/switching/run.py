@@ -22,7 +22,7 @@ from taketurns.pocket.tasks import CATEGORIES
 SINGLES = "pretrained,sft,aligned"
 CURVE = (260, 520, 1040, 1560)
 PATCHES = (1, 4, 8, 32)  # beside the default of 16
-PRACTISED = {"head-1040": 44, "head": 74, "lm": 30}  # steps from each start
+PRACTISED = {"head-1040": 44, "head": 74, "lm": 60}  # steps from each start
 DEV, TEST = ("--split", "dev"), ("--split", "test")
 
 PERMUTE = """
