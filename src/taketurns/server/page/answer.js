@@ -5,8 +5,8 @@ import { look, mark } from "./speakers.js";
 import * as tip from "./tip.js";
 
 export class Answer {
-  // `team` has a name and candidates. A candidate that answers alone is speaker 0 of its answer; its
-  // `offset` makes it look as it does in the team.
+  // `team` has a name and candidates, as they were when it answered. A candidate that answers alone
+  // is speaker 0 of its answer; its `offset` makes it look as it does in the team.
   constructor(model, team) {
     this.model = model;
     this.team = team;
@@ -193,13 +193,13 @@ export class Answer {
   // As it is kept in the history, and back.
   record() {
     const patches = this.patches.map(({ put, span, slice, ...patch }) => patch);
-    const { model, about, problem } = this;
+    const { model, team, about, problem } = this;
     const first = this.first === null ? null : this.first - this.began;
-    return { model, about, problem, patches, first, took: this.took - this.began };
+    return { model, team, about, problem, patches, first, took: this.took - this.began };
   }
 
-  static from(record, team) {
-    const answer = new Answer(record.model, team);
+  static from(record) {
+    const answer = new Answer(record.model, record.team);
     answer.began = performance.now() - record.took;
     answer.first = record.first === null ? null : answer.began + record.first;
     for (const kept of record.patches) {

@@ -98,7 +98,7 @@ function openHistory() {
       running?.abort();
       byId("history").close();
       byId("prompt").value = entry.prompt;
-      show(entry.prompt, entry.answers.map((record) => Answer.from(record, team)));
+      show(entry.prompt, entry.answers.map((record) => Answer.from(record)));
     });
     return element("li", {}, button);
   });
