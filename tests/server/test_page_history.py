@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from selenium.webdriver import Keys
 
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher
@@ -22,6 +23,10 @@ WRITE = "localStorage.setItem('taketurns.history', arguments[0])"
 def asked(opened: Page, question: str) -> None:
     opened.ask(question)
     opened.wait(lambda: not opened.one("#stop").is_displayed() and opened.run(READ))
+
+
+def labels(opened: Page) -> list[str | None]:
+    return [one.get_attribute("aria-label") for one in opened.all(".patch")]
 
 
 def test_an_old_answer_names_those_who_wrote_it_when_another_team_is_served(
@@ -50,6 +55,27 @@ def test_an_old_answer_names_those_who_wrote_it_when_another_team_is_served(
     assert "coder" not in opened.one("#tip").text
     # The one that answered alone still looks as it did in its team.
     assert opened.all(".answer")[1].find_element("css selector", ".patch.s1").is_displayed()
+
+
+def test_an_old_answer_is_read_out_with_its_speakers(page: Callable[..., Page]) -> None:
+    opened = page(pair()).ready()
+    asked(opened, "Why?")
+    said = labels(opened)
+    assert said[0] in ("a: aaaa", "b: bbbb")
+    assert None not in said
+    opened.one("#open-history").click()
+    opened.one("#past button").click()
+    assert labels(opened) == said
+
+
+def test_a_patch_that_broke_off_is_read_out_with_its_speaker(page: Callable[..., Page]) -> None:
+    team = scripted({"a": forever("a")}, FixedSwitcher([0]), Policy(400, max_tokens=400), delay=0.1)
+    opened = page(team).ready()
+    opened.ask("Why?")
+    opened.wait(lambda: opened.all(".answer.writing .patch"))
+    opened.press(Keys.ESCAPE)
+    opened.whole()
+    assert labels(opened)[0].startswith("a: a")
 
 
 WHOLE = {

@@ -67,8 +67,12 @@ export class Answer {
     // A checkpoint alone is not chosen among others.
     patch.probabilities = probabilities?.length > 1 ? probabilities : null;
     patch.put(text);
-    patch.span.setAttribute("aria-label", `${patch.name ?? "forced"}: ${text}`);
+    this.label(patch);
     this.measure();
+  }
+
+  label(patch) {
+    patch.span.setAttribute("aria-label", `${patch.name ?? "forced"}: ${patch.text}`);
   }
 
   begin(speaker, name) {
@@ -179,6 +183,7 @@ export class Answer {
     this.element.classList.remove("writing");
     this.took = performance.now();
     this.problem = problem;
+    for (const patch of this.patches) this.label(patch); // one that broke off was never completed
     if (problem) {
       this.note.hidden = false;
       this.note.textContent = problem;
