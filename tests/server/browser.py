@@ -36,7 +36,7 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def wait(self, until: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.driver, 10, poll_frequency=0.02).until(lambda _: until())
+        return WebDriverWait(self.driver, 30, poll_frequency=0.02).until(lambda _: until())
 
     def run(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)

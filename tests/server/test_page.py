@@ -13,7 +13,7 @@ from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher
 
 from .browser import Page, needs_browser, show
-from .conftest import pair, scripted
+from .conftest import forever, pair, scripted
 
 pytestmark = needs_browser
 
@@ -97,6 +97,29 @@ def test_a_patch_tells_who_was_considered_and_how_long_it_took(page: Callable[..
     assert not tip.is_displayed()
     opened.press("/")
     assert opened.driver.switch_to.active_element.get_attribute("id") == "prompt"
+
+
+def test_the_particulars_follow_what_becomes_of_their_patch(page: Callable[..., Page]) -> None:
+    policy = Policy(patch_size=10, max_tokens=400)
+    team = scripted({"a": forever("a")}, FixedSwitcher([0]), policy, delay=0.1)
+    opened = page(team).ready()
+    opened.ask("Why?")
+    opened.wait(lambda: opened.all(".patch"))
+    tip = opened.one("#tip")
+    opened.run("document.querySelector('.patch').focus()")
+    assert tip.is_displayed()
+    opened.wait(lambda: "10 tokens in" in tip.text)
+    # In one breath, so that it is stopped in the middle of the patch that is looked at.
+    stopped = """
+        [...document.querySelectorAll('.patch')].at(-1).focus();
+        const writing = document.getElementById('tip').textContent.includes('still writing');
+        if (writing) document.getElementById('stop').click();
+        return writing;
+    """
+    opened.wait(lambda: opened.run(stopped))
+    opened.whole()
+    assert "broken off after" in tip.text
+    assert tip.is_displayed()
 
 
 def test_side_by_side_with_one_checkpoint(page: Callable[..., Page]) -> None:

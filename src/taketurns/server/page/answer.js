@@ -67,12 +67,15 @@ export class Answer {
     // A checkpoint alone is not chosen among others.
     patch.probabilities = probabilities?.length > 1 ? probabilities : null;
     patch.put(text);
-    this.label(patch);
+    this.settle(patch);
     this.measure();
   }
 
-  label(patch) {
+  // Nothing more will become known of a patch: it is complete, or it broke off.
+  settle(patch) {
+    patch.broken = !patch.reason;
     patch.span.setAttribute("aria-label", `${patch.name ?? "forced"}: ${patch.text}`);
+    tip.renew(patch);
   }
 
   begin(speaker, name) {
@@ -183,7 +186,7 @@ export class Answer {
     this.element.classList.remove("writing");
     this.took = performance.now();
     this.problem = problem;
-    for (const patch of this.patches) this.label(patch); // one that broke off was never completed
+    for (const patch of this.patches) this.settle(patch);
     if (problem) {
       this.note.hidden = false;
       this.note.textContent = problem;
