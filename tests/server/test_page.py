@@ -193,6 +193,22 @@ def test_escape_stops_an_answer_and_frees_it(page: Callable[..., Page]) -> None:
     opened.wait(lambda: team.engine.open_sessions == 0)
 
 
+def test_escape_that_closes_a_dialog_leaves_the_answer_alone(page: Callable[..., Page]) -> None:
+    policy = Policy(patch_size=10, max_tokens=1000)
+    team = scripted({"a": forever("a")}, FixedSwitcher([0]), policy, delay=0.05)
+    opened = page(team).ready()
+    opened.ask("Why?")
+    opened.wait(lambda: opened.all(".answer.writing .patch"))
+    opened.one("#open-history").click()
+    opened.press(Keys.ESCAPE)
+    opened.wait(lambda: not opened.one("#history").is_displayed())
+    written = len(opened.text(opened.one(".answer")))
+    opened.wait(lambda: len(opened.text(opened.one(".answer.writing"))) > written)
+    opened.press(Keys.ESCAPE)
+    (answer,) = opened.whole()
+    assert "stopped" in answer.text
+
+
 def test_a_failure_in_mid_answer_is_said_beside_what_was_written(
     page: Callable[..., Page],
 ) -> None:

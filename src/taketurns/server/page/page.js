@@ -133,7 +133,8 @@ function nextTheme() {
 // Wiring
 
 function keys(event) {
-  const typing = event.target.closest("input, select, textarea, dialog");
+  if (document.querySelector("dialog[open]")) return; // Escape closes it, and does no more
+  const typing = event.target.closest("input, select, textarea");
   if (event.key === "Escape") {
     tip.hide();
     running?.abort();
