@@ -153,9 +153,59 @@ def test_the_policy_can_be_changed_for_a_question(page: Callable[..., Page]) -> 
     assert opened.text(answer) == "a" * 20 + "b" * 10
     opened.one("#reset").click()
     assert opened.one("#changed").text == "as the team has it"
-    opened.one("#patch_size").send_keys("0")
-    opened.ask("Why?")  # the field says what is wrong with it; nothing is asked
-    assert opened.text(opened.one(".answer")) == "a" * 20 + "b" * 10
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "right"),
+    [
+        ("patch_size", "0", "3"),
+        ("temperature", "2.5", "0.72"),
+        ("turn_top_p", "0", "0.005"),
+        ("seed", "1e999", "-7"),
+    ],
+)
+def test_a_wrong_number_in_the_folded_policy_is_shown_and_explained(
+    page: Callable[..., Page], field: str, wrong: str, right: str
+) -> None:
+    opened = page(pair()).ready()
+    opened.one("#policy summary").click()
+    opened.one(f"#{field}").send_keys(wrong)
+    opened.one("#policy summary").click()
+    assert not opened.one(f"#{field}").is_displayed()
+    opened.ask("Why?")
+    assert opened.one(f"#{field}").is_displayed()
+    assert opened.driver.switch_to.active_element.get_attribute("id") == field
+    described = opened.one(f"#{field}").get_attribute("aria-describedby")
+    said = opened.one(f"#{described}")
+    assert said.is_displayed()
+    assert said.text == opened.one(f"#{field}").get_attribute("data-wrong")
+    assert opened.all(".answer") == []
+    # What it takes instead.
+    opened.one(f"#{field}").clear()
+    opened.one(f"#{field}").send_keys(right)
+    assert opened.all(".wrong") == []
+    opened.ask("Why?")
+    assert opened.text(opened.whole()[0])
+    assert opened.all(".problem:not([hidden])") == []
+
+
+def test_reset_takes_wrong_numbers_back(page: Callable[..., Page]) -> None:
+    opened = page(pair()).ready()
+    opened.one("#policy summary").click()
+    opened.one("#max_tokens").send_keys("-")
+    opened.ask("Why?")
+    assert len(opened.all(".wrong")) == 1
+    opened.one("#reset").click()
+    assert opened.all(".wrong") == []
+    opened.ask("Why?")
+    assert opened.text(opened.whole()[0])
+
+
+def test_nothing_is_not_asked(page: Callable[..., Page]) -> None:
+    opened = page(pair()).ready()
+    opened.ask("  ")
+    assert opened.one("#prompt-wrong").text == "Write a question first."
+    assert opened.all(".answer") == []
 
 
 def test_history_stays_in_the_browser(page: Callable[..., Page]) -> None:

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { Answer } from "./answer.js";
+import * as complaints from "./complaints.js";
 import { byId, counted, element } from "./dom.js";
 import * as history from "./history.js";
 import * as policy from "./policy.js";
@@ -147,7 +148,8 @@ function keys(event) {
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const prompt = byId("prompt").value.trim();
-  if (prompt) ask(prompt);
+  if (!prompt) byId("prompt").value = "";
+  if (!complaints.any(byId("ask"))) ask(prompt);
 });
 byId("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
