@@ -274,13 +274,84 @@ def test_a_failure_in_mid_answer_is_said_beside_what_was_written(
 def test_the_key_is_asked_for_and_kept_for_the_tab(page: Callable[..., Page]) -> None:
     opened = page(pair(), api_keys=("s3cret",))
     opened.wait(lambda: opened.one("#key").is_displayed())
-    opened.one("#key-value").send_keys("wrong", Keys.ENTER)
-    opened.wait(lambda: opened.one("#key").is_displayed())
+    assert opened.all("#key .wrong") == []
+    for wrong in ("wrong", "schlüssel €"):  # no header can carry the second
+        opened.one("#key-value").send_keys(wrong, Keys.ENTER)
+        opened.wait(lambda: opened.all("#key .wrong"))
+        assert opened.one("#key .wrong").text.startswith("The server does not know the key")
+        assert opened.one("#key-value").get_attribute("value") == ""
     opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
     opened.ready().ask("Why?")
     assert opened.text(opened.whole()[0])
     opened.driver.refresh()
     opened.ready()
+
+
+def test_without_a_key_the_page_says_so_and_asks_again_with_the_question(
+    page: Callable[..., Page],
+) -> None:
+    opened = page(pair(), api_keys=("s3cret",))
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.press(Keys.ESCAPE)
+    opened.wait(
+        lambda: "not connected: this server asks for an API key" in opened.one("#team").text
+    )
+    opened.ask("Why?")
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#close-key").click()
+    opened.wait(lambda: opened.all("#prompt-wrong"))
+    assert "asks for an API key" in opened.one("#prompt-wrong").text
+    assert opened.all(".answer") == []
+    assert opened.run("return localStorage.getItem('taketurns.history')") is None
+    opened.ask("Why?")
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
+    assert opened.text(opened.whole()[0])  # the question was not forgotten
+
+
+def test_a_key_that_is_refused_later_is_asked_for_and_the_answers_go_on(
+    page: Callable[..., Page],
+) -> None:
+    opened = page(pair(), api_keys=("s3cret",))
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
+    opened.ready()
+    opened.run("document.getElementById('beside').value = 'b'")
+    opened.driver.execute_async_script(
+        "const done = arguments[0];"
+        "import('/page/api.js').then((api) => { api.keep('another'); done(); })"
+    )
+    opened.ask("Why?")
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
+    assert all(map(opened.text, opened.whole(2)))
+    assert opened.all(".problem:not([hidden])") == []
+
+
+def test_a_server_that_cannot_be_reached_is_tried_again_with_the_next_question(
+    page: Callable[..., Page],
+) -> None:
+    opened = page(pair()).ready()
+    browser = opened.driver
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/v1/*"]})
+    try:
+        opened.ask("Why?")
+        (answer,) = opened.whole()
+        assert "the server cannot be reached" in answer.text
+        assert opened.run("return localStorage.getItem('taketurns.history')") is None
+        browser.refresh()
+        opened.wait(lambda: "not connected" in opened.one("#team").text)
+        opened.ask("Why?")
+        opened.wait(lambda: opened.all("#prompt-wrong"))
+        assert opened.one("#prompt-wrong").text == "Not connected: the server cannot be reached."
+    finally:
+        browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert all("ERR_BLOCKED_BY_CLIENT" in one for one in complaints)
+    opened.ask("Why?")
+    assert opened.text(opened.whole()[0])
+    assert opened.all(".wrong") == []
 
 
 def test_nothing_comes_from_outside_and_nothing_may(page: Callable[..., Page]) -> None:
