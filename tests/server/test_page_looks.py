@@ -40,3 +40,36 @@ def test_every_share_has_the_same_scale_however_long_the_names(
     for figure in opened.all(".legend .much"):
         assert figure.rect["x"] + figure.rect["width"] <= inside["x"] + inside["width"]
     assert opened.run("return document.documentElement.scrollWidth") <= width
+
+
+# Whether every mark stands on the line of the first character that follows it, at many widths.
+ORPHANS = """
+const text = document.querySelector('.text'), range = document.createRange(), orphans = [];
+let lines = new Set();
+for (let width = 200; width < 500; width += 3) {
+  text.style.width = `${width}px`;
+  for (const mark of text.querySelectorAll('.mark')) {
+    range.setStart(mark.nextSibling, 0);
+    range.setEnd(mark.nextSibling, 1);
+    const word = range.getBoundingClientRect(), sign = mark.getBoundingClientRect();
+    lines.add(word.top);
+    if (sign.top > word.bottom || sign.bottom < word.top) orphans.push([width, mark.textContent]);
+  }
+}
+return { orphans, lines: lines.size };
+"""
+
+
+def test_a_mark_is_never_left_behind_at_the_end_of_a_line(page: Callable[..., Page]) -> None:
+    opened = page(words(["a", "b", "c"], tokens=400)).ready()
+    opened.ask("Why?")
+    opened.whole()
+    seen = opened.run(ORPHANS)
+    assert seen["lines"] > 10
+    assert seen["orphans"] == []
+    # What is copied is the answer, and nothing of ours.
+    copied = opened.run(
+        "getSelection().selectAllChildren(document.querySelector('.text'));"
+        "return getSelection().toString()"
+    )
+    assert copied.split() == (" many words to break" * 20).split()
