@@ -11,7 +11,7 @@ from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher
 
 from .browser import Page, needs_browser, show
-from .conftest import scripted
+from .conftest import pair, scripted
 
 pytestmark = needs_browser
 
@@ -73,3 +73,25 @@ def test_a_mark_is_never_left_behind_at_the_end_of_a_line(page: Callable[..., Pa
         "return getSelection().toString()"
     )
     assert copied.split() == (" many words to break" * 20).split()
+
+
+def test_one_answer_has_the_whole_width_and_two_share_it(page: Callable[..., Page]) -> None:
+    opened = page(pair()).ready()
+    opened.ask("Why?")
+    (alone,) = opened.whole()
+    whole = opened.one("#answers").rect["width"]
+    assert alone.rect["width"] == whole
+    # Its lines are no longer than can be read with ease; what they leave is the shares'.
+    text, shares = opened.one(".text").rect, opened.one(".legend").rect
+    assert text["width"] < 0.7 * whole
+    assert shares["x"] > text["x"] + text["width"]
+    assert shares["x"] + shares["width"] > 0.95 * (alone.rect["x"] + whole)
+    for width in (390, 800):  # where there is less of it, the shares are below
+        show(opened.driver, width, 900)
+        assert alone.rect["width"] == opened.one("#answers").rect["width"]
+        assert opened.one(".legend").rect["y"] > opened.one(".timeline").rect["y"]
+    show(opened.driver, 1200, 900)
+    opened.run("document.getElementById('beside').value = 'b'")
+    opened.ask("Why?")
+    first, second = (answer.rect for answer in opened.whole(2))
+    assert first["width"] == second["width"] == pytest.approx(whole / 2, rel=0.05)
