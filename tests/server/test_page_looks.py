@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,24 @@ def test_one_answer_has_the_whole_width_and_two_share_it(page: Callable[..., Pag
     opened.ask("Why?")
     first, second = (answer.rect for answer in opened.whole(2))
     assert first["width"] == second["width"] == pytest.approx(whole / 2, rel=0.05)
+
+
+def test_no_two_of_many_speakers_look_alike(page: Callable[..., Page]) -> None:
+    opened = page(words([f"c{number}" for number in range(16)], tokens=16 * 20)).ready()
+    opened.ask("Why?")
+    opened.whole()
+
+    def looks(selector: str, *properties: str) -> list[tuple[Any, ...]]:
+        return [
+            tuple(one.value_of_css_property(name) for name in properties)
+            for one in opened.all(selector)
+        ]
+
+    marks = [one.text for one in opened.all(".legend .mark")]
+    assert len(set(marks)) == 16
+    bars = looks(".legend .bar i", "background-color", "background-image")
+    texts = looks(
+        ".patch", "background-color", "text-decoration-style", "text-decoration-color", "box-shadow"
+    )
+    assert len(bars) == len(texts) == 16
+    assert len(set(bars[:14])) == len(set(texts[:14])) == 14  # by more than their marks
