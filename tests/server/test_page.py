@@ -134,6 +134,11 @@ def test_side_by_side_with_one_checkpoint(page: Callable[..., Page]) -> None:
         one.get_attribute("class") for one in alone.find_elements(By.CSS_SELECTOR, ".patch")
     } == {"patch s1"}
     assert team.rect["y"] == alone.rect["y"]
+    opened.point_at(alone.find_element(By.CSS_SELECTOR, ".patch"))
+    tip = opened.one("#tip").text
+    assert "writes alone" in tip
+    assert "switcher" not in tip
+    assert "deciding" not in tip
 
 
 def test_the_policy_can_be_changed_for_a_question(page: Callable[..., Page]) -> None:

@@ -61,10 +61,11 @@ export class Answer {
     let patch = this.patches.at(-1);
     const speaker = this.raised(record.speaker);
     if (!patch || patch.reason || patch.speaker !== speaker) patch = this.begin(speaker, record.name);
-    const { text, tokens, reason, timing, probabilities } = record;
+    const { text, tokens, timing, probabilities } = record;
     if (record.speaker === null) this.tokens += tokens;
-    Object.assign(patch, { text, tokens, reason, timing });
     // A checkpoint alone is not chosen among others.
+    const reason = this.alone && record.reason === "chosen" ? "alone" : record.reason;
+    Object.assign(patch, { text, tokens, reason, timing });
     patch.probabilities = probabilities?.length > 1 ? probabilities : null;
     patch.put(text);
     this.settle(patch);

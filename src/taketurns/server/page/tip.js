@@ -5,6 +5,7 @@ import { look, mark } from "./speakers.js";
 
 const WHY = {
   chosen: "chosen by the switcher",
+  alone: "writes alone",
   opening: "opens the answer",
   closing: "closes the answer",
   fallback: "stood in for another",
@@ -70,7 +71,8 @@ function timing(patch) {
   const tokens = counted(patch.tokens);
   if (patch.speaker === null) return tokens;
   const rate = write > 0 ? `, ${Math.round(patch.tokens / write)} tokens/s` : "";
-  return `${tokens} in ${seconds(write)}${rate}; deciding took ${seconds(decide)}`;
+  const deciding = patch.reason === "alone" ? "" : `; deciding took ${seconds(decide)}`;
+  return `${tokens} in ${seconds(write)}${rate}${deciding}`;
 }
 
 // Above the target's first line, or below its last one where there is no room above.
