@@ -12,13 +12,16 @@ from typing import Any
 import httpx
 import pytest
 from openai import OpenAI
+from selenium import webdriver
 
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.server.config import ServeConfig
 from taketurns.server.roster import Roster
 from taketurns.server.run import Server, listen
 from taketurns.server.serving import Serving
-from taketurns.switchers import FixedSwitcher, Switcher
+from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
+
+from .browser import Page, browser, show
 
 QUESTION = "what does rebol fonul work as?"
 
@@ -103,3 +106,32 @@ def eventually(holds: Callable[[], bool], seconds: float = 15) -> None:
 
 def forever(letter: str) -> Callable[..., str]:
     return lambda prompt, sampling: letter * sampling.max_tokens
+
+
+def pair(**options: Any) -> Any:
+    """`a` and `b` write five times four letters by turns."""
+    scripts = {"a": forever("a"), "b": forever("b")}
+    return scripted(scripts, RandomSwitcher(), Policy(patch_size=4, max_tokens=20), **options)
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[webdriver.Chrome]:
+    chrome = browser()
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, start: Start) -> Iterator[Callable[..., Page]]:
+    """Serve a team and open its page. Whatever the browser complains of fails the test."""
+
+    def visit(team: Any, **settings: Any) -> Page:
+        show(driver, 1200, 900)
+        opened = Page(driver, start(team, **settings).url)
+        opened.run("localStorage.clear(); sessionStorage.clear()")
+        driver.refresh()
+        return opened
+
+    yield visit
+    complaints = [entry["message"] for entry in driver.get_log("browser")]
+    assert [one for one in complaints if " 401 " not in one] == []

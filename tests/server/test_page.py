@@ -2,121 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
 from taketurns import ScriptedEngine
 from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher, RandomSwitcher
+from taketurns.switchers import FixedSwitcher
 
-from .conftest import Start, forever, scripted
+from .browser import Page, needs_browser, show
+from .conftest import forever, pair, scripted
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)",
-)
-
-
-class Page:
-    """The page as a person uses it."""
-
-    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
-        self.driver = driver
-        driver.get(url)
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def wait(self, until: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.driver, 10, poll_frequency=0.02).until(lambda _: until())
-
-    def run(self, script: str, *values: Any) -> Any:
-        return self.driver.execute_script(script, *values)
-
-    def ready(self) -> Page:
-        self.wait(lambda: "take turns" in self.one("#team").text)
-        return self
-
-    def ask(self, question: str) -> None:
-        box = self.one("#prompt")
-        box.clear()
-        box.send_keys(question, Keys.ENTER)
-
-    def whole(self, answers: int = 1) -> list[WebElement]:
-        """The answers, once they are written."""
-        done = ".answer:not(.writing)"
-        self.wait(lambda: len(self.all(done)) == answers)
-        return self.all(done)
-
-    def text(self, answer: WebElement) -> str:
-        """What is written, without the speakers' marks."""
-        return self.run(
-            "const copy = arguments[0].querySelector('.text').cloneNode(true);"
-            "for (const mark of copy.querySelectorAll('.mark')) mark.remove();"
-            "return copy.textContent",
-            answer,
-        )
-
-    def point_at(self, element: WebElement) -> None:
-        ActionChains(self.driver).move_to_element(element).perform()
-
-    def press(self, *keys: str) -> None:
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield chrome
-    chrome.quit()
-
-
-@pytest.fixture
-def page(driver: webdriver.Chrome, start: Start) -> Iterator[Callable[..., Page]]:
-    """Serve a team and open its page. Whatever the browser complains of fails the test."""
-
-    def visit(team: Any, **settings: Any) -> Page:
-        show(driver, 1200, 900)
-        opened = Page(driver, start(team, **settings).url)
-        opened.run("localStorage.clear(); sessionStorage.clear()")
-        driver.refresh()
-        return opened
-
-    yield visit
-    complaints = [entry["message"] for entry in driver.get_log("browser")]
-    assert [one for one in complaints if " 401 " not in one] == []
-
-
-def show(driver: webdriver.Chrome, width: int, height: int, scheme: str = "light") -> None:
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
-
-
-def pair(**options: Any) -> Any:
-    """`a` and `b` write five times four letters by turns."""
-    scripts = {"a": forever("a"), "b": forever("b")}
-    return scripted(scripts, RandomSwitcher(), Policy(patch_size=4, max_tokens=20), **options)
+pytestmark = needs_browser
 
 
 def test_an_answer_appears_in_its_speakers_looks_while_it_is_written(
@@ -200,6 +99,29 @@ def test_a_patch_tells_who_was_considered_and_how_long_it_took(page: Callable[..
     assert opened.driver.switch_to.active_element.get_attribute("id") == "prompt"
 
 
+def test_the_particulars_follow_what_becomes_of_their_patch(page: Callable[..., Page]) -> None:
+    policy = Policy(patch_size=10, max_tokens=400)
+    team = scripted({"a": forever("a")}, FixedSwitcher([0]), policy, delay=0.1)
+    opened = page(team).ready()
+    opened.ask("Why?")
+    opened.wait(lambda: opened.all(".patch"))
+    tip = opened.one("#tip")
+    opened.run("document.querySelector('.patch').focus()")
+    assert tip.is_displayed()
+    opened.wait(lambda: "10 tokens in" in tip.text)
+    # In one breath, so that it is stopped in the middle of the patch that is looked at.
+    stopped = """
+        [...document.querySelectorAll('.patch')].at(-1).focus();
+        const writing = document.getElementById('tip').textContent.includes('still writing');
+        if (writing) document.getElementById('stop').click();
+        return writing;
+    """
+    opened.wait(lambda: opened.run(stopped))
+    opened.whole()
+    assert "broken off after" in tip.text
+    assert tip.is_displayed()
+
+
 def test_side_by_side_with_one_checkpoint(page: Callable[..., Page]) -> None:
     opened = page(pair()).ready()
     opened.run("document.getElementById('beside').value = 'b'")
@@ -212,6 +134,11 @@ def test_side_by_side_with_one_checkpoint(page: Callable[..., Page]) -> None:
         one.get_attribute("class") for one in alone.find_elements(By.CSS_SELECTOR, ".patch")
     } == {"patch s1"}
     assert team.rect["y"] == alone.rect["y"]
+    opened.point_at(alone.find_element(By.CSS_SELECTOR, ".patch"))
+    tip = opened.one("#tip").text
+    assert "writes alone" in tip
+    assert "switcher" not in tip
+    assert "deciding" not in tip
 
 
 def test_the_policy_can_be_changed_for_a_question(page: Callable[..., Page]) -> None:
@@ -231,9 +158,59 @@ def test_the_policy_can_be_changed_for_a_question(page: Callable[..., Page]) -> 
     assert opened.text(answer) == "a" * 20 + "b" * 10
     opened.one("#reset").click()
     assert opened.one("#changed").text == "as the team has it"
-    opened.one("#patch_size").send_keys("0")
-    opened.ask("Why?")  # the field says what is wrong with it; nothing is asked
-    assert opened.text(opened.one(".answer")) == "a" * 20 + "b" * 10
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "right"),
+    [
+        ("patch_size", "0", "3"),
+        ("temperature", "2.5", "0.72"),
+        ("turn_top_p", "0", "0.005"),
+        ("seed", "1e999", "-7"),
+    ],
+)
+def test_a_wrong_number_in_the_folded_policy_is_shown_and_explained(
+    page: Callable[..., Page], field: str, wrong: str, right: str
+) -> None:
+    opened = page(pair()).ready()
+    opened.one("#policy summary").click()
+    opened.one(f"#{field}").send_keys(wrong)
+    opened.one("#policy summary").click()
+    assert not opened.one(f"#{field}").is_displayed()
+    opened.ask("Why?")
+    assert opened.one(f"#{field}").is_displayed()
+    assert opened.driver.switch_to.active_element.get_attribute("id") == field
+    described = opened.one(f"#{field}").get_attribute("aria-describedby")
+    said = opened.one(f"#{described}")
+    assert said.is_displayed()
+    assert said.text == opened.one(f"#{field}").get_attribute("data-wrong")
+    assert opened.all(".answer") == []
+    # What it takes instead.
+    opened.one(f"#{field}").clear()
+    opened.one(f"#{field}").send_keys(right)
+    assert opened.all(".wrong") == []
+    opened.ask("Why?")
+    assert opened.text(opened.whole()[0])
+    assert opened.all(".problem:not([hidden])") == []
+
+
+def test_reset_takes_wrong_numbers_back(page: Callable[..., Page]) -> None:
+    opened = page(pair()).ready()
+    opened.one("#policy summary").click()
+    opened.one("#max_tokens").send_keys("-")
+    opened.ask("Why?")
+    assert len(opened.all(".wrong")) == 1
+    opened.one("#reset").click()
+    assert opened.all(".wrong") == []
+    opened.ask("Why?")
+    assert opened.text(opened.whole()[0])
+
+
+def test_nothing_is_not_asked(page: Callable[..., Page]) -> None:
+    opened = page(pair()).ready()
+    opened.ask("  ")
+    assert opened.one("#prompt-wrong").text == "Write a question first."
+    assert opened.all(".answer") == []
 
 
 def test_history_stays_in_the_browser(page: Callable[..., Page]) -> None:
@@ -271,6 +248,22 @@ def test_escape_stops_an_answer_and_frees_it(page: Callable[..., Page]) -> None:
     opened.wait(lambda: team.engine.open_sessions == 0)
 
 
+def test_escape_that_closes_a_dialog_leaves_the_answer_alone(page: Callable[..., Page]) -> None:
+    policy = Policy(patch_size=10, max_tokens=1000)
+    team = scripted({"a": forever("a")}, FixedSwitcher([0]), policy, delay=0.05)
+    opened = page(team).ready()
+    opened.ask("Why?")
+    opened.wait(lambda: opened.all(".answer.writing .patch"))
+    opened.one("#open-history").click()
+    opened.press(Keys.ESCAPE)
+    opened.wait(lambda: not opened.one("#history").is_displayed())
+    written = len(opened.text(opened.one(".answer")))
+    opened.wait(lambda: len(opened.text(opened.one(".answer.writing"))) > written)
+    opened.press(Keys.ESCAPE)
+    (answer,) = opened.whole()
+    assert "stopped" in answer.text
+
+
 def test_a_failure_in_mid_answer_is_said_beside_what_was_written(
     page: Callable[..., Page],
 ) -> None:
@@ -286,13 +279,84 @@ def test_a_failure_in_mid_answer_is_said_beside_what_was_written(
 def test_the_key_is_asked_for_and_kept_for_the_tab(page: Callable[..., Page]) -> None:
     opened = page(pair(), api_keys=("s3cret",))
     opened.wait(lambda: opened.one("#key").is_displayed())
-    opened.one("#key-value").send_keys("wrong", Keys.ENTER)
-    opened.wait(lambda: opened.one("#key").is_displayed())
+    assert opened.all("#key .wrong") == []
+    for wrong in ("wrong", "schlüssel €"):  # no header can carry the second
+        opened.one("#key-value").send_keys(wrong, Keys.ENTER)
+        opened.wait(lambda: opened.all("#key .wrong"))
+        assert opened.one("#key .wrong").text.startswith("The server does not know the key")
+        assert opened.one("#key-value").get_attribute("value") == ""
     opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
     opened.ready().ask("Why?")
     assert opened.text(opened.whole()[0])
     opened.driver.refresh()
     opened.ready()
+
+
+def test_without_a_key_the_page_says_so_and_asks_again_with_the_question(
+    page: Callable[..., Page],
+) -> None:
+    opened = page(pair(), api_keys=("s3cret",))
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.press(Keys.ESCAPE)
+    opened.wait(
+        lambda: "not connected: this server asks for an API key" in opened.one("#team").text
+    )
+    opened.ask("Why?")
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#close-key").click()
+    opened.wait(lambda: opened.all("#prompt-wrong"))
+    assert "asks for an API key" in opened.one("#prompt-wrong").text
+    assert opened.all(".answer") == []
+    assert opened.run("return localStorage.getItem('taketurns.history')") is None
+    opened.ask("Why?")
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
+    assert opened.text(opened.whole()[0])  # the question was not forgotten
+
+
+def test_a_key_that_is_refused_later_is_asked_for_and_the_answers_go_on(
+    page: Callable[..., Page],
+) -> None:
+    opened = page(pair(), api_keys=("s3cret",))
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
+    opened.ready()
+    opened.run("document.getElementById('beside').value = 'b'")
+    opened.driver.execute_async_script(
+        "const done = arguments[0];"
+        "import('/page/api.js').then((api) => { api.keep('another'); done(); })"
+    )
+    opened.ask("Why?")
+    opened.wait(lambda: opened.one("#key").is_displayed())
+    opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
+    assert all(map(opened.text, opened.whole(2)))
+    assert opened.all(".problem:not([hidden])") == []
+
+
+def test_a_server_that_cannot_be_reached_is_tried_again_with_the_next_question(
+    page: Callable[..., Page],
+) -> None:
+    opened = page(pair()).ready()
+    browser = opened.driver
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/v1/*"]})
+    try:
+        opened.ask("Why?")
+        (answer,) = opened.whole()
+        assert "the server cannot be reached" in answer.text
+        assert opened.run("return localStorage.getItem('taketurns.history')") is None
+        browser.refresh()
+        opened.wait(lambda: "not connected" in opened.one("#team").text)
+        opened.ask("Why?")
+        opened.wait(lambda: opened.all("#prompt-wrong"))
+        assert opened.one("#prompt-wrong").text == "Not connected: the server cannot be reached."
+    finally:
+        browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert all("ERR_BLOCKED_BY_CLIENT" in one for one in complaints)
+    opened.ask("Why?")
+    assert opened.text(opened.whole()[0])
+    assert opened.all(".wrong") == []
 
 
 def test_nothing_comes_from_outside_and_nothing_may(page: Callable[..., Page]) -> None:

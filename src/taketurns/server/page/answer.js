@@ -5,8 +5,8 @@ import { look, mark } from "./speakers.js";
 import * as tip from "./tip.js";
 
 export class Answer {
-  // `team` has a name and candidates. A candidate that answers alone is speaker 0 of its answer; its
-  // `offset` makes it look as it does in the team.
+  // `team` has a name and candidates, as they were when it answered. A candidate that answers alone
+  // is speaker 0 of its answer; its `offset` makes it look as it does in the team.
   constructor(model, team) {
     this.model = model;
     this.team = team;
@@ -61,14 +61,22 @@ export class Answer {
     let patch = this.patches.at(-1);
     const speaker = this.raised(record.speaker);
     if (!patch || patch.reason || patch.speaker !== speaker) patch = this.begin(speaker, record.name);
-    const { text, tokens, reason, timing, probabilities } = record;
+    const { text, tokens, timing, probabilities } = record;
     if (record.speaker === null) this.tokens += tokens;
-    Object.assign(patch, { text, tokens, reason, timing });
     // A checkpoint alone is not chosen among others.
+    const reason = this.alone && record.reason === "chosen" ? "alone" : record.reason;
+    Object.assign(patch, { text, tokens, reason, timing });
     patch.probabilities = probabilities?.length > 1 ? probabilities : null;
     patch.put(text);
-    patch.span.setAttribute("aria-label", `${patch.name ?? "forced"}: ${text}`);
+    this.settle(patch);
     this.measure();
+  }
+
+  // Nothing more will become known of a patch: it is complete, or it broke off.
+  settle(patch) {
+    patch.broken = !patch.reason;
+    patch.span.setAttribute("aria-label", `${patch.name ?? "forced"}: ${patch.text}`);
+    tip.renew(patch);
   }
 
   begin(speaker, name) {
@@ -179,6 +187,7 @@ export class Answer {
     this.element.classList.remove("writing");
     this.took = performance.now();
     this.problem = problem;
+    for (const patch of this.patches) this.settle(patch);
     if (problem) {
       this.note.hidden = false;
       this.note.textContent = problem;
@@ -193,13 +202,13 @@ export class Answer {
   // As it is kept in the history, and back.
   record() {
     const patches = this.patches.map(({ put, span, slice, ...patch }) => patch);
-    const { model, about, problem } = this;
+    const { model, team, about, problem } = this;
     const first = this.first === null ? null : this.first - this.began;
-    return { model, about, problem, patches, first, took: this.took - this.began };
+    return { model, team, about, problem, patches, first, took: this.took - this.began };
   }
 
-  static from(record, team) {
-    const answer = new Answer(record.model, team);
+  static from(record) {
+    const answer = new Answer(record.model, record.team);
     answer.began = performance.now() - record.took;
     answer.first = record.first === null ? null : answer.began + record.first;
     for (const kept of record.patches) {

@@ -1,6 +1,7 @@
 // Talking to the server: models, and answers as they are written.
 
 const KEY = "taketurns.key";
+const KEYLESS = "this server asks for an API key";
 
 export class ApiError extends Error {
   constructor(message, status) {
@@ -9,39 +10,67 @@ export class ApiError extends Error {
   }
 }
 
-function headers() {
-  const key = sessionStorage.getItem(KEY);
-  return {
-    "content-type": "application/json",
-    ...(key ? { authorization: `Bearer ${key}` } : {}),
-  };
+let key = kept();
+
+function kept() {
+  try {
+    return sessionStorage.getItem(KEY);
+  } catch {
+    return null; // storage is off
+  }
 }
 
-export function keep(key) {
-  sessionStorage.setItem(KEY, key);
+export function keep(given) {
+  key = given;
+  try {
+    sessionStorage.setItem(KEY, given);
+  } catch {
+    // storage is off: it holds until the page is left
+  }
+}
+
+export const hasKey = () => Boolean(key);
+
+function headers() {
+  const sent = new Headers({ "content-type": "application/json" });
+  try {
+    if (key) sent.set("authorization", `Bearer ${key}`);
+  } catch {
+    throw new ApiError(KEYLESS, 401); // no header can carry it, so it is not the right one
+  }
+  return sent;
+}
+
+// Throws ApiError where there is no good answer.
+async function request(address, options) {
+  const sent = { ...options, headers: headers() };
+  let response;
+  try {
+    response = await fetch(address, sent);
+  } catch (error) {
+    if (options?.signal?.aborted) throw error;
+    throw new ApiError("the server cannot be reached", 0);
+  }
+  if (!response.ok) throw await failure(response);
+  return response;
 }
 
 async function failure(response) {
+  if (response.status === 401) return new ApiError(KEYLESS, 401);
   const body = await response.json().catch(() => null);
   const said = body?.error?.message ?? `the server answered ${response.status}`;
   return new ApiError(said, response.status);
 }
 
 export async function models() {
-  const response = await fetch("/v1/models", { headers: headers() });
-  if (!response.ok) throw await failure(response);
+  const response = await request("/v1/models");
   return (await response.json()).data;
 }
 
 // Yields the choice of every chunk. Throws ApiError, also for an answer that breaks off.
-export async function* answer(request, signal) {
-  const response = await fetch("/v1/chat/completions", {
-    method: "POST",
-    headers: headers(),
-    body: JSON.stringify({ ...request, stream: true, return_token_ids: true }),
-    signal,
-  });
-  if (!response.ok) throw await failure(response);
+export async function* answer(asked, signal) {
+  const body = JSON.stringify({ ...asked, stream: true, return_token_ids: true });
+  const response = await request("/v1/chat/completions", { method: "POST", body, signal });
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);

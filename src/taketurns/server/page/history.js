@@ -3,10 +3,11 @@
 const PLACE = "taketurns.history";
 const MOST = 40;
 
+// Only whole entries: whatever else is in their place is left out, and goes when the next one is added.
 export function past() {
   try {
     const kept = JSON.parse(localStorage.getItem(PLACE) ?? "[]");
-    return Array.isArray(kept) ? kept : [];
+    return Array.isArray(kept) ? kept.filter(isEntry) : [];
   } catch {
     return []; // storage is off, or holds something else
   }
@@ -32,3 +33,23 @@ export function forget() {
     // storage is off: nothing is kept anyway
   }
 }
+
+const isText = (value) => typeof value === "string";
+const isCount = (value) => typeof value === "number" && value >= 0;
+const isListOf = (holds, value) => Array.isArray(value) && value.every(holds);
+const orNull = (holds, value) => value === null || value === undefined || holds(value);
+
+const isEntry = (value) =>
+  isText(value?.prompt) && isCount(value.at) && isListOf(isAnswer, value.answers);
+
+// As Answer.record() makes it.
+const isAnswer = (value) =>
+  isText(value?.model) && isText(value.team?.name) && isListOf(isText, value.team.candidates)
+  && (value.first === null || isCount(value.first)) && isCount(value.took)
+  && orNull(isText, value.problem) && isListOf(isPatch, value.patches);
+
+const isPatch = (value) =>
+  isText(value?.text) && isCount(value.tokens)
+  && orNull(Number.isInteger, value.speaker) && orNull(isText, value.name)
+  && orNull((shares) => isListOf(isCount, shares), value.probabilities)
+  && (!value.reason || (isCount(value.timing?.decide) && isCount(value.timing.write)));

@@ -2,28 +2,53 @@
 
 import * as api from "./api.js";
 import { Answer } from "./answer.js";
+import * as complaints from "./complaints.js";
 import { byId, counted, element } from "./dom.js";
 import * as history from "./history.js";
+import * as key from "./key.js";
 import * as policy from "./policy.js";
 import * as tip from "./tip.js";
 
 let team = { name: "", candidates: [] };
+let connecting = null; // the attempt that is under way
 let running = null; // what stops the answers that are being written
 
-async function connect() {
+// Gets to know the team. Returns what stands in the way, or null.
+function connect() {
+  connecting ??= connected().finally(() => (connecting = null));
+  return connecting;
+}
+
+async function connected() {
+  byId("team").textContent = "connecting…";
   try {
-    const [first, ...rest] = await api.models();
-    team = { name: first.id, candidates: first.taketurns.candidates };
-    byId("team").textContent = `${team.name}: ${team.candidates.join(", ")} take turns`;
-    byId("beside").replaceChildren(
-      element("option", { value: "", text: "nobody" }),
-      ...rest.map(({ id }) => element("option", { value: id, text: `${id} alone` })),
-    );
-    policy.offer(team, first.taketurns.policy);
-    examples(first.taketurns.examples);
+    meet(await withKey(api.models));
+    return null;
   } catch (error) {
-    if (error.status === 401) return byId("key").showModal();
     byId("team").textContent = `not connected: ${error.message}`;
+    return error;
+  }
+}
+
+function meet([first, ...rest]) {
+  team = { name: first.id, candidates: first.taketurns.candidates };
+  byId("team").textContent = `${team.name}: ${team.candidates.join(", ")} take turns`;
+  byId("beside").replaceChildren(
+    element("option", { value: "", text: "nobody" }),
+    ...rest.map(({ id }) => element("option", { value: id, text: `${id} alone` })),
+  );
+  policy.offer(team, first.taketurns.policy);
+  examples(first.taketurns.examples);
+}
+
+// Does it, and again with every key that is given in the place of one that is refused.
+async function withKey(does) {
+  for (;;) {
+    try {
+      return await does();
+    } catch (error) {
+      if (error.status !== 401 || !(await key.given())) throw error;
+    }
   }
 }
 
@@ -42,6 +67,8 @@ function examples(questions) {
 // Asking
 
 async function ask(prompt) {
+  const problem = team.name ? null : await connect();
+  if (problem) return complaints.about(byId("prompt"), `Not connected: ${problem.message}.`);
   running?.abort();
   const mine = (running = new AbortController());
   const models = [team.name, byId("beside").value].filter(Boolean);
@@ -52,7 +79,9 @@ async function ask(prompt) {
   say(`${team.name} is writing`);
   const messages = [{ role: "user", content: prompt }];
   await Promise.all(answers.map((answer) => write(answer, messages, mine.signal)));
-  history.add({ prompt, at: Date.now(), answers: answers.map((answer) => answer.record()) });
+  if (answers.some((answer) => answer.tokens || !answer.problem)) {
+    history.add({ prompt, at: Date.now(), answers: answers.map((answer) => answer.record()) });
+  }
   if (running !== mine) return;
   running = null;
   busy(false);
@@ -61,11 +90,13 @@ async function ask(prompt) {
 
 async function write(answer, messages, signal) {
   try {
-    const request = { model: answer.model, messages, ...policy.wanted(team, answer.alone) };
-    for await (const choice of api.answer(request, signal)) answer.take(choice);
+    const asked = { model: answer.model, messages, ...policy.wanted(team, answer.alone) };
+    await withKey(async () => {
+      answer.began = performance.now();
+      for await (const choice of api.answer(asked, signal)) answer.take(choice);
+    });
     answer.end();
   } catch (error) {
-    if (error.status === 401) byId("key").showModal();
     answer.end(signal.aborted ? "stopped" : error.message);
   }
 }
@@ -98,7 +129,7 @@ function openHistory() {
       running?.abort();
       byId("history").close();
       byId("prompt").value = entry.prompt;
-      show(entry.prompt, entry.answers.map((record) => Answer.from(record, team)));
+      show(entry.prompt, entry.answers.map((record) => Answer.from(record)));
     });
     return element("li", {}, button);
   });
@@ -133,7 +164,8 @@ function nextTheme() {
 // Wiring
 
 function keys(event) {
-  const typing = event.target.closest("input, select, textarea, dialog");
+  if (document.querySelector("dialog[open]")) return; // Escape closes it, and does no more
+  const typing = event.target.closest("input, select, textarea");
   if (event.key === "Escape") {
     tip.hide();
     running?.abort();
@@ -146,7 +178,8 @@ function keys(event) {
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const prompt = byId("prompt").value.trim();
-  if (prompt) ask(prompt);
+  if (!prompt) byId("prompt").value = "";
+  if (!complaints.any(byId("ask"))) ask(prompt);
 });
 byId("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -162,11 +195,7 @@ byId("forget").addEventListener("click", () => {
   history.forget();
   byId("history").close();
 });
-byId("key-form").addEventListener("submit", () => {
-  api.keep(byId("key-value").value);
-  byId("key-value").value = "";
-  connect();
-});
+byId("close-key").addEventListener("click", () => byId("key").close());
 document.addEventListener("keydown", keys);
 addEventListener("scroll", tip.hide, { passive: true });
 

@@ -1,5 +1,6 @@
 // The controls: what a request asks for beside its question. An empty field asks for nothing.
 
+import { withdraw } from "./complaints.js";
 import { byId, element } from "./dom.js";
 
 const NUMBERS = ["patch_size", "turn_top_p", "temperature", "top_p", "max_tokens", "seed"];
@@ -21,7 +22,10 @@ export function offer(team, policy) {
   byId("order").placeholder = team.candidates.join(", ");
   byId("policy").addEventListener("input", () => note(team));
   byId("reset").addEventListener("click", () => {
-    for (const id of [...NUMBERS, ...CHOICES, "order"]) byId(id).value = "";
+    for (const id of [...NUMBERS, ...CHOICES, "order"]) {
+      byId(id).value = "";
+      withdraw(byId(id));
+    }
     note(team);
   });
   note(team);

@@ -1,7 +1,13 @@
-// How each candidate looks: a mark and a class that sets colour, underline and pattern.
+// How each candidate looks: a mark, and classes that set colour, underline and pattern. Past seven
+// the looks come again, hollow; past fourteen the mark is a number.
 
-const MARKS = ["●", "▲", "■", "◆", "★", "✚", "✖"];
+const COLOURS = 7;
+const MARKS = ["●", "▲", "■", "◆", "★", "✚", "✖", "○", "△", "□", "◇", "☆", "⊕", "⊗"];
 
-export const mark = (speaker) => (speaker === null ? "+" : MARKS[speaker % MARKS.length]);
+export const mark = (speaker) => (speaker === null ? "+" : MARKS[speaker] ?? String(speaker + 1));
 
-export const look = (speaker) => (speaker === null ? "forced" : `s${speaker % MARKS.length}`);
+export function look(speaker) {
+  if (speaker === null) return "forced";
+  const hollow = Math.floor(speaker / COLOURS) % 2 ? " hollow" : "";
+  return `s${speaker % COLOURS}${hollow}`;
+}

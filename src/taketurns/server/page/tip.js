@@ -5,6 +5,7 @@ import { look, mark } from "./speakers.js";
 
 const WHY = {
   chosen: "chosen by the switcher",
+  alone: "writes alone",
   opening: "opens the answer",
   closing: "closes the answer",
   fallback: "stood in for another",
@@ -12,27 +13,40 @@ const WHY = {
   guard: "wrote in place of what the guard withheld",
 };
 
-let shownFor = null;
+let shown = null; // what it is about
 
 export function show(target, patch, names) {
-  const tip = byId("tip");
-  tip.replaceChildren(...particulars(patch, names));
-  tip.hidden = false;
-  place(tip, target);
+  shown?.target.removeAttribute("aria-describedby");
+  shown = { target, patch, names };
   target.setAttribute("aria-describedby", "tip");
-  shownFor = target;
+  byId("tip").hidden = false;
+  fill();
+}
+
+// Says what has become known of a patch since, if it is the one that is shown.
+export function renew(patch) {
+  if (shown?.patch === patch) fill();
 }
 
 export function hide() {
   byId("tip").hidden = true;
-  shownFor?.removeAttribute("aria-describedby");
-  shownFor = null;
+  shown?.target.removeAttribute("aria-describedby");
+  shown = null;
+}
+
+function fill() {
+  const tip = byId("tip");
+  tip.replaceChildren(...particulars(shown.patch, shown.names));
+  place(tip, shown.target);
 }
 
 function particulars(patch, names) {
   const title = `${mark(patch.speaker)} ${patch.name ?? "forced text"}`;
   const parts = [element("h4", { text: title })];
-  if (!patch.reason) return [...parts, element("p", { text: "still writing", classes: "quiet" })];
+  if (!patch.reason) {
+    const state = patch.broken ? `broken off after ${counted(patch.tokens)}` : "still writing";
+    return [...parts, element("p", { text: state, classes: "quiet" })];
+  }
   parts.push(element("p", { text: WHY[patch.reason] ?? patch.reason, classes: "quiet" }));
   if (patch.probabilities) {
     const list = element("dl");
@@ -57,7 +71,8 @@ function timing(patch) {
   const tokens = counted(patch.tokens);
   if (patch.speaker === null) return tokens;
   const rate = write > 0 ? `, ${Math.round(patch.tokens / write)} tokens/s` : "";
-  return `${tokens} in ${seconds(write)}${rate}; deciding took ${seconds(decide)}`;
+  const deciding = patch.reason === "alone" ? "" : `; deciding took ${seconds(decide)}`;
+  return `${tokens} in ${seconds(write)}${rate}${deciding}`;
 }
 
 // Above the target's first line, or below its last one where there is no room above.
