@@ -32,6 +32,7 @@ def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) ->
         missing=0,
         unscored=0,
         chosen=more.get("chosen", {}),
+        work=more.get("work", name),
     )
 
 
@@ -94,6 +95,49 @@ def test_the_findings_are_those_that_were_planted(found: dict[str, Any]) -> None
     even = found["worth"]["tokens"]["alone"]
     assert (even["cost"], even["pays"]) == (3.0, True)  # three times as often right
     assert found["worth"]["tokens"]["soup"]["pays"] is False
+
+
+def test_what_gives_no_answer_is_not_cheap(tmp_path: Path) -> None:
+    """A method that failed at everything has no cost: it is neither on the frontier nor compared
+    by cost, also as the subject."""
+    methods = [
+        measured("alone", "single", 0.3, 10),
+        measured("broken", "baseline", 0.0, 0),
+        measured("switch", "switch", 0.9, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    for subject, others in (("switch", ["alone"]), ("broken", [])):
+        found = findings({one.name: one for one in methods}, categories, subject)
+        assert found["frontier"]["tokens"] == ["alone", "switch"]
+        assert list(found["worth"]["tokens"]) == others
+        write_report(found, tmp_path)
+
+
+def test_one_model_under_two_names_is_one_on_the_frontier(tmp_path: Path) -> None:
+    """Fault: a soup of one checkpoint beat it by seconds, which was a clock's noise."""
+    methods = [
+        measured("alone", "single", 0.3, 10, work="the same"),
+        measured("soup", "baseline", 0.3, 9.9, work="the same"),
+        measured("switch", "switch", 0.9, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    found = findings({one.name: one for one in methods}, categories, "switch")
+    assert found["alike"] == {"soup": "alone"}
+    assert found["frontier"] == {cost: ["alone", "switch"] for cost in ("tokens", "seconds")}
+    write_report(found, tmp_path)
+    assert "counted as one with it: soup as alone." in (tmp_path / "report.md").read_text()
+
+
+def test_tasks_left_out_of_a_mean_of_ratios_are_counted_in_every_row(tmp_path: Path) -> None:
+    methods = [
+        measured("soup", "baseline", 0.0, 10),
+        measured("vote", "baseline", 0.4, 10),
+        measured("switch", "switch", 0.9, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    write_report(findings({one.name: one for one in methods}, categories, "switch"), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| over each of the baselines, on average | +125.0 % (2) |" in text
 
 
 def test_the_page_needs_nothing_else_and_is_well_formed(folder: Path) -> None:

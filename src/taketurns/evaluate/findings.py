@@ -13,7 +13,7 @@ from taketurns.baselines.table import Entry
 from taketurns.errors import UsageError
 from taketurns.evaluate.beyond import CHANCE, beyond_singles, halved
 from taketurns.evaluate.results import Measured
-from taketurns.evaluate.worth import break_even, frontier, points
+from taketurns.evaluate.worth import alike, break_even, frontier, points
 from taketurns.intervals import average, share
 from taketurns.statistics import combined, gain, holm, paired, spread, tally
 
@@ -40,6 +40,8 @@ def findings(
 ) -> Json:
     """Everything that is reported. `categories` are the tasks'; `on_done` sees each comparison."""
     fair = [one for one in measured.values() if not one.hindsight]
+    same = alike(fair)
+    own = [one for one in fair if one.name not in same]
     first = next(iter(measured.values()))
     return {
         "schema": SCHEMA,
@@ -52,7 +54,8 @@ def findings(
         "gains": _gains(measured, subject),
         "leaders": _leaders(fair),
         "beyond": _beyond(measured, subject),
-        "frontier": {cost: frontier(points(fair, cost)) for cost in COSTS},
+        "alike": same,
+        "frontier": {cost: frontier(points(own, cost)) for cost in COSTS},
         "worth": _worth(measured, subject),
     }
 
@@ -119,6 +122,7 @@ def _gains(measured: Mapping[str, Measured], subject: str) -> Json:
         found[what] = {
             "each": {
                 "relative": sum(relative) / len(relative) if relative else None,
+                "left_out": sum(one.left_out for one in each),
                 "absolute": sum(one.absolute for one in each) / len(each),
             },
             "mean": asdict(gain(mine, combined([one.scores for one in group], "mean"))),
@@ -176,9 +180,8 @@ def _worth(measured: Mapping[str, Measured], subject: str) -> Json:
     found: Json = {}
     for cost in COSTS:
         at = points(list(measured.values()), cost)
+        mine = at.pop(subject, None)
         found[cost] = {
-            name: {**asdict(even := break_even(at[subject], point)), "pays": even.pays}
-            for name, point in at.items()
-            if name != subject and point[0]
+            name: asdict(break_even(mine, point)) for name, point in at.items() if mine is not None
         }
     return found

@@ -5,8 +5,10 @@ A failed answer and one that its scorer gave no value count as wrong, and are co
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from taketurns.baselines.table import ORACLE, Entry, Kind
@@ -45,7 +47,8 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A method's scores and cost. `missing` answers failed, `unscored` ones got no score."""
+    """A method's scores and cost. `missing` answers failed, `unscored` ones got no score. `work` is
+    a digest of all that it wrote and read; None for a method that asks nobody."""
 
     name: str
     kind: Kind
@@ -56,6 +59,7 @@ class Measured:
     missing: int
     unscored: int
     chosen: Mapping[str, Any]
+    work: str | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -87,11 +91,13 @@ def read_results(
 
 def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence[Item]) -> Measured:
     wanted = {item.id for item in items}
+    work: dict[str, tuple[Any, ...]] = {}
     kept: dict[str, tuple[float | None, tuple[float, ...]]] = {}
     for record in records(store.answers(entry.name)):
         if record["id"] in wanted and record.get("error") is None:
             spent = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
             kept[record["id"]] = (record["score"], spent)
+            work[record["id"]] = (record["text"], record["by_model"], record["passes"])
     values: Values = {task: [] for task in tasks}
     questions: dict[tuple[str, str], list[float]] = {}
     for item in items:
@@ -112,7 +118,12 @@ def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence
         missing=len(items) - len(kept),
         unscored=sum(score is None for score, _ in kept.values()),
         chosen=store.chosen(entry.name),
+        work=_digest(work) if work else None,
     )
+
+
+def _digest(work: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 def _oracle(entry: Entry, singles: Sequence[Measured]) -> Measured:

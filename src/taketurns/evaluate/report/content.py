@@ -64,7 +64,7 @@ def _gains(found: Json) -> Iterator[Block]:
     rows = []
     for group, gains in found["gains"].items():
         rows += [
-            [f"over each of the {group}, on average", _percent(gains["each"]["relative"]), NONE,
+            [f"over each of the {group}, on average", _relative(gains["each"]), NONE,
              _signed(gains["each"]["absolute"])],
             [f"over the mean of the {group}", *_gain(gains["mean"])],
             [f"over the best of the {group}, {gains['best']['name']}", *_gain(gains["best"])],
@@ -76,7 +76,8 @@ def _gains(found: Json) -> Iterator[Block]:
         yield Paragraph(
             "Mean relative is the mean over tasks of the gain divided by the other's score, as in "
             "the paper; a task where the other scores near nothing rules it, and one where it "
-            "scores nothing is left out (their number in brackets)."
+            "scores nothing is left out (their number in brackets; in a first line that of all the "
+            "others together)."
         )
 
 
@@ -184,6 +185,12 @@ def _worth(found: Json) -> Iterator[Block]:
                  "other beats, and these and the subject are named.")  # fmt: skip
     for cost, names in found["frontier"].items():
         yield Paragraph(f"No other method beats, by {cost}: {', '.join(names)}.")
+    if found["alike"]:
+        said = ", ".join(f"{name} as {other}" for name, other in found["alike"].items())
+        yield Paragraph(
+            f"Token for token the same, and counted as one with it: {said}. Where their seconds "
+            "differ, that is how well seconds can be measured here."
+        )
     rows = []
     for name in found["worth"]["tokens"]:
         one = found["methods"][name]
@@ -297,12 +304,16 @@ def _by_task(one: Json) -> str:
 
 
 def _gain(gain: Json) -> list[str]:
-    left = f" ({gain['left_out']})" if gain["left_out"] else ""
     return [
-        _percent(gain["relative"]) + left,
+        _relative(gain),
         _percent(gain["of_average"]),
         _signed(gain["absolute"]),
     ]
+
+
+def _relative(gain: Json) -> str:
+    left = f" ({gain['left_out']})" if gain["left_out"] else ""
+    return _percent(gain["relative"]) + left
 
 
 def _percent(value: float | None) -> str:
