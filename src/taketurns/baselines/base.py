@@ -155,8 +155,8 @@ def mean_score(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
 
 
 def mean_tokens(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
-    """Tokens an answer."""
-    return fmean(one.tokens for task in answers.values() for one in task)
+    """Tokens an answer: the mean over tasks, as a score is."""
+    return fmean(fmean(one.tokens for one in task) for task in answers.values())
 
 
 async def best_on_dev(stage: Stage, dev: Dev) -> str:

@@ -6,9 +6,10 @@ A failed answer and one that its scorer gave no value count as wrong, and are co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from statistics import fmean
 from typing import Any
 
 from taketurns.baselines.table import ORACLE, Entry, Kind
@@ -22,8 +23,8 @@ Values = dict[str, list[list[float]]]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an answer took on average: tokens read and written, forward passes of a single row, and
-    this machine's seconds."""
+    """What an answer took on average over tasks, each counting the same: tokens read and written,
+    forward passes of a single row, and this machine's seconds."""
 
     read: float
     written: float
@@ -92,11 +93,13 @@ def read_results(
 def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence[Item]) -> Measured:
     wanted = {item.id for item in items}
     work: dict[str, tuple[Any, ...]] = {}
-    kept: dict[str, tuple[float | None, tuple[float, ...]]] = {}
+    kept: dict[str, float | None] = {}
+    spent: dict[str, list[tuple[float, ...]]] = {task: [] for task in tasks}
     for record in records(store.answers(entry.name)):
         if record["id"] in wanted and record.get("error") is None:
-            spent = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
-            kept[record["id"]] = (record["score"], spent)
+            kept[record["id"]] = record["score"]
+            costs = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
+            spent[record["task"]].append(costs)
             work[record["id"]] = (record["text"], record["by_model"], record["passes"])
     values: Values = {task: [] for task in tasks}
     questions: dict[tuple[str, str], list[float]] = {}
@@ -105,21 +108,25 @@ def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence
         if key not in questions:
             questions[key] = []
             values[item.task.name].append(questions[key])
-        score, _ = kept.get(item.id, (None, ()))
-        questions[key].append(score or 0.0)
-    count = max(len(kept), 1)
+        questions[key].append(kept.get(item.id) or 0.0)
     return Measured(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,
         hindsight=entry.hindsight,
         values=values,
-        cost=Cost(*(sum(spent[at] for _, spent in kept.values()) / count for at in range(4))),
+        cost=_cost(spent.values()),
         missing=len(items) - len(kept),
-        unscored=sum(score is None for score, _ in kept.values()),
+        unscored=sum(score is None for score in kept.values()),
         chosen=store.chosen(entry.name),
         work=_digest(work) if work else None,
     )
+
+
+def _cost(spent: Iterable[Sequence[tuple[float, ...]]]) -> Cost:
+    """Of the answers on each task; a task whose answers all failed has no cost."""
+    by_task = [[fmean(column) for column in zip(*own, strict=True)] for own in spent if own]
+    return Cost(*(map(fmean, zip(*by_task, strict=True)) if by_task else (0.0,) * 4))
 
 
 def _digest(work: Mapping[str, Any]) -> str:
