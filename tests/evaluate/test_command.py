@@ -162,6 +162,8 @@ MISTAKES = {
     "--methods sft --tasks recall,cooking": "there is no task 'cooking'; the tasks are recall",
     "--methods sft,oracle": "name pretrained, aligned too",
     "--methods sft --subject oracle": "the subject 'oracle' is none of the methods sft",
+    "--methods best-of-n": "nothing to compare: name a method that does not know the scores",
+    "--methods ,": "nothing to compare: name a method",
     "--methods mine --switcher mine=nowhere": "nowhere: train it with",
     "--methods sft --switcher mine": "a switcher is written NAME=DIR",
     "--methods sft --switcher sft={folder}/head": "two methods are called 'sft'",

@@ -24,12 +24,20 @@ Json = dict[str, Any]
 
 def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
     """The method that the others are compared with: the wanted one, else the first that switches,
-    else the last. Raises UsageError for one that is not asked."""
+    which may be by chance, else the last; never one with hindsight that nobody wanted. Raises
+    UsageError for one that is not asked, and where all have hindsight."""
     names = [entry.name for entry in entries]
+    fair = [entry.name for entry in entries if not entry.hindsight]
+    if not fair:
+        raise UsageError(
+            "there is nothing to compare: name a method that does not know the scores beforehand"
+            + (f", as {', '.join(names)} does" if names else "")
+        )
     if wanted is not None and wanted not in names:
         raise UsageError(f"the subject {wanted!r} is none of the methods {', '.join(names)}")
     switching = [entry.name for entry in entries if entry.kind == "switch"]
-    return wanted or (switching or names[-1:])[0]
+    switching += [CHANCE] if CHANCE in names else []
+    return wanted or (switching or fair[-1:])[0]
 
 
 def findings(
