@@ -87,7 +87,8 @@ class Page(HTMLParser):
 
 
 def test_the_findings_are_those_that_were_planted(found: dict[str, Any]) -> None:
-    assert found["leaders"]["switching best of all"] == ["<sums>", "names"]
+    every = {"tasks": ["<sums>", "names"], "sure": ["<sums>", "names"]}
+    assert found["leaders"]["subject"] == {"single": every, "baseline": every}
     assert found["gains"]["singles"]["best"]["relative"] == pytest.approx(2.0)
     assert found["comparisons"]["soup"]["p_holm"] < 0.01
     assert "p_holm" not in found["comparisons"]["bound"]
@@ -95,6 +96,33 @@ def test_the_findings_are_those_that_were_planted(found: dict[str, Any]) -> None
     even = found["worth"]["tokens"]["alone"]
     assert (even["cost"], even["pays"]) == (3.0, True)  # three times as often right
     assert found["worth"]["tokens"]["soup"]["pays"] is False
+
+
+def test_a_lead_is_over_the_controls_too_and_is_sure_or_not(tmp_path: Path) -> None:
+    """Fault: switching was "best of all" where a majority of one checkpoint scored as much."""
+    methods = [
+        measured("alone", "single", 0.3, 10),
+        measured("soup", "baseline", 0.85, 10),
+        measured("vote", "control", 0.9, 20),
+        measured("switch", "switch", 0.9, 30),
+        measured("other", "switch", 0.95, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    found = findings({one.name: one for one in methods}, categories, "switch")
+    both = ["<sums>", "names"]
+    assert found["leaders"]["switching"] == {"single": both, "baseline": both, "control": both}
+    assert found["leaders"]["subject"] == {
+        "single": {"tasks": both, "sure": both},
+        "baseline": {"tasks": both, "sure": []},
+        "control": {"tasks": [], "sure": []},
+    }
+    write_report(found, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "switch is above every single checkpoint on 2 (2 surely), all baselines too on 2 "
+        "(0 surely), all controls too on 0 (0 surely)."
+    ) in text
+    assert "The best of all ways of switching, picked on these very questions, is above" in text
 
 
 def test_what_gives_no_answer_is_not_cheap(tmp_path: Path) -> None:

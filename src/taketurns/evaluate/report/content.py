@@ -11,6 +11,11 @@ from taketurns.evaluate.report.blocks import Block, Figure, Heading, Paragraph, 
 Json = Mapping[str, Any]
 SURE = 0.05
 NONE = "\N{EN DASH}"
+RIVALS = {
+    "single": "every single checkpoint",
+    "baseline": "all baselines too",
+    "control": "all controls too",
+}
 
 
 def report(found: Json) -> list[Block]:
@@ -28,8 +33,7 @@ def report(found: Json) -> list[Block]:
 
 
 def _summary(found: Json) -> Iterator[Block]:
-    subject, leaders = found["subject"], found["leaders"]
-    questions, tasks = found["questions"], len(found["questions"])
+    subject, questions, tasks = found["subject"], found["questions"], len(found["questions"])
     widest = max(
         (share["high"] - share["low"]) / 2
         for one in found["methods"].values()
@@ -47,17 +51,37 @@ def _summary(found: Json) -> Iterator[Block]:
         f"score to within ±{widest:.3f} and a mean over tasks to within ±{max(averages):.3f} "
         "(95 %, the widest of each)."
     )
-    switching = any(one["kind"] == "switch" for one in found["methods"].values())
-    counts = [("combined above every single", "some way of combining the checkpoints scores above "
-               "every single checkpoint")]  # fmt: skip
-    if switching:
-        counts += [
-            ("switching above every single", "switching does"),
-            ("switching best of all", "switching is best of all, the baselines included"),
-        ]
-    said = ", ".join(f"on {len(leaders[key])} {what}" for key, what in counts)
-    yield Paragraph(f"Of {tasks} tasks, {said}.")
+    yield from _leading(found)
     yield from _gains(found)
+
+
+def _leading(found: Json) -> Iterator[Block]:
+    """On how many tasks who leads, and how much of that is sure."""
+    leaders, tasks = found["leaders"], len(found["questions"])
+    kinds = {one["kind"] for one in found["methods"].values()}
+    if {"single"} < kinds & {"single", "baseline", "switch"}:
+        yield Paragraph(
+            f"Of {tasks} tasks, on {len(leaders['combined'])} some way of combining the "
+            "checkpoints, a baseline or switching, scores above every single one: the best of "
+            "several ways, picked on these very questions."
+        )
+    if not leaders["subject"]:
+        return
+    said = ", ".join(
+        f"{RIVALS[up_to]} on {len(one['tasks'])} ({len(one['sure'])} surely)"
+        for up_to, one in leaders["subject"].items()
+    )
+    yield Paragraph(
+        f"{found['subject']} is above {said}. Surely is at the 5 % level beside each of them, "
+        "after Holm over the tasks."
+    )
+    if sum(one["kind"] == "switch" for one in found["methods"].values()) > 1:
+        said = ", ".join(
+            f"{RIVALS[up_to]} on {len(found)}" for up_to, found in leaders["switching"].items()
+        )
+        yield Paragraph(
+            f"The best of all ways of switching, picked on these very questions, is above {said}."
+        )
 
 
 def _gains(found: Json) -> Iterator[Block]:
