@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -13,7 +14,7 @@ from taketurns.baselines.trained import Trained, own
 from taketurns.clocks import CLOCKS, Clock
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.engines.making import make_engine
-from taketurns.errors import UsageError
+from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.evaluate.asking import Item, Record, answer
 from taketurns.evaluate.dev import DevBook
 from taketurns.evaluate.locks import locked
@@ -201,11 +202,18 @@ class Evaluation:
         await method.check()
         async with locked(self._store.choice(name), wait=True):
             await self._choose(name, method)
+        await self._load()
         return method
 
     async def _choose(self, name: str, method: Method) -> None:
         if chosen := await method.prepare(self._dev):
             self._store.choose(name, chosen)
+
+    async def _load(self) -> None:
+        """Have the models ready, so that answering is all that is timed. Answers that need one
+        that cannot be loaded say so themselves."""
+        with suppress(TakeTurnsError):
+            await self._stage.load()
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
@@ -219,6 +227,7 @@ class Evaluation:
             kept = sum(item.id in output.kept for item in items)
             if kept < len(items):
                 await self._choose(name, method)
+                await self._load()
             base = self._config.policy.seed
 
             async def work(item: Item) -> Record:
