@@ -50,7 +50,9 @@ def answers(out: Path) -> dict[str, list[dict[str, Any]]]:
         return {k: v for k, v in record.items() if k != "seconds"} | {"patches": patches}
 
     return {
-        path.stem: [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+        path.stem.partition("@")[0]: [
+            timeless(json.loads(line)) for line in path.read_text().splitlines()
+        ]
         for path in sorted((out / "answers").glob("*.jsonl"))
     }
 

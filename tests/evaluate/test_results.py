@@ -33,7 +33,7 @@ def one_method(folder: Path, tokens: dict[str, list[int | None]]) -> Measured:
             lines.append(to_line(record))
     store.answers("alone").write_bytes(b"".join(lines))
     entry = Entry("alone", "single", "", lambda stage: pytest.fail("nothing is asked"))
-    return read_results(store, [entry], tasks, items)["alone"]
+    return read_results(store, [entry], tasks, items, {"alone": None})["alone"]
 
 
 def test_a_task_with_more_questions_weighs_no_more_in_the_cost(tmp_path: Path) -> None:

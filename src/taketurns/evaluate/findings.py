@@ -1,6 +1,6 @@
 """What the answers say: scores with intervals, comparisons with the subject, gains, costs.
 
-The result is plain JSON values, which is what the report and `results.json` are made from.
+The result is plain JSON values, which is what the report is made from and `results.json` holds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from taketurns.evaluate.worth import alike, break_even, frontier, points
 from taketurns.intervals import average, share
 from taketurns.statistics import combined, gain, holm, paired, spread, tally
 
-SCHEMA = "taketurns.evaluation/1"
 COSTS = ("tokens", "seconds")
 KINDS: tuple[Kind, ...] = ("single", "baseline", "control", "switch")
 SURE = 0.05
@@ -55,7 +54,6 @@ def findings(
     first = next(iter(measured.values()))
     comparisons = _comparisons(measured, subject, on_done)
     return {
-        "schema": SCHEMA,
         "subject": subject,
         "seeds": len(next(iter(first.values.values()))[0]),
         "questions": {task: len(answers) for task, answers in first.values.items()},
@@ -77,6 +75,7 @@ def _method(one: Measured) -> Json:
         "about": one.about,
         "hindsight": one.hindsight,
         "chosen": dict(one.chosen),
+        "file": one.file,
         "tasks": {task: share(answers).to_json() for task, answers in one.values.items()},
         "average": average(one.values).to_json(),
         "seeds": asdict(spread(one.values)),

@@ -49,7 +49,8 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A method's scores and cost. `missing` answers failed, `unscored` ones got no score. `work` is
-    a digest of all that it wrote and read; None for a method that asks nobody."""
+    a digest of all that it wrote and read, `file` where in the evaluation's folder its answers
+    are; None for a method that asks nobody."""
 
     name: str
     kind: Kind
@@ -61,6 +62,7 @@ class Measured:
     unscored: int
     chosen: Mapping[str, Any]
     work: str | None = None
+    file: str | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -77,25 +79,37 @@ class Measured:
 
 
 def read_results(
-    store: Store, entries: Sequence[Entry], tasks: Mapping[str, Task], items: Sequence[Item]
+    store: Store,
+    entries: Sequence[Entry],
+    tasks: Mapping[str, Task],
+    items: Sequence[Item],
+    chose_by: Mapping[str, str | None],
 ) -> dict[str, Measured]:
-    """Every method's answers to these items, by its name."""
+    """Every method's answers to these items, by its name; `chose_by` are digests of the dev
+    questions that methods chose by."""
     found: dict[str, Measured] = {}
     for entry in entries:
         if entry.make is not None:
-            found[entry.name] = _read(store, entry, tasks, items)
+            found[entry.name] = _read(store, entry, tasks, items, chose_by[entry.name])
     for entry in entries:
         if entry.name == ORACLE:
             found[ORACLE] = _oracle(entry, [m for m in found.values() if m.kind == "single"])
     return {entry.name: found[entry.name] for entry in entries}
 
 
-def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence[Item]) -> Measured:
+def _read(
+    store: Store,
+    entry: Entry,
+    tasks: Mapping[str, Task],
+    items: Sequence[Item],
+    dev: str | None,
+) -> Measured:
+    path = store.answers(entry.name, dev)
     wanted = {item.id for item in items}
     work: dict[str, tuple[Any, ...]] = {}
     kept: dict[str, float | None] = {}
     spent: dict[str, list[tuple[float, ...]]] = {task: [] for task in tasks}
-    for record in records(store.answers(entry.name)):
+    for record in records(path):
         if record["id"] in wanted and record.get("error") is None:
             kept[record["id"]] = record["score"]
             costs = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
@@ -118,7 +132,8 @@ def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence
         cost=_cost(spent.values()),
         missing=len(items) - len(kept),
         unscored=sum(score is None for score in kept.values()),
-        chosen=store.chosen(entry.name),
+        chosen=store.chosen(entry.name, dev),
+        file=str(path.relative_to(store.folder)),
         work=_digest(work) if work else None,
     )
 
