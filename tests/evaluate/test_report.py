@@ -11,9 +11,13 @@ from xml.etree import ElementTree
 import pytest
 
 from taketurns.baselines.table import Kind
+from taketurns.config import load_team_config
 from taketurns.evaluate.findings import findings
 from taketurns.evaluate.report import write_report
 from taketurns.evaluate.results import Cost, Measured
+from taketurns.evaluate.run import Plan
+from taketurns.evaluate.tasks import load
+from taketurns.manifest import describe_run
 
 
 def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> Measured:
@@ -36,6 +40,15 @@ def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) ->
     )
 
 
+def reported(methods: dict[str, Measured], categories: dict[str, str], subject: str) -> Any:
+    """The findings, with what the foot of a report says."""
+    config = load_team_config("pocket")
+    about = describe_run("evaluate", config, b"").about
+    plan = Plan(load(["recall"]), None, 2, 40, 30, 8)
+    found = findings(methods, categories, subject)
+    return found | {"settings": {**about, **plan.settings(), "workers": 2}}
+
+
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     methods = [
@@ -45,7 +58,7 @@ def found() -> dict[str, Any]:
         measured("switch", "switch", 0.9, 30),
     ]
     categories = {"<sums>": "reasoning", "names": "knowledge"}
-    return findings({one.name: one for one in methods}, categories, "switch")
+    return reported({one.name: one for one in methods}, categories, "switch")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +121,7 @@ def test_a_lead_is_over_the_controls_too_and_is_sure_or_not(tmp_path: Path) -> N
         measured("other", "switch", 0.95, 30),
     ]
     categories = {"<sums>": "reasoning", "names": "knowledge"}
-    found = findings({one.name: one for one in methods}, categories, "switch")
+    found = reported({one.name: one for one in methods}, categories, "switch")
     both = ["<sums>", "names"]
     assert found["leaders"]["switching"] == {"single": both, "baseline": both, "control": both}
     assert found["leaders"]["subject"] == {
@@ -135,7 +148,7 @@ def test_what_gives_no_answer_is_not_cheap(tmp_path: Path) -> None:
     ]
     categories = {"<sums>": "reasoning", "names": "knowledge"}
     for subject, others in (("switch", ["alone"]), ("broken", [])):
-        found = findings({one.name: one for one in methods}, categories, subject)
+        found = reported({one.name: one for one in methods}, categories, subject)
         assert found["frontier"]["tokens"] == ["alone", "switch"]
         assert list(found["worth"]["tokens"]) == others
         write_report(found, tmp_path)
@@ -149,7 +162,7 @@ def test_one_model_under_two_names_is_one_on_the_frontier(tmp_path: Path) -> Non
         measured("switch", "switch", 0.9, 30),
     ]
     categories = {"<sums>": "reasoning", "names": "knowledge"}
-    found = findings({one.name: one for one in methods}, categories, "switch")
+    found = reported({one.name: one for one in methods}, categories, "switch")
     assert found["alike"] == {"soup": "alone"}
     assert found["frontier"] == {cost: ["alone", "switch"] for cost in ("tokens", "seconds")}
     write_report(found, tmp_path)
@@ -163,7 +176,7 @@ def test_tasks_left_out_of_a_mean_of_ratios_are_counted_in_every_row(tmp_path: P
         measured("switch", "switch", 0.9, 30),
     ]
     categories = {"<sums>": "reasoning", "names": "knowledge"}
-    write_report(findings({one.name: one for one in methods}, categories, "switch"), tmp_path)
+    write_report(reported({one.name: one for one in methods}, categories, "switch"), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "| over each of the baselines, on average | +125.0 % (2) |" in text
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from taketurns.baselines.base import Method, Plain, Stage
 from taketurns.baselines.table import ORACLE, Entry, methods
@@ -43,6 +44,22 @@ class Plan:
     concurrency: int
     helping: bool = False
     clock: Clock = "wall"
+
+    def settings(self) -> dict[str, Any]:
+        """For the reader of the results: how many questions of each task are asked on test, and
+        chosen by on dev, and how."""
+        return {
+            "tasks": {
+                name: {
+                    "test": len(task.queries("test")[: self.limit]),
+                    "dev": len(task.queries("dev")[: self.dev_limit]),
+                }
+                for name, task in self.tasks.items()
+            },
+            "seeds": self.seeds,
+            "clock": self.clock,
+            "concurrency": self.concurrency,
+        }
 
     def items(self) -> list[Item]:
         """Every answer that a method must give."""
@@ -176,7 +193,7 @@ class Evaluation:
             else:
                 self._methods[name] = method
         async with locked(self._store.folder / "check", wait=True):
-            self._store.begin()
+            self._store.begin(self._plan.clock)
             for name in self._methods:
                 self.claim(name)
 

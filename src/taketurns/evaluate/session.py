@@ -87,6 +87,8 @@ async def conduct(
     with Progress("comparing", len(measured) - 1) as progress:
         categories = {name: task.category for name, task in tasks.items()}
         found = findings(measured, categories, subject, progress.advance)
+    workers = request.workers if request.ray is None else request.ray.actors
+    found["settings"] = {**store.about(), **plan.settings(), "workers": workers}
     asked: dict[str, list[str]] = {name: [] for name in tasks}
     for item in plan.items():
         if item.seed == 0:

@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from taketurns.clocks import Clock
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest, describe_run
@@ -65,16 +66,24 @@ class Store:
     def choice(self, method: str, dev: str | None) -> Path:
         return self.folder / "chosen" / f"{_file(method, dev)}.json"
 
-    def begin(self) -> None:
-        """Make the folder this version's. Raises DataError where an older one has left answers."""
-        path, mine = self.folder / "folder.json", {"schema": SCHEMA}
-        there = any((self.folder / "answers").glob("*.jsonl"))
-        if there and not path.exists():
+    def begin(self, clock: Clock) -> None:
+        """Make the folder this version's, with seconds by this clock. Raises DataError where it has
+        answers of an older one, or by the other clock."""
+        path, mine = self.folder / "folder.json", {"schema": SCHEMA, "clock": clock}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if known != mine and any((self.folder / "answers").glob("*.jsonl")):
             raise DataError(
-                f"{self.folder} has answers of an older taketurns, which kept them by other rules; "
-                "choose another output"
+                f"{self.folder} has seconds by the {known['clock']} clock: go on with --clock "
+                f"{known['clock']}, or choose another output"
+                if known.get("schema") == SCHEMA
+                else f"{self.folder} has answers of an older taketurns, which kept them by other "
+                "rules; choose another output"
             )
         write_json(path, mine)
+
+    def about(self) -> dict[str, Any]:
+        """The team, its models' contents, and versions, as they stand in every manifest."""
+        return dict(self._manifest.about)
 
     def claim(
         self, path: Path, switchers: Mapping[str, SwitcherConfig], dev: str | None

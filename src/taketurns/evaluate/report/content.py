@@ -29,6 +29,7 @@ def report(found: Json) -> list[Block]:
         *_beyond(found),
         *_chosen(found),
         *_reading(),
+        *_settings(found["settings"]),
     ]
 
 
@@ -316,6 +317,46 @@ def _reading() -> Iterator[Block]:
         "that only one of two methods gets right in most seeds. Holm adjusts for all methods "
         "compared. Wilcoxon's test has the tasks as its sample. The seeds' deviation is that of "
         "the mean over tasks from seed to seed."
+    )
+
+
+def _settings(settings: Json) -> Iterator[Block]:
+    """What the results were made with, as far as their reader must know; `results.json` has all of
+    it."""
+    team, prints = settings["team"], settings["fingerprints"]
+    models = [
+        f"{one['name']} {one['spec']['model']}"
+        + (f" ({prints[one['name']][:12]})" if prints[one["name"]] else "")
+        for one in team["candidates"]
+    ]
+    switcher = {key: team["switcher"][key] for key in ("kind", "path", "sequence")}
+    if team["switcher"]["spec"] is not None:
+        switcher["model"] = team["switcher"]["spec"]["model"]
+    tasks: dict[str, list[str]] = {}
+    for name, count in settings["tasks"].items():
+        tasks.setdefault(f"{count['test']} test and {count['dev']} dev", []).append(name)
+    yield Heading("What this was made with")
+    yield Paragraph(f"{team['source'] or 'made in a program'}.", "Team.")
+    yield Paragraph(f"{', '.join(models)}; {team['engine']['kind']} engine.", "Models.")
+    yield Paragraph(f"{_settled(switcher)}.", "Switcher.")
+    yield Paragraph(f"{_settled(team['policy'])}.", "Policy.")
+    said = "; ".join(f"{', '.join(names)}: {counts} questions" for counts, names in tasks.items())
+    yield Paragraph(f"{said}; {_count(settings['seeds'], 'seed')}.", "Tasks.")
+    yield Paragraph(
+        f"By the {settings['clock']} clock, {settings['concurrency']} answers under way at a time "
+        f"in a process, processes: {settings['workers']} (in the last run, if there were several).",
+        "Seconds.",
+    )
+    versions = {**settings["versions"], "commit": settings["commit"]}
+    yield Paragraph(f"{_settled(versions)}.", "Versions.")
+
+
+def _settled(values: Json) -> str:
+    """Settings that say something, each after its name."""
+    return ", ".join(
+        f"{key} {_said(value)}"
+        for key, value in values.items()
+        if value not in (None, "", []) and value is not False
     )
 
 
