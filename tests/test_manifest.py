@@ -120,6 +120,26 @@ def test_an_output_of_another_run_is_refused(tmp_path: Path) -> None:
     assert json.loads(path_for(output).read_text())["determined"]["policy"] == 1
 
 
+def test_a_part_may_grow_and_not_change(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+
+    def claim(switchers: dict[str, str], policy: int = 1) -> dict[str, str]:
+        determined = {"policy": policy, "switchers": switchers}
+        manifest = Manifest("evaluate", determined, {}, started="then")
+        found: dict[str, str] = manifest.claim(output, growing="switchers").determined["switchers"]
+        return found
+
+    claim({"sums": "one"})
+    output.write_text("{}\n")
+    both = {"sums": "one", "names": "other"}
+    assert claim({"names": "other"}) == claim({"sums": "one"}) == claim(both) == both
+    with pytest.raises(DataError, match="another run, whose switchers differed"):
+        claim({"sums": "changed"})
+    with pytest.raises(DataError, match="another run, whose policy differed"):
+        claim(both, policy=2)
+    assert json.loads(path_for(output).read_text())["determined"]["switchers"] == both
+
+
 def test_an_output_without_a_manifest_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     output.write_text("{}\n")

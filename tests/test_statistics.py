@@ -100,6 +100,16 @@ def test_equal_methods_are_not_called_surely_equal() -> None:
     assert -0.2 < result.low < 0 < result.high < 0.2
 
 
+def test_a_task_may_have_one_question_only() -> None:
+    """Beside a larger one it shifts the interval and adds nothing to its width."""
+    more = [[1.0]] * 12 + [[0.0]] * 8
+    first, second = {"one": [[1.0]], "more": more}, {"one": [[0.0]], "more": [[0.5]] * 20}
+    result, larger = paired(first, second), paired({"t": more}, {"t": [[0.5]] * 20})
+    assert result.difference == pytest.approx(0.55)
+    assert result.low < 0.55 < result.high
+    assert result.high - result.low == pytest.approx((larger.high - larger.low) / 2, abs=0.03)
+
+
 def test_other_questions_are_refused() -> None:
     with pytest.raises(ValueError, match="same tasks"):
         paired({"a": [[1.0]]}, {"b": [[1.0]]})

@@ -44,10 +44,12 @@ class Manifest:
         """Equal for two runs whose records must be equal."""
         return _digest([self.command, self.determined])
 
-    def claim(self, output: Path) -> Manifest:
+    def claim(self, output: Path, growing: str | None = None) -> Manifest:
         """Make `output` this run's before its first record, or raise DataError if it is another's.
 
-        A run that goes on keeps the time of its first start.
+        A run that goes on keeps the time of its first start. `growing` may name a part of
+        `determined` that is a mapping: what the output has under other keys is kept and claimed
+        along.
         """
         path = path_for(output)
         if output.is_dir():
@@ -59,11 +61,22 @@ class Manifest:
                     f"{output} exists and has no manifest beside it; choose another output"
                 )
             theirs = _read(path)
-            if theirs.get("identity") != self.identity:
+            before, mine = self._grown(theirs, growing)
+            if theirs.get("identity") != before.identity:
                 raise DataError(self._difference(output, theirs))
-            mine = replace(self, started=theirs.get("started", self.started))
+            mine = replace(mine, started=theirs.get("started", self.started))
         mine.write(output)
         return mine
+
+    def _grown(self, theirs: Mapping[str, Any], part: str | None) -> tuple[Manifest, Manifest]:
+        """What this run's manifest was if it has only grown since `theirs`, and what it is now."""
+        if part is None or part not in self.determined:
+            return self, self
+        own, known = self.determined[part], (theirs.get("determined") or {}).get(part) or {}
+        if any(own.get(key, value) != value for key, value in known.items()):
+            return self, self
+        before = replace(self, determined={**self.determined, part: known})
+        return before, replace(self, determined={**self.determined, part: {**known, **own}})
 
     def write(self, output: Path) -> None:
         """Write the manifest beside the output. Raises DataError if that cannot be done."""

@@ -187,9 +187,13 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
     def statistic(*groups: Floats, axis: int = -1) -> Any:
         return sum(group.mean(axis=axis) for group in groups) / len(groups)
 
+    # Resampling a task's only question gives it again, as resampling two alike does, which is the
+    # least that scipy takes.
+    groups = [np.repeat(d, 2) if len(d) == 1 else d for d in differences]
+
     def interval(method: str) -> tuple[float, float]:
         found = bootstrap(
-            [*differences],
+            groups,
             statistic,
             n_resamples=RESAMPLES,
             batch=1000,

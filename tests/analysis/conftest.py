@@ -63,10 +63,17 @@ def evaluation(tmp_path: Path) -> Folder:
         kinds = {"switch": "switch", "random": "control"}
         tasks = {task for rows in methods.values() for task, _, _ in rows}
         results = {
-            "schema": "taketurns.evaluation/1",
+            "schema": "taketurns.evaluation/2",
             "subject": "switch",
             "categories": {task: f"{task} in general" for task in sorted(tasks)},
-            "methods": {name: {"kind": kinds.get(name, "single")} for name in methods},
+            "methods": {
+                name: {"kind": kinds.get(name, "single"), "file": f"answers/{name}.jsonl"}
+                for name in methods
+            },
+            "asked": {
+                task: [f"{task}/{t.query.id}@0" for rows in methods.values() for _, t, _ in rows]
+                for task in sorted(tasks)
+            },
         }
         (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
         for name, rows in methods.items():

@@ -22,6 +22,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from taketurns.analysis.report.browser import sample
 from taketurns.analysis.sections import Chart, Mark, Section, write_section
 from taketurns.analysis.turns import Run, read_run
+from taketurns.errors import DataError
 from taketurns.evaluate.report.blocks import Paragraph
 from taketurns.records import to_line, trace_to_json
 from taketurns.types import Patch, Query, Trace, Withheld
@@ -176,6 +177,23 @@ def test_what_a_guards_candidate_wrote_is_part_of_the_answer(evaluation: Folder)
     (found,) = read_run(evaluation({"switch": [("sums", guarded, 1.0)]})).subject.answers
     assert found.speakers == (0, 2, 1)
     assert found.text == " word kept word"
+
+
+def test_only_what_the_results_are_about_is_looked_at(evaluation: Folder) -> None:
+    """An answer that was kept with a score by other rules is none of theirs."""
+    folder = evaluation(methods(("sums",)))
+    path = folder / "answers" / "switch.jsonl"
+    before = read_run(folder).subject
+    stale = json.loads(path.read_text().splitlines()[0])
+    stale |= {"id": stale["id"].replace("@0#", "@1#"), "score": 1.0 - stale["score"]}
+    path.write_bytes(path.read_bytes() + to_line(stale))
+    assert read_run(folder).subject == before
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(
+        json.dumps({**results, "schema": "taketurns.evaluation/1"})
+    )
+    with pytest.raises(DataError, match="is of an older taketurns"):
+        read_run(folder)
 
 
 def test_failed_answers_are_counted_and_a_second_try_stands(

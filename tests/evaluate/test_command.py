@@ -50,7 +50,9 @@ def answers(out: Path) -> dict[str, list[dict[str, Any]]]:
         return {k: v for k, v in record.items() if k != "seconds"} | {"patches": patches}
 
     return {
-        path.stem: [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+        path.stem.partition("@")[0]: [
+            timeless(json.loads(line)) for line in path.read_text().splitlines()
+        ]
         for path in sorted((out / "answers").glob("*.jsonl"))
     }
 
@@ -62,6 +64,7 @@ def results(out: Path) -> dict[str, Any]:
         found[part].pop("seconds")
     for method in found["methods"].values():
         method["cost"].pop("seconds")
+    found["settings"].pop("commit")  # which a developer may change meanwhile
     return found
 
 
@@ -149,7 +152,7 @@ def test_more_seeds_questions_and_methods_go_into_the_same_folder(
 ) -> None:
     out = tmp_path / "out"
     few = ("--methods", "sft", "--seeds", "1", "--limit", "2")
-    first = evaluate(out, *few, "--clock", "cpu")
+    first = evaluate(out, *few)
     assert first.returncode == 0, first.stderr
     assert len(answers(out)["sft"]) == 4
     ended = evaluate(out, "--methods", "sft,random", "--workers", "2")
@@ -162,6 +165,8 @@ MISTAKES = {
     "--methods sft --tasks recall,cooking": "there is no task 'cooking'; the tasks are recall",
     "--methods sft,oracle": "name pretrained, aligned too",
     "--methods sft --subject oracle": "the subject 'oracle' is none of the methods sft",
+    "--methods best-of-n": "nothing to compare: name a method that does not know the scores",
+    "--methods ,": "nothing to compare: name a method",
     "--methods mine --switcher mine=nowhere": "nowhere: train it with",
     "--methods sft --switcher mine": "a switcher is written NAME=DIR",
     "--methods sft --switcher sft={folder}/head": "two methods are called 'sft'",
@@ -231,6 +236,28 @@ async def test_a_method_that_chooses_needs_dev_questions(tmp_path: Path) -> None
     assert {"sft", "refine", "fuse-probs", "switch"} < set(left)
     assert {"cascade", "soup", "fixed", "vote"}.isdisjoint(left)
     assert any(sentence.startswith("cascade is left out: ") for sentence in said)
+
+
+def test_results_say_what_they_were_made_with(done: Path) -> None:
+    settings = results(done)["settings"]
+    assert [one["name"] for one in settings["team"]["candidates"]] == list(settings["fingerprints"])
+    assert settings["team"]["policy"]["max_tokens"] == 24
+    counts = {"test": 3, "dev": 3}
+    assert settings["tasks"] == {"recall": counts, "arithmetic": counts}
+    assert (settings["seeds"], settings["clock"], settings["workers"]) == (2, "wall", 1)
+    foot = (done / "report.html").read_text().partition("What this was made with")[2]
+    for words in (
+        "max_tokens 24", "temperature 0.7", "patch_size 16", "team.yaml", "kind head",
+        "recall, arithmetic: 3 test and 3 dev questions; 2 seeds.", "By the wall clock, 96 answers",
+        f"taketurns {taketurns.__version__}", settings["fingerprints"]["sft"][:12],
+    ):  # fmt: skip
+        assert words in foot, words
+
+
+def test_seconds_by_two_clocks_are_not_mixed(done: Path) -> None:
+    ended = evaluate(done, "--methods", "sft", "--clock", "cpu")
+    assert ended.returncode == 2
+    assert "has seconds by the wall clock: go on with --clock wall, or choose" in ended.stderr
 
 
 def test_results_of_another_team_are_left_alone(done: Path) -> None:

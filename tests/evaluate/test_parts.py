@@ -50,6 +50,7 @@ def test_a_team_that_costs_twice_must_be_right_twice_as_often() -> None:
     assert break_even((2.0, 0.3), (1.0, 0.3)).each is None
     assert break_even((2.0, 0.3), (1.0, 0.0)).pays
     assert break_even((0.5, 0.2), (1.0, 0.2)).pays
+    assert not break_even((4.1, 0.0), (1.0, 0.0)).pays  # neither is ever right
 
 
 async def test_a_file_is_held_until_its_process_ends(tmp_path: Path) -> None:

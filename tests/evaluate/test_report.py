@@ -11,9 +11,13 @@ from xml.etree import ElementTree
 import pytest
 
 from taketurns.baselines.table import Kind
+from taketurns.config import load_team_config
 from taketurns.evaluate.findings import findings
 from taketurns.evaluate.report import write_report
 from taketurns.evaluate.results import Cost, Measured
+from taketurns.evaluate.run import Plan
+from taketurns.evaluate.tasks import load
+from taketurns.manifest import describe_run
 
 
 def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> Measured:
@@ -32,7 +36,17 @@ def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) ->
         missing=0,
         unscored=0,
         chosen=more.get("chosen", {}),
+        work=more.get("work", name),
     )
+
+
+def reported(methods: dict[str, Measured], categories: dict[str, str], subject: str) -> Any:
+    """The findings, with what the foot of a report says."""
+    config = load_team_config("pocket")
+    about = describe_run("evaluate", config, b"").about
+    plan = Plan(load(["recall"]), None, 2, 40, 30, 8)
+    found = findings(methods, categories, subject)
+    return found | {"settings": {**about, **plan.settings(), "workers": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +58,7 @@ def found() -> dict[str, Any]:
         measured("switch", "switch", 0.9, 30),
     ]
     categories = {"<sums>": "reasoning", "names": "knowledge"}
-    return findings({one.name: one for one in methods}, categories, "switch")
+    return reported({one.name: one for one in methods}, categories, "switch")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +100,8 @@ class Page(HTMLParser):
 
 
 def test_the_findings_are_those_that_were_planted(found: dict[str, Any]) -> None:
-    assert found["leaders"]["switching best of all"] == ["<sums>", "names"]
+    every = {"tasks": ["<sums>", "names"], "sure": ["<sums>", "names"]}
+    assert found["leaders"]["subject"] == {"single": every, "baseline": every}
     assert found["gains"]["singles"]["best"]["relative"] == pytest.approx(2.0)
     assert found["comparisons"]["soup"]["p_holm"] < 0.01
     assert "p_holm" not in found["comparisons"]["bound"]
@@ -94,6 +109,76 @@ def test_the_findings_are_those_that_were_planted(found: dict[str, Any]) -> None
     even = found["worth"]["tokens"]["alone"]
     assert (even["cost"], even["pays"]) == (3.0, True)  # three times as often right
     assert found["worth"]["tokens"]["soup"]["pays"] is False
+
+
+def test_a_lead_is_over_the_controls_too_and_is_sure_or_not(tmp_path: Path) -> None:
+    """Fault: switching was "best of all" where a majority of one checkpoint scored as much."""
+    methods = [
+        measured("alone", "single", 0.3, 10),
+        measured("soup", "baseline", 0.85, 10),
+        measured("vote", "control", 0.9, 20),
+        measured("switch", "switch", 0.9, 30),
+        measured("other", "switch", 0.95, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    found = reported({one.name: one for one in methods}, categories, "switch")
+    both = ["<sums>", "names"]
+    assert found["leaders"]["switching"] == {"single": both, "baseline": both, "control": both}
+    assert found["leaders"]["subject"] == {
+        "single": {"tasks": both, "sure": both},
+        "baseline": {"tasks": both, "sure": []},
+        "control": {"tasks": [], "sure": []},
+    }
+    write_report(found, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "switch is above every single checkpoint on 2 (2 surely), all baselines too on 2 "
+        "(0 surely), all controls too on 0 (0 surely)."
+    ) in text
+    assert "The best of all ways of switching, picked on these very questions, is above" in text
+
+
+def test_what_gives_no_answer_is_not_cheap(tmp_path: Path) -> None:
+    """A method that failed at everything has no cost: it is neither on the frontier nor compared
+    by cost, also as the subject."""
+    methods = [
+        measured("alone", "single", 0.3, 10),
+        measured("broken", "baseline", 0.0, 0),
+        measured("switch", "switch", 0.9, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    for subject, others in (("switch", ["alone"]), ("broken", [])):
+        found = reported({one.name: one for one in methods}, categories, subject)
+        assert found["frontier"]["tokens"] == ["alone", "switch"]
+        assert list(found["worth"]["tokens"]) == others
+        write_report(found, tmp_path)
+
+
+def test_one_model_under_two_names_is_one_on_the_frontier(tmp_path: Path) -> None:
+    """Fault: a soup of one checkpoint beat it by seconds, which was a clock's noise."""
+    methods = [
+        measured("alone", "single", 0.3, 10, work="the same"),
+        measured("soup", "baseline", 0.3, 9.9, work="the same"),
+        measured("switch", "switch", 0.9, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    found = reported({one.name: one for one in methods}, categories, "switch")
+    assert found["alike"] == {"soup": "alone"}
+    assert found["frontier"] == {cost: ["alone", "switch"] for cost in ("tokens", "seconds")}
+    write_report(found, tmp_path)
+    assert "counted as one with it: soup as alone." in (tmp_path / "report.md").read_text()
+
+
+def test_tasks_left_out_of_a_mean_of_ratios_are_counted_in_every_row(tmp_path: Path) -> None:
+    methods = [
+        measured("soup", "baseline", 0.0, 10),
+        measured("vote", "baseline", 0.4, 10),
+        measured("switch", "switch", 0.9, 30),
+    ]
+    categories = {"<sums>": "reasoning", "names": "knowledge"}
+    write_report(reported({one.name: one for one in methods}, categories, "switch"), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| over each of the baselines, on average | +125.0 % (2) |" in text
 
 
 def test_the_page_needs_nothing_else_and_is_well_formed(folder: Path) -> None:

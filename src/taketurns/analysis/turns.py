@@ -7,7 +7,7 @@ An answer that its scorer gave no value counts as wrong, as in the evaluation.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,7 @@ from typing import Any
 
 from taketurns.errors import DataError
 from taketurns.evaluate.beyond import CHANCE, SOLVED
-from taketurns.evaluate.findings import SCHEMA
-from taketurns.evaluate.store import answers_file, records
+from taketurns.evaluate.store import SCHEMA, records
 from taketurns.records import TRACE_SCHEMA, trace_from_json
 from taketurns.types import Patch, Query
 
@@ -116,21 +115,25 @@ def read_run(path: Path, method: str | None = None) -> Run:
 def _read_folder(folder: Path, method: str | None) -> Run:
     try:
         found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        known = found["schema"] == SCHEMA
+        schema = found["schema"]
     except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+        schema = ""
+    if schema != SCHEMA and schema.startswith(SCHEMA.partition("/")[0]):
+        raise DataError(f"{folder} is of an older taketurns; let this one evaluate into another")
+    if schema != SCHEMA:
         raise DataError(
             f"{folder} has no results.json of an evaluation: let taketurns evaluate --out {folder} "
             "come to its end"
         )
     kinds = {name: one["kind"] for name, one in found["methods"].items()}
     subject = method or found["subject"]
-    there = [name for name in kinds if answers_file(folder, name).exists()]
+    answers = {name: folder / one["file"] for name, one in found["methods"].items() if one["file"]}
+    asked = {question for questions in found["asked"].values() for question in questions}
+    there = [name for name, path in answers.items() if path.exists()]
     if subject not in there:
         raise DataError(f"{folder} has no answers of {subject!r}; it has {', '.join(there)}")
     categories = found["categories"]
-    turns = _turns(subject, records(answers_file(folder, subject)), categories)
+    turns = _turns(subject, _asked(answers[subject], asked), categories)
     decided = any(len(p.probabilities or ()) > 1 for a in turns.answers for p in a.patches)
     alone = not decided and len({s for a in turns.answers for s in a.speakers}) < 2
     if kinds.get(subject) == "single" or alone:
@@ -138,7 +141,7 @@ def _read_folder(folder: Path, method: str | None) -> Run:
     chance = CHANCE in there and subject != CHANCE
     singles = tuple(name for name, kind in kinds.items() if kind == "single" and name in there)
     kept = {
-        name: _by_id(records(answers_file(folder, name)))
+        name: _by_id(_asked(answers[name], asked))
         for name in dict.fromkeys((*singles, CHANCE, subject))
         if name in there
     }
@@ -150,13 +153,17 @@ def _read_folder(folder: Path, method: str | None) -> Run:
     )
     return Run(
         subject=turns,
-        chance=_turns(CHANCE, records(answers_file(folder, CHANCE)), categories)
-        if chance
-        else None,
+        chance=_turns(CHANCE, _asked(answers[CHANCE], asked), categories) if chance else None,
         scores=_scores(kept),
         singles=singles,
         alone=frozenset(solved) if set(turns.pool) <= set(singles) else None,
     )
+
+
+def _asked(path: Path, questions: Collection[str]) -> Iterator[Mapping[str, Any]]:
+    """The answers that the results are about: a file may hold some to questions that were changed
+    since, or with scores by other rules."""
+    return (one for one in records(path) if one["id"].rpartition("#")[0] in questions)
 
 
 def _read_file(path: Path) -> Run:

@@ -90,6 +90,7 @@ class Stage:
         self.names = [candidate.name for candidate in config.candidates]
         self._make_engine = make_engine
         models = {model.name: model for model in (*config.writers_and_judge, *more)}
+        self._models = list(models)
         self.engine = MeteredEngine(make_engine(list(models.values())))
         self._more: dict[str, MeteredEngine] = {}
 
@@ -119,6 +120,14 @@ class Stage:
         if name not in self._more:
             self._more[name] = MeteredEngine(self._make_engine([candidate]))
         return Team([candidate], self._more[name], FixedSwitcher([0]), self.policy).alone(name)
+
+    async def load(self) -> None:
+        """Make all models ready to answer. Raises EngineError, or UsageError for one that is not
+        served."""
+        for name in self._models:
+            await self.engine.load(name)
+        for name, engine in self._more.items():
+            await engine.load(name)
 
     async def dismiss(self, name: str) -> None:
         """Let a merged checkpoint go."""
@@ -155,8 +164,8 @@ def mean_score(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
 
 
 def mean_tokens(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
-    """Tokens an answer."""
-    return fmean(one.tokens for task in answers.values() for one in task)
+    """Tokens an answer: the mean over tasks, as a score is."""
+    return fmean(fmean(one.tokens for one in task) for task in answers.values())
 
 
 async def best_on_dev(stage: Stage, dev: Dev) -> str:

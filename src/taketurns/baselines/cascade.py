@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from itertools import islice, permutations
 from statistics import fmean
 from typing import Any
 
@@ -51,10 +51,11 @@ class Cascade(Plain):
         # [candidate][question]: what the judge would say had it not seen the question.
         trust = held_out[:, 1].reshape(len(names), -1).tolist()
         scores = [[one.score for one in own] for own in answers]
+        sizes = [len(task) for task in alone[names[0]].values()]
         by_score = sorted(range(len(names)), key=lambda i: -mean_score(alone[names[i]]))
         orders = list(permutations(by_score)) if len(names) <= MOST_ORDERED else [tuple(by_score)]
         plans = [(order, threshold) for order in orders for threshold in THRESHOLDS]
-        worth = [_worth(order, threshold, trust, scores) for order, threshold in plans]
+        worth = [_worth(order, threshold, trust, scores, sizes) for order, threshold in plans]
         best = max(range(len(plans)), key=worth.__getitem__)
         self._order, self._threshold = plans[best]
         return {
@@ -82,10 +83,16 @@ def _worth(
     threshold: float,
     trust: Sequence[Sequence[float]],
     scores: Sequence[Sequence[float]],
+    sizes: Sequence[int],
 ) -> float:
-    """The mean score on dev of an order with a threshold."""
+    """The mean over tasks of the score on dev of an order with a threshold. `trust` and `scores`
+    are `[candidate][question]`, the questions task after task, as many as `sizes` says."""
     *others, last = order
-    return fmean(
-        scores[next((c for c in others if trust[c][question] >= threshold), last)][question]
-        for question in range(len(scores[0]))
+    reached = iter(
+        [
+            scores[next((c for c in others if trust[c][question] >= threshold), last)][question]
+            for question in range(len(scores[0]))
+        ]
     )
+    # Rounded, so that plans that are equally good over other tasks stay equal.
+    return round(fmean(fmean(islice(reached, size)) for size in sizes), 12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -20,17 +20,29 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One answer that is wanted. Its id holds a digest of the question, so that an answer is never
-    taken for one to another question."""
+    """One answer that is wanted. Its id holds a digest of the question and of how it is scored, so
+    that no answer is taken for one to another question, and no score for one by other rules."""
 
     task: Task
     query: Query
     seed: int
 
     @property
+    def question(self) -> str:
+        """What all seeds share of the id."""
+        line = to_line(query_to_json(self.query)) + _scoring(self.task).encode()
+        digest = sha256(line).hexdigest()[:8]
+        return f"{self.task.name}/{self.query.id}@{digest}"
+
+    @property
     def id(self) -> str:
-        digest = sha256(to_line(query_to_json(self.query))).hexdigest()[:8]
-        return f"{self.task.name}/{self.query.id}@{digest}#{self.seed}"
+        return f"{self.question}#{self.seed}"
+
+
+def _scoring(task: Task) -> str:
+    """A task's scorer with its settings, which stand in a dataclass's representation."""
+    scorer = getattr(task, "scorer", task)
+    return repr(scorer) if is_dataclass(scorer) else type(scorer).__qualname__
 
 
 async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: Stopwatch) -> Record:

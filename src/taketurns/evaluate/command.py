@@ -44,7 +44,7 @@ def evaluate(
     ] = 50,
     subject: Annotated[
         str | None,
-        typer.Option(help="The method that is compared with all others (default: switch)."),
+        typer.Option(help="The method that is compared with all others (default: the team)."),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
     workers: Annotated[

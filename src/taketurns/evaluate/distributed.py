@@ -51,12 +51,12 @@ async def ask_on_ray(
     ids, failures = [item.id for item in items], 0
     async with AsyncExitStack() as stack:
         books: dict[str, _Book] = {}
-        for name in evaluation.checked:
-            path, folder = store.answers(name), store.shards(name)
+        for name, dev in evaluation.checked.items():
+            path, folder = store.answers(name, dev), store.shards(name)
             await stack.enter_async_context(locked(path, wait=True))
             manifest = evaluation.claim(name)
             output = stack.enter_context(JsonlOutput(path))
-            books[folder.name] = _Book(name, output, manifest, folder)
+            books[folder.name] = _Book(name, path, output, manifest, folder)
         choosing = {folder for folder, book in books.items() if evaluation.checked[book.name]}
         found = {folder: book.shards(ids, settings.shard) for folder, book in books.items()}
         shards = _urgent_first(found, choosing)
@@ -71,16 +71,19 @@ async def ask_on_ray(
                 failures += line["failed"]
                 progress.advance(line["tokens"], line["records"])
         for book in books.values():
-            book.finish(ids, store.answers(book.name))
+            book.finish(ids)
     return failures
 
 
 class _Book:
-    """The answers of one method: `output` has all of them, the Parquet files in `folder` are what
-    Ray made."""
+    """The answers of one method: `output`, which is at `path`, has all of them, the Parquet files
+    in `folder` are what Ray made."""
 
-    def __init__(self, name: str, output: JsonlOutput, manifest: Manifest, folder: Path) -> None:
+    def __init__(
+        self, name: str, path: Path, output: JsonlOutput, manifest: Manifest, folder: Path
+    ) -> None:
         self.name = name
+        self._file = path
         self._output = output
         self._manifest = manifest
         self._folder = folder
@@ -106,10 +109,10 @@ class _Book:
         for record in self._read(name):
             self._output.write(record)
 
-    def finish(self, ids: Sequence[str], path: Path) -> None:
-        """Bring all answers in `path` into the order of `ids`."""
+    def finish(self, ids: Sequence[str]) -> None:
+        """Bring all answers into the order of `ids`."""
         self._output.order(ids)
-        self._manifest.finish(path)
+        self._manifest.finish(self._file)
 
     def _whole(self, name: str) -> bool:
         return self._path(name).exists() and not any(map(failed, self._read(name)))

@@ -1,6 +1,6 @@
 """What the answers say: scores with intervals, comparisons with the subject, gains, costs.
 
-The result is plain JSON values, which is what the report and `results.json` are made from.
+The result is plain JSON values, which is what the report is made from and `results.json` holds.
 """
 
 from __future__ import annotations
@@ -9,27 +9,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from taketurns.baselines.table import Entry
+from taketurns.baselines.table import Entry, Kind
 from taketurns.errors import UsageError
 from taketurns.evaluate.beyond import CHANCE, beyond_singles, halved
 from taketurns.evaluate.results import Measured
-from taketurns.evaluate.worth import break_even, frontier, points
+from taketurns.evaluate.worth import alike, break_even, frontier, points
 from taketurns.intervals import average, share
 from taketurns.statistics import combined, gain, holm, paired, spread, tally
 
-SCHEMA = "taketurns.evaluation/1"
 COSTS = ("tokens", "seconds")
+KINDS: tuple[Kind, ...] = ("single", "baseline", "control", "switch")
+SURE = 0.05
 Json = dict[str, Any]
 
 
 def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
     """The method that the others are compared with: the wanted one, else the first that switches,
-    else the last. Raises UsageError for one that is not asked."""
+    which may be by chance, else the last; never one with hindsight that nobody wanted. Raises
+    UsageError for one that is not asked, and where all have hindsight."""
     names = [entry.name for entry in entries]
+    fair = [entry.name for entry in entries if not entry.hindsight]
+    if not fair:
+        raise UsageError(
+            "there is nothing to compare: name a method that does not know the scores beforehand"
+            + (f", as {', '.join(names)} does" if names else "")
+        )
     if wanted is not None and wanted not in names:
         raise UsageError(f"the subject {wanted!r} is none of the methods {', '.join(names)}")
     switching = [entry.name for entry in entries if entry.kind == "switch"]
-    return wanted or (switching or names[-1:])[0]
+    switching += [CHANCE] if CHANCE in names else []
+    return wanted or (switching or fair[-1:])[0]
 
 
 def findings(
@@ -40,19 +49,22 @@ def findings(
 ) -> Json:
     """Everything that is reported. `categories` are the tasks'; `on_done` sees each comparison."""
     fair = [one for one in measured.values() if not one.hindsight]
+    same = alike(fair)
+    own = [one for one in fair if one.name not in same]
     first = next(iter(measured.values()))
+    comparisons = _comparisons(measured, subject, on_done)
     return {
-        "schema": SCHEMA,
         "subject": subject,
         "seeds": len(next(iter(first.values.values()))[0]),
         "questions": {task: len(answers) for task, answers in first.values.items()},
         "categories": dict(categories),
         "methods": {name: _method(one) for name, one in measured.items()},
-        "comparisons": _comparisons(measured, subject, on_done),
+        "comparisons": comparisons,
         "gains": _gains(measured, subject),
-        "leaders": _leaders(fair),
+        "leaders": _leaders(fair, measured[subject], comparisons),
         "beyond": _beyond(measured, subject),
-        "frontier": {cost: frontier(points(fair, cost)) for cost in COSTS},
+        "alike": same,
+        "frontier": {cost: frontier(points(own, cost)) for cost in COSTS},
         "worth": _worth(measured, subject),
     }
 
@@ -63,6 +75,7 @@ def _method(one: Measured) -> Json:
         "about": one.about,
         "hindsight": one.hindsight,
         "chosen": dict(one.chosen),
+        "file": one.file,
         "tasks": {task: share(answers).to_json() for task, answers in one.values.items()},
         "average": average(one.values).to_json(),
         "seeds": asdict(spread(one.values)),
@@ -119,6 +132,7 @@ def _gains(measured: Mapping[str, Measured], subject: str) -> Json:
         found[what] = {
             "each": {
                 "relative": sum(relative) / len(relative) if relative else None,
+                "left_out": sum(one.left_out for one in each),
                 "absolute": sum(one.absolute for one in each) / len(each),
             },
             "mean": asdict(gain(mine, combined([one.scores for one in group], "mean"))),
@@ -128,35 +142,57 @@ def _gains(measured: Mapping[str, Measured], subject: str) -> Json:
     return found
 
 
-def _leaders(fair: Sequence[Measured]) -> Json:
-    """On each task the best single checkpoint, the best way to combine them, and the best of all
-    that do not look ahead; and on how many tasks combining and switching lead."""
-    tasks: Json = {}
-    for task in fair[0].values:
-        by_kind = {
-            kind: max(group, key=lambda one: one.scores[task])
-            for kind in ("single", "baseline", "control", "switch")
-            if (group := [one for one in fair if one.kind == kind])
-        }
-        tasks[task] = {
-            kind: {"name": one.name, "score": one.scores[task]} for kind, one in by_kind.items()
-        }
+def _leaders(fair: Sequence[Measured], subject: Measured, comparisons: Json) -> Json:
+    """On each task the best of each kind, and on which tasks combining, some way of switching, and
+    the subject alone are above all rivals, of ever more kinds. The first two are the best of
+    several, picked on these very questions; of the subject it can be said where it is `sure`."""
+    tasks = list(subject.scores)
 
-    def score(task: str, kind: str) -> float:
-        return float(tasks[task].get(kind, {"score": -1.0})["score"])
+    def best(group: Sequence[Measured], task: str) -> Measured:
+        return max(group, key=lambda one: one.scores[task])
 
-    def leads(task: str, kinds: Sequence[str], others: Sequence[str]) -> bool:
-        return max(score(task, k) for k in kinds) > max(score(task, k) for k in others)
+    def above(group: Sequence[Measured], rivals: Sequence[Measured]) -> list[str]:
+        return [
+            task
+            for task in tasks
+            if group and best(group, task).scores[task] > best(rivals, task).scores[task]
+        ]
 
-    combining, alone = ("baseline", "switch"), ("single",)
+    kinds = {kind: [one for one in fair if one.kind == kind] for kind in KINDS}
+    rivals: dict[str, list[Measured]] = {}
+    for kind in ("single", "baseline", "control"):
+        others = [one for one in kinds[kind] if one is not subject]
+        if others:
+            rivals[kind] = [*(list(rivals.values())[-1] if rivals else []), *others]
     return {
-        "tasks": tasks,
-        "combined above every single": [t for t in tasks if leads(t, combining, alone)],
-        "switching above every single": [t for t in tasks if leads(t, ("switch",), alone)],
-        "switching best of all": [
-            t for t in tasks if leads(t, ("switch",), ("single", "baseline"))
-        ],
+        "tasks": {
+            task: {
+                kind: {"name": best(group, task).name, "score": best(group, task).scores[task]}
+                for kind, group in kinds.items()
+                if group
+            }
+            for task in tasks
+        },
+        "combined": above([*kinds["baseline"], *kinds["switch"]], kinds["single"])
+        if kinds["single"]
+        else [],
+        "switching": {up_to: above(kinds["switch"], group) for up_to, group in rivals.items()},
+        "subject": {
+            up_to: {
+                "tasks": (found := above([subject], group)),
+                "sure": _sure(found, [comparisons[one.name]["tasks"] for one in group]),
+            }
+            for up_to, group in rivals.items()
+        },
     }
+
+
+def _sure(found: Sequence[str], rivals: Sequence[Json]) -> list[str]:
+    """Where the subject, which is above all `rivals` on these tasks, is so at the 5 % level: beside
+    the rival that is hardest to tell from it, after Holm over all tasks."""
+    tasks = list(rivals[0])
+    adjusted = holm([max(one[task]["p"] for one in rivals) for task in tasks])
+    return [task for task, p in zip(tasks, adjusted, strict=True) if task in found and p < SURE]
 
 
 def _beyond(measured: Mapping[str, Measured], subject: str) -> Json | None:
@@ -176,9 +212,8 @@ def _worth(measured: Mapping[str, Measured], subject: str) -> Json:
     found: Json = {}
     for cost in COSTS:
         at = points(list(measured.values()), cost)
+        mine = at.pop(subject, None)
         found[cost] = {
-            name: {**asdict(even := break_even(at[subject], point)), "pays": even.pays}
-            for name, point in at.items()
-            if name != subject and point[0]
+            name: asdict(break_even(mine, point)) for name, point in at.items() if mine is not None
         }
     return found

@@ -5,8 +5,11 @@ A failed answer and one that its scorer gave no value count as wrong, and are co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from statistics import fmean
 from typing import Any
 
 from taketurns.baselines.table import ORACLE, Entry, Kind
@@ -20,8 +23,8 @@ Values = dict[str, list[list[float]]]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an answer took on average: tokens read and written, forward passes of a single row, and
-    this machine's seconds."""
+    """What an answer took on average over tasks, each counting the same: tokens read and written,
+    forward passes of a single row, and this machine's seconds."""
 
     read: float
     written: float
@@ -45,7 +48,9 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A method's scores and cost. `missing` answers failed, `unscored` ones got no score."""
+    """A method's scores and cost. `missing` answers failed, `unscored` ones got no score. `work` is
+    a digest of all that it wrote and read, `file` where in the evaluation's folder its answers
+    are; None for a method that asks nobody."""
 
     name: str
     kind: Kind
@@ -56,6 +61,8 @@ class Measured:
     missing: int
     unscored: int
     chosen: Mapping[str, Any]
+    work: str | None = None
+    file: str | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -72,26 +79,42 @@ class Measured:
 
 
 def read_results(
-    store: Store, entries: Sequence[Entry], tasks: Mapping[str, Task], items: Sequence[Item]
+    store: Store,
+    entries: Sequence[Entry],
+    tasks: Mapping[str, Task],
+    items: Sequence[Item],
+    chose_by: Mapping[str, str | None],
 ) -> dict[str, Measured]:
-    """Every method's answers to these items, by its name."""
+    """Every method's answers to these items, by its name; `chose_by` are digests of the dev
+    questions that methods chose by."""
     found: dict[str, Measured] = {}
     for entry in entries:
         if entry.make is not None:
-            found[entry.name] = _read(store, entry, tasks, items)
+            found[entry.name] = _read(store, entry, tasks, items, chose_by[entry.name])
     for entry in entries:
         if entry.name == ORACLE:
             found[ORACLE] = _oracle(entry, [m for m in found.values() if m.kind == "single"])
     return {entry.name: found[entry.name] for entry in entries}
 
 
-def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence[Item]) -> Measured:
+def _read(
+    store: Store,
+    entry: Entry,
+    tasks: Mapping[str, Task],
+    items: Sequence[Item],
+    dev: str | None,
+) -> Measured:
+    path = store.answers(entry.name, dev)
     wanted = {item.id for item in items}
-    kept: dict[str, tuple[float | None, tuple[float, ...]]] = {}
-    for record in records(store.answers(entry.name)):
+    work: dict[str, tuple[Any, ...]] = {}
+    kept: dict[str, float | None] = {}
+    spent: dict[str, list[tuple[float, ...]]] = {task: [] for task in tasks}
+    for record in records(path):
         if record["id"] in wanted and record.get("error") is None:
-            spent = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
-            kept[record["id"]] = (record["score"], spent)
+            kept[record["id"]] = record["score"]
+            costs = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
+            spent[record["task"]].append(costs)
+            work[record["id"]] = (record["text"], record["by_model"], record["passes"])
     values: Values = {task: [] for task in tasks}
     questions: dict[tuple[str, str], list[float]] = {}
     for item in items:
@@ -99,20 +122,30 @@ def _read(store: Store, entry: Entry, tasks: Mapping[str, Task], items: Sequence
         if key not in questions:
             questions[key] = []
             values[item.task.name].append(questions[key])
-        score, _ = kept.get(item.id, (None, ()))
-        questions[key].append(score or 0.0)
-    count = max(len(kept), 1)
+        questions[key].append(kept.get(item.id) or 0.0)
     return Measured(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,
         hindsight=entry.hindsight,
         values=values,
-        cost=Cost(*(sum(spent[at] for _, spent in kept.values()) / count for at in range(4))),
+        cost=_cost(spent.values()),
         missing=len(items) - len(kept),
-        unscored=sum(score is None for score, _ in kept.values()),
-        chosen=store.chosen(entry.name),
+        unscored=sum(score is None for score in kept.values()),
+        chosen=store.chosen(entry.name, dev),
+        file=str(path.relative_to(store.folder)),
+        work=_digest(work) if work else None,
     )
+
+
+def _cost(spent: Iterable[Sequence[tuple[float, ...]]]) -> Cost:
+    """Of the answers on each task; a task whose answers all failed has no cost."""
+    by_task = [[fmean(column) for column in zip(*own, strict=True)] for own in spent if own]
+    return Cost(*(map(fmean, zip(*by_task, strict=True)) if by_task else (0.0,) * 4))
+
+
+def _digest(work: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 def _oracle(entry: Entry, singles: Sequence[Measured]) -> Measured:

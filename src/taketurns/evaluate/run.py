@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from taketurns.baselines.base import Method, Plain, Stage
 from taketurns.baselines.table import ORACLE, Entry, methods
@@ -13,7 +16,7 @@ from taketurns.baselines.trained import Trained, own
 from taketurns.clocks import CLOCKS, Clock
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.engines.making import make_engine
-from taketurns.errors import UsageError
+from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.evaluate.asking import Item, Record, answer
 from taketurns.evaluate.dev import DevBook
 from taketurns.evaluate.locks import locked
@@ -41,6 +44,22 @@ class Plan:
     concurrency: int
     helping: bool = False
     clock: Clock = "wall"
+
+    def settings(self) -> dict[str, Any]:
+        """For the reader of the results: how many questions of each task are asked on test, and
+        chosen by on dev, and how."""
+        return {
+            "tasks": {
+                name: {
+                    "test": len(task.queries("test")[: self.limit]),
+                    "dev": len(task.queries("dev")[: self.dev_limit]),
+                }
+                for name, task in self.tasks.items()
+            },
+            "seeds": self.seeds,
+            "clock": self.clock,
+            "concurrency": self.concurrency,
+        }
 
     def items(self) -> list[Item]:
         """Every answer that a method must give."""
@@ -120,11 +139,10 @@ class Evaluation:
         return list(self._entries.values())
 
     @property
-    def checked(self) -> dict[str, bool]:
-        """The methods that answer, and whether they choose on dev first; known after `check`."""
-        return {
-            name: _digest(self._dev, method) is not None for name, method in self._methods.items()
-        }
+    def checked(self) -> dict[str, str | None]:
+        """The methods that answer, and for each a digest of the dev questions that it chooses by,
+        if it chooses anything; known after `check`."""
+        return {name: _digest(self._dev, method) for name, method in self._methods.items()}
 
     async def run(self) -> int:
         """Ask everything that has not been answered; how many answers failed. Nothing is asked
@@ -135,13 +153,13 @@ class Evaluation:
         with self._shown:
             failures, taken = 0, []
             for name in self._methods:
-                async with locked(self._store.answers(name), wait=False) as mine:
+                async with locked(self._file(name), wait=False) as mine:
                     if mine:
                         failures += await self._ask(name, items)
                     else:
                         taken.append(name)
             for name in () if self._plan.helping else taken:
-                async with locked(self._store.answers(name), wait=True):
+                async with locked(self._file(name), wait=True):
                     failures += await self._ask(name, items)
             return failures
 
@@ -175,14 +193,18 @@ class Evaluation:
             else:
                 self._methods[name] = method
         async with locked(self._store.folder / "check", wait=True):
+            self._store.begin(self._plan.clock)
             for name in self._methods:
                 self.claim(name)
 
     def claim(self, name: str) -> Manifest:
         """Make the file of a method's answers this evaluation's. Raises DataError if it is
         another's."""
-        path, digest = self._store.answers(name), _digest(self._dev, self._methods[name])
-        return self._store.claim(path, self._switchers(name), digest)
+        digest = _digest(self._dev, self._methods[name])
+        return self._store.claim(self._file(name), self._switchers(name), digest)
+
+    def _file(self, name: str) -> Path:
+        return self._store.answers(name, _digest(self._dev, self._methods[name]))
 
     async def answer(self, name: str, item: Item) -> Record:
         """One answer of one method, for whoever keeps it elsewhere: it is made ready when it is
@@ -199,26 +221,34 @@ class Evaluation:
         assert make is not None, "nobody answers for a method that is read off others"
         method = make(self._stage)
         await method.check()
-        async with locked(self._store.choice(name), wait=True):
+        async with locked(self._store.choice(name, _digest(self._dev, method)), wait=True):
             await self._choose(name, method)
+        await self._load()
         return method
 
     async def _choose(self, name: str, method: Method) -> None:
         if chosen := await method.prepare(self._dev):
-            self._store.choose(name, chosen)
+            self._store.choose(name, _digest(self._dev, method), chosen)
+
+    async def _load(self) -> None:
+        """Have the models ready, so that answering is all that is timed. Answers that need one
+        that cannot be loaded say so themselves."""
+        with suppress(TakeTurnsError):
+            await self._stage.load()
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
 
     async def _ask(self, name: str, items: Sequence[Item]) -> int:
         """Have one method answer what it has not."""
-        path, method = self._store.answers(name), self._methods[name]
+        path, method = self._file(name), self._methods[name]
         watch = Stopwatch(CLOCKS[self._plan.clock])
         manifest = self.claim(name)
         with JsonlOutput(path) as output:
             kept = sum(item.id in output.kept for item in items)
             if kept < len(items):
                 await self._choose(name, method)
+                await self._load()
             base = self._config.policy.seed
 
             async def work(item: Item) -> Record:

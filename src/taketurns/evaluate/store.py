@@ -4,7 +4,8 @@
 by, each with a manifest beside it; `chosen/METHOD.json` says what was chosen, `models/` has merged
 checkpoints, `shards/METHOD/` what Ray answered, before it stands beside the other answers.
 `results.json`, `report.html`, `report.md` and `figures/` are made from them. Answers can be added
-to: more methods, questions, seeds or tasks go into the same folder.
+to: more methods, questions, seeds or tasks go into the same folder. What a method chose, and what
+it answered then, is kept by the dev questions that it chose by, as `METHOD@DIGEST`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from taketurns.clocks import Clock
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.manifest import Manifest, describe_run
 from taketurns.records import from_lines
+
+SCHEMA = "taketurns.evaluation/2"
+"""Of the folder and of `results.json` in it."""
+SWITCHERS = "trained switchers"
+"""The part of a manifest that has a switcher for each task."""
 
 
 class Store:
@@ -45,8 +52,9 @@ class Store:
         """Where merged checkpoints go."""
         return self.folder / "models"
 
-    def answers(self, method: str) -> Path:
-        return answers_file(self.folder, method)
+    def answers(self, method: str, dev: str | None = None) -> Path:
+        """`dev` is a digest of the questions that the method chose by, if it chose anything."""
+        return self.folder / "answers" / f"{_file(method, dev)}.jsonl"
 
     def shards(self, method: str) -> Path:
         """The folder of what Ray answered."""
@@ -55,32 +63,51 @@ class Store:
     def dev(self, name: str) -> Path:
         return self.folder / "dev" / f"{_file(name)}.jsonl"
 
-    def choice(self, method: str) -> Path:
-        return self.folder / "chosen" / f"{_file(method)}.json"
+    def choice(self, method: str, dev: str | None) -> Path:
+        return self.folder / "chosen" / f"{_file(method, dev)}.json"
+
+    def begin(self, clock: Clock) -> None:
+        """Make the folder this version's, with seconds by this clock. Raises DataError where it has
+        answers of an older one, or by the other clock."""
+        path, mine = self.folder / "folder.json", {"schema": SCHEMA, "clock": clock}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if known != mine and any((self.folder / "answers").glob("*.jsonl")):
+            raise DataError(
+                f"{self.folder} has seconds by the {known['clock']} clock: go on with --clock "
+                f"{known['clock']}, or choose another output"
+                if known.get("schema") == SCHEMA
+                else f"{self.folder} has answers of an older taketurns, which kept them by other "
+                "rules; choose another output"
+            )
+        write_json(path, mine)
+
+    def about(self) -> dict[str, Any]:
+        """The team, its models' contents, and versions, as they stand in every manifest."""
+        return dict(self._manifest.about)
 
     def claim(
         self, path: Path, switchers: Mapping[str, SwitcherConfig], dev: str | None
     ) -> Manifest:
         """Make a file of answers this team's, or raise DataError if it is another's. `switchers`
-        decide them beside the team's own, and `dev` is a digest of the questions that the method
-        chose by."""
+        decide them beside the team's own, those of other tasks other answers in it, and `dev` is a
+        digest of the questions that the method chose by."""
         base = self._manifest.determined
         determined = {key: base[key] for key in ("candidates", "switcher", "policy")}
         if switchers:
-            determined["trained switchers"] = {
+            determined[SWITCHERS] = {
                 task: self._switcher(config) for task, config in switchers.items()
             }
         if dev is not None:
             determined["dev questions"] = dev
-        return replace(self._manifest, determined=determined).claim(path)
+        return replace(self._manifest, determined=determined).claim(path, growing=SWITCHERS)
 
-    def choose(self, method: str, chosen: Mapping[str, Any]) -> None:
+    def choose(self, method: str, dev: str | None, chosen: Mapping[str, Any]) -> None:
         """Write down what a method chose on dev."""
-        write_json(self.choice(method), chosen)
+        write_json(self.choice(method, dev), chosen)
 
-    def chosen(self, method: str) -> Mapping[str, Any]:
+    def chosen(self, method: str, dev: str | None) -> Mapping[str, Any]:
         """What a method chose on dev; nothing if it chooses nothing."""
-        path = self.choice(method)
+        path = self.choice(method, dev)
         if not path.exists():
             return {}
         record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -90,11 +117,6 @@ class Store:
         return describe_run("evaluate", replace(self._config, switcher=config), b"").determined[
             "switcher"
         ]
-
-
-def answers_file(folder: Path, method: str) -> Path:
-    """Where an evaluation's folder has a method's answers."""
-    return folder / "answers" / f"{_file(method)}.jsonl"
 
 
 def records(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -111,7 +133,8 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def _file(name: str) -> str:
-    """A file's name for a method's: equal only for equal names."""
+def _file(name: str, dev: str | None = None) -> str:
+    """A file's name for a method's and the dev questions': equal only for equal ones."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    own = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    return own if dev is None else f"{own}@{dev[:12]}"

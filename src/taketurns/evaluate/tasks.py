@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from taketurns.errors import UsageError
 from taketurns.tasks.base import Task
 
 
@@ -12,8 +13,14 @@ def load(names: Sequence[str] | None, data: Path | None = None) -> dict[str, Tas
     """The tasks of these names, in their order; None names all pocket tasks. `data` is where the
     paper's benchmarks lie in the authors' format.
 
-    Raises UsageError for a name that there is no task of, DataError for its data.
+    Raises UsageError for a name that there is no task of and for two tasks of one name, DataError
+    for a task's data.
     """
     from taketurns.catalogue import Choices, find_tasks
 
-    return {task.name: task for task in find_tasks(names or (), Choices(data))}
+    found: dict[str, Task] = {}
+    for task in find_tasks(names or (), Choices(data)):
+        if task.name in found:
+            raise UsageError(f"two tasks are called {task.name!r}; give one another name")
+        found[task.name] = task
+    return found

@@ -11,6 +11,11 @@ from taketurns.evaluate.report.blocks import Block, Figure, Heading, Paragraph, 
 Json = Mapping[str, Any]
 SURE = 0.05
 NONE = "\N{EN DASH}"
+RIVALS = {
+    "single": "every single checkpoint",
+    "baseline": "all baselines too",
+    "control": "all controls too",
+}
 
 
 def report(found: Json) -> list[Block]:
@@ -24,12 +29,12 @@ def report(found: Json) -> list[Block]:
         *_beyond(found),
         *_chosen(found),
         *_reading(),
+        *_settings(found["settings"]),
     ]
 
 
 def _summary(found: Json) -> Iterator[Block]:
-    subject, leaders = found["subject"], found["leaders"]
-    questions, tasks = found["questions"], len(found["questions"])
+    subject, questions, tasks = found["subject"], found["questions"], len(found["questions"])
     widest = max(
         (share["high"] - share["low"]) / 2
         for one in found["methods"].values()
@@ -47,24 +52,44 @@ def _summary(found: Json) -> Iterator[Block]:
         f"score to within ±{widest:.3f} and a mean over tasks to within ±{max(averages):.3f} "
         "(95 %, the widest of each)."
     )
-    switching = any(one["kind"] == "switch" for one in found["methods"].values())
-    counts = [("combined above every single", "some way of combining the checkpoints scores above "
-               "every single checkpoint")]  # fmt: skip
-    if switching:
-        counts += [
-            ("switching above every single", "switching does"),
-            ("switching best of all", "switching is best of all, the baselines included"),
-        ]
-    said = ", ".join(f"on {len(leaders[key])} {what}" for key, what in counts)
-    yield Paragraph(f"Of {tasks} tasks, {said}.")
+    yield from _leading(found)
     yield from _gains(found)
+
+
+def _leading(found: Json) -> Iterator[Block]:
+    """On how many tasks who leads, and how much of that is sure."""
+    leaders, tasks = found["leaders"], len(found["questions"])
+    kinds = {one["kind"] for one in found["methods"].values()}
+    if {"single"} < kinds & {"single", "baseline", "switch"}:
+        yield Paragraph(
+            f"Of {tasks} tasks, on {len(leaders['combined'])} some way of combining the "
+            "checkpoints, a baseline or switching, scores above every single one: the best of "
+            "several ways, picked on these very questions."
+        )
+    if not leaders["subject"]:
+        return
+    said = ", ".join(
+        f"{RIVALS[up_to]} on {len(one['tasks'])} ({len(one['sure'])} surely)"
+        for up_to, one in leaders["subject"].items()
+    )
+    yield Paragraph(
+        f"{found['subject']} is above {said}. Surely is at the 5 % level beside each of them, "
+        "after Holm over the tasks."
+    )
+    if sum(one["kind"] == "switch" for one in found["methods"].values()) > 1:
+        said = ", ".join(
+            f"{RIVALS[up_to]} on {len(found)}" for up_to, found in leaders["switching"].items()
+        )
+        yield Paragraph(
+            f"The best of all ways of switching, picked on these very questions, is above {said}."
+        )
 
 
 def _gains(found: Json) -> Iterator[Block]:
     rows = []
     for group, gains in found["gains"].items():
         rows += [
-            [f"over each of the {group}, on average", _percent(gains["each"]["relative"]), NONE,
+            [f"over each of the {group}, on average", _relative(gains["each"]), NONE,
              _signed(gains["each"]["absolute"])],
             [f"over the mean of the {group}", *_gain(gains["mean"])],
             [f"over the best of the {group}, {gains['best']['name']}", *_gain(gains["best"])],
@@ -76,7 +101,8 @@ def _gains(found: Json) -> Iterator[Block]:
         yield Paragraph(
             "Mean relative is the mean over tasks of the gain divided by the other's score, as in "
             "the paper; a task where the other scores near nothing rules it, and one where it "
-            "scores nothing is left out (their number in brackets)."
+            "scores nothing is left out (their number in brackets; in a first line that of all the "
+            "others together)."
         )
 
 
@@ -184,6 +210,12 @@ def _worth(found: Json) -> Iterator[Block]:
                  "other beats, and these and the subject are named.")  # fmt: skip
     for cost, names in found["frontier"].items():
         yield Paragraph(f"No other method beats, by {cost}: {', '.join(names)}.")
+    if found["alike"]:
+        said = ", ".join(f"{name} as {other}" for name, other in found["alike"].items())
+        yield Paragraph(
+            f"Token for token the same, and counted as one with it: {said}. Where their seconds "
+            "differ, that is how well seconds can be measured here."
+        )
     rows = []
     for name in found["worth"]["tokens"]:
         one = found["methods"][name]
@@ -288,6 +320,46 @@ def _reading() -> Iterator[Block]:
     )
 
 
+def _settings(settings: Json) -> Iterator[Block]:
+    """What the results were made with, as far as their reader must know; `results.json` has all of
+    it."""
+    team, prints = settings["team"], settings["fingerprints"]
+    models = [
+        f"{one['name']} {one['spec']['model']}"
+        + (f" ({prints[one['name']][:12]})" if prints[one["name"]] else "")
+        for one in team["candidates"]
+    ]
+    switcher = {key: team["switcher"][key] for key in ("kind", "path", "sequence")}
+    if team["switcher"]["spec"] is not None:
+        switcher["model"] = team["switcher"]["spec"]["model"]
+    tasks: dict[str, list[str]] = {}
+    for name, count in settings["tasks"].items():
+        tasks.setdefault(f"{count['test']} test and {count['dev']} dev", []).append(name)
+    yield Heading("What this was made with")
+    yield Paragraph(f"{team['source'] or 'made in a program'}.", "Team.")
+    yield Paragraph(f"{', '.join(models)}; {team['engine']['kind']} engine.", "Models.")
+    yield Paragraph(f"{_settled(switcher)}.", "Switcher.")
+    yield Paragraph(f"{_settled(team['policy'])}.", "Policy.")
+    said = "; ".join(f"{', '.join(names)}: {counts} questions" for counts, names in tasks.items())
+    yield Paragraph(f"{said}; {_count(settings['seeds'], 'seed')}.", "Tasks.")
+    yield Paragraph(
+        f"By the {settings['clock']} clock, {settings['concurrency']} answers under way at a time "
+        f"in a process, processes: {settings['workers']} (in the last run, if there were several).",
+        "Seconds.",
+    )
+    versions = {**settings["versions"], "commit": settings["commit"]}
+    yield Paragraph(f"{_settled(versions)}.", "Versions.")
+
+
+def _settled(values: Json) -> str:
+    """Settings that say something, each after its name."""
+    return ", ".join(
+        f"{key} {_said(value)}"
+        for key, value in values.items()
+        if value not in (None, "", []) and value is not False
+    )
+
+
 def _interval(share: Json) -> str:
     return f"{share['mean']:.3f} ({share['low']:.3f}-{share['high']:.3f})"
 
@@ -297,12 +369,16 @@ def _by_task(one: Json) -> str:
 
 
 def _gain(gain: Json) -> list[str]:
-    left = f" ({gain['left_out']})" if gain["left_out"] else ""
     return [
-        _percent(gain["relative"]) + left,
+        _relative(gain),
         _percent(gain["of_average"]),
         _signed(gain["absolute"]),
     ]
+
+
+def _relative(gain: Json) -> str:
+    left = f" ({gain['left_out']})" if gain["left_out"] else ""
+    return _percent(gain["relative"]) + left
 
 
 def _percent(value: float | None) -> str:

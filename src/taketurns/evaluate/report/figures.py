@@ -110,9 +110,11 @@ def _frontier(found: Json) -> Any:
         at = {
             name: (one["cost"][cost], one["average"]["mean"])
             for name, one in found["methods"].items()
+            if one["cost"][cost]  # what gave no answer has no cost
         }
-        steps = zip(*(at[name] for name in names), strict=True)
-        axes.step(*steps, where="post", color=GRID, linewidth=2, zorder=1)
+        if names:
+            steps = zip(*(at[name] for name in names), strict=True)
+            axes.step(*steps, where="post", color=GRID, linewidth=2, zorder=1)
         for name, (spent, quality) in at.items():
             one = found["methods"][name]
             colour = COLOURS[one["kind"]]
@@ -127,7 +129,9 @@ def _frontier(found: Json) -> Any:
             )
         _ticks(axes)
         _name_points(axes, {name: at[name] for name in names})
-        if (subject := found["subject"]) not in names:  # to its right nothing is named
+        if (
+            subject := found["subject"]
+        ) in at and subject not in names:  # to its right nothing is named
             axes.annotate(
                 subject, at[subject], xytext=(7, 0), textcoords="offset points",
                 fontsize=8, color=INK, va="center",

@@ -1,0 +1,50 @@
+"""From answers to scores and costs: both are means over tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taketurns.baselines.table import Entry
+from taketurns.config import load_team_config
+from taketurns.evaluate.asking import Item
+from taketurns.evaluate.results import Measured, read_results
+from taketurns.evaluate.store import Store
+from taketurns.records import to_line
+from taketurns.scorers.words import Exact
+from taketurns.tasks.scored import ScoredTask
+from taketurns.types import Query
+
+
+def one_method(folder: Path, tokens: dict[str, list[int | None]]) -> Measured:
+    """A method's answers by task: all wrong, of so many tokens each; None failed."""
+    store = Store(folder, load_team_config("pocket"))
+    tasks, items, lines = {}, [], []
+    for name, own in tokens.items():
+        queries = tuple(Query(f"{name}/{number}", text="?") for number in range(len(own)))
+        tasks[name] = ScoredTask(name, "own", {"test": queries}, Exact())
+        for query, count in zip(queries, own, strict=True):
+            items.append(Item(tasks[name], query, 0))
+            record = {"id": items[-1].id, "task": name, "error": "out of memory"}
+            if count is not None:
+                record |= {"error": None, "score": 0.0, "text": "", "by_model": {}}
+                record |= {"read": count - 1, "written": 1, "passes": 1, "seconds": count / 100}
+            lines.append(to_line(record))
+    store.answers("alone").write_bytes(b"".join(lines))
+    entry = Entry("alone", "single", "", lambda stage: pytest.fail("nothing is asked"))
+    return read_results(store, [entry], tasks, items, {"alone": None})["alone"]
+
+
+def test_a_task_with_more_questions_weighs_no_more_in_the_cost(tmp_path: Path) -> None:
+    """Fault: the cost was an answer's and the score a task's, so that what is dear on a small task
+    seemed cheap."""
+    cost = one_method(tmp_path, {"few": [100, 100], "many": [10] * 8}).cost
+    assert (cost.tokens, cost.read, cost.written) == (55.0, 54.0, 1.0)
+    assert cost.seconds == pytest.approx(0.55)
+
+
+def test_failed_answers_cost_nothing_that_is_known(tmp_path: Path) -> None:
+    some = one_method(tmp_path / "some", {"few": [None, 30], "many": [None] * 3})
+    assert (some.cost.tokens, some.missing) == (30.0, 4)
+    assert one_method(tmp_path / "none", {"few": [None]}).cost.tokens == 0.0
