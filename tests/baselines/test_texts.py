@@ -166,6 +166,25 @@ async def test_fixed_orders_are_chosen_on_dev(scripted: Make, word: Any, asking:
     assert len(set(dev.names)) == 27
 
 
+async def test_a_fixed_order_is_followed_whatever_the_policy_says_of_its_ends(
+    scripted: Make, word: Any, asking: Any
+) -> None:
+    """Fault: with an opening speaker, three orders at a time were one, and none was followed."""
+    task = word("t", {"q": "ok"})
+    scripts = {
+        "base": lambda prompt, sampling: "fac " if prompt == "q" else "no.",
+        "sft": says("no."),
+        "aligned": lambda prompt, sampling: "ok." if "fac " in prompt else "no.",
+    }
+    stage, _ = scripted([task], scripts=scripts)
+    stage.config = replace(stage.config, policy=replace(stage.policy, opening=2, closing=1))
+    method = FixedSequence(stage, by_task=False)
+    chosen = await method.prepare(asking(stage.tasks))
+    assert chosen["t"]["sequence"][:2] == ["base", "aligned"]
+    trace = await method.answer(task, task.queries("test")[0], 0)
+    assert [patch.speaker for patch in trace.patches] == [0, 2]
+
+
 async def test_switchers_may_differ_by_task_and_speak_token_by_token(
     scripted: Make, word: Any
 ) -> None:
