@@ -48,6 +48,18 @@ async def test_prompt_routing_reads_logits_not_text(scripted: Make, word: Any) -
     assert [call.text for call in engine.calls if call.kind == "generate"] == ["who?"]
 
 
+async def test_a_question_that_cannot_be_routed_for_its_length_is_answered_all_the_same(
+    scripted: Make, word: Any
+) -> None:
+    """Fault: the answer failed, and counted as wrong, though the question itself fits."""
+    task = word("t", {"who?": "x"})
+    scripts = {"base": says("base"), "sft": says("sft"), "aligned": says("it is x")}
+    stage, _ = scripted([task], scripts=scripts, context=60)
+    trace = await PromptRouting(stage).answer(task, task.queries("test")[0], 0)
+    assert trace.text == "it is x"
+    assert [patch.speaker for patch in trace.patches] == [2]
+
+
 async def test_refinement_shows_everyone_the_others_and_takes_the_majority(
     scripted: Make, word: Any
 ) -> None:
