@@ -60,16 +60,21 @@ async def test_a_question_that_cannot_be_routed_for_its_length_is_answered_all_t
     assert [patch.speaker for patch in trace.patches] == [2]
 
 
-async def test_refinement_shows_everyone_the_others_and_takes_the_majority(
+async def test_refinement_tells_everyone_the_others_answers_beside_its_own(
     scripted: Make, word: Any
 ) -> None:
+    """Fault: nobody was shown its own first answer, so that two candidates merely swapped theirs.
+    It is the assistant's turn before the others' answers; the majority counts."""
     task = word("t", {"q": "x"})
 
     def speaker(name: str) -> Callable[[str, Sampling], str]:
         def reply(prompt: str, sampling: Sampling) -> str:
             if "Other answers" not in prompt:
                 return f"{name} thinks {name}"
-            assert f"{name} thinks" not in prompt, "nobody is shown an answer of its own"
+            own, others = prompt.split("User: Other answers")
+            assert own == f"User: q\nAssistant: {name} thinks {name}\n"
+            assert others.count(" thinks ") == 2
+            assert f"{name} thinks" not in others
             return {"base": "now x", "sft": "still x", "aligned": "surely y"}[name]
 
         return reply

@@ -56,7 +56,7 @@ def methods(
         _baseline("prompt-routing", "a checkpoint is asked who should answer", PromptRouting),
         _baseline("trained-router", "a router trained on dev chooses who answers", TrainedRouter),
         _baseline("cascade", "checkpoints in turn until a judge accepts", Cascade),
-        _baseline("refine", "all answer, all refine with the others' answers", MultiagentRefine),
+        _baseline("refine", "all answer, all refine beside the others' answers", MultiagentRefine),
         _baseline("feedback", "the last answers again with reviews", MultiagentFeedback),
         _baseline("fuse-probs", "mean of next-token probabilities", _fuse_probabilities),
         _baseline("fuse-logprobs", "mean of next-token log-probabilities", _fuse_logprobs),
