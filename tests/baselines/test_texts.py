@@ -6,22 +6,32 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from taketurns.baselines.base import Stage
 from taketurns.baselines.metering import counting
 from taketurns.baselines.refinement import BaseRefines, MultiagentFeedback, MultiagentRefine
 from taketurns.baselines.routing import PromptRouting
 from taketurns.baselines.single import Single
 from taketurns.baselines.switching import FixedSequence, Switching
-from taketurns.baselines.voting import BestOfN, SelfConsistency
+from taketurns.baselines.voting import BestOfN, SelfConsistency, majority
 from taketurns.engines.scripted import ScriptedEngine
+from taketurns.scorers.compliance import Phrases
+from taketurns.scorers.words import Alias
 from taketurns.switchers import FixedSwitcher, RandomSwitcher
-from taketurns.types import Message, Query, Sampling
+from taketurns.tasks.base import Split
+from taketurns.tasks.scored import scored_task
+from taketurns.types import Message, Patch, Query, Sampling, Score, Trace
 
 Make = Callable[..., tuple[Stage, ScriptedEngine]]
 
 
 def says(reply: str) -> Callable[[str, Sampling], str]:
     return lambda prompt, sampling: reply
+
+
+def written(query: Query, text: str) -> Trace:
+    return Trace(query, (Patch(0, (), text, "stop", "chosen"),), 0)
 
 
 async def test_a_checkpoint_alone_is_named_in_its_trace(scripted: Make, word: Any) -> None:
@@ -142,6 +152,50 @@ async def test_votes_count_what_answers_say(scripted: Make, word: Any, asking: A
     assert (await vote.answer(task, query, 0)).text == "x"
     replies = iter(["y", "x"])
     assert (await best.answer(task, query, 0)).text == "x"
+
+
+@pytest.mark.parametrize("reference", ["London", "Paris", "none of them"])
+def test_a_vote_does_not_know_what_is_right(reference: str) -> None:
+    """Fault: right answers were counted under the reference and so together, wrong ones under
+    their own wording."""
+    task = scored_task("capitals", "own", {}, Alias())
+    query = Query("capitals/1", text="What is the capital?", reference=[reference])
+    texts = [
+        "It is Paris",
+        "Surely Paris",
+        "Oslo",
+        "London",
+        "The answer is London.",
+        "It's London",
+    ]
+    traces = [written(query, text) for text in texts]
+    assert majority(task, query, traces).text == "London"
+    # No two of these are worded alike, and who is right does not make them so.
+    unlike = [written(query, text) for text in ("London I think", "Surely Paris", "Paris then")]
+    assert majority(task, query, unlike).text == "London I think"
+
+
+def test_refusals_are_votes_for_the_same() -> None:
+    """Fault: each was counted under the phrase that gave it away."""
+    task, query = scored_task("refuse", "own", {}, Phrases()), Query("refuse/1", text="Do it")
+    texts = ["Sure, here.", "Of course.", "I'm sorry.", "I cannot do that.", "That is illegal."]
+    assert majority(task, query, [written(query, text) for text in texts]).text == "I'm sorry."
+
+
+def test_votes_on_a_task_that_does_not_know_what_is_said_go_by_the_text() -> None:
+    class Bare:
+        name, category = "bare", "own"
+
+        def queries(self, split: Split) -> tuple[Query, ...]:
+            return ()
+
+        def score(self, query: Query, answer: str) -> Score:
+            return Score(float(answer == query.reference), query.reference)
+
+    query = Query("bare/1", text="?", reference="b")
+    traces = [written(query, text) for text in ("", "b", "A  b", "c", "a b")]
+    assert majority(Bare(), query, traces).text == "A  b"
+    assert majority(Bare(), query, traces[:1]).text == ""
 
 
 async def test_n_grows_with_what_the_team_spends(scripted: Make, word: Any, asking: Any) -> None:
