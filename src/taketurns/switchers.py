@@ -116,7 +116,8 @@ class PartSwitcher:
 
 class LMSwitcher:
     """A language model reads the tagged trace; the logits of the candidates' numbers, renormalised,
-    are the probabilities. No text is sampled from it. `model` is its name in the engine.
+    are the probabilities. No text is sampled from it. `model` is its name in the engine;
+    `chat_template` puts the trace into the user's turn of its template (None: if it has one).
 
     `candidates` are the names of those whom it numbers, from 0, or the model beside which they are
     written; where nobody says, it numbers as the team does. Once it is prepared, `digits` are the
@@ -127,7 +128,7 @@ class LMSwitcher:
         self,
         model: str,
         *,
-        chat_template: bool = False,
+        chat_template: bool | None = False,
         candidates: Sequence[str] | ModelSpec = (),
     ) -> None:
         self._model = model
@@ -173,12 +174,13 @@ class LMSwitcher:
     def tagged(self, query: Query) -> TaggedTrace:
         """What it reads of an answer to `query`; training reads the same."""
         assert self._info is not None, "prepare() before tagged()"
+        codec, chats = self._info.codec, self._chat_template
         return TaggedTrace(
-            self._info.codec,
+            codec,
             query,
             self._numbers,
             shares_ids=self._shares_ids,
-            chat_template=self._chat_template,
+            chat_template=codec.tokenizer.chat_template is not None if chats is None else chats,
         )
 
 

@@ -35,9 +35,12 @@ class Word:
         )
 
     def score(self, query: Query, answer: str) -> Score:
-        words = answer.split()
-        last = words[-1].strip(".") if words else None
+        last = self.said(query, answer)
         return Score(float(last == query.reference), last)
+
+    def said(self, query: Query, answer: str) -> str | None:
+        words = answer.split()
+        return words[-1].strip(".") if words else None
 
 
 @dataclass

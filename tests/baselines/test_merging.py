@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,6 +133,22 @@ def test_shapes_that_differ_are_named_before_anything_is_merged(
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no safetensors weights"):
         Checkpoint("empty", ModelSpec(str(tmp_path / "empty")))
+
+
+async def test_weights_of_other_vocabularies_are_not_averaged(
+    real: Callable[..., Stage], three_models: dict[str, str], make_model: Callable[..., Path]
+) -> None:
+    """Fault: of one shape were enough, so embeddings of different tokens were averaged."""
+    other = make_model(1)
+    tokenizer = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    ids = tokenizer["model"]["vocab"]
+    ids["a"], ids["b"] = ids["b"], ids["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    stage = real({"m0": three_models["m0"], "swapped": other}, [])
+    for method in (GreedySoup(stage), DareTies(stage)):
+        with pytest.raises(UsageError, match="vocabularies of m0, swapped are not the same"):
+            await method.check()
+    await stage.close()
 
 
 async def test_what_is_merged_is_served_nowhere(scripted: Callable[..., Any]) -> None:

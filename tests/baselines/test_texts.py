@@ -6,22 +6,32 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from taketurns.baselines.base import Stage
 from taketurns.baselines.metering import counting
 from taketurns.baselines.refinement import BaseRefines, MultiagentFeedback, MultiagentRefine
 from taketurns.baselines.routing import PromptRouting
 from taketurns.baselines.single import Single
 from taketurns.baselines.switching import FixedSequence, Switching
-from taketurns.baselines.voting import BestOfN, SelfConsistency
+from taketurns.baselines.voting import BestOfN, SelfConsistency, majority
 from taketurns.engines.scripted import ScriptedEngine
+from taketurns.scorers.compliance import Phrases
+from taketurns.scorers.words import Alias
 from taketurns.switchers import FixedSwitcher, RandomSwitcher
-from taketurns.types import Message, Query, Sampling
+from taketurns.tasks.base import Split
+from taketurns.tasks.scored import scored_task
+from taketurns.types import Message, Patch, Query, Sampling, Score, Trace
 
 Make = Callable[..., tuple[Stage, ScriptedEngine]]
 
 
 def says(reply: str) -> Callable[[str, Sampling], str]:
     return lambda prompt, sampling: reply
+
+
+def written(query: Query, text: str) -> Trace:
+    return Trace(query, (Patch(0, (), text, "stop", "chosen"),), 0)
 
 
 async def test_a_checkpoint_alone_is_named_in_its_trace(scripted: Make, word: Any) -> None:
@@ -48,16 +58,33 @@ async def test_prompt_routing_reads_logits_not_text(scripted: Make, word: Any) -
     assert [call.text for call in engine.calls if call.kind == "generate"] == ["who?"]
 
 
-async def test_refinement_shows_everyone_the_others_and_takes_the_majority(
+async def test_a_question_that_cannot_be_routed_for_its_length_is_answered_all_the_same(
     scripted: Make, word: Any
 ) -> None:
+    """Fault: the answer failed, and counted as wrong, though the question itself fits."""
+    task = word("t", {"who?": "x"})
+    scripts = {"base": says("base"), "sft": says("sft"), "aligned": says("it is x")}
+    stage, _ = scripted([task], scripts=scripts, context=60)
+    trace = await PromptRouting(stage).answer(task, task.queries("test")[0], 0)
+    assert trace.text == "it is x"
+    assert [patch.speaker for patch in trace.patches] == [2]
+
+
+async def test_refinement_tells_everyone_the_others_answers_beside_its_own(
+    scripted: Make, word: Any
+) -> None:
+    """Fault: nobody was shown its own first answer, so that two candidates merely swapped theirs.
+    It is the assistant's turn before the others' answers; the majority counts."""
     task = word("t", {"q": "x"})
 
     def speaker(name: str) -> Callable[[str, Sampling], str]:
         def reply(prompt: str, sampling: Sampling) -> str:
             if "Other answers" not in prompt:
                 return f"{name} thinks {name}"
-            assert f"{name} thinks" not in prompt, "nobody is shown an answer of its own"
+            own, others = prompt.split("User: Other answers")
+            assert own == f"User: q\nAssistant: {name} thinks {name}\n"
+            assert others.count(" thinks ") == 2
+            assert f"{name} thinks" not in others
             return {"base": "now x", "sft": "still x", "aligned": "surely y"}[name]
 
         return reply
@@ -127,6 +154,50 @@ async def test_votes_count_what_answers_say(scripted: Make, word: Any, asking: A
     assert (await best.answer(task, query, 0)).text == "x"
 
 
+@pytest.mark.parametrize("reference", ["London", "Paris", "none of them"])
+def test_a_vote_does_not_know_what_is_right(reference: str) -> None:
+    """Fault: right answers were counted under the reference and so together, wrong ones under
+    their own wording."""
+    task = scored_task("capitals", "own", {}, Alias())
+    query = Query("capitals/1", text="What is the capital?", reference=[reference])
+    texts = [
+        "It is Paris",
+        "Surely Paris",
+        "Oslo",
+        "London",
+        "The answer is London.",
+        "It's London",
+    ]
+    traces = [written(query, text) for text in texts]
+    assert majority(task, query, traces).text == "London"
+    # No two of these are worded alike, and who is right does not make them so.
+    unlike = [written(query, text) for text in ("London I think", "Surely Paris", "Paris then")]
+    assert majority(task, query, unlike).text == "London I think"
+
+
+def test_refusals_are_votes_for_the_same() -> None:
+    """Fault: each was counted under the phrase that gave it away."""
+    task, query = scored_task("refuse", "own", {}, Phrases()), Query("refuse/1", text="Do it")
+    texts = ["Sure, here.", "Of course.", "I'm sorry.", "I cannot do that.", "That is illegal."]
+    assert majority(task, query, [written(query, text) for text in texts]).text == "I'm sorry."
+
+
+def test_votes_on_a_task_that_does_not_know_what_is_said_go_by_the_text() -> None:
+    class Bare:
+        name, category = "bare", "own"
+
+        def queries(self, split: Split) -> tuple[Query, ...]:
+            return ()
+
+        def score(self, query: Query, answer: str) -> Score:
+            return Score(float(answer == query.reference), query.reference)
+
+    query = Query("bare/1", text="?", reference="b")
+    traces = [written(query, text) for text in ("", "b", "A  b", "c", "a b")]
+    assert majority(Bare(), query, traces).text == "A  b"
+    assert majority(Bare(), query, traces[:1]).text == ""
+
+
 async def test_n_grows_with_what_the_team_spends(scripted: Make, word: Any, asking: Any) -> None:
     task = word("t", {"q": "x"})
     long = says("x " * 20)
@@ -164,6 +235,25 @@ async def test_fixed_orders_are_chosen_on_dev(scripted: Make, word: Any, asking:
     overall = await single.prepare(dev)
     assert overall["one"]["sequence"] == overall["two"]["sequence"]
     assert len(set(dev.names)) == 27
+
+
+async def test_a_fixed_order_is_followed_whatever_the_policy_says_of_its_ends(
+    scripted: Make, word: Any, asking: Any
+) -> None:
+    """Fault: with an opening speaker, three orders at a time were one, and none was followed."""
+    task = word("t", {"q": "ok"})
+    scripts = {
+        "base": lambda prompt, sampling: "fac " if prompt == "q" else "no.",
+        "sft": says("no."),
+        "aligned": lambda prompt, sampling: "ok." if "fac " in prompt else "no.",
+    }
+    stage, _ = scripted([task], scripts=scripts)
+    stage.config = replace(stage.config, policy=replace(stage.policy, opening=2, closing=1))
+    method = FixedSequence(stage, by_task=False)
+    chosen = await method.prepare(asking(stage.tasks))
+    assert chosen["t"]["sequence"][:2] == ["base", "aligned"]
+    trace = await method.answer(task, task.queries("test")[0], 0)
+    assert [patch.speaker for patch in trace.patches] == [0, 2]
 
 
 async def test_switchers_may_differ_by_task_and_speak_token_by_token(

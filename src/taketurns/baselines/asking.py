@@ -11,13 +11,19 @@ from taketurns.types import Message, Query, Trace
 
 
 def reworded(query: Query, text: str, step: str) -> Query:
-    """The query with `text` after what its user says last. `step` names it, so that its draws are
-    its own."""
+    """The query with `text` after what its user says last; `step` as in `continued`."""
     said = list(query.conversation)
     said[-1] = Message(said[-1].role, f"{said[-1].content}\n{text}")
     if query.text is not None:
         return replace(query, id=f"{query.id}/{step}", text=said[-1].content)
     return replace(query, id=f"{query.id}/{step}", messages=tuple(said))
+
+
+def continued(query: Query, answer: str, text: str, step: str) -> Query:
+    """The conversation gone on: `answer` was the assistant's, `text` is the user's reply. `step`
+    names it, so that its draws are its own."""
+    said = (*query.conversation, Message("assistant", answer), Message("user", text))
+    return replace(query, id=f"{query.id}/{step}", text=None, messages=said)
 
 
 class Asked:
@@ -32,12 +38,12 @@ class Asked:
         return self._signed(await self._teams[name].agenerate(query, seed=seed), name)
 
     async def revise(
-        self, name: str, query: Query, text: str, step: str, seed: int, otherwise: Trace
+        self, name: str, query: Query, shown: Query, seed: int, otherwise: Trace
     ) -> Trace:
-        """What the candidate answers when it is shown `text` too; `otherwise` where that does not
-        fit its context."""
+        """What the candidate answers to `query` when it is asked `shown`, which says more;
+        `otherwise` where that does not fit its context."""
         try:
-            trace = await self._teams[name].agenerate(reworded(query, text, step), seed=seed)
+            trace = await self._teams[name].agenerate(shown, seed=seed)
         except PromptError:
             return otherwise
         return self._signed(replace(trace, query=query), name)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from taketurns.baselines.metering import MeteredEngine
 from taketurns.config import TeamConfig
 from taketurns.engines.base import Engine
+from taketurns.errors import UsageError
 from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher, Switcher
@@ -109,6 +110,15 @@ class Stage:
         if not isinstance(switcher, HeadSwitcher):
             rules = rules.unfollowed
         return Team(self.config.candidates, self.engine, switcher, rules, judge)
+
+    async def check_vocabularies(self, otherwise: str) -> None:
+        """Raise UsageError, saying `otherwise`, unless the candidates' ordinary tokens have the
+        same ids."""
+        infos = [await self.engine.info(name) for name in self.names]
+        if len({info.codec.fingerprint for info in infos}) > 1:
+            raise UsageError(
+                f"the vocabularies of {', '.join(self.names)} are not the same, so {otherwise}"
+            )
 
     def alone(self, name: str) -> Team:
         """One candidate."""

@@ -38,17 +38,13 @@ class Fusion(Plain):
         self._writers = list(range(len(stage.names)))
 
     async def check(self) -> None:
-        infos = [await self._stage.engine.info(name) for name in self._stage.names]
-        for info in infos:
+        for name in self._stage.names:
+            info = await self._stage.engine.info(name)
             if "together" not in info.capabilities:
                 raise UsageError(
                     f"the engine of {info.name} does not combine models token by token"
                 )
-        if len({info.codec.fingerprint for info in infos}) > 1:
-            raise UsageError(
-                f"the vocabularies of {', '.join(self._stage.names)} are not the same, so their "
-                "next-token distributions cannot be combined"
-            )
+        await self._stage.check_vocabularies("their next-token distributions cannot be combined")
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         """The answer is one patch that no single candidate wrote."""

@@ -32,6 +32,7 @@ class _Merged(Plain):
         if self._stage.config.engine.kind == "http":
             raise UsageError("what is merged would need a server of its own")
         check_mergeable(self._checkpoints())
+        await self._stage.check_vocabularies("their embeddings cannot be merged")
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         assert self._team is not None, "prepare() before answer()"

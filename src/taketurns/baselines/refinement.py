@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from taketurns.baselines.asking import Asked
+from taketurns.baselines.asking import Asked, continued, reworded
 from taketurns.baselines.base import Plain, Stage
 from taketurns.baselines.voting import majority
 from taketurns.errors import EngineError
@@ -20,8 +20,8 @@ REFINE = "The answer given: {answer}\nWrite it better."
 
 class MultiagentRefine(Plain):
     """Multiagent debate (Du et al., arXiv 2305.14325), two rounds: every candidate answers, every
-    candidate reads the others' answers and writes its own again, and the majority of these counts;
-    of equals the last candidate's."""
+    candidate, its own answer in the conversation, is told the others' and answers again, and the
+    majority of these counts; of equals the last candidate's."""
 
     def __init__(self, stage: Stage) -> None:
         self._names = stage.names
@@ -36,8 +36,12 @@ class MultiagentRefine(Plain):
                 self._asked.revise(
                     name,
                     query,
-                    OTHERS.format(answers=_listed(first, without=index)),
-                    f"refine-{name}",
+                    continued(
+                        query,
+                        _whole(first[index]),
+                        OTHERS.format(answers=_listed(first, without=index)),
+                        f"refine-{name}",
+                    ),
                     seed,
                     otherwise=first[index],
                 )
@@ -62,8 +66,7 @@ class MultiagentFeedback(Plain):
                 self._asked.revise(
                     critic,
                     query,
-                    REVIEW.format(answer=_text(draft)),
-                    f"review-{critic}",
+                    reworded(query, REVIEW.format(answer=_text(draft)), f"review-{critic}"),
                     seed,
                     otherwise=Trace(query, (), seed),
                 )
@@ -71,7 +74,8 @@ class MultiagentFeedback(Plain):
             )
         )
         text = IMPROVE.format(answer=_text(draft), reviews=_listed(reviews))
-        return await self._asked.revise(self._last, query, text, "improve", seed, draft)
+        shown = reworded(query, text, "improve")
+        return await self._asked.revise(self._last, query, shown, seed, draft)
 
 
 class BaseRefines(Plain):
@@ -84,7 +88,8 @@ class BaseRefines(Plain):
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         draft = await self._asked.answer(self._last, query, seed)
         text = REFINE.format(answer=_text(draft))
-        return await self._asked.revise(self._first, query, text, "refine", seed, draft)
+        shown = reworded(query, text, "refine")
+        return await self._asked.revise(self._first, query, shown, seed, draft)
 
 
 def _listed(traces: Sequence[Trace], without: int | None = None) -> str:
@@ -93,8 +98,13 @@ def _listed(traces: Sequence[Trace], without: int | None = None) -> str:
 
 
 def _text(trace: Trace) -> str:
+    """What was written, in one line."""
+    return " ".join(_whole(trace).split())
+
+
+def _whole(trace: Trace) -> str:
     """What was written. Raises EngineError if writing it failed: nothing is built on half an
     answer."""
     if trace.error is not None:
         raise EngineError(trace.error)
-    return " ".join(trace.text.split())
+    return trace.text.strip()

@@ -10,6 +10,7 @@ from taketurns.baselines.asking import Asked
 from taketurns.baselines.base import Dev, Plain, Stage, alone_on_dev
 from taketurns.baselines.regression import Judge, Reading, cross_validate, train
 from taketurns.draft import Reader
+from taketurns.errors import PromptError
 from taketurns.prompts import digit_ids, plain_text
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
@@ -22,7 +23,8 @@ ROUTE = (
 
 class PromptRouting(Plain):
     """The last candidate is shown the candidates' names and the question, and the likeliest number
-    as the first token of its answer says who answers. No text is searched for a digit."""
+    as the first token of its answer says who answers; the last candidate itself where that prompt
+    does not fit its context. No text is searched for a digit."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -33,6 +35,14 @@ class PromptRouting(Plain):
         digit_ids(info.codec, len(self._stage.names))
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        try:
+            chosen = await self._chosen(query)
+        except PromptError:
+            chosen = self._stage.last
+        return await self._asked.answer(chosen, query, seed)
+
+    async def _chosen(self, query: Query) -> str:
+        """Raises PromptError where what is asked is too long."""
         stage = self._stage
         info = await stage.engine.info(stage.last)
         listed = "\n".join(f"model {index}: {name}" for index, name in enumerate(stage.names))
@@ -44,8 +54,7 @@ class PromptRouting(Plain):
         digits = digit_ids(info.codec, len(stage.names))
         async with stage.engine.session(0, len(prompt) + 1) as session:
             scores = await session.score(stage.last, prompt, digits)
-        chosen = max(range(len(scores)), key=scores.__getitem__)
-        return await self._asked.answer(stage.names[chosen], query, seed)
+        return stage.names[max(range(len(scores)), key=scores.__getitem__)]
 
 
 class TrainedRouter(Plain):

@@ -51,7 +51,8 @@ class Switching(Plain):
 
 class FixedSequence(Plain):
     """Speakers in a fixed order, the best one on dev of all orders of three of them, the last going
-    on to the end: for all tasks, or for each its own (`by_task`)."""
+    on to the end: for all tasks, or for each its own (`by_task`). The policy's own rules on who
+    writes are left out, for an opening or closing speaker would make many orders one."""
 
     def __init__(self, stage: Stage, *, by_task: bool) -> None:
         self._stage = stage
@@ -94,8 +95,8 @@ class FixedSequence(Plain):
 
     def _team(self, sequence: tuple[int, ...]) -> Team:
         if sequence not in self._teams:
-            policy = self._stage.policy
+            policy = self._stage.policy.without_rules()
             patches = -(-policy.max_tokens // policy.shortest) + 2  # closing patches may be two
             rest = (sequence[-1],) * patches
-            self._teams[sequence] = self._stage.team(FixedSwitcher(sequence + rest))
+            self._teams[sequence] = self._stage.team(FixedSwitcher(sequence + rest), policy)
         return self._teams[sequence]

@@ -56,7 +56,7 @@ def methods(
         _baseline("prompt-routing", "a checkpoint is asked who should answer", PromptRouting),
         _baseline("trained-router", "a router trained on dev chooses who answers", TrainedRouter),
         _baseline("cascade", "checkpoints in turn until a judge accepts", Cascade),
-        _baseline("refine", "all answer, all refine with the others' answers", MultiagentRefine),
+        _baseline("refine", "all answer, all refine beside the others' answers", MultiagentRefine),
         _baseline("feedback", "the last answers again with reviews", MultiagentFeedback),
         _baseline("fuse-probs", "mean of next-token probabilities", _fuse_probabilities),
         _baseline("fuse-logprobs", "mean of next-token log-probabilities", _fuse_logprobs),
@@ -78,8 +78,7 @@ def methods(
         Entry(ORACLE, "control", "the best checkpoint for each question", None, hindsight=True),
         _control("random", "whoever speaks is drawn evenly",
                  lambda stage: Switching.everywhere(stage, RandomSwitcher())),
-        _control("untuned", "the last checkpoint as switcher, untrained",
-                 lambda stage: Switching.everywhere(stage, LMSwitcher(stage.last))),
+        _control("untuned", "the last checkpoint as switcher, untrained", _untuned),
         Entry("switch", "switch", "the team as its file says",
               lambda stage: Switching(stage, whole)),
     ]  # fmt: skip
@@ -103,6 +102,14 @@ def _control(
     name: str, about: str, make: Callable[[Stage], Method], hindsight: bool = False
 ) -> Entry:
     return Entry(name, "control", about, make, hindsight)
+
+
+def _untuned(stage: Stage) -> Method:
+    """It is asked in the form in which it answers: through its chat template, where it has one that
+    no plain prompt replaces."""
+    plain = stage.config.candidates[-1].spec.prompt is not None
+    chats = False if plain else None
+    return Switching.everywhere(stage, LMSwitcher(stage.last, chat_template=chats))
 
 
 def _fuse_probabilities(stage: Stage) -> Method:

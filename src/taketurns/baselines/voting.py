@@ -20,7 +20,7 @@ from taketurns.baselines.base import (
 )
 from taketurns.errors import EngineError
 from taketurns.switchers import Switcher
-from taketurns.tasks.base import Task
+from taketurns.tasks.base import Task, said
 from taketurns.types import Query, Trace
 
 
@@ -79,14 +79,14 @@ class BestOfN(_Samples):
 
 
 def majority(task: Task, query: Query, traces: Sequence[Trace]) -> Trace:
-    """The first of those whose extracted answer is the most frequent; of equals, whichever came
-    first. Answers that nothing can be extracted from are counted only where all are such."""
+    """The first of those that say what most of them say; of equals, whichever came first. Answers
+    that say nothing to be counted win only where all are such. What is right plays no part."""
     for trace in traces:
         if trace.error is not None:
             raise EngineError(trace.error)
-    said = [task.score(query, trace.text).answer for trace in traces]
-    counts = Counter(answer for answer in said if answer is not None)
+    votes = [said(task, query, trace.text) for trace in traces]
+    counts = Counter(vote for vote in votes if vote is not None)
     if not counts:
         return traces[0]
     most = counts.most_common(1)[0][0]
-    return traces[said.index(most)]
+    return traces[votes.index(most)]

@@ -108,6 +108,10 @@ class PocketTask:
         """1.0 for a right answer, else 0.0."""
         return judge(self.world, self.item(query), answer)
 
+    def said(self, query: Query, answer: str) -> str | None:
+        """What the answer was taken for, which is read without the reference."""
+        return self.score(query, answer).answer
+
 
 @cache
 def _never_in_train(world: World) -> frozenset[str]:

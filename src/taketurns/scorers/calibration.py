@@ -58,6 +58,9 @@ class Stated:
             confidence=confidence,
         )
 
+    def said(self, query: Query, answer: str) -> str | None:
+        return self.of.said(query, STATED.sub("", answer))
+
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
         """`accuracy`, `brier` and `ece` over the answers that state a confidence."""
         return _measures(scores)
@@ -93,6 +96,9 @@ class Sampled:
             else replace(score, value=value, raw=float(name == RIGHT), confidence=shares[name])
             for score, name in zip(inner, classes, strict=True)
         ]
+
+    def said(self, query: Query, answer: str) -> str | None:
+        return self.of.said(query, answer)
 
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
         """`accuracy`, `brier` and `ece` over all answers."""

@@ -51,6 +51,9 @@ class Choice:
         right = str(query.reference)
         return Score(float(key == right or _norm(options[key]) == _norm(options[right])), key)
 
+    def said(self, query: Query, answer: str) -> str | None:
+        return chosen(query.metadata["choices"], answer)
+
 
 def chosen(options: Mapping[str, str], answer: str) -> str | None:
     """The key of the option that an answer chooses; None if it does not."""

@@ -62,6 +62,10 @@ class Diversity:
             for answer in answers
         ]
 
+    def said(self, query: Query, answer: str) -> str | None:
+        """None: no two texts say the same."""
+        return None
+
     def _values(self, said: list[str], references: list[str]) -> list[float]:
         if self.measure == "embeddings":
             return _spread(self._embedder.embed([*said, *references]), len(said))

@@ -31,6 +31,7 @@ FACTOR = re.compile(r"\s*(?:[*^(×]|[+x]\s*[\d(]|(?![amgshl]\b)[a-z]\b|pi\b|\\[a
 DENIED = re.compile(r"\b(?:not|n't)\s*$")
 FORMULA = re.compile(r"\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 PROSE = re.compile(r"(?<![\\\w{])[A-Za-z]{4,}")
+LOOSE = re.compile(r"(?<!\\)\b[A-Za-z]{2,}\s|\s[A-Za-z]{2,}|[-+*/=]\s*$")  # words, or half a sum
 EMPTY = re.compile(r"[\s\\{}$().,\[\]]*")
 
 
@@ -55,6 +56,17 @@ class Mathematics:
         if value is not None and re.search(r"[\d\\]", said) is None:
             return unparsed("no number")
         return Score(float(_plain(said) == _plain(gold) or _equal(gold, said)), said)
+
+    def said(self, query: Query, answer: str) -> str | None:
+        """A number's value, or an expression as it is written, spacing aside: what `score` reads
+        for a numeric gold answer, unless the text concludes a formula that is no number."""
+        said = _expression(answer)
+        if said is not None and not LOOSE.search(said):
+            value = number(bare(said.rpartition("=")[2]))
+            return _plain(said) if value is None else str(value)
+        if (found := _numeric(answer)) is not None:
+            return str(found[1])
+        return None if said is None else _plain(said)
 
 
 def _numeric(text: str) -> tuple[str, Fraction] | None:

@@ -81,6 +81,11 @@ class Moco:
             return Score(float(right), said[:200])
         return Score(max(_f1(said, gold) for gold in _golds(query)), said[:200])
 
+    def said(self, query: Query, answer: str) -> str | None:
+        if self.kind in ("exact_match", "f1_match"):
+            return _normal(_extracted(answer)) or None
+        return self.score(query, answer).answer
+
 
 def _letter(answer: str, choices: Mapping[str, str]) -> str | None:
     """A, B, C … by place, whatever the data's keys are."""

@@ -20,6 +20,7 @@ from taketurns.types import Query, Score
 TOKEN = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|[^\W\d_]+(?:['’.][^\W\d_]+)*|[^\w\s.,;:!?\"'()\[\]]")
 ARTICLES = frozenset({"a", "an", "the"})
 REJECTED = re.compile(r",?\s*\b(?:not|rather than|instead of)\b", re.IGNORECASE)
+BEGUN = re.compile(r"^(?:it|he|she|they|this|that)(?:['’]s| is| was| are| were) ", re.IGNORECASE)
 SHORT = 3  # letters of an abbreviation, which must be written as it is
 
 
@@ -50,6 +51,9 @@ class Alias:
                 return Score(1.0, alias)
         return Score(0.0, said[:200])
 
+    def said(self, query: Query, answer: str) -> str | None:
+        return _gist(REJECTED.split(_short(answer))[0])
+
 
 @dataclass(frozen=True)
 class TokenF1:
@@ -73,6 +77,9 @@ class TokenF1:
         )
         return Score(max(values), said[:200])
 
+    def said(self, query: Query, answer: str) -> str | None:
+        return _gist(_short(answer))
+
 
 @dataclass(frozen=True)
 class Exact:
@@ -95,6 +102,11 @@ class Exact:
         golds = {_squeezed(alias) for alias in aliases_of(query)}
         return Score(float(not tries.isdisjoint(golds)), bare(said)[:200])
 
+    def said(self, query: Query, answer: str) -> str | None:
+        conclusion = concluded(answer)
+        said = sentence(conclusion) if conclusion is not None else last_line(answer)
+        return _squeezed(BEGUN.sub("", bare(said))) or None
+
 
 def aliases_of(query: Query) -> tuple[str, ...]:
     """The texts of a reference. Raises DataError if it has none."""
@@ -113,6 +125,17 @@ def aliases_of(query: Query) -> tuple[str, ...]:
     ):
         raise DataError("the answer must be a text or a list of texts")
     return tuple(reference)
+
+
+def _short(answer: str) -> str:
+    """The sentence in which a text concludes; all of one that concludes nothing."""
+    conclusion = concluded(answer)
+    return bare(answer if conclusion is None else sentence(conclusion))
+
+
+def _gist(text: str) -> str | None:
+    """Its tokens, whatever their case and dress, without articles and a beginning like "it is"."""
+    return " ".join(_tokens(BEGUN.sub("", text))) or None
 
 
 def _names(words: list[str], alias: list[str], asked: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol, runtime_checkable
 
 from taketurns.types import Query, Score
@@ -51,12 +52,29 @@ class BatchTask(Task, Protocol):
 
 
 @runtime_checkable
+class SayingTask(Task, Protocol):
+    """A task that knows which of its answers say the same."""
+
+    def said(self, query: Query, answer: str) -> str | None:
+        """What an answer comes to, as for a scorer (`scorers/base.py`)."""
+        ...
+
+
+@runtime_checkable
 class MeasuredTask(Task, Protocol):
     """A task that reports more of a run than the mean of its scores."""
 
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
         """Figures over all scores of a run, by name, such as a calibration error."""
         ...
+
+
+def said(task: Task, query: Query, answer: str) -> str | None:
+    """What an answer comes to, as votes are counted; None where it says nothing to be counted. Of
+    a task that does not know, texts that are equal but for case and spacing say the same."""
+    if isinstance(task, SayingTask):
+        return task.said(replace(query, reference=None), answer)
+    return " ".join(answer.casefold().split()) or None
 
 
 def score_many(task: Task, answers: Sequence[tuple[Query, str]]) -> list[Score]:

@@ -28,6 +28,9 @@ class ScoredTask:
     def score(self, query: Query, answer: str) -> Score:
         return self.scorer.score(query, answer)
 
+    def said(self, query: Query, answer: str) -> str | None:
+        return self.scorer.said(query, answer)
+
     def score_many(self, answers: Sequence[tuple[Query, str]]) -> list[Score]:
         """At once where the scorer can."""
         if isinstance(self.scorer, BatchScorer):
@@ -73,3 +76,7 @@ class Unscored:
 
     def score(self, query: Query, answer: str) -> Score:
         raise UsageError(f"task {self.task!r} was loaded without a scorer")
+
+    def said(self, query: Query, answer: str) -> str | None:
+        """None: nothing is known of its answers."""
+        return None
