@@ -109,7 +109,9 @@ def test_a_failed_prompt_is_recorded_and_tried_again(
     team = scripted(failures={4: EngineError("the server is gone")})
     code, _, err = invoke(*command, "-t", team)
     assert code == 1
-    assert sentence(err) == "1 of 6 prompts failed; the same command tries them again"
+    assert sentence(err) == (
+        "1 of 6 prompts failed, first: the server is gone; the same command tries them again"
+    )
     assert records(output)[1]["error"] == "the server is gone"
     assert records(output)[1]["text"] == "Good"  # what was written is kept
     code, _, _ = invoke(*command, "-t", scripted())

@@ -102,7 +102,7 @@ async def test_a_failed_record_does_not_stop_the_others(tmp_path: Path) -> None:
         return await double(item)
 
     path = tmp_path / "out.jsonl"
-    assert await finish(path, work) == Outcome(kept=0, done=18, failed=2)
+    assert await finish(path, work) == Outcome(0, 18, 2, error="the model fell over")
     assert [record["id"] for record in lines(path)] == ITEMS
     assert lines(path)[3] == {"id": "3", "error": "the model fell over"}
     assert lines(path)[5] == {"id": "5", "error": "RuntimeError: a bug"}

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from taketurns.manifest import Manifest
     from taketurns.pocket.score import Scores
     from taketurns.records import BadLine
+    from taketurns.runner import Outcome
     from taketurns.tasks.base import Split
     from taketurns.team import Team
     from taketurns.types import Query
@@ -143,17 +144,17 @@ def generate(
             if path is None:
                 raise UsageError("--runner ray writes a folder: give --output one")
             settings = RaySettings(actors, gpus, shard)
-            failures = answer_on_ray(config, queries, path, manifest, settings, concurrency)
+            outcome = answer_on_ray(config, queries, path, manifest, settings, concurrency)
         else:
             with asyncio.Runner() as loop:
-                failures = loop.run(_generate(config, queries, source, path, manifest, concurrency))
+                outcome = loop.run(_generate(config, queries, source, path, manifest, concurrency))
     except KeyboardInterrupt:
         _say("interrupted" if path is None else "interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
-    if failures:
+    if outcome.failed:
         again = "" if path is None else "; the same command tries them again"
-        _say(f"{failures} of {len(queries)} prompts failed{again}")
-    if failures or bad:
+        _say(f"{outcome.failed} of {len(queries)} prompts failed, first: {outcome.error}{again}")
+    if outcome.failed or bad:
         raise typer.Exit(FAILED)
 
 
@@ -164,9 +165,9 @@ async def _generate(
     path: Path | None,
     manifest: Manifest,
     concurrency: int,
-) -> int:
-    """How many prompts failed. Nothing is written before every prompt is known to fit."""
-    from taketurns.output import JsonlOutput
+) -> Outcome:
+    """Nothing is written before every prompt is known to fit and every model is loaded."""
+    from taketurns.output import JsonlOutput, claimed
     from taketurns.records import trace_to_json
     from taketurns.runner import run
     from taketurns.team import Team
@@ -175,17 +176,17 @@ async def _generate(
     async with Team.load(config) as team:
         await _check_prompts(team, queries, source)
         names = [candidate.name for candidate in team.candidates]
-        if path is not None:
-            manifest = manifest.claim(path)
-        with JsonlOutput(path) as output:
+        with JsonlOutput(None) if path is None else claimed(path, manifest) as output:
             kept = sum(query.id in output.kept for query in queries)
+            if kept < len(queries):
+                await team.prepare()
             bar = path is not None or not sys.stdout.isatty()
             with Progress("generating", len(queries), kept, bar=bar) as progress:
 
                 async def answer(query: Query) -> dict[str, Any]:
                     return trace_to_json(await team.agenerate(query), names)
 
-                outcome = await run(
+                return await run(
                     queries,
                     lambda query: query.id,
                     answer,
@@ -193,9 +194,6 @@ async def _generate(
                     concurrency=concurrency,
                     on_done=lambda record: progress.advance(record.get("tokens", 0)),
                 )
-        if path is not None:
-            manifest.finish(path)
-    return outcome.failed
 
 
 async def _check_prompts(team: Team, queries: list[Query], source: str) -> None:
@@ -278,7 +276,10 @@ def rollout(
             "reason"
         )
     if made.failed:
-        _say(f"{made.failed} of {prefixes} prefixes failed; the same command tries them again")
+        _say(
+            f"{made.failed} of {prefixes} prefixes failed, first: {made.error}; the same command "
+            "tries them again"
+        )
         raise typer.Exit(FAILED)
 
 

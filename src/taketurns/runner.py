@@ -23,11 +23,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How many records an earlier run had finished, this one finished, and this one failed at."""
+    """How many records an earlier run had finished, this one finished, and this one failed at; why
+    the first of these failed, None where none did."""
 
     kept: int
     done: int
     failed: int
+    error: str | None = None
 
 
 async def run(
@@ -55,13 +57,15 @@ async def run(
         return record
 
     left = [item for item in items if key(item) not in output.kept]
-    failures = 0
+    errors: list[str] = []
     async with aclosing(ordered(left, attempt, concurrency)) as records:
         async for record in records:
-            failures += failed(record)
             output.write(record)
+            if failed(record):
+                errors.append(record["error"])
     output.order(key(item) for item in items)
-    return Outcome(len(items) - len(left), len(left) - failures, failures)
+    kept, failures = len(items) - len(left), len(errors)
+    return Outcome(kept, len(left) - failures, failures, errors[0] if errors else None)
 
 
 async def ordered(

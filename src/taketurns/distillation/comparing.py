@@ -155,9 +155,6 @@ async def _writer(compared: Compared, method: str) -> AsyncIterator[Team]:
         team = Team(config.candidates, engine, switcher, config.policy, config.judge)
         if method == ALIGNED:
             team = team.alone(config.candidates[compared.aligned].name)
-        else:
-            for model in more:
-                await engine.load(model.name)
     try:
         await team.prepare()
         yield team
