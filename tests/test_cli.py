@@ -124,11 +124,15 @@ def test_bad_lines_are_reported_and_the_others_done(
     invoke: Invoke, scripted, prompts: Path
 ) -> None:
     output = prompts.with_name("out.jsonl")
-    prompts.write_bytes(b'\xff\n{"id": "1", "text": "x"}\n{"id": \n{"id": "2", "text": "y"}\n')
+    prompts.write_bytes(
+        b'\xff\n{"id": "1", "text": "x"}\n{"id": \n{"id": "9", "text": "z", "score": 1e999}\n'
+        b'{"id": "2", "text": "y"}\n'
+    )
     code, _, err = invoke("generate", "-t", scripted(), "-i", prompts, "-o", output)
     assert code == 1
     assert f"{prompts}:1: not UTF-8" in err
     assert f"{prompts}:3: not JSON" in err
+    assert f"{prompts}:4: 1e999 is too large a number" in err
     assert [record["id"] for record in records(output)] == ["1", "2"]
 
 

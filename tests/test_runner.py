@@ -111,6 +111,22 @@ async def test_a_failed_record_does_not_stop_the_others(tmp_path: Path) -> None:
     assert lines(path) == EXPECTED
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
+async def test_a_record_that_cannot_be_written_does_not_stop_the_others(
+    tmp_path: Path, value: object
+) -> None:
+    async def work(item: str) -> dict:
+        return {"id": item, "value": value} if item == "3" else await double(item)
+
+    path = tmp_path / "out.jsonl"
+    outcome = await finish(path, work)
+    assert (outcome.done, outcome.failed) == (19, 1)
+    assert [record["id"] for record in lines(path)] == ITEMS
+    assert lines(path)[3]["error"] == outcome.error
+    assert (await finish(path)).done == 1
+    assert lines(path) == EXPECTED
+
+
 async def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     await finish(path)

@@ -43,8 +43,9 @@ async def run(
 ) -> Outcome:
     """Write `work(item)` for every item that `output` does not hold, in the order of the items.
 
-    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
-    becomes `{"id", "error"}`; cancelling this cancels all work, and the output can be resumed.
+    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`,
+    or a record that JSON cannot say, becomes `{"id", "error"}`; cancelling this cancels all work,
+    and the output can be resumed.
     """
 
     async def attempt(item: Item) -> Record:
@@ -60,7 +61,11 @@ async def run(
     errors: list[str] = []
     async with aclosing(ordered(left, attempt, concurrency)) as records:
         async for record in records:
-            output.write(record)
+            try:
+                output.write(record)
+            except ValueError as error:  # a number that JSON has not is no reason to stop
+                record = {"id": record["id"], "error": describe(error)}
+                output.write(record)
             if failed(record):
                 errors.append(record["error"])
     output.order(key(item) for item in items)
