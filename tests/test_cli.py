@@ -219,6 +219,41 @@ def test_an_output_of_another_run_is_left_alone(invoke: Invoke, scripted, prompt
     assert output.read_bytes() == before
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from taketurns.locks import alone
+
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_an_output_is_written_by_one_process_at_a_time(
+    invoke: Invoke, scripted, prompts: Path
+) -> None:
+    output, team = prompts.with_name("out.jsonl"), scripted()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, output], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    generate = ("generate", "-t", team, "-i", prompts, "-o", output)
+    for command in (generate, ("rollout", "-t", team, "-o", output, "--prefixes", 2)):
+        code, _, err = invoke(*command)
+        assert code == 2
+        assert f"{output} is being written by another process" in sentence(err)
+        assert not output.exists()
+        assert not path_for(output).exists()
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert invoke(*generate)[0] == 0
+    assert [record["id"] for record in records(output)] == list("012345")
+    assert not list(output.parent.glob("*.lock"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -27,7 +27,7 @@ ORDER = [
     ["scorers"],
     ["tasks"],
     ["records"],
-    ["output", "manifest"],
+    ["output", "manifest", "locks"],
     ["runner"],
     ["occasions", "allocation", "utilities"],
     ["rollouts"],
