@@ -49,7 +49,7 @@ ORDER = [
     ["evaluate"],
     ["analysis"],
     ["experiments"],
-    ["check", "check_served", "chat", "demo", "bench", "server"],
+    ["headers", "check", "check_served", "chat", "demo", "bench", "server"],
     ["distillation"],
     ["safety"],
     ["launch", "planning"],

@@ -36,7 +36,7 @@ class Weights:
         """Load a model by its name, or hand out what is loaded. Raises ConfigError or
         CapacityError."""
         spec = self._specs[name]
-        key = repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
+        key = base_of(spec)
         if key not in self._bases:
             self._bases[key] = _Base(_pretrained(spec))
         base = self._bases[key]
@@ -50,6 +50,11 @@ class Weights:
             return Loaded(base.model, None)
         wanted = name if spec.adapter is not None else None
         return Loaded(base.model, lambda: base.activate(wanted))
+
+
+def base_of(spec: ModelSpec) -> str:
+    """Equal for specs that share their weights."""
+    return repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
 
 
 class _Base:
