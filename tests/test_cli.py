@@ -137,6 +137,15 @@ def test_bad_lines_are_reported_and_the_others_done(
 
 
 def test_ctrl_c_leaves_a_file_that_can_be_resumed(
+def test_only_lines_that_are_read_can_be_bad(invoke: Invoke, scripted, prompts: Path) -> None:
+    output = prompts.with_name("out.jsonl")
+    prompts.write_bytes(b'{"id": "1", "text": "x"}\n{"id": "2", "text": "y"}\n\xff\n')
+    command = ("generate", "-t", scripted(), "-i", prompts, "-o", output)
+    assert invoke(*command, "--limit", 2) == (0, "", "")
+    assert invoke(*command, "--limit", 3)[0] == 1
+    assert [record["id"] for record in records(output)] == ["1", "2"]
+
+
     invoke: Invoke, scripted, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = prompts.with_name("out.jsonl")

@@ -519,14 +519,20 @@ def _read(source: str) -> bytes:
 
 
 def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[BadLine]]:
-    """The prompts of a file, and the lines that are none, which are reported."""
+    """The first prompts of a file, and the lines among them that are none, which are reported."""
     from taketurns.records import BadLine, read_queries
 
-    read = list(read_queries(data, source))
-    bad = [line for line in read if isinstance(line, BadLine)]
-    for line in bad:
-        _say(f"{source}:{line.line}: {line.reason}; this line is left out")
-    return [query for query in read if not isinstance(query, BadLine)][:limit], bad
+    queries: list[Query] = []
+    bad: list[BadLine] = []
+    for read in read_queries(data, source):
+        if isinstance(read, BadLine):
+            _say(f"{source}:{read.line}: {read.reason}; this line is left out")
+            bad.append(read)
+        else:
+            queries.append(read)
+        if len(queries) == limit:
+            break
+    return queries, bad
 
 
 def _complain(error: Exception, code: int) -> int:
