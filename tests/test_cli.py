@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import cli
+from taketurns import cli, terminal
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
 from taketurns.manifest import path_for
 from taketurns.pocket import TASKS
 from taketurns.switchers import FixedSwitcher
 from taketurns.team import Team
+from taketurns.types import Query
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -136,7 +137,6 @@ def test_bad_lines_are_reported_and_the_others_done(
     assert [record["id"] for record in records(output)] == ["1", "2"]
 
 
-def test_ctrl_c_leaves_a_file_that_can_be_resumed(
 def test_only_lines_that_are_read_can_be_bad(invoke: Invoke, scripted, prompts: Path) -> None:
     output = prompts.with_name("out.jsonl")
     prompts.write_bytes(b'{"id": "1", "text": "x"}\n{"id": "2", "text": "y"}\n\xff\n')
@@ -146,6 +146,7 @@ def test_only_lines_that_are_read_can_be_bad(invoke: Invoke, scripted, prompts: 
     assert [record["id"] for record in records(output)] == ["1", "2"]
 
 
+def test_ctrl_c_leaves_a_file_that_can_be_resumed(
     invoke: Invoke, scripted, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = prompts.with_name("out.jsonl")
@@ -173,6 +174,36 @@ def test_only_lines_that_are_read_can_be_bad(invoke: Invoke, scripted, prompts: 
     code, _, _ = invoke(*command, "-t", scripted())
     assert code == 0
     assert [record["id"] for record in records(output)] == list("012345")
+
+
+def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
+    invoke: Invoke, scripted, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team, checked = scripted(), 0
+    command = ("generate", "-t", team, "-i", prompts, "-o", prompts.with_name("out.jsonl"))
+    check = Team.check_prompt
+
+    async def interrupted(self: Team, query: Query) -> None:
+        nonlocal checked
+        checked += 1
+        if checked == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        await check(self, query)
+
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Team, "check_prompt", interrupted)
+            code, _, err = invoke(*command)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (code, checked) == (130, 3)
+    assert "checking: 2 of 6" in err
+    assert not list(prompts.parent.glob("out*"))
+
+    assert "checking: 6 of 6" in invoke(*command)[2]
+    assert "checking" not in invoke(*command)[2]  # what is answered did fit
 
 
 @pytest.mark.parametrize(

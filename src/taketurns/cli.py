@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -174,13 +175,15 @@ async def _generate(
     from taketurns.terminal import Progress
 
     async with Team.load(config) as team:
-        await _check_prompts(team, queries, source)
         names = [candidate.name for candidate in team.candidates]
+        bar = path is not None or not sys.stdout.isatty()
         with JsonlOutput(None) if path is None else claimed(path, manifest) as output:
-            kept = sum(query.id in output.kept for query in queries)
-            if kept < len(queries):
+            left = [query for query in queries if query.id not in output.kept]
+            kept = len(queries) - len(left)
+            with Progress("checking", len(left), bar=bar, passing=True) as progress:
+                await _check_prompts(team, left, source, progress.advance)
+            if left:
                 await team.prepare()
-            bar = path is not None or not sys.stdout.isatty()
             with Progress("generating", len(queries), kept, bar=bar) as progress:
 
                 async def answer(query: Query) -> dict[str, Any]:
@@ -196,12 +199,16 @@ async def _generate(
                 )
 
 
-async def _check_prompts(team: Team, queries: list[Query], source: str) -> None:
+async def _check_prompts(
+    team: Team, queries: list[Query], source: str, on_done: Callable[[], None]
+) -> None:
     for query in queries:
+        await asyncio.sleep(0)  # for Ctrl-C: checking waits for nothing
         try:
             await team.check_prompt(query)
         except PromptError as error:
             raise PromptError(f"{source}: {error}") from error
+        on_done()
 
 
 @app.command()
