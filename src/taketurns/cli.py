@@ -533,12 +533,13 @@ def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], 
     bad: list[BadLine] = []
     for read in read_queries(data, source):
         if isinstance(read, BadLine):
-            _say(f"{source}:{read.line}: {read.reason}; this line is left out")
             bad.append(read)
         else:
             queries.append(read)
         if len(queries) == limit:
             break
+    for line in bad:
+        _say(f"{source}:{line.line}: {line.reason}; this line is left out")
     return queries, bad
 
 
