@@ -7,7 +7,7 @@ from rich.console import Console
 
 from taketurns.chat import Chat
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.errors import EngineError
+from taketurns.errors import ConfigError, EngineError
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher
 from taketurns.team import Team
@@ -80,6 +80,13 @@ def test_a_line_that_is_no_text_is_said_and_the_others_answered(talk: Talk) -> N
     assert code == 1
     assert "not UTF-8; this line is left out" in err
     assert out == "●Good ▲d\n●Good ▲d\n"
+
+
+def test_a_team_that_does_not_load_ends_it_before_a_word(talk: Talk) -> None:
+    engine = ScriptedEngine({"base": ["Good"]})
+    with pytest.raises(ConfigError, match="chat"):
+        talk(engine, "hello")
+    assert engine.closed
 
 
 def test_a_turn_that_does_not_fit_is_said(talk: Talk) -> None:

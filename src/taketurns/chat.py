@@ -33,7 +33,8 @@ class Chat:
         self._name = uuid4().hex[:8]
 
     def run(self) -> int:
-        """The exit code: 1 if a turn failed."""
+        """The exit code: 1 if a turn failed. Raises ConfigError or EngineError if the team cannot
+        speak at all."""
         self._aside.print(self._speakers.legend())
         if isinstance(sys.stdin, TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")  # one bad line leaves the others
@@ -44,6 +45,7 @@ class Chat:
         failed = False
         with asyncio.Runner() as runner:
             try:
+                runner.run(self._team.prepare())
                 while (line := self._read()) is not None:
                     if not _is_text(line):
                         self._aside.print("not UTF-8; this line is left out", style="red")
