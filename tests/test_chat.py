@@ -7,7 +7,7 @@ from rich.console import Console
 
 from taketurns.chat import Chat
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.errors import EngineError
+from taketurns.errors import ConfigError, EngineError
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher
 from taketurns.team import Team
@@ -21,7 +21,8 @@ def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def converse(engine: ScriptedEngine, *lines: str, **options: bool) -> tuple[int, str, str]:
         candidates = [Candidate(name, ModelSpec(name)) for name in ("base", "chat")]
         team = Team(candidates, engine, FixedSwitcher([0, 1]), Policy(patch_size=4))
-        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        typed = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8"))
         code = Chat(team, Console(file=sys.stdout), **options).run()
         assert engine.closed
         return code, *capsys.readouterr()
@@ -72,6 +73,20 @@ def test_a_failed_turn_is_said_and_forgotten(talk: Talk) -> None:
     assert "[the server] is gone" in err
     assert out == "●Good\n●Good ▲d\n"
     assert "first" not in engine.calls[-1].text
+
+
+def test_a_line_that_is_no_text_is_said_and_the_others_answered(talk: Talk) -> None:
+    code, out, err = talk(greeting(), "hello", "caf\udce9", "again")
+    assert code == 1
+    assert "not UTF-8; this line is left out" in err
+    assert out == "●Good ▲d\n●Good ▲d\n"
+
+
+def test_a_team_that_does_not_load_ends_it_before_a_word(talk: Talk) -> None:
+    engine = ScriptedEngine({"base": ["Good"]})
+    with pytest.raises(ConfigError, match="chat"):
+        talk(engine, "hello")
+    assert engine.closed
 
 
 def test_a_turn_that_does_not_fit_is_said(talk: Talk) -> None:

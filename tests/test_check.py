@@ -1,4 +1,6 @@
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,122 @@ async def test_precision_counts_and_shared_weights_count_once() -> None:
     same = await report(**{"candidates.sft.model": full.models[2].model})
     assert same.models[2].shares_weights
     assert same.memory[0].weight_bytes < full.memory[0].weight_bytes
+
+
+async def test_only_what_is_loaded_once_is_shared() -> None:
+    """The copy in 4 bits is loaded beside the other, and so is one with other attention."""
+    aligned = (await report()).models[2]
+    for settings in (
+        {"quantization_config": {"load_in_4bit": True}},
+        {"attn_implementation": "eager"},
+        {"device_map": "cpu"},
+    ):
+        changes = {f"candidates.sft.{key}": value for key, value in settings.items()}
+        found = await report(**{"candidates.sft.model": aligned.model}, **changes)
+        assert not any(model.shares_weights for model in found.models)
+
+
+async def test_fewer_bits_take_less_memory() -> None:
+    """The bundled models are mostly matrices of linear layers, in float32."""
+    full = await report()
+    sizes = {}
+    for bits in (4, 8):
+        settings = {f"load_in_{bits}bit": True}
+        found = await report(**{"candidates.sft.quantization_config": settings})
+        sizes[bits] = found.models[1].weight_bytes
+        assert found.models[1].parameters == full.models[1].parameters
+    whole = full.models[1].weight_bytes
+    assert whole / 8 < sizes[4] < sizes[8] < whole / 2
+
+
+async def test_a_model_is_counted_where_its_map_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    every = ("pretrained", "sft", "aligned")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("taketurns.engines.memory.free_bytes", lambda device: 1 << 30)
+    dtype = {f"candidates.{name}.dtype": "float32" for name in every}
+
+    async def devices(**maps: object) -> list[tuple[str, int]]:
+        maps = {f"candidates.{name}.device_map": value for name, value in maps.items()}
+        memory = (await report(**dtype, **maps)).memory
+        return [(part.device, part.free_bytes) for part in memory]
+
+    assert await devices(**dict.fromkeys(every, "cpu")) == [("cpu", 1 << 30)]
+    assert await devices(pretrained={"": "cuda:1"}, sft=1) == [
+        ("cuda:1", 1 << 30),
+        ("cuda", 1 << 30),
+    ]
+    spread = {"model.layers": 0, "model": 1, "lm_head": 1}
+    for value in ("auto", spread):  # two cards and the machine's memory hold what one card does not
+        assert await devices(aligned=value) == [("all devices together", 3 << 30)]
+
+
+def spoilt(tmp_path: Path) -> Path:
+    folder = tmp_path / "spoilt"
+    shutil.copytree(load_team_config("pocket").candidates[1].spec.model, folder)
+    return folder
+
+
+def cut_the_header(weights: Path) -> None:
+    weights.write_bytes(weights.read_bytes()[:500])
+
+
+def cut_the_data(weights: Path) -> None:
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def lose_a_part(weights: Path) -> None:
+    (parts := weights.with_name("model-1-of-2.safetensors")).write_bytes(weights.read_bytes())
+    weights.unlink()
+    index = {"weight_map": {"a": parts.name, "b": "model-2-of-2.safetensors"}}
+    weights.with_name("model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (Path.unlink, "sft: there are no weights in "),
+        (cut_the_header, "is no safetensors file, or not a whole one"),
+        (cut_the_data, "is cut off: "),
+        (lose_a_part, "model-2-of-2.safetensors is missing, one of 2 with weights"),
+    ],
+)
+async def test_weights_that_are_not_there_or_not_whole_are_a_problem(
+    tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    folder = spoilt(tmp_path)
+    spoil(folder / "model.safetensors")
+    found = await report(**{"candidates.sft.model": str(folder)})
+    assert not found.fits
+    (problem,) = found.problems
+    assert problem.startswith("sft: ")
+    assert said in problem
+    assert not found.notes
+
+
+async def test_a_checkpoint_in_parts_is_counted_by_its_index(tmp_path: Path) -> None:
+    """Other formats of the same weights may lie beside."""
+    folder = spoilt(tmp_path)
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    found = await report(**{"candidates.sft.model": str(folder)})
+    assert found.models[1].weight_bytes == found.models[0].weight_bytes
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "consolidated.safetensors").unlink()
+    found = await report(**{"candidates.sft.model": str(folder)})
+    assert found.fits
+    assert found.models[1].weight_bytes is None
+    assert found.notes == ("sft: the size of its weights is unknown: they are no safetensors",)
+
+
+async def test_a_device_that_is_not_here_is_a_problem() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    found = await report(**{"candidates.sft.device": "cuda"})
+    assert any(problem.startswith("cuda cannot be used here: ") for problem in found.problems)
 
 
 async def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

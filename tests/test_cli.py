@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import cli
+from taketurns import cli, terminal
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
 from taketurns.manifest import path_for
 from taketurns.pocket import TASKS
 from taketurns.switchers import FixedSwitcher
 from taketurns.team import Team
+from taketurns.types import Query
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -109,7 +110,9 @@ def test_a_failed_prompt_is_recorded_and_tried_again(
     team = scripted(failures={4: EngineError("the server is gone")})
     code, _, err = invoke(*command, "-t", team)
     assert code == 1
-    assert sentence(err) == "1 of 6 prompts failed; the same command tries them again"
+    assert sentence(err) == (
+        "1 of 6 prompts failed, first: the server is gone; the same command tries them again"
+    )
     assert records(output)[1]["error"] == "the server is gone"
     assert records(output)[1]["text"] == "Good"  # what was written is kept
     code, _, _ = invoke(*command, "-t", scripted())
@@ -122,11 +125,24 @@ def test_bad_lines_are_reported_and_the_others_done(
     invoke: Invoke, scripted, prompts: Path
 ) -> None:
     output = prompts.with_name("out.jsonl")
-    prompts.write_bytes(b'\xff\n{"id": "1", "text": "x"}\n{"id": \n{"id": "2", "text": "y"}\n')
+    prompts.write_bytes(
+        b'\xff\n{"id": "1", "text": "x"}\n{"id": \n{"id": "9", "text": "z", "score": 1e999}\n'
+        b'{"id": "2", "text": "y"}\n'
+    )
     code, _, err = invoke("generate", "-t", scripted(), "-i", prompts, "-o", output)
     assert code == 1
     assert f"{prompts}:1: not UTF-8" in err
     assert f"{prompts}:3: not JSON" in err
+    assert f"{prompts}:4: 1e999 is too large a number" in err
+    assert [record["id"] for record in records(output)] == ["1", "2"]
+
+
+def test_only_lines_that_are_read_can_be_bad(invoke: Invoke, scripted, prompts: Path) -> None:
+    output = prompts.with_name("out.jsonl")
+    prompts.write_bytes(b'{"id": "1", "text": "x"}\n{"id": "2", "text": "y"}\n\xff\n')
+    command = ("generate", "-t", scripted(), "-i", prompts, "-o", output)
+    assert invoke(*command, "--limit", 2) == (0, "", "")
+    assert invoke(*command, "--limit", 3)[0] == 1
     assert [record["id"] for record in records(output)] == ["1", "2"]
 
 
@@ -158,6 +174,36 @@ def test_ctrl_c_leaves_a_file_that_can_be_resumed(
     code, _, _ = invoke(*command, "-t", scripted())
     assert code == 0
     assert [record["id"] for record in records(output)] == list("012345")
+
+
+def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
+    invoke: Invoke, scripted, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team, checked = scripted(), 0
+    command = ("generate", "-t", team, "-i", prompts, "-o", prompts.with_name("out.jsonl"))
+    check = Team.check_prompt
+
+    async def interrupted(self: Team, query: Query) -> None:
+        nonlocal checked
+        checked += 1
+        if checked == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        await check(self, query)
+
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Team, "check_prompt", interrupted)
+            code, _, err = invoke(*command)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (code, checked) == (130, 3)
+    assert "checking: 2 of 6" in err
+    assert not list(prompts.parent.glob("out*"))
+
+    assert "checking: 6 of 6" in invoke(*command)[2]
+    assert "checking" not in invoke(*command)[2]  # what is answered did fit
 
 
 @pytest.mark.parametrize(
@@ -211,6 +257,41 @@ def test_an_output_of_another_run_is_left_alone(invoke: Invoke, scripted, prompt
     assert code == 2
     assert "belongs to another run, whose policy differed" in sentence(err)
     assert output.read_bytes() == before
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from taketurns.locks import alone
+
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_an_output_is_written_by_one_process_at_a_time(
+    invoke: Invoke, scripted, prompts: Path
+) -> None:
+    output, team = prompts.with_name("out.jsonl"), scripted()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, output], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    generate = ("generate", "-t", team, "-i", prompts, "-o", output)
+    for command in (generate, ("rollout", "-t", team, "-o", output, "--prefixes", 2)):
+        code, _, err = invoke(*command)
+        assert code == 2
+        assert f"{output} is being written by another process" in sentence(err)
+        assert not output.exists()
+        assert not path_for(output).exists()
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert invoke(*generate)[0] == 0
+    assert [record["id"] for record in records(output)] == list("012345")
+    assert not list(output.parent.glob("*.lock"))
 
 
 @pytest.mark.parametrize(

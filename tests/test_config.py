@@ -134,6 +134,12 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         ("candidates: [{name: a, model: m}]", "a team needs at least two candidates"),
         (MINIMAL.replace("chat\n", "base\n"), "two candidates are named 'base'"),
         (MINIMAL + 'policy: {closing_on_end: "False"}', 'should be a valid boolean, not "False"'),
+        (
+            MINIMAL + "policy: {temperature: 1e-1}",
+            'team.yaml:6: policy.temperature should be a valid number, not "1e-1"; write 0.1',
+        ),
+        (MINIMAL + "policy: {top_p: 1e-7}", "; write 1.0e-07"),
+        (MINIMAL + "policy: {patch_size: 5e1}", 'valid integer, not "5e1"; write 50'),
         (MINIMAL + "policy: {patch_size: true}", "should be a valid integer, not true"),
         (MINIMAL + "policy: {patch_size: 0}", "team.yaml:6: patch_size must be at least 1, not 0"),
         (

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taketurns.errors import DataError, EngineError
-from taketurns.output import JsonlOutput
+from taketurns.manifest import Manifest
+from taketurns.output import JsonlOutput, claimed
 from taketurns.runner import Outcome, describe, ordered, run
 
 ITEMS = [str(number) for number in range(20)]
@@ -102,12 +103,28 @@ async def test_a_failed_record_does_not_stop_the_others(tmp_path: Path) -> None:
         return await double(item)
 
     path = tmp_path / "out.jsonl"
-    assert await finish(path, work) == Outcome(kept=0, done=18, failed=2)
+    assert await finish(path, work) == Outcome(0, 18, 2, error="the model fell over")
     assert [record["id"] for record in lines(path)] == ITEMS
     assert lines(path)[3] == {"id": "3", "error": "the model fell over"}
     assert lines(path)[5] == {"id": "5", "error": "RuntimeError: a bug"}
 
     assert await finish(path) == Outcome(kept=18, done=2, failed=0)
+    assert lines(path) == EXPECTED
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
+async def test_a_record_that_cannot_be_written_does_not_stop_the_others(
+    tmp_path: Path, value: object
+) -> None:
+    async def work(item: str) -> dict:
+        return {"id": item, "value": value} if item == "3" else await double(item)
+
+    path = tmp_path / "out.jsonl"
+    outcome = await finish(path, work)
+    assert (outcome.done, outcome.failed) == (19, 1)
+    assert [record["id"] for record in lines(path)] == ITEMS
+    assert lines(path)[3]["error"] == outcome.error
+    assert (await finish(path)).done == 1
     assert lines(path) == EXPECTED
 
 
@@ -183,6 +200,43 @@ def test_kill_and_run_again_equals_an_uninterrupted_run(tmp_path: Path) -> None:
     assert killed.stat().st_size < whole.stat().st_size
     assert start(killed).wait(60) == 0
     assert killed.read_bytes() == whole.read_bytes()
+
+
+CLAIMING = KILLED.replace(
+    "with JsonlOutput(Path(sys.argv[1])) as output:",
+    "with claimed(Path(sys.argv[1]), Manifest('test', {}, {}, 'now')) as output:",
+).replace(
+    "from taketurns.output import JsonlOutput",
+    "from taketurns.manifest import Manifest; from taketurns.output import claimed",
+)
+
+
+def test_of_several_runs_on_one_output_one_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    command = [sys.executable, "-c", CLAIMING, str(path)]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [run.communicate(timeout=60)[1] for run in runs]
+    assert 0 in [run.returncode for run in runs]
+    refused = [text for run, text in zip(runs, said, strict=True) if run.returncode]
+    assert all("is being written by another process" in text for text in refused)
+    assert [line["id"] for line in lines(path)] == [str(number) for number in range(200)]
+
+
+def test_a_run_that_stops_before_its_first_record_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    manifest = Manifest("test", {}, {}, "now")
+    with pytest.raises(KeyboardInterrupt), claimed(path, manifest):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+    def write_one() -> None:
+        with claimed(path, manifest) as output:
+            output.write({"id": "0"})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_one()
+    assert {file.name for file in tmp_path.iterdir()} == {"out.jsonl", "out.jsonl.manifest.json"}
 
 
 def test_an_exception_is_one_line() -> None:

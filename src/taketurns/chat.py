@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import aclosing
+from io import TextIOWrapper
 from uuid import uuid4
 
 from rich.console import Console
@@ -32,8 +33,11 @@ class Chat:
         self._name = uuid4().hex[:8]
 
     def run(self) -> int:
-        """The exit code: 1 if a turn failed."""
+        """The exit code: 1 if a turn failed. Raises ConfigError or EngineError if the team cannot
+        speak at all."""
         self._aside.print(self._speakers.legend())
+        if isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # one bad line leaves the others
         if sys.stdin.isatty():
             import readline  # noqa: F401  (line editing and history for input())
 
@@ -41,8 +45,12 @@ class Chat:
         failed = False
         with asyncio.Runner() as runner:
             try:
+                runner.run(self._team.prepare())
                 while (line := self._read()) is not None:
-                    if line and not self._command(line):
+                    if not _is_text(line):
+                        self._aside.print("not UTF-8; this line is left out", style="red")
+                        failed = True
+                    elif line and not self._command(line):
                         failed |= not self._answer(runner, line)
             except (KeyboardInterrupt, _Quit):
                 self._aside.print()
@@ -105,6 +113,15 @@ class Chat:
                     return part
                 printer.show(part)
         raise AssertionError("a stream ends with its trace")
+
+
+def _is_text(line: str) -> bool:
+    """False where bytes that are no UTF-8 were read as halves of surrogate pairs."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Quit(Exception):

@@ -6,12 +6,9 @@ answer, against what is free now; activations and the allocator's slack come on 
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +18,26 @@ from rich.text import Text
 
 from taketurns import naming
 from taketurns.config import TeamConfig
-from taketurns.errors import PromptError
+from taketurns.errors import ConfigError, PromptError
+from taketurns.headers import Tensor, read_tensors
 from taketurns.heads import Head
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Query
 
 PROMPT_TOKENS = 512  # what the estimate of an answer's memory allows for its prompt
+TOGETHER = "all devices together"
 
-_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+# What loading in fewer bits leaves of a linear layer's number, its share of the scales included.
+_BYTES_QUANTISED = {"load_in_4bit": 0.5 + 4 / 64, "load_in_8bit": 1.0}
+_NOT_LINEAR = ("embed", "wte", "wpe", "lm_head")
+_SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """One model. Bytes and parameters are None where no header could be read."""
+    """One model. Bytes and parameters are None where no header could be read; `problem` is why its
+    weights cannot be used, None where they can."""
 
     name: str
     model: str
@@ -47,16 +50,19 @@ class ModelReport:
     context: int
     prompt: str
     tokenizer: str
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryReport:
-    """What a device must hold, and what is free on it now, in bytes."""
+    """What a device must hold, and what is free on it now, in bytes; `problem` is why it cannot be
+    used."""
 
     device: str
     weight_bytes: int
     kv_bytes_per_answer: int
     free_bytes: int
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         numbers = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
         at = len(config.candidates)
         models = (*models[:at], replace(models[at], prompt=numbers), *models[at + 1 :])
-    problems: list[str] = []
+    problems = [f"{model.name}: {model.problem}" for model in models if model.problem is not None]
     try:
         await team.check_prompt(Query(id="check", text="?"))
     except PromptError as error:
@@ -126,13 +132,17 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
     tokens = config.policy.max_tokens + PROMPT_TOKENS
     memory = tuple(_memory(models, tokens))
     for part in memory:
-        if part.weight_bytes + part.kv_bytes_per_answer > part.free_bytes:
+        if part.problem is not None:
+            problems.append(part.problem)
+        elif part.weight_bytes + part.kv_bytes_per_answer > part.free_bytes:
             need = readable(part.weight_bytes + part.kv_bytes_per_answer)
             free = readable(part.free_bytes)
             problems.append(f"{part.device} needs {need} and has {free} free")
     for name, spec in specs:
         if spec.adapter is not None and find_spec("peft") is None:
             problems.append(f"{name} has an adapter: pip install 'taketurns[train]'")
+        if _bytes_quantised(spec) is not None and find_spec("bitsandbytes") is None:
+            problems.append(f"{name} is to be loaded in fewer bits: pip install bitsandbytes")
     candidates = models[: len(config.candidates)]
     return TeamReport(
         models=models,
@@ -177,8 +187,9 @@ def readable(size: int | None) -> str:
 
 def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
     for model in models:
-        if model.weight_bytes is None:
-            yield f"{model.name}: the size of its weights is unknown until they are downloaded"
+        if model.weight_bytes is None and model.problem is None:
+            why = "they are no safetensors" if Path(model.model).is_dir() else "not downloaded yet"
+            yield f"{model.name}: the size of its weights is unknown: {why}"
         if model.prompt == "bare text":
             yield f"{model.name}: no chat template and no prompt, so it continues the bare question"
         if model.context <= PROMPT_TOKENS:
@@ -186,26 +197,44 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
 
 
 def _memory(models: Sequence[ModelReport], tokens: int) -> Iterator[MemoryReport]:
-    from taketurns.engines.memory import free_bytes
-
-    for device in dict.fromkeys(model.device for model in models):
-        here = [model for model in models if model.device == device]
+    spread = any(model.device == TOGETHER for model in models)
+    for device in [TOGETHER] if spread else dict.fromkeys(model.device for model in models):
+        here = [model for model in models if spread or model.device == device]
         sizes = [model.kv_bytes_per_token for model in here]
+        free, problem = _free_bytes(device)
         yield MemoryReport(
             device=device,
             weight_bytes=sum(m.weight_bytes or 0 for m in here if not m.shares_weights),
             # Every model keeps the answer, and the one that writes works on a copy.
             kv_bytes_per_answer=tokens * (sum(sizes) + max(sizes)),
-            free_bytes=free_bytes(device),
+            free_bytes=free,
+            problem=problem,
         )
 
 
+def _free_bytes(device: str) -> tuple[int, str | None]:
+    """What is free on a device, and why it cannot be used."""
+    import torch
+
+    from taketurns.engines.facts import first_line
+    from taketurns.engines.memory import free_bytes
+
+    parts = [device]
+    if device == TOGETHER:
+        parts = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    try:
+        return sum(map(free_bytes, parts)), None
+    except (AssertionError, RuntimeError) as error:
+        return 0, f"{device} cannot be used here: {first_line(error)}"
+
+
 def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelReport]:
+    from taketurns.engines.loading import base_of
+
     seen: set[str] = set()
     for name, spec in specs:
-        base = repr((spec.model, spec.revision, spec.dtype, spec.device, spec.device_map))
-        yield _inspect(name, spec, shares_weights=base in seen)
-        seen.add(base)
+        yield _inspect(name, spec, shares_weights=base_of(spec) in seen)
+        seen.add(base_of(spec))
 
 
 def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
@@ -216,47 +245,95 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
-    config: Any = AutoConfig.from_pretrained(
+    whole: Any = AutoConfig.from_pretrained(
         spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
-    device = choose_device(spec.device)
-    dtype = choose_dtype(spec.dtype, device)
-    if dtype == "auto":
-        dtype = getattr(config, "dtype", None) or choose_dtype("float32", device)
-    quantised = spec.quantization_config is not None
-    tensors = list(_tensors(spec.model, spec.revision)) or None
-    weights = tensors and sum(
-        n * (_SIZES.get(t, 1) if quantised else dtype.itemsize) for t, n in tensors
     )
+    config = whole.get_text_config()
+    dtype = choose_dtype(spec.dtype, choose_device(spec.device))
+    if dtype == "auto":
+        dtype = getattr(config, "dtype", None) or choose_dtype("float32", "cpu")
+    tensors, problem = None, None
+    try:
+        tensors = read_tensors(spec.model, spec.revision)
+    except ConfigError as error:
+        problem = str(error)
+    stored = getattr(whole, "quantization_config", None) is not None
     return ModelReport(
         name=name,
         model=spec.model,
-        device=device,
+        device=_place(spec),
         dtype=str(dtype).removeprefix("torch."),
-        parameters=tensors and sum(n for _, n in tensors),
-        weight_bytes=weights,
+        parameters=sum(tensor.numbers for tensor in tensors) if tensors else None,
+        weight_bytes=(
+            _loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
+        ),
         shares_weights=shares_weights,
         kv_bytes_per_token=_kv_numbers(config) * dtype.itemsize,
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
+        problem=problem,
     )
+
+
+def _place(spec: ModelSpec) -> str:
+    """Where a model goes: a device, or all of them together."""
+    import torch
+
+    from taketurns.engines.loading import choose_device
+
+    where = spec.device_map
+    if where is None:
+        # What is loaded in fewer bits is put on the first device there is.
+        where = "auto" if spec.quantization_config is not None else spec.device
+        return choose_device(where)
+    places = set(where.values()) if isinstance(where, dict) else {where}
+    if len(places) > 1 or places & {*_SPREADING, "disk"}:
+        return TOGETHER if torch.cuda.is_available() else choose_device("auto")
+    (place,) = places
+    return f"cuda:{place}" if isinstance(place, int) else str(place)
+
+
+def _loaded_bytes(
+    tensors: Sequence[Tensor], spec: ModelSpec, itemsize: int, *, stored: bool
+) -> int:
+    """What the weights take once they are loaded. Those that are `stored` in fewer bits stay so;
+    other ways of loading in fewer bits than are known here are counted as stored, which is more
+    than they take."""
+    linear = _bytes_quantised(spec)
+    if stored or (spec.quantization_config is not None and linear is None):
+        return sum(tensor.stored_bytes for tensor in tensors)
+    size = 0.0
+    for tensor in tensors:
+        matrix = len(tensor.shape) == 2 and not any(word in tensor.name for word in _NOT_LINEAR)
+        if not tensor.floating:
+            size += tensor.stored_bytes
+        else:
+            size += tensor.numbers * (linear if linear is not None and matrix else itemsize)
+    return int(size)
+
+
+def _bytes_quantised(spec: ModelSpec) -> float | None:
+    """The bytes of a linear layer's number, where loading changes them in a known way."""
+    settings = spec.quantization_config or {}
+    return next((size for key, size in _BYTES_QUANTISED.items() if settings.get(key)), None)
 
 
 def weight_bytes(spec: ModelSpec) -> int | None:
-    """What the weights take as they are stored, from their headers; None if unknown."""
-    return (
-        sum(count * _SIZES.get(kind, 1) for kind, count in _tensors(spec.model, spec.revision))
-        or None
-    )
+    """What the weights take as they are stored, from their headers; None if unknown. Raises
+    ConfigError where they are not whole."""
+    tensors = read_tensors(spec.model, spec.revision)
+    return sum(tensor.stored_bytes for tensor in tensors) if tensors else None
 
 
 def parameters(spec: ModelSpec) -> int | None:
     """How many there are, an adapter's among them, from the headers of the weights; None if
-    unknown."""
-    of_model = sum(count for _, count in _tensors(spec.model, spec.revision))
-    of_adapter = sum(count for _, count in _tensors(spec.adapter, None)) if spec.adapter else 0
-    return of_model + of_adapter if of_model else None
+    unknown. Raises ConfigError where they are not whole."""
+    of_model = read_tensors(spec.model, spec.revision)
+    of_adapter = read_tensors(spec.adapter, None) if spec.adapter else None
+    if not of_model:
+        return None
+    return sum(tensor.numbers for tensor in [*of_model, *(of_adapter or [])])
 
 
 def _prompt(spec: ModelSpec, codec: TextCodec) -> str:
@@ -271,53 +348,3 @@ def _kv_numbers(config: Any) -> int:
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     return int(2 * config.num_hidden_layers * kv_heads * width)
-
-
-def _tensors(model: str, revision: str | None) -> Iterator[tuple[str, int]]:
-    """Type and size of every tensor, from the headers alone; none where there are no headers."""
-    folder = _snapshot(model, revision)
-    for file in sorted(folder.glob("*.safetensors")) if folder is not None else ():
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        for key, tensor in header.items():
-            if key != "__metadata__":
-                yield tensor["dtype"], prod(tensor["shape"])
-    if folder is None:
-        yield from _hub_tensors(model, revision)
-
-
-def _snapshot(model: str, revision: str | None) -> Path | None:
-    """The folder of a local model, or of a hub model whose weights are in the cache."""
-    if Path(model).is_dir():
-        return Path(model)
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in ("model.safetensors", "model.safetensors.index.json"):
-        found = try_to_load_from_cache(model, file, revision=revision)
-        if isinstance(found, str):
-            return Path(found).parent
-    return None
-
-
-def _hub_tensors(model: str, revision: str | None) -> Iterator[tuple[str, int]]:
-    import httpx
-    from huggingface_hub import get_safetensors_metadata
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        NotASafetensorsRepoError,
-        OfflineModeIsEnabled,
-    )
-
-    try:
-        metadata = get_safetensors_metadata(model, revision=revision)
-    except (
-        HfHubHTTPError,
-        NotASafetensorsRepoError,
-        OfflineModeIsEnabled,
-        httpx.HTTPError,
-        OSError,
-    ):
-        return  # reported as unknown
-    for dtype, count in metadata.parameter_count.items():
-        yield str(dtype), int(count)

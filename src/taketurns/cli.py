@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from taketurns.manifest import Manifest
     from taketurns.pocket.score import Scores
     from taketurns.records import BadLine
+    from taketurns.runner import Outcome
     from taketurns.tasks.base import Split
     from taketurns.team import Team
     from taketurns.types import Query
@@ -143,17 +145,17 @@ def generate(
             if path is None:
                 raise UsageError("--runner ray writes a folder: give --output one")
             settings = RaySettings(actors, gpus, shard)
-            failures = answer_on_ray(config, queries, path, manifest, settings, concurrency)
+            outcome = answer_on_ray(config, queries, path, manifest, settings, concurrency)
         else:
             with asyncio.Runner() as loop:
-                failures = loop.run(_generate(config, queries, source, path, manifest, concurrency))
+                outcome = loop.run(_generate(config, queries, source, path, manifest, concurrency))
     except KeyboardInterrupt:
         _say("interrupted" if path is None else "interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
-    if failures:
+    if outcome.failed:
         again = "" if path is None else "; the same command tries them again"
-        _say(f"{failures} of {len(queries)} prompts failed{again}")
-    if failures or bad:
+        _say(f"{outcome.failed} of {len(queries)} prompts failed, first: {outcome.error}{again}")
+    if outcome.failed or bad:
         raise typer.Exit(FAILED)
 
 
@@ -164,28 +166,30 @@ async def _generate(
     path: Path | None,
     manifest: Manifest,
     concurrency: int,
-) -> int:
-    """How many prompts failed. Nothing is written before every prompt is known to fit."""
-    from taketurns.output import JsonlOutput
+) -> Outcome:
+    """Nothing is written before every prompt is known to fit and every model is loaded."""
+    from taketurns.output import JsonlOutput, claimed
     from taketurns.records import trace_to_json
     from taketurns.runner import run
     from taketurns.team import Team
     from taketurns.terminal import Progress
 
     async with Team.load(config) as team:
-        await _check_prompts(team, queries, source)
         names = [candidate.name for candidate in team.candidates]
-        if path is not None:
-            manifest = manifest.claim(path)
-        with JsonlOutput(path) as output:
-            kept = sum(query.id in output.kept for query in queries)
-            bar = path is not None or not sys.stdout.isatty()
+        bar = path is not None or not sys.stdout.isatty()
+        with JsonlOutput(None) if path is None else claimed(path, manifest) as output:
+            left = [query for query in queries if query.id not in output.kept]
+            kept = len(queries) - len(left)
+            with Progress("checking", len(left), bar=bar, passing=True) as progress:
+                await _check_prompts(team, left, source, progress.advance)
+            if left:
+                await team.prepare()
             with Progress("generating", len(queries), kept, bar=bar) as progress:
 
                 async def answer(query: Query) -> dict[str, Any]:
                     return trace_to_json(await team.agenerate(query), names)
 
-                outcome = await run(
+                return await run(
                     queries,
                     lambda query: query.id,
                     answer,
@@ -193,17 +197,18 @@ async def _generate(
                     concurrency=concurrency,
                     on_done=lambda record: progress.advance(record.get("tokens", 0)),
                 )
-        if path is not None:
-            manifest.finish(path)
-    return outcome.failed
 
 
-async def _check_prompts(team: Team, queries: list[Query], source: str) -> None:
+async def _check_prompts(
+    team: Team, queries: list[Query], source: str, on_done: Callable[[], None]
+) -> None:
     for query in queries:
+        await asyncio.sleep(0)  # for Ctrl-C: checking waits for nothing
         try:
             await team.check_prompt(query)
         except PromptError as error:
             raise PromptError(f"{source}: {error}") from error
+        on_done()
 
 
 @app.command()
@@ -278,7 +283,10 @@ def rollout(
             "reason"
         )
     if made.failed:
-        _say(f"{made.failed} of {prefixes} prefixes failed; the same command tries them again")
+        _say(
+            f"{made.failed} of {prefixes} prefixes failed, first: {made.error}; the same command "
+            "tries them again"
+        )
         raise typer.Exit(FAILED)
 
 
@@ -518,14 +526,21 @@ def _read(source: str) -> bytes:
 
 
 def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[BadLine]]:
-    """The prompts of a file, and the lines that are none, which are reported."""
+    """The first prompts of a file, and the lines among them that are none, which are reported."""
     from taketurns.records import BadLine, read_queries
 
-    read = list(read_queries(data, source))
-    bad = [line for line in read if isinstance(line, BadLine)]
+    queries: list[Query] = []
+    bad: list[BadLine] = []
+    for read in read_queries(data, source):
+        if isinstance(read, BadLine):
+            bad.append(read)
+        else:
+            queries.append(read)
+        if len(queries) == limit:
+            break
     for line in bad:
         _say(f"{source}:{line.line}: {line.reason}; this line is left out")
-    return [query for query in read if not isinstance(query, BadLine)][:limit], bad
+    return queries, bad
 
 
 def _complain(error: Exception, code: int) -> int:

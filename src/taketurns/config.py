@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_type_hints
 from urllib.parse import urlsplit
@@ -602,7 +603,20 @@ def _explain(document: _Document, error: ValidationError, keys: Sequence[str] | 
     place, value = _existing(document.data, place)
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     what = _dotted(place) or "the file"
-    return f"{document.where(place)}: {what} {message}, not {json.dumps(value)}"
+    cure = _number(value) if first["type"] in ("float_type", "int_type") else ""
+    return f"{document.where(place)}: {what} {message}, not {json.dumps(value)}{cure}"
+
+
+def _number(value: Any) -> str:
+    """How to write a number that YAML 1.1 takes for a word, as 1e-1."""
+    try:
+        number = float(value) if isinstance(value, str) else nan
+    except ValueError:
+        return ""
+    if not isfinite(number):
+        return ""
+    text = str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(number)
+    return f"; write {text if '.' in text else text.replace('e', '.0e')}"  # it asks for the dot
 
 
 def _keys(parents: Sequence[str | int]) -> list[str]:

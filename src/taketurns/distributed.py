@@ -11,8 +11,9 @@ from taketurns.config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.labelling import Made, Plan
 from taketurns.manifest import Manifest
-from taketurns.output import JsonlOutput
+from taketurns.output import claimed
 from taketurns.records import query_to_json
+from taketurns.runner import Outcome
 from taketurns.shards import INDEX, RaySettings, Worker, read_shards, run_on_ray, split
 from taketurns.terminal import Progress
 from taketurns.types import Query
@@ -26,8 +27,8 @@ def answer_on_ray(
     manifest: Manifest,
     settings: RaySettings,
     concurrency: int,
-) -> int:
-    """Answer every query; how many failed. Raises DataError if the folder is another run's."""
+) -> Outcome:
+    """Answer every query. Raises DataError if the folder is another run's."""
     items = [query_to_json(query) for query in queries]
     make = partial(Answering, config, concurrency)
     return _run("generating", items, make, folder, manifest, settings)
@@ -39,13 +40,13 @@ def roll_out_on_ray(plan: Plan, folder: Path, settings: RaySettings) -> Made:
         {"id": occasion.id, "number": number} for number, occasion in enumerate(plan.occasions)
     ]
     make = partial(RollingOut, plan)
-    wrong = _run("rolling out", items, make, folder, plan.manifest, settings)
+    outcome = _run("rolling out", items, make, folder, plan.manifest, settings)
     lost = sum(
         branch["failures"]
         for record in read_shards(folder)
         for branch in record.get("branches", ())
     )
-    return Made(wrong, lost)
+    return Made(outcome.failed, lost, outcome.error)
 
 
 def _run(
@@ -55,19 +56,18 @@ def _run(
     folder: Path,
     manifest: Manifest,
     settings: RaySettings,
-) -> int:
+) -> Outcome:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write the folder {folder}: {error.strerror}") from error
     index = folder / INDEX
     determined = {**manifest.determined, "shard": settings.shard}
-    mine = replace(manifest, determined=determined).claim(index)
     shards = split(items, settings.shard)
-    with JsonlOutput(index) as output:
+    with claimed(index, replace(manifest, determined=determined)) as output:
         kept = sum(len(shard) for name, shard in shards.items() if name in output.kept)
         with Progress(what, len(items), kept) as progress:
-            outcome = run_on_ray(
+            return run_on_ray(
                 shards,
                 make,
                 folder,
@@ -75,5 +75,3 @@ def _run(
                 settings,
                 lambda line: progress.advance(line["tokens"], line["records"]),
             )
-    mine.finish(index)
-    return outcome.failed

@@ -17,7 +17,7 @@ from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.manifest import Manifest, describe_run
 from taketurns.occasions import Cuts, Occasion, Traces, occasions
-from taketurns.output import JsonlOutput
+from taketurns.output import claimed
 from taketurns.records import query_to_json, to_line
 from taketurns.rollouts import Estimate, Roller, estimate, rollouts_to_json
 from taketurns.runner import run
@@ -74,10 +74,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How many prefixes `failed`, and how many rollouts were `lost` in the others."""
+    """How many prefixes `failed`, how many rollouts were `lost` in the others, and why the first
+    prefix failed."""
 
     failed: int
     lost: int
+    error: str | None
 
 
 def make_rollouts(plan: Plan, path: Path) -> Made:
@@ -105,9 +107,10 @@ async def _make(plan: Plan, path: Path) -> Made:
     async with Team.load(plan.team) as team:
         names = [candidate.name for candidate in team.candidates]
         roller = Roller(team, plan.allocation, plan.concurrency)
-        manifest = plan.manifest.claim(path)
-        with JsonlOutput(path) as output:
+        with claimed(path, plan.manifest) as output:
             kept = sum(occasion.id in output.kept for occasion in plan.occasions)
+            if kept < len(plan.occasions):
+                await team.prepare()
             with Progress("rolling out", len(plan.occasions), kept) as progress:
 
                 async def roll_out(occasion: Occasion) -> dict[str, Any]:
@@ -127,5 +130,4 @@ async def _make(plan: Plan, path: Path) -> Made:
                     concurrency=plan.at_a_time,
                     on_done=note,
                 )
-        manifest.finish(path)
-    return Made(outcome.failed, lost)
+    return Made(outcome.failed, lost, outcome.error)

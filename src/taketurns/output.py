@@ -9,17 +9,42 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from taketurns.errors import DataError
+from taketurns.locks import alone
+from taketurns.manifest import Manifest, path_for
 from taketurns.records import from_lines, to_line
+
+
+@contextmanager
+def claimed(path: Path, manifest: Manifest) -> Iterator[JsonlOutput]:
+    """Make `path` this run's and append records to it; the manifest notes when it is through. A run
+    that stops before its first record leaves nothing behind.
+
+    Raises DataError if the file is another run's, or another process is writing it.
+    """
+    with alone(path):
+        fresh = not path.exists()
+        mine = manifest.claim(path)
+        try:
+            with JsonlOutput(path) as output:
+                yield output
+        except BaseException:
+            if fresh and not (path.exists() and path.stat().st_size):
+                path.unlink(missing_ok=True)
+                path_for(path).unlink(missing_ok=True)
+            raise
+        mine.finish(path)
 
 
 class JsonlOutput:
     """Append records to `path`, going on where an earlier run stopped. None is standard output.
+    Nobody else may write there meanwhile: `claimed` sees to it.
 
     `kept` holds the ids that are done. `order` brings the file into the input's order, which it
     is in unless failed records were tried again.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from typing import Any, get_args
 
 from taketurns.errors import DataError
@@ -56,7 +57,9 @@ def read_queries(data: bytes, name: str) -> Iterator[Query | BadLine]:
 
 def _read_query(line: bytes, number: int) -> Query | BadLine:
     try:
-        record = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        record = json.loads(
+            line.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
+        )
         json.dumps(record, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair
         query = query_from_json(record)
         if query.conversation[-1].role != "user":
@@ -76,6 +79,13 @@ def _read_query(line: bytes, number: int) -> Query | BadLine:
 
 def _refuse_constant(word: str) -> None:
     raise ValueError(f"not JSON: {word} is no number")
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if isinf(number):  # such a number cannot be written again
+        raise ValueError(f"{word} is too large a number")
+    return number
 
 
 def query_from_json(record: Any) -> Query:

@@ -23,11 +23,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How many records an earlier run had finished, this one finished, and this one failed at."""
+    """How many records an earlier run had finished, this one finished, and this one failed at; why
+    the first of these failed, None where none did."""
 
     kept: int
     done: int
     failed: int
+    error: str | None = None
 
 
 async def run(
@@ -41,8 +43,9 @@ async def run(
 ) -> Outcome:
     """Write `work(item)` for every item that `output` does not hold, in the order of the items.
 
-    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
-    becomes `{"id", "error"}`; cancelling this cancels all work, and the output can be resumed.
+    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`,
+    or a record that JSON cannot say, becomes `{"id", "error"}`; cancelling this cancels all work,
+    and the output can be resumed.
     """
 
     async def attempt(item: Item) -> Record:
@@ -55,13 +58,19 @@ async def run(
         return record
 
     left = [item for item in items if key(item) not in output.kept]
-    failures = 0
+    errors: list[str] = []
     async with aclosing(ordered(left, attempt, concurrency)) as records:
         async for record in records:
-            failures += failed(record)
-            output.write(record)
+            try:
+                output.write(record)
+            except ValueError as error:  # a number that JSON has not is no reason to stop
+                record = {"id": record["id"], "error": describe(error)}
+                output.write(record)
+            if failed(record):
+                errors.append(record["error"])
     output.order(key(item) for item in items)
-    return Outcome(len(items) - len(left), len(left) - failures, failures)
+    kept, failures = len(items) - len(left), len(errors)
+    return Outcome(kept, len(left) - failures, failures, errors[0] if errors else None)
 
 
 async def ordered(

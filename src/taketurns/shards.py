@@ -70,15 +70,16 @@ def run_on_ray(
     Raises as `make_on_ray` does.
     """
     left = {name: list(shard) for name, shard in shards.items() if name not in index.kept}
-    failures = 0
+    failures, error = 0, None
     with closing(make_on_ray(left, make, folder, settings)) as made:
         for line in made:
             index.write(line)
             failures += line["failed"]
+            error = error or line["error"]
             on_done(line)
     index.order(shards)
     whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
-    return Outcome(whole - asked, asked - failures, failures)
+    return Outcome(whole - asked, asked - failures, failures, error)
 
 
 def make_on_ray(

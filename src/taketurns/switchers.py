@@ -139,6 +139,10 @@ class LMSwitcher:
         self.digits: list[int] = []
         self._shares_ids = False
 
+    @property
+    def model(self) -> str:
+        return self._model
+
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
         info = await engine.info(self._model)
         if "score" not in info.capabilities:

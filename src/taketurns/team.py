@@ -27,6 +27,7 @@ from taketurns.seeds import derive
 from taketurns.switchers import (
     FixedSwitcher,
     FoldedSwitcher,
+    LMSwitcher,
     Switcher,
     make_switcher,
     tagged_tokens,
@@ -231,10 +232,16 @@ class Team:
     # Getting ready and letting go
 
     async def prepare(self) -> None:
-        """Load every model now. Raises ConfigError or EngineError."""
+        """Load every model now, the switcher's and the judge's too. Raises ConfigError or
+        EngineError."""
         await self._prepared()
-        for candidate in self.candidates:
-            await self.engine.load(candidate.name)
+        names = [candidate.name for candidate in self.candidates]
+        if isinstance(self._switcher, LMSwitcher):
+            names.append(self._switcher.model)
+        if self.judge is not None:
+            names.append(self.judge.name)
+        for name in names:
+            await self.engine.load(name)
 
     async def check_prompt(self, query: Query, policy: Policy | None = None) -> None:
         """Raise PromptError if the query does not fit every candidate, the switcher and the

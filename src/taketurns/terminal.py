@@ -134,10 +134,19 @@ def _visible(character: str) -> str:
 class Progress:
     """Records done, tokens a second and the time left, on standard error.
 
-    A bar on a terminal; elsewhere a line every ten seconds, so that a log stays short.
+    A bar on a terminal, which is gone in the end if it is `passing`; elsewhere a line every ten
+    seconds, so that a log stays short.
     """
 
-    def __init__(self, what: str, total: int, done: int = 0, *, bar: bool = True) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        done: int = 0,
+        *,
+        bar: bool = True,
+        passing: bool = False,
+    ) -> None:
         self._what, self._total, self._done, self._kept = what, total, done, done
         self._tokens = 0
         self._started = self._said = time.monotonic()
@@ -150,6 +159,7 @@ class Progress:
                 _Rate(self),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
+                transient=passing,
             )
             self._task = self._bar.add_task(what, total=total, completed=done)
 

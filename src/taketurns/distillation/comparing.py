@@ -21,7 +21,7 @@ from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.evaluate.store import records
 from taketurns.intervals import average, share
 from taketurns.manifest import describe_run, fingerprint
-from taketurns.output import JsonlOutput, failed
+from taketurns.output import claimed, failed
 from taketurns.runner import run
 from taketurns.switchers import FixedSwitcher, make_switcher
 from taketurns.tasks.base import Task
@@ -97,14 +97,14 @@ async def _ask(
         determined["student"] = fingerprint(compared.student)
     elif method == ALIGNED:
         determined |= {"switcher": None, "aligned": compared.aligned}
-    manifest = replace(described, determined=determined).claim(path)
+    manifest = replace(described, determined=determined)
     watch, base = Stopwatch(), config.policy.seed
     names = {
         STUDENT: [STUDENT],
         ALIGNED: [config.candidates[compared.aligned].name],
         TEAM: [candidate.name for candidate in config.candidates],
     }[method]
-    with JsonlOutput(path) as output:
+    with claimed(path, manifest) as output:
         kept = sum(item.id in output.kept for item in items)
         if kept < len(items):
             async with _writer(compared, method) as team:
@@ -129,7 +129,6 @@ async def _ask(
                     f"{outcome.failed} of {len(items)} answers of the {method} failed; the same "
                     "command tries them again"
                 )
-            manifest.finish(path)
     found = {record["id"]: dict(record) for record in records(path) if not failed(record)}
     return [found[item.id] for item in items]
 
@@ -155,9 +154,6 @@ async def _writer(compared: Compared, method: str) -> AsyncIterator[Team]:
         team = Team(config.candidates, engine, switcher, config.policy, config.judge)
         if method == ALIGNED:
             team = team.alone(config.candidates[compared.aligned].name)
-        else:
-            for model in more:
-                await engine.load(model.name)
     try:
         await team.prepare()
         yield team

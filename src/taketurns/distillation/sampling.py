@@ -17,7 +17,7 @@ from taketurns.distillation.settings import Asking
 from taketurns.errors import DataError, EngineError
 from taketurns.manifest import Manifest, describe_run
 from taketurns.occasions import training_queries
-from taketurns.output import JsonlOutput, failed
+from taketurns.output import claimed, failed
 from taketurns.records import (
     Record,
     from_lines,
@@ -78,11 +78,11 @@ async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: 
     async with Team.load(team) as asked:
         for item in items:
             await asked.check_prompt(item.query)
-        manifest = manifest.claim(path)
-        with JsonlOutput(path) as output:
+        with claimed(path, manifest) as output:
             kept = sum(item.id in output.kept for item in items)
             if kept == len(items):
                 return 0
+            await asked.prepare()
             with Progress("sampling", len(items), kept) as progress:
 
                 async def work(item: Wanted) -> Record:
@@ -96,7 +96,6 @@ async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: 
                     concurrency=asking.concurrency,
                     on_done=lambda record: progress.advance(record.get("tokens", 0)),
                 )
-        manifest.finish(path)
     return outcome.failed
 
 

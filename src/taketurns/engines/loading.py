@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from taketurns.engines.facts import first_line
-from taketurns.errors import ConfigError, EngineError
+from taketurns.errors import CapacityError, ConfigError
 from taketurns.types import ModelSpec
 
 SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
@@ -34,9 +34,9 @@ class Weights:
 
     def load(self, name: str) -> Loaded:
         """Load a model by its name, or hand out what is loaded. Raises ConfigError or
-        EngineError."""
+        CapacityError."""
         spec = self._specs[name]
-        key = repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
+        key = base_of(spec)
         if key not in self._bases:
             self._bases[key] = _Base(_pretrained(spec))
         base = self._bases[key]
@@ -50,6 +50,11 @@ class Weights:
             return Loaded(base.model, None)
         wanted = name if spec.adapter is not None else None
         return Loaded(base.model, lambda: base.activate(wanted))
+
+
+def base_of(spec: ModelSpec) -> str:
+    """Equal for specs that share their weights."""
+    return repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
 
 
 class _Base:
@@ -66,16 +71,12 @@ class _Base:
         except ImportError as error:
             raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
         known = _adapter_name(name)
-        try:
+        with _failures_of(f"the adapter {adapter!r}"):
             if self._peft is None:
                 # Injects the adapter's layers into self.model, which is called as before.
                 self._peft = PeftModel.from_pretrained(self.model, adapter, adapter_name=known)
             else:
                 self._peft.load_adapter(adapter, adapter_name=known)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"cannot load the adapter {adapter!r}: {first_line(error)}"
-            ) from error
         self._peft.requires_grad_(False).eval()
         self._active = name
         self.activate(name, force=True)
@@ -109,16 +110,25 @@ def _pretrained(spec: ModelSpec) -> Any:
     for key in ("device_map", "quantization_config", "attn_implementation"):
         if (value := getattr(spec, key)) is not None:
             arguments[key] = value
-    try:
+    with _failures_of(f"the model {spec.model!r}"):
         with bar_if_long(spec.model):
             model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load the model {spec.model!r}: {first_line(error)}") from error
-    except RuntimeError as error:
-        raise EngineError(f"loading {spec.model!r} failed: {first_line(error)}") from error
-    if spec.device_map is None and spec.quantization_config is None:
-        model.to(device)
+        if spec.device_map is None and spec.quantization_config is None:
+            model.to(device)
     return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def _failures_of(what: str) -> Iterator[None]:
+    """What goes wrong while weights are loaded: CapacityError where memory is short. Anything else
+    lies in the checkpoint or in the settings it is loaded with, whichever library found it, and is
+    a ConfigError."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise CapacityError(f"no memory left to load {what}: {first_line(error)}") from error
+    except Exception as error:
+        raise ConfigError(f"cannot load {what}: {first_line(error)}") from error
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from pathlib import Path
 from taketurns.baselines.base import Ask, DevAnswer
 from taketurns.errors import EngineError, UsageError
 from taketurns.evaluate.asking import Item, Record, answer
-from taketurns.evaluate.locks import locked
 from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.evaluate.store import Store, records
+from taketurns.locks import locked
 from taketurns.output import JsonlOutput
 from taketurns.runner import run
 from taketurns.seeds import derive

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluate.asking import Item, Record
-from taketurns.evaluate.locks import locked
 from taketurns.evaluate.run import Evaluation
 from taketurns.evaluate.store import Store
+from taketurns.locks import locked
 from taketurns.manifest import Manifest
 from taketurns.output import JsonlOutput, failed
 from taketurns.shards import RaySettings, Worker, make_on_ray, read_shard, split

@@ -19,9 +19,9 @@ from taketurns.engines.making import make_engine
 from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.evaluate.asking import Item, Record, answer
 from taketurns.evaluate.dev import DevBook
-from taketurns.evaluate.locks import locked
 from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.evaluate.store import Store
+from taketurns.locks import locked
 from taketurns.manifest import Manifest
 from taketurns.output import JsonlOutput
 from taketurns.runner import run

@@ -16,7 +16,7 @@ from taketurns.errors import DataError, UsageError
 from taketurns.evaluate.store import records
 from taketurns.manifest import describe_run
 from taketurns.occasions import Occasion, Traces
-from taketurns.output import JsonlOutput, failed
+from taketurns.output import claimed, failed
 from taketurns.runner import run
 from taketurns.tasks.base import Split, Task
 from taketurns.terminal import Progress
@@ -96,8 +96,8 @@ class Folder:
         another run's."""
         path = self.path / f"{name}.jsonl"
         manifest = describe_run("experiment", team, b"")
-        manifest = replace(manifest, determined={**manifest.determined, **determined}).claim(path)
-        with JsonlOutput(path) as output:
+        manifest = replace(manifest, determined={**manifest.determined, **determined})
+        with claimed(path, manifest) as output:
             kept = sum(key(item) in output.kept for item in items)
             if kept == len(items):
                 return 0
@@ -110,7 +110,6 @@ class Folder:
                     concurrency=concurrency or self._concurrency,
                     on_done=lambda record: progress.advance(record.get("tokens", 0)),
                 )
-        manifest.finish(path)
         return outcome.failed
 
     def read(self, name: str, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from taketurns.config import TeamConfig
 from taketurns.errors import EngineError
 from taketurns.manifest import describe_run
-from taketurns.output import JsonlOutput
+from taketurns.output import claimed
 from taketurns.records import query_to_json, to_line
 from taketurns.runner import run
 from taketurns.safety.arms import Arm
@@ -44,12 +44,10 @@ async def answer_all(
             return await _answer(team, ask, arm)
 
         manifest = describe_run("safety", replace(config, policy=arm.policy), asked)
-        manifest = manifest.claim(path)
-        with JsonlOutput(path) as output:
+        with claimed(path, manifest) as output:
             outcome = await run(
                 asks, lambda ask: ask.id, work, output, concurrency=UNDER_WAY, on_done=on_done
             )
-        manifest.finish(path)
         failed += outcome.failed
     return failed
 

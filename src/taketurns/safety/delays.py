@@ -9,6 +9,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from taketurns.errors import EngineError
+from taketurns.locks import alone
 from taketurns.output import JsonlOutput
 from taketurns.safety.arms import Arm
 from taketurns.safety.questions import Ask
@@ -32,7 +33,7 @@ async def time_all(
     all of them alike."""
     now, warm = CLOCKS[clock], set[str]()
     teams = [(arm, arm.team(whole)) for arm in arms]
-    with JsonlOutput(path) as output:
+    with alone(path), JsonlOutput(path) as output:
         for number, ask in enumerate(asks):
             turn = number % len(teams)
             for arm, team in teams[turn:] + teams[:turn]:
