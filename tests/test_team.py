@@ -24,6 +24,7 @@ from taketurns import (
 )
 from taketurns.engines.local import LocalEngine
 from taketurns.engines.scripted import scripted_codec
+from taketurns.errors import UnavailableError
 from taketurns.switchers import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
 from taketurns.types import Message
 
@@ -102,6 +103,35 @@ def test_closing_on_end_takes_the_end_away_once() -> None:
     # The closing speaker's own end stands, and when it wrote the end itself nothing follows.
     pair, _ = team({"a": ["x"], "b": ["y"]}, FixedSwitcher([1]), policy)
     assert pair.generate("Q?").text == "y"
+
+
+def test_closing_on_end_gives_one_patch_however_long_it_might_go_on() -> None:
+    """Fault: a closing patch as long as a patch may be was followed by another, to the budget."""
+    policy = Policy(
+        patch_size=8, max_tokens=60, closing=1, closing_on_end=True, closing_cue=" So:",
+        stop=("bc",),
+    )  # fmt: skip
+    pair, engine = team({"a": ["done"], "b": forever("b")}, FixedSwitcher([0]), policy)
+    trace = pair.generate("Q?")
+    assert trace.text == "done So:bbbbbbbb"  # the last b, which might begin a stop string, too
+    assert reasons(trace) == ["chosen", "forced", "closing"]
+    assert trace.finish == "length"
+    assert len(engine.calls) == 2
+
+
+def test_whoever_stands_in_for_the_closing_speaker_has_the_last_word() -> None:
+    """Fault: the end of a stand-in is removed in its turn, and the closing speaker asked again."""
+    policy = Policy(patch_size=8, max_tokens=40, closing=1, closing_on_end=True)
+    pair, engine = team(
+        {"a": ["done", " again", " and again"], "b": [" indeed"]},
+        FixedSwitcher([0]),
+        policy,
+        failures={1: UnavailableError("nobody there")},
+    )
+    trace = pair.generate("Q?")
+    assert trace.text == "done again"
+    assert reasons(trace) == ["chosen", "fallback"]
+    assert [call.model for call in engine.calls] == ["a", "b", "a"]
 
 
 def test_a_forced_cue_is_recorded_as_forced() -> None:
