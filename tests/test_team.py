@@ -62,7 +62,8 @@ def test_patches_join_to_the_text_and_each_speaker_continues_it() -> None:
 
 def test_an_answer_ends_when_its_speaker_ends_it() -> None:
     """Fault: rounds go on to the budget, or an end is guessed from a patch's length."""
-    pair, engine = team({"a": ["Yes."], "b": ["No."]}, FixedSwitcher([0, 1]))
+    on = [" on."] * 9  # what they would say if they were asked on, up to the budget
+    pair, engine = team({"a": ["Yes.", *on], "b": ["No.", *on]}, FixedSwitcher([0, 1]))
     # "Yes." fills its patch of four tokens, so the answer goes on; "No." is short and ends it.
     trace = pair.generate("Q?")
     assert trace.text == "Yes.No."
@@ -146,9 +147,11 @@ def test_a_forced_cue_is_recorded_as_forced() -> None:
 
 
 def test_a_speaker_that_writes_nothing_cannot_make_it_spin() -> None:
-    pair, engine = team({"a": [""], "b": [""]}, FixedSwitcher([0, 1]))
+    spins = EngineError("asked over and over")
+    pair, engine = team({"a": [""], "b": [""]}, FixedSwitcher([0, 1]), failures={9: spins})
     trace = pair.generate("Q?")
     assert trace.text == ""
+    assert trace.error is None
     assert trace.finish == "stop"
     assert len(engine.calls) == 1
 
