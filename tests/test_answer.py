@@ -125,3 +125,17 @@ async def test_a_given_speaker_is_recorded_as_chosen() -> None:
         patch = await answer.turn(1)
         assert (patch.speaker, patch.reason, patch.probabilities) == (1, "chosen", None)
         assert answer.ended
+
+
+async def test_a_given_speaker_is_due_whatever_the_rules_say() -> None:
+    """Fault: the rule about the first and the last patch overrides a forced choice."""
+    engine = ScriptedEngine({n: lambda p, s, n=n: n * s.max_tokens for n in "ab"})
+    candidates = [Candidate(name, ModelSpec(name)) for name in "ab"]
+    policy = Policy(patch_size=4, max_tokens=8, opening=0, closing=0, closing_cue=" So:")
+    team = Team(candidates, engine, RandomSwitcher(), policy)
+    async with team.answer(await team.draft(QUERY), 0) as answer:
+        for _ in range(2):
+            patch = await answer.turn(1)
+            assert (patch.speaker, patch.reason, patch.text) == (1, "chosen", "bbbb")
+        assert answer.ended
+        assert answer.text == "bbbbbbbb"
