@@ -8,6 +8,7 @@ query, every patch between tags that name its writer, and a question whose answe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from taketurns.errors import ConfigError, PromptError
 from taketurns.text import TextCodec
@@ -27,10 +28,11 @@ def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> str:
 
     Raises PromptError if the template refuses the conversation.
     """
-    if spec.prompt is None and codec.tokenizer.chat_template is not None:
+    if spec.prompt is not None:
+        return _fill(spec.prompt, query)
+    if codec.tokenizer.chat_template is not None:
         return _apply_template(codec, query)
-    plain = plain_text(query)
-    return spec.prompt.replace("{text}", plain) if spec.prompt is not None else plain
+    return plain_text(query)
 
 
 def encode_speaker(spec: ModelSpec, codec: TextCodec, text: str) -> list[int]:
@@ -52,6 +54,37 @@ def plain_text(query: Query) -> str:
     if turns[-1].role != "assistant":
         lines.append("Assistant:")
     return "\n".join(lines)
+
+
+def _fill(prompt: str, query: Query) -> str:
+    """A plain prompt with the query in place of `{text}`.
+
+    A conversation repeats it: each question in a prompt of its own with its answer after it, a
+    blank line between two, instructions before the first. So earlier turns show a base model the
+    form, and the last prompt breaks off where, or in what, it is to answer. A prompt with nothing
+    after `{text}` does not say where an answer begins: there a conversation is a transcript.
+    """
+    turns = query.conversation
+    if len(turns) == 1 and turns[0].role == "user":
+        return prompt.replace("{text}", turns[0].content)
+    if prompt.rstrip().endswith("{text}"):
+        return prompt.rstrip().replace("{text}", plain_text(query))
+    told = [turn.content for turn in turns if turn.role == "system"]
+    talk = [turn for turn in turns if turn.role != "system"]
+    if not talk:
+        return prompt.replace("{text}", "\n\n".join(told))
+    shown, asked = told, False
+    for role, run in groupby(talk, key=lambda turn: turn.role):
+        said = "\n".join(turn.content for turn in run)
+        if role == "user":
+            shown.append(prompt.replace("{text}", said))
+        elif not asked:  # a greeting
+            shown.append(said)
+        else:
+            apart = shown[-1][-1:].isspace() or said[:1].isspace()
+            shown[-1] += said if apart else f" {said}"
+        asked = role == "user"
+    return "\n\n".join([*(text.rstrip() for text in shown[:-1]), shown[-1]])
 
 
 def _apply_template(codec: TextCodec, query: Query) -> str:
