@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,26 @@ async def test_a_fork_may_begin_inside_a_character(
                         ids = [i for patch in trace.patches for i in patch.token_ids]
                         assert trace.text == codec.decode(ids).rstrip("\N{REPLACEMENT CHARACTER}")
         await team.aclose()
+
+
+async def test_a_switcher_without_a_speakers_control_token_goes_on(
+    make_model: Callable[..., Path], byte_tokenizer: Any
+) -> None:
+    """Fault: the token is handed to a switcher that has no such row, and the answer fails."""
+    chatty = copy.deepcopy(byte_tokenizer)
+    chatty.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
+    size, tool = len(chatty), chatty.convert_tokens_to_ids("<|tool|>")
+    folders = {f"m{i}": make_model(i, chatty, vocab_size=size) for i in range(2)}
+    for folder in folders.values():  # they write nothing else
+        settings = json.loads((folder / "generation_config.json").read_text())
+        settings["suppress_tokens"] = [token for token in range(size) if token != tool]
+        (folder / "generation_config.json").write_text(json.dumps(settings))
+    switcher = {"s": make_model(7, vocab_size=len(byte_tokenizer))}
+    team, _ = real(folders, LMSwitcher("s"), switcher)
+    trace = await team.agenerate(QUERY, policy=replace(POLICY, max_tokens=9))
+    assert (trace.exact, trace.error, trace.text) == (True, None, "")
+    assert [patch.token_ids for patch in trace.patches] == [(tool,) * 3] * 3
+    await team.aclose()
 
 
 async def test_forks_draw_by_their_seeds() -> None:

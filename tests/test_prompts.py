@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,15 @@ def test_patches_reach_another_tokenizer_as_text(other_tokenizer: Any) -> None:
     codec = TextCodec(other_tokenizer)
     ids = tagged(codec=codec, shares_ids=False).prompt([patch(1, "the café")])
     assert "<model 1 begins> the café <model 1 ends>" in codec.decode(ids)
+
+
+def test_control_tokens_of_a_speaker_are_not_the_switchers() -> None:
+    """Fault: their ids, which mean something else or nothing to the switcher, were handed over."""
+    codec, plain = scripted_codec(), patch(1, "It is")
+    beyond = max(codec.tokenizer.get_vocab().values()) + 1
+    ids = (codec.tokenizer.eos_token_id, *plain.token_ids, beyond)
+    spoken = replace(plain, token_ids=ids)
+    assert tagged().prompt([spoken]) == tagged().prompt([plain])
 
 
 def test_forced_text_belongs_to_no_model() -> None:

@@ -109,9 +109,10 @@ class TaggedTrace:
 
     Its pieces (query, tags, patches, question) are tokenised one by one, so that a longer trace
     begins with the tokens of the shorter one: training and inference see the same ids, and an
-    engine encodes only what is new. `shares_ids` says that patches' token ids are the switcher's
-    own; otherwise their text is encoded. `numbers` are those that the switcher knows the team's
-    candidates by, in the team's order. `chat_template` puts the whole into the user's turn.
+    engine encodes only what is new. `shares_ids` says that patches' ordinary token ids are the
+    switcher's own; otherwise their text is encoded. `numbers` are those that the switcher knows
+    the team's candidates by, in the team's order. `chat_template` puts the whole into the user's
+    turn.
     """
 
     def __init__(
@@ -147,7 +148,10 @@ class TaggedTrace:
         return self._ids + self._question
 
     def _encode(self, patch: Patch) -> list[int]:
-        body = list(patch.token_ids) if self._shares_ids else self._codec.encode(patch.text)
+        if self._shares_ids:  # but for control tokens, which are others in another tokenizer
+            body = [token for token in patch.token_ids if token in self._codec.ordinary_ids]
+        else:
+            body = self._codec.encode(patch.text)
         if patch.speaker is None:  # forced text is nobody's
             return body
         number = self._numbers[patch.speaker]

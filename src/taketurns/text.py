@@ -96,12 +96,17 @@ class TextCodec:
         return frozenset(marked | {int(i) for i in self.tokenizer.all_special_ids})
 
     @cached_property
+    def ordinary_ids(self) -> frozenset[int]:
+        """Ids of ordinary tokens, which are the same in tokenizers of equal fingerprints."""
+        return frozenset(map(int, self.tokenizer.get_vocab().values())) - self.special_ids
+
+    @cached_property
     def fingerprint(self) -> str:
         """Equal for two tokenizers whose ordinary tokens have equal ids; special tokens may
         differ."""
         vocabulary = self.tokenizer.get_vocab()
         ordinary = sorted(
-            (int(i), token) for token, i in vocabulary.items() if int(i) not in self.special_ids
+            (int(i), token) for token, i in vocabulary.items() if int(i) in self.ordinary_ids
         )
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         decoder = json.loads(backend.to_str()).get("decoder") if backend is not None else None
