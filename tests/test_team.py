@@ -168,6 +168,15 @@ def test_a_stop_string_ends_the_answer_wherever_the_patches_fall(patch_size: int
     assert trace.finish == "stop"
 
 
+def test_a_stop_string_is_seen_where_its_first_character_is_spread_over_two_patches() -> None:
+    """Fault: its second half showed nothing, so the engine wrote on, and it counted."""
+    ids = scripted_codec().encode("aébcd")
+    pair, _ = team({"a": [ids[:2], ids[2:]], "b": []}, FixedSwitcher([0]))
+    trace = pair.generate("Q?", policy=Policy(patch_size=2, max_tokens=20, stop=("é",)))
+    assert (trace.text, trace.finish) == ("a", "stop")
+    assert [patch.token_ids for patch in trace.patches] == [tuple(ids[:2]), tuple(ids[2:3])]
+
+
 def test_a_context_that_is_full_ends_the_answer() -> None:
     pair, _ = team({"a": forever("a"), "b": forever("b")}, FixedSwitcher([0, 1]), context=12)
     trace = pair.generate("Question")

@@ -23,6 +23,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 # Enough tokens before a piece of text for any decoder to see its left neighbour.
 PRIME_TOKENS = 6
+_UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
 
 
 class TextCodec:
@@ -88,6 +89,19 @@ class TextCodec:
             ids = ids[1:]  # a sentencepiece model puts a bare space mark before a first word
         return ids[0] if len(ids) == 1 and self.decode(ids).strip() == text else None
 
+    def unfinished(self, ids: Sequence[int]) -> int:
+        """How many ids at the end begin a character that is not finished."""
+        tail = list(ids[-(PRIME_TOKENS + _UNFINISHED) :])
+        if not self.decode(tail).endswith(REPLACEMENT):
+            return 0
+        spelled = self.encode(REPLACEMENT)[-_UNFINISHED:]
+        if tail[-len(spelled) :] == spelled:
+            return 0  # somebody wrote the replacement character itself
+        for begun in range(1, min(_UNFINISHED, len(tail)) + 1):
+            if not self.decode(tail[:-begun]).endswith(REPLACEMENT):
+                return begun
+        return 0  # no beginning is that long: what stands there is no character
+
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids of control tokens: never handed from one speaker to another."""
@@ -123,13 +137,14 @@ def _looks_local(source: str) -> bool:
 
 class TextStream:
     """Incremental decoding; feed ids to `push`, one or several at a time, and join what it
-    returns."""
+    returns. A character that is unfinished before the first of them comes with the one that
+    finishes it."""
 
     def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
         self._codec = codec
         self._ids = list(before[-PRIME_TOKENS:])
         self._start = 0
-        self._shown = len(self._ids)
+        self._shown = len(self._ids) - codec.unfinished(before)
 
     def copy(self) -> TextStream:
         """A stream that goes on from here by itself."""
