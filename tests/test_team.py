@@ -334,6 +334,7 @@ def test_two_tokenizers_hand_over_exact_text(
     pair.close()
     assert not any(trace.exact for trace in traces)
     assert {len(set(speakers(trace))) for trace in traces} >= {2}
+    assert max(trace.tokens for trace in traces) == 40  # a budget is not overrun by its last patch
     for trace in traces:
         assert trace.error is None
         written = ""
