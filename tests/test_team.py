@@ -26,6 +26,7 @@ from taketurns.engines.local import LocalEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import UnavailableError
 from taketurns.switchers import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
+from taketurns.text import TextCodec
 from taketurns.types import Message
 
 
@@ -144,6 +145,21 @@ def test_a_forced_cue_is_recorded_as_forced() -> None:
     assert speakers(trace) == [0, None, 1]
     assert reasons(trace) == ["chosen", "forced", "closing"]
     assert engine.calls[-1].text == "Q?aaaa So:"
+
+
+def test_a_forced_cue_is_handed_over_as_it_is_shown(
+    make_model: Callable[..., Path], spacing_tokenizer: Any
+) -> None:
+    """Fault: a tokenizer that begins every text with a space puts one more before the cue."""
+    specs = {n: ModelSpec(str(make_model(i, spacing_tokenizer))) for i, n in enumerate("ab")}
+    policy = Policy(patch_size=4, max_tokens=8, closing=1, closing_cue=" So:")
+    candidates = [Candidate(name, spec) for name, spec in specs.items()]
+    with Team(candidates, LocalEngine(specs), RandomSwitcher(), policy) as pair:
+        trace = pair.generate("where?")
+    cue = next(patch for patch in trace.patches if patch.reason == "forced")
+    codec = TextCodec(spacing_tokenizer)
+    assert trace.exact
+    assert codec.decode([*codec.encode("where?"), *cue.token_ids]) == "where?" + cue.text
 
 
 def test_a_speaker_that_writes_nothing_cannot_make_it_spin() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -107,6 +108,18 @@ def test_a_stop_string_may_begin_in_what_was_written_before() -> None:
     assert stops.push("Q") == ""
     assert stops.push(": next") == ""
     assert stops.stopped
+
+
+@pytest.mark.parametrize("text", [" So:", "So:", "\n\nSo", "  a", ".", ""])
+def test_a_text_in_mid_answer_gets_no_space_that_it_has_not(
+    text: str, spacing_tokenizer: Any, byte_tokenizer: Any
+) -> None:
+    codec, before = TextCodec(spacing_tokenizer), "Q?"
+    ids = codec.encode_after(text)
+    assert codec.decode([*codec.encode(before), *ids]) == before + text
+    assert codec.stream(codec.encode(before)).push(*ids) == text
+    plain = TextCodec(byte_tokenizer)
+    assert plain.encode_after(text) == plain.encode(text)
 
 
 def test_only_ordinary_tokens_make_a_fingerprint(byte_tokenizer: Any, other_tokenizer: Any) -> None:

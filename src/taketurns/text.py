@@ -23,6 +23,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 # Enough tokens before a piece of text for any decoder to see its left neighbour.
 PRIME_TOKENS = 6
+_START = "\n"  # what a text may stand after that no tokenizer joins with a word
 _UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
 
 
@@ -59,6 +60,16 @@ class TextCodec:
         ]
         if special and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()
+        return ids
+
+    def encode_after(self, text: str) -> list[int]:
+        """Token ids of a text that goes on from another, so that they read as the text does.
+        Tokenizers that put a space before a first word would put one in the middle."""
+        ids, start = self.encode(text), self.encode(_START)
+        whole, cut = self.encode(_START + text), len(start)
+        for found in (ids, whole[cut:] if whole[:cut] == start else ids):
+            if self.decode([*start, *found]) == self.decode(start) + text:
+                return found
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
