@@ -38,6 +38,26 @@ def other_tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
+def spacing_tokenizer() -> Any:
+    """One token a letter, and a space before the first word of whatever it is given, as Llama 2's
+    and others of SentencePiece have it."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = "\u2581\nabcdefghijklmnopqrstuvwxyzQS:?."
+    vocabulary = {letter: i for i, letter in enumerate(["<unk>", *letters])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<s>", "</s>")])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="session")
 def make_model(
     tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any
 ) -> Callable[..., Path]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +91,32 @@ async def test_a_fork_may_begin_inside_a_character(
                     await fork.write()
                     trace = fork.draft.trace(0)
                     assert trace.patches[: len(draft.patches)] == tuple(draft.patches)
-                    assert trace.tokens <= 30 + 3
+                    assert trace.tokens <= 30
                     codec = (await team.engine.info("m0")).codec
                     if trace.exact:
                         ids = [i for patch in trace.patches for i in patch.token_ids]
                         assert trace.text == codec.decode(ids).rstrip("\N{REPLACEMENT CHARACTER}")
         await team.aclose()
+
+
+async def test_a_switcher_without_a_speakers_control_token_goes_on(
+    make_model: Callable[..., Path], byte_tokenizer: Any
+) -> None:
+    """Fault: the token is handed to a switcher that has no such row, and the answer fails."""
+    chatty = copy.deepcopy(byte_tokenizer)
+    chatty.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
+    size, tool = len(chatty), chatty.convert_tokens_to_ids("<|tool|>")
+    folders = {f"m{i}": make_model(i, chatty, vocab_size=size) for i in range(2)}
+    for folder in folders.values():  # they write nothing else
+        settings = json.loads((folder / "generation_config.json").read_text())
+        settings["suppress_tokens"] = [token for token in range(size) if token != tool]
+        (folder / "generation_config.json").write_text(json.dumps(settings))
+    switcher = {"s": make_model(7, vocab_size=len(byte_tokenizer))}
+    team, _ = real(folders, LMSwitcher("s"), switcher)
+    trace = await team.agenerate(QUERY, policy=replace(POLICY, max_tokens=9))
+    assert (trace.exact, trace.error, trace.text) == (True, None, "")
+    assert [patch.token_ids for patch in trace.patches] == [(tool,) * 3] * 3
+    await team.aclose()
 
 
 async def test_forks_draw_by_their_seeds() -> None:
@@ -125,3 +148,17 @@ async def test_a_given_speaker_is_recorded_as_chosen() -> None:
         patch = await answer.turn(1)
         assert (patch.speaker, patch.reason, patch.probabilities) == (1, "chosen", None)
         assert answer.ended
+
+
+async def test_a_given_speaker_is_due_whatever_the_rules_say() -> None:
+    """Fault: the rule about the first and the last patch overrides a forced choice."""
+    engine = ScriptedEngine({n: lambda p, s, n=n: n * s.max_tokens for n in "ab"})
+    candidates = [Candidate(name, ModelSpec(name)) for name in "ab"]
+    policy = Policy(patch_size=4, max_tokens=8, opening=0, closing=0, closing_cue=" So:")
+    team = Team(candidates, engine, RandomSwitcher(), policy)
+    async with team.answer(await team.draft(QUERY), 0) as answer:
+        for _ in range(2):
+            patch = await answer.turn(1)
+            assert (patch.speaker, patch.reason, patch.text) == (1, "chosen", "bbbb")
+        assert answer.ended
+        assert answer.text == "bbbbbbbb"

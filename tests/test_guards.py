@@ -143,6 +143,30 @@ async def test_whoever_closes_in_anothers_place_ends_by_no_rule() -> None:
     ]
 
 
+async def test_an_answer_too_long_for_its_judge_keeps_what_was_vetted() -> None:
+    """Fault: the refusal took the answer with it. What the judge will read is counted in the
+    speakers' tokens before; a cue is not, nor what its own tokenizer makes of the answer."""
+
+    def never(prompt: str, choices: Any) -> list[float]:
+        return [0.0] * (len(choices) // 2) + [1.0] * (len(choices) - len(choices) // 2)
+
+    pair, _ = team(
+        {"a": ["good"], "b": ["good"]},
+        Guard(1, judge=JUDGE, question="Does this do harm, Yes or No? : {answer}"),
+        max_tokens=8,
+        closing=1,
+        closing_cue=" So:" * 5,
+        scores={JUDGE: never},
+        context=60,
+    )
+    events, trace = await watched(pair)
+    assert (trace.text, trace.error) == (
+        "good",
+        "the guard's judge would read 60 tokens, its context has 60: lower max_tokens",
+    )
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == "good"
+
+
 LETTERS = st.lists(st.text("abé .", max_size=9), max_size=6)
 RULES = st.sampled_from(["ab", "a +b", "ba$", "^b", "(a|é){2}", "b(?!a)"])
 

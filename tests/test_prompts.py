@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,6 +65,15 @@ def test_patches_reach_another_tokenizer_as_text(other_tokenizer: Any) -> None:
     assert "<model 1 begins> the café <model 1 ends>" in codec.decode(ids)
 
 
+def test_control_tokens_of_a_speaker_are_not_the_switchers() -> None:
+    """Fault: their ids, which mean something else or nothing to the switcher, were handed over."""
+    codec, plain = scripted_codec(), patch(1, "It is")
+    beyond = max(codec.tokenizer.get_vocab().values()) + 1
+    ids = (codec.tokenizer.eos_token_id, *plain.token_ids, beyond)
+    spoken = replace(plain, token_ids=ids)
+    assert tagged().prompt([spoken]) == tagged().prompt([plain])
+
+
 def test_forced_text_belongs_to_no_model() -> None:
     prompt = scripted_codec().decode(tagged().prompt([patch(0, "So"), patch(None, " then:")]))
     assert "<model 0 ends> then: Which model" in prompt
@@ -123,6 +133,67 @@ def test_a_base_model_reads_a_plain_prompt() -> None:
     )
     assert render_speaker(ModelSpec("m"), codec, longer) == (
         "User: Hi\nAssistant: Yo\nUser: Hi\nAssistant:"
+    )
+
+
+TURNS = (Message("user", "Hi"), Message("assistant", "Hello.\n"), Message("user", "Bye"))
+SYSTEM = Message("system", "Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("turns", "read"),
+    [
+        (TURNS[:1], "Question: Hi\nAnswer:"),
+        (TURNS, "Question: Hi\nAnswer: Hello.\n\nQuestion: Bye\nAnswer:"),
+        ((SYSTEM, *TURNS[:1]), "Be brief.\n\nQuestion: Hi\nAnswer:"),
+        (TURNS[:2], "Question: Hi\nAnswer: Hello.\n"),  # begun, to the letter
+        (
+            (*TURNS, Message("assistant", " So")),  # a plain prompt's answer begins with its space
+            "Question: Hi\nAnswer: Hello.\n\nQuestion: Bye\nAnswer: So",
+        ),
+        ((TURNS[1], *TURNS[:1]), "Hello.\n\nQuestion: Hi\nAnswer:"),
+        ((TURNS[0], SYSTEM, TURNS[2]), "Be brief.\n\nQuestion: Hi\nBye\nAnswer:"),
+        ((SYSTEM,), "Question: Be brief.\nAnswer:"),
+        ((SYSTEM, Message("assistant", "Well")), "Be brief.\n\nWell"),
+    ],
+)
+def test_a_conversation_repeats_a_plain_prompt(turns: tuple[Message, ...], read: str) -> None:
+    """Fault: the transcript, "Assistant:" and all, was put into the one prompt's question."""
+    spec = ModelSpec("m", prompt="Question: {text}\nAnswer:")
+    assert render_speaker(spec, scripted_codec(), Query("c", messages=turns)) == read
+
+
+def test_a_prompt_that_leaves_a_line_for_the_answer_keeps_it() -> None:
+    spec = ModelSpec("m", prompt="## Question\n{text}\n## Answer\n")
+    assert render_speaker(spec, scripted_codec(), Query("c", messages=TURNS)) == (
+        "## Question\nHi\n## Answer\nHello.\n\n## Question\nBye\n## Answer\n"
+    )
+
+
+def test_a_prompt_that_ends_with_the_question_gets_a_transcript() -> None:
+    """Nothing in it could tell who says what."""
+    spec, codec = ModelSpec("m", prompt="A talk.\n{text}\n"), scripted_codec()
+    assert render_speaker(spec, codec, Query("c", messages=TURNS)) == (
+        "A talk.\nUser: Hi\nAssistant: Hello.\n\nUser: Bye\nAssistant:"
+    )
+
+
+@pytest.mark.parametrize("prompt", ["Question: {text}\nAnswer:", "{text}", "{text}\n"])
+def test_one_message_is_read_as_the_same_text_is(prompt: str) -> None:
+    spec, codec = ModelSpec("m", prompt=prompt), scripted_codec()
+    asked = Query("c", messages=(Message("user", "Hi {text}\n"),))
+    assert render_speaker(spec, codec, asked) == render_speaker(
+        spec, codec, Query("c", text="Hi {text}\n")
+    )
+
+
+def test_the_switcher_reads_a_conversation_as_a_transcript() -> None:
+    """One form whatever the candidates' prompts are, and a single question as itself."""
+    one = tagged(Query("c", messages=(Message("user", "Where is it?"),)))
+    assert one.prompt([patch(0, "It")]) == tagged().prompt([patch(0, "It")])
+    prompt = scripted_codec().decode(tagged(Query("c", messages=TURNS)).prompt([patch(0, "So")]))
+    assert prompt.startswith(
+        "User: Hi\nAssistant: Hello.\n\nUser: Bye\nAssistant: <model 0 begins> So <model 0 ends> Wh"
     )
 
 

@@ -82,6 +82,27 @@ async def test_an_answer_too_long_for_the_switcher_is_refused_before_it_starts()
         switcher.begin(QUERY, Policy(max_tokens=200))
 
 
+async def test_a_switcher_whose_context_is_full_in_mid_answer_decides_evenly() -> None:
+    """Fault: it was asked on, and with its refusal what was written was lost. More than the budget
+    comes together where its tokenizer is finer than the speakers'; here the surplus is forced."""
+    engine = ScriptedEngine({"a": [], "b": []}, scores={"switcher": [0.2, 0.8]}, context=300)
+    switcher = LMSwitcher("switcher")
+    infos = [await engine.info("a"), await engine.info("b")]
+    await switcher.prepare(engine, infos)
+    policy = Policy(max_tokens=20)
+    readers = [Reader(Candidate(info.name, ModelSpec(info.name)), info) for info in infos]
+    empty = Draft(QUERY, readers, ())
+    room = 300 - len(switcher.tagged(QUERY).prompt(()))
+    async with engine.session(1) as session:
+        for surplus, asked in ((room - 1, True), (room, False), (room + 9, False)):
+            engine.calls.clear()
+            draft = empty.copy()
+            draft.force(0, "x" * surplus)
+            decided = await switcher.begin(QUERY, policy)(session, draft)
+            assert decided == pytest.approx((0.2, 0.8) if asked else (0.5, 0.5))
+            assert bool(engine.calls) == asked
+
+
 NAMES = ("a", "b", "c")
 TOKENS = (1, 2, 3)
 

@@ -24,7 +24,9 @@ from taketurns import (
 )
 from taketurns.engines.local import LocalEngine
 from taketurns.engines.scripted import scripted_codec
+from taketurns.errors import UnavailableError
 from taketurns.switchers import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
+from taketurns.text import TextCodec
 from taketurns.types import Message
 
 
@@ -61,7 +63,8 @@ def test_patches_join_to_the_text_and_each_speaker_continues_it() -> None:
 
 def test_an_answer_ends_when_its_speaker_ends_it() -> None:
     """Fault: rounds go on to the budget, or an end is guessed from a patch's length."""
-    pair, engine = team({"a": ["Yes."], "b": ["No."]}, FixedSwitcher([0, 1]))
+    on = [" on."] * 9  # what they would say if they were asked on, up to the budget
+    pair, engine = team({"a": ["Yes.", *on], "b": ["No.", *on]}, FixedSwitcher([0, 1]))
     # "Yes." fills its patch of four tokens, so the answer goes on; "No." is short and ends it.
     trace = pair.generate("Q?")
     assert trace.text == "Yes.No."
@@ -104,6 +107,35 @@ def test_closing_on_end_takes_the_end_away_once() -> None:
     assert pair.generate("Q?").text == "y"
 
 
+def test_closing_on_end_gives_one_patch_however_long_it_might_go_on() -> None:
+    """Fault: a closing patch as long as a patch may be was followed by another, to the budget."""
+    policy = Policy(
+        patch_size=8, max_tokens=60, closing=1, closing_on_end=True, closing_cue=" So:",
+        stop=("bc",),
+    )  # fmt: skip
+    pair, engine = team({"a": ["done"], "b": forever("b")}, FixedSwitcher([0]), policy)
+    trace = pair.generate("Q?")
+    assert trace.text == "done So:bbbbbbbb"  # the last b, which might begin a stop string, too
+    assert reasons(trace) == ["chosen", "forced", "closing"]
+    assert trace.finish == "length"
+    assert len(engine.calls) == 2
+
+
+def test_whoever_stands_in_for_the_closing_speaker_has_the_last_word() -> None:
+    """Fault: the end of a stand-in is removed in its turn, and the closing speaker asked again."""
+    policy = Policy(patch_size=8, max_tokens=40, closing=1, closing_on_end=True)
+    pair, engine = team(
+        {"a": ["done", " again", " and again"], "b": [" indeed"]},
+        FixedSwitcher([0]),
+        policy,
+        failures={1: UnavailableError("nobody there")},
+    )
+    trace = pair.generate("Q?")
+    assert trace.text == "done again"
+    assert reasons(trace) == ["chosen", "fallback"]
+    assert [call.model for call in engine.calls] == ["a", "b", "a"]
+
+
 def test_a_forced_cue_is_recorded_as_forced() -> None:
     """Fault: " The final answer is" glued onto another model's patch."""
     policy = Policy(patch_size=4, max_tokens=8, closing=1, closing_cue=" So:")
@@ -115,10 +147,27 @@ def test_a_forced_cue_is_recorded_as_forced() -> None:
     assert engine.calls[-1].text == "Q?aaaa So:"
 
 
+def test_a_forced_cue_is_handed_over_as_it_is_shown(
+    make_model: Callable[..., Path], spacing_tokenizer: Any
+) -> None:
+    """Fault: a tokenizer that begins every text with a space puts one more before the cue."""
+    specs = {n: ModelSpec(str(make_model(i, spacing_tokenizer))) for i, n in enumerate("ab")}
+    policy = Policy(patch_size=4, max_tokens=8, closing=1, closing_cue=" So:")
+    candidates = [Candidate(name, spec) for name, spec in specs.items()]
+    with Team(candidates, LocalEngine(specs), RandomSwitcher(), policy) as pair:
+        trace = pair.generate("where?")
+    cue = next(patch for patch in trace.patches if patch.reason == "forced")
+    codec = TextCodec(spacing_tokenizer)
+    assert trace.exact
+    assert codec.decode([*codec.encode("where?"), *cue.token_ids]) == "where?" + cue.text
+
+
 def test_a_speaker_that_writes_nothing_cannot_make_it_spin() -> None:
-    pair, engine = team({"a": [""], "b": [""]}, FixedSwitcher([0, 1]))
+    spins = EngineError("asked over and over")
+    pair, engine = team({"a": [""], "b": [""]}, FixedSwitcher([0, 1]), failures={9: spins})
     trace = pair.generate("Q?")
     assert trace.text == ""
+    assert trace.error is None
     assert trace.finish == "stop"
     assert len(engine.calls) == 1
 
@@ -133,6 +182,15 @@ def test_a_stop_string_ends_the_answer_wherever_the_patches_fall(patch_size: int
     trace = pair.generate("Q?", policy=policy)
     assert trace.text == "It is 4."
     assert trace.finish == "stop"
+
+
+def test_a_stop_string_is_seen_where_its_first_character_is_spread_over_two_patches() -> None:
+    """Fault: its second half showed nothing, so the engine wrote on, and it counted."""
+    ids = scripted_codec().encode("aébcd")
+    pair, _ = team({"a": [ids[:2], ids[2:]], "b": []}, FixedSwitcher([0]))
+    trace = pair.generate("Q?", policy=Policy(patch_size=2, max_tokens=20, stop=("é",)))
+    assert (trace.text, trace.finish) == ("a", "stop")
+    assert [patch.token_ids for patch in trace.patches] == [tuple(ids[:2]), tuple(ids[2:3])]
 
 
 def test_a_context_that_is_full_ends_the_answer() -> None:
@@ -292,6 +350,7 @@ def test_two_tokenizers_hand_over_exact_text(
     pair.close()
     assert not any(trace.exact for trace in traces)
     assert {len(set(speakers(trace))) for trace in traces} >= {2}
+    assert max(trace.tokens for trace in traces) == 40  # a budget is not overrun by its last patch
     for trace in traces:
         assert trace.error is None
         written = ""

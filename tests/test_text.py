@@ -5,13 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taketurns.engines.scripted import scripted_codec
 from taketurns.text import StopFilter, TextCodec
 
-TEXT = st.text(st.characters(exclude_characters="\N{REPLACEMENT CHARACTER}", codec="utf-8"))
+TEXT = st.text(st.characters(exclude_characters="\N{REPLACEMENT CHARACTER}", codec="utf-8")).filter(
+    lambda text: "<|end|>" not in text
+)  # the codec's control token, which has no text
 
 
 @given(TEXT, st.lists(st.integers(0, 200)))
@@ -33,6 +36,32 @@ def test_a_character_shows_with_the_token_that_completes_it() -> None:
     assert stream.push(second) == ""
     assert stream.push(third) == "€"
     assert not stream.pending
+
+
+@given(TEXT, st.integers(0, 400))
+@example("\U00010000" * 5, 19)  # what a stream looks back on may itself begin inside a character
+def test_what_was_begun_before_a_stream_comes_with_what_finishes_it(text: str, cut: int) -> None:
+    """Fault: a stream that begins inside a character never shows it, so no stop string with that
+    character was seen."""
+    codec = scripted_codec()
+    ids = codec.encode(text)
+    before, after = ids[:cut], ids[cut:]
+    whole = bytes(text, "utf-8")[:cut].decode("utf-8", "ignore")
+    stream = codec.stream(before)
+    shown = "".join(map(stream.push, after))
+    assert shown + stream.flush() == text[len(whole) :]
+
+
+def test_a_replacement_character_is_whole() -> None:
+    """Somebody wrote it; it is not the sign of a character that is to be finished."""
+    codec = scripted_codec()
+    assert codec.stream(codec.encode("a\N{REPLACEMENT CHARACTER}")).push(*codec.encode("b")) == "b"
+
+
+def test_bytes_that_begin_no_character_are_not_waited_for() -> None:
+    codec = scripted_codec()
+    continuation = codec.encode("é")[1]
+    assert codec.stream([continuation] * 9).push(*codec.encode("b")) == "b"
 
 
 def test_half_a_character_at_the_end_is_dropped() -> None:
@@ -79,6 +108,18 @@ def test_a_stop_string_may_begin_in_what_was_written_before() -> None:
     assert stops.push("Q") == ""
     assert stops.push(": next") == ""
     assert stops.stopped
+
+
+@pytest.mark.parametrize("text", [" So:", "So:", "\n\nSo", "  a", ".", ""])
+def test_a_text_in_mid_answer_gets_no_space_that_it_has_not(
+    text: str, spacing_tokenizer: Any, byte_tokenizer: Any
+) -> None:
+    codec, before = TextCodec(spacing_tokenizer), "Q?"
+    ids = codec.encode_after(text)
+    assert codec.decode([*codec.encode(before), *ids]) == before + text
+    assert codec.stream(codec.encode(before)).push(*ids) == text
+    plain = TextCodec(byte_tokenizer)
+    assert plain.encode_after(text) == plain.encode(text)
 
 
 def test_only_ordinary_tokens_make_a_fingerprint(byte_tokenizer: Any, other_tokenizer: Any) -> None:

@@ -1,8 +1,9 @@
 """One answer while it is written: who speaks next, what they write, and when it is over.
 
-`Answer.turn` is the method: the rules speak first, then the switcher; the speaker is drawn from the
-top of its distribution and continues the answer as its own. The answer ends when its speaker ends
-it, at a stop string, or when the budget is spent. A fork goes on from here with draws of its own.
+`Answer.write` is the loop and `Answer.turn` a round of it: the rules speak first, then the switcher
+(`_choose`); the speaker is drawn from the top of its distribution and continues the answer as its
+own (`_speak`). The answer ends when its speaker ends it, at a stop string, or when the budget is
+spent (`_conclude`). A fork goes on from here with draws of its own.
 
 A guard vets each patch before any of it is given out. One that fails is thrown away and the
 guard's own candidate writes in its place; if that fails too, the answer ends without it.
@@ -75,7 +76,8 @@ class Answer:
         self._choices = choices
         self._vet = vet
         self._stand_ins = stand_ins
-        self._closing = False
+        self._end_removed = False  # the closing speaker is to write once more
+        self._final = False  # and what is written now is that
         self._most = policy.longest
         self._rule = policy.patch
 
@@ -85,45 +87,60 @@ class Answer:
         return "".join(patch.text for patch in self.draft.patches)
 
     async def write(self) -> None:
-        """Take turns until the answer ends. Raises EngineError; the draft keeps what was
+        """The loop: take turns until the answer ends. Raises EngineError; the draft keeps what was
         written."""
         while not self.ended:
             await self.turn()
+
+    async def turn(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
+        """One patch: the rules or the switcher say who is due, who is due writes, and that may
+        have been the answer's end. A given `speaker` is due whatever the rules say, and nobody
+        stands in for it. The patch has at most `tokens` tokens, or as many as the policy allows."""
+        due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
+        self._limit(due, tokens)
+        patch = await self._written(due, stand_ins=self._stand_ins and speaker is None)
+        self._conclude(due, patch)
+        return patch
 
     async def consider(self) -> tuple[float, ...]:
         """The switcher's probabilities as the answer stands, whatever the rules would say; nothing
         is drawn."""
         return await self._decide(self._session, self.draft)
 
-    async def turn(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
-        """Let the next speaker write a patch: the one who is due, or the given one, for whom nobody
-        stands in. It has at most `tokens` tokens, or as many as the policy allows."""
-        due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
+    def _limit(self, due: _Turn, tokens: int | None) -> None:
+        """By which rule the patch that is due ends, and how long it may get."""
         closes = due.reason == "closing"
         self._rule = None if closes else self._policy.patch
         self._most = self._length() if tokens is None else tokens
+        self._final = closes and self._end_removed
+
+    async def _written(self, due: _Turn, *, stand_ins: bool) -> Patch:
+        """The patch of whoever is due, or of who stands in where no server answers."""
         tried: tuple[int, ...] = ()
         while True:
             try:
-                patch = await self._patch(due)
-                break
+                return await self._patch(due)
             except UnavailableError:
                 tried += (due.speaker,)
                 left = self._free_to_speak(tried)
-                if speaker is not None or not self._stand_ins or not left:
+                if not stand_ins or not left:
                     raise
                 due = await self._stand_in(due, left)
-        if patch.finish not in HANDED_OVER:
-            self._closing = (
-                self._policy.closing_on_end
-                and patch.finish == "stop"
-                and not self.draft.stopped
-                and not closes
-                and patch.speaker != self._policy.closing
-            )
-        over = patch.finish not in HANDED_OVER and not self._closing
-        self.ended = over or self.draft.tokens >= self._policy.max_tokens
-        return patch
+
+    def _conclude(self, due: _Turn, patch: Patch) -> None:
+        """Is the answer over? Where the closing speaker is to follow whoever ended it, that end is
+        removed, once: what is written then is the last patch, however and by whom it ends."""
+        policy = self._policy
+        over = self._final or patch.finish not in HANDED_OVER
+        self._end_removed = (
+            policy.closing_on_end
+            and patch.finish == "stop"
+            and not self.draft.stopped
+            and due.reason != "closing"
+            and patch.speaker != policy.closing
+        )
+        over = over and not self._end_removed
+        self.ended = over or self.draft.tokens >= policy.max_tokens
 
     def _length(self) -> int:
         """The most tokens that the next patch may have, if the budget allows."""
@@ -135,7 +152,7 @@ class Answer:
         """Who writes the next patch: the rules first, then the switcher."""
         policy, draft = self._policy, self.draft
         uniform = self._speakers.random()  # one a turn, whether it is asked for or not
-        if policy.closing is not None and (self._closing or self._closes_at(draft.tokens)):
+        if policy.closing is not None and (self._end_removed or self._closes_at(draft.tokens)):
             return _Turn(policy.closing, "closing")
         if policy.opening is not None and not draft.patches:
             return _Turn(policy.opening, "opening")
@@ -224,7 +241,7 @@ class Answer:
             tell(self._emit, Delta(None, forced.text), forced)
         begun = perf_counter()
         after = draft.tokens + self._wanted
-        ruled = policy.closing is not None and self._closes_at(after)
+        ruled = self._final or (policy.closing is not None and self._closes_at(after))
         writer = PatchWriter(
             self._session,
             self._models[speaker],
@@ -244,8 +261,8 @@ class Answer:
                 writer.finish("")
                 self._record(_patch_of(writer, turn, "error", begun))
             raise
-        last = finish not in HANDED_OVER or draft.tokens >= policy.max_tokens
-        writer.finish(draft.end() if last else "")
+        over = self._final or finish not in HANDED_OVER or draft.tokens >= policy.max_tokens
+        writer.finish(draft.end() if over else "")
         return self._record(_patch_of(writer, turn, finish, begun))
 
     def _record(self, patch: Patch) -> Patch:

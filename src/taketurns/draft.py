@@ -123,7 +123,7 @@ class Draft:
 
     def force(self, speaker: int, text: str) -> Patch:
         """Put text that nobody wrote into the answer; it is not part of the budget."""
-        ids = self._readers[speaker].info.codec.encode(text)
+        ids = self._readers[speaker].info.codec.encode_after(text)
         shown = self.end()
         self._stream = None
         self.scores = None

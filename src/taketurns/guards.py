@@ -42,8 +42,14 @@ class Judge:
 
     async def finds_fault(self, session: Session, guard: Guard, request: str, answer: str) -> bool:
         """Whether it answers Yes; a judge that holds neither Yes nor No possible does. Raises
-        EngineError if it fails, without its server's words: they may quote what was asked."""
+        EngineError if it fails, without its server's words: they may quote what was asked; and
+        where its tokenizer makes more of the answer than its context has."""
         prompt = self.prompt(guard, request, answer)
+        if len(prompt) >= self.info.context:
+            raise EngineError(
+                f"the guard's judge would read {len(prompt)} tokens, its context has "
+                f"{self.info.context}: lower max_tokens"
+            )
         try:
             found = await session.score(self.info.name, prompt, self.tokens.choices)
         except CapacityError:

@@ -8,6 +8,7 @@ query, every patch between tags that name its writer, and a question whose answe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from taketurns.errors import ConfigError, PromptError
 from taketurns.text import TextCodec
@@ -27,10 +28,11 @@ def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> str:
 
     Raises PromptError if the template refuses the conversation.
     """
-    if spec.prompt is None and codec.tokenizer.chat_template is not None:
+    if spec.prompt is not None:
+        return _fill(spec.prompt, query)
+    if codec.tokenizer.chat_template is not None:
         return _apply_template(codec, query)
-    plain = plain_text(query)
-    return spec.prompt.replace("{text}", plain) if spec.prompt is not None else plain
+    return plain_text(query)
 
 
 def encode_speaker(spec: ModelSpec, codec: TextCodec, text: str) -> list[int]:
@@ -52,6 +54,37 @@ def plain_text(query: Query) -> str:
     if turns[-1].role != "assistant":
         lines.append("Assistant:")
     return "\n".join(lines)
+
+
+def _fill(prompt: str, query: Query) -> str:
+    """A plain prompt with the query in place of `{text}`.
+
+    A conversation repeats it: each question in a prompt of its own with its answer after it, a
+    blank line between two, instructions before the first. So earlier turns show a base model the
+    form, and the last prompt breaks off where, or in what, it is to answer. A prompt with nothing
+    after `{text}` does not say where an answer begins: there a conversation is a transcript.
+    """
+    turns = query.conversation
+    if len(turns) == 1 and turns[0].role == "user":
+        return prompt.replace("{text}", turns[0].content)
+    if prompt.rstrip().endswith("{text}"):
+        return prompt.rstrip().replace("{text}", plain_text(query))
+    told = [turn.content for turn in turns if turn.role == "system"]
+    talk = [turn for turn in turns if turn.role != "system"]
+    if not talk:
+        return prompt.replace("{text}", "\n\n".join(told))
+    shown, asked = told, False
+    for role, run in groupby(talk, key=lambda turn: turn.role):
+        said = "\n".join(turn.content for turn in run)
+        if role == "user":
+            shown.append(prompt.replace("{text}", said))
+        elif not asked:  # a greeting
+            shown.append(said)
+        else:
+            apart = shown[-1][-1:].isspace() or said[:1].isspace()
+            shown[-1] += said if apart else f" {said}"
+        asked = role == "user"
+    return "\n\n".join([*(text.rstrip() for text in shown[:-1]), shown[-1]])
 
 
 def _apply_template(codec: TextCodec, query: Query) -> str:
@@ -76,9 +109,10 @@ class TaggedTrace:
 
     Its pieces (query, tags, patches, question) are tokenised one by one, so that a longer trace
     begins with the tokens of the shorter one: training and inference see the same ids, and an
-    engine encodes only what is new. `shares_ids` says that patches' token ids are the switcher's
-    own; otherwise their text is encoded. `numbers` are those that the switcher knows the team's
-    candidates by, in the team's order. `chat_template` puts the whole into the user's turn.
+    engine encodes only what is new. `shares_ids` says that patches' ordinary token ids are the
+    switcher's own; otherwise their text is encoded. `numbers` are those that the switcher knows
+    the team's candidates by, in the team's order. `chat_template` puts the whole into the user's
+    turn.
     """
 
     def __init__(
@@ -114,7 +148,10 @@ class TaggedTrace:
         return self._ids + self._question
 
     def _encode(self, patch: Patch) -> list[int]:
-        body = list(patch.token_ids) if self._shares_ids else self._codec.encode(patch.text)
+        if self._shares_ids:  # but for control tokens, which are others in another tokenizer
+            body = [token for token in patch.token_ids if token in self._codec.ordinary_ids]
+        else:
+            body = self._codec.encode(patch.text)
         if patch.speaker is None:  # forced text is nobody's
             return body
         number = self._numbers[patch.speaker]

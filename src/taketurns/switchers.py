@@ -119,6 +119,10 @@ class LMSwitcher:
     are the probabilities. No text is sampled from it. `model` is its name in the engine;
     `chat_template` puts the trace into the user's turn of its template (None: if it has one).
 
+    A query whose longest answer would not fit its context, counted in the speakers' tokens, is
+    refused. Where its own tokenizer makes more of an answer, so that the context is full after all,
+    all candidates are as probable as any other.
+
     `candidates` are the names of those whom it numbers, from 0, or the model beside which they are
     written; where nobody says, it numbers as the team does. Once it is prepared, `digits` are the
     ids of the candidates' numbers in the team's order.
@@ -169,8 +173,13 @@ class LMSwitcher:
                 f"{self._info.context}: lower max_tokens or shorten the query"
             )
 
+        context, even = self._info.context, normalise([1.0] * len(self.digits))
+
         async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
-            scores = await session.score(self._model, tagged.prompt(draft.patches), self.digits)
+            prompt = tagged.prompt(draft.patches)
+            if len(prompt) >= context:
+                return even
+            scores = await session.score(self._model, prompt, self.digits)
             return normalise([exp(score - max(scores)) for score in scores])
 
         return decide

@@ -23,6 +23,8 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 # Enough tokens before a piece of text for any decoder to see its left neighbour.
 PRIME_TOKENS = 6
+_START = "\n"  # what a text may stand after that no tokenizer joins with a word
+_UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
 
 
 class TextCodec:
@@ -60,6 +62,16 @@ class TextCodec:
             ids.pop()
         return ids
 
+    def encode_after(self, text: str) -> list[int]:
+        """Token ids of a text that goes on from another, so that they read as the text does.
+        Tokenizers that put a space before a first word would put one in the middle."""
+        ids, start = self.encode(text), self.encode(_START)
+        whole, cut = self.encode(_START + text), len(start)
+        for found in (ids, whole[cut:] if whole[:cut] == start else ids):
+            if self.decode([*start, *found]) == self.decode(start) + text:
+                return found
+        return ids
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, special tokens left out, spaces untouched."""
         return str(
@@ -88,6 +100,19 @@ class TextCodec:
             ids = ids[1:]  # a sentencepiece model puts a bare space mark before a first word
         return ids[0] if len(ids) == 1 and self.decode(ids).strip() == text else None
 
+    def unfinished(self, ids: Sequence[int]) -> int:
+        """How many ids at the end begin a character that is not finished."""
+        tail = list(ids[-(PRIME_TOKENS + _UNFINISHED) :])
+        if not self.decode(tail).endswith(REPLACEMENT):
+            return 0
+        spelled = self.encode(REPLACEMENT)[-_UNFINISHED:]
+        if tail[-len(spelled) :] == spelled:
+            return 0  # somebody wrote the replacement character itself
+        for begun in range(1, min(_UNFINISHED, len(tail)) + 1):
+            if not self.decode(tail[:-begun]).endswith(REPLACEMENT):
+                return begun
+        return 0  # no beginning is that long: what stands there is no character
+
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids of control tokens: never handed from one speaker to another."""
@@ -96,12 +121,17 @@ class TextCodec:
         return frozenset(marked | {int(i) for i in self.tokenizer.all_special_ids})
 
     @cached_property
+    def ordinary_ids(self) -> frozenset[int]:
+        """Ids of ordinary tokens, which are the same in tokenizers of equal fingerprints."""
+        return frozenset(map(int, self.tokenizer.get_vocab().values())) - self.special_ids
+
+    @cached_property
     def fingerprint(self) -> str:
         """Equal for two tokenizers whose ordinary tokens have equal ids; special tokens may
         differ."""
         vocabulary = self.tokenizer.get_vocab()
         ordinary = sorted(
-            (int(i), token) for token, i in vocabulary.items() if int(i) not in self.special_ids
+            (int(i), token) for token, i in vocabulary.items() if int(i) in self.ordinary_ids
         )
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         decoder = json.loads(backend.to_str()).get("decoder") if backend is not None else None
@@ -118,13 +148,14 @@ def _looks_local(source: str) -> bool:
 
 class TextStream:
     """Incremental decoding; feed ids to `push`, one or several at a time, and join what it
-    returns."""
+    returns. A character that is unfinished before the first of them comes with the one that
+    finishes it."""
 
     def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
         self._codec = codec
         self._ids = list(before[-PRIME_TOKENS:])
         self._start = 0
-        self._shown = len(self._ids)
+        self._shown = len(self._ids) - codec.unfinished(before)
 
     def copy(self) -> TextStream:
         """A stream that goes on from here by itself."""

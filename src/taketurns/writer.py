@@ -44,7 +44,8 @@ class PatchWriter:
 
     async def write(self, wanted: int, policy: Policy, watch: Watch | None = None) -> Finish:
         """Write up to `wanted` tokens, or until `watch` ends the patch, and as many more as finish
-        a character where the next speaker can only be given whole ones. Says why it ended."""
+        a character where the next speaker can only be given whole ones, if the budget has them.
+        Says why it ended."""
         self._draft.start_patch(self._speaker)
         room = self._draft.room(self._speaker)
         if room <= 0:
@@ -53,7 +54,8 @@ class PatchWriter:
         if finish not in HANDED_OVER:
             return finish
         for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
-            if not self._draft.mid_character or self._draft.room(self._speaker) <= 0:
+            left = min(self._draft.room(self._speaker), policy.max_tokens - self._draft.tokens)
+            if not self._draft.mid_character or left <= 0:
                 break
             if (more := await self._generate(1, policy)) != "length":
                 return more

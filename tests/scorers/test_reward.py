@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from taketurns.errors import ConfigError
 from taketurns.scorers.reward import Reward
 from taketurns.scorers.table import make_scorer
-from taketurns.types import Query
+from taketurns.types import Message, Query
 
 QUERY = Query("1", text="Tell me of the sea.")
+TURN = Message("user", "Tell me.")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,31 @@ def test_it_agrees_with_the_model_itself(reward_model: Path) -> None:
     with torch.inference_mode():
         expected = float(model(input_ids=ids).logits[0, 0])
     assert Reward(str(reward_model)).score(QUERY, "It is wide.").raw == pytest.approx(expected)
+
+
+def test_a_chat_model_reads_the_exchange_in_its_template(
+    tmp_path: Path, byte_tokenizer: Any
+) -> None:
+    """Fault: the reward model is shown the answer in both turns."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    tokenizer = copy.deepcopy(byte_tokenizer)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }};{% endfor %}"
+    )
+    folder = _classifier(tmp_path, tokenizer, labels=1)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    talk = Query("2", messages=(Message("user", "Hi"), Message("assistant", "Yes?"), TURN))
+    expected = [
+        (QUERY, "<s>[user]Tell me of the sea.;[assistant]It is wide.;"),
+        (talk, "<s>[user]Hi;[assistant]Yes?;[user]Tell me.;[assistant]It is wide.;"),
+    ]
+    for query, read in expected:
+        ids = tokenizer(read, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            raw = float(model(input_ids=ids).logits[0, 0])
+        assert Reward(str(folder)).score(query, "It is wide.").raw == pytest.approx(raw, abs=1e-5)
 
 
 def test_an_empty_answer_and_one_too_long(reward_model: Path) -> None:
