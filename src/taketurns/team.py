@@ -213,7 +213,7 @@ class Team:
         begin = partial(self._switcher.begin, draft.query, policy)
         vet = vetting(draft.query, policy, self._judging)
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
-        async with self.engine.session(tokens, self._longest(draft, policy)) as session:
+        async with self.engine.session(tokens, self.longest(draft, policy)) as session:
             models = [candidate.name for candidate in self.candidates]
             yield Answer(
                 models,
@@ -278,9 +278,9 @@ class Team:
         """The tokens that the switcher decides by after each patch, if it does."""
         return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
-    def _longest(self, draft: Draft, policy: Policy) -> int:
-        """Tokens of the longest prompt this answer may come to, the switcher's and the judge's
-        included."""
+    def longest(self, draft: Draft, policy: Policy) -> int:
+        """How long an answer's session may get: tokens of the longest prompt that it may come to,
+        the switcher's and the judge's included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
         longest = draft.longest_prompt + tags + _QUESTION_TOKENS
         if self._judging is None or policy.guard is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -20,6 +21,7 @@ import openai
 import pytest
 
 from taketurns import EngineError, ScriptedEngine, Team
+from taketurns.config import load_team_config
 from taketurns.errors import CapacityError
 from taketurns.switchers import FixedSwitcher
 
@@ -152,6 +154,57 @@ def test_an_answer_that_is_never_begun_may_be_asked_for_again(start: Start) -> N
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "queue_timeout")
     assert reply.headers["retry-after"]
     assert "x-should-retry" not in reply.headers
+
+
+def test_who_waits_for_memory_waits_in_the_queue(start: Start) -> None:
+    team = Team.load(load_team_config("pocket", {"engine.memory": "24MiB"}))
+    server = start(team, max_waiting=1, timeout=3.0)
+    body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 500}
+    with server.http() as http, ThreadPoolExecutor(1) as threads, held_memory(server):
+        waits = threads.submit(http.post, "/v1/chat/completions", json=body)
+        eventually(lambda: server.serving.gate.waiting == 1)
+        counted = http.get("/metrics").text
+        refused = http.post("/v1/chat/completions", json=body)
+        late = waits.result()
+    assert 'vllm:num_requests_waiting{model_name="team"} 1.0' in counted
+    assert 'vllm:num_requests_running{model_name="team"} 1.0' not in counted
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+    # It was never begun, so it may be asked for again.
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "queue_timeout")
+    assert late.headers["retry-after"]
+    assert "x-should-retry" not in late.headers
+    with server.http() as http:
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+        never = http.post("/v1/chat/completions", json=body | {"max_tokens": 4096})
+    assert (never.status_code, never.json()["error"]["code"]) == (503, "no_memory")
+
+
+@contextmanager
+def held_memory(server: Running) -> Iterator[None]:
+    """Nearly all the memory of its engine is somebody else's."""
+    local: Any = server.serving.roster.team.engine
+    entered, leave = threading.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        longest = next(n for n in range(4000, 0, -50) if _ever_fits(local, n))
+        async with local.session(0, longest):
+            entered.set()
+            await leave.wait()
+
+    loop = server.server.loop
+    assert loop is not None
+    holding = asyncio.run_coroutine_threadsafe(hold(), loop)
+    assert entered.wait(30)
+    yield
+    loop.call_soon_threadsafe(leave.set)
+    holding.result(30)
+
+
+def _ever_fits(engine: Any, tokens: int) -> bool:
+    try:
+        return bool(engine.fits([tokens]))
+    except CapacityError:
+        return False
 
 
 def test_a_short_request_is_not_kept_waiting_by_long_ones(start: Start) -> None:

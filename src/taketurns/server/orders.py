@@ -29,7 +29,8 @@ class Order:
     """An answer to be written: choice `index` of a request.
 
     `prompts` are the token ids that each speaker continues, `codecs` their tokenizers; `first` says
-    that no other choice has the same prompt before it, so usage counts it once.
+    that no other choice has the same prompt before it, so usage counts it once. `length` is how
+    many tokens its session may get, as `Engine.session` takes it.
     """
 
     index: int
@@ -41,6 +42,7 @@ class Order:
     prompts: tuple[tuple[int, ...], ...]
     codecs: tuple[TextCodec, ...]
     first: bool
+    length: int
 
     @property
     def speakers(self) -> list[str]:
@@ -83,6 +85,7 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
                     ),
                     codecs=codecs,
                     first=copy == 0,
+                    length=team.longest(draft, policy),
                 )
             )
     return made
