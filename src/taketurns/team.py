@@ -189,11 +189,18 @@ class Team:
     async def draft(self, query: Query, policy: Policy | None = None) -> Draft:
         """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
         ConfigError if its patches cannot end as the policy says."""
-        policy, readers = policy or self.policy, await self._prepared()
+        await self._prepared()
+        return self.blank(query, policy)
+
+    def blank(self, query: Query, policy: Policy | None = None) -> Draft:
+        """`draft` of a team that is prepared. It reads all of the query, so where others wait, as
+        in an event loop, it belongs in a thread."""
+        assert self._readers is not None, "prepare() before blank()"
+        policy = policy or self.policy
         if policy.patch is not None:
             decide = self._switcher.begin(query, policy)
-            patches.check(policy.patch, decide, [reader.info for reader in readers])
-        return Draft(query, readers, policy.stop)
+            patches.check(policy.patch, decide, [reader.info for reader in self._readers])
+        return Draft(query, self._readers, policy.stop)
 
     @asynccontextmanager
     async def answer(

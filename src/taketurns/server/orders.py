@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,30 +65,35 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
     codecs = tuple(info.codec for info in infos)
+    await team.prepare()
+
+    def choices(first: int, prompt: Any) -> list[Order]:
+        """Of one prompt, which is read once; those after the first have other draws."""
+        draft = team.blank(_query(str(first), prompt, codecs), policy)
+        if limits.max_prompt_tokens is not None:
+            _within(draft.longest_prompt, limits.max_prompt_tokens)
+        order = Order(
+            index=first,
+            team=team,
+            draft=draft,
+            policy=policy,
+            seed=seed,
+            logprobs=request.wanted_logprobs,
+            prompts=tuple(tuple(draft.prompt(one)) for one in range(len(team.candidates))),
+            codecs=codecs,
+            first=True,
+            length=team.longest(draft, policy),
+        )
+        more = range(first + 1, first + count)
+        return [
+            order,
+            *(replace(order, index=i, draft=draft.called(str(i)), first=False) for i in more),
+        ]
+
     made: list[Order] = []
     for number, prompt in enumerate(prompts):
-        for copy in range(count):
-            index = number * count + copy
-            query = _query(str(index), prompt, codecs)
-            draft = await team.draft(query, policy)
-            if limits.max_prompt_tokens is not None:
-                _within(draft.longest_prompt, limits.max_prompt_tokens)
-            made.append(
-                Order(
-                    index=index,
-                    team=team,
-                    draft=draft,
-                    policy=policy,
-                    seed=seed,
-                    logprobs=request.wanted_logprobs,
-                    prompts=tuple(
-                        tuple(draft.prompt(speaker)) for speaker in range(len(team.candidates))
-                    ),
-                    codecs=codecs,
-                    first=copy == 0,
-                    length=team.longest(draft, policy),
-                )
-            )
+        # Reading a long prompt takes long, and all streams are written on this loop.
+        made += await asyncio.to_thread(choices, number * count, prompt)
     return made
 
 
