@@ -276,7 +276,9 @@ def test_leaving_frees_the_memory_of_real_models(pocket: Running) -> None:
 
 
 @contextmanager
-def raw(server: Running, body: dict[str, Any]) -> Iterator[socket.socket]:
+def raw(
+    server: Running, body: dict[str, Any], path: str = "/v1/chat/completions"
+) -> Iterator[socket.socket]:
     """A client that does with its socket what it likes."""
     host, port = server.url.removeprefix("http://").split(":")
     payload = json.dumps(body).encode()
@@ -284,8 +286,9 @@ def raw(server: Running, body: dict[str, Any]) -> Iterator[socket.socket]:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((host, int(port)))
         client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(payload)
+            b"POST %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            % (path.encode(), len(payload))
         )
         client.sendall(payload)
         yield client
@@ -306,12 +309,34 @@ def test_a_slow_client_gets_everything_and_keeps_no_models_busy(start: Start) ->
 
 
 def test_a_client_that_stops_reading_is_let_go(start: Start) -> None:
-    team = pair()
+    team = pair(context=20_000)  # more than the system queues for a client
     server = start(team, max_tokens=20_000, stall=0.5)
-    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 15_000}):
+    body = {"messages": ASKED, "stream": True, "max_tokens": 10_000, "logprobs": True}
+    with raw(server, body) as client:
         eventually(lambda: bool(server.serving._under_way))
-        eventually(lambda: not server.serving._under_way, seconds=30)
-    assert engine(team).open_sessions == 0
+        eventually(lambda: not server.serving._under_way, seconds=60)
+        assert engine(team).open_sessions == 0
+        assert_cut(server, client)
+
+
+def test_so_is_one_that_never_takes_a_response(start: Start) -> None:
+    server = start(pair(), stall=0.5)
+    body = {"prompt": "a" * 1_000_000, "return_token_strs": True}  # ten times that are sent
+    with raw(server, body, "/tokenize") as client:
+        eventually(lambda: bool(server.server.server_state.connections))
+        assert_cut(server, client)
+
+
+def assert_cut(server: Running, client: socket.socket) -> None:
+    """Its connection is no longer there, nor what was queued for it."""
+    eventually(lambda: not server.server.server_state.connections, seconds=30)
+    with pytest.raises(ConnectionResetError):
+        _read_all(client)
+
+
+def _read_all(client: socket.socket) -> None:
+    while client.recv(1 << 20):
+        pass
 
 
 # Shutting down

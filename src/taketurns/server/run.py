@@ -20,6 +20,7 @@ import uvicorn
 from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.server.app import make_app
 from taketurns.server.config import ServeConfig
+from taketurns.server.connection import impatient
 from taketurns.server.logs import LOG, log_to_stderr
 from taketurns.server.roster import Roster
 from taketurns.server.serving import Serving
@@ -80,6 +81,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 make_app(serving),
+                http=impatient(serving.config.stall),
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -105,7 +105,7 @@ class Serving:
                 await _stream(answers, watch, reply, push)
 
         if asked.stream:
-            return EventStream(stream, self.config.stall)
+            return EventStream(stream)
 
         async def whole() -> dict[str, Any]:
             async with self._watched(answers, watch, request):
