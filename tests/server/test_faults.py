@@ -310,7 +310,7 @@ def test_a_slow_client_gets_everything_and_keeps_no_models_busy(start: Start) ->
 
 def test_a_client_that_stops_reading_is_let_go(start: Start) -> None:
     team = pair(context=20_000)  # more than the system queues for a client
-    server = start(team, max_tokens=20_000, stall=0.5)
+    server = start(team, max_tokens=20_000, stall=1.0)
     body = {"messages": ASKED, "stream": True, "max_tokens": 10_000, "logprobs": True}
     with raw(server, body) as client:
         eventually(lambda: bool(server.serving._under_way))
@@ -320,11 +320,37 @@ def test_a_client_that_stops_reading_is_let_go(start: Start) -> None:
 
 
 def test_so_is_one_that_never_takes_a_response(start: Start) -> None:
-    server = start(pair(), stall=0.5)
+    server = start(pair(), stall=1.0)
     body = {"prompt": "a" * 1_000_000, "return_token_strs": True}  # ten times that are sent
     with raw(server, body, "/tokenize") as client:
         eventually(lambda: bool(server.server.server_state.connections))
         assert_cut(server, client)
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"GET /health HT", b""),
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /health HT", b'{"status":"ok"}'),
+        (
+            b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            b"content-length: 100\r\n\r\n{",
+            b'"request_timeout"',
+        ),
+    ],
+)
+def test_a_request_that_never_comes_whole_is_not_waited_for(
+    start: Start, sent: bytes, told: bytes
+) -> None:
+    server = start(pair(), stall=1.0)
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(sent)
+        received = b""
+        while piece := client.recv(1 << 16):  # until the server closes
+            received += piece
+    assert told in received
+    assert bool(received) == bool(told)
 
 
 def assert_cut(server: Running, client: socket.socket) -> None:
