@@ -23,6 +23,10 @@ import pytest
 from taketurns import EngineError, ScriptedEngine, Team
 from taketurns.config import load_team_config
 from taketurns.errors import CapacityError
+from taketurns.server.config import ServeConfig
+from taketurns.server.roster import Roster
+from taketurns.server.run import Server, listen
+from taketurns.server.serving import Serving
 from taketurns.switchers import FixedSwitcher
 
 from .conftest import QUESTION, Running, Start, eventually, forever, scripted
@@ -429,6 +433,34 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(
     for lines in streams:
         assert "data: [DONE]" in lines
     assert server.wait(timeout=20) == 0
+
+
+class Loading(ScriptedEngine):
+    """Its models take for ever to load."""
+
+    async def load(self, model: str) -> None:
+        while not self.closed:
+            await asyncio.sleep(0)
+        raise EngineError("the engine is closed")
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.sleep(0.05)  # as long as a thread takes to end
+
+
+def test_leaving_while_the_models_load_is_no_failure() -> None:
+    team = pair()
+    team.engine = Loading({"a": forever("a"), "b": forever("b")})
+    config = ServeConfig(port=0)
+    server = Server(Serving(Roster(team, "team"), config))
+    with listen(config) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        eventually(lambda: server.loop is not None)
+        server.handle_exit(signal.SIGTERM, None)
+        thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert server.failure is None
 
 
 def test_streams_that_outlast_the_drain_are_told(start: Start) -> None:

@@ -115,8 +115,9 @@ class Server(uvicorn.Server):
         try:
             await self._serving.load()
         except TakeTurnsError as error:
-            self.failure = error
-            self.should_exit = True
+            if not self._leaving:  # else it is closing that ended the loading
+                self.failure = error
+                self.should_exit = True
             return
         LOG.info("ready", extra={"fields": {"models": [one.name for one in self._serving.roster]}})
         if self._page is not None:
