@@ -93,7 +93,7 @@ class Gate:
             raise leaving()
         lengths = tokens if lengths is None else lengths
         for length in lengths:
-            self._fits([length])
+            self._fits([length])  # now or later; raises where it is never
         now = self._clock()
         tickets = [Ticket(self, *size, since=now) for size in zip(tokens, lengths, strict=True)]
         self._waiting += tickets
@@ -102,7 +102,6 @@ class Gate:
             advice = self._advice()
             for ticket in tickets:
                 self._forget(ticket)
-            self._call()  # who was behind them
             raise busy(advice)
         return tickets
 
