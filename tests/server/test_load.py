@@ -46,7 +46,7 @@ async def test_what_http_adds_is_measured(measure: ModuleType) -> None:
     assert figures["processor per token served"] < 5
 
 
-LONG = "a very long prompt " * 8
+LONG = "a very long prompt " * 80
 
 
 @pytest.mark.parametrize(
