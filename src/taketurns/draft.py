@@ -23,14 +23,18 @@ class Reader:
     def prompt(self, query: Query) -> str:
         """The text it continues before anything is written. Raises PromptError if it is too
         long."""
+        return self.read(query)[0]
+
+    def read(self, query: Query) -> tuple[str, list[int]]:
+        """That text and its token ids. Raises as `prompt` does."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
-        tokens = len(self.encode(text))
-        if tokens + 1 > self.info.context:
+        ids = self.encode(text)
+        if len(ids) + 1 > self.info.context:
             raise PromptError(
-                f"query {query.id!r}: its prompt has {tokens} tokens for {self.candidate.name}, "
+                f"query {query.id!r}: its prompt has {len(ids)} tokens for {self.candidate.name}, "
                 f"whose context has {self.info.context}"
             )
-        return text
+        return text, ids
 
     def encode(self, text: str) -> list[int]:
         return encode_speaker(self.candidate.spec, self.info.codec, text)
@@ -50,10 +54,9 @@ class Draft:
         self.tokens = 0
         self.scores: tuple[float, ...] | None = None  # `Completion.scores`, of what is written now
         self._readers = tuple(readers)
-        self._prompts = [reader.prompt(query) for reader in readers]
-        self._prompt_ids = [
-            reader.encode(text) for reader, text in zip(readers, self._prompts, strict=True)
-        ]
+        read = [reader.read(query) for reader in readers]
+        self._prompts = [text for text, _ in read]
+        self._prompt_ids = [ids for _, ids in read]
         self._special = frozenset().union(*(r.info.codec.special_ids for r in readers))
         self._ids: list[int] = []
         self._text = ""
@@ -169,6 +172,12 @@ class Draft:
         twin.patches, twin._ids = list(self.patches), list(self._ids)
         twin._stops = copy(self._stops)
         twin._stream = None if self._stream is None else self._stream.copy()
+        return twin
+
+    def called(self, identifier: str) -> Draft:
+        """A copy for the same query by another id, which decides the draws."""
+        twin = self.copy()
+        twin.query = replace(self.query, id=identifier)
         return twin
 
     def back_to(self, earlier: Draft) -> None:

@@ -190,11 +190,18 @@ class Team:
     async def draft(self, query: Query, policy: Policy | None = None) -> Draft:
         """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
         ConfigError if its patches cannot end as the policy says."""
-        policy, readers = policy or self.policy, await self._prepared()
+        await self._prepared()
+        return self.blank(query, policy)
+
+    def blank(self, query: Query, policy: Policy | None = None) -> Draft:
+        """`draft` of a team that is prepared. It reads all of the query, so where others wait, as
+        in an event loop, it belongs in a thread."""
+        assert self._readers is not None, "prepare() before blank()"
+        policy = policy or self.policy
         if policy.patch is not None:
             decide = self._switcher.begin(query, policy)
-            patches.check(policy.patch, decide, [reader.info for reader in readers])
-        return Draft(query, readers, policy.stop)
+            patches.check(policy.patch, decide, [reader.info for reader in self._readers])
+        return Draft(query, self._readers, policy.stop)
 
     @asynccontextmanager
     async def answer(
@@ -214,7 +221,7 @@ class Team:
         begin = partial(self._switcher.begin, draft.query, policy)
         vet = vetting(draft.query, policy, self._judging)
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
-        async with self.engine.session(tokens, self._longest(draft, policy)) as session:
+        async with self.engine.session(tokens, self.longest(draft, policy)) as session:
             models = [candidate.name for candidate in self.candidates]
             yield Answer(
                 models,
@@ -285,9 +292,9 @@ class Team:
         """The tokens that the switcher decides by after each patch, if it does."""
         return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
-    def _longest(self, draft: Draft, policy: Policy) -> int:
-        """Tokens of the longest prompt this answer may come to, the switcher's and the judge's
-        included."""
+    def longest(self, draft: Draft, policy: Policy) -> int:
+        """How long an answer's session may get: tokens of the longest prompt that it may come to,
+        the switcher's and the judge's included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
         longest = draft.longest_prompt + tags + _QUESTION_TOKENS
         if self._judging is None or policy.guard is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -20,7 +21,12 @@ import openai
 import pytest
 
 from taketurns import EngineError, ScriptedEngine, Team
+from taketurns.config import load_team_config
 from taketurns.errors import CapacityError
+from taketurns.server.config import ServeConfig
+from taketurns.server.roster import Roster
+from taketurns.server.run import Server, listen
+from taketurns.server.serving import Serving
 from taketurns.switchers import FixedSwitcher
 
 from .conftest import QUESTION, Running, Start, eventually, forever, scripted
@@ -154,6 +160,57 @@ def test_an_answer_that_is_never_begun_may_be_asked_for_again(start: Start) -> N
     assert "x-should-retry" not in reply.headers
 
 
+def test_who_waits_for_memory_waits_in_the_queue(start: Start) -> None:
+    team = Team.load(load_team_config("pocket", {"engine.memory": "24MiB"}))
+    server = start(team, max_waiting=1, timeout=3.0)
+    body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 500}
+    with server.http() as http, ThreadPoolExecutor(1) as threads, held_memory(server):
+        waits = threads.submit(http.post, "/v1/chat/completions", json=body)
+        eventually(lambda: server.serving.gate.waiting == 1)
+        counted = http.get("/metrics").text
+        refused = http.post("/v1/chat/completions", json=body)
+        late = waits.result()
+    assert 'vllm:num_requests_waiting{model_name="team"} 1.0' in counted
+    assert 'vllm:num_requests_running{model_name="team"} 1.0' not in counted
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+    # It was never begun, so it may be asked for again.
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "queue_timeout")
+    assert late.headers["retry-after"]
+    assert "x-should-retry" not in late.headers
+    with server.http() as http:
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+        never = http.post("/v1/chat/completions", json=body | {"max_tokens": 4096})
+    assert (never.status_code, never.json()["error"]["code"]) == (503, "no_memory")
+
+
+@contextmanager
+def held_memory(server: Running) -> Iterator[None]:
+    """Nearly all the memory of its engine is somebody else's."""
+    local: Any = server.serving.roster.team.engine
+    entered, leave = threading.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        longest = next(n for n in range(4000, 0, -50) if _ever_fits(local, n))
+        async with local.session(0, longest):
+            entered.set()
+            await leave.wait()
+
+    loop = server.server.loop
+    assert loop is not None
+    holding = asyncio.run_coroutine_threadsafe(hold(), loop)
+    assert entered.wait(30)
+    yield
+    loop.call_soon_threadsafe(leave.set)
+    holding.result(30)
+
+
+def _ever_fits(engine: Any, tokens: int) -> bool:
+    try:
+        return bool(engine.fits([tokens]))
+    except CapacityError:
+        return False
+
+
 def test_a_short_request_is_not_kept_waiting_by_long_ones(start: Start) -> None:
     server = start(pair(delay=0.01), max_running=1)
     finished: list[str] = []
@@ -223,7 +280,9 @@ def test_leaving_frees_the_memory_of_real_models(pocket: Running) -> None:
 
 
 @contextmanager
-def raw(server: Running, body: dict[str, Any]) -> Iterator[socket.socket]:
+def raw(
+    server: Running, body: dict[str, Any], path: str = "/v1/chat/completions"
+) -> Iterator[socket.socket]:
     """A client that does with its socket what it likes."""
     host, port = server.url.removeprefix("http://").split(":")
     payload = json.dumps(body).encode()
@@ -231,8 +290,9 @@ def raw(server: Running, body: dict[str, Any]) -> Iterator[socket.socket]:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((host, int(port)))
         client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(payload)
+            b"POST %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            % (path.encode(), len(payload))
         )
         client.sendall(payload)
         yield client
@@ -253,12 +313,61 @@ def test_a_slow_client_gets_everything_and_keeps_no_models_busy(start: Start) ->
 
 
 def test_a_client_that_stops_reading_is_let_go(start: Start) -> None:
-    team = pair()
-    server = start(team, max_tokens=20_000, stall=0.5)
-    with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 15_000}):
+    team = pair(context=20_000)  # more than the system queues for a client
+    server = start(team, max_tokens=20_000, stall=1.0)
+    body = {"messages": ASKED, "stream": True, "max_tokens": 10_000, "logprobs": True}
+    with raw(server, body) as client:
         eventually(lambda: bool(server.serving._under_way))
-        eventually(lambda: not server.serving._under_way, seconds=30)
-    assert engine(team).open_sessions == 0
+        eventually(lambda: not server.serving._under_way, seconds=60)
+        assert engine(team).open_sessions == 0
+        assert_cut(server, client)
+
+
+def test_so_is_one_that_never_takes_a_response(start: Start) -> None:
+    server = start(pair(), stall=1.0)
+    body = {"prompt": "a" * 1_000_000, "return_token_strs": True}  # ten times that are sent
+    with raw(server, body, "/tokenize") as client:
+        eventually(lambda: bool(server.server.server_state.connections))
+        assert_cut(server, client)
+
+
+HEAD = b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "told"),
+    [
+        ([b"GET /health HT"], b""),
+        ([b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n", b"GET /health HT"], b"200 OK"),
+        ([HEAD + b"content-length: 100\r\n\r\n{"], b'"request_timeout"'),
+    ],
+)
+def test_a_request_that_never_comes_whole_is_not_waited_for(
+    start: Start, pieces: list[bytes], told: bytes
+) -> None:
+    server = start(pair(), stall=1.0)
+    host, port = server.url.removeprefix("http://").split(":")
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        for piece in pieces:
+            client.sendall(piece)
+            received += client.recv(1 << 16)
+        while more := client.recv(1 << 16):  # until the server closes
+            received += more
+    assert told in received
+    assert bool(received) == bool(told)
+
+
+def assert_cut(server: Running, client: socket.socket) -> None:
+    """Its connection is no longer there, nor what was queued for it."""
+    eventually(lambda: not server.server.server_state.connections, seconds=30)
+    with pytest.raises(ConnectionResetError):
+        _read_all(client)
+
+
+def _read_all(client: socket.socket) -> None:
+    while client.recv(1 << 20):
+        pass
 
 
 # Shutting down
@@ -325,6 +434,34 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(
     for lines in streams:
         assert "data: [DONE]" in lines
     assert server.wait(timeout=20) == 0
+
+
+class Loading(ScriptedEngine):
+    """Its models take for ever to load."""
+
+    async def load(self, model: str) -> None:
+        while not self.closed:
+            await asyncio.sleep(0)
+        raise EngineError("the engine is closed")
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.sleep(0.05)  # as long as a thread takes to end
+
+
+def test_leaving_while_the_models_load_is_no_failure() -> None:
+    team = pair()
+    team.engine = Loading({"a": forever("a"), "b": forever("b")})
+    config = ServeConfig(port=0)
+    server = Server(Serving(Roster(team, "team"), config))
+    with listen(config) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        eventually(lambda: server.loop is not None)
+        server.handle_exit(signal.SIGTERM, None)
+        thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert server.failure is None
 
 
 def test_streams_that_outlast_the_drain_are_told(start: Start) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taketurns.errors import CapacityError
 from taketurns.server.errors import ApiError
 from taketurns.server.gate import Gate, Ticket
 
@@ -133,3 +135,105 @@ def test_room_is_never_exceeded_and_never_left_empty(
             assert gate.running + gate.waiting == len(inside)
 
     asyncio.run(play())
+
+
+# Memory
+
+
+class Memory:
+    """An engine's: `size` tokens of room, of which open sessions hold some."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.held = 0
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        if max(lengths) > self.size:
+            raise CapacityError("never")
+        return self.held + sum(lengths) <= self.size
+
+    def open(self, ticket: Ticket) -> None:
+        assert ticket.called.is_set()
+        self.held += ticket.length
+        ticket.begin()
+
+    def close(self, ticket: Ticket) -> None:
+        self.held -= ticket.length
+        ticket.close()
+
+
+async def test_nobody_is_called_whose_session_would_have_to_wait() -> None:
+    memory = Memory(100)
+    gate = Gate(running=10, waiting=10, fits=memory.fits)
+    first, second, third = gate.enter([20, 20, 20], [40, 40, 40])
+    assert called([first, second, third]) == [True, True, False]  # though no session is open yet
+    assert (gate.running, gate.waiting) == (2, 1)
+    memory.open(first)
+    memory.open(second)
+    memory.close(first)
+    assert third.called.is_set()
+
+
+async def test_the_queue_is_full_when_memory_is_what_they_wait_for() -> None:
+    memory = Memory(100)
+    gate = Gate(running=100, waiting=2, fits=memory.fits)
+    (writing,) = gate.enter([100])
+    memory.open(writing)
+    waiting = gate.enter([50, 50])
+    with pytest.raises(ApiError) as caught:
+        gate.enter([1])
+    assert caught.value.status_code == 429
+    assert (gate.running, gate.waiting) == (1, 2)
+    memory.close(writing)
+    assert called(waiting) == [True, True]
+    with pytest.raises(ApiError):  # all its choices or none
+        gate.enter([1] * 3)
+    assert (gate.running, gate.waiting) == (2, 0)
+
+
+async def test_what_never_fits_is_refused_at_once() -> None:
+    memory = Memory(100)
+    gate = Gate(running=1, waiting=5, fits=memory.fits)
+    gate.enter([100])
+    with pytest.raises(CapacityError):
+        gate.enter([10], [101])
+    assert gate.waiting == 0
+
+
+async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None:
+    clock, memory = Clock(), Memory(100)
+    gate = Gate(running=10, waiting=10, clock=clock, fits=memory.fits)
+    (writing,) = gate.enter([90])
+    memory.open(writing)
+    (long,) = gate.enter([90])
+    clock.now += 1
+    (short,) = gate.enter([5])
+    assert called([long, short]) == [False, False]
+    clock.now += 1  # nobody comes or leaves: it is time that makes the short one due
+    await asyncio.wait_for(short.wait(), 10)
+    assert not long.called.is_set()
+
+
+async def test_a_long_one_that_is_due_is_not_starved_by_short_ones() -> None:
+    clock, memory = Clock(), Memory(100)
+    gate = Gate(running=10, waiting=10, clock=clock, fits=memory.fits)
+    (writing,) = gate.enter([50])
+    memory.open(writing)
+    (long,) = gate.enter([60])
+    clock.now += 100
+    shorts = gate.enter([5] * 4)  # each of them would fit
+    clock.now += 1
+    shorts += gate.enter([5])
+    assert called([long, *shorts]) == [False] * 6
+    memory.close(writing)
+    assert called([long, *shorts]) == [True] * 6
+
+
+async def test_memory_that_is_given_back_unseen_is_found() -> None:
+    memory = Memory(100)
+    gate = Gate(running=10, waiting=10, fits=memory.fits)
+    memory.held = 100  # by somebody who does not come through this gate
+    (waiting,) = gate.enter([10])
+    assert not waiting.called.is_set()
+    memory.held = 0
+    await asyncio.wait_for(waiting.wait(), 10)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from taketurns import Team
 from taketurns.pocket import TASKS
+from taketurns.text import TextCodec
 
-from .conftest import Running
+from .conftest import Running, Start, forever, scripted
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +44,47 @@ async def test_what_http_adds_is_measured(measure: ModuleType) -> None:
     assert figures["added"] < 500
     assert figures["per token, ms, direct"] >= 20
     assert figures["processor per token served"] < 5
+
+
+LONG = "a very long prompt " * 80
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "times"),
+    [
+        ("v1/chat/completions", {"messages": [{"role": "user", "content": LONG}], "n": 5}, 2),
+        ("v1/completions", {"prompt": [LONG, LONG], "n": 2, "model": "a"}, 2),
+        ("tokenize", {"prompt": LONG}, 2),
+        ("detokenize", {"tokens": list(LONG.encode()), "model": "b"}, 1),
+    ],
+)
+def test_a_long_text_is_read_once_and_while_others_write(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, Any],
+    times: int,
+) -> None:
+    """A speaker reads a prompt once, however many answers it gets; never on the event loop, which
+    writes all streams."""
+    server = start(scripted({"a": forever("a"), "b": forever("b")}))
+    readers: list[threading.Thread] = []
+
+    def spied(read: Callable[..., Any], long: Callable[[Any], bool]) -> Callable[..., Any]:
+        def spy(codec: TextCodec, what: Any, *more: Any, **options: Any) -> Any:
+            if long(what):
+                readers.append(threading.current_thread())
+            return read(codec, what, *more, **options)
+
+        return spy
+
+    if path == "detokenize":
+        spy = spied(TextCodec.decode, lambda ids: len(ids) == len(LONG))
+        monkeypatch.setattr(TextCodec, "decode", spy)
+    else:
+        spy = spied(TextCodec.encode, lambda text: LONG in text)
+        monkeypatch.setattr(TextCodec, "encode", spy)
+    with server.http() as http:
+        assert http.post(f"/{path}", json=body).status_code == 200
+    assert len(readers) == times
+    assert server.thread not in readers

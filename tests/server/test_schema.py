@@ -11,10 +11,18 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
 from taketurns.policy import Policy
+from taketurns.server.explain import explain
+from taketurns.server.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+)
 
 from .conftest import Running, forever, running, scripted
 
@@ -137,3 +145,73 @@ def test_any_fields_make_an_answer_or_a_sentence(
         stops = asked.get("stop") or []
         for stop in [stops] if isinstance(stops, str) else stops:
             assert stop not in text or any(p["reason"] == "forced" for p in patches)
+
+
+MESSAGE = {"role": "user", "content": "Q?"}
+MANY = 2000
+KINDS: dict[str, type[BaseModel]] = {
+    "chat/completions": ChatRequest,
+    "completions": CompletionRequest,
+    "tokenize": TokenizeRequest,
+    "detokenize": DetokenizeRequest,
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"messages": [0] * MANY}),
+        ("chat/completions", {"messages": [{}] * MANY}),
+        ("chat/completions", {"messages": [{"role": "user", "content": [{}] * MANY}]}),
+        ("chat/completions", {"messages": [MESSAGE], "stop": [""] * MANY}),
+        ("chat/completions", {"messages": [MESSAGE], "tools": [{}] * MANY}),
+        ("chat/completions", {"messages": [MESSAGE], "modalities": [0] * MANY}),
+        (
+            "chat/completions",
+            {"messages": [MESSAGE], "logit_bias": {str(i): "x" for i in range(MANY)}},
+        ),
+        *(
+            ("chat/completions", {"messages": [MESSAGE], "taketurns": turns})
+            for turns in (
+                {"switcher": [[]] * MANY},
+                {"guard": {"words": [""] * MANY}},
+                {"max_share": {str(i): 2 for i in range(MANY)}},
+            )
+        ),
+        ("completions", {"prompt": [[]] * MANY}),
+        ("completions", {"prompt": [[-1]] * MANY}),
+        ("completions", {"prompt": [[-1] * MANY]}),
+        ("completions", {"prompt": [-1] * MANY}),
+        ("completions", {"prompt": [{}] * MANY}),
+        ("tokenize", {"messages": [0] * MANY}),
+        ("detokenize", {"tokens": [-1] * MANY}),
+    ],
+)
+def test_a_thousand_mistakes_cost_as_much_as_one(path: str, body: dict[str, Any]) -> None:
+    """Half a million of them, which a body has room for, would stop every stream for seconds."""
+    with pytest.raises(ValidationError) as caught:
+        KINDS[path].model_validate(body)
+    assert caught.value.error_count() <= 6
+    told = explain(caught.value.errors(), body)
+    assert told.status_code == 400
+    assert told.param is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "param"),
+    [
+        (ChatRequest, {"messages": [MESSAGE] * 40_000}, "messages"),
+        (
+            ChatRequest,
+            {"messages": [MESSAGE | {"content": [{"type": "text", "text": "x"}] * 40_000}]},
+            "messages.0.content",
+        ),
+        (CompletionRequest, {"prompt": [[1]] * 40_000}, "prompt.0"),  # which might have been a text
+    ],
+)
+def test_there_may_not_be_more_objects_than_anyone_needs(
+    kind: type[BaseModel], body: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(body)
+    assert explain(caught.value.errors(), body).param == param

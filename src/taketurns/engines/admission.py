@@ -1,11 +1,14 @@
-"""Bounded memory: answers wait, first come first served, until what they may need is free."""
+"""Bounded memory: answers wait, first come first served, until what they may need is free.
+
+Whoever wants another order asks `fits` and comes when there is room.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -40,14 +43,18 @@ class Admission:
     def used(self) -> int:
         return self._used
 
+    def fits(self, needs: Sequence[int]) -> bool:
+        """Whether all of these would be admitted at once. Raises CapacityError if one of them never
+        will."""
+        for need in needs:
+            self._check(need)
+        with self._lock:
+            return not self._waiting and self._used + sum(needs) <= self.budget
+
     @asynccontextmanager
     async def admit(self, need: int) -> AsyncIterator[None]:
         """Hold `need` bytes. Raises CapacityError if there will never be that much."""
-        if need > self.budget:
-            raise CapacityError(
-                f"an answer may need {need / 2**20:.0f} MiB of keys and values but the limit is "
-                f"{self.budget / 2**20:.0f} MiB: lower max_tokens or raise engine.memory"
-            )
+        self._check(need)
         await self._acquire(need)
         try:
             yield
@@ -65,6 +72,13 @@ class Admission:
         finally:
             self._release(need)
 
+    def _check(self, need: int) -> None:
+        if need > self.budget:
+            raise CapacityError(
+                f"an answer may need {need / 2**20:.0f} MiB of keys and values but the limit is "
+                f"{self.budget / 2**20:.0f} MiB: lower max_tokens or raise engine.memory"
+            )
+
     async def _acquire(self, need: int) -> None:
         with self._lock:
             if not self._waiting and self._used + need <= self.budget:
@@ -80,6 +94,7 @@ class Admission:
                 waits = waiter in self._waiting
                 if waits:
                     self._waiting.remove(waiter)
+                    self._admit_waiting()  # it may have been what others waited behind
             if not waits:  # granted in the same moment
                 self._release(need)
             raise
@@ -87,10 +102,14 @@ class Admission:
     def _release(self, need: int) -> None:
         with self._lock:
             self._used -= need
-            while self._waiting and self._used + self._waiting[0].need <= self.budget:
-                waiter = self._waiting.popleft()
-                self._used += waiter.need
-                waiter.loop.call_soon_threadsafe(_grant, waiter.granted)
+            self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        """Call with the lock held, whenever something may fit that did not before."""
+        while self._waiting and self._used + self._waiting[0].need <= self.budget:
+            waiter = self._waiting.popleft()
+            self._used += waiter.need
+            waiter.loop.call_soon_threadsafe(_grant, waiter.granted)
 
 
 def _grant(future: asyncio.Future[None]) -> None:

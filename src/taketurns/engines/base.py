@@ -139,3 +139,13 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Release models, connections and threads."""
         ...
+
+
+@runtime_checkable
+class BoundedEngine(Engine, Protocol):
+    """What an engine gives beside whose memory bounds how many answers are open at a time."""
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether sessions of so many tokens each would all be opened now, without waiting. Raises
+        CapacityError if one of them never will."""
+        ...

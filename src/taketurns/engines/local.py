@@ -113,6 +113,13 @@ class LocalEngine:
         """Memory set aside for the answers under way."""
         return self._admission.used
 
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether the keys and values of so many tokens each could be had now. Raises CapacityError
+        if those of one never can."""
+        if len(self._running) < len(self._specs):
+            return True  # the first session loads what is missing: nobody knows the sizes before
+        return self._admission.fits([self._need(tokens) for tokens in lengths])
+
     @asynccontextmanager
     async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[LocalSession]:
         """Open an answer of at most `tokens` tokens, prompt included; None: the shortest
@@ -121,15 +128,18 @@ class LocalEngine:
             await self.load(model)
         if tokens is None:
             tokens = min(info.context for info in self._info.values())
-        sizes = [model.bytes_per_token for model in self._running.values()]
-        # Parked with every model, and in the lanes of the one that writes.
-        need = tokens * (sum(sizes) + max(sizes))
+        need = self._need(tokens)
         async with self._admission.admit(need):
             session = LocalSession(self, self._thread, self._admission, need, seed, {})
             try:
                 yield session
             finally:
                 session.close()
+
+    def _need(self, tokens: int) -> int:
+        """Bytes for an answer: parked with every model, and in the lanes of the one that writes."""
+        sizes = [model.bytes_per_token for model in self._running.values()]
+        return tokens * (sum(sizes) + max(sizes))
 
     async def close(self) -> None:
         """Stop the thread and release the weights; answers under way are rejected."""

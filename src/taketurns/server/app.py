@@ -41,6 +41,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         401: "An API key is missing or wrong",
         403: "The server was called by a name that it does not know",
         404: "There is no such model",
+        408: "The request did not come in time",
         413: "The request is too large",
         429: "Too many requests wait; Retry-After says when to try again",
         500: "A model failed; what was written until then is in the body",
@@ -187,7 +188,7 @@ def _add_edges(app: FastAPI, serving: Serving) -> None:
     open_paths = {"/", "/health", "/health/ready", "/version"}
     if config.open_metrics:
         open_paths.add("/metrics")
-    app.add_middleware(BodyLimit, limit=config.max_body)
+    app.add_middleware(BodyLimit, limit=config.max_body, seconds=config.stall)
     app.add_middleware(Guard, keys=config.api_keys, open_paths=frozenset(open_paths))
     if config.cors:
         app.add_middleware(

@@ -18,9 +18,10 @@ class ServeConfig:
     key where there are none), `cors` the origins of other sites' pages that may. `allowed_hosts`
     are names, beside localhost and plain addresses, under which a server that listens on the
     loopback and asks for no key may be called. `examples` are questions that the page offers.
-    `max_running` answers are written at a time and `max_waiting` wait for that; a request with `n`
-    choices counts as many answers. `timeout` bounds a request with its waiting, `stall` how long a
-    client may not read, `drain` how long answers under way may still take after SIGTERM.
+    `max_running` answers are written at a time, if the engine has memory for so many, and
+    `max_waiting` wait for that; a request with `n` choices counts as many answers. `timeout` bounds
+    a request with its waiting, `stall` how long a client may not read, or take to send a request,
+    `drain` how long answers under way may still take after SIGTERM.
     """
 
     host: str = "127.0.0.1"

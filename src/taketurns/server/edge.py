@@ -6,6 +6,7 @@ Plain ASGI, so that a stream passes through untouched and a client that hangs up
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Sequence
 from contextlib import suppress
@@ -129,11 +130,13 @@ class Guard:
 
 
 class BodyLimit:
-    """Refuses a request whose body is longer than `limit` bytes, without reading the rest."""
+    """Refuses a request whose body is longer than `limit` bytes, without reading the rest, or has
+    not come within `seconds`."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
         self._app = app
         self._limit = limit
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -146,17 +149,33 @@ class BodyLimit:
             response = JSONResponse(error.body(), error.status_code, {"connection": "close"})
             await response(scope, receive, send)
             return
-        read = 0
+        read, whole = 0, False
+        until = asyncio.get_running_loop().time() + self._seconds
 
         async def receiving() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, whole
+            if whole:  # all that can come is that the client hangs up
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise self._late() from None
             read += len(message.get("body", b""))
             if read > self._limit:
                 raise self._error()
+            whole = not message.get("more_body", False)
             return message
 
         await self._app(scope, receiving, send)
+
+    def _late(self) -> ApiError:
+        return ApiError(
+            408,
+            f"the request did not come within {self._seconds:g} s",
+            code="request_timeout",
+            headers={"connection": "close"},
+        )
 
     def _error(self) -> ApiError:
         return ApiError(

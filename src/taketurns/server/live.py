@@ -40,35 +40,33 @@ class EventStream(Response):
     """Server-sent events, written by `write`, which is given a function that sends bytes.
 
     The status is sent with the first bytes: what fails before them is an ordinary error response.
-    A client that does not read for `stall` seconds is taken for gone.
+    How long a client may not read is the connection's affair (`connection.impatient`).
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, write: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]], stall: float
+        self, write: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
     ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._write = write
-        self._stall = stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def push(chunk: bytes) -> None:
             nonlocal started
-            async with asyncio.timeout(self._stall):
-                if not started:
-                    started = True
-                    await send(
-                        {
-                            "type": "http.response.start",
-                            "status": self.status_code,
-                            "headers": self.raw_headers,
-                        }
-                    )
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if not started:
+                started = True
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": self.status_code,
+                        "headers": self.raw_headers,
+                    }
+                )
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
         async def stream() -> None:
             await self._write(push)
@@ -77,7 +75,4 @@ class EventStream(Response):
         try:
             await while_connected(receive, stream())
         except HungUp:
-            scope["taketurns"]["error"] = "client_gone"
-        except TimeoutError:
-            # Without its last chunk the response is broken off, and the connection with it.
-            scope["taketurns"]["error"] = "client_stalled"
+            scope["taketurns"].setdefault("error", "client_gone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from taketurns.team import Team
 from taketurns.text import TextCodec
 from taketurns.types import Message, Query
 
+_SHORT = 1024  # characters that are read sooner than a thread is found for it
 _SEED_BITS = 48  # every client's numbers can hold it
 
 AnyRequest = ChatRequest | CompletionRequest
@@ -29,7 +31,8 @@ class Order:
     """An answer to be written: choice `index` of a request.
 
     `prompts` are the token ids that each speaker continues, `codecs` their tokenizers; `first` says
-    that no other choice has the same prompt before it, so usage counts it once.
+    that no other choice has the same prompt before it, so usage counts it once. `length` is how
+    many tokens its session may get, as `Engine.session` takes it.
     """
 
     index: int
@@ -41,6 +44,7 @@ class Order:
     prompts: tuple[tuple[int, ...], ...]
     codecs: tuple[TextCodec, ...]
     first: bool
+    length: int
 
     @property
     def speakers(self) -> list[str]:
@@ -62,29 +66,38 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
     codecs = tuple(info.codec for info in infos)
+    await team.prepare()
+
+    def choices(first: int, prompt: Any) -> list[Order]:
+        """Of one prompt, which is read once; those after the first have other draws."""
+        draft = team.blank(_query(str(first), prompt, codecs), policy)
+        if limits.max_prompt_tokens is not None:
+            _within(draft.longest_prompt, limits.max_prompt_tokens)
+        order = Order(
+            index=first,
+            team=team,
+            draft=draft,
+            policy=policy,
+            seed=seed,
+            logprobs=request.wanted_logprobs,
+            prompts=tuple(tuple(draft.prompt(one)) for one in range(len(team.candidates))),
+            codecs=codecs,
+            first=True,
+            length=team.longest(draft, policy),
+        )
+        more = range(first + 1, first + count)
+        return [
+            order,
+            *(replace(order, index=i, draft=draft.called(str(i)), first=False) for i in more),
+        ]
+
     made: list[Order] = []
     for number, prompt in enumerate(prompts):
-        for copy in range(count):
-            index = number * count + copy
-            query = _query(str(index), prompt, codecs)
-            draft = await team.draft(query, policy)
-            if limits.max_prompt_tokens is not None:
-                _within(draft.longest_prompt, limits.max_prompt_tokens)
-            made.append(
-                Order(
-                    index=index,
-                    team=team,
-                    draft=draft,
-                    policy=policy,
-                    seed=seed,
-                    logprobs=request.wanted_logprobs,
-                    prompts=tuple(
-                        tuple(draft.prompt(speaker)) for speaker in range(len(team.candidates))
-                    ),
-                    codecs=codecs,
-                    first=copy == 0,
-                )
-            )
+        first = number * count
+        if _length(prompt) <= _SHORT:
+            made += choices(first, prompt)
+        else:  # all streams are written on this loop, and would wait
+            made += await asyncio.to_thread(choices, first, prompt)
     return made
 
 
@@ -114,6 +127,13 @@ def _within(tokens: int, limit: int) -> None:
             f"the prompt has {tokens} tokens, this server takes {limit}",
             code="context_length_exceeded",
         )
+
+
+def _length(prompt: Any) -> int:
+    """Characters of a prompt, or token ids."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    return sum(len(one.text) if isinstance(one, ChatMessage) else 1 for one in prompt)
 
 
 def _query(identifier: str, prompt: Any, codecs: Sequence[TextCodec]) -> Query:

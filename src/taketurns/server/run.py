@@ -20,6 +20,7 @@ import uvicorn
 from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.server.app import make_app
 from taketurns.server.config import ServeConfig
+from taketurns.server.connection import impatient
 from taketurns.server.logs import LOG, log_to_stderr
 from taketurns.server.roster import Roster
 from taketurns.server.serving import Serving
@@ -80,6 +81,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 make_app(serving),
+                http=impatient(serving.config.stall),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -113,8 +115,9 @@ class Server(uvicorn.Server):
         try:
             await self._serving.load()
         except TakeTurnsError as error:
-            self.failure = error
-            self.should_exit = True
+            if not self._leaving:  # else it is closing that ended the loading
+                self.failure = error
+                self.should_exit = True
             return
         LOG.info("ready", extra={"fields": {"models": [one.name for one in self._serving.roster]}})
         if self._page is not None:

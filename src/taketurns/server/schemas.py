@@ -2,6 +2,9 @@
 
 A field that is not here is refused by name. Fields that ask for something no team can do are here
 with the one value that asks for nothing, so that clients which always send them are served.
+
+Every list stops at its first fault (`fail_fast`), and objects in it are counted: a body has room
+for half a million of either, and both are made on the event loop, where all streams wait meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+_MOST = 8192  # objects in a list
+_LONGEST_NAME = 64  # of a field that is worth comparing with those there are
 
 
 def _whole_characters(text: str) -> str:
@@ -38,6 +44,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
+Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
@@ -54,7 +61,8 @@ class Strict(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    near = get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.7)
+                    name = str(key)[:_LONGEST_NAME]
+                    near = get_close_matches(name, cls.model_fields, n=1, cutoff=0.7)
                     cure = f"; did you mean {near[0]!r}?" if near else ""
                     raise PydanticCustomError(
                         "unknown_field",
@@ -71,12 +79,15 @@ class TextPart(Strict):
     text: Text
 
 
+Parts = Annotated[list[TextPart], Field(min_length=1, max_length=_MOST, fail_fast=True)]
+
+
 class ChatMessage(Strict):
     """One turn. `developer` is read as `system`; a last turn of the assistant is continued. The
     fields after `name` are those of an answer sent back: they may be there, empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    content: Text | Parts
     name: Text | None = None
     refusal: None = None
     audio: None = None
@@ -91,6 +102,9 @@ class ChatMessage(Strict):
         return "".join(part.text for part in self.content)
 
 
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=_MOST, fail_fast=True)]
+
+
 class StreamOptions(Strict):
     """`include_usage` adds a last chunk with the usage."""
 
@@ -102,7 +116,7 @@ class Words(Strict):
     """Words and phrases that this answer must not contain, beside what the team's own guard goes
     by. `to` names the candidate that writes in place of what fails, where the team has no guard."""
 
-    words: list[Word] = Field(min_length=1, max_length=64)
+    words: Annotated[list[Word], Field(min_length=1, max_length=64, fail_fast=True)]
     to: Text | int | None = None
 
 
@@ -122,11 +136,11 @@ class Turns(Strict):
     closing: Text | int | None = None
     closing_on_end: bool | None = None
     closing_cue: Stop | None = None
-    max_share: dict[str, Share] | None = None
+    max_share: Annotated[dict[str, Share], Field(max_length=64, fail_fast=True)] | None = None
     guard: Words | None = None
     switcher: (
         Literal["team", "random"]
-        | Annotated[list[Text | int], Field(min_length=1, max_length=64)]
+        | Annotated[list[Text | int], Field(min_length=1, max_length=64, fail_fast=True)]
         | None
     ) = None
 
@@ -144,7 +158,7 @@ class Request(Strict):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     n: int | None = Field(None, ge=1)
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
     seed: Seed | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -160,7 +174,7 @@ class Request(Strict):
 
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0, fail_fast=True)] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -182,13 +196,13 @@ class ResponseFormat(Strict):
 class ChatRequest(Request):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: Messages
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
     response_format: ResponseFormat | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
     tools: Nothing | None = None
     functions: Nothing | None = None
     tool_choice: Literal["none", "auto"] | None = None
@@ -215,9 +229,9 @@ class CompletionRequest(Request):
 
     prompt: (
         Text
-        | Annotated[list[Text], Field(min_length=1)]
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[Text], Field(min_length=1, fail_fast=True)]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=_MOST, fail_fast=True)]
     )
     logprobs: int | None = Field(None, ge=0, le=20)
 
@@ -245,7 +259,7 @@ class TokenizeRequest(Strict):
 
     model: Text | None = None
     prompt: Text | None = None
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    messages: Messages | None = None
     add_special_tokens: bool = True
     return_token_strs: bool = False
 
@@ -254,4 +268,4 @@ class DetokenizeRequest(Strict):
     """POST /detokenize."""
 
     model: Text | None = None
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
+from taketurns.engines.base import BoundedEngine
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import ApiError, leaving
 from taketurns.server.gate import Gate
@@ -35,7 +36,9 @@ class Serving:
         self.roster = roster
         self.config = config
         self.metrics = Metrics()
-        self.gate = Gate(config.max_running, config.max_waiting)
+        engine = roster.team.engine
+        fits = engine.fits if isinstance(engine, BoundedEngine) else None
+        self.gate = Gate(config.max_running, config.max_waiting, fits=fits)
         self._tracer = tracer
         self._loaded = False
         self._under_way: set[Answers] = set()
@@ -49,6 +52,8 @@ class Serving:
     async def load(self) -> None:
         """Load every model; until then requests are refused. Raises ConfigError or EngineError."""
         await self.roster.prepare()
+        async with self.roster.team.engine.session(0, 1):
+            pass  # a switcher's weights load with the first session
         self._loaded = True
 
     async def leave(self) -> None:
@@ -100,7 +105,7 @@ class Serving:
                 await _stream(answers, watch, reply, push)
 
         if asked.stream:
-            return EventStream(stream, self.config.stall)
+            return EventStream(stream)
 
         async def whole() -> dict[str, Any]:
             async with self._watched(answers, watch, request):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from taketurns.engines.base import ModelInfo
@@ -18,6 +20,13 @@ async def tokenize(request: TokenizeRequest, roster: Roster) -> dict[str, Any]:
         raise refused("either prompt or messages is needed, not both", "prompt")
     served = roster.find(request.model)
     infos = await _infos(served, roster)
+    # A text may be as long as a body: the streams of others must not wait for it.
+    return await asyncio.to_thread(_tokenized, request, served, infos)
+
+
+def _tokenized(
+    request: TokenizeRequest, served: Served, infos: Sequence[ModelInfo]
+) -> dict[str, Any]:
     found = [_tokens(request, served, index, info) for index, info in enumerate(infos)]
     tokens = _agreed(found, served)
     reply: dict[str, Any] = {
@@ -39,7 +48,11 @@ async def detokenize(request: DetokenizeRequest, roster: Roster) -> dict[str, An
         size = len(info.codec.tokenizer)
         if unknown := [token for token in request.tokens if token >= size]:
             raise refused(f"there is no token {unknown[0]}; there are {size}", "tokens")
-    return {"prompt": _agreed([info.codec.decode(request.tokens) for info in infos], served)}
+    return {"prompt": await asyncio.to_thread(_decoded, request, served, infos)}
+
+
+def _decoded(request: DetokenizeRequest, served: Served, infos: Sequence[ModelInfo]) -> str:
+    return str(_agreed([info.codec.decode(request.tokens) for info in infos], served))
 
 
 async def _infos(served: Served, roster: Roster) -> list[ModelInfo]:

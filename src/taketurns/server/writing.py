@@ -24,7 +24,7 @@ from taketurns.types import Delta, Patch, Trace
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """An answer's turn has come; it waited so many seconds for it."""
+    """An answer's turn has come, and its memory is there; it waited so many seconds for both."""
 
     waited: float
 
@@ -52,8 +52,12 @@ class Answers:
         self._open = len(orders)
 
     async def __aenter__(self) -> Answers:
-        """Raises ApiError when there is no room even to wait."""
-        tickets = self._gate.enter([order.policy.max_tokens for order in self._orders])
+        """Raises ApiError when there is no room even to wait, CapacityError when there never will
+        be."""
+        tickets = self._gate.enter(
+            [order.policy.max_tokens for order in self._orders],
+            [order.length for order in self._orders],
+        )
         self._tasks = [
             asyncio.create_task(self._write(order, ticket))
             for order, ticket in zip(self._orders, tickets, strict=True)
@@ -91,11 +95,12 @@ class Answers:
         try:
             async with limit:
                 await ticket.wait()
-                began = True
-                tell(Began(perf_counter() - asked))
                 async with order.team.answer(
                     order.draft, order.seed, order.policy, tell, order.logprobs
                 ) as answer:
+                    ticket.begin()
+                    began = True
+                    tell(Began(perf_counter() - asked))
                     await answer.write()
             tell(order.draft.trace(order.seed))
         except TakeTurnsError as error:
