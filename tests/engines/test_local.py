@@ -94,6 +94,25 @@ async def test_a_rewritten_past_is_read_again_from_where_it_changed(
     await engine.close()
 
 
+async def test_what_is_asked_at_once_is_encoded_once(three_models: dict[str, str]) -> None:
+    """Fault: two questions about one text each park it, so that it stands there twice."""
+    engine = engine_for(three_models)
+    twice = [*PROMPT, *PROMPT, PROMPT[0]]
+    async with engine.session(1, 300) as session:
+        await session.score("m0", PROMPT[:-5], [1])
+        await asyncio.gather(
+            session.read("m0", PROMPT),
+            session.hidden("m0", PROMPT, (-1,)),
+            session.score("m0", PROMPT, [1]),
+        )
+        # The last token is looked at anew each time, the others are there.
+        assert engine.counters("m0").encoded_tokens == len(PROMPT) + 2
+        repeated = await session.score("m0", twice, [1, 2, 3])
+    async with engine.session(1, 300) as session:
+        assert repeated == pytest.approx(await session.score("m0", twice, [1, 2, 3]), abs=1e-4)
+    await engine.close()
+
+
 async def _answer(engine: LocalEngine, seed: int) -> list[Any]:
     """An answer of several turns, scores and a fork, all of whose draws depend on the seed
     alone."""

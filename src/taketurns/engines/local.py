@@ -12,8 +12,9 @@ that much is free, so no live answer is ever evicted.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -154,6 +155,9 @@ class LocalSession:
         self._need = need
         self._random = generator(seed)
         self._parked = parked
+        # What is asked of a model at once is answered one after the other: each job goes on from
+        # what the one before it has parked.
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def generate(
         self,
@@ -165,15 +169,16 @@ class LocalSession:
         """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
         info = await self._engine.info(model)
         ids = _checked(info, prompt, sampling.max_tokens)
-        completion: Completion = await self._thread.run(
-            model,
-            partial(Write, ids, self._kept(model)),
-            emit=on_token,
-            sampling=sampling,
-            codec=info.codec,
-            end_token_ids=info.end_token_ids,
-            random=self._random,
-        )
+        async with self._turns[model]:
+            completion: Completion = await self._thread.run(
+                model,
+                partial(Write, ids, self._kept(model)),
+                emit=on_token,
+                sampling=sampling,
+                codec=info.codec,
+                end_token_ids=info.end_token_ids,
+                random=self._random,
+            )
         return completion
 
     async def generate_together(
@@ -191,9 +196,12 @@ class LocalSession:
             _checked(info, prompt, sampling.max_tokens)
             for info, prompt in zip(infos, prompts, strict=True)
         ]
-        parked = [self._kept(model) for model in models]
 
         def make(resolve: Callable[[Any], None], reject: Callable[[Exception], None]) -> Ensemble:
+            parked = [
+                self._kept(model) if model not in models[:place] else self._kept(model).fork()
+                for place, model in enumerate(models)
+            ]
             pen = Write(
                 ids[0],
                 parked[0],
@@ -206,7 +214,10 @@ class LocalSession:
             )
             return Ensemble(pen, ids, parked, shared, combine)
 
-        completion: Completion = await self._thread.run_together(models, make)
+        async with AsyncExitStack() as turns:
+            for model in sorted(set(models)):  # in one order, so that no two wait for each other
+                await turns.enter_async_context(self._turns[model])
+            completion: Completion = await self._thread.run_together(models, make)
         return completion
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
@@ -255,8 +266,9 @@ class LocalSession:
         self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any
     ) -> Any:
         ids = _checked(await self._engine.info(model), prompt, 1)
-        make = partial(Peek, ids, self._kept(model), want=want)
-        return await self._thread.run(model, make, **what)
+        async with self._turns[model]:
+            make = partial(Peek, ids, self._kept(model), want=want)
+            return await self._thread.run(model, make, **what)
 
 
 def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
