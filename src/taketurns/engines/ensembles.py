@@ -63,6 +63,7 @@ class Part(Job):
 
     def __init__(self, prompt: Sequence[int], parked: Parked, ensemble: Ensemble) -> None:
         super().__init__(prompt, parked, lambda result: None, ensemble.fail)
+        self.reach += ensemble.pen.reach - len(ensemble.pen.prompt)
         self.logits: Tensor | None = None
         self.told: int | None = None
         self._ensemble = ensemble

@@ -6,7 +6,7 @@ coroutine that waits for its turn's result.
 
 Keys and values are kept for each (model, answer) between turns: a model encodes only what it has
 not seen. Memory is bounded by admission: a session says how long its answer may get and waits until
-that much is free, so no live answer is ever evicted.
+that much is free, so no live answer is ever evicted; `engines/memory.py` says how it is shared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from taketurns.engines.facts import context_length, end_token_ids, never_token_i
 from taketurns.engines.jobs import Peek, Write
 from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
-from taketurns.engines.memory import kv_budget
+from taketurns.engines.memory import answer_bytes, kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
 from taketurns.errors import ConfigError, PromptError
 from taketurns.seeds import generator
@@ -60,9 +60,8 @@ class LocalEngine:
         self._thread = ModelThread(
             self._specs, deterministic=deterministic, max_batch=max_batch, threads=threads
         )
-        self._admission = Admission(
-            lambda: memory_bytes or kv_budget({model.device for model in self._running.values()})
-        )
+        self._memory_bytes = memory_bytes
+        self._admission = Admission(self._share_memory)
 
     @classmethod
     def configured(cls, specs: Mapping[str, ModelSpec], settings: EngineConfig) -> LocalEngine:
@@ -122,15 +121,23 @@ class LocalEngine:
             await self.load(model)
         if tokens is None:
             tokens = min(info.context for info in self._info.values())
-        sizes = [model.bytes_per_token for model in self._running.values()]
-        # Parked with every model, and in the lanes of the one that writes.
-        need = tokens * (sum(sizes) + max(sizes))
+        running = self._running.values()
+        sizes = [model.bytes_per_token for model in running]
+        need = answer_bytes(tokens, sizes, any(model.exact for model in running))
         async with self._admission.admit(need):
             session = LocalSession(self, self._thread, self._admission, need, seed, {})
             try:
                 yield session
             finally:
                 session.close()
+
+    def _share_memory(self) -> int:
+        """What the answers' keys and values may take; half of it becomes the lanes'. All models are
+        loaded by now."""
+        devices = {model.device for model in self._running.values()}
+        total = self._memory_bytes or kv_budget(devices)
+        self._thread.bound_lanes(total // 2)
+        return total
 
     async def close(self) -> None:
         """Stop the thread and release the weights; answers under way are rejected."""

@@ -36,11 +36,12 @@ class RunningModel:
     """What is known of a model once its weights are loaded.
 
     `keeps_cache` says that a turn encodes only what is new; `bytes_per_token` is what a token's
-    keys and values take (0 without a kept cache)."""
+    keys and values take (0 without a kept cache); `exact` that it runs in exact rounds."""
 
     keeps_cache: bool
     bytes_per_token: int
     device: str
+    exact: bool = False
 
 
 class ModelThread:
@@ -146,6 +147,14 @@ class ModelThread:
     def lane_bytes(self) -> int:
         return sum(runner.lane_bytes for runner in self._runners.values())
 
+    def bound_lanes(self, total: int) -> None:
+        """Let the lanes of all models take at most `total` bytes, each its part of them: in all of
+        them as many tokens find room. The models must be loaded."""
+        runners = [r for r in self._runners.values() if isinstance(r, LaneRunner)]
+        whole = sum(runner.bytes_per_token for runner in runners)
+        for runner in runners:
+            runner.bound(total * runner.bytes_per_token // whole)
+
     async def close(self) -> None:
         """Stop at the end of the round; jobs under way are rejected."""
         with self._lock:
@@ -229,15 +238,16 @@ class ModelThread:
         wanted = self._deterministic
         if wanted is None:
             wanted = device == "cpu" and shapes[0].dtype == torch.float32
-        bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
-        self._models[model] = RunningModel(True, bytes_per_token, device)
-        return LaneRunner(
+        deterministic = wanted and exact.enable(loaded.model)
+        runner = LaneRunner(
             Forward(loaded.model, loaded.activate),
             shapes,
-            deterministic=wanted and exact.enable(loaded.model),
+            deterministic=deterministic,
             max_lanes=self._max_batch,
             never=never,
         )
+        self._models[model] = RunningModel(True, runner.bytes_per_token, device, deterministic)
+        return runner
 
     def _set_threads(self, model: Any) -> None:
         """Small models run on one thread: the work of an operation does not pay for waking a
