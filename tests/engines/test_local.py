@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -287,6 +288,21 @@ async def test_an_end_token_ends_the_patch_and_is_not_part_of_it(
     assert whole.finish == "length"
     assert completion.finish == "stop"
     assert completion.token_ids == whole.token_ids[:first]
+    await engine.close()
+
+
+async def test_an_old_checkpoint_lists_its_end_tokens_in_its_config(
+    make_model: Callable[..., Path],
+) -> None:
+    path = make_model(1)
+    (path / "generation_config.json").unlink()
+    config = json.loads((path / "config.json").read_text())
+    ends = [config["eos_token_id"], 65]
+    (path / "config.json").write_text(json.dumps(config | {"eos_token_id": ends}))
+    engine = engine_for({"m": str(path)})
+    plain = AutoModelForCausalLM.from_pretrained(path)
+    assert plain.generation_config.eos_token_id == ends
+    assert (await engine.info("m")).end_token_ids == frozenset(ends)
     await engine.close()
 
 

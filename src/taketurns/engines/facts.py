@@ -12,24 +12,31 @@ from taketurns.types import ModelSpec
 
 def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
     """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
-    listed = getattr(_generation_config(spec), "eos_token_id", None)
+    listed = _generation_config(spec).eos_token_id
     ends = {tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])}
     return frozenset(int(i) for i in ends if i is not None)
 
 
 def never_token_ids(spec: ModelSpec) -> frozenset[int]:
     """The ids that a model is not to write: `suppress_tokens` of generation_config.json."""
-    return frozenset(map(int, getattr(_generation_config(spec), "suppress_tokens", None) or ()))
+    return frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
 
 
 def _generation_config(spec: ModelSpec) -> Any:
-    """None for a checkpoint without one."""
-    from transformers import GenerationConfig
+    """Where there is no generation_config.json, what config.json says, as in transformers; nothing
+    where there is only a tokenizer, as for a model on a server."""
+    from transformers import GenerationConfig, PreTrainedConfig
 
     try:
         return GenerationConfig.from_pretrained(spec.model, revision=spec.revision)
     except OSError:
-        return None
+        pass
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(spec.model, revision=spec.revision)
+    except OSError:
+        config = {}
+    listed = {key: config.get(key) for key in ("eos_token_id", "suppress_tokens")}
+    return GenerationConfig(**listed)
 
 
 def context_length(spec: ModelSpec) -> int:
