@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig
 
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
@@ -324,6 +324,51 @@ async def test_failures_reach_those_who_asked_and_nobody_else(
     with pytest.raises(EngineError, match="closed"):
         async with engine.session(1, 200) as session:
             await session.generate("m0", PROMPT, Sampling(5))
+
+
+async def test_an_id_that_a_model_does_not_know_fails_nobody_else(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models)
+    size = AutoConfig.from_pretrained(three_models["m0"]).vocab_size
+
+    async def answer(prompt: Sequence[int], choice: int = 0) -> int:
+        async with engine.session(1, 200) as session:
+            await session.score("m0", prompt, [choice])
+            return len((await session.generate("m0", prompt, Sampling(20))).token_ids)
+
+    asked = ((PROMPT, 0), ([5, size], 0), (PROMPT, size), ([-1], 0), ([5, size - 1], size - 1))
+    found = await asyncio.gather(*(answer(*these) for these in asked), return_exceptions=True)
+    assert [type(one) for one in found] == [int, EngineError, EngineError, EngineError, int]
+    assert f"the token {size}, and it knows 0 to {size - 1}" in str(found[1])
+    await engine.close()
+
+
+async def test_a_model_writes_only_what_the_others_can_read(
+    make_model: Callable[..., Path],
+) -> None:
+    """Padded vocabularies: checkpoints of one tokenizer whose embeddings differ in size."""
+    small = make_model(1)
+    size = AutoConfig.from_pretrained(small).vocab_size
+    paths = {"large": str(make_model(0, vocab_size=size + 200)), "small": str(small)}
+
+    async def answer(engine: LocalEngine, seed: int) -> list[int]:
+        ids = list(PROMPT[:10])
+        async with engine.session(seed, 200) as session:
+            for turn in range(6):
+                name = ("large", "small")[turn % 2] if len(paths) == 2 else "large"
+                ids += (await session.generate(name, ids, Sampling(5, temperature=2))).token_ids
+        return ids
+
+    engine = engine_for(paths)
+    answers = await asyncio.gather(*(answer(engine, seed) for seed in range(8)))
+    assert max(map(max, answers)) < size
+    await engine.close()
+    del paths["small"]  # by itself it writes as it likes
+    engine = engine_for(paths)
+    answers = await asyncio.gather(*(answer(engine, seed) for seed in range(8)))
+    assert max(map(max, answers)) >= size
+    await engine.close()
 
 
 async def test_adapters_share_the_weights_of_their_base(

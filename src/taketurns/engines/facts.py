@@ -41,6 +41,18 @@ def _generation_config(spec: ModelSpec) -> Any:
 
 def context_length(spec: ModelSpec) -> int:
     """The most tokens the model's positions reach. Raises ConfigError if there is no such model."""
+    length = getattr(_config(spec), "max_position_embeddings", None)
+    return int(length) if length else 1 << 30
+
+
+def vocabulary_size(spec: ModelSpec) -> int | None:
+    """How many ids the model's embedding has, which may be more than its tokenizer knows. Raises
+    ConfigError if there is no such model."""
+    size = getattr(_config(spec), "vocab_size", None)
+    return int(size) if size else None
+
+
+def _config(spec: ModelSpec) -> Any:
     from transformers import AutoConfig
 
     try:
@@ -51,8 +63,7 @@ def context_length(spec: ModelSpec) -> int:
         if spec.model.startswith(("/", ".", "~")) and not Path(spec.model).expanduser().exists():
             raise ConfigError(f"no such model folder: {spec.model}") from error
         raise ConfigError(f"cannot load the model {spec.model!r}: {first_line(error)}") from error
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(length) if length else 1 << 30
+    return config.get_text_config()
 
 
 def first_line(error: Exception) -> str:

@@ -24,13 +24,18 @@ from taketurns.config import EngineConfig
 from taketurns.engines.admission import Admission
 from taketurns.engines.base import Combine, ModelInfo, Prompt
 from taketurns.engines.ensembles import Ensemble, Shared
-from taketurns.engines.facts import context_length, end_token_ids, never_token_ids
+from taketurns.engines.facts import (
+    context_length,
+    end_token_ids,
+    never_token_ids,
+    vocabulary_size,
+)
 from taketurns.engines.jobs import Peek, Write
 from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
 from taketurns.engines.memory import answer_bytes, kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import ConfigError, EngineError, PromptError
 from taketurns.seeds import generator
 from taketurns.text import TextCodec
 from taketurns.types import Completion, ModelSpec, Sampling, Token
@@ -91,7 +96,23 @@ class LocalEngine:
         """Load a model's weights unless they are. Raises ConfigError or EngineError."""
         await self.info(model)
         if model not in self._running:
-            self._running[model] = await self._thread.load(model)
+            never = sorted(await self._never(model))
+            self._running[model] = await self._thread.load(model, never)
+
+    async def _never(self, model: str) -> frozenset[int]:
+        """What the model is not to write: what its files forbid, and ids beyond the embedding of
+        another that goes on from its ids. Control tokens are not handed on."""
+        own = await self.info(model)
+        infos = [await self.info(name) for name in self._specs]
+        sizes = {info.vocabulary for info in infos if info.vocabulary is not None}
+        if own.vocabulary is None or own.vocabulary == min(sizes):
+            return own.never
+        smallest = min(
+            info.vocabulary
+            for info in infos
+            if info.vocabulary is not None and info.codec.fingerprint == own.codec.fingerprint
+        )
+        return own.never.union(set(range(smallest, own.vocabulary)) - own.codec.special_ids)
 
     async def shared(self, models: Sequence[str]) -> Shared:
         """What these models have in common. Raises ConfigError for different vocabularies."""
@@ -229,6 +250,7 @@ class LocalSession:
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         """Natural-log probabilities of `choices` as the next token, under the full softmax."""
+        _check_ids(await self._engine.info(model), choices)
         scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
         return scores
 
@@ -287,7 +309,16 @@ def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
             f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
             f"{info.name}, {info.context} tokens"
         )
+    _check_ids(info, ids)
     return ids
+
+
+def _check_ids(info: ModelInfo, ids: Sequence[int]) -> None:
+    """An id beyond the embedding would fail the whole batch, and on a GPU all that comes after."""
+    size = info.vocabulary
+    if size is not None and ids and not 0 <= min(ids) <= max(ids) < size:
+        beyond = next(i for i in ids if not 0 <= i < size)
+        raise EngineError(f"{info.name} was given the token {beyond}, and it knows 0 to {size - 1}")
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
@@ -311,4 +342,5 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
             }
         ),
         never=never_token_ids(spec),
+        vocabulary=vocabulary_size(spec),
     )

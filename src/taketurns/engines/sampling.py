@@ -16,7 +16,6 @@ from math import inf
 import torch
 from torch import Tensor
 
-
 COLDEST = 1e-30  # a lower temperature is 0: logits divided by it are beyond float32
 
 

@@ -18,7 +18,6 @@ import torch
 
 from taketurns.engines import exact
 from taketurns.engines.ensembles import Ensemble, advance
-from taketurns.engines.facts import never_token_ids
 from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
 from taketurns.engines.kv import layer_shapes
@@ -55,7 +54,6 @@ class ModelThread:
         max_batch: int,
         threads: int | None,
     ) -> None:
-        self._specs = dict(specs)
         self._weights = Weights(specs)
         self._threads = threads
         self._default_threads = torch.get_num_threads()
@@ -74,10 +72,11 @@ class ModelThread:
 
     # Called from event loops
 
-    async def load(self, model: str) -> RunningModel:
-        """Load a model unless it is loaded. Raises ConfigError or EngineError."""
+    async def load(self, model: str, never: Sequence[int]) -> RunningModel:
+        """Load a model unless it is loaded; it will not write tokens of `never`. Raises ConfigError
+        or EngineError."""
         if model not in self._models:
-            await self._ask(lambda done, failed: self._load_for(model, done, failed))
+            await self._ask(lambda done, failed: self._load_for(model, never, done, failed))
         return self._models[model]
 
     async def run(
@@ -216,21 +215,24 @@ class ModelThread:
             self._flush()
 
     def _load_for(
-        self, model: str, done: Callable[[Any], None], failed: Callable[[Exception], None]
+        self,
+        model: str,
+        never: Sequence[int],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         if model not in self._models:
             try:
-                self._runners[model] = self._runner(model)
+                self._runners[model] = self._runner(model, never)
             except TakeTurnsError as error:
                 failed(error)
                 return
         done(None)
 
-    def _runner(self, model: str) -> LaneRunner | ReencodeRunner:
+    def _runner(self, model: str, never: Sequence[int]) -> LaneRunner | ReencodeRunner:
         loaded = self._weights.load(model)
         device = str(loaded.model.get_input_embeddings().weight.device)
         self._set_threads(loaded.model)
-        never = sorted(never_token_ids(self._specs[model]))
         shapes = layer_shapes(loaded.model)
         if shapes is None:
             self._models[model] = RunningModel(False, 0, device)
