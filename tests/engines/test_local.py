@@ -14,7 +14,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    BloomConfig,
+    FalconConfig,
+    MistralConfig,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import flash_attention_mask
 
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
@@ -406,20 +416,38 @@ async def test_adapters_share_the_weights_of_their_base(
     await engine.close()
 
 
-async def test_a_sliding_window_is_encoded_anew_and_says_so(
-    make_model: Callable[..., Path],
+WITHOUT_LANES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "window": ({"config_class": MistralConfig, "sliding_window": 16}, None),
+    "bloom": ({"config_class": BloomConfig, "n_layer": 2, "n_head": 4}, None),
+    "falcon": ({"config_class": FalconConfig, "alibi": True}, None),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_LANES)
+async def test_what_cannot_be_appended_to_is_encoded_anew_and_says_so(
+    make_model: Callable[..., Path], kind: str
 ) -> None:
-    path = make_model(3, config_class=MistralConfig, sliding_window=16)
-    engine = LocalEngine({"window": ModelSpec(str(path))})
+    """Sliding windows, positions made from a 0/1 mask, and attentions that take no other."""
+
+    def kernel(module: Any, query: Any, key: Any, value: Any, mask: Any, **rest: Any) -> Any:
+        assert mask is None or mask.dim() == 2, "it takes 0/1 masks, as flash attention does"
+        return sdpa_attention_forward(module, query, key, value, None, **rest)
+
+    AttentionInterface.register("kernel", kernel)
+    AttentionMaskInterface.register("kernel", flash_attention_mask)
+    changes, attention = WITHOUT_LANES[kind]
+    path = make_model(3, **changes)
+    engine = LocalEngine({"m": ModelSpec(str(path), attn_implementation=attention)})
     model = AutoModelForCausalLM.from_pretrained(path)
-    truth = model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)
     async with engine.session(1, 200) as session:
-        assert not engine.running("window").keeps_cache
-        written = await session.generate("window", PROMPT, Sampling(12, temperature=0))
+        assert not engine.running("m").keeps_cache
+        written = await session.generate("m", PROMPT, Sampling(12, temperature=0))
         with torch.inference_mode():
             logits = model(torch.tensor([PROMPT])).logits[0, -1]
-        scores = await session.score("window", PROMPT, [4])
-    assert list(written.token_ids) == truth[0, len(PROMPT) :].tolist()
+        scores = await session.score("m", PROMPT, [4])
+    truth = model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)
+    ended = [*written.token_ids] + [257] * (written.finish == "stop")
+    assert ended == truth[0, len(PROMPT) :].tolist()
     assert scores == pytest.approx([float(torch.log_softmax(logits, -1)[4])], abs=1e-4)
     await engine.close()
 

@@ -40,13 +40,17 @@ class LayerShape:
 
 def layer_shapes(model: Any) -> tuple[LayerShape, ...] | None:
     """Probe a model with one token. None if its cache cannot be appended to lane by lane: sliding
-    windows, recurrent states, keys and values of different sizes, or no KV cache at all."""
-    device = model.get_input_embeddings().weight.device
+    windows, recurrent states, keys and values of different sizes, no KV cache at all, or
+    positions that are made from a 0/1 mask."""
+    embedding = model.get_input_embeddings().weight
+    device = embedding.device
     cache = DynamicCache(config=model.config.get_text_config())
     with torch.inference_mode():
         try:
             model(
                 input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
+                attention_mask=torch.zeros((1, 1, 1, 1), dtype=embedding.dtype, device=device),
+                position_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
                 past_key_values=cache,
                 use_cache=True,
             )
