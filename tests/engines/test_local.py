@@ -420,6 +420,7 @@ WITHOUT_LANES: dict[str, tuple[dict[str, Any], str | None]] = {
     "window": ({"config_class": MistralConfig, "sliding_window": 16}, None),
     "bloom": ({"config_class": BloomConfig, "n_layer": 2, "n_head": 4}, None),
     "falcon": ({"config_class": FalconConfig, "alibi": True}, None),
+    "kernel": ({}, "kernel"),
 }
 
 

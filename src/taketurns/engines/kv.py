@@ -18,8 +18,11 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from taketurns.engines import exact
 from taketurns.errors import CapacityError
 
+# Attentions that keep to any mask. The flash kernels know only left and right padding.
+MASKED = frozenset({"sdpa", "eager", exact.NAME})
 GROWTH = 256
 JOINED = 64  # tokens up to which segments are joined, so that many short turns are few segments
 
@@ -40,8 +43,10 @@ class LayerShape:
 
 def layer_shapes(model: Any) -> tuple[LayerShape, ...] | None:
     """Probe a model with one token. None if its cache cannot be appended to lane by lane: sliding
-    windows, recurrent states, keys and values of different sizes, no KV cache at all, or
-    positions that are made from a 0/1 mask."""
+    windows, recurrent states, keys and values of different sizes, no KV cache at all, positions or
+    an attention that do not go by a mask such as lanes need."""
+    if model.config._attn_implementation not in MASKED:
+        return None
     embedding = model.get_input_embeddings().weight
     device = embedding.device
     cache = DynamicCache(config=model.config.get_text_config())
