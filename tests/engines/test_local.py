@@ -381,8 +381,39 @@ async def test_a_model_writes_only_what_the_others_can_read(
     await engine.close()
 
 
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models whose weights are read, in order, by anybody."""
+    seen: list[str] = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def counted(path: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(str(path))
+        return load(path, *arguments, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", counted)
+    return seen
+
+
+async def test_weights_are_read_once(three_models: dict[str, str], loads: list[str]) -> None:
+    """Fault: every round of an answer, or every answer, loads the models anew."""
+    engine = engine_for(three_models)
+
+    async def answer(seed: int) -> None:
+        ids = list(PROMPT)
+        async with engine.session(seed, 200) as session:
+            for turn in range(4):
+                await engine.load(f"m{turn % 3}")
+                ids += (await session.generate(f"m{turn % 3}", ids, Sampling(3))).token_ids
+
+    await asyncio.gather(*map(answer, range(3)))
+    await answer(3)
+    assert sorted(loads) == sorted(three_models.values())
+    await engine.close()
+
+
 async def test_adapters_share_the_weights_of_their_base(
-    make_model: Callable[..., Path], tmp_path: Path
+    make_model: Callable[..., Path], tmp_path: Path, loads: list[str]
 ) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -399,12 +430,14 @@ async def test_adapters_share_the_weights_of_their_base(
         "two": ModelSpec(str(base), adapter=str(tmp_path / "two")),
     }
     engine = LocalEngine(specs)
+    loads.clear()
 
     async def look(name: str) -> torch.Tensor:
         async with engine.session(1, 200) as session:
             return await session.next_logprobs(name, PROMPT)
 
     seen = dict(zip(specs, await asyncio.gather(*map(look, specs)), strict=True))
+    assert loads == [str(base)]
     for name, logprobs in seen.items():
         model = AutoModelForCausalLM.from_pretrained(base)
         if name != "base":
