@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -13,7 +14,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    BloomConfig,
+    FalconConfig,
+    MistralConfig,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import flash_attention_mask
 
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
@@ -91,6 +102,25 @@ async def test_a_rewritten_past_is_read_again_from_where_it_changed(
     assert engine.counters("m0").encoded_tokens == len(PROMPT) + 30
     async with engine.session(1, 300) as session:
         torch.testing.assert_close(kept, await session.next_logprobs("m0", changed))
+    await engine.close()
+
+
+async def test_what_is_asked_at_once_is_encoded_once(three_models: dict[str, str]) -> None:
+    """Fault: two questions about one text each park it, so that it stands there twice."""
+    engine = engine_for(three_models)
+    twice = [*PROMPT, *PROMPT, PROMPT[0]]
+    async with engine.session(1, 300) as session:
+        await session.score("m0", PROMPT[:-5], [1])
+        await asyncio.gather(
+            session.read("m0", PROMPT),
+            session.hidden("m0", PROMPT, (-1,)),
+            session.score("m0", PROMPT, [1]),
+        )
+        # The last token is looked at anew each time, the others are there.
+        assert engine.counters("m0").encoded_tokens == len(PROMPT) + 2
+        repeated = await session.score("m0", twice, [1, 2, 3])
+    async with engine.session(1, 300) as session:
+        assert repeated == pytest.approx(await session.score("m0", twice, [1, 2, 3]), abs=1e-4)
     await engine.close()
 
 
@@ -271,6 +301,21 @@ async def test_an_end_token_ends_the_patch_and_is_not_part_of_it(
     await engine.close()
 
 
+async def test_an_old_checkpoint_lists_its_end_tokens_in_its_config(
+    make_model: Callable[..., Path],
+) -> None:
+    path = make_model(1)
+    (path / "generation_config.json").unlink()
+    config = json.loads((path / "config.json").read_text())
+    ends = [config["eos_token_id"], 65]
+    (path / "config.json").write_text(json.dumps(config | {"eos_token_id": ends}))
+    engine = engine_for({"m": str(path)})
+    plain = AutoModelForCausalLM.from_pretrained(path)
+    assert plain.generation_config.eos_token_id == ends
+    assert (await engine.info("m")).end_token_ids == frozenset(ends)
+    await engine.close()
+
+
 async def test_failures_reach_those_who_asked_and_nobody_else(
     three_models: dict[str, str],
 ) -> None:
@@ -291,8 +336,84 @@ async def test_failures_reach_those_who_asked_and_nobody_else(
             await session.generate("m0", PROMPT, Sampling(5))
 
 
+async def test_an_id_that_a_model_does_not_know_fails_nobody_else(
+    three_models: dict[str, str],
+) -> None:
+    engine = engine_for(three_models)
+    size = AutoConfig.from_pretrained(three_models["m0"]).vocab_size
+
+    async def answer(prompt: Sequence[int], choice: int = 0) -> int:
+        async with engine.session(1, 200) as session:
+            await session.score("m0", prompt, [choice])
+            return len((await session.generate("m0", prompt, Sampling(20))).token_ids)
+
+    asked = ((PROMPT, 0), ([5, size], 0), (PROMPT, size), ([-1], 0), ([5, size - 1], size - 1))
+    found = await asyncio.gather(*(answer(*these) for these in asked), return_exceptions=True)
+    assert [type(one) for one in found] == [int, EngineError, EngineError, EngineError, int]
+    assert f"the token {size}, and it knows 0 to {size - 1}" in str(found[1])
+    await engine.close()
+
+
+async def test_a_model_writes_only_what_the_others_can_read(
+    make_model: Callable[..., Path],
+) -> None:
+    """Padded vocabularies: checkpoints of one tokenizer whose embeddings differ in size."""
+    small = make_model(1)
+    size = AutoConfig.from_pretrained(small).vocab_size
+    paths = {"large": str(make_model(0, vocab_size=size + 200)), "small": str(small)}
+
+    async def answer(engine: LocalEngine, seed: int) -> list[int]:
+        ids = list(PROMPT[:10])
+        async with engine.session(seed, 200) as session:
+            for turn in range(6):
+                name = ("large", "small")[turn % 2] if len(paths) == 2 else "large"
+                ids += (await session.generate(name, ids, Sampling(5, temperature=2))).token_ids
+        return ids
+
+    engine = engine_for(paths)
+    answers = await asyncio.gather(*(answer(engine, seed) for seed in range(8)))
+    assert max(map(max, answers)) < size
+    await engine.close()
+    del paths["small"]  # by itself it writes as it likes
+    engine = engine_for(paths)
+    answers = await asyncio.gather(*(answer(engine, seed) for seed in range(8)))
+    assert max(map(max, answers)) >= size
+    await engine.close()
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models whose weights are read, in order, by anybody."""
+    seen: list[str] = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def counted(path: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(str(path))
+        return load(path, *arguments, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", counted)
+    return seen
+
+
+async def test_weights_are_read_once(three_models: dict[str, str], loads: list[str]) -> None:
+    """Fault: every round of an answer, or every answer, loads the models anew."""
+    engine = engine_for(three_models)
+
+    async def answer(seed: int) -> None:
+        ids = list(PROMPT)
+        async with engine.session(seed, 200) as session:
+            for turn in range(4):
+                await engine.load(f"m{turn % 3}")
+                ids += (await session.generate(f"m{turn % 3}", ids, Sampling(3))).token_ids
+
+    await asyncio.gather(*map(answer, range(3)))
+    await answer(3)
+    assert sorted(loads) == sorted(three_models.values())
+    await engine.close()
+
+
 async def test_adapters_share_the_weights_of_their_base(
-    make_model: Callable[..., Path], tmp_path: Path
+    make_model: Callable[..., Path], tmp_path: Path, loads: list[str]
 ) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -309,12 +430,14 @@ async def test_adapters_share_the_weights_of_their_base(
         "two": ModelSpec(str(base), adapter=str(tmp_path / "two")),
     }
     engine = LocalEngine(specs)
+    loads.clear()
 
     async def look(name: str) -> torch.Tensor:
         async with engine.session(1, 200) as session:
             return await session.next_logprobs(name, PROMPT)
 
     seen = dict(zip(specs, await asyncio.gather(*map(look, specs)), strict=True))
+    assert loads == [str(base)]
     for name, logprobs in seen.items():
         model = AutoModelForCausalLM.from_pretrained(base)
         if name != "base":
@@ -326,20 +449,39 @@ async def test_adapters_share_the_weights_of_their_base(
     await engine.close()
 
 
-async def test_a_sliding_window_is_encoded_anew_and_says_so(
-    make_model: Callable[..., Path],
+WITHOUT_LANES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "window": ({"config_class": MistralConfig, "sliding_window": 16}, None),
+    "bloom": ({"config_class": BloomConfig, "n_layer": 2, "n_head": 4}, None),
+    "falcon": ({"config_class": FalconConfig, "alibi": True}, None),
+    "kernel": ({}, "kernel"),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_LANES)
+async def test_what_cannot_be_appended_to_is_encoded_anew_and_says_so(
+    make_model: Callable[..., Path], kind: str
 ) -> None:
-    path = make_model(3, config_class=MistralConfig, sliding_window=16)
-    engine = LocalEngine({"window": ModelSpec(str(path))})
+    """Sliding windows, positions made from a 0/1 mask, and attentions that take no other."""
+
+    def kernel(module: Any, query: Any, key: Any, value: Any, mask: Any, **rest: Any) -> Any:
+        assert mask is None or mask.dim() == 2, "it takes 0/1 masks, as flash attention does"
+        return sdpa_attention_forward(module, query, key, value, None, **rest)
+
+    AttentionInterface.register("kernel", kernel)
+    AttentionMaskInterface.register("kernel", flash_attention_mask)
+    changes, attention = WITHOUT_LANES[kind]
+    path = make_model(3, **changes)
+    engine = LocalEngine({"m": ModelSpec(str(path), attn_implementation=attention)})
     model = AutoModelForCausalLM.from_pretrained(path)
-    truth = model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)
     async with engine.session(1, 200) as session:
-        assert not engine.running("window").keeps_cache
-        written = await session.generate("window", PROMPT, Sampling(12, temperature=0))
+        assert not engine.running("m").keeps_cache
+        written = await session.generate("m", PROMPT, Sampling(12, temperature=0))
         with torch.inference_mode():
             logits = model(torch.tensor([PROMPT])).logits[0, -1]
-        scores = await session.score("window", PROMPT, [4])
-    assert list(written.token_ids) == truth[0, len(PROMPT) :].tolist()
+        scores = await session.score("m", PROMPT, [4])
+    truth = model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)
+    ended = [*written.token_ids] + [257] * (written.finish == "stop")
+    assert ended == truth[0, len(PROMPT) :].tolist()
     assert scores == pytest.approx([float(torch.log_softmax(logits, -1)[4])], abs=1e-4)
     await engine.close()
 

@@ -63,3 +63,17 @@ def test_equals_enter_the_nucleus_together() -> None:
     uniform = torch.zeros(4000, 4)
     chosen = sample(uniform, draws(4000, 1.0, 0.5))
     assert torch.bincount(chosen, minlength=4).min() > 850
+
+
+def test_what_is_impossible_is_never_drawn() -> None:
+    """Fault: a uniform number that is 1 in float32, or a temperature that turns logits into
+    infinities, draws the last token, suppressed or not."""
+    logits = torch.tensor([[2.0, 1.0, -torch.inf, -torch.inf]])
+    for uniform in (0.0, 0.5, 1 - 2**-24, 1 - 2**-25, 1 - 2**-53):
+        for top_p in (1.0, 0.99, 0.5):
+            draw = Draw(1.0, top_p, uniform, uniform)
+            assert int(sample(logits, [draw])[0]) in (0, 1)
+    for temperature in (1e-29, 1e-31, 1e-40, 1e-300):
+        assert int(sample(logits, [Draw(temperature, 1.0, 0.5, 0.5)])[0]) == 0
+        beside = sample(logits.expand(2, -1), [Draw(temperature, 1, 0.5, 0.5), Draw(1, 1, 0.9, 0)])
+        assert beside.tolist() == [0, 1]

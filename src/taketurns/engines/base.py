@@ -35,7 +35,8 @@ class ModelInfo:
     """What a team must know of a model before it writes prompts for it.
 
     `context` is the most tokens a prompt and its continuation may have together; `codec` is the
-    model's tokenizer; `end_token_ids` end an answer, tokens of `never` are not written.
+    model's tokenizer; `end_token_ids` end an answer, tokens of `never` are not written. The model
+    can read the ids below `vocabulary` (None: nobody says).
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModelInfo:
     end_token_ids: frozenset[int]
     capabilities: frozenset[Capability]
     never: frozenset[int] = frozenset()
+    vocabulary: int | None = None
 
 
 @runtime_checkable

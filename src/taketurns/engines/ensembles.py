@@ -39,7 +39,9 @@ class Shared:
             )
         special = frozenset().union(*(info.codec.special_ids | info.never for info in infos))
         codec = infos[0].codec
-        ordinary = sorted({int(i) for i in codec.tokenizer.get_vocab().values()} - special)
+        known = {int(i) for i in codec.tokenizer.get_vocab().values()} - special
+        smallest = min((i.vocabulary for i in infos if i.vocabulary is not None), default=None)
+        ordinary = sorted(i for i in known if smallest is None or i < smallest)
         ends = tuple(torch.tensor(sorted(info.end_token_ids)) for info in infos)
         return cls(torch.tensor(ordinary), ends)
 
@@ -63,6 +65,7 @@ class Part(Job):
 
     def __init__(self, prompt: Sequence[int], parked: Parked, ensemble: Ensemble) -> None:
         super().__init__(prompt, parked, lambda result: None, ensemble.fail)
+        self.reach += ensemble.pen.reach - len(ensemble.pen.prompt)
         self.logits: Tensor | None = None
         self.told: int | None = None
         self._ensemble = ensemble

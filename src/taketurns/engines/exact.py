@@ -20,16 +20,16 @@ from transformers.masking_utils import sdpa_mask
 
 ROWS = 4  # a product has a multiple of these
 BLOCK = 32  # tokens a row in a forward that encodes
-_NAME = "taketurns_exact"
+NAME = "taketurns_exact"  # of the attention that `enable` gives a model
 
 
 def enable(model: Any) -> bool:
     """Give the model an attention whose shapes agree; False if it has none that can be replaced."""
     if model.config._attn_implementation == "sdpa":
-        AttentionInterface.register(_NAME, _attention)
-        AttentionMaskInterface.register(_NAME, sdpa_mask)
-        model.set_attn_implementation(_NAME)
-    return bool(model.config._attn_implementation == _NAME)
+        AttentionInterface.register(NAME, _attention)
+        AttentionMaskInterface.register(NAME, sdpa_mask)
+        model.set_attn_implementation(NAME)
+    return bool(model.config._attn_implementation == NAME)
 
 
 def queries(model: Any) -> int:

@@ -19,7 +19,7 @@ class Job:
     """Something to compute after `prompt`, for the answer whose encoded tokens are `parked`.
 
     `resolve` or `reject` is called once, in the thread that runs the model. `ended` says from
-    outside that its lane is no longer needed.
+    outside that its lane is no longer needed. `reach` is the most tokens its lane will hold.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Job:
         reject: Callable[[Exception], None],
     ) -> None:
         self.prompt = prompt
+        self.reach = len(prompt)
         self.parked = parked
         self.resolve = resolve
         self.reject = reject
@@ -91,6 +92,7 @@ class Write(Job):
         emit: Callable[[Token], None] | None = None,
     ) -> None:
         super().__init__(prompt, parked, resolve, reject)
+        self.reach += sampling.max_tokens
         self.watch = sampling.watch
         self._sampling = sampling
         self._ends = end_token_ids.union(sampling.stop_token_ids)

@@ -1,10 +1,11 @@
 """Where keys and values live.
 
-Two places. While a model writes, a row of its batch is a *lane* of a `LanePool`: one tensor `[2,
-lanes, heads, length, dim]` a layer, lanes dense from 0, so that a forward reads the keys of any
-run of lanes as a view and nothing is gathered. Between its turns an answer is *parked*: a `Parked`
-holds exactly as many tokens as were encoded, in immutable segments, one a turn. Parking copies
-only what the turn added; a fork shares the segments; freeing is dropping a reference."""
+Two places, each with half of the memory. While a model writes, a row of its batch is a *lane* of a
+`LanePool`: one tensor `[2, lanes, heads, length, dim]` a layer, lanes dense from 0, so that a
+forward reads the keys of any run of lanes as a view and nothing is gathered. Between its turns an
+answer is *parked*: a `Parked` holds exactly as many tokens as were encoded, in immutable segments,
+one a turn. Parking copies only what the turn added; a fork shares the segments; freeing is dropping
+a reference."""
 
 from __future__ import annotations
 
@@ -17,6 +18,11 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from taketurns.engines import exact
+from taketurns.errors import CapacityError
+
+# Attentions that keep to any mask. The flash kernels know only left and right padding.
+MASKED = frozenset({"sdpa", "eager", exact.NAME})
 GROWTH = 256
 JOINED = 64  # tokens up to which segments are joined, so that many short turns are few segments
 
@@ -37,13 +43,19 @@ class LayerShape:
 
 def layer_shapes(model: Any) -> tuple[LayerShape, ...] | None:
     """Probe a model with one token. None if its cache cannot be appended to lane by lane: sliding
-    windows, recurrent states, keys and values of different sizes, or no KV cache at all."""
-    device = model.get_input_embeddings().weight.device
+    windows, recurrent states, keys and values of different sizes, no KV cache at all, positions or
+    an attention that do not go by a mask such as lanes need."""
+    if model.config._attn_implementation not in MASKED:
+        return None
+    embedding = model.get_input_embeddings().weight
+    device = embedding.device
     cache = DynamicCache(config=model.config.get_text_config())
     with torch.inference_mode():
         try:
             model(
                 input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
+                attention_mask=torch.zeros((1, 1, 1, 1), dtype=embedding.dtype, device=device),
+                position_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
                 past_key_values=cache,
                 use_cache=True,
             )
@@ -76,7 +88,8 @@ class Segment:
         return Segment(tuple(torch.cat(pair, 2) for pair in pairs))
 
     def head(self, tokens: int) -> Segment:
-        return Segment(tuple(layer[:, :, :tokens] for layer in self.layers))
+        """The first `tokens`, copied: a view would keep the memory of all of them."""
+        return Segment(tuple(layer[:, :, :tokens].clone() for layer in self.layers))
 
 
 class Parked:
@@ -121,15 +134,19 @@ class Parked:
 
 
 class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
-    """The lanes of one model. Grows as needed in lanes and in length; `plan` aims a forward at a
-    run of lanes, after which the pool is passed to the model as its `past_key_values`.
+    """The lanes of one model, of at most `max_bytes` (None: any number) at every moment, the copies
+    made in growing included. `plan` aims a forward at a run of lanes, after which the pool is
+    passed to the model as its `past_key_values`.
 
     The last position of every lane is scratch: padding tokens write there and no mask shows it.
     """
 
-    def __init__(self, shapes: Sequence[LayerShape]) -> None:
+    def __init__(self, shapes: Sequence[LayerShape], max_bytes: int | None = None) -> None:
         super().__init__(layers=[])
+        self.max_bytes = max_bytes
+        self.bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
         self._shapes = tuple(shapes)
+        self._largest = max(shape.bytes_per_token for shape in shapes)
         self._data: list[Tensor] = []
         self.lanes = 0
         self.length = 0
@@ -139,24 +156,56 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self._data)
 
-    def reserve(self, lanes: int, length: int) -> None:
-        """Make room for `lanes` lanes of `length` tokens, keeping what is there."""
-        if lanes <= self.lanes and length < self.length:
+    def fits(self, lanes: int, length: int, kept: int) -> bool:
+        """Can `reserve` make this room?"""
+        return self._room(lanes, length, kept) is not None
+
+    def reserve(self, lanes: int, length: int, kept: int) -> None:
+        """Make room for `lanes` lanes of `length` positions, the scratch included. What is in the
+        first `kept` lanes stays there, the rest is lost. Raises CapacityError."""
+        room = self._room(lanes, length, kept)
+        if room is None:
+            raise CapacityError(f"no memory for {lanes} lanes of {length} tokens")
+        if room == (self.lanes, self.length):
             return
-        if lanes > self.lanes:
-            lanes = max(lanes, min(2 * self.lanes, self.lanes + 32))
-        lanes = max(lanes, self.lanes)
-        if length >= self.length:
-            length = (length // GROWTH + 1) * GROWTH
-        length = max(length, self.length)
-        grown = [
-            torch.zeros((2, lanes, s.heads, length, s.dim), dtype=s.dtype, device=s.device)
-            for s in self._shapes
-        ]
-        for old, new in zip(self._data, grown, strict=False):  # no old ones at first
-            new[:, : self.lanes, :, : self.length] = old
-        self._data = grown
+        lanes, length = room
+        both = min(length, self.length)
+        if not kept:
+            self.clear()
+        for place, shape in enumerate(self._shapes):  # one by one: at most one is there twice
+            layer = torch.zeros(
+                (2, lanes, shape.heads, length, shape.dim), dtype=shape.dtype, device=shape.device
+            )
+            if kept:
+                layer[:, :kept, :, :both] = self._data[place][:, :kept, :, :both]
+                self._data[place] = layer
+            else:
+                self._data.append(layer)
         self.lanes, self.length = lanes, length
+
+    def clear(self) -> None:
+        """Free all lanes."""
+        self._data = []
+        self.lanes = self.length = 0
+
+    def _room(self, lanes: int, length: int, kept: int) -> tuple[int, int] | None:
+        """Lanes and length to have for this: what is there if it is enough; else more than was
+        asked for, so as not to grow again soon, if that may be; None if nothing may be."""
+        more = max(lanes, min(2 * self.lanes, self.lanes + 32)) if lanes > self.lanes else 0
+        longer = -(-length // GROWTH) * GROWTH if length > self.length else 0
+        roomy = (more or self.lanes, longer or self.length)
+        for room in (roomy, (lanes, roomy[1]), (lanes, length)):
+            if room == (self.lanes, self.length) or self._allowed(*room, kept):
+                return room
+        return None
+
+    def _allowed(self, lanes: int, length: int, kept: int) -> bool:
+        if self.max_bytes is None:
+            return True
+        new, old = lanes * length, self.lanes * self.length
+        copied = min(new, old) * self._largest if kept else 0
+        most = max(new, old if kept else 0) * self.bytes_per_token + copied
+        return most <= self.max_bytes
 
     def load(self, lane: int, parked: Parked) -> None:
         """Copy a parked answer into a lane."""

@@ -24,8 +24,10 @@ from taketurns.engines.ensembles import Part
 from taketurns.engines.forward import Forward, Outputs
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.kv import LanePool, LayerShape
+from taketurns.engines.memory import lane_length
 from taketurns.engines.sampling import sample, without
 from taketurns.engines.watching import follows, over
+from taketurns.errors import CapacityError
 
 
 @dataclass(slots=True)
@@ -90,6 +92,14 @@ class LaneRunner:
     def lane_bytes(self) -> int:
         return self._pool.nbytes
 
+    @property
+    def bytes_per_token(self) -> int:
+        return self._pool.bytes_per_token
+
+    def bound(self, lane_bytes: int) -> None:
+        """Let the lanes take at most so many bytes; what does not fit waits."""
+        self._pool.max_bytes = lane_bytes
+
     @torch.inference_mode()
     def step(self) -> None:
         """One round. A failure rejects every job in the batch and leaves the runner usable."""
@@ -123,14 +133,41 @@ class LaneRunner:
         self._release_done()
 
     def _take_waiting(self) -> list[_Lane]:
+        """First come, first served, as many as there is memory for: room for all that they may
+        write is made now, so that none of them has to wait in the middle."""
+        if not self._waiting:
+            return []
         taken: list[_Lane] = []
-        while self._waiting and len(self._lanes) + len(taken) < self._max_lanes:
-            job = self._waiting.popleft()
+        live = len(self._lanes)
+        length = max((self._length(lane.job) for lane in self._lanes), default=0)
+        while self._waiting and live + len(taken) < self._max_lanes:
+            job = self._waiting[0]
+            longer = max(length, self._length(job))
+            if not self._pool.fits(live + len(taken) + 1, longer, live):
+                if live or taken:
+                    break
+                self._waiting.popleft().reject(
+                    CapacityError(
+                        f"no memory for the keys and values of {job.reach} tokens: lower "
+                        "max_tokens or raise engine.memory"
+                    )
+                )
+                continue
+            self._waiting.popleft()
+            length = longer
             known = job.parked.common(job.prompt)
             taken.append(_Lane(job, list(job.prompt), known, known))
         taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
         self._lanes.extend(taken)
+        if taken:
+            lanes = len(self._lanes)
+            padded = lanes if self._exact else self._rows(lanes, 1)
+            roomy = self._pool.fits(padded, length, live)
+            self._pool.reserve(padded if roomy else lanes, length, live)
         return taken
+
+    def _length(self, job: Job) -> int:
+        return lane_length(job.reach, self._exact)
 
     def _groups(self, taken: list[_Lane]) -> list[tuple[int, int]]:
         """Cut the lanes just taken into runs `(first, end)` of similar length, encoded together, so
@@ -168,6 +205,7 @@ class LaneRunner:
     def _fail(self, error: Exception) -> None:
         failed = [lane.job for lane in self._lanes]
         self._lanes.clear()
+        self._pool.clear()  # memory may be what has failed
         for job in failed:
             job.parked.clear()
             job.reject(error)
@@ -177,9 +215,7 @@ class LaneRunner:
     def _encode(self, first: int, end: int) -> None:
         """Bring lanes `first` to `end` up to the last token of their prompts."""
         group = self._lanes[first:end]
-        longest = max(len(lane.tokens) for lane in group)
         longest_missing = max(lane.missing for lane in group)
-        self._reserve(first, end, longest)
         for index, lane in enumerate(group, first):
             lane.job.parked.truncate(lane.start)
             self._pool.load(index, lane.job.parked)
@@ -211,7 +247,6 @@ class LaneRunner:
         fed = [_hear(lane) for lane in lanes]
         if not any(fed):
             return
-        self._reserve(0, writing, max(len(lane.tokens) for lane in lanes))
         outputs = self._run(0, fed, 1, any(follows(lane.job) for lane in lanes))
         logits = outputs.logits[:writing]
         writers = []
@@ -250,12 +285,6 @@ class LaneRunner:
             lane.done = lane.job.take(token, logits[row]) is not None
         self.counters.written_tokens += len(lanes)
 
-    def _reserve(self, first: int, end: int, length: int) -> None:
-        # The position after the last token is scratch. Padding rows have lanes unless the attention
-        # knows to leave them out.
-        lanes = end if self._exact else first + self._rows(end - first, 1)
-        self._pool.reserve(lanes, self._visible(length, exact.BLOCK) + 1)
-
     def _rows(self, lanes: int, block: int) -> int:
         if block > 1:
             return lanes
@@ -273,6 +302,8 @@ class LaneRunner:
         """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
         the left to `block`, so that every row's last token stands in the last column."""
         rows = self._rows(len(fed), block)
+        if not self._exact and first + rows > self._pool.lanes:  # its padding needs lanes too
+            rows = len(fed)
         keep = exact.ROWS if self._exact and block > 1 else 1
         ids = np.zeros((rows, block), dtype=np.int64)
         positions = np.zeros((rows, block), dtype=np.int64)

@@ -6,14 +6,15 @@ coroutine that waits for its turn's result.
 
 Keys and values are kept for each (model, answer) between turns: a model encodes only what it has
 not seen. Memory is bounded by admission: a session says how long its answer may get and waits until
-that much is free, so no live answer is ever evicted.
+that much is free, so no live answer is ever evicted; `engines/memory.py` says how it is shared.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -23,13 +24,18 @@ from taketurns.config import EngineConfig
 from taketurns.engines.admission import Admission
 from taketurns.engines.base import Combine, ModelInfo, Prompt
 from taketurns.engines.ensembles import Ensemble, Shared
-from taketurns.engines.facts import context_length, end_token_ids, never_token_ids
+from taketurns.engines.facts import (
+    context_length,
+    end_token_ids,
+    never_token_ids,
+    vocabulary_size,
+)
 from taketurns.engines.jobs import Peek, Write
 from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
-from taketurns.engines.memory import kv_budget
+from taketurns.engines.memory import answer_bytes, kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import ConfigError, EngineError, PromptError
 from taketurns.seeds import generator
 from taketurns.text import TextCodec
 from taketurns.types import Completion, ModelSpec, Sampling, Token
@@ -59,9 +65,8 @@ class LocalEngine:
         self._thread = ModelThread(
             self._specs, deterministic=deterministic, max_batch=max_batch, threads=threads
         )
-        self._admission = Admission(
-            lambda: memory_bytes or kv_budget({model.device for model in self._running.values()})
-        )
+        self._memory_bytes = memory_bytes
+        self._admission = Admission(self._share_memory)
 
     @classmethod
     def configured(cls, specs: Mapping[str, ModelSpec], settings: EngineConfig) -> LocalEngine:
@@ -91,7 +96,23 @@ class LocalEngine:
         """Load a model's weights unless they are. Raises ConfigError or EngineError."""
         await self.info(model)
         if model not in self._running:
-            self._running[model] = await self._thread.load(model)
+            never = sorted(await self._never(model))
+            self._running[model] = await self._thread.load(model, never)
+
+    async def _never(self, model: str) -> frozenset[int]:
+        """What the model is not to write: what its files forbid, and ids beyond the embedding of
+        another that goes on from its ids. Control tokens are not handed on."""
+        own = await self.info(model)
+        infos = [await self.info(name) for name in self._specs]
+        sizes = {info.vocabulary for info in infos if info.vocabulary is not None}
+        if own.vocabulary is None or own.vocabulary == min(sizes):
+            return own.never
+        smallest = min(
+            info.vocabulary
+            for info in infos
+            if info.vocabulary is not None and info.codec.fingerprint == own.codec.fingerprint
+        )
+        return own.never.union(set(range(smallest, own.vocabulary)) - own.codec.special_ids)
 
     async def shared(self, models: Sequence[str]) -> Shared:
         """What these models have in common. Raises ConfigError for different vocabularies."""
@@ -137,9 +158,18 @@ class LocalEngine:
                 session.close()
 
     def _need(self, tokens: int) -> int:
-        """Bytes for an answer: parked with every model, and in the lanes of the one that writes."""
-        sizes = [model.bytes_per_token for model in self._running.values()]
-        return tokens * (sum(sizes) + max(sizes))
+        """Bytes for an answer of so many tokens."""
+        running = self._running.values()
+        sizes = [model.bytes_per_token for model in running]
+        return answer_bytes(tokens, sizes, any(model.exact for model in running))
+
+    def _share_memory(self) -> int:
+        """What the answers' keys and values may take; half of it becomes the lanes'. All models are
+        loaded by now."""
+        devices = {model.device for model in self._running.values()}
+        total = self._memory_bytes or kv_budget(devices)
+        self._thread.bound_lanes(total // 2)
+        return total
 
     async def close(self) -> None:
         """Stop the thread and release the weights; answers under way are rejected."""
@@ -164,6 +194,9 @@ class LocalSession:
         self._need = need
         self._random = generator(seed)
         self._parked = parked
+        # What is asked of a model at once is answered one after the other: each job goes on from
+        # what the one before it has parked.
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def generate(
         self,
@@ -175,15 +208,16 @@ class LocalSession:
         """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
         info = await self._engine.info(model)
         ids = _checked(info, prompt, sampling.max_tokens)
-        completion: Completion = await self._thread.run(
-            model,
-            partial(Write, ids, self._kept(model)),
-            emit=on_token,
-            sampling=sampling,
-            codec=info.codec,
-            end_token_ids=info.end_token_ids,
-            random=self._random,
-        )
+        async with self._turns[model]:
+            completion: Completion = await self._thread.run(
+                model,
+                partial(Write, ids, self._kept(model)),
+                emit=on_token,
+                sampling=sampling,
+                codec=info.codec,
+                end_token_ids=info.end_token_ids,
+                random=self._random,
+            )
         return completion
 
     async def generate_together(
@@ -201,9 +235,12 @@ class LocalSession:
             _checked(info, prompt, sampling.max_tokens)
             for info, prompt in zip(infos, prompts, strict=True)
         ]
-        parked = [self._kept(model) for model in models]
 
         def make(resolve: Callable[[Any], None], reject: Callable[[Exception], None]) -> Ensemble:
+            parked = [
+                self._kept(model) if model not in models[:place] else self._kept(model).fork()
+                for place, model in enumerate(models)
+            ]
             pen = Write(
                 ids[0],
                 parked[0],
@@ -216,11 +253,15 @@ class LocalSession:
             )
             return Ensemble(pen, ids, parked, shared, combine)
 
-        completion: Completion = await self._thread.run_together(models, make)
+        async with AsyncExitStack() as turns:
+            for model in sorted(set(models)):  # in one order, so that no two wait for each other
+                await turns.enter_async_context(self._turns[model])
+            completion: Completion = await self._thread.run_together(models, make)
         return completion
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         """Natural-log probabilities of `choices` as the next token, under the full softmax."""
+        _check_ids(await self._engine.info(model), choices)
         scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
         return scores
 
@@ -265,8 +306,9 @@ class LocalSession:
         self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any
     ) -> Any:
         ids = _checked(await self._engine.info(model), prompt, 1)
-        make = partial(Peek, ids, self._kept(model), want=want)
-        return await self._thread.run(model, make, **what)
+        async with self._turns[model]:
+            make = partial(Peek, ids, self._kept(model), want=want)
+            return await self._thread.run(model, make, **what)
 
 
 def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
@@ -278,7 +320,16 @@ def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
             f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
             f"{info.name}, {info.context} tokens"
         )
+    _check_ids(info, ids)
     return ids
+
+
+def _check_ids(info: ModelInfo, ids: Sequence[int]) -> None:
+    """An id beyond the embedding would fail the whole batch, and on a GPU all that comes after."""
+    size = info.vocabulary
+    if size is not None and ids and not 0 <= min(ids) <= max(ids) < size:
+        beyond = next(i for i in ids if not 0 <= i < size)
+        raise EngineError(f"{info.name} was given the token {beyond}, and it knows 0 to {size - 1}")
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
@@ -302,4 +353,5 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
             }
         ),
         never=never_token_ids(spec),
+        vocabulary=vocabulary_size(spec),
     )

@@ -1,4 +1,8 @@
-"""How much memory there is."""
+"""How much memory there is, and how much an answer takes.
+
+Half of what keys and values may take is for parked answers, half for lanes, of which every model
+has its part. So every answer that is admitted can be parked with every model, and there is a lane
+for it in each: an answer may wait for a lane, but never for one that cannot be."""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+
+from taketurns.engines import exact
 
 # Of what is free once the weights are in place; activations and everything else have the rest.
 CPU_SHARE = 0.5
@@ -34,3 +40,14 @@ def kv_budget(devices: Iterable[str]) -> int:
         for device in devices
     ]
     return min(shares)
+
+
+def lane_length(tokens: int, deterministic: bool) -> int:
+    """Positions of a lane in which so many tokens stand, the one for scratch included."""
+    return (exact.visible(tokens, exact.BLOCK) if deterministic else tokens) + 1
+
+
+def answer_bytes(tokens: int, bytes_per_token: Iterable[int], deterministic: bool) -> int:
+    """What an answer of so many tokens may take: `bytes_per_token` of each model, parked and once
+    more in a lane. `deterministic` where any model is."""
+    return 2 * lane_length(tokens, deterministic) * sum(bytes_per_token)

@@ -1,4 +1,5 @@
-"""For models whose cache cannot be appended to row by row (sliding windows, recurrent states).
+"""For models whose cache cannot be appended to row by row (sliding windows, recurrent states,
+flash attention, ALiBi positions that are made from a mask).
 
 Each turn encodes its whole prompt anew into a cache of the model's own kind and writes from there,
 one answer at a time. Correct and slow; `taketurns check` says when a model needs it.

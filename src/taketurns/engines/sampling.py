@@ -16,6 +16,8 @@ from math import inf
 import torch
 from torch import Tensor
 
+COLDEST = 1e-30  # a lower temperature is 0: logits divided by it are beyond float32
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -30,11 +32,15 @@ class Draw:
 def sample(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     """Sample one token a row. `logits` is `[rows, vocabulary]`; returns int64 `[rows]` on its
     device."""
-    if all(draw.temperature == 0 for draw in draws):
+    greedy = [row for row, draw in enumerate(draws) if draw.temperature < COLDEST]
+    if len(greedy) == len(draws):
         return logits.argmax(-1)
     logits = logits.float()
     columns = torch.tensor(
-        [(d.temperature or 1.0, d.top_p, d.first, d.second) for d in draws],
+        [
+            (d.temperature if d.temperature >= COLDEST else 1.0, d.top_p, d.first, d.second)
+            for d in draws
+        ],
         dtype=torch.float32,
         device=logits.device,
     )
@@ -45,7 +51,6 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     if bool(outside.any()):
         rows = outside.nonzero().squeeze(1)
         chosen[rows] = _from_nucleus(probabilities[rows], top_p[rows], second[rows])
-    greedy = [row for row, draw in enumerate(draws) if draw.temperature == 0]
     if greedy:
         chosen[greedy] = logits[greedy].argmax(-1)
     return chosen
@@ -61,9 +66,12 @@ def without(logits: Tensor, never: Sequence[int]) -> Tensor:
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Draw from each row by inverting its cumulative sum at `uniform`."""
     cumulative = probabilities.cumsum(-1)
-    at = (uniform * cumulative[:, -1])[:, None]
+    whole = cumulative[:, -1]
+    # A uniform number next to 1 is 1 in float32; drawing at the whole sum would be beyond all that
+    # is probable.
+    at = torch.minimum(uniform * whole, torch.nextafter(whole, torch.zeros_like(whole)))
     last = probabilities.shape[-1] - 1
-    return torch.searchsorted(cumulative, at, right=True).squeeze(1).clamp_(max=last)
+    return torch.searchsorted(cumulative, at[:, None], right=True).squeeze(1).clamp_(max=last)
 
 
 def _mass_above(probabilities: Tensor, chosen: Tensor) -> Tensor:

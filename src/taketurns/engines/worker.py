@@ -18,7 +18,6 @@ import torch
 
 from taketurns.engines import exact
 from taketurns.engines.ensembles import Ensemble, advance
-from taketurns.engines.facts import never_token_ids
 from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
 from taketurns.engines.kv import layer_shapes
@@ -36,11 +35,12 @@ class RunningModel:
     """What is known of a model once its weights are loaded.
 
     `keeps_cache` says that a turn encodes only what is new; `bytes_per_token` is what a token's
-    keys and values take (0 without a kept cache)."""
+    keys and values take (0 without a kept cache); `exact` that it runs in exact rounds."""
 
     keeps_cache: bool
     bytes_per_token: int
     device: str
+    exact: bool = False
 
 
 class ModelThread:
@@ -54,7 +54,6 @@ class ModelThread:
         max_batch: int,
         threads: int | None,
     ) -> None:
-        self._specs = dict(specs)
         self._weights = Weights(specs)
         self._threads = threads
         self._default_threads = torch.get_num_threads()
@@ -73,10 +72,11 @@ class ModelThread:
 
     # Called from event loops
 
-    async def load(self, model: str) -> RunningModel:
-        """Load a model unless it is loaded. Raises ConfigError or EngineError."""
+    async def load(self, model: str, never: Sequence[int]) -> RunningModel:
+        """Load a model unless it is loaded; it will not write tokens of `never`. Raises ConfigError
+        or EngineError."""
         if model not in self._models:
-            await self._ask(lambda done, failed: self._load_for(model, done, failed))
+            await self._ask(lambda done, failed: self._load_for(model, never, done, failed))
         return self._models[model]
 
     async def run(
@@ -146,6 +146,14 @@ class ModelThread:
     def lane_bytes(self) -> int:
         return sum(runner.lane_bytes for runner in self._runners.values())
 
+    def bound_lanes(self, total: int) -> None:
+        """Let the lanes of all models take at most `total` bytes, each its part of them: in all of
+        them as many tokens find room. The models must be loaded."""
+        runners = [r for r in self._runners.values() if isinstance(r, LaneRunner)]
+        whole = sum(runner.bytes_per_token for runner in runners)
+        for runner in runners:
+            runner.bound(total * runner.bytes_per_token // whole)
+
     async def close(self) -> None:
         """Stop at the end of the round; jobs under way are rejected."""
         with self._lock:
@@ -207,21 +215,24 @@ class ModelThread:
             self._flush()
 
     def _load_for(
-        self, model: str, done: Callable[[Any], None], failed: Callable[[Exception], None]
+        self,
+        model: str,
+        never: Sequence[int],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         if model not in self._models:
             try:
-                self._runners[model] = self._runner(model)
+                self._runners[model] = self._runner(model, never)
             except TakeTurnsError as error:
                 failed(error)
                 return
         done(None)
 
-    def _runner(self, model: str) -> LaneRunner | ReencodeRunner:
+    def _runner(self, model: str, never: Sequence[int]) -> LaneRunner | ReencodeRunner:
         loaded = self._weights.load(model)
         device = str(loaded.model.get_input_embeddings().weight.device)
         self._set_threads(loaded.model)
-        never = sorted(never_token_ids(self._specs[model]))
         shapes = layer_shapes(loaded.model)
         if shapes is None:
             self._models[model] = RunningModel(False, 0, device)
@@ -229,15 +240,16 @@ class ModelThread:
         wanted = self._deterministic
         if wanted is None:
             wanted = device == "cpu" and shapes[0].dtype == torch.float32
-        bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
-        self._models[model] = RunningModel(True, bytes_per_token, device)
-        return LaneRunner(
+        deterministic = wanted and exact.enable(loaded.model)
+        runner = LaneRunner(
             Forward(loaded.model, loaded.activate),
             shapes,
-            deterministic=wanted and exact.enable(loaded.model),
+            deterministic=deterministic,
             max_lanes=self._max_batch,
             never=never,
         )
+        self._models[model] = RunningModel(True, runner.bytes_per_token, device, deterministic)
+        return runner
 
     def _set_threads(self, model: Any) -> None:
         """Small models run on one thread: the work of an operation does not pay for waking a
