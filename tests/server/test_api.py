@@ -277,6 +277,7 @@ def test_what_is_no_request_is_refused(pocket: Running) -> None:
             (b"", as_json),
             (b'{"messages": []}', {"content-type": "text/plain"}),
             (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', as_json),
+            (b'{"messages": [{"role": "user", "content": "x", "\\ud800": 1}]}', as_json),
             (b'{"temperature": NaN, "messages": [{"role": "user", "content": "x"}]}', as_json),
             (b"[" * 100_000, as_json),
         ):
