@@ -22,8 +22,10 @@ from taketurns.cli import app
 from taketurns.config import load_settings
 from taketurns.server.command import read_settings
 from taketurns.server.config import ServeConfig
+from taketurns.server.edge import AccessLog
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.roster import Roster
+from taketurns.server.schemas import ChatRequest
 from taketurns.server.tracing import Tracer
 from taketurns.switchers import FixedSwitcher
 
@@ -53,6 +55,17 @@ def request_line(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 
     eventually(lambda: bool(lines()))
     return lines()[-1]
+
+
+def lines_about(caplog: pytest.LogCaptureFixture, identifier: str) -> list[dict[str, Any]]:
+    """What is logged of a request, its own line included."""
+
+    def lines() -> list[dict[str, Any]]:
+        known = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+        return [line for line in known if line.get("id") == identifier]
+
+    eventually(lambda: bool(lines()) and lines()[-1]["message"] == "request")
+    return lines()
 
 
 def test_metrics_count_what_happened(start: Start) -> None:
@@ -99,6 +112,73 @@ def test_logs_are_json_without_anybody_s_text(
     assert "private" not in caplog.text + str(line)
     assert "aaaa" not in str(line)
     assert "k3y" not in str(line)
+
+
+def test_what_nobody_foresaw_is_an_answer_and_a_line_without_anybody_s_text(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+    server = start(pair())
+
+    secret = "".join(("hunt", "er2"))  # the traceback has this file's lines
+
+    async def breaks() -> Any:
+        try:
+            ChatRequest.model_validate({"messages": ASKED, "stream": secret})
+        except ValueError as error:
+            raise RuntimeError("a bug") from error
+
+    server.serving.models = breaks  # type: ignore[method-assign]
+    with server.http() as http:
+        reply = http.get("/v1/models")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert "content-security-policy" in reply.headers
+    bug, line = lines_about(caplog, reply.headers["x-request-id"])
+    assert (line["path"], line["status"]) == ("/v1/models", 500)
+    assert "RuntimeError: a bug" in bug["traceback"]
+    assert "ValidationError" in bug["traceback"]
+    assert secret not in str(bug)
+    assert metrics(server)['taketurns:requests_refused_total{code="internal_error"}'] == 1
+
+
+async def test_a_response_that_breaks_off_is_not_begun_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("a bug")
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/"}
+    await AccessLog(half, refused=lambda code: None)(scope, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    _, line = lines_about(caplog, scope["taketurns"]["id"])  # type: ignore[index]
+    assert (line["status"], line["error"]) == (200, "internal_error")
+
+
+def test_every_error_is_counted_wherever_it_is_found(start: Start) -> None:
+    with_key = start(pair(), api_keys=("k",), open_metrics=True, max_body=100)
+    with with_key.http() as http:
+        http.get("/v1/models")
+        known = {"authorization": "Bearer k"}
+        http.post("/tokenize", content=b" " * 101, headers=known)
+        http.get("/nowhere", headers=known)
+    told = metrics(with_key)
+    without = start(pair())
+    with without.http(headers={"host": "rebound.example"}) as http:
+        http.get("/v1/models")
+    told |= metrics(without)
+    for code in ("invalid_api_key", "request_too_large", "404", "unknown_host"):
+        assert told[f'taketurns:requests_refused_total{{code="{code}"}}'] == 1, code
 
 
 def test_text_is_logged_where_it_is_asked_for(
