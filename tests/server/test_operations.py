@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from typer.testing import CliRunner
 
 from taketurns import ConfigError, EngineError, Policy, ScriptedEngine, Team
@@ -26,7 +23,6 @@ from taketurns.server.edge import AccessLog
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.roster import Roster
 from taketurns.server.schemas import ChatRequest
-from taketurns.server.tracing import Tracer
 from taketurns.switchers import FixedSwitcher
 
 from .conftest import Running, Start, eventually, forever, scripted
@@ -190,25 +186,6 @@ def test_text_is_logged_where_it_is_asked_for(
     line = request_line(caplog)
     assert line["prompts"] == [{"messages": [["user", "a private matter"]]}]
     assert line["texts"] == ["aaaabbbbaaaabbbbaaaa"]
-
-
-def test_a_request_and_its_patches_are_spans_of_the_caller_s_trace(start: Start) -> None:
-    spans = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(spans))
-    server = start(pair())
-    server.serving._tracer = Tracer(provider)
-    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    client = server.client(default_headers={"traceparent": caller})
-    client.chat.completions.create(model="team", messages=ASKED)
-    *_, request = done = spans.get_finished_spans()
-    assert [span.name for span in done] == ["patch"] * 5 + ["chat"]
-    assert request.attributes["taketurns.tokens"] == 20
-    assert format(request.context.trace_id, "032x") == caller.split("-")[1]
-    assert {span.parent.span_id for span in done[:-1]} == {request.context.span_id}
-    assert [span.attributes["taketurns.speaker"] for span in done[:2]] == ["a", "b"]
-    for span in done:
-        assert request.start_time <= span.start_time <= span.end_time <= request.end_time
 
 
 async def test_it_lives_before_it_is_ready() -> None:

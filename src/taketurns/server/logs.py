@@ -14,6 +14,7 @@ from fastapi.exceptions import ValidationException
 from pydantic import ValidationError as PydanticError
 
 LOG = logging.getLogger("taketurns.server")
+_OTHERS = (("uvicorn", logging.WARNING), ("opentelemetry", logging.WARNING))
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,10 +50,11 @@ def _told(error: BaseException) -> Iterator[str]:
 
 
 def log_to_stderr() -> None:
-    """Send what this package and uvicorn have to say to standard error, a JSON object a line."""
+    """Send what this package, uvicorn and OpenTelemetry have to say to standard error, a JSON
+    object a line."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
-    for name, level in (("taketurns.server", logging.INFO), ("uvicorn", logging.WARNING)):
+    for name, level in (("taketurns.server", logging.INFO), *_OTHERS):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)

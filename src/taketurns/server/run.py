@@ -20,10 +20,10 @@ import uvicorn
 from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.server.app import make_app
 from taketurns.server.config import ServeConfig
+from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import LOG, log_to_stderr
 from taketurns.server.roster import Roster
 from taketurns.server.serving import Serving
-from taketurns.server.tracing import Tracer
 from taketurns.team import Team
 
 _CLOSING = 5  # seconds that connections may take to close, once every answer is written
@@ -44,7 +44,7 @@ def serve(
     loaded.
     """
     roster = Roster(team, config.name or name)
-    serving = Serving(roster, config, Tracer() if config.traces else None)
+    serving = Serving(roster, config, tracer_of_environment() if config.traces else None)
     with listen(config) as listening:
         log_to_stderr()
         host, port = listening.getsockname()[:2]

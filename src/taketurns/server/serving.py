@@ -72,8 +72,10 @@ class Serving:
         return True
 
     async def close(self) -> None:
-        """Release the models."""
+        """Release the models, and send the last traces."""
         await self.roster.team.aclose()
+        if self._tracer is not None:
+            await self._tracer.close()
 
     async def models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models; the team's has the page's example questions."""
@@ -122,6 +124,9 @@ class Serving:
                 watch.open()
                 self._under_way.add(answers)
                 yield
+        except ApiError as error:
+            watch.fields["error"] = error.code
+            raise
         finally:
             self._under_way.discard(answers)
             watch.close()
@@ -146,7 +151,6 @@ async def _stream(
                 chunks.append(reply.opening())
                 begun = True
             if isinstance(event, Broke):
-                watch.fields["error"] = event.error.code
                 await push(b"".join([*chunks, as_event(event.error.body())]))
                 return
             chunks.append(reply.event(index, event))
