@@ -137,6 +137,22 @@ def test_what_nobody_foresaw_is_an_answer_and_a_line_without_anybody_s_text(
     assert metrics(server)['taketurns:requests_refused_total{code="internal_error"}'] == 1
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("patches", [0, 2])
+def test_why_a_model_failed_is_for_the_log_and_not_for_clients(
+    start: Start, caplog: pytest.LogCaptureFixture, streamed: bool, patches: int
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+    reason = "a server refused a request with status 400 (http://10.0.0.1:8000)"
+    server = start(pair(failures={patches: EngineError(reason)}))
+    with server.http() as http:
+        reply = http.post("/v1/chat/completions", json={"messages": ASKED, "stream": streamed})
+    assert "engine_error" in reply.text
+    assert "10.0.0.1" not in reply.text
+    (line,) = lines_about(caplog, reply.headers["x-request-id"])
+    assert (line["level"], line["error"], line["reason"]) == ("error", "engine_error", reason)
+
+
 async def test_a_response_that_breaks_off_is_not_begun_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

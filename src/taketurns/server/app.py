@@ -150,7 +150,7 @@ def _add_page(app: FastAPI) -> None:
 
 def _add_errors(app: FastAPI) -> None:
     def tell(request: Request, error: ApiError) -> Response:
-        request.scope["taketurns"]["error"] = error.code
+        request.scope["taketurns"] |= error.fields()
         return JSONResponse(error.body(), error.status_code, error.headers)
 
     @app.exception_handler(ApiError)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from ipaddress import ip_address
+from logging import ERROR, INFO
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -77,7 +78,8 @@ class AccessLog:
         finally:
             about = {"method": scope["method"], "path": scope["path"], "status": status}
             seconds = round(perf_counter() - begun, 4)
-            LOG.info("request", extra={"fields": {**about, "seconds": seconds, **fields}})
+            level = ERROR if "reason" in fields else INFO
+            LOG.log(level, "request", extra={"fields": {**about, "seconds": seconds, **fields}})
 
 
 class HostCheck:

@@ -125,7 +125,7 @@ class Serving:
                 self._under_way.add(answers)
                 yield
         except ApiError as error:
-            watch.fields["error"] = error.code
+            watch.fields |= error.fields()
             raise
         finally:
             self._under_way.discard(answers)

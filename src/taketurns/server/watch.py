@@ -83,7 +83,7 @@ class Watch:
         elif isinstance(event, Trace):
             self._end(seen, event.finish or "stop", now)
         elif isinstance(event, Broke):
-            self.fields["error"] = event.error.code
+            self.fields |= event.error.fields()
             self._end(seen, "error", now)
 
     def close(self) -> None:
