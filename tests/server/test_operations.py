@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from taketurns import ConfigError, EngineError, Policy, ScriptedEngine, Team
+from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.cli import app
 from taketurns.config import load_settings
 from taketurns.server.command import read_settings
@@ -93,6 +93,22 @@ def test_metrics_count_what_happened(start: Start) -> None:
         'taketurns:requests_refused_total{code="400"}': 1,
     }.items():
         assert told[name] == value, name
+
+
+def test_prompt_tokens_are_those_of_usage(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """As the speaker reads the prompt who writes first, once for all choices."""
+    caplog.set_level(logging.INFO, "taketurns.server")
+    specs = [ModelSpec("a", prompt="{text}"), ModelSpec("b", prompt="Question: {text}")]
+    engine = ScriptedEngine({"a": forever("a"), "b": forever("b")})
+    candidates = [Candidate(spec.model, spec) for spec in specs]
+    server = start(Team(candidates, engine, FixedSwitcher([1, 0]), Policy(4, max_tokens=8)))
+    answer = server.client().chat.completions.create(model="team", messages=ASKED, n=2)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len("Question: a private matter")
+    told = metrics(server)
+    counted = told['vllm:prompt_tokens_total{model_name="team"}']
+    assert counted == request_line(caplog)["prompt_tokens"] == answer.usage.prompt_tokens
+    assert told['vllm:request_prompt_tokens_sum{model_name="team"}'] == 2 * counted
 
 
 def test_logs_are_json_without_anybody_s_text(
