@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from taketurns.engines.base import ModelInfo
-from taketurns.errors import PromptError
+from taketurns.errors import LengthError
 from taketurns.prompts import encode_speaker, render_speaker
 from taketurns.text import StopFilter, TextStream
 from taketurns.types import Candidate, Patch, Query, Trace
@@ -21,14 +21,15 @@ class Reader:
     info: ModelInfo
 
     def prompt(self, query: Query) -> str:
-        """The text it continues before anything is written. Raises PromptError if it is too
+        """The text it continues before anything is written. Raises LengthError if it is too
         long."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
         tokens = len(self.encode(text))
         if tokens + 1 > self.info.context:
-            raise PromptError(
-                f"query {query.id!r}: its prompt has {tokens} tokens for {self.candidate.name}, "
-                f"whose context has {self.info.context}"
+            raise LengthError(
+                f"the prompt has {tokens} tokens for {self.candidate.name}, "
+                f"whose context has {self.info.context}",
+                query.id,
             )
         return text
 

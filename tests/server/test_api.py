@@ -408,6 +408,13 @@ def test_with_a_key_any_name_will_do(start: Start) -> None:
         assert http.get("/v1/models").status_code == 200
 
 
+def test_a_prompt_too_long_has_a_code_of_its_own(pocket: Running) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(pocket, messages=[{"role": "user", "content": "x " * 3000}])
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.body["message"].startswith("the prompt has ")
+
+
 def test_prompts_may_be_kept_short(start: Start) -> None:
     server = start(scripted({"a": forever("a"), "b": forever("b")}), max_prompt_tokens=8)
     assert ask(server, messages=[{"role": "user", "content": "short?"}]).choices

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from taketurns.errors import CapacityError, EngineError, UsageError
+from taketurns.errors import CapacityError, EngineError, LengthError, PromptError, UsageError
 
 
 class ApiError(HTTPException):
@@ -108,6 +108,9 @@ def failed(error: Exception) -> ApiError:
     """What went wrong in this package, as a client is told."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, PromptError):  # the query's id is of our making
+        code = "context_length_exceeded" if isinstance(error, LengthError) else None
+        return refused(error.what, code=code)
     if isinstance(error, UsageError):
         return refused(str(error))
     if isinstance(error, CapacityError):
