@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from taketurns.server.config import ServeConfig
 from taketurns.server.edge import AccessLog
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.roster import Roster
+from taketurns.server.run import Server, serve
 from taketurns.server.schemas import ChatRequest
 from taketurns.switchers import FixedSwitcher
 
@@ -274,6 +276,15 @@ def test_settings_come_from_the_command_line_the_file_and_the_environment(
         ("timeout: 0", "timeout must be more than 0"),
         ("api_keys: ['']", "must not be empty"),
         ("api_keys: [k]\ncors: ['*']", "would let every site in"),
+        ("api_keys: [k]\ncors: ['null']", "would let every site in"),
+        ("api_keys: [' k']", "must not begin or end with a blank"),
+        ('api_keys: ["k\\n"]', "must not begin or end with a blank"),
+        ("cors: ['https://x.example/']", "no page comes from 'https://x.example/'"),
+        ("cors: [x.example]", "no page comes from 'x.example'"),
+        ("cors: ['https://X.example']", "no page comes from 'https://X.example'"),
+        ("cors: ['https://x.example:443']", "no page comes from 'https://x.example:443'"),
+        ("allowed_hosts: ['*']", "nobody calls a server '*'"),
+        ("allowed_hosts: ['x.example:8000']", "nobody calls a server 'x.example:8000'"),
         ("- a", "a serve file is a mapping"),
     ],
 )
@@ -282,6 +293,38 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path, text: str, says: str) -
     file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(says)):
         load_settings(file, ServeConfig, "serve file")
+
+
+def test_names_and_origins_that_can_be_are_taken() -> None:
+    origins = ("https://a.example", "http://localhost:3000", "http://[::1]:8080", "https://a:80")
+    ServeConfig(cors=origins, allowed_hosts=("team.example.org", "Box_1", "team."))
+    ServeConfig(cors=("*", "null"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [
+        ({"host": "0.0.0.0"}, True),
+        ({"host": ""}, True),
+        ({"host": "0.0.0.0", "api_keys": ("k",)}, False),
+        ({}, False),
+    ],
+)
+def test_a_server_for_everybody_without_keys_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], warns: bool
+) -> None:
+    monkeypatch.setattr(Server, "run", lambda self, sockets: None)
+    said: list[str] = []
+    serve(pair(), ServeConfig(port=0, **settings), "team", said.append)
+    assert any("no API keys" in sentence for sentence in said) == warns
+
+
+def test_more_choices_than_there_is_room_for_are_refused_once_and_for_all(start: Start) -> None:
+    server = start(pair(), max_running=1, max_waiting=2)
+    ask = server.client().chat.completions.create
+    assert len(ask(model="team", messages=ASKED, n=3).choices) == 3
+    with pytest.raises(openai.BadRequestError, match="may ask for 3 choices, not 4"):
+        ask(model="team", messages=ASKED, n=4)
 
 
 def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:

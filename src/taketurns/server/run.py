@@ -20,6 +20,7 @@ import uvicorn
 from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.server.app import make_app
 from taketurns.server.config import ServeConfig
+from taketurns.server.edge import is_loopback
 from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import LOG, log_to_stderr
 from taketurns.server.roster import Roster
@@ -51,6 +52,8 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}"
         say(f"serving {next(iter(roster)).name} at {url}")
+        if not config.api_keys and not is_loopback(config.host):
+            say("whoever reaches this machine may ask: there are no API keys (--api-key)")
         server = Server(serving, url if open_page and _has_screen() else None)
         server.run(sockets=[listening])
     if server.failure is not None:
