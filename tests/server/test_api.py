@@ -371,6 +371,11 @@ def test_other_sites_pages_may_ask_only_where_they_are_named(start: Start) -> No
         assert allowed["access-control-allow-origin"] == "https://a.example"
         other = http.options("/v1/models", headers=asks | {"origin": "https://b.example"}).headers
         assert "access-control-allow-origin" not in other
+        sends = {"access-control-request-headers": "authorization,content-type,x-stainless-lang"}
+        assert http.options("/v1/chat/completions", headers=asks | sends).status_code == 200
+        shown = http.get("/v1/models", headers={"origin": "https://a.example"}).headers
+        for name in ("retry-after", "x-request-id", "x-should-retry"):
+            assert name in shown["access-control-expose-headers"]
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,8 @@ def _add_edges(app: FastAPI, serving: Serving) -> None:
             CORSMiddleware,
             allow_origins=list(config.cors),
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],  # clients in browsers send headers of their own
+            expose_headers=["retry-after", "x-request-id", "x-should-retry"],
         )
     if not config.api_keys and is_loopback(config.host):
         app.add_middleware(HostCheck, allowed=config.allowed_hosts)
