@@ -43,6 +43,13 @@ def test_the_team_comes_first_and_then_its_candidates(pocket: Running) -> None:
     assert pocket.client().models.retrieve("sft").id == "sft"
 
 
+def test_a_name_with_a_slash_can_be_looked_up(start: Start) -> None:
+    client = start(scripted({"org/a": forever("a"), "b": forever("b")})).client()
+    assert client.models.retrieve("org/a").id == "org/a"
+    with pytest.raises(openai.NotFoundError, match="no model 'org/c'"):
+        client.models.retrieve("org/c")
+
+
 @pytest.mark.parametrize("model", ["team", "pretrained", "aligned"])
 def test_an_answer_is_the_offline_one_for_its_seed(
     pocket: Running, offline: Team, model: str

@@ -90,7 +90,7 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
         """The team, then each of its candidates."""
         return {"object": "list", "data": await serving.models()}
 
-    @app.get("/v1/models/{model}", responses={404: _ERRORS[404]})
+    @app.get("/v1/models/{model:path}", responses={404: _ERRORS[404]})
     async def model(model: str) -> dict[str, Any]:
         """One of them."""
         name = serving.roster.find(model).name
