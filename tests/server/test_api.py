@@ -209,6 +209,26 @@ def test_completions_continue_the_text_as_it_stands(pocket: Running) -> None:
     assert all(len(top) == 2 for top in from_ids.logprobs.top_logprobs)
 
 
+def test_prompt_ids_are_the_choice_s_where_each_has_its_own(pocket: Running) -> None:
+    """As vLLM has it, streamed or not."""
+    client = pocket.client()
+    asked = {"model": "pretrained", "prompt": ["rebol fonul", "question:"], "max_tokens": 4}
+    with_ids = {"extra_body": {"return_token_ids": True}}
+    whole = client.completions.create(**asked, **with_ids)
+    ids = {one.index: one.model_extra["prompt_token_ids"] for one in whole.choices}
+    assert len(set(map(tuple, ids.values()))) == 2
+    streamed = {}
+    for chunk in client.completions.create(**asked, **with_ids, stream=True):
+        assert "prompt_token_ids" not in chunk.model_extra
+        for one in chunk.choices:
+            if "prompt_token_ids" in one.model_extra:
+                assert one.index not in streamed
+                streamed[one.index] = one.model_extra["prompt_token_ids"]
+    assert streamed == ids
+    chat = ask(pocket, stream=True, max_tokens=4, **with_ids)
+    assert sum("prompt_token_ids" in chunk.model_extra for chunk in chat) == 1
+
+
 def test_a_request_may_change_who_takes_turns_and_how(pocket: Running) -> None:
     def speakers(**turns: Any) -> list[str]:
         answer = ask(pocket, seed=4, max_tokens=12, temperature=1, extra_body={"taketurns": turns})
