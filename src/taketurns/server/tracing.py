@@ -51,7 +51,7 @@ class Tracer:
             start_time=at(watch.started),
         )
         for key in _ATTRIBUTES:
-            if key in watch.fields:
+            if watch.fields.get(key) is not None:  # not every error has a code
                 span.set_attribute(f"taketurns.{key}", watch.fields[key])
         if "error" in watch.fields:
             self._failed(span, watch.fields["error"])
