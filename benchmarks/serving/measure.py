@@ -78,6 +78,17 @@ class Load:
             "requests/s": round(self.requests / self.seconds, 1),
         }
 
+    @property
+    def problem(self) -> str | None:
+        """What must not be."""
+        parts = {
+            "not whole": self.requests - self.whole,
+            "not equal to offline": self.requests - self.equal,
+        }
+        wrong = " and ".join(f"{count} {what}" for what, count in parts.items() if count)
+        asked = f"of {self.requests} streams, {self.streams} side by side"
+        return f"{asked}, {wrong}" if wrong else None
+
 
 # The client
 
@@ -222,15 +233,22 @@ def serve_scripted() -> None:
 # What is measured
 
 
-def measure_load(levels: Sequence[int], requests: int) -> None:
-    """Streams side by side on the bundled team; then its memory over many requests."""
+def measure_load(levels: Sequence[int], requests: int) -> str | None:
+    """Streams side by side on the bundled team; then its memory over many requests. Returns what is
+    wrong with the streams, if anything is."""
+    loads: list[Load] = []
+
+    def take(one: Load) -> None:
+        loads.append(one)
+        show(one.row())
+
     questions = [task.queries("test")[0].text or "" for task in TASKS.values()]
     with Team.load("pocket") as team:
         cases = offline(team, questions, 8)
     with served("-m", "taketurns", "serve", "--port", "0") as (url, pid):
         asyncio.run(load(url, cases, 8, 16))  # first touches
         for streams in levels:
-            show(asyncio.run(load(url, cases, streams, max(24, 3 * streams))).row())
+            take(asyncio.run(load(url, cases, streams, max(24, 3 * streams))))
         if requests:
             memory: list[tuple[int, float]] = []
 
@@ -239,8 +257,9 @@ def measure_load(levels: Sequence[int], requests: int) -> None:
                     memory.append((done, resident(pid)))
                     print(f"{done} requests, {memory[-1][1]:.0f} MiB", file=sys.stderr)
 
-            show(asyncio.run(load(url, cases, 64, requests, note)).row())
+            take(asyncio.run(load(url, cases, 64, requests, note)))
             show({f"MiB after {done}": round(size, 1) for done, size in memory})
+    return "; ".join(one.problem for one in loads if one.problem) or None
 
 
 def measure_overhead(levels: Sequence[int]) -> None:
@@ -325,7 +344,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000, help="of the memory test; 0: none")
     chosen = parser.parse_args()
     if chosen.what == "load":
-        measure_load(chosen.streams or [1, 8, 64, 256], chosen.requests)
+        sys.exit(measure_load(chosen.streams or [1, 8, 64, 256], chosen.requests))
     elif chosen.what == "overhead":
         measure_overhead(chosen.streams or [8, 64])
     else:

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from taketurns.engines.base import ModelInfo
-from taketurns.errors import PromptError
+from taketurns.errors import LengthError
 from taketurns.prompts import encode_speaker, render_speaker
 from taketurns.text import StopFilter, TextStream
 from taketurns.types import Candidate, Patch, Query, Trace
@@ -21,7 +21,7 @@ class Reader:
     info: ModelInfo
 
     def prompt(self, query: Query) -> str:
-        """The text it continues before anything is written. Raises PromptError if it is too
+        """The text it continues before anything is written. Raises LengthError if it is too
         long."""
         return self.read(query)[0]
 
@@ -30,9 +30,10 @@ class Reader:
         text = render_speaker(self.candidate.spec, self.info.codec, query)
         ids = self.encode(text)
         if len(ids) + 1 > self.info.context:
-            raise PromptError(
-                f"query {query.id!r}: its prompt has {len(ids)} tokens for {self.candidate.name}, "
-                f"whose context has {self.info.context}"
+            raise LengthError(
+                f"the prompt has {len(ids)} tokens for {self.candidate.name}, "
+                f"whose context has {self.info.context}",
+                query.id,
             )
         return text, ids
 

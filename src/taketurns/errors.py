@@ -3,7 +3,8 @@
 TakeTurnsError
   UsageError         a person's mistake: one sentence, exit code 2
     ConfigError      in a team file
-    PromptError      a prompt that does not fit the model's context, or cannot be rendered
+    PromptError      a prompt that cannot be rendered or used
+      LengthError    one that does not fit the model's context
     DataError        in an input or output file
   EngineError        a model or a server failed; the trace so far is kept
     CapacityError    no memory for another answer
@@ -26,7 +27,15 @@ class ConfigError(UsageError):
 
 
 class PromptError(UsageError):
-    """A prompt that cannot be rendered, or does not fit a model's context."""
+    """A prompt that cannot be rendered or used: `what` is wrong, with the query of that id."""
+
+    def __init__(self, what: str, query: str | None = None) -> None:
+        super().__init__(what if query is None else f"query {query!r}: {what}")
+        self.what = what
+
+
+class LengthError(PromptError):
+    """A prompt that does not fit a model's context."""
 
 
 class DataError(UsageError):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from taketurns.engines.base import Engine, ModelInfo, Session
-from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
+from taketurns.errors import CapacityError, ConfigError, EngineError, LengthError
 from taketurns.policy import Guard, Policy
 from taketurns.prompts import encode_speaker, plain_text, render_speaker
 from taketurns.types import Candidate, Query
@@ -76,7 +76,7 @@ def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:
     """How the answer to `query` is vetted; None without a guard. What the query has already put
     into the assistant's mouth is part of the answer.
 
-    Raises ConfigError if the guard asks a judge that there is none of, PromptError if the longest
+    Raises ConfigError if the guard asks a judge that there is none of, LengthError if the longest
     answer allowed would not fit the judge.
     """
     guard = policy.guard
@@ -89,9 +89,10 @@ def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:
     if asking is not None:
         longest = asking.longest(guard, query, policy.max_tokens)
         if longest >= asking.info.context:
-            raise PromptError(
-                f"query {query.id!r}: the judge would read {longest} tokens, its context has "
-                f"{asking.info.context}: lower max_tokens or shorten the query"
+            raise LengthError(
+                f"the judge would read {longest} tokens, its context has {asking.info.context}: "
+                "lower max_tokens or shorten the query",
+                query.id,
             )
     rules = [re.compile(pattern) for pattern in guard.patterns]
     rules += [_whole_words(phrase) for phrase in guard.words]

@@ -100,7 +100,7 @@ def _apply_template(codec: TextCodec, query: Query) -> str:
             continue_final_message=unfinished,
         )
     except (TemplateError, ValueError) as error:
-        raise PromptError(f"query {query.id!r}: the chat template refuses it: {error}") from error
+        raise PromptError(f"the chat template refuses it: {error}", query.id) from error
     return str(text)
 
 

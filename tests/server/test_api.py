@@ -43,6 +43,13 @@ def test_the_team_comes_first_and_then_its_candidates(pocket: Running) -> None:
     assert pocket.client().models.retrieve("sft").id == "sft"
 
 
+def test_a_name_with_a_slash_can_be_looked_up(start: Start) -> None:
+    client = start(scripted({"org/a": forever("a"), "b": forever("b")})).client()
+    assert client.models.retrieve("org/a").id == "org/a"
+    with pytest.raises(openai.NotFoundError, match="no model 'org/c'"):
+        client.models.retrieve("org/c")
+
+
 @pytest.mark.parametrize("model", ["team", "pretrained", "aligned"])
 def test_an_answer_is_the_offline_one_for_its_seed(
     pocket: Running, offline: Team, model: str
@@ -202,6 +209,26 @@ def test_completions_continue_the_text_as_it_stands(pocket: Running) -> None:
     assert all(len(top) == 2 for top in from_ids.logprobs.top_logprobs)
 
 
+def test_prompt_ids_are_the_choice_s_where_each_has_its_own(pocket: Running) -> None:
+    """As vLLM has it, streamed or not."""
+    client = pocket.client()
+    asked = {"model": "pretrained", "prompt": ["rebol fonul", "question:"], "max_tokens": 4}
+    with_ids = {"extra_body": {"return_token_ids": True}}
+    whole = client.completions.create(**asked, **with_ids)
+    ids = {one.index: one.model_extra["prompt_token_ids"] for one in whole.choices}
+    assert len(set(map(tuple, ids.values()))) == 2
+    streamed = {}
+    for chunk in client.completions.create(**asked, **with_ids, stream=True):
+        assert "prompt_token_ids" not in chunk.model_extra
+        for one in chunk.choices:
+            if "prompt_token_ids" in one.model_extra:
+                assert one.index not in streamed
+                streamed[one.index] = one.model_extra["prompt_token_ids"]
+    assert streamed == ids
+    chat = ask(pocket, stream=True, max_tokens=4, **with_ids)
+    assert sum("prompt_token_ids" in chunk.model_extra for chunk in chat) == 1
+
+
 def test_a_request_may_change_who_takes_turns_and_how(pocket: Running) -> None:
     def speakers(**turns: Any) -> list[str]:
         answer = ask(pocket, seed=4, max_tokens=12, temperature=1, extra_body={"taketurns": turns})
@@ -277,6 +304,7 @@ def test_what_is_no_request_is_refused(pocket: Running) -> None:
             (b"", as_json),
             (b'{"messages": []}', {"content-type": "text/plain"}),
             (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', as_json),
+            (b'{"messages": [{"role": "user", "content": "x", "\\ud800": 1}]}', as_json),
             (b'{"temperature": NaN, "messages": [{"role": "user", "content": "x"}]}', as_json),
             (b"[" * 100_000, as_json),
         ):
@@ -370,6 +398,11 @@ def test_other_sites_pages_may_ask_only_where_they_are_named(start: Start) -> No
         assert allowed["access-control-allow-origin"] == "https://a.example"
         other = http.options("/v1/models", headers=asks | {"origin": "https://b.example"}).headers
         assert "access-control-allow-origin" not in other
+        sends = {"access-control-request-headers": "authorization,content-type,x-stainless-lang"}
+        assert http.options("/v1/chat/completions", headers=asks | sends).status_code == 200
+        shown = http.get("/v1/models", headers={"origin": "https://a.example"}).headers
+        for name in ("retry-after", "x-request-id", "x-should-retry"):
+            assert name in shown["access-control-expose-headers"]
 
 
 @pytest.mark.parametrize(
@@ -405,6 +438,13 @@ def test_with_a_key_any_name_will_do(start: Start) -> None:
     headers = {"host": "team.example", "authorization": "Bearer k"}
     with server.http(headers=headers) as http:
         assert http.get("/v1/models").status_code == 200
+
+
+def test_a_prompt_too_long_has_a_code_of_its_own(pocket: Running) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(pocket, messages=[{"role": "user", "content": "x " * 3000}])
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.body["message"].startswith("the prompt has ")
 
 
 def test_prompts_may_be_kept_short(start: Start) -> None:

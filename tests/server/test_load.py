@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from taketurns import Team
+from taketurns import EngineError, Team
 from taketurns.pocket import TASKS
 from taketurns.text import TextCodec
 
@@ -33,6 +35,28 @@ async def test_every_stream_is_whole_and_the_offline_answer(
     assert result.whole == result.equal == result.requests
     assert len(result.first) == result.requests
     assert pocket.serving.gate.running == pocket.serving.gate.waiting == 0
+
+
+@pytest.mark.parametrize("spoiled", ["", "text", "end"])
+def test_a_stream_that_is_not_what_it_must_be_fails_the_soak(
+    start: Start, measure: ModuleType, monkeypatch: pytest.MonkeyPatch, spoiled: str
+) -> None:
+    failures = {100: EngineError("gone")} if spoiled == "end" else None  # after the first touches
+    scripts = {"a": forever("a"), "b": forever("b")}
+    server = start(scripted(scripts, failures=failures))
+    text = "aaaabbbbaaaabbbbaaaa" + ("a" if spoiled == "text" else "")
+    case = measure.Case("Q?", 0, text, ("a", "b", "a", "b", "a"))
+    monkeypatch.setattr(measure, "offline", lambda *arguments: [case])
+    monkeypatch.setattr(measure, "served", lambda *arguments: nullcontext((server.url, 0)))
+    monkeypatch.setattr(sys, "argv", ["measure.py", "load", "--streams", "2", "--requests", "0"])
+    with pytest.raises(SystemExit) as ended:
+        measure.main()
+    if not spoiled:
+        assert ended.value.code is None
+    elif spoiled == "text":
+        assert ended.value.code == "of 24 streams, 2 side by side, 24 not equal to offline"
+    else:
+        assert "1 not whole and 1 not equal to offline" in ended.value.code
 
 
 async def test_what_http_adds_is_measured(measure: ModuleType) -> None:

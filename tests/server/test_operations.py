@@ -11,20 +11,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from typer.testing import CliRunner
 
-from taketurns import ConfigError, EngineError, Policy, ScriptedEngine, Team
+from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.cli import app
 from taketurns.config import load_settings
 from taketurns.server.command import read_settings
 from taketurns.server.config import ServeConfig
+from taketurns.server.edge import AccessLog
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.roster import Roster
-from taketurns.server.tracing import Tracer
+from taketurns.server.run import Server, serve
+from taketurns.server.schemas import ChatRequest
 from taketurns.switchers import FixedSwitcher
 
 from .conftest import Running, Start, eventually, forever, scripted
@@ -53,6 +53,17 @@ def request_line(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 
     eventually(lambda: bool(lines()))
     return lines()[-1]
+
+
+def lines_about(caplog: pytest.LogCaptureFixture, identifier: str) -> list[dict[str, Any]]:
+    """What is logged of a request, its own line included."""
+
+    def lines() -> list[dict[str, Any]]:
+        known = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+        return [line for line in known if line.get("id") == identifier]
+
+    eventually(lambda: bool(lines()) and lines()[-1]["message"] == "request")
+    return lines()
 
 
 def test_metrics_count_what_happened(start: Start) -> None:
@@ -86,6 +97,22 @@ def test_metrics_count_what_happened(start: Start) -> None:
         assert told[name] == value, name
 
 
+def test_prompt_tokens_are_those_of_usage(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """As the speaker reads the prompt who writes first, once for all choices."""
+    caplog.set_level(logging.INFO, "taketurns.server")
+    specs = [ModelSpec("a", prompt="{text}"), ModelSpec("b", prompt="Question: {text}")]
+    engine = ScriptedEngine({"a": forever("a"), "b": forever("b")})
+    candidates = [Candidate(spec.model, spec) for spec in specs]
+    server = start(Team(candidates, engine, FixedSwitcher([1, 0]), Policy(4, max_tokens=8)))
+    answer = server.client().chat.completions.create(model="team", messages=ASKED, n=2)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len("Question: a private matter")
+    told = metrics(server)
+    counted = told['vllm:prompt_tokens_total{model_name="team"}']
+    assert counted == request_line(caplog)["prompt_tokens"] == answer.usage.prompt_tokens
+    assert told['vllm:request_prompt_tokens_sum{model_name="team"}'] == 2 * counted
+
+
 def test_logs_are_json_without_anybody_s_text(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -101,6 +128,89 @@ def test_logs_are_json_without_anybody_s_text(
     assert "k3y" not in str(line)
 
 
+def test_what_nobody_foresaw_is_an_answer_and_a_line_without_anybody_s_text(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+    server = start(pair())
+
+    secret = "".join(("hunt", "er2"))  # the traceback has this file's lines
+
+    async def breaks() -> Any:
+        try:
+            ChatRequest.model_validate({"messages": ASKED, "stream": secret})
+        except ValueError as error:
+            raise RuntimeError("a bug") from error
+
+    server.serving.models = breaks  # type: ignore[method-assign]
+    with server.http() as http:
+        reply = http.get("/v1/models")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert "content-security-policy" in reply.headers
+    bug, line = lines_about(caplog, reply.headers["x-request-id"])
+    assert (line["path"], line["status"]) == ("/v1/models", 500)
+    assert "RuntimeError: a bug" in bug["traceback"]
+    assert "ValidationError" in bug["traceback"]
+    assert secret not in str(bug)
+    assert metrics(server)['taketurns:requests_refused_total{code="internal_error"}'] == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("patches", [0, 2])
+def test_why_a_model_failed_is_for_the_log_and_not_for_clients(
+    start: Start, caplog: pytest.LogCaptureFixture, streamed: bool, patches: int
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+    reason = "a server refused a request with status 400 (http://10.0.0.1:8000)"
+    server = start(pair(failures={patches: EngineError(reason)}))
+    with server.http() as http:
+        reply = http.post("/v1/chat/completions", json={"messages": ASKED, "stream": streamed})
+    assert "engine_error" in reply.text
+    assert "10.0.0.1" not in reply.text
+    (line,) = lines_about(caplog, reply.headers["x-request-id"])
+    assert (line["level"], line["error"], line["reason"]) == ("error", "engine_error", reason)
+
+
+async def test_a_response_that_breaks_off_is_not_begun_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "taketurns.server")
+
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("a bug")
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/"}
+    await AccessLog(half, refused=lambda code: None)(scope, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    _, line = lines_about(caplog, scope["taketurns"]["id"])  # type: ignore[index]
+    assert (line["status"], line["error"]) == (200, "internal_error")
+
+
+def test_every_error_is_counted_wherever_it_is_found(start: Start) -> None:
+    with_key = start(pair(), api_keys=("k",), open_metrics=True, max_body=100)
+    with with_key.http() as http:
+        http.get("/v1/models")
+        known = {"authorization": "Bearer k"}
+        http.post("/tokenize", content=b" " * 101, headers=known)
+        http.get("/nowhere", headers=known)
+    told = metrics(with_key)
+    without = start(pair())
+    with without.http(headers={"host": "rebound.example"}) as http:
+        http.get("/v1/models")
+    told |= metrics(without)
+    for code in ("invalid_api_key", "request_too_large", "404", "unknown_host"):
+        assert told[f'taketurns:requests_refused_total{{code="{code}"}}'] == 1, code
+
+
 def test_text_is_logged_where_it_is_asked_for(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -110,25 +220,6 @@ def test_text_is_logged_where_it_is_asked_for(
     line = request_line(caplog)
     assert line["prompts"] == [{"messages": [["user", "a private matter"]]}]
     assert line["texts"] == ["aaaabbbbaaaabbbbaaaa"]
-
-
-def test_a_request_and_its_patches_are_spans_of_the_caller_s_trace(start: Start) -> None:
-    spans = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(spans))
-    server = start(pair())
-    server.serving._tracer = Tracer(provider)
-    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    client = server.client(default_headers={"traceparent": caller})
-    client.chat.completions.create(model="team", messages=ASKED)
-    *_, request = done = spans.get_finished_spans()
-    assert [span.name for span in done] == ["patch"] * 5 + ["chat"]
-    assert request.attributes["taketurns.tokens"] == 20
-    assert format(request.context.trace_id, "032x") == caller.split("-")[1]
-    assert {span.parent.span_id for span in done[:-1]} == {request.context.span_id}
-    assert [span.attributes["taketurns.speaker"] for span in done[:2]] == ["a", "b"]
-    for span in done:
-        assert request.start_time <= span.start_time <= span.end_time <= request.end_time
 
 
 async def test_it_lives_before_it_is_ready() -> None:
@@ -185,6 +276,15 @@ def test_settings_come_from_the_command_line_the_file_and_the_environment(
         ("timeout: 0", "timeout must be more than 0"),
         ("api_keys: ['']", "must not be empty"),
         ("api_keys: [k]\ncors: ['*']", "would let every site in"),
+        ("api_keys: [k]\ncors: ['null']", "would let every site in"),
+        ("api_keys: [' k']", "must not begin or end with a blank"),
+        ('api_keys: ["k\\n"]', "must not begin or end with a blank"),
+        ("cors: ['https://x.example/']", "no page comes from 'https://x.example/'"),
+        ("cors: [x.example]", "no page comes from 'x.example'"),
+        ("cors: ['https://X.example']", "no page comes from 'https://X.example'"),
+        ("cors: ['https://x.example:443']", "no page comes from 'https://x.example:443'"),
+        ("allowed_hosts: ['*']", "nobody calls a server '*'"),
+        ("allowed_hosts: ['x.example:8000']", "nobody calls a server 'x.example:8000'"),
         ("- a", "a serve file is a mapping"),
     ],
 )
@@ -193,6 +293,38 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path, text: str, says: str) -
     file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(says)):
         load_settings(file, ServeConfig, "serve file")
+
+
+def test_names_and_origins_that_can_be_are_taken() -> None:
+    origins = ("https://a.example", "http://localhost:3000", "http://[::1]:8080", "https://a:80")
+    ServeConfig(cors=origins, allowed_hosts=("team.example.org", "Box_1", "team."))
+    ServeConfig(cors=("*", "null"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [
+        ({"host": "0.0.0.0"}, True),
+        ({"host": ""}, True),
+        ({"host": "0.0.0.0", "api_keys": ("k",)}, False),
+        ({}, False),
+    ],
+)
+def test_a_server_for_everybody_without_keys_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], warns: bool
+) -> None:
+    monkeypatch.setattr(Server, "run", lambda self, sockets: None)
+    said: list[str] = []
+    serve(pair(), ServeConfig(port=0, **settings), "team", said.append)
+    assert any("no API keys" in sentence for sentence in said) == warns
+
+
+def test_more_choices_than_there_is_room_for_are_refused_once_and_for_all(start: Start) -> None:
+    server = start(pair(), max_running=1, max_waiting=2)
+    ask = server.client().chat.completions.create
+    assert len(ask(model="team", messages=ASKED, n=3).choices) == 3
+    with pytest.raises(openai.BadRequestError, match="may ask for 3 choices, not 4"):
+        ask(model="team", messages=ASKED, n=4)
 
 
 def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:

@@ -267,9 +267,9 @@ def test_escape_that_closes_a_dialog_leaves_the_answer_alone(page: Callable[...,
 def test_a_failure_in_mid_answer_is_said_beside_what_was_written(
     page: Callable[..., Page],
 ) -> None:
-    from taketurns import EngineError
+    from taketurns.errors import CapacityError
 
-    opened = page(pair(failures={2: EngineError("the <server> is gone")})).ready()
+    opened = page(pair(failures={2: CapacityError("the <server> is gone")})).ready()
     opened.ask("Why?")
     (answer,) = opened.whole()
     assert len(opened.text(answer)) == 8

@@ -30,10 +30,10 @@ from taketurns.launch.plan import Server
 from taketurns.launch.supervise import Supervisor
 from taketurns.server.app import make_app
 from taketurns.server.command import called_after, read_settings
+from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import log_to_stderr
 from taketurns.server.roster import Roster
 from taketurns.server.serving import Serving
-from taketurns.server.tracing import Tracer
 from taketurns.team import Team
 
 NAME = "taketurns"
@@ -117,7 +117,7 @@ def _app(asked: Arguments, finds: Mapping[str, Find]) -> FastAPI:
     if isinstance(team.engine, HttpEngine):
         team.engine.connect = lambda: Forwarding(finds)
     roster = Roster(team, settings.name or called_after(asked.team))
-    serving = Serving(roster, settings, Tracer() if settings.traces else None)
+    serving = Serving(roster, settings, tracer_of_environment() if settings.traces else None)
     app = make_app(serving)
     closing = app.router.lifespan_context
 

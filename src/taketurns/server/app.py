@@ -18,7 +18,6 @@ from taketurns.errors import TakeTurnsError
 from taketurns.server.edge import AccessLog, BodyLimit, Guard, HostCheck, is_loopback
 from taketurns.server.errors import ApiError, failed
 from taketurns.server.explain import explain
-from taketurns.server.logs import LOG
 from taketurns.server.replies import ChatStyle, TextStyle
 from taketurns.server.schemas import (
     ChatRequest,
@@ -71,7 +70,7 @@ def make_app(serving: Serving) -> FastAPI:
     _add_operations(app, serving)
     if serving.config.page:
         _add_page(app)
-    _add_errors(app, serving)
+    _add_errors(app)
     _add_edges(app, serving)
     return app
 
@@ -92,7 +91,7 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
         """The team, then each of its candidates."""
         return {"object": "list", "data": await serving.models()}
 
-    @app.get("/v1/models/{model}", responses={404: _ERRORS[404]})
+    @app.get("/v1/models/{model:path}", responses={404: _ERRORS[404]})
     async def model(model: str) -> dict[str, Any]:
         """One of them."""
         name = serving.roster.find(model).name
@@ -150,10 +149,9 @@ def _add_page(app: FastAPI) -> None:
         app.get(f"/page/{name}", include_in_schema=False)(part(name))
 
 
-def _add_errors(app: FastAPI, serving: Serving) -> None:
+def _add_errors(app: FastAPI) -> None:
     def tell(request: Request, error: ApiError) -> Response:
-        request.scope["taketurns"]["error"] = error.code
-        serving.metrics.refused.labels(error.code or str(error.status_code)).inc()
+        request.scope["taketurns"] |= error.fields()
         return JSONResponse(error.body(), error.status_code, error.headers)
 
     @app.exception_handler(ApiError)
@@ -176,11 +174,6 @@ def _add_errors(app: FastAPI, serving: Serving) -> None:
             request, ApiError(error.status_code, str(error.detail), kind=kind, headers=headers)
         )
 
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> Response:
-        LOG.error("unexpected error", exc_info=error)
-        return tell(request, failed(error))
-
 
 def _add_edges(app: FastAPI, serving: Serving) -> None:
     """The last one added is the outermost."""
@@ -195,8 +188,9 @@ def _add_edges(app: FastAPI, serving: Serving) -> None:
             CORSMiddleware,
             allow_origins=list(config.cors),
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],  # clients in browsers send headers of their own
+            expose_headers=["retry-after", "x-request-id", "x-should-retry"],
         )
     if not config.api_keys and is_loopback(config.host):
         app.add_middleware(HostCheck, allowed=config.allowed_hosts)
-    app.add_middleware(AccessLog)
+    app.add_middleware(AccessLog, refused=lambda code: serving.metrics.refused.labels(code).inc())

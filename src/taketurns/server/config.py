@@ -5,9 +5,16 @@ The keys of a `--config` file are the fields of `ServeConfig`; docs/serving.md l
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from taketurns.errors import ConfigError
+
+_ANYBODY = {"*", "null"}  # files are "null", and so is what any site shows in a sandbox
+_ORIGIN = re.compile(  # as browsers send it
+    r"(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?"
+)
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,31 @@ class ServeConfig:
         _require(all(self.api_keys), "an API key must not be empty")
         _require(all(key.isascii() for key in self.api_keys), "an API key must be plain ASCII")
         _require(
-            "*" not in self.cors or not self.api_keys,
-            'cors must name its origins where there are API keys; "*" would let every site in',
+            all(key.isprintable() and key == key.strip() for key in self.api_keys),
+            "an API key must not begin or end with a blank, nor have a line break in it",
         )
+        for origin in self.cors:
+            _require(
+                origin in _ANYBODY or _ORIGIN.fullmatch(origin) is not None,
+                f"cors: no page comes from {origin!r}: an origin is as https://example.org or "
+                "http://localhost:3000, in small letters, without a path or its scheme's own port",
+            )
+        _require(
+            not (_ANYBODY & set(self.cors) and self.api_keys),
+            'cors must name its origins where there are API keys; "*" would let every site in, and '
+            '"null" too',
+        )
+        for name in self.allowed_hosts:
+            _require(
+                _NAME.fullmatch(name) is not None,
+                f"allowed_hosts: nobody calls a server {name!r}: a name is as team.example.org, "
+                'without scheme or port, and "*" is not one',
+            )
+
+    @property
+    def most_choices(self) -> int:
+        """Of a request: with more than can be written and wait it would be turned away for ever."""
+        return min(self.max_choices, self.max_running + self.max_waiting)
 
 
 def _require(holds: bool, otherwise: str) -> None:

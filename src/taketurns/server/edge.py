@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from ipaddress import ip_address
+from logging import ERROR, INFO
 from time import perf_counter
+from typing import Any
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taketurns.server.errors import ApiError
+from taketurns.server.errors import ApiError, failed
 from taketurns.server.logs import LOG
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_HUNG_UP = 499  # as nginx says that a client did
 HEADERS = {
     "content-security-policy": _CSP,
     "cross-origin-resource-policy": "same-origin",
@@ -35,19 +38,23 @@ HEADERS = {
 
 
 class AccessLog:
-    """Gives every request an id, every response its headers, and writes one line a request.
-    Endpoints put what they know into `scope["taketurns"]`."""
+    """Gives every request an id, every response its headers, and writes one line a request; what
+    nobody below has caught is an answer too, with its line. `refused` is told the code, or else the
+    status, of every response that is an error. Endpoints put what they know into
+    `scope["taketurns"]`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, refused: Callable[[str], None]) -> None:
         self._app = app
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, status = perf_counter(), 499  # as nginx says that a client hung up
+        begun, status = perf_counter(), _HUNG_UP
         identifier = uuid4().hex
-        scope["taketurns"] = fields = {"id": identifier}
+        fields: dict[str, Any] = {"id": identifier}
+        scope["taketurns"] = fields
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -57,14 +64,23 @@ class AccessLog:
                 headers["x-request-id"] = identifier
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if status >= 400 and status != _HUNG_UP:
+                    self._refused(fields.get("error") or str(status))
             await send(message)
 
         try:
             await self._app(scope, receive, sending)
+        except Exception as bug:
+            LOG.error("unexpected error", exc_info=bug, extra={"fields": {"id": identifier}})
+            error = failed(bug)
+            fields["error"] = error.code
+            if status == _HUNG_UP:  # or the server breaks the connection off: it was not all
+                await JSONResponse(error.body(), error.status_code)(scope, receive, sending)
         finally:
             about = {"method": scope["method"], "path": scope["path"], "status": status}
             seconds = round(perf_counter() - begun, 4)
-            LOG.info("request", extra={"fields": {**about, "seconds": seconds, **fields}})
+            level = ERROR if "reason" in fields else INFO
+            LOG.log(level, "request", extra={"fields": {**about, "seconds": seconds, **fields}})
 
 
 class HostCheck:

@@ -7,14 +7,14 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from taketurns.errors import CapacityError, EngineError, UsageError
+from taketurns.errors import CapacityError, EngineError, LengthError, PromptError, UsageError
 
 
 class ApiError(HTTPException):
     """An error with an HTTP status. `code` is for programs, `param` the field that is to blame.
 
     `retry` False tells OpenAI's clients not to send the same request again. `more` goes into the
-    body beside the error.
+    body beside the error, `reason` into the log and to no client: it may name servers and files.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class ApiError(HTTPException):
         retry: bool | None = None,
         headers: Mapping[str, str] | None = None,
         more: Mapping[str, Any] | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(status, message, dict(headers or {}))
         if retry is not None:
@@ -37,6 +38,12 @@ class ApiError(HTTPException):
         self.param = param
         self.code = code
         self.more = dict(more or {})
+        self.reason = reason
+
+    def fields(self) -> dict[str, Any]:
+        """What the log says of it."""
+        reason = {} if self.reason is None else {"reason": self.reason}
+        return {"error": self.code, **reason}
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""
@@ -101,10 +108,15 @@ def failed(error: Exception) -> ApiError:
     """What went wrong in this package, as a client is told."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, PromptError):  # the query's id is of our making
+        code = "context_length_exceeded" if isinstance(error, LengthError) else None
+        return refused(error.what, code=code)
     if isinstance(error, UsageError):
         return refused(str(error))
     if isinstance(error, CapacityError):
-        return ApiError(503, str(error), kind="server_error", code="no_memory", retry=False)
+        code, said = "no_memory", str(error)
+        return ApiError(503, said, kind="server_error", code=code, retry=False, reason=said)
     if isinstance(error, EngineError):
-        return ApiError(500, str(error), kind="server_error", code="engine_error")
+        said = "a model failed: the server's log says why"
+        return ApiError(500, said, kind="server_error", code="engine_error", reason=str(error))
     return ApiError(500, "something went wrong here", kind="server_error", code="internal_error")

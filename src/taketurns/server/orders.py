@@ -56,9 +56,9 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
     not fit."""
     served = roster.find(request.model)
     count, prompts = request.n or 1, request.prompts
-    if count * len(prompts) > limits.max_choices:
+    if count * len(prompts) > limits.most_choices:
         raise refused(
-            f"a request may ask for {limits.max_choices} choices, not {count * len(prompts)}", "n"
+            f"a request may ask for {limits.most_choices} choices, not {count * len(prompts)}", "n"
         )
     team = served.chat if isinstance(request, ChatRequest) else served.plain
     team = _switched(team, served, request.taketurns)

@@ -251,7 +251,12 @@ class Reply:
         choice = self.choices[index]
         begins = self._ids and choice.first_speaker is None
         told = self.take(index, event)
-        return self._chunk(told, {"prompt_token_ids": list(choice.prompt)} if begins else {})
+        if not begins:
+            return self._chunk(told)
+        prompt = {"prompt_token_ids": list(choice.prompt)}
+        if self._style.many_prompts:
+            return self._chunk(told | prompt)
+        return self._chunk(told, prompt)
 
     def take(self, index: int, event: Delta | Patch | Trace) -> Json:
         """Take an event in; returns what a chunk says of its choice."""

@@ -21,10 +21,11 @@ from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.server.app import make_app
 from taketurns.server.config import ServeConfig
 from taketurns.server.connection import impatient
+from taketurns.server.edge import is_loopback
+from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import LOG, log_to_stderr
 from taketurns.server.roster import Roster
 from taketurns.server.serving import Serving
-from taketurns.server.tracing import Tracer
 from taketurns.team import Team
 
 _CLOSING = 5  # seconds that connections may take to close, once every answer is written
@@ -45,13 +46,15 @@ def serve(
     loaded.
     """
     roster = Roster(team, config.name or name)
-    serving = Serving(roster, config, Tracer() if config.traces else None)
+    serving = Serving(roster, config, tracer_of_environment() if config.traces else None)
     with listen(config) as listening:
         log_to_stderr()
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}"
         say(f"serving {next(iter(roster)).name} at {url}")
+        if not config.api_keys and not is_loopback(config.host):
+            say("whoever reaches this machine may ask: there are no API keys (--api-key)")
         server = Server(serving, url if open_page and _has_screen() else None)
         server.run(sockets=[listening])
     if server.failure is not None:

@@ -61,13 +61,14 @@ class Strict(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    name = str(key)[:_LONGEST_NAME]
+                    part = str(key)[:_LONGEST_NAME]
+                    name = part.encode(errors="backslashreplace").decode()  # as in Text
                     near = get_close_matches(name, cls.model_fields, n=1, cutoff=0.7)
                     cure = f"; did you mean {near[0]!r}?" if near else ""
                     raise PydanticCustomError(
                         "unknown_field",
                         "unknown field {field}{cure}",
-                        {"field": repr(key), "name": str(key), "cure": cure},
+                        {"field": repr(key), "name": name, "cure": cure},
                     )
         return data
 

@@ -77,8 +77,10 @@ class Serving:
         return True
 
     async def close(self) -> None:
-        """Release the models."""
+        """Release the models, and send the last traces."""
         await self.roster.team.aclose()
+        if self._tracer is not None:
+            await self._tracer.close()
 
     async def models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models; the team's has the page's example questions."""
@@ -127,6 +129,9 @@ class Serving:
                 watch.open()
                 self._under_way.add(answers)
                 yield
+        except ApiError as error:
+            watch.fields |= error.fields()
+            raise
         finally:
             self._under_way.discard(answers)
             watch.close()
@@ -151,7 +156,6 @@ async def _stream(
                 chunks.append(reply.opening())
                 begun = True
             if isinstance(event, Broke):
-                watch.fields["error"] = event.error.code
                 await push(b"".join([*chunks, as_event(event.error.body())]))
                 return
             chunks.append(reply.event(index, event))

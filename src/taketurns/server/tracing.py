@@ -1,36 +1,40 @@
-"""OpenTelemetry traces, where `opentelemetry-sdk` is installed and configured by its environment.
+"""OpenTelemetry traces of the requests for answers.
 
 A request is a span, each of its patches a span inside it; a `traceparent` that came with the
-request is their parent.
+request is their parent. A request that ended with an error has the status ERROR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from threading import Thread
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
-from taketurns.errors import UsageError
+from taketurns.server.logs import LOG
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from taketurns.server.watch import Watch
 
 _NANO = 1_000_000_000
+_LAST_SPANS = 5.0  # seconds that an exporter has for what it still holds
+_ATTRIBUTES = ("model", "choices", "tokens", "prompt_tokens", "finish", "error")
 
 
 class Tracer:
-    """Hands finished requests to a tracer provider; None is the process' own."""
+    """Hands finished requests to `provider`; `close` flushes it and may take its time, None where
+    it is somebody else's."""
 
-    def __init__(self, provider: Any = None) -> None:
-        try:
-            from opentelemetry import propagate, trace
-        except ImportError as error:
-            raise UsageError(
-                "traces need opentelemetry: pip install 'taketurns[traces]'"
-            ) from error
+    def __init__(self, provider: TracerProvider, close: Callable[[], None] | None = None) -> None:
+        from opentelemetry import propagate, trace
+
         self._trace = trace
         self._extract = propagate.extract
         self._tracer = trace.get_tracer("taketurns", tracer_provider=provider)
+        self._close = close
 
     def record(self, watch: Watch, headers: Mapping[str, str]) -> None:
         """Make the spans of a request that has just ended."""
@@ -41,11 +45,16 @@ class Tracer:
 
         names = watch.speakers
         span = self._tracer.start_span(
-            "chat", context=self._extract(headers), start_time=at(watch.started)
+            "chat",
+            context=self._extract(headers),
+            kind=self._trace.SpanKind.SERVER,
+            start_time=at(watch.started),
         )
-        for key in ("model", "choices", "tokens", "prompt_tokens", "error"):
-            if key in watch.fields:
+        for key in _ATTRIBUTES:
+            if watch.fields.get(key) is not None:  # not every error has a code
                 span.set_attribute(f"taketurns.{key}", watch.fields[key])
+        if "error" in watch.fields:
+            self._failed(span, watch.fields["error"])
         inside = self._trace.set_span_in_context(span)
         for index, patch, done in watch.patches:
             name = "(forced)" if patch.speaker is None else names[patch.speaker]
@@ -58,5 +67,20 @@ class Tracer:
             part.set_attribute("taketurns.tokens", len(patch.token_ids))
             if patch.withheld:
                 part.set_attribute("taketurns.withheld", sum(one.tokens for one in patch.withheld))
+            if patch.finish == "error":
+                self._failed(part, watch.fields.get("error"))
             part.end(end_time=at(done))
         span.end()
+
+    async def close(self) -> None:
+        """Send what is not sent yet; nobody waits long for a receiver that is not there."""
+        if self._close is None:
+            return
+        closing = Thread(target=self._close, daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, _LAST_SPANS)
+        if closing.is_alive():
+            LOG.warning("the last traces could not be sent in time")
+
+    def _failed(self, span: Any, code: str | None) -> None:
+        span.set_status(self._trace.StatusCode.ERROR, code)

@@ -18,12 +18,18 @@ class _Seen:
     """What is known of one answer."""
 
     order: Order
+    reader: int | None = None
     began: bool = False
     ended: bool = False
     last_token: float | None = None
     tokens: int = 0
     text: list[str] = field(default_factory=list)
     patches: list[tuple[Patch, float]] = field(default_factory=list)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """As the speaker read it who wrote first, as usage has it; until then as the first does."""
+        return len(self.order.prompts[self.reader or 0])
 
 
 class Watch:
@@ -52,11 +58,6 @@ class Watch:
         """The request waits, or is written; one that is refused is not counted."""
         self._open = True
         self._metrics.waiting.labels(self._model).inc(len(self._seen))
-        for order in (seen.order for seen in self._seen.values()):
-            tokens = len(order.prompts[0])
-            self._metrics.prompt_length.labels(self._model).observe(tokens)
-            if order.first:
-                self._metrics.prompt_tokens.labels(self._model).inc(tokens)
 
     @property
     def patches(self) -> list[tuple[int, Patch, float]]:
@@ -70,6 +71,9 @@ class Watch:
     def see(self, index: int, event: Event) -> None:
         """An event of choice `index`."""
         seen, now = self._seen[index], perf_counter()
+        if isinstance(event, Delta | Patch) and seen.reader is None and event.speaker is not None:
+            seen.reader = event.speaker
+            self._read(seen)
         if isinstance(event, Delta):
             self._delta(seen, event, now)
         elif isinstance(event, Patch):
@@ -83,6 +87,7 @@ class Watch:
         elif isinstance(event, Trace):
             self._end(seen, event.finish or "stop", now)
         elif isinstance(event, Broke):
+            self.fields |= event.error.fields()
             self._end(seen, "error", now)
 
     def close(self) -> None:
@@ -95,12 +100,17 @@ class Watch:
                 self._end(seen, "abort", now)
         self.fields["tokens"] = sum(seen.tokens for seen in self._seen.values())
         self.fields["prompt_tokens"] = sum(
-            len(seen.order.prompts[0]) for seen in self._seen.values() if seen.order.first
+            seen.prompt_tokens for seen in self._seen.values() if seen.order.first
         )
         if self._first is not None:
             self.fields["first_token"] = round(self._first - self.started, 4)
         if self._log_text:
             self.fields["texts"] = ["".join(seen.text) for seen in self._seen.values()]
+
+    def _read(self, seen: _Seen) -> None:
+        self._metrics.prompt_length.labels(self._model).observe(seen.prompt_tokens)
+        if seen.order.first:
+            self._metrics.prompt_tokens.labels(self._model).inc(seen.prompt_tokens)
 
     def _delta(self, seen: _Seen, delta: Delta, now: float) -> None:
         if not delta.tokens:

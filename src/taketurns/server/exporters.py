@@ -1,0 +1,79 @@
+"""Where traces go: set up as OpenTelemetry's own environment variables say.
+
+A process that has a tracer provider already (`opentelemetry-instrument`, or a program that serves a
+team) keeps it. Otherwise `OTEL_TRACES_EXPORTER` names the exporters, `otlp` where it names none;
+the exporters, the sampler and the batches read the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from os import environ
+from typing import TYPE_CHECKING, Any
+
+from taketurns import __version__
+from taketurns.errors import UsageError
+from taketurns.server.tracing import Tracer
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+_GROUP = "opentelemetry_traces_exporter"  # under which packages offer theirs
+_OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+
+
+def tracer_of_environment() -> Tracer:
+    """The tracer of a server. Raises UsageError for an exporter that is not installed."""
+    try:
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise UsageError("traces need OpenTelemetry: pip install 'taketurns[traces]'") from error
+    present = trace.get_tracer_provider()
+    if not isinstance(present, trace.ProxyTracerProvider) and not _leads_nowhere(present):
+        return Tracer(present)
+    ours = {"service.name": "taketurns", "service.version": __version__}
+    named = OTELResourceDetector().detect().attributes
+    provider = TracerProvider(resource=Resource.create({**ours, **named}), shutdown_on_exit=False)
+    for exporter in _exporters():
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    return Tracer(provider, close=provider.shutdown)
+
+
+def _leads_nowhere(provider: Any) -> bool:
+    """`OTEL_PYTHON_TRACER_PROVIDER` alone makes a provider to which nobody listens."""
+    listening = getattr(provider, "_active_span_processor", None)
+    return getattr(listening, "_span_processors", None) == ()
+
+
+def _exporters() -> Iterator[SpanExporter]:
+    asked = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    for name in (part.strip() for part in asked.split(",")):
+        if name == "none":
+            continue
+        wanted = _otlp() if name == "otlp" else name
+        found = entry_points(group=_GROUP, name=wanted)
+        if not found:
+            known = sorted({one.name for one in entry_points(group=_GROUP)})
+            raise UsageError(
+                f"OTEL_TRACES_EXPORTER={asked} needs {wanted}, which is not installed; "
+                f"there are {', '.join(known)} and none"
+            )
+        yield next(iter(found)).load()()
+
+
+def _otlp() -> str:
+    protocol = (
+        environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or "http/protobuf"
+    )
+    if protocol not in _OTLP:
+        raise UsageError(
+            f"the OTLP protocol may be {' or '.join(_OTLP)} here, not {protocol!r} "
+            "(OTEL_EXPORTER_OTLP_PROTOCOL)"
+        )
+    return _OTLP[protocol]
