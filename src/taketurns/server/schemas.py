@@ -68,7 +68,7 @@ class Strict(BaseModel):
                     raise PydanticCustomError(
                         "unknown_field",
                         "unknown field {field}{cure}",
-                        {"field": repr(key), "name": name, "cure": cure},
+                        {"field": repr(part), "name": name, "cure": cure},
                     )
         return data
 
