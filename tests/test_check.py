@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from taketurns import Team
 from taketurns.check import TeamReport, inspect_team, readable
 from taketurns.config import load_team_config
+from taketurns.engines.local import LocalEngine
 from taketurns.errors import ConfigError
 
 
@@ -31,13 +33,24 @@ async def test_the_bundled_team_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_precision_counts_and_shared_weights_count_once() -> None:
-    full = await report()
-    half = await report(**{f"candidates.{i}.dtype": "bfloat16" for i in range(3)})
+    roomy = {"engine.deterministic": False}  # whose keys are read in whole blocks
+    full = await report(**roomy)
+    half = await report(**roomy, **{f"candidates.{i}.dtype": "bfloat16" for i in range(3)})
     assert half.memory[0].weight_bytes * 2 == full.memory[0].weight_bytes
     assert half.memory[0].kv_bytes_per_answer * 2 == full.memory[0].kv_bytes_per_answer
     same = await report(**{"candidates.sft.model": full.models[2].model})
     assert same.models[2].shares_weights
     assert same.memory[0].weight_bytes < full.memory[0].weight_bytes
+
+
+async def test_an_answer_takes_what_the_engine_sets_aside_for_it() -> None:
+    for deterministic in (True, False):
+        settings = {"engine.deterministic": deterministic}
+        found = await report(**settings)
+        async with Team.load(load_team_config("pocket", settings)) as team:
+            assert isinstance(team.engine, LocalEngine)
+            async with team.engine.session(0, found.answer_tokens):
+                assert team.engine.reserved_bytes == found.memory[0].kv_bytes_per_answer
 
 
 async def test_only_what_is_loaded_once_is_shared() -> None:

@@ -130,7 +130,7 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
     finally:
         await team.aclose()
     tokens = config.policy.max_tokens + PROMPT_TOKENS
-    memory = tuple(_memory(models, tokens))
+    memory = tuple(_memory(models, tokens, config.engine.deterministic))
     for part in memory:
         if part.problem is not None:
             problems.append(part.problem)
@@ -196,17 +196,23 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
             yield f"{model.name}: a context of {model.context} tokens is short"
 
 
-def _memory(models: Sequence[ModelReport], tokens: int) -> Iterator[MemoryReport]:
+def _memory(
+    models: Sequence[ModelReport], tokens: int, deterministic: bool | None
+) -> Iterator[MemoryReport]:
+    from taketurns.engines.memory import answer_bytes
+
     spread = any(model.device == TOGETHER for model in models)
     for device in [TOGETHER] if spread else dict.fromkeys(model.device for model in models):
         here = [model for model in models if spread or model.device == device]
         sizes = [model.kv_bytes_per_token for model in here]
+        exact = any(model.device == "cpu" and model.dtype == "float32" for model in here)
         free, problem = _free_bytes(device)
         yield MemoryReport(
             device=device,
             weight_bytes=sum(m.weight_bytes or 0 for m in here if not m.shares_weights),
-            # Every model keeps the answer, and the one that writes works on a copy.
-            kv_bytes_per_answer=tokens * (sum(sizes) + max(sizes)),
+            kv_bytes_per_answer=answer_bytes(
+                tokens, sizes, exact if deterministic is None else deterministic
+            ),
             free_bytes=free,
             problem=problem,
         )
