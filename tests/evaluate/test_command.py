@@ -173,6 +173,7 @@ MISTAKES = {
     "--methods sft --out {folder}/head": "holds other files already",
     "--methods soup --team {folder}/shapes": "pretrained and aligned cannot be merged: ",
     "--methods fuse-probs --team {folder}/shapes": "vocabularies of pretrained, sft, aligned are",
+    "--methods sft --team {folder}/broken/team.yaml": "cannot load the model ",
 }
 
 
@@ -190,6 +191,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, make_model: Any) -> Path:
         f"  - {{name: sft, model: {weights}/sft}}\n"
         f"  - {{name: aligned, model: {make_model(0)}, prompt: '{{text}}'}}\n"
     )
+    (home / "broken").mkdir()
+    shutil.copytree(weights / "sft", home / "broken" / "sft")
+    (home / "broken" / "sft" / "model.safetensors").write_bytes(b"not these")
+    (home / "broken" / "team.yaml").write_text(
+        f"candidates: [{{name: sft, model: ./sft}}, {{name: aligned, model: {weights}/aligned}}]\n"
+    )
     return home
 
 
@@ -201,7 +208,7 @@ def test_mistakes_are_one_sentence_before_anything_runs(
     ended = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "out"), *BASE, *more])
     assert isinstance(ended.exception, UsageError), ended.exception
     assert MISTAKES[mistake] in str(ended.exception)
-    assert not list((tmp_path / "out").glob("answers/*.jsonl"))
+    assert not any(path.stat().st_size for path in (tmp_path / "out").glob("answers/*.jsonl"))
 
 
 def test_what_is_not_installed_is_said_first(

@@ -16,7 +16,7 @@ from taketurns.baselines.trained import Trained, own
 from taketurns.clocks import CLOCKS, Clock
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.engines.making import make_engine
-from taketurns.errors import TakeTurnsError, UsageError
+from taketurns.errors import EngineError, UsageError
 from taketurns.evaluate.asking import Item, Record, answer
 from taketurns.evaluate.dev import DevBook
 from taketurns.evaluate.stopwatch import Stopwatch
@@ -232,8 +232,8 @@ class Evaluation:
 
     async def _load(self) -> None:
         """Have the models ready, so that answering is all that is timed. Answers that need one
-        that cannot be loaded say so themselves."""
-        with suppress(TakeTurnsError):
+        that fails say so themselves; raises ConfigError for one that can never be loaded."""
+        with suppress(EngineError):
             await self._stage.load()
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
