@@ -20,7 +20,8 @@ Misfortune = Literal["none", "refuse", "cut", "hang", "error", "busy", "garbage"
 @dataclass
 class Proxy:
     """Forwards to `target`. `odds` are the misfortunes' weights; "dead" True refuses everything.
-    `seen` counts what happened."""
+    `seen` counts what happened, `flowing` the streams that are in the middle: some of their text
+    has been passed on, and more is to come."""
 
     target: str
     seed: int
@@ -28,6 +29,7 @@ class Proxy:
     dead: bool = False
     url: str = ""
     seen: dict[str, int] = field(default_factory=dict)
+    flowing: set[asyncio.StreamReader] = field(default_factory=set)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def start(self) -> asyncio.Server:
@@ -84,6 +86,7 @@ class Proxy:
             left = self._random.randrange(1, 4000) if fate in ("cut", "hang", "garbage") else None
             return await self._reply(upstream, writer, fate, left)
         finally:
+            self.flowing.discard(upstream)
             to_server.close()
 
     async def _reply(
@@ -113,6 +116,8 @@ class Proxy:
             missing = None if missing is None else missing - len(data)
             if missing == 0 or (missing is None and data.endswith(b"\r\n0\r\n\r\n")):
                 return True
+            if missing is None and data is not head:
+                self.flowing.add(upstream)
             data = await upstream.read(256)
         return False
 

@@ -167,9 +167,12 @@ async def read_many(team: Team, answers: int, *, at_a_time: int = 32) -> list[Tr
 async def busy(proxies: Sequence[Proxy], requests: int) -> None:
     """Wait until the servers are in the middle of so many replies."""
     before = sum(proxy.seen.get("none", 0) for proxy in proxies)
-    while sum(proxy.seen.get("none", 0) for proxy in proxies) < before + requests:
+    while (
+        sum(proxy.seen.get("none", 0) for proxy in proxies) < before + requests
+        or sum(len(proxy.flowing) for proxy in proxies) < requests // 2
+    ):
         await asyncio.sleep(0.001)
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.01)  # what has been passed on is read
 
 
 def reasons(traces: Sequence[Trace]) -> Counter[str]:
