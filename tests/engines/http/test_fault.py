@@ -167,12 +167,16 @@ async def read_many(team: Team, answers: int, *, at_a_time: int = 32) -> list[Tr
 async def busy(proxies: Sequence[Proxy], requests: int) -> None:
     """Wait until the servers are in the middle of so many replies."""
     before = sum(proxy.seen.get("none", 0) for proxy in proxies)
-    while (
-        sum(proxy.seen.get("none", 0) for proxy in proxies) < before + requests
-        or sum(len(proxy.flowing) for proxy in proxies) < requests // 2
-    ):
+    while sum(proxy.seen.get("none", 0) for proxy in proxies) < before + requests:
         await asyncio.sleep(0.001)
-    await asyncio.sleep(0.01)  # what has been passed on is read
+    await flowing(proxies, requests // 2)
+
+
+async def flowing(proxies: Sequence[Proxy], streams: int) -> None:
+    """Wait until so many streams are in the middle and what has been passed on is read."""
+    while sum(len(proxy.flowing) for proxy in proxies) < streams:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
 
 
 def reasons(traces: Sequence[Trace]) -> Counter[str]:
@@ -256,7 +260,7 @@ async def test_fault_another_candidate_stands_in_and_the_trace_says_so(spec: Mod
 async def test_fault_when_all_are_gone_the_answer_ends_with_what_there_is(spec: ModelSpec) -> None:
     async with world(spec, FORTUNE, delay=0.005, retries=1, switcher=FixedSwitcher([0])) as here:
         reading = asyncio.create_task(read(here.team, 1))
-        await asyncio.sleep(0.06)
+        await flowing(here.proxies["a"], 1)
         for name in NAMES:
             for proxy in here.proxies[name]:
                 await proxy.die()
