@@ -276,7 +276,7 @@ async def test_fault_when_all_are_gone_the_answer_ends_with_what_there_is(spec: 
 async def test_fault_without_its_switcher_an_answer_ends(spec: ModelSpec) -> None:
     async with world(spec, FORTUNE, delay=0.005, retries=1) as here:
         reading = asyncio.create_task(read(here.team, 1))
-        await asyncio.sleep(0.05)
+        await flowing([proxy for name in NAMES for proxy in here.proxies[name]], 1)
         for proxy in here.proxies["switcher"]:
             await proxy.die()
         trace = await reading
