@@ -18,7 +18,7 @@ from rich.text import Text
 
 from taketurns import naming
 from taketurns.config import TeamConfig
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import ConfigError, PromptError, concerning, one_line
 from taketurns.headers import Tensor, read_tensors
 from taketurns.heads import Head
 from taketurns.team import SWITCHER, Team
@@ -222,7 +222,6 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
     """What is free on a device, and why it cannot be used."""
     import torch
 
-    from taketurns.engines.facts import first_line
     from taketurns.engines.memory import free_bytes
 
     parts = [device]
@@ -231,7 +230,7 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
     try:
         return sum(map(free_bytes, parts)), None
     except (AssertionError, RuntimeError) as error:
-        return 0, f"{device} cannot be used here: {first_line(error)}"
+        return 0, f"{device} cannot be used here: {one_line(error)}"
 
 
 def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelReport]:
@@ -239,21 +238,18 @@ def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelRep
 
     seen: set[str] = set()
     for name, spec in specs:
-        yield _inspect(name, spec, shares_weights=base_of(spec) in seen)
+        with concerning(name):
+            yield _inspect(name, spec, shares_weights=base_of(spec) in seen)
         seen.add(base_of(spec))
 
 
 def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
-    from transformers import AutoConfig
-
-    from taketurns.engines.facts import context_length
+    from taketurns.engines.facts import context_length, read_config
     from taketurns.engines.loading import choose_device, choose_dtype
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
-    whole: Any = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    )
+    whole: Any = read_config(spec)
     config = whole.get_text_config()
     dtype = choose_dtype(spec.dtype, choose_device(spec.device))
     if dtype == "auto":

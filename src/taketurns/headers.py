@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from taketurns import hub
 from taketurns.errors import ConfigError
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -104,8 +105,10 @@ def _downloaded(model: str, revision: str | None) -> list[Path] | None:
     """The files of a hub model, if all of them are in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
+    with hub.loading("the weights of", model, revision) as where:
+        commit = where["revision"]
     for name in (_WHOLE, _INDEX, _ADAPTER):
-        found = try_to_load_from_cache(model, name, revision=revision)
+        found = try_to_load_from_cache(model, name, revision=commit)
         if isinstance(found, str):
             files = _named(Path(found)) if name == _INDEX else [Path(found)]
             return files if all(file.exists() for file in files) else None
@@ -113,24 +116,16 @@ def _downloaded(model: str, revision: str | None) -> list[Path] | None:
 
 
 def _on_the_hub(model: str, revision: str | None) -> list[Tensor] | None:
-    import httpx
     from huggingface_hub import get_safetensors_metadata
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        NotASafetensorsRepoError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub.errors import NotASafetensorsRepoError
 
-    try:
-        metadata = get_safetensors_metadata(model, revision=revision)
-    except (
-        HfHubHTTPError,
-        NotASafetensorsRepoError,
-        OfflineModeIsEnabled,
-        httpx.HTTPError,
-        OSError,
-    ):
-        return None
+    with hub.loading("the weights of", model, revision) as where:
+        if where.get("local_files_only"):
+            return None
+        try:
+            metadata = get_safetensors_metadata(model, revision=where["revision"])
+        except NotASafetensorsRepoError:
+            return None
     return [
         Tensor(name, str(tensor.dtype), tuple(tensor.shape))
         for file in metadata.files_metadata.values()

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-from taketurns.errors import ConfigError
+from taketurns import hub
 from taketurns.types import ModelSpec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -39,15 +38,11 @@ class TextCodec:
         none."""
         from transformers import AutoTokenizer
 
-        source = spec.tokenizer or spec.model
-        try:
+        source, revision = spec.tokenizer_source
+        with hub.loading("the tokenizer of", source, revision) as where:
             tokenizer = AutoTokenizer.from_pretrained(
-                source, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+                source, trust_remote_code=spec.trust_remote_code, **where
             )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            where = "no such folder" if _looks_local(source) else reason
-            raise ConfigError(f"cannot load the tokenizer of {source!r}: {where}") from error
         if spec.template is not None:
             tokenizer.chat_template = spec.template
         return cls(tokenizer)
@@ -140,10 +135,6 @@ class TextCodec:
     def stream(self, before: Sequence[int] = ()) -> TextStream:
         """Decode what follows the ids `before`, token by token."""
         return TextStream(self, before)
-
-
-def _looks_local(source: str) -> bool:
-    return source.startswith(("/", ".", "~")) and not Path(source).expanduser().is_dir()
 
 
 class TextStream:

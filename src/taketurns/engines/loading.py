@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from taketurns.engines.facts import first_line
-from taketurns.errors import CapacityError, ConfigError
+from taketurns import hub
+from taketurns.errors import CapacityError, ConfigError, concerning, one_line
 from taketurns.types import ModelSpec
 
 SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
@@ -37,6 +37,10 @@ class Weights:
         CapacityError."""
         spec = self._specs[name]
         key = base_of(spec)
+        with concerning(name):
+            return self._load(name, spec, key)
+
+    def _load(self, name: str, spec: ModelSpec, key: str) -> Loaded:
         if key not in self._bases:
             self._bases[key] = _Base(_pretrained(spec))
         base = self._bases[key]
@@ -54,7 +58,16 @@ class Weights:
 
 def base_of(spec: ModelSpec) -> str:
     """Equal for specs that share their weights."""
-    return repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
+    return repr(
+        replace(
+            spec,
+            adapter=None,
+            tokenizer=None,
+            tokenizer_revision=None,
+            template=None,
+            prompt=None,
+        )
+    )
 
 
 class _Base:
@@ -71,12 +84,14 @@ class _Base:
         except ImportError as error:
             raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
         known = _adapter_name(name)
-        with _failures_of(f"the adapter {adapter!r}"):
+        with hub.loading("the adapter", adapter) as where, _memory_for(f"the adapter {adapter!r}"):
             if self._peft is None:
                 # Injects the adapter's layers into self.model, which is called as before.
-                self._peft = PeftModel.from_pretrained(self.model, adapter, adapter_name=known)
+                self._peft = PeftModel.from_pretrained(
+                    self.model, adapter, adapter_name=known, **where
+                )
             else:
-                self._peft.load_adapter(adapter, adapter_name=known)
+                self._peft.load_adapter(adapter, adapter_name=known, **where)
         self._peft.requires_grad_(False).eval()
         self._active = name
         self.activate(name, force=True)
@@ -103,32 +118,40 @@ def _pretrained(spec: ModelSpec) -> Any:
 
     device = choose_device(spec.device)
     arguments: dict[str, Any] = {
-        "revision": spec.revision,
         "dtype": choose_dtype(spec.dtype, device),
         "trust_remote_code": spec.trust_remote_code,
     }
     for key in ("device_map", "quantization_config", "attn_implementation"):
         if (value := getattr(spec, key)) is not None:
             arguments[key] = value
-    with _failures_of(f"the model {spec.model!r}"):
+    with (
+        hub.loading("the model", spec.model, spec.revision) as where,
+        _memory_for(f"the model {spec.model!r}"),
+    ):
+        fetch_weights(spec)
         with bar_if_long(spec.model):
-            model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
+            model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments, **where)
         if spec.device_map is None and spec.quantization_config is None:
             model.to(device)
     return model.requires_grad_(False).eval()
 
 
+def fetch_weights(spec: ModelSpec) -> None:
+    """Fetch the file that transformers reads first, if the model is on the hub. Raises ConfigError
+    with the reason where that fails; transformers says then that there is no such file."""
+    for filename in ("model.safetensors", "model.safetensors.index.json"):
+        if hub.fetch("the model", spec.model, filename, spec.revision) is not None:
+            return
+
+
 @contextmanager
-def _failures_of(what: str) -> Iterator[None]:
-    """What goes wrong while weights are loaded: CapacityError where memory is short. Anything else
-    lies in the checkpoint or in the settings it is loaded with, whichever library found it, and is
-    a ConfigError."""
+def _memory_for(what: str) -> Iterator[None]:
+    """CapacityError where memory is short. Anything else lies in the checkpoint or in the settings
+    it is loaded with."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CapacityError(f"no memory left to load {what}: {first_line(error)}") from error
-    except Exception as error:
-        raise ConfigError(f"cannot load {what}: {first_line(error)}") from error
+        raise CapacityError(f"no memory left to load {what}: {one_line(error)}") from error
 
 
 @contextmanager

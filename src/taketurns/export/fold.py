@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taketurns.engines.facts import first_line
-from taketurns.errors import ConfigError
+from taketurns import hub
+from taketurns.errors import ConfigError, concerning
 from taketurns.heads import Head
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec
@@ -47,18 +47,17 @@ def load_model(name: str, spec: ModelSpec) -> Any:
     """The checkpoint as it is stored. Raises ConfigError."""
     from transformers import AutoModelForCausalLM
 
-    from taketurns.engines.loading import bar_if_long
+    from taketurns.engines.loading import bar_if_long, fetch_weights
 
-    try:
-        with bar_if_long(spec.model):
-            return AutoModelForCausalLM.from_pretrained(
-                spec.model,
-                revision=spec.revision,
-                dtype="auto",
-                trust_remote_code=spec.trust_remote_code,
-            ).eval()
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load the model of {name}: {first_line(error)}") from error
+    with (
+        concerning(name),
+        hub.loading("the model", spec.model, spec.revision) as where,
+        bar_if_long(spec.model),
+    ):
+        fetch_weights(spec)
+        return AutoModelForCausalLM.from_pretrained(
+            spec.model, dtype="auto", trust_remote_code=spec.trust_remote_code, **where
+        ).eval()
 
 
 def fold(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from taketurns.errors import ConfigError
+from taketurns import hub
 from taketurns.training.settings import SMALL
 from taketurns.types import ModelSpec
 
@@ -18,7 +18,7 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from taketurns.engines.loading import choose_device
+    from taketurns.engines.loading import choose_device, fetch_weights
     from taketurns.text import TextCodec
 
     arguments: dict[str, Any] = {
@@ -28,17 +28,15 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     }
     # All weights are trained in float32; under an adapter they stay as they were saved.
     whole = lora is False or choose_device(spec.device) == "cpu"
-    try:
+    with hub.loading("the model", spec.model, spec.revision) as where:
+        fetch_weights(spec)
         model = AutoModelForCausalLM.from_pretrained(
             spec.model,
-            revision=spec.revision,
             dtype=torch.float32 if whole else "auto",
             trust_remote_code=spec.trust_remote_code,
             **arguments,
+            **where,
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ConfigError(f"cannot load the model {spec.model!r}: {reason}") from error
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()
     return model, TextCodec.load(spec).tokenizer
