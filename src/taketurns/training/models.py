@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,24 +57,6 @@ def lora_config(rank: int) -> Any:
 def size(model: Any) -> int:
     """How many parameters it has."""
     return sum(int(parameter.numel()) for parameter in model.parameters())
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Only errors: the libraries' bars and hints would drown what this run says itself."""
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextmanager
