@@ -50,7 +50,9 @@ class Shapes:
 def measure(model: Any, lanes: int) -> Shapes | None:
     """The shapes in which all products of the model's weights agree, at the present number of
     threads: those of the fewest rows that allow batches of so many answers, or else of the largest
-    batches. None for a model without such weights."""
+    batches. None for a model without such weights. Up to 64 answers the shapes are the same, so
+    that an answer does not depend on how many an engine takes."""
+    lanes = max(lanes, 64)
     random = torch.Generator().manual_seed(0)
     products = [
         _Product(module, torch.randn((BLOCK * _BLOCKS[-1], width), generator=random), is_output)
