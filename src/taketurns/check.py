@@ -244,6 +244,8 @@ def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelRep
 
 
 def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
+    from taketurns.engines.adapters import check_adapter
+    from taketurns.engines.completeness import find_fault
     from taketurns.engines.facts import context_length, read_config
     from taketurns.engines.loading import choose_device, choose_dtype
 
@@ -257,6 +259,9 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
     tensors, problem = None, None
     try:
         tensors = read_tensors(spec.model, spec.revision)
+        problem = find_fault(spec, tensors) if tensors else None
+        if spec.adapter is not None and find_spec("peft") is not None:
+            check_adapter(spec)
     except ConfigError as error:
         problem = str(error)
     stored = getattr(whole, "quantization_config", None) is not None

@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 from taketurns import hub
+from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
+
+ADAPTER = "adapter_config.json"
 
 
 def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
@@ -55,10 +58,26 @@ def vocabulary_size(spec: ModelSpec) -> int | None:
     return int(size) if size else None
 
 
+def require_model(spec: ModelSpec) -> None:
+    """Raise ConfigError where an adapter is named as the model."""
+    where = ("the model", spec.model)
+    if hub.fetch(*where, "config.json", spec.revision) is not None:
+        return
+    file = hub.fetch(*where, ADAPTER, spec.revision)
+    if file is not None:
+        with hub.loading(*where, spec.revision):
+            base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise ConfigError(
+            f"cannot load the model {spec.model!r}: it is an adapter; name what it was trained on "
+            f"({base}) as the model, and this as its adapter"
+        )
+
+
 def read_config(spec: ModelSpec) -> Any:
     """The model's configuration. Raises ConfigError if there is no such model."""
     from transformers import AutoConfig
 
+    require_model(spec)
     with hub.loading("the model", spec.model, spec.revision) as where:
         return AutoConfig.from_pretrained(
             spec.model, trust_remote_code=spec.trust_remote_code, **where

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taketurns import hub
 from taketurns.errors import ConfigError, concerning
 from taketurns.heads import Head
 from taketurns.text import TextCodec
@@ -45,19 +45,11 @@ def folded_rows(head: Head, name: str) -> Tensor | None:
 
 def load_model(name: str, spec: ModelSpec) -> Any:
     """The checkpoint as it is stored. Raises ConfigError."""
-    from transformers import AutoModelForCausalLM
+    from taketurns.engines.loading import pretrained
 
-    from taketurns.engines.loading import bar_if_long, fetch_weights
-
-    with (
-        concerning(name),
-        hub.loading("the model", spec.model, spec.revision) as where,
-        bar_if_long(spec.model),
-    ):
-        fetch_weights(spec)
-        return AutoModelForCausalLM.from_pretrained(
-            spec.model, dtype="auto", trust_remote_code=spec.trust_remote_code, **where
-        ).eval()
+    plain = replace(spec, device_map=None, quantization_config=None, attn_implementation=None)
+    with concerning(name):
+        return pretrained(plain, dtype="auto").eval()
 
 
 def fold(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from taketurns import hub
 from taketurns.training.settings import SMALL
 from taketurns.types import ModelSpec
 
@@ -15,27 +14,13 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     """The model in the precision it is trained in, and its tokenizer. `lora` None is no for models
     under 20 million parameters. Raises ConfigError if it cannot be loaded."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from taketurns.engines.loading import choose_device, fetch_weights
+    from taketurns.engines.loading import choose_device, pretrained
     from taketurns.text import TextCodec
 
-    arguments: dict[str, Any] = {
-        key: value
-        for key in ("device_map", "quantization_config", "attn_implementation")
-        if (value := getattr(spec, key)) is not None
-    }
     # All weights are trained in float32; under an adapter they stay as they were saved.
     whole = lora is False or choose_device(spec.device) == "cpu"
-    with hub.loading("the model", spec.model, spec.revision) as where:
-        fetch_weights(spec)
-        model = AutoModelForCausalLM.from_pretrained(
-            spec.model,
-            dtype=torch.float32 if whole else "auto",
-            trust_remote_code=spec.trust_remote_code,
-            **arguments,
-            **where,
-        )
+    model = pretrained(spec, dtype=torch.float32 if whole else "auto")
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()
     return model, TextCodec.load(spec).tokenizer
