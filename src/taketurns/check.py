@@ -19,7 +19,7 @@ from rich.text import Text
 from taketurns import naming
 from taketurns.config import TeamConfig
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
-from taketurns.headers import Tensor, read_tensors
+from taketurns.headers import Tensor, read_adapter_tensors, read_tensors
 from taketurns.heads import Head
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
@@ -337,7 +337,7 @@ def parameters(spec: ModelSpec) -> int | None:
     """How many there are, an adapter's among them, from the headers of the weights; None if
     unknown. Raises ConfigError where they are not whole."""
     of_model = read_tensors(spec.model, spec.revision)
-    of_adapter = read_tensors(spec.adapter, None) if spec.adapter else None
+    of_adapter = read_adapter_tensors(spec.adapter) if spec.adapter else None
     if not of_model:
         return None
     return sum(tensor.numbers for tensor in [*of_model, *(of_adapter or [])])

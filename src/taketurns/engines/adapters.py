@@ -13,7 +13,7 @@ from taketurns import hub
 from taketurns.engines.facts import ADAPTER, read_config
 from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError
-from taketurns.headers import Tensor, read_tensors
+from taketurns.headers import Tensor, read_adapter_tensors
 from taketurns.types import ModelSpec
 
 WHAT = "the adapter"
@@ -35,13 +35,13 @@ def put_on(
     adapter. Raises ConfigError."""
     try:
         from peft import PeftConfig, PeftModel
-        from peft.mapping import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+        from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
     except ImportError as error:
         raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
     require_adapter(adapter)
     with hub.loading(WHAT, adapter) as where:
         config = PeftConfig.from_pretrained(adapter, **where)
-        tensors = read_tensors(adapter, None) or ()
+        tensors = read_adapter_tensors(adapter) or ()
         _require_fit(model, adapter, config, tensors)
         before = _own_weights(model, config, tensors) if shared else []
         if peft is None:
@@ -68,7 +68,7 @@ def check_adapter(spec: ModelSpec) -> None:
     """Raise ConfigError, from headers alone, for an adapter that cannot be put on its model."""
     assert spec.adapter is not None, "only for a spec with an adapter"
     require_adapter(spec.adapter)
-    tensors = read_tensors(spec.adapter, None)
+    tensors = read_adapter_tensors(spec.adapter)
     if not tensors:
         return
     import torch

@@ -1,4 +1,4 @@
-"""Transformers' own bars, hints and reports, switched off where they would drown what a run says."""
+"""Transformers' own bars, hints and reports, off where they would drown a run's own."""
 
 from __future__ import annotations
 
