@@ -61,8 +61,14 @@ def of_the_inner_model(tensors: Tensors) -> Tensors:
     [
         (one_alone, "not whole: 20 tensors (lm_head.weight, model.embed_tokens.weight, "),
         (one_less, "not whole: model.layers.1.mlp.up_proj.weight is missing, which transf"),
-        (one_more, "not those of its config.json: model.layers.0.self_attn.q_proj.bias is left ove"),
-        (another_shape, "not those of its config.json: model.norm.weight is [7] and should be [64]"),
+        (
+            one_more,
+            "not those of its config.json: model.layers.0.self_attn.q_proj.bias is left ove",
+        ),
+        (
+            another_shape,
+            "not those of its config.json: model.norm.weight is [7] and should be [64]",
+        ),
     ],
 )
 async def test_what_is_missing_left_over_or_of_another_shape_is_refused(

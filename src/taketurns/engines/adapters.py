@@ -34,8 +34,7 @@ def put_on(
     model, whose layers are in `model` itself then. `shared`: others use the model without the
     adapter. Raises ConfigError."""
     try:
-        from peft import PeftConfig, PeftModel
-        from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+        from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
     except ImportError as error:
         raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
     require_adapter(adapter)
