@@ -51,6 +51,7 @@ class ModelReport:
     prompt: str
     tokenizer: str
     problem: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,8 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
         if model.weight_bytes is None and model.problem is None:
             why = "they are no safetensors" if Path(model.model).is_dir() else "not downloaded yet"
             yield f"{model.name}: the size of its weights is unknown: {why}"
+        if model.note is not None:
+            yield f"{model.name}: {model.note}"
         if model.prompt == "bare text":
             yield f"{model.name}: no chat template and no prompt, so it continues the bare question"
         if model.context <= PROMPT_TOKENS:
@@ -280,6 +283,7 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
         problem=problem,
+        note=codec.note,
     )
 
 

@@ -19,6 +19,10 @@ from contextlib import contextmanager
 LONGEST = 1000  # characters of a library's error that a reader of one line will bear
 
 
+class LostTextWarning(UserWarning):
+    """A file holds answers in which characters may be missing."""
+
+
 class TakeTurnsError(Exception):
     """Anything this package raises on purpose."""
 

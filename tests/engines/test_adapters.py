@@ -38,7 +38,8 @@ def lora(model: str | Path, folder: Path, vocabulary: int | None = None, **setti
     if vocabulary is not None:
         base.resize_token_embeddings(vocabulary)
     config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, **settings)
-    get_peft_model(base, config).save_pretrained(folder)
+    save = get_peft_model(base, config).save_pretrained
+    save(folder, save_embedding_layers=vocabulary is not None)
     return folder
 
 
