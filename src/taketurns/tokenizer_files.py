@@ -13,7 +13,7 @@ _FILE, _TEMPLATE = "tokenizer.json", "chat_template.jinja"
 _MARKS = (_FILE, "tokenizer_config.json", "tokenizer.model")  # what a folder with a tokenizer has
 
 # A line in which tokenizers that split otherwise differ: numbers, spaces, marks, other scripts.
-LINE = "Don't  count: 12345 + 6.7 = na\u00efve?\n\tI'll say \u201cZo\u00eb\u201d \u6771\u4eac <b>x_y</b> \U0001f642  "
+LINE = "Don't  count: 12345 + 6.7 = naïve?\n\tI'll say “Zoë” 東京 <b>x_y</b> 🙂  "
 
 
 def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
@@ -38,9 +38,9 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
 
 def _source(spec: ModelSpec) -> tuple[str, str | None]:
     """Where the tokenizer is: an adapter's own goes before its model's."""
-    if spec.adapter is not None and spec.tokenizer is None:
-        if any(_of_the_adapter(spec.adapter, name) for name in _MARKS):
-            return spec.adapter, None
+    adapter = spec.adapter if spec.tokenizer is None else None
+    if adapter is not None and any(_of_the_adapter(adapter, name) for name in _MARKS):
+        return adapter, None
     return spec.tokenizer_source
 
 

@@ -107,7 +107,7 @@ def a_soft_prompt(models: dict[str, str], sound: Path, tmp_path: Path) -> str:
     [
         (a_whole_model, "it is a whole model; name it as the model, without an adapter"),
         (nothing, "it has no adapter_config.json, so it is no adapter"),
-        (resized, "it resized the model's model.embed_tokens.weight from [262, 64] to [300, 64]"),
+        (resized, "weight from [262, 64] to [300, 64]; merge it into a"),
         (resized_and_kept, "it resized the model's "),
         (of_a_deeper_model, "it was trained on another model: model.layers.2.self_attn.q_proj.lo"),
         (half, "its weights are not whole: base_model.model.model.layers.0.self_attn.q_proj.lora"),

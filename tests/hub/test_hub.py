@@ -149,6 +149,41 @@ def test_a_pinned_commit_is_what_is_taken(
     )
 
 
+def test_a_tokenizer_elsewhere_has_a_revision_of_its_own(
+    taketurns: Any,
+    hub: Any,
+    folders: list[Path],
+    write_team: Write,
+    answer: Callable[..., tuple[str, Any]],
+    from_folder: Callable[[int], str],
+) -> None:
+    """Fault: it was asked for at the model's, which is unknown there."""
+    hub.add("lab/words", folders[1])
+    first, _ = hub.repositories["lab/tiny"].commits
+    keys = {"model": "lab/tiny", "revision": first, "tokenizer": "lab/words"}
+    assert answer(write_team(folders[0], **keys))[0] == from_folder(0)
+    (own,) = hub.repositories["lab/words"].commits
+    assert answer(write_team(folders[0], **keys, tokenizer_revision=own))[0] == from_folder(0)
+    run = taketurns("check", "-t", write_team(folders[0], **keys, tokenizer_revision="v9"))
+    assert "b: cannot load the tokenizer of 'lab/words': it has no revision 'v9'" in run.sentence
+
+
+def test_an_adapter_that_is_not_there_is_said_by_check_and_by_loading(
+    taketurns: Any, hub: Any, folders: list[Path], write_team: Write, tmp_path: Path
+) -> None:
+    team = write_team(folders[0], model=str(folders[0]), adapter="lab/none")
+    checked = taketurns("check", "-t", team)
+    assert checked.code == 1
+    loaded = taketurns(
+        "generate", "-t", team, "-i", tmp_path / "prompts.jsonl", "-o", team.parent / "o"
+    )
+    assert loaded.code == 2
+    said = "b: cannot load the adapter 'lab/none': there is no such folder, and no such model at"
+    for text in (checked.out, loaded.err):
+        assert said in " ".join(text.split())
+    assert checked.seconds < 1
+
+
 def test_a_download_that_breaks_off_goes_on_where_it_was(
     hub: Any,
     folders: list[Path],
