@@ -44,6 +44,7 @@ def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> 
         revision=None,
         adapter=None,
         tokenizer=None,
+        tokenizer_revision=None,
     )
     _require_kin(team, spec, wanted)
     return Student(here.name if here.is_dir() else wanted, spec, place)
