@@ -160,7 +160,7 @@ def test_a_gguf_type_that_transformers_cannot_read_is_refused(
         (_with_type(tiny_gguf, 15), "Q8_K"),
         (_with_type(tiny_gguf, 99), "99"),
         (tiny_gguf.replace(b"llama", b"lamma"), "lamma"),
-        (b"GGML" + tiny_gguf[4:], "cannot read"),
+        (b"GGML" + tiny_gguf[4:], "not a GGUF file"),
     ):
         model = publish(data).model
         with pytest.raises(DataError, match=f"transformers cannot read .*{reason}") as caught:
