@@ -126,7 +126,7 @@ def writing_request(
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if abilities.verbose:
-        body = _LLAMA_SAMPLING | body | VERBOSE
+        body = {**_LLAMA_SAMPLING, **body, **VERBOSE}
     elif abilities.token_ids:
         # A server's own defaults (from generation_config.json) would change what is sampled.
         body |= {
