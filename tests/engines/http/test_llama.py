@@ -17,7 +17,7 @@ from taketurns.engines.http.fleet import common
 from taketurns.engines.local import LocalEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.switchers import FixedSwitcher, LMSwitcher
-from taketurns.types import Delta, Endpoint, Sampling, Token, Trace
+from taketurns.types import Delta, Endpoint, Finish, Sampling, Token, Trace
 
 from .llama import LlamaServer
 from .served import ModelServer, serving
@@ -274,4 +274,34 @@ async def test_a_model_on_two_kinds_of_servers_is_asked_for_what_both_can_do(
             async with engine.session(seed) as session:
                 done = await session.generate("a", [65], Sampling(3, 0.0))
             assert done.text == "abc"
+        await engine.close()
+
+
+async def test_a_patch_does_not_end_inside_a_character_for_being_unsure(spelling: Path) -> None:
+    """How sure the model was of such a token is not known."""
+
+    class Unsure:
+        finish: Finish = "uncertainty"
+        entropy = True
+        layers: tuple[int, ...] = ()
+
+        def __init__(self) -> None:
+            self.shown: list[float | None] = []
+
+        def wrote(self, token: Token) -> bool:
+            return False
+
+        def ends(self, entropy: float | None, states: Any) -> bool:
+            self.shown.append(entropy)
+            return False
+
+    watch, server = Unsure(), writing("a日b")
+    async with serving(server):
+        engine = on(ModelSpec(str(spelling)), server)
+        assert "entropy" in (await engine.info("a")).capabilities
+        async with engine.session(0) as session:
+            done = await session.generate("a", [65], Sampling(5, 0.0, watch=watch))
+        assert len(done.token_ids) == 5
+        assert len(watch.shown) == 3
+        assert all(watch.shown), "none is taken for sure"
         await engine.close()

@@ -201,7 +201,8 @@ class Writing:
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
         watch, wanted = self._watch, self._sampling.logprobs
-        if watch is not None and watch.entropy and watch.ends(_entropy(token), None):
+        weighed = watch is not None and watch.entropy and token.top
+        if watch is not None and weighed and watch.ends(_entropy(token), None):
             self._finish = watch.finish  # before the token, which is put aside
             return
         if token.id in self._ends:
