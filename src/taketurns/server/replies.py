@@ -320,7 +320,7 @@ def as_event(data: Json) -> bytes:
 
 def _text(codec: TextCodec, token: int) -> str:
     """A token by itself; a control token by its name."""
-    if token in codec.special_ids:
+    if codec.is_control(token):
         return str(codec.tokenizer.convert_ids_to_tokens(token))
     return codec.decode([token])
 
