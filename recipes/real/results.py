@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from taketurns.distillation.card import gain_lines, score_lines
 from taketurns.labels import read_labels
 
 CANDIDATES = ("gemma", "smollm2", "qwen")
@@ -52,9 +53,73 @@ def evaluation(folder: Path) -> dict[str, Any]:
 
 
 def line(name: str, step: Mapping[str, Any]) -> str:
+    """How long a step took."""
     return f"{name}: {step['seconds'] / 60:.1f} minutes"
 
 
 def markdown(done: Mapping[str, Any]) -> str:
-    """The steps as tables."""
-    return ""
+    """What every step came to, as tables."""
+    told = {
+        "rollout": _rollouts,
+        "language model": _training,
+        "head": _training,
+        "evaluation": _evaluation,
+        "distillation": _distillation,
+    }
+    minutes = sum(step["seconds"] for step in done.values()) / 60
+    parts = ["# Learning on the real team", f"{minutes:.0f} minutes in all."]
+    for name, step in done.items():
+        parts += [f"## {name.capitalize()}", f"{line(name, step)}: `{step['command']}`"]
+        parts.append("\n".join(told[name](step["results"])))
+    return "\n\n".join(parts) + "\n"
+
+
+def _rollouts(found: Mapping[str, Any]) -> list[str]:
+    head = ["task", "prefixes", "all alike", *(f"{n}: utility, best" for n in CANDIDATES)]
+    rows = [
+        [
+            task,
+            str(one["prefixes"]),
+            str(one["tied"]),
+            *(f"{one['utility'][n]:.3f}, {one['best'][n]}" for n in CANDIDATES),
+        ]
+        for task, one in found["tasks"].items()
+    ]
+    return [*_table(head, rows), "", f"{found['tokens']} tokens were written."]
+
+
+def _training(found: Mapping[str, Any]) -> list[str]:
+    judged, beside = found["validation"], found["standards"]
+    standards = {"random": beside["random"], **beside["always"], "best": beside["best"]}
+    head = ["validation prefixes", "utility of its choice", *standards]
+    row = [str(judged["rows"]), f"{judged['utility']:.3f}"]
+    return _table(head, [[*row, *(f"{value:.3f}" for value in standards.values())]])
+
+
+def _evaluation(found: Mapping[str, Any]) -> list[str]:
+    tasks = list(next(iter(found.values()))["tasks"])
+    rows = [
+        [
+            name,
+            *(_interval(method["tasks"][task]) for task in tasks),
+            _interval(method["average"]),
+            f"{method['cost']['tokens']:.0f}",
+            f"{method['cost']['seconds']:.1f}",
+        ]
+        for name, method in found.items()
+    ]
+    return _table(["method", *tasks, "average", "tokens", "seconds"], rows)
+
+
+def _distillation(found: Mapping[str, Any]) -> list[str]:
+    compared = found["comparison"]
+    place = found["student"]["in_place_of"]
+    return [*score_lines(compared, place), "", *gain_lines(compared, place)]
+
+
+def _interval(score: Mapping[str, float]) -> str:
+    return f"{score['mean']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
