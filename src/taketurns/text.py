@@ -11,7 +11,8 @@ back.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 PRIME_TOKENS = 6
 _START = "\n"  # what a text may stand after that no tokenizer joins with a word
 _UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
+_FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte's token in a vocabulary of pieces of text
 
 
 class TextCodec:
@@ -107,23 +109,43 @@ class TextCodec:
         """How many ids at the end begin a character that is not finished."""
         if not self.decode(ids[-PRIME_TOKENS:]).endswith(REPLACEMENT):
             return 0
-        spelled = self.encode(REPLACEMENT)[-_UNFINISHED:]
-        if list(ids[-len(spelled) :]) == spelled:
-            return 0  # the model wrote the replacement character itself
-        for begun in range(min(_UNFINISHED, len(ids)) + 1):
-            if self.prime(ids[: len(ids) - begun]) is not None:
+        tail = b""
+        for begun in range(1, min(_UNFINISHED, len(ids)) + 1):
+            tail = self._bytes(ids[-begun]) + tail
+            if _begins_a_character(tail):
                 return begun
-        return 0  # no beginning is that long: these bytes are no character
+        return 0  # these bytes are no character
 
-    def prime(self, ids: Sequence[int]) -> list[int] | None:
-        """The last ids, enough of them for any decoder to see the left neighbour of what follows;
-        None where they end inside a character. Decoders with byte fallback give up all of a run of
-        bytes that begins or ends inside a character, so the first of them begins one."""
-        for tokens in range(PRIME_TOKENS, PRIME_TOKENS + _UNFINISHED + 1):
-            tail = list(ids[-tokens:])
-            if not self.decode(tail).endswith(REPLACEMENT):
-                return tail
-        return None
+    def prime(self, ids: Sequence[int]) -> list[int]:
+        """The last ids, enough of them for any decoder to see the left neighbour of what follows.
+        The first of them begins a character: decoders with byte fallback give up all of a run of
+        bytes in which one does not."""
+        start = max(0, len(ids) - PRIME_TOKENS)
+        for _ in range(_UNFINISHED):
+            if start and _continues_a_character(self._bytes(ids[start])):
+                start -= 1
+        return list(ids[start:])
+
+    def _bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes that a token stands for, where its tokenizer has tokens for bytes."""
+        text = self.tokenizer.convert_ids_to_tokens(token)
+        if isinstance(text, bytes) or text is None:
+            return text or b""
+        if (fallback := _FALLBACK.fullmatch(text)) is not None:
+            return bytes.fromhex(fallback[1])
+        alphabet = self._alphabet
+        if alphabet and all(letter in alphabet for letter in text):
+            return bytes(alphabet[letter] for letter in text)
+        return str(text).encode("utf-8", "ignore")
+
+    @cached_property
+    def _alphabet(self) -> Mapping[str, int]:
+        """The byte for each letter of a byte-level vocabulary, which has one for the space."""
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+        letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+        space = next(letter for letter, byte in letters.items() if byte == ord(" "))
+        return letters if space in self.tokenizer.get_vocab() else {}
 
     def is_control(self, token: int) -> bool:
         """True for a control token of this tokenizer, which is no part of a text."""
@@ -178,6 +200,20 @@ class SharedVocabulary:
         return [token for token in token_ids if token in self.ordinary_ids]
 
 
+def _begins_a_character(data: bytes) -> bool:
+    """Whether UTF-8 bytes end in a character that is not finished."""
+    for length in range(1, min(_UNFINISHED, len(data)) + 1):
+        lead = data[-length]
+        if not 0x80 <= lead < 0xC0:
+            needed = 2 if 0xC2 <= lead < 0xE0 else 3 if 0xE0 <= lead < 0xF0 else 4
+            return 0xC2 <= lead < 0xF5 and length < needed
+    return False
+
+
+def _continues_a_character(data: bytes) -> bool:
+    return bool(data) and 0x80 <= data[0] < 0xC0
+
+
 def _looks_local(source: str) -> bool:
     return source.startswith(("/", ".", "~")) and not Path(source).expanduser().is_dir()
 
@@ -190,10 +226,7 @@ class TextStream:
     def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
         self._codec = codec
         begun = codec.unfinished(before)
-        whole = before[: len(before) - begun]
-        primed = codec.prime(whole)
-        if primed is None:  # what stands there is no character, or the replacement character
-            primed = list(whole[-PRIME_TOKENS:])
+        primed = codec.prime(before[: len(before) - begun])
         self._ids = [*primed, *before[len(before) - begun :]]
         self._start = 0
         self._shown = len(primed)

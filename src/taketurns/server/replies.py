@@ -149,9 +149,8 @@ class Choice:
         if self.first_speaker is None:
             self.first_speaker = delta.speaker
         name = None if delta.speaker is None else self.order.speakers[delta.speaker]
-        return self._choice(
-            self._style.piece(delta.text), weighed, ids, {"speaker": delta.speaker, "name": name}
-        )
+        turns = {"speaker": delta.speaker, "name": name, "tokens": len(delta.tokens)}
+        return self._choice(self._style.piece(delta.text), weighed, ids, turns)
 
     def patch(self, patch: Patch) -> Json:
         """Take a complete patch in; returns a chunk's choice."""
