@@ -65,6 +65,9 @@ llama-server: install-dev  ## llama.cpp's server, built once from a pinned sourc
 real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLLM servers, on the CPU, beside plain transformers (half an hour, 10 GB of memory)
 	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm TAKETURNS_REAL="$(REAL)" $(BIN)/python -m pytest tests/real/test_vllm.py -s
 
+real-learn: real-models  ## switchers and a student learn on the real team, BENCHMARKS=… their questions (an hour)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.real.learn --cache "$(REAL)" --data "$(BENCHMARKS)" --out runs/real
+
 soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
 	@$(BIN)/python benchmarks/serving/measure.py load
 	@$(BIN)/python benchmarks/serving/measure.py overhead
