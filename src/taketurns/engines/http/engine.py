@@ -29,8 +29,8 @@ from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Fleet, Served, common
 from taketurns.engines.http.probe import probe
 from taketurns.engines.http.replicas import FIRST_REST
+from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.session import HttpSession
-from taketurns.engines.http.wire import Abilities
 from taketurns.errors import ConfigError, EngineError, UnavailableError, concerning
 from taketurns.text import TextCodec
 from taketurns.types import Candidate, Endpoint, ModelSpec
