@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from taketurns.engines import exact
+from taketurns.engines.plain import hidden_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Forward:
             output_hidden_states=hidden,
             **({"logits_to_keep": keep} if self._keeps_some else {}),
         )
-        states = result.hidden_states if hidden else ()
+        states = hidden_states(result) if hidden else ()
         return Outputs(
             result.logits[:, -1].float(), tuple(state[:, -1].float() for state in states)
         )

@@ -7,6 +7,7 @@ one wake-up an event loop and round, however many tokens the round made.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,17 +17,18 @@ from typing import Any
 
 import torch
 
-from taketurns.engines import exact
+from taketurns.engines.choice import check_usable, choose
 from taketurns.engines.ensembles import Ensemble, advance
-from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
-from taketurns.engines.kv import layer_shapes
 from taketurns.engines.lanes import Counters, LaneRunner
 from taketurns.engines.loading import Weights
-from taketurns.engines.reencode import ReencodeRunner
+from taketurns.engines.proof import described
+from taketurns.engines.proof_records import ProofRecords, default_folder
+from taketurns.engines.ways import Runner, Running, Way
 from taketurns.errors import CapacityError, EngineError, TakeTurnsError
 from taketurns.types import ModelSpec, Token
 
+LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
 
 
@@ -34,13 +36,18 @@ SMALL_MODEL = 20_000_000  # parameters
 class RunningModel:
     """What is known of a model once its weights are loaded.
 
-    `keeps_cache` says that a turn encodes only what is new; `bytes_per_token` is what a token's
-    keys and values take (0 without a kept cache); `exact` that it runs in exact rounds."""
+    `way` is how it was proved to be right; `bytes_per_token` is what a token's keys and values take
+    (0 without a kept cache); `exact` says that it runs in exact rounds."""
 
-    keeps_cache: bool
+    way: Way
     bytes_per_token: int
     device: str
     exact: bool = False
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether a turn encodes only what is new."""
+        return self.way is Way.KEPT
 
 
 class ModelThread:
@@ -54,13 +61,15 @@ class ModelThread:
         max_batch: int,
         threads: int | None,
     ) -> None:
+        self._specs = dict(specs)
         self._weights = Weights(specs)
+        self._records = ProofRecords(default_folder())
         self._threads = threads
         self._default_threads = torch.get_num_threads()
         self._largest = 0
         self._deterministic = deterministic
         self._max_batch = max_batch
-        self._runners: dict[str, LaneRunner | ReencodeRunner] = {}
+        self._runners: dict[str, Runner] = {}
         self._models: dict[str, RunningModel] = {}
         self._ensembles: list[Ensemble] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -76,7 +85,7 @@ class ModelThread:
         """Load a model unless it is loaded; it will not write tokens of `never`. Raises ConfigError
         or EngineError."""
         if model not in self._models:
-            await self._ask(lambda done, failed: self._load_for(model, never, done, failed))
+            await self._ask(lambda done, failed: self._load_for(model, never, done, failed), model)
         return self._models[model]
 
     async def run(
@@ -102,7 +111,7 @@ class ModelThread:
 
         withdrawn = False
         try:
-            return await self._ask(start)
+            return await self._ask(start, model)
         except asyncio.CancelledError:
             withdrawn = True
             if job is not None:
@@ -131,7 +140,7 @@ class ModelThread:
                 self._runners[model].submit(part)
 
         try:
-            return await self._ask(start)
+            return await self._ask(start, ", ".join(dict.fromkeys(models)))
         except asyncio.CancelledError:
             withdrawn = True
             if ensemble is not None:
@@ -165,7 +174,9 @@ class ModelThread:
             await asyncio.to_thread(self._thread.join)
 
     async def _ask(
-        self, start: Callable[[Callable[[Any], None], Callable[[Exception], None]], None]
+        self,
+        start: Callable[[Callable[[Any], None], Callable[[Exception], None]], None],
+        who: str,
     ) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -174,7 +185,7 @@ class ModelThread:
             self._post(loop, lambda: None if future.done() else future.set_result(value))
 
         def failed(error: Exception) -> None:
-            known = _as_ours(error)
+            known = _as_ours(error, who)
             self._post(loop, lambda: None if future.done() else future.set_exception(known))
 
         def run() -> None:
@@ -229,26 +240,25 @@ class ModelThread:
                 return
         done(None)
 
-    def _runner(self, model: str, never: Sequence[int]) -> LaneRunner | ReencodeRunner:
+    def _runner(self, model: str, never: Sequence[int]) -> Runner:
         loaded = self._weights.load(model)
-        device = str(loaded.model.get_input_embeddings().weight.device)
+        weight = loaded.model.get_input_embeddings().weight
+        device = str(weight.device)
         self._set_threads(loaded.model)
-        shapes = layer_shapes(loaded.model)
-        if shapes is None:
-            self._models[model] = RunningModel(False, 0, device)
-            return ReencodeRunner(loaded.model, never)
         wanted = self._deterministic
         if wanted is None:
-            wanted = device == "cpu" and shapes[0].dtype == torch.float32
-        deterministic = wanted and exact.enable(loaded.model)
-        runner = LaneRunner(
-            Forward(loaded.model, loaded.activate),
-            shapes,
-            deterministic=deterministic,
-            max_lanes=self._max_batch,
-            never=never,
+            wanted = device == "cpu" and weight.dtype == torch.float32
+        running = Running(wanted, self._max_batch, never)
+        spec = self._specs[model]
+        found, runner, exactly = choose(
+            spec, loaded.model, loaded.activate, running, self._records
         )
-        self._models[model] = RunningModel(True, runner.bytes_per_token, device, deterministic)
+        way = check_usable(found, model, spec, type(loaded.model).__name__)
+        assert runner is not None, "a way that is right has a runner"
+        if way is not Way.KEPT:
+            LOG.warning(found.sentence(model))
+        size = runner.bytes_per_token if isinstance(runner, LaneRunner) else 0
+        self._models[model] = RunningModel(way, size, device, exactly)
         return runner
 
     def _set_threads(self, model: Any) -> None:
@@ -279,12 +289,12 @@ class ModelThread:
         self._outbox.clear()
 
 
-def _as_ours(error: Exception) -> TakeTurnsError:
+def _as_ours(error: Exception, who: str) -> TakeTurnsError:
     """What a model raised, as a failure of the engine."""
     if isinstance(error, TakeTurnsError):
         return error
     kind = CapacityError if isinstance(error, torch.OutOfMemoryError) else EngineError
-    ours = kind(f"{type(error).__name__}: {error}".splitlines()[0])
+    ours = kind(f"{who} failed while it computed: {described(error)}")
     ours.__cause__ = error
     return ours
 
