@@ -74,7 +74,7 @@ class Architecture:
         self._attention = "sdpa" if attention == exact.NAME else attention
         masked = self._attention is None or self._attention in MASKED
         self._dtype = torch.float32 if masked else dtype
-        self._device = device
+        self._device = torch.device("cpu") if device.type == "meta" else device
         self._running = Running(running.deterministic, running.max_lanes, range(FIRST_ID))
         self._records = records
         self._config = self._shrink(config)

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class ProofRecords:
             draft.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             draft.replace(path)
         except OSError:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def _path(self, key: dict[str, Any]) -> Path:
         text = json.dumps(_plain(key), sort_keys=True)
