@@ -278,7 +278,7 @@ def _inspect(
     except ConfigError as error:
         problem = str(error)
     stored = getattr(whole, "quantization_config", None) is not None
-    way, why, refused = _way(name, spec, whole, dtype, engine)
+    way, why, refused = _way(spec, whole, dtype, engine)
     kept = way in (Way.KEPT, UNKNOWN)
     return ModelReport(
         name=name,
@@ -301,7 +301,7 @@ def _inspect(
 
 
 def _way(
-    name: str, spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig
+    spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig
 ) -> tuple[str, str, str | None]:
     """How a model will be run, why no faster, and why it cannot be."""
     import torch
@@ -327,10 +327,14 @@ def _way(
             running=Running(wanted, engine.max_batch),
             records=ProofRecords(default_folder()),
         )
-    except (KeyError, AssertionError, RuntimeError):  # code of its own, or a device that is not here
+    except (
+        KeyError,
+        AssertionError,
+        RuntimeError,
+    ):  # code of its own, or a device that is not here
         return UNKNOWN, "", None
     if found.way is None:
-        return REFUSED, found.why, refusal(name, spec.model, model_class.__name__, found.why)
+        return REFUSED, found.why, refusal(spec.model, model_class.__name__, found.why)
     return found.way, found.why, None
 
 

@@ -289,9 +289,15 @@ async def test_a_model_that_is_wrong_falls_back_to_what_is_right(
     assert all(", since " in line for line in told)
 
 
-@pytest.mark.parametrize("model", [Drifts, Breaks])
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (Drifts, "two forwards of one text give different logits"),
+        (Breaks, "a trial ends in IndexError: list index out of range"),
+    ],
+)
 async def test_what_is_wrong_in_every_way_is_refused_in_a_sentence(
-    model: Any, save: Callable[..., Path], cache: Path
+    model: Any, why: str, save: Callable[..., Path], cache: Path
 ) -> None:
     folder = save(model.config_class(**LLAMA))
     for _ in range(2):  # the second time from what was kept
@@ -301,7 +307,7 @@ async def test_what_is_wrong_in_every_way_is_refused_in_a_sentence(
         await engine.close()
         message = str(caught.value)
         assert message.startswith(f"odd: {model.__name__} in {str(folder)!r} cannot be run right")
-        assert "use another checkpoint, or a server" in message
+        assert f"since {why}: use another checkpoint, or a server" in message
         assert "\n" not in message
 
 
@@ -414,7 +420,7 @@ async def test_a_failure_inside_a_model_names_the_model(
         raise IndexError("list index out of range")
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", broken)
-    with pytest.raises(EngineError, match="^mine failed .*: IndexError: list index out of range"):
+    with pytest.raises(EngineError, match=r"^mine failed .*: IndexError: list index out of range"):
         await written(engine, ["mine"])
     await engine.close()
 
@@ -449,8 +455,12 @@ def test_a_copy_has_every_kind_of_layer_and_shows_what_each_reads(config: Any) -
     for window in ("sliding_window", "window_size", "attention_window_size"):
         assert getattr(small, window, None) in (None, WINDOW)
     assert small.tie_word_embeddings == config.tie_word_embeddings
-    model = small_model(AutoModelForCausalLM._model_mapping[type(config)], small, None, torch.float32)
-    again = small_model(AutoModelForCausalLM._model_mapping[type(config)], small, None, torch.float32)
+    model = small_model(
+        AutoModelForCausalLM._model_mapping[type(config)], small, None, torch.float32
+    )
+    again = small_model(
+        AutoModelForCausalLM._model_mapping[type(config)], small, None, torch.float32
+    )
     plain = PlainForward(model)
     ids = [*range(10, 30)]
     logits = plain(ids).logits[0, -1]
@@ -467,3 +477,46 @@ def test_making_a_copy_leaves_the_random_numbers_alone() -> None:
     torch.manual_seed(5)
     small_model(LlamaForCausalLM, small_config(LlamaConfig()), None, torch.float32)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_page_of_models_says_what_each_gets(
+    load_script: Callable[[str], Any], tmp_path: Path
+) -> None:
+    script = load_script("models/survey.py")
+    rows = list(script.survey(["gpt_neo", "llama", "mamba2", "mistral", "xlnet", "reformer"]))
+    assert [row.gets for row in rows] == [
+        "re-encoded",
+        "cache kept",
+        "re-encoded (state)",
+        "re-encoded (window)",
+        "refused",
+        None,
+    ]
+    page = script.page(rows)
+    assert "| mistral | MistralForCausalLM | re-encoded (window) | it has layers with a" in page
+    assert "No small copy could be made of reformer:" in page
+
+
+# check
+
+
+async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache: Path) -> None:
+    from taketurns.check import inspect_team
+    from taketurns.config import load_team_config
+
+    folders = {
+        "llama": save(LlamaConfig(**LLAMA)),
+        "mamba": save(REAL["Mamba"][0]),
+        "drifts": save(DriftsConfig(**LLAMA)),
+    }
+    team = cache.parent.parent / "team.yaml"
+    lines = "".join(f"  - {{name: {name}, model: {path}}}\n" for name, path in folders.items())
+    team.write_text(f"candidates:\n{lines}switcher: {{kind: random}}\n")
+    report = await inspect_team(load_team_config(str(team)))
+    assert [model.way for model in report.models] == ["cache kept", "re-encoded", "refused"]
+    assert [model.kv_bytes_per_token > 0 for model in report.models] == [True, False, False]
+    assert any(note.startswith("mamba reads its whole prompt anew") for note in report.notes)
+    (problem,) = report.problems
+    assert problem.startswith("drifts: Drifts in ")
+    assert "cannot be run right in any way, since two forwards" in problem
+    assert not report.fits

@@ -7,7 +7,7 @@ checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from random import Random
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from taketurns.engines import exact, proof
-from taketurns.engines.kv import MASKED, Unfit
-from taketurns.engines.plain import PlainForward
+from taketurns.engines.kv import MASKED
+from taketurns.engines.plain import PlainForward, Unfit
 from taketurns.engines.proof_records import ProofRecords, identity
 from taketurns.engines.small_copy import FIRST_ID, VOCABULARY, small_config, small_model
 from taketurns.engines.ways import Runner, Running, Way, make_runner
@@ -38,8 +38,9 @@ class Found:
 
     @property
     def why(self) -> str:
-        """Why it is not a faster way, as a clause."""
-        return "; ".join(dict.fromkeys(self.reasons.values()))
+        """Why it is not a faster way, or none at all, as a clause."""
+        reasons = list(dict.fromkeys(self.reasons.values()))
+        return "; ".join(reasons if self.way is not None else reasons[-1:])
 
     def sentence(self, name: str) -> str:
         """What a user should know, where it is slower than it might be."""
@@ -47,10 +48,10 @@ class Found:
         return f"{name} {self.way.costs}, since {self.why}"
 
 
-def refusal(name: str, model: str, architecture: str, why: str) -> str:
+def refusal(model: str, architecture: str, why: str) -> str:
     """Why a model cannot be used, and the cure."""
     return (
-        f"{name}: {architecture} in {model!r} cannot be run right in any way, since {why}: use "
+        f"{architecture} in {model!r} cannot be run right in any way, since {why}: use "
         "another checkpoint, or a server that runs it (engine.kind: http)"
     )
 
@@ -113,10 +114,8 @@ class Architecture:
             if why is None and not truth.causal and not truth.generates(ids[:16]):
                 why = "it predicts a token from both its sides, so it does not write left to right"
         except proof.Failed as error:
-            why = f"its own forward fails with {error}"
-        self._keep(
-            causal=truth.causal, copied=True, ways={**self._found.get("ways", {}), way: why}
-        )
+            why = str(error)
+        self._keep(causal=truth.causal, copied=True, ways={**self._found.get("ways", {}), way: why})
 
     def _copy(self) -> proof.Truth | None:
         """The copy's own logits; None if none can be made that computes any."""
@@ -225,6 +224,11 @@ def foresee(
         running=running,
         records=records,
     )
+    return fastest(architecture)
+
+
+def fastest(architecture: Architecture) -> Found:
+    """The first way that the architecture allows."""
     reasons: dict[str, str] = {}
     for way in Way:
         why = architecture.why_not(way)
@@ -244,13 +248,13 @@ def _on_weights(
     truth = proof.Truth(PlainForward(model, activate), causal)
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    rounds = proof.BRIEF if context is None or context > _LONGEST else ()
+    rounds: proof.Rounds = proof.BRIEF if context is None or context > _LONGEST else ()
     if way is Way.WHOLE:  # it is a plain forward: there is nothing to hold it against
         rounds = proof.ALONE[: len(rounds)]
     try:
         return _tried(way, model, activate, running, truth, rounds, ids)
     except proof.Failed as error:
-        return None, f"its own forward fails with {error}"
+        return None, str(error)
 
 
 def _tried(
@@ -259,8 +263,8 @@ def _tried(
     activate: Callable[[], None] | None,
     running: Running,
     truth: proof.Truth,
-    rounds: Any,
-    ids: Any,
+    rounds: proof.Rounds,
+    ids: Sequence[int],
 ) -> tuple[tuple[Runner, bool] | None, str | None]:
     """Try a way; what makes answers in it, and why it is not right. Leaves the model as it was
     where it is not."""
@@ -338,5 +342,5 @@ def _without_paths(config: Any) -> Any:
 def check_usable(found: Found, name: str, spec: ModelSpec, architecture: str) -> Way:
     """The way that was found. Raises ConfigError if none is right."""
     if found.way is None:
-        raise ConfigError(refusal(name, spec.model, architecture, found.why))
+        raise ConfigError(f"{name}: {refusal(spec.model, architecture, found.why)}")
     return found.way

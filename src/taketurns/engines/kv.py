@@ -24,6 +24,7 @@ from transformers.cache_utils import (
 )
 
 from taketurns.engines import exact
+from taketurns.engines.plain import Unfit
 from taketurns.errors import CapacityError
 
 # Attentions that keep to any mask. The flash kernels know only left and right padding.
@@ -44,10 +45,6 @@ class LayerShape:
     @property
     def bytes_per_token(self) -> int:
         return 2 * self.heads * self.dim * self.dtype.itemsize
-
-
-class Unfit(Exception):
-    """Why a model cannot be run in some way: a clause that goes on after "since"."""
 
 
 def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
@@ -72,7 +69,7 @@ def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a model may fail in any way at what it was not made for
-            raise Unfit("it takes no mask and positions a row") from error
+            raise Unfit("it cannot be given a mask and positions for every row") from error
     return tuple(map(_shape, cache.layers)) or _no_cache()
 
 

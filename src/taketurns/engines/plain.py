@@ -14,6 +14,10 @@ from torch import Tensor
 CACHES = ("past_key_values", "cache_params", "state")
 
 
+class Unfit(Exception):
+    """Why a model cannot be run in some way: a clause that goes on after "since"."""
+
+
 @dataclass(frozen=True, slots=True)
 class Carried:
     """A cache of the model's own kind and the argument by which it is handed back."""
@@ -50,8 +54,8 @@ class PlainForward:
         carries: bool = False,
         hidden: bool = False,
     ) -> Seen:
-        """Read `ids` after what is `carried`. `carries` asks for a cache to go on from: the one that
-        is returned, or the one handed in. Raises LookupError if there is neither, or where hidden
+        """Read `ids` after what is `carried`. `carries` asks for a cache to go on from: the one
+        that is returned, or the one handed in. Raises Unfit if there is neither, or where hidden
         states are asked for and the model returns none."""
         if self.activate is not None:
             self.activate()
@@ -68,10 +72,10 @@ class PlainForward:
 
 
 def hidden_states(result: Any) -> tuple[Tensor, ...]:
-    """Of all layers `[rows, tokens, d]`, the embedding first. Raises LookupError."""
+    """Of all layers `[rows, tokens, d]`, the embedding first. Raises Unfit."""
     states: tuple[Tensor, ...] | None = getattr(result, "hidden_states", None)
     if not states:
-        raise LookupError("it returns no hidden states")
+        raise Unfit("it returns no hidden states")
     return states
 
 
@@ -80,5 +84,5 @@ def _carried(result: Any, handed: Carried | None) -> Carried:
         if (cache := getattr(result, name, None)) is not None:
             return Carried(name, cache)
     if handed is None:
-        raise LookupError("it returns no cache")
+        raise Unfit("it returns no cache")
     return handed

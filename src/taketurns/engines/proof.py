@@ -27,7 +27,7 @@ from torch import Tensor
 
 from taketurns.engines.jobs import Job, Write
 from taketurns.engines.kv import Parked
-from taketurns.engines.plain import PlainForward
+from taketurns.engines.plain import PlainForward, Unfit
 from taketurns.types import Finish, Sampling
 
 NOISE = 4.0  # how many times what another batch shape changes is allowed
@@ -56,6 +56,8 @@ class Turn:
     write: int
 
 
+Rounds = Sequence[Sequence[Turn]]
+
 # A round's turns run side by side. Unlike lengths; then hand-overs of one token, of more than a
 # window and of some; then rewinds to before and within the window.
 ROUNDS = (
@@ -71,7 +73,7 @@ ALONE = ((Turn(None, 6, 1),),)  # what has to run at all
 
 
 class Failed(Exception):
-    """A model raised something while it was tried."""
+    """There is no truth to hold a way against: a clause that says why."""
 
 
 class Truth:
@@ -94,14 +96,18 @@ class Truth:
 
     def distance(self, ids: Sequence[int], counts: Sequence[int], ours: Tensor) -> float | None:
         """How far `ours` `[len(counts), vocabulary]` is from the truth; None where that is no more
-        than the precision explains."""
+        than the precision explains. Raises Failed if the model does not know itself."""
         distance = apart(ours, self.after(ids, counts))
-        if distance > self._bound and self.causal and not self._is_causal(ids, counts):
-            self.causal = False
-            distance = apart(ours, self.after(ids, counts))
         if distance <= self._bound:
             return None
-        whole = self._plain(ids).logits[0]
+        whole, again = (self._plain(ids).logits[0] for _ in range(2))
+        if apart(again, whole) > self._bound:
+            raise Failed("two forwards of one text give different logits")
+        if self.causal and not self._is_causal(ids, counts):
+            self.causal = False
+            distance = apart(ours, self.after(ids, counts))
+            if distance <= self._bound:
+                return None
         return None if distance <= NOISE * apart(self._beside(ids), whole) else distance
 
     def _is_causal(self, ids: Sequence[int], counts: Sequence[int]) -> bool:
@@ -173,9 +179,7 @@ class _Trial(Write):
         self.over = True
 
 
-def differs(
-    runner: Runner, truth: Truth, rounds: Sequence[Sequence[Turn]], ids: Sequence[int]
-) -> str | None:
+def differs(runner: Runner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
     """Try a runner; a clause that says why its answers would not be the model's, None where they
     are. `ids` are ordinary tokens to make texts of, the first of which begins each."""
     random = Random(0)
@@ -194,7 +198,8 @@ def differs(
         for answer, trial in zip(answers, trials, strict=True):
             if trial.error is not None:
                 _reraise_if_memory(trial.error)
-                return f"it fails with {described(trial.error)}"
+                fails = "" if isinstance(trial.error, Unfit) else "a trial ends in "
+                return fails + described(trial.error)
             start = len(answer.ids)
             answer.ids = [*answer.ids, *trial.result.token_ids]
             counts = range(start, start + len(trial.logits))
@@ -207,9 +212,11 @@ def differs(
 def _wrong(truth: Truth, ids: Sequence[int], counts: Sequence[int], ours: Tensor) -> str | None:
     try:
         distance = truth.distance(ids, counts, ours)
+    except Failed:
+        raise
     except Exception as error:
         _reraise_if_memory(error)
-        raise Failed(described(error)) from error
+        raise Failed(f"its own forward fails with {described(error)}") from error
     if distance is None:
         return None
     return f"its logits are not those of a plain forward (they are {distance:.1g} apart)"
@@ -222,7 +229,9 @@ def apart(ours: Tensor, theirs: Tensor) -> float:
     if not torch.equal(there, torch.isfinite(ours)) or not bool(there.any()):
         return float("inf")
     # What is masked out by a huge number counts as little as what is masked by an infinite one.
-    ours, theirs = (torch.nan_to_num(x.float(), 0.0, 0.0, 0.0).clamp(-1e4, 1e4) for x in (ours, theirs))
+    ours, theirs = (
+        torch.nan_to_num(x.float(), 0.0, 0.0, 0.0).clamp(-1e4, 1e4) for x in (ours, theirs)
+    )
     spread = (theirs - theirs.mean(-1, keepdim=True)).square().mean(-1).sqrt()
     distance = (ours - theirs).square().mean(-1).sqrt() / spread.clamp_min(1e-20)
     return float(distance.max())
@@ -240,6 +249,8 @@ def bound(plain: PlainForward) -> float:
 
 def described(error: BaseException) -> str:
     """An exception in one line."""
+    if isinstance(error, Unfit):
+        return str(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

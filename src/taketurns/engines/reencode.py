@@ -3,8 +3,8 @@ flash attention, ALiBi positions that are made from a mask).
 
 Each turn encodes its whole prompt anew into a cache of the model's own kind and writes from there.
 Models that keep a state in their modules run one answer at a time; those whose cache is of no use
-run without any, a whole forward a token. Correct and slow; `taketurns check` says when a model needs
-it.
+run without any, a whole forward a token. Correct and slow; `taketurns check` says when a model
+needs it.
 """
 
 from __future__ import annotations

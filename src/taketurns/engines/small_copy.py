@@ -1,5 +1,5 @@
-"""A small copy of a model: its configuration with few layers, small widths and a window of 8 tokens,
-and random weights. Every kind of layer and every switch of the original is in it, so whatever goes
+"""A small copy of a model: its configuration with few layers, small widths and a window of 8, and
+random weights. Every kind of layer and every switch of the original is in it, so whatever goes
 wrong in the way the model is run goes wrong in the copy, at the cost of milliseconds."""
 
 from __future__ import annotations
@@ -20,14 +20,25 @@ SPREAD = 0.15  # of the weights: large enough for every layer to show in the log
 _HIDDEN, _HEADS, _HEAD = 64, 4, 16
 _EXPERTS, _CHOSEN = 4, 2
 _LAYERS = (
-    "num_hidden_layers n_layer n_layers num_layers decoder_layers encoder_layers num_blocks "
-    "num_decoder_layers num_encoder_layers"
-).split()
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "decoder_layers",
+    "encoder_layers",
+    "num_blocks",
+    "num_decoder_layers",
+    "num_encoder_layers",
+)
 # What a kind of layer comes round by, where it is not listed layer by layer.
 _PERIODS = (
-    "attn_layer_period expert_layer_period layer_group_size interleave_moe_layer_step "
-    "decoder_sparse_step moe_layer_interval"
-).split()
+    "attn_layer_period",
+    "expert_layer_period",
+    "layer_group_size",
+    "interleave_moe_layer_step",
+    "decoder_sparse_step",
+    "moe_layer_interval",
+)
 
 # Sizes by name; the first that fits counts. What is 0 or not set stays so.
 _SIZES: list[tuple[str, Callable[[int], int]]] = [
@@ -46,7 +57,10 @@ _SIZES: list[tuple[str, Callable[[int], int]]] = [
         r"|((in|out)put_)?embedding_size|(pronunciation|shape)_embed_dim|ple_embed_dim",
         lambda old: _HIDDEN,
     ),
-    (r"num_experts_per_tok(en)?|moe_topk|moe_k|num_experts_per_token", lambda old: min(old, _CHOSEN)),
+    (
+        r"num_experts_per_tok(en)?|moe_topk|moe_k|num_experts_per_token",
+        lambda old: min(old, _CHOSEN),
+    ),
     (r"n_group|num_expert_group", lambda old: min(old, 2)),
     (r"topk_group", lambda old: 1),
     (r"(moe_)?num_(local_)?experts|n_routed_experts", lambda old: min(old, _EXPERTS)),
@@ -65,8 +79,11 @@ _SIZES: list[tuple[str, Callable[[int], int]]] = [
     (r"time_step_rank|mamba_dt_rank", lambda old: 4),
     (r"linear_num_key_heads", lambda old: 2),
     (r"linear_num_value_heads", lambda old: 4),
-    (r"(index_|linear_|swa_)?n?u?m?_?(attention_|decoder_attention_|encoder_attention_)?n?_?heads"
-     r"|n_head|attention_heads", lambda old: min(old, _HEADS)),
+    (
+        r"(index_|linear_|swa_)?n?u?m?_?(attention_|decoder_attention_|encoder_attention_)?n?_?heads"
+        r"|n_head|attention_heads",
+        lambda old: min(old, _HEADS),
+    ),
     (r"qk_(rope|nope)_head_dim", lambda old: _HEAD // 2),
     (r"(q|kv|o)_lora_rank|.*_rank|hc_lowrank", lambda old: min(old, 8)),
     (r"o_groups|[HL]_cycles", lambda old: min(old, 2)),

@@ -9,9 +9,9 @@ from typing import Any
 
 from taketurns.engines import exact
 from taketurns.engines.forward import Forward
-from taketurns.engines.kv import Unfit, layer_shapes
+from taketurns.engines.kv import layer_shapes
 from taketurns.engines.lanes import LaneRunner
-from taketurns.engines.plain import PlainForward
+from taketurns.engines.plain import PlainForward, Unfit
 from taketurns.engines.reencode import ReencodeRunner
 
 Runner = LaneRunner | ReencodeRunner

@@ -250,9 +250,7 @@ class ModelThread:
             wanted = device == "cpu" and weight.dtype == torch.float32
         running = Running(wanted, self._max_batch, never)
         spec = self._specs[model]
-        found, runner, exactly = choose(
-            spec, loaded.model, loaded.activate, running, self._records
-        )
+        found, runner, exactly = choose(spec, loaded.model, loaded.activate, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a way that is right has a runner"
         if way is not Way.KEPT:
