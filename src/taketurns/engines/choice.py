@@ -7,7 +7,8 @@ checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from random import Random
@@ -99,7 +100,8 @@ class Architecture:
         if not self.copied:
             return None
         if way not in self._found.get("ways", {}):
-            self._prove(way)
+            with _one_thread():
+                self._prove(way)
         reason: str | None = self._found.get("ways", {}).get(way)
         return reason
 
@@ -318,6 +320,18 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The copy's operations are so small that on a busy machine two threads take many times as long
+    as one, waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _read(record: dict[str, Any]) -> Found | None:
