@@ -54,7 +54,7 @@ class PatchWriter:
         if finish not in HANDED_OVER:
             return finish
         for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
-            left = min(self._draft.room(self._speaker), policy.max_tokens - self._draft.tokens)
+            left = min(room - len(self.token_ids), policy.max_tokens - self._draft.tokens)
             if not self._draft.mid_character or left <= 0:
                 break
             if (more := await self._generate(1, policy)) != "length":
@@ -73,7 +73,7 @@ class PatchWriter:
             choices=self._choices,
             watch=watch,
         )
-        before, prompt = len(self.token_ids), self._draft.prompt(self._speaker)
+        before, prompt = len(self.token_ids), self._draft.continued()
         on_token = self._take if self._emit is not None else None
         self._told = ""
         try:
@@ -107,7 +107,7 @@ class PatchWriter:
     def _tell(self, text: str) -> None:
         """Text from a server that gives no token ids."""
         self._told += text
-        if shown := self._draft.read((), text):
+        if shown := self._draft.read_text(text):
             self._show(shown)
 
     def _count(self, text: str) -> None:
@@ -115,7 +115,7 @@ class PatchWriter:
         ids = self._draft.spell(self._speaker, text)
         self.token_ids += ids
         self._unshown += map(Token, ids)
-        self._draft.read(ids, "")
+        self._draft.count(len(ids))
 
     def _read(self, tokens: Sequence[Token]) -> None:
         token_ids = [token.id for token in tokens if token.id is not None]

@@ -25,8 +25,6 @@ from taketurns.engines.ways import Runner, Running, Way, make_runner
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 
-_LONGEST = sum(turn.more + turn.write for turn in next(zip(*proof.BRIEF, strict=True)))
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -167,16 +165,15 @@ def choose(
     activate: Callable[[], None] | None,
     running: Running,
     records: ProofRecords,
-) -> tuple[Found, Runner | None, bool]:
-    """What is right for a loaded model, a runner of that way, and whether its rounds are exact."""
+) -> tuple[Found, Runner | None]:
+    """What is right for a loaded model, and a runner of that way."""
     weight = model.get_input_embeddings().weight
     key = checkpoint_key(spec, str(weight.device), running)
     known = records.read(key)
     if known is not None and (found := _read(known)) is not None:
         if found.way is None:
-            return found, None, False
-        runner, exactly = make_runner(found.way, model, activate, running)
-        return found, runner, exactly
+            return found, None
+        return found, make_runner(found.way, model, activate, running)
     architecture = Architecture(
         type(model),
         model.config,
@@ -189,17 +186,16 @@ def choose(
     reasons: dict[str, str] = {}
     for way in Way:
         why = architecture.why_not(way)
-        attempt = None
         if why is None:
-            attempt, why = _on_weights(way, model, activate, running, architecture.causal)
-        if attempt is not None and why is None:
-            found = Found(way, reasons, architecture.copied)
-            records.write(key, asdict(found))
-            return found, *attempt
-        reasons[way] = why or "it cannot be tried"
+            runner, why = _on_weights(way, model, activate, running, architecture)
+            if why is None:
+                found = Found(way, reasons, architecture.copied)
+                records.write(key, asdict(found))
+                return found, runner
+        reasons[way] = why
     found = Found(None, reasons, architecture.copied)
     records.write(key, asdict(found))
-    return found, None, False
+    return found, None
 
 
 def foresee(
@@ -245,14 +241,16 @@ def _on_weights(
     model: Any,
     activate: Callable[[], None] | None,
     running: Running,
-    causal: bool | None,
-) -> tuple[tuple[Runner, bool] | None, str | None]:
-    truth = proof.Truth(PlainForward(model, activate), causal)
+    architecture: Architecture,
+) -> tuple[Runner | None, str | None]:
+    truth = proof.Truth(PlainForward(model, activate), architecture.causal)
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    rounds: proof.Rounds = proof.BRIEF if context is None or context > _LONGEST else ()
+    rounds: proof.Rounds = proof.BRIEF if architecture.copied else proof.LONGER
     if way is Way.WHOLE:  # it is a plain forward: there is nothing to hold it against
-        rounds = proof.ALONE[: len(rounds)]
+        rounds = proof.ONCE
+    if context is not None and context <= proof.LONGEST:
+        rounds = ()
     try:
         return _tried(way, model, activate, running, truth, rounds, ids)
     except proof.Failed as error:
@@ -267,12 +265,12 @@ def _tried(
     truth: proof.Truth,
     rounds: proof.Rounds,
     ids: Sequence[int],
-) -> tuple[tuple[Runner, bool] | None, str | None]:
+) -> tuple[Runner | None, str | None]:
     """Try a way; what makes answers in it, and why it is not right. Leaves the model as it was
     where it is not."""
     before = model.config._attn_implementation
     try:
-        runner, exactly = make_runner(way, model, activate, running)
+        runner = make_runner(way, model, activate, running)
         why = proof.differs(runner, truth, rounds, ids) if rounds else None
     except Unfit as error:
         return None, str(error)
@@ -281,7 +279,7 @@ def _tried(
             model.set_attn_implementation(before)
         return None, why
     runner.forget()
-    return (runner, exactly), None
+    return runner, None
 
 
 def _ordinary(model: Any, running: Running) -> list[int]:

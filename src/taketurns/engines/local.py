@@ -35,9 +35,9 @@ from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
 from taketurns.engines.memory import answer_bytes, kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
-from taketurns.errors import ConfigError, EngineError, PromptError
+from taketurns.errors import ConfigError, EngineError, PromptError, concerning
 from taketurns.seeds import generator
-from taketurns.text import TextCodec
+from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Completion, ModelSpec, Sampling, Token
 
 
@@ -104,15 +104,15 @@ class LocalEngine:
         another that goes on from its ids. Control tokens are not handed on."""
         own = await self.info(model)
         infos = [await self.info(name) for name in self._specs]
-        sizes = {info.vocabulary for info in infos if info.vocabulary is not None}
-        if own.vocabulary is None or own.vocabulary == min(sizes):
+        if own.vocabulary is None:
             return own.never
         smallest = min(
             info.vocabulary
             for info in infos
-            if info.vocabulary is not None and info.codec.fingerprint == own.codec.fingerprint
+            if info.vocabulary is not None and SharedVocabulary.of((own.codec, info.codec))
         )
-        return own.never.union(set(range(smallest, own.vocabulary)) - own.codec.special_ids)
+        beyond = range(smallest, own.vocabulary)
+        return own.never.union(i for i in beyond if not own.codec.is_control(i))
 
     async def shared(self, models: Sequence[str]) -> Shared:
         """What these models have in common. Raises ConfigError for different vocabularies."""
@@ -333,6 +333,11 @@ def _check_ids(info: ModelInfo, ids: Sequence[int]) -> None:
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
+    with concerning(name):
+        return _info_of(name, spec)
+
+
+def _info_of(name: str, spec: ModelSpec) -> ModelInfo:
     context = context_length(spec)
     codec = TextCodec.load(spec)
     return ModelInfo(

@@ -5,7 +5,8 @@ other tokens appended at once, a past that was rewritten. Every logit that a tok
 compared with the model's own forward over the same tokens, computed without a cache.
 
 `ROUNDS` is for a small copy of the model (`engines/small_copy.py`), in float32 and past its window
-of 8 tokens; `BRIEF` for the real weights, where it reads at most 64 tokens.
+of 8 tokens; `BRIEF` for the real weights, `LONGER` for those of which there is no copy, and `ONCE`
+where all that may happen is that the model fails. They read at most 64 tokens.
 
 How far apart is too far? The distance is the root mean square of the difference, divided by that
 of the logits about their mean, so it has no unit: 1 is unrelated. In float32 two right ways differ
@@ -65,11 +66,13 @@ ROUNDS = (
     (Turn(None, 1, 2), Turn(None, 12, 3), Turn(None, 4, 2)),
     (Turn(9, 3, 2), Turn(4, 6, 3), Turn(20, 1, 2)),
 )
-BRIEF = (
+BRIEF = ((Turn(None, 6, 2),), (Turn(None, 3, 1),))
+LONGER = (
     (Turn(None, 6, 2), Turn(None, 4, 2)),
     (Turn(None, 3, 2), Turn(3, 2, 2)),
 )
-ALONE = ((Turn(None, 6, 1),),)  # what has to run at all
+ONCE = ((Turn(None, 6, 1),),)
+LONGEST = 13  # tokens of a text in them
 
 
 class Failed(Exception):
@@ -184,6 +187,7 @@ def differs(runner: Runner, truth: Truth, rounds: Rounds, ids: Sequence[int]) ->
     are. `ids` are ordinary tokens to make texts of, the first of which begins each."""
     random = Random(0)
     answers = [_Answer() for _ in rounds[0]]
+    seen: list[_Seen] = []
     for turns in rounds:
         trials: list[_Trial] = []
         for answer, turn in zip(answers, turns, strict=True):
@@ -203,15 +207,36 @@ def differs(runner: Runner, truth: Truth, rounds: Rounds, ids: Sequence[int]) ->
             start = len(answer.ids)
             answer.ids = [*answer.ids, *trial.result.token_ids]
             counts = range(start, start + len(trial.logits))
-            wrong = _wrong(truth, answer.ids, counts, torch.stack(trial.logits))
-            if wrong is not None:
-                return wrong
-    return None
+            seen.append(_Seen(answer.ids, list(counts), trial.logits))
+    wrong = (_wrong(truth, text) for text in _joined(seen))
+    return next((why for why in wrong if why is not None), None)
 
 
-def _wrong(truth: Truth, ids: Sequence[int], counts: Sequence[int], ours: Tensor) -> str | None:
+@dataclass(slots=True)
+class _Seen:
+    """What was written after the first so many of `ids` each."""
+
+    ids: list[int]
+    counts: list[int]
+    logits: list[Tensor]
+
+
+def _joined(seen: Sequence[_Seen]) -> list[_Seen]:
+    """A text that another goes on from is part of that one, so that one forward serves both."""
+    whole: list[_Seen] = []
+    for one in sorted(seen, key=lambda one: -len(one.ids)):
+        longer = next((text for text in whole if text.ids[: len(one.ids)] == one.ids), None)
+        if longer is None:
+            whole.append(_Seen(one.ids, [*one.counts], [*one.logits]))
+        else:
+            longer.counts += one.counts
+            longer.logits += one.logits
+    return whole
+
+
+def _wrong(truth: Truth, text: _Seen) -> str | None:
     try:
-        distance = truth.distance(ids, counts, ours)
+        distance = truth.distance(text.ids, text.counts, torch.stack(text.logits))
     except Failed:
         raise
     except Exception as error:

@@ -11,7 +11,7 @@ from taketurns.engines import exact
 from taketurns.engines.forward import Forward
 from taketurns.engines.kv import layer_shapes
 from taketurns.engines.lanes import LaneRunner
-from taketurns.engines.plain import PlainForward, Unfit
+from taketurns.engines.plain import PlainForward
 from taketurns.engines.reencode import ReencodeRunner
 
 Runner = LaneRunner | ReencodeRunner
@@ -51,24 +51,19 @@ class Running:
 
 def make_runner(
     way: Way, model: Any, activate: Callable[[], None] | None, running: Running
-) -> tuple[Runner, bool]:
-    """A runner of this way, and whether its rounds are exact. Raises Unfit if the model cannot be
-    run so."""
+) -> Runner:
+    """A runner of this way, in exact rounds if they are asked for and the model can have them.
+    Raises Unfit if the model cannot be run so."""
     if way is not Way.KEPT:
         caches, alone = way is not Way.WHOLE, way is Way.ALONE
         plain = PlainForward(model, activate)
-        return ReencodeRunner(plain, running.never, caches=caches, alone=alone), False
-    shapes = layer_shapes(model)
-    deterministic = running.deterministic and exact.enable(model)
-    try:
-        forward = Forward(model, activate)
-    except AttributeError as error:
-        raise Unfit("its configuration does not say how many heads it has") from error
+        return ReencodeRunner(plain, running.never, caches=caches, alone=alone)
     runner = LaneRunner(
-        forward,
-        shapes,
-        deterministic=deterministic,
+        Forward(model, activate),
+        layer_shapes(model),
         max_lanes=running.max_lanes,
         never=running.never,
     )
-    return runner, deterministic
+    if running.deterministic and exact.enable(model):
+        runner.exact = exact.measure(model, running.max_lanes)
+    return runner

@@ -11,12 +11,13 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
 
+from taketurns.engines import exact
 from taketurns.engines.choice import check_usable, choose
 from taketurns.engines.ensembles import Ensemble, advance
 from taketurns.engines.jobs import Job
@@ -25,7 +26,7 @@ from taketurns.engines.loading import Weights
 from taketurns.engines.proof import described
 from taketurns.engines.proof_records import ProofRecords, default_folder
 from taketurns.engines.ways import Runner, Running, Way
-from taketurns.errors import CapacityError, EngineError, TakeTurnsError
+from taketurns.errors import CapacityError, ConfigError, EngineError, TakeTurnsError
 from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
@@ -67,6 +68,7 @@ class ModelThread:
         self._threads = threads
         self._default_threads = torch.get_num_threads()
         self._largest = 0
+        self._exactly: dict[str, Any] = {}
         self._deterministic = deterministic
         self._max_batch = max_batch
         self._runners: dict[str, Runner] = {}
@@ -250,25 +252,48 @@ class ModelThread:
             wanted = device == "cpu" and weight.dtype == torch.float32
         running = Running(wanted, self._max_batch, never)
         spec = self._specs[model]
-        found, runner, exactly = choose(spec, loaded.model, loaded.activate, running, self._records)
+        found, runner = choose(spec, loaded.model, loaded.activate, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a way that is right has a runner"
+        size, exactly = 0, False
         if way is not Way.KEPT:
             LOG.warning(found.sentence(model))
-        size = runner.bytes_per_token if isinstance(runner, LaneRunner) else 0
+        if isinstance(runner, LaneRunner):
+            size, exactly = runner.bytes_per_token, runner.exact is not None
+            if wanted and exact.enabled(loaded.model):
+                self._exactly[model] = loaded.model
+                self._check_exact(model, runner.exact)
         self._models[model] = RunningModel(way, size, device, exactly)
         return runner
+
+    def _check_exact(self, model: str, found: exact.Shapes | None) -> None:
+        """Raises ConfigError if a model must have exact rounds and has no shapes for them."""
+        if found is None and self._deterministic:
+            raise ConfigError(
+                f"deterministic: true cannot be kept for {model}, since it has no layer whose "
+                "products can be measured: leave engine.deterministic out"
+            )
+
+    def _measure_again(self) -> None:
+        """After the number of threads has changed, with which products change."""
+        for model in self._exactly:
+            runner = self._runners.get(model)
+            if isinstance(runner, LaneRunner):
+                runner.exact = exact.measure(self._exactly[model], self._max_batch)
+                self._check_exact(model, runner.exact)
+                exactly = runner.exact is not None
+                self._models[model] = replace(self._models[model], exact=exactly)
 
     def _set_threads(self, model: Any) -> None:
         """Small models run on one thread: the work of an operation does not pay for waking a
         second, and on a busy machine threads that wait for each other are many times slower."""
         self._largest = max(self._largest, model.num_parameters())
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        elif self._largest < SMALL_MODEL:
-            torch.set_num_threads(1)
-        else:
-            torch.set_num_threads(self._default_threads)
+        threads = self._threads
+        if threads is None:
+            threads = 1 if self._largest < SMALL_MODEL else self._default_threads
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+            self._measure_again()
 
     def _stop(self) -> None:
         error = EngineError("the engine was closed while an answer was being written")

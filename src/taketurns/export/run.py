@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from taketurns.config import EngineConfig, TeamConfig
-from taketurns.engines.facts import end_token_ids
+from taketurns.engines.facts import end_token_ids, read_config
 from taketurns.errors import ConfigError, DataError
 from taketurns.export.fold import (
     check_foldable,
@@ -21,7 +20,7 @@ from taketurns.export.spare import spare_tokens
 from taketurns.heads import Head
 from taketurns.manifest import describe_run, path_for
 from taketurns.terminal import Progress
-from taketurns.text import TextCodec
+from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.training.teamfile import team_yaml
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
@@ -99,7 +98,7 @@ def _head(config: TeamConfig, names: Sequence[str]) -> Head:
 
 def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> list[int]:
     """A token a candidate, spare in all of their models."""
-    if len({codec.fingerprint for codec in codecs}) > 1:
+    if SharedVocabulary.of(codecs) is None:
         raise ConfigError(
             "the candidates' tokenizers differ, so no token can stand for the same candidate in all"
         )
@@ -132,11 +131,7 @@ class _Shape:
 
 
 def _shape(spec: ModelSpec) -> _Shape:
-    from transformers import AutoConfig
-
-    config: Any = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
+    config = read_config(spec).get_text_config()
     return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
 
 
@@ -147,7 +142,13 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
     written = [
         Candidate(
             old.name,
-            replace(old.spec, model=str(folder.resolve()), revision=None, tokenizer=None),
+            replace(
+                old.spec,
+                model=str(folder.resolve()),
+                revision=None,
+                tokenizer=None,
+                tokenizer_revision=None,
+            ),
             old.endpoint or Endpoint((f"http://127.0.0.1:{_FIRST_PORT + index}",)),
         )
         for index, (old, folder) in enumerate(zip(config.candidates, folders, strict=True))
