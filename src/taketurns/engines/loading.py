@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from taketurns.engines.facts import first_line
+from taketurns.engines.soundness import check_weights
 from taketurns.errors import CapacityError, ConfigError
 from taketurns.types import ModelSpec
 
@@ -77,6 +78,7 @@ class _Base:
                 self._peft = PeftModel.from_pretrained(self.model, adapter, adapter_name=known)
             else:
                 self._peft.load_adapter(adapter, adapter_name=known)
+        check_weights(self.model, f"the adapter {adapter!r}", only=f".{known}.")
         self._peft.requires_grad_(False).eval()
         self._active = name
         self.activate(name, force=True)
@@ -115,6 +117,7 @@ def _pretrained(spec: ModelSpec) -> Any:
             model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
         if spec.device_map is None and spec.quantization_config is None:
             model.to(device)
+    check_weights(model, f"the model {spec.model!r}")
     return model.requires_grad_(False).eval()
 
 

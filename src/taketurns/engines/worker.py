@@ -97,6 +97,7 @@ class ModelThread:
         def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
             nonlocal job
             job = make(resolve=done, reject=failed, **arguments)
+            job.model = model
             if withdrawn:
                 return
             self._runners[model].submit(job)
@@ -129,6 +130,7 @@ class ModelThread:
                 return
             self._ensembles.append(ensemble)
             for model, part in zip(models, ensemble.parts, strict=True):
+                part.model = model
                 self._runners[model].submit(part)
 
         try:

@@ -19,6 +19,7 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     from taketurns.engines.loading import choose_device
+    from taketurns.engines.soundness import check_weights
     from taketurns.text import TextCodec
 
     arguments: dict[str, Any] = {
@@ -39,6 +40,7 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ConfigError(f"cannot load the model {spec.model!r}: {reason}") from error
+    check_weights(model, f"the model {spec.model!r}")
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()
     return model, TextCodec.load(spec).tokenizer
