@@ -15,6 +15,8 @@ SOURCE = Path(taketurns.__file__).parent
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
     ["finite"],
+    ["hub"],
+    ["headers", "tokenizer_files"],
     ["policy", "text", "statistics"],
     ["config", "prompts"],
     ["naming"],
@@ -51,7 +53,7 @@ ORDER = [
     ["evaluate"],
     ["analysis"],
     ["experiments"],
-    ["headers", "check", "check_served", "chat", "demo", "bench", "server"],
+    ["check", "check_served", "chat", "demo", "bench", "server"],
     ["distillation"],
     ["safety"],
     ["launch", "planning"],

@@ -15,7 +15,7 @@ from rich.text import Text
 from taketurns.check import describe_switcher
 from taketurns.config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine, ServerReport
-from taketurns.engines.http.wire import Abilities
+from taketurns.engines.http.requests import Abilities
 from taketurns.errors import ConfigError, EngineError, PromptError
 from taketurns.team import SWITCHER, Team
 from taketurns.types import Query

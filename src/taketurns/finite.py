@@ -1,7 +1,7 @@
 """Numbers as models and servers give them: what is none is refused before anything is made of it.
 
-Comparisons with NaN are false, so NaN gets past any of them: `max` and `min` may keep it or drop it,
-and what is drawn by it is the last of the choices.
+Comparisons with NaN are false, so NaN gets past any of them: `max` and `min` keep it or drop it by
+its place, and what is drawn by it is the last of the choices.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from .reference import Plain
 
 CONTEXT = 2048
 PATCH, BUDGET = 8, 48
+FACES = "Repeat this row ten times, and nothing else: 😀 😃 😄 😁 😆 😅 😂"  # several tokens each
 PLAIN_PROMPT = "Question: {text}\nAnswer:"
 GGUF = {model.name: model.gguf for model in MODELS}
 
@@ -191,7 +192,7 @@ async def test_ids_are_handed_over(served: Served) -> None:
     async with Team.load(load_team_config(served.pair)) as team:
         team.engine.connect = lambda: recording  # type: ignore[attr-defined]
         await team.prepare()
-        for question in QUESTIONS:
+        for question in (FACES, *QUESTIONS):
             draft = await team.draft(Query("q", text=question))
             codec = (await team.engine.info("chat")).codec
             recording.asked.clear()

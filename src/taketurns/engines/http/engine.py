@@ -29,9 +29,9 @@ from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Fleet, Served, common
 from taketurns.engines.http.probe import probe
 from taketurns.engines.http.replicas import FIRST_REST
+from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.session import HttpSession
-from taketurns.engines.http.wire import Abilities
-from taketurns.errors import ConfigError, EngineError, UnavailableError
+from taketurns.errors import ConfigError, EngineError, UnavailableError, concerning
 from taketurns.text import TextCodec
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
@@ -187,7 +187,8 @@ class HttpEngine:
         async with self.fleet().reading:  # transformers cannot be imported twice at a time
             if model not in self._codecs:
                 spec = self._models[model].spec
-                self._codecs[model] = await asyncio.to_thread(TextCodec.load, spec)
+                with concerning(model):
+                    self._codecs[model] = await asyncio.to_thread(TextCodec.load, spec)
         return self._codecs[model]
 
 

@@ -20,8 +20,9 @@ from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.probe import PROBE_SECONDS, models
 from taketurns.engines.http.replicas import Replica
+from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.routing import Router, Unreachable
-from taketurns.engines.http.wire import Abilities, Usage
+from taketurns.engines.http.wire import Usage
 from taketurns.errors import EngineError, UnavailableError
 
 T = TypeVar("T")

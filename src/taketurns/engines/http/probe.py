@@ -8,14 +8,8 @@ from typing import Any
 
 from taketurns.engines.http.calls import Caller, Key
 from taketurns.engines.http.faults import Fault
-from taketurns.engines.http.wire import (
-    VERBOSE,
-    Abilities,
-    forced,
-    only_choice,
-    read_usage,
-    top_logprobs,
-)
+from taketurns.engines.http.requests import VERBOSE, Abilities, forced
+from taketurns.engines.http.wire import only_choice, read_usage, top_logprobs
 from taketurns.errors import ConfigError, EngineError
 from taketurns.text import TextCodec
 from taketurns.types import Candidate

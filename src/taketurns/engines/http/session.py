@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from taketurns.engines.base import Prompt
 from taketurns.engines.http.fleet import Served
 from taketurns.engines.http.replicas import Replica
-from taketurns.engines.http.wire import Usage, read_scores, read_usage, scoring_request
+from taketurns.engines.http.requests import scoring_request
+from taketurns.engines.http.wire import Usage, read_scores, read_usage
 from taketurns.engines.http.writing import Writing
 from taketurns.errors import PromptError
 from taketurns.seeds import derive

@@ -12,7 +12,8 @@ from taketurns.config import EngineConfig
 from taketurns.engines.http.calls import Caller
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Served
-from taketurns.engines.http.wire import Abilities, Piece, Usage, read_piece, writing_request
+from taketurns.engines.http.requests import Abilities, writing_request
+from taketurns.engines.http.wire import Piece, Usage, read_piece
 from taketurns.errors import UnavailableError
 from taketurns.seeds import derive
 from taketurns.text import StopFilter
