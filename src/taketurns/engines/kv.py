@@ -244,6 +244,11 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         """Copy positions `start` to `stop` of a lane out of the pool."""
         return Segment(tuple(data[:, lane, :, start:stop].clone() for data in self._data))
 
+    def wipe(self, lane: int) -> None:
+        """Forget what is in a lane."""
+        for data in self._data:
+            data[:, lane].zero_()
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one lane over another."""
         for data in self._data:

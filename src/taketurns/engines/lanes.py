@@ -200,7 +200,11 @@ class LaneRunner:
             lane = self._lanes[index]
             if not lane.done:
                 continue
-            if not lane.job.cancelled:
+            if lane.job.failure is not None:
+                self._pool.wipe(index)  # a masked NaN would still be one: 0 times it is NaN
+                if not lane.job.cancelled:
+                    lane.job.finished()
+            elif not lane.job.cancelled:
                 segment = self._pool.save(index, lane.start, lane.length)
                 lane.job.parked.extend(lane.tokens[lane.start : lane.length], segment)
                 lane.job.finished()

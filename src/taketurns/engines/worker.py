@@ -66,6 +66,7 @@ class ModelThread:
         self._weights = Weights(specs)
         self._records = ProofRecords(default_folder())
         self._threads = threads
+        self._broken: set[str] = set()
         self._default_threads = torch.get_num_threads()
         self._largest = 0
         self._exactly: dict[str, Any] = {}
@@ -107,6 +108,7 @@ class ModelThread:
         def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
             nonlocal job
             job = make(resolve=done, reject=failed, **arguments)
+            job.model = model
             if withdrawn:
                 return
             self._runners[model].submit(job)
@@ -139,6 +141,7 @@ class ModelThread:
                 return
             self._ensembles.append(ensemble)
             for model, part in zip(models, ensemble.parts, strict=True):
+                part.model = model
                 self._runners[model].submit(part)
 
         try:
@@ -188,6 +191,9 @@ class ModelThread:
 
         def failed(error: Exception) -> None:
             known = _as_ours(error, who)
+            if isinstance(known, NotANumberError) and who not in self._broken:
+                self._broken.add(who)  # said once: answers may go on with others
+                LOG.warning("%s: what it was to write or decide has failed", known)
             self._post(loop, lambda: None if future.done() else future.set_exception(known))
 
         def run() -> None:

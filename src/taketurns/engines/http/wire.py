@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf
 from typing import Any, Literal
 
 from taketurns.engines.base import ModelInfo
@@ -18,7 +18,10 @@ from taketurns.errors import EngineError, UnavailableError
 from taketurns.types import Sampling, Token
 
 _TOKEN_ID = "token_id:"
-_NEVER = -1e30  # a log-probability below it means -inf, which JSON cannot write
+# A log-probability up to it is -inf, which JSON cannot write: vLLM and OpenAI write this number for
+# it, llama.cpp the lowest float.
+_NEVER = -9999.0
+_SURE = 0.1  # the highest log-probability, generously: of 1, as coarse numbers round it
 _GOES_ON = (None, "")
 _STOPPED = ("stop", "eos_token", "stop_sequence")
 
@@ -131,8 +134,8 @@ def _id(value: Any) -> int | None:
 def _logprob(value: Any) -> float:
     """A log-probability. Raises Fault where it is none."""
     number = float(value)
-    if isnan(number) or number == inf:
-        raise Fault(f"the reply has a log-probability of {number}")
+    if not number <= _SURE:  # NaN, infinity, or a logit
+        raise Fault(f"the reply has a log-probability of {number}, which is none")
     return number if number > _NEVER else -inf
 
 
