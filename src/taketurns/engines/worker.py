@@ -26,7 +26,7 @@ from taketurns.engines.loading import Weights
 from taketurns.engines.proof import described
 from taketurns.engines.proof_records import ProofRecords, default_folder
 from taketurns.engines.ways import Runner, Running, Way
-from taketurns.errors import CapacityError, ConfigError, EngineError, TakeTurnsError
+from taketurns.errors import CapacityError, ConfigError, EngineError, NotANumberError, TakeTurnsError
 from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
