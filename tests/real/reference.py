@@ -85,10 +85,17 @@ class Tie:
 
 
 def follow(
-    trace: Trace, members: Sequence[Plain], patch_size: int, budget: int, *, one_tokenizer: bool
+    trace: Trace,
+    members: Sequence[Plain],
+    patch_size: int,
+    budget: int,
+    *,
+    one_tokenizer: bool,
+    near: float = TINY,
 ) -> list[Tie]:
     """Write the answer with the speakers of a trace and assert that it is the trace's, patch for
-    patch. Returns the ties, after which the trace's own patch is gone on from."""
+    patch. Returns the ties, logits that are no more than `near` apart, after which the trace's own
+    patch is gone on from."""
     messages = [{"role": m.role, "content": m.content} for m in trace.query.conversation]
     starts = [member.start(messages) for member in members]
     ids: list[int] = []  # of the answer, where all have one tokenizer
@@ -107,7 +114,7 @@ def follow(
         written, over = (new[:-1], True) if new[-1] == member.end else (new, False)
         if tuple(written) != patch.token_ids:
             tie = _tie(member, before, new, [*patch.token_ids], patch.speaker)
-            assert tie.margin < TINY, f"not a tie, by {tie.margin}: {patch.text!r} after {text!r}"
+            assert tie.margin < near, f"not a tie, by {tie.margin}: {patch.text!r} after {text!r}"
             ties.append(tie)
             written, over = list(patch.token_ids), patch.finish == "stop"
         shown = member.decode([*before, *written])[len(member.decode(before)) :]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taketurns.config import TeamConfig
 from taketurns.errors import ConfigError
 from taketurns.heads import Head, HeadConfig, Scale, View
+from taketurns.training.divergence import check_gradients, check_loss, check_moved
 from taketurns.training.examples import Example
 from taketurns.training.settings import Course, HeadSettings
 from taketurns.training.verdict import judge
@@ -64,9 +65,12 @@ def fit(
             rows = shuffled[first : first + course.batch_size]
             logprobs = (features[rows] @ weight.T).log_softmax(-1)
             loss = -(targets[rows] * logprobs).sum(-1).mean()
+            check_loss(loss, f"epoch {epoch}")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            check_gradients([weight], f"epoch {epoch}")
             optimizer.step()
+        check_moved([weight], f"epoch {epoch}")
         with torch.no_grad():
             verdict = judge((held_out @ weight.T).softmax(-1).tolist(), validation)
         history.append({"epoch": float(epoch), **verdict.to_json()})
@@ -77,12 +81,9 @@ def fit(
 
 def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
     """The layers of a model to read, counted from the embedding, 0."""
-    from transformers import AutoConfig
+    from taketurns.engines.facts import read_config
 
-    config = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    )
-    depth = int(config.get_text_config().num_hidden_layers)
+    depth = int(read_config(spec).get_text_config().num_hidden_layers)
     if not wanted:
         return tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
     for layer in wanted:
