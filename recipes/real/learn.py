@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(book, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
         say(results.line(step.name, done[step.name]))
     _write(out / "learn.md", results.markdown(done))
-    print(results.markdown(done))
+    print(results.markdown(done), end="")
     return 0
 
 
