@@ -137,14 +137,11 @@ def _targets(
     learning = order.learning
     if learning.loss == "sft":
         return None
-    from transformers import AutoConfig
-
     from taketurns.distillation.targets import read_targets
+    from taketurns.engines.facts import read_config
 
     spec = readers.student.candidate.spec
-    config = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
+    config = read_config(spec).get_text_config()
     by_id = {answer.id: answer for answer in kept.answers}
     with Progress("reading distributions", len(rows)) as progress:
         return read_targets(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from taketurns.config import EngineConfig, TeamConfig
-from taketurns.engines.facts import end_token_ids
+from taketurns.engines.facts import end_token_ids, read_config
 from taketurns.errors import ConfigError, DataError
 from taketurns.export.fold import (
     check_foldable,
@@ -132,11 +131,7 @@ class _Shape:
 
 
 def _shape(spec: ModelSpec) -> _Shape:
-    from transformers import AutoConfig
-
-    config: Any = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
+    config = read_config(spec).get_text_config()
     return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
 
 
