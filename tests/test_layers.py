@@ -44,7 +44,7 @@ ORDER = [
     ["export"],
     ["reinforcement"],
     ["pocket"],
-    ["catalogue"],
+    ["catalogue", "default_tasks"],
     ["scoring"],
     ["train"],
     ["ecosystem"],

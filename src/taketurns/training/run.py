@@ -15,6 +15,7 @@ from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.labels import Label, read_labels
 from taketurns.manifest import Manifest, describe_run, fingerprint
+from taketurns.records import SAMPLE, sample_questions
 from taketurns.terminal import Progress
 from taketurns.training.card import write_card
 from taketurns.training.examples import Example, Examples, digest, select, summary, write_examples
@@ -80,6 +81,11 @@ def train(
             **trained.metrics["switcher"],
         },
         "examples": examples.report,
+        SAMPLE: sample_questions(
+            (label.task, label.query)
+            for label in sorted(read, key=lambda label: label.query.id)
+            if label.task in examples.report["tasks"]
+        ),
         "best_epoch": trained.metrics["best_epoch"],
         "validation": judge(trained.probabilities, trained.validation).to_json(),
         "standards": standards(trained.validation, names),
