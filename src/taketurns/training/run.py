@@ -13,6 +13,7 @@ from typing import Any
 from taketurns import naming
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
+from taketurns.heads import HeadConfig, describe_blind, describe_labels
 from taketurns.labels import Label, read_labels
 from taketurns.manifest import Manifest, describe_run, fingerprint
 from taketurns.records import SAMPLE, sample_questions
@@ -207,10 +208,11 @@ def _head(
                 team, config, [x.label for x in every], folder.checkpoints, progress.advance
             )
         )
-    fitted, history, best = head.fit(
-        config, views, examples.train, examples.validation, course, settings.bias
-    )
+    fit = head.fit(config, views, examples.train, examples.validation, course, settings.bias)
+    fitted = fit.head
     fitted.save(folder.path)
+    for sentence in filter(None, (describe_labels(fitted.config), describe_blind(fitted))):
+        say(sentence)
     held_out = views[len(examples.train) :]
     whose = "whoever spoke last" if config.mode == "speaker" else config.reader
     return Trained(
@@ -220,14 +222,25 @@ def _head(
                 "reader": config.reader,
                 "layers": {name: list(layers) for name, layers in config.layers.items()},
                 "numbers": fitted.numbers,
+                "labels": _counts(fitted.config),
+                "shrunk": fit.shrunk.to_json(),
+                "blind": describe_blind(fitted),
                 "knows_by": "name",
                 "what": f"A linear head of {fitted.numbers} numbers on hidden states of {whose}; "
                 "it has no model of its own.",
             },
-            "best_epoch": best,
-            "history": history,
+            "best_epoch": fit.best_epoch,
+            "history": fit.history,
         },
         entry={"kind": "head", "path": "."},
         probabilities=[fitted.logits(view).softmax(-1).tolist() for view in held_out],
         validation=examples.validation,
     )
+
+
+def _counts(config: HeadConfig) -> list[dict[str, Any]]:
+    """How many labels there are after each candidate, and before any has spoken (None)."""
+    return [
+        {"after": name, "labels": count}
+        for name, count in zip((*config.candidates, None), config.labels, strict=True)
+    ]
