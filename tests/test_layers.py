@@ -15,6 +15,7 @@ SOURCE = Path(taketurns.__file__).parent
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
     ["hub"],
+    ["weight_files"],
     ["headers", "tokenizer_files"],
     ["policy", "text", "statistics"],
     ["config", "prompts"],

@@ -198,9 +198,7 @@ def describe_blind(head: Head) -> str | None:
             f"are fewer than {LEAST} labels"
         )
     few = [
-        last
-        for last, count in enumerate(head.config.labels)
-        if count < LEAST and last not in blind
+        last for last, count in enumerate(head.config.labels) if count < LEAST and last not in blind
     ]
     if few:
         parts.append(

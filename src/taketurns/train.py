@@ -40,7 +40,8 @@ def train(
         Literal["lm", "head"], typer.Option(help="A language model, or a linear head.")
     ] = "lm",
     task: Annotated[
-        list[str] | None, typer.Option(
+        list[str] | None,
+        typer.Option(
             help="Learn this task alone; may be repeated. Policy gradient asks these tasks "
             "(default: those of the pocket world, for a team that was made for it)."
         ),

@@ -151,7 +151,9 @@ def test_train_the_card_and_check_say_what_few_labels_mean(
         line["prefix"] = [patch for patch in line["prefix"] if line["prefix"][-1]["speaker"] == 2]
     labels.write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = tmp_path / "head"
-    metrics = train(load_team_config("pocket"), labels, out, HeadSettings(), None, COURSE, said.append)
+    metrics = train(
+        load_team_config("pocket"), labels, out, HeadSettings(), None, COURSE, said.append
+    )
     (counts,) = [line for line in said if line.startswith("labels by who spoke last: ")]
     assert counts.startswith("labels by who spoke last: pretrained 0, sft 0, aligned ")
     blind = "after pretrained and after sft it reads nothing and draws as often as each candidate"

@@ -16,6 +16,7 @@ from taketurns.engines.completeness import require_complete
 from taketurns.engines.facts import require_model
 from taketurns.errors import CapacityError, ConfigError, concerning, one_line
 from taketurns.types import ModelSpec
+from taketurns.weight_files import fetch_first
 
 SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
 
@@ -120,7 +121,7 @@ def pretrained(spec: ModelSpec, **settings: Any) -> Any:
         _memory_for(f"the model {spec.model!r}"),
     ):
         require_model(spec)
-        _fetch_weights(spec)
+        fetch_first(spec.model, spec.revision)  # says why, where it cannot be fetched
         with bar_if_long(spec.model):
             model, report = AutoModelForCausalLM.from_pretrained(
                 spec.model,
@@ -144,14 +145,6 @@ def _to_run(spec: ModelSpec) -> Any:
         except (AssertionError, RuntimeError) as error:  # no such device, or none here
             raise ConfigError(f"cannot load the model {spec.model!r}: {one_line(error)}") from error
     return model.requires_grad_(False).eval()
-
-
-def _fetch_weights(spec: ModelSpec) -> None:
-    """Fetch the file that transformers reads first, if the model is on the hub. Raises ConfigError
-    with the reason where that fails; transformers says then that there is no such file."""
-    for filename in ("model.safetensors", "model.safetensors.index.json"):
-        if hub.fetch("the model", spec.model, filename, spec.revision) is not None:
-            return
 
 
 @contextmanager

@@ -21,7 +21,8 @@ def evaluate(
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
     tasks: Annotated[
-        str | None, typer.Option(
+        str | None,
+        typer.Option(
             help="Tasks, with commas between (default: those of the pocket world, for a team that "
             "was made for it)."
         ),
