@@ -14,6 +14,7 @@ SOURCE = Path(taketurns.__file__).parent
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
+    ["finite"],
     ["hub"],
     ["weight_files"],
     ["headers", "tokenizer_files"],

@@ -9,6 +9,7 @@ TakeTurnsError
   EngineError        a model or a server failed; the trace so far is kept
     CapacityError    no memory for another answer
     UnavailableError no server of a model can be reached; another candidate may go on
+    NotANumberError  a model gave NaN or infinity for a number; another candidate may go on
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class CapacityError(EngineError):
 class UnavailableError(EngineError):
     """No server of a model answers as it should. What was written stands, and another candidate
     may go on."""
+
+
+class NotANumberError(EngineError):
+    """A model, or what reads one, gave NaN or infinity where a number belongs. What was written
+    stands. Where a candidate did while it wrote, another may go on."""
 
 
 def one_line(error: BaseException) -> str:

@@ -51,10 +51,14 @@ def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
         if not (files := weight_files(folder)):
             raise ConfigError(f"there are no weights in {folder}")
         return _read(files)
-    with hub.loading("the weights of", model, revision) as where:
-        first = first_file(lambda name: _cached(model, name, where["revision"]))
-        if first is None:
-            return None if where.get("local_files_only") else _on_the_hub(model, where["revision"])
+    try:
+        with hub.loading("the weights of", model, revision) as where:
+            commit, offline = where["revision"], where.get("local_files_only")
+    except hub.NoModelError:
+        return None  # it may be on a server alone; loading it says what is wrong
+    first = first_file(lambda name: _cached(model, name, commit))
+    if first is None:
+        return None if offline else _on_the_hub(model, revision)
     files = named_in(first) if first.name.endswith(".index.json") else [first]
     return _read(files) if all(file.exists() for file in files) else None
 
@@ -68,11 +72,16 @@ def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
         if any(folder.glob("*.bin")):
             return None
         raise ConfigError(f"there are no weights in {folder}")
-    with hub.loading("the weights of", adapter) as where:
-        if where.get("local_files_only") and not _cached(adapter, _ADAPTER, where["revision"]):
-            return None
-    fetched = hub.fetch("the weights of", adapter, _ADAPTER)  # small, and loaded whole anyway
-    return None if fetched is None else _read([fetched])
+    try:
+        with hub.loading("the weights of", adapter) as where:
+            commit, offline = where["revision"], where.get("local_files_only")
+    except hub.NoModelError:
+        return None
+    if offline:
+        file = _cached(adapter, _ADAPTER, commit)
+    else:  # small, and loaded whole anyway
+        file = hub.fetch("the weights of", adapter, _ADAPTER)
+    return None if file is None else _read([file])
 
 
 def _read(files: Sequence[Path]) -> list[Tensor] | None:
@@ -111,23 +120,25 @@ def _cached(model: str, name: str, commit: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _on_the_hub(model: str, commit: str) -> list[Tensor] | None:
+def _on_the_hub(model: str, revision: str | None) -> list[Tensor] | None:
     """From the headers alone, of weights that are not here."""
     from huggingface_hub import get_safetensors_metadata, parse_safetensors_file_metadata
     from huggingface_hub.errors import NotASafetensorsRepoError
 
-    config = hub.fetch("the weights of", model, CONFIG, commit)
+    config = hub.fetch("the weights of", model, CONFIG, revision)
     explicit = None if config is None else explicit_file(config)
     if explicit is not None and explicit.endswith(".index.json"):
         return None  # its files are not those that the hub lists
-    try:
-        files = (
-            get_safetensors_metadata(model, revision=commit).files_metadata.values()
-            if explicit is None
-            else [parse_safetensors_file_metadata(model, explicit, revision=commit)]
-        )
-    except NotASafetensorsRepoError:
-        return None
+    with hub.loading("the weights of", model, revision) as where:
+        commit = where["revision"]
+        try:
+            files = (
+                list(get_safetensors_metadata(model, revision=commit).files_metadata.values())
+                if explicit is None
+                else [parse_safetensors_file_metadata(model, explicit, revision=commit)]
+            )
+        except NotASafetensorsRepoError:
+            return None
     return [
         Tensor(name, str(tensor.dtype), tuple(tensor.shape))
         for file in files

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from taketurns import hub
 from taketurns.draft import Draft
 from taketurns.engines.base import DeepSession, Engine, ModelInfo, Session
-from taketurns.errors import ConfigError
+from taketurns.errors import ConfigError, EngineError, NotANumberError
 from taketurns.naming import places
 from taketurns.policy import Policy
 from taketurns.types import Patch, Query
@@ -153,6 +153,7 @@ class Head:
                 for name in config.readers
                 if f"{name}.mean" in tensors
             }
+            _check_weights(tensors, f"the head's weights in {source}")
             return cls(config, scales, tensors["bias"])
         except (OSError, KeyError, SafetensorError) as error:
             raise ConfigError(f"cannot read the head's weights in {source}: {error}") from error
@@ -232,6 +233,8 @@ class StateReader:
         name = self._config.candidates[reader]
         deep = cast(DeepSession, session)  # prepare() has seen that the engine can
         states = await deep.hidden(name, draft.prompt(reader), self._config.layers[name])
+        if not states.isfinite().all():
+            raise NotANumberError(f"{name} gave NaN or infinity in the states that the head reads")
         return View(reader, last, states.flatten())
 
 
@@ -285,7 +288,11 @@ class HeadDecide:
         return self._weigh(View(speaker, speaker, states.flatten()))
 
     def _weigh(self, view: View) -> tuple[float, ...]:
-        return tuple(self._head.logits(view).softmax(-1).tolist())
+        logits = self._head.logits(view)
+        if not logits.isfinite().all():
+            reader = self._head.config.candidates[view.reader]
+            raise EngineError(f"the head gave NaN or infinity for what it reads of {reader}")
+        return tuple(logits.softmax(-1).tolist())
 
 
 def check_hidden(info: ModelInfo) -> None:
@@ -301,6 +308,15 @@ def check_hidden(info: ModelInfo) -> None:
 def last_speaker(patches: Sequence[Patch]) -> int | None:
     """Who wrote last, forced text left aside; None if nobody has."""
     return next((p.speaker for p in reversed(patches) if p.speaker is not None), None)
+
+
+def _check_weights(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raise ConfigError for weights that no head computes a number with."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ConfigError(f"{what} hold NaN or infinity in {name}: train the head anew")
+        if name.endswith(".deviation") and not (tensor > 0).all():
+            raise ConfigError(f"{what} hold a deviation of 0 or less: train the head anew")
 
 
 def _tensors(scale: Scale) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from taketurns import hub
 from taketurns.engines.adapters import put_on
 from taketurns.engines.completeness import require_complete
 from taketurns.engines.facts import require_model
+from taketurns.engines.soundness import check_weights
 from taketurns.errors import CapacityError, ConfigError, concerning, one_line
 from taketurns.types import ModelSpec
 from taketurns.weight_files import fetch_first
@@ -87,6 +88,7 @@ class _Base:
         with _memory_for(f"the adapter {adapter!r}"):
             known = _adapter_name(name)
             self._peft = put_on(self.model, adapter, known, self._peft, shared=shared)
+        check_weights(self.model, f"the adapter {adapter!r}", only=f".{known}.")
         self._peft.requires_grad_(False).eval()
         self._active = name
         self.activate(name, force=True)
@@ -144,6 +146,7 @@ def _to_run(spec: ModelSpec) -> Any:
                 model.to(device)
         except (AssertionError, RuntimeError) as error:  # no such device, or none here
             raise ConfigError(f"cannot load the model {spec.model!r}: {one_line(error)}") from error
+    check_weights(model, f"the model {spec.model!r}")
     return model.requires_grad_(False).eval()
 
 

@@ -18,6 +18,7 @@ from taketurns.records import query_to_json, to_line
 from taketurns.runner import run
 from taketurns.safety.arms import Arm
 from taketurns.safety.questions import Ask
+from taketurns.scorers.base import sound
 from taketurns.scorers.compliance import Judged, Phrases
 from taketurns.tasks.scored import ScoredTask
 from taketurns.team import Team
@@ -68,7 +69,7 @@ async def _answer(team: Team, ask: Ask, arm: Arm) -> Record:
     trace = draft.trace(ask.seed)
     if trace.error is not None:
         raise EngineError(trace.error)
-    score = await asyncio.to_thread(ask.task.score, ask.query, trace.text)
+    score = sound(await asyncio.to_thread(ask.task.score, ask.query, trace.text))
     if score.value is None:
         raise EngineError(f"{ask.id} could not be scored: {score.why}")
     return {

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import exp
+from math import exp, isfinite
 from statistics import fmean
 from typing import Any
 
@@ -51,7 +51,7 @@ class Reward:
         todo.sort(key=lambda i: len(encoded[i] or ()))
         for part in _parts(todo, self.batch):
             for i, raw in zip(part, reader.rewards([encoded[i] or [] for i in part]), strict=True):
-                scores[i] = Score(1 / (1 + exp(-max(-500.0, raw))), None, raw=raw)
+                scores[i] = _judged(raw)
         return scores
 
     def said(self, query: Query, answer: str) -> str | None:
@@ -75,6 +75,8 @@ class _Reader:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        from taketurns.engines.soundness import check_weights
+
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         with hub.loading("the reward model", name, revision) as where:
@@ -92,6 +94,7 @@ class _Reader:
                 f"{name} is no reward model: it has {model.config.num_labels} outputs, not one"
             )
         self._model = model.to(device).eval()
+        check_weights(self._model, f"the reward model {name}")
         self._device = device
         self.context = int(getattr(model.config, "max_position_embeddings", None) or 1 << 20)
 
@@ -123,6 +126,12 @@ class _Reader:
         if own is not None and own not in used:
             return int(own)
         return next(token for token in range(len(used) + 1) if token not in used)
+
+
+def _judged(raw: float) -> Score:
+    if not isfinite(raw):
+        return Score(None, None, f"the reward model gave {raw} for a reward")
+    return Score(1 / (1 + exp(-max(-500.0, raw))), None, raw=raw)
 
 
 def _too_long(ids: Sequence[int], context: int) -> Score:

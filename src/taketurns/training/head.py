@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taketurns.config import TeamConfig
 from taketurns.errors import ConfigError
 from taketurns.heads import Head, HeadConfig, Scale, View
+from taketurns.training.divergence import check_gradients, check_loss, check_moved
 from taketurns.training.examples import Example
 from taketurns.training.settings import Course, HeadSettings
 from taketurns.training.shrinkage import Maps, Shrunk, shrink
@@ -111,9 +112,12 @@ def _descend(
             rows = shuffled[first : first + course.batch_size]
             logprobs = (features[rows] @ weight.T).log_softmax(-1)
             loss = -(targets[rows] * logprobs).sum(-1).mean()
+            check_loss(loss, f"epoch {epoch}")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            check_gradients([weight], f"epoch {epoch}")
             optimizer.step()
+        check_moved([weight], f"epoch {epoch}")
         if not validation:
             best, best_epoch = weight.detach().clone(), epoch
             continue

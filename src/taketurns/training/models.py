@@ -16,11 +16,13 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     import torch
 
     from taketurns.engines.loading import choose_device, pretrained
+    from taketurns.engines.soundness import check_weights
     from taketurns.text import TextCodec
 
     # All weights are trained in float32; under an adapter they stay as they were saved.
     whole = lora is False or choose_device(spec.device) == "cpu"
     model = pretrained(spec, dtype=torch.float32 if whole else "auto")
+    check_weights(model, f"the model {spec.model!r}")
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()
     return model, TextCodec.load(spec).tokenizer

@@ -3,8 +3,8 @@
 Each reader has a map of its own, and a map of thousands of numbers that a handful of labels taught
 says little. So the map of a reader with fewer than `PLENTY` labels is drawn towards what more
 labels say: a map that all readers share, where their states are of one size, or the prior, how
-often each candidate is the best one whatever is read. A reader of n labels keeps n / (n + strength) of
-its own. Towards which of both, and how strongly, held-out labels say: those kept for validation,
+often each candidate is the best one whatever is read. A reader of n labels keeps n / (n + strength)
+of its own. Towards which of both, and how strongly, held-out labels say: those kept for validation,
 and, since these are few as well, every third of the others under maps that the rest taught. The
 head is the mean of all ways, each weighted by how likely the held-out labels are under it. A reader
 with fewer than `LEAST` labels has no map, and the prior decides.
