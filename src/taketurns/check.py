@@ -20,7 +20,7 @@ from taketurns import naming
 from taketurns.config import EngineConfig, TeamConfig
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
 from taketurns.headers import Tensor, read_adapter_tensors, read_tensors
-from taketurns.heads import Head
+from taketurns.heads import Head, describe_blind, describe_labels
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Query
@@ -157,7 +157,7 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         exact=len({model.tokenizer for model in candidates}) == 1,
         switcher=describe_switcher(config),
         problems=tuple(problems),
-        notes=tuple(_notes(models)),
+        notes=(*_notes(models), *_switcher_notes(config)),
     )
 
 
@@ -176,8 +176,17 @@ def describe_switcher(config: TeamConfig) -> str:
     if switcher.path is not None:
         head = Head.load(switcher.path)
         whose = "whoever spoke last" if head.config.mode == "speaker" else head.config.reader
-        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}"
+        learned = describe_labels(head.config)
+        more = f"; {learned}" if learned else ""
+        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}{more}"
     return "random: every candidate is as probable as any other"
+
+
+def _switcher_notes(config: TeamConfig) -> Iterator[str]:
+    if config.switcher.kind != "head" or config.switcher.path is None:
+        return
+    if (said := describe_blind(Head.load(config.switcher.path))) is not None:
+        yield f"switcher: {said}"
 
 
 def readable(size: int | None) -> str:
