@@ -334,6 +334,9 @@ def chat(
 def check(
     team: TeamOption,
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    weights: Annotated[
+        bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
+    ] = False,
     set_: SetOption = None,
 ) -> None:
     """Say whether a team fits this machine, or what its servers can do; loads no weights."""
@@ -345,7 +348,8 @@ def check(
     config = _config(team, set_)
     served = config.engine.kind == "http"
     report: TeamReport | ServedReport
-    report = asyncio.run(inspect_servers(config)) if served else asyncio.run(inspect_team(config))
+    inspecting = inspect_servers(config) if served else inspect_team(config, numbers=weights)
+    report = asyncio.run(inspecting)
     if json_:
         Console().print_json(data=report.to_json())
     else:

@@ -54,6 +54,13 @@ def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
     return _read(adapter, None, _ADAPTER)
 
 
+def local_files(model: str, revision: str | None, *, adapter: bool = False) -> list[Path]:
+    """The safetensors of a checkpoint that are on this machine; none where some are not."""
+    folder, names = Path(model), _ADAPTER if adapter else _MODEL
+    files = _files(folder, names) if folder.is_dir() else _downloaded(model, revision, names)
+    return files if files is not None and all(file.exists() for file in files) else []
+
+
 def _read(model: str, revision: str | None, names: Sequence[str]) -> list[Tensor] | None:
     folder = Path(model)
     if folder.is_dir():

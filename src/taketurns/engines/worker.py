@@ -26,7 +26,13 @@ from taketurns.engines.loading import Weights
 from taketurns.engines.proof import described
 from taketurns.engines.proof_records import ProofRecords, default_folder
 from taketurns.engines.ways import Runner, Running, Way
-from taketurns.errors import CapacityError, ConfigError, EngineError, TakeTurnsError
+from taketurns.errors import (
+    CapacityError,
+    ConfigError,
+    EngineError,
+    NotANumberError,
+    TakeTurnsError,
+)
 from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
@@ -66,6 +72,7 @@ class ModelThread:
         self._weights = Weights(specs)
         self._records = ProofRecords(default_folder())
         self._threads = threads
+        self._broken: set[str] = set()
         self._broken: set[str] = set()
         self._default_threads = torch.get_num_threads()
         self._largest = 0
@@ -191,6 +198,9 @@ class ModelThread:
 
         def failed(error: Exception) -> None:
             known = _as_ours(error, who)
+            if isinstance(known, NotANumberError) and who not in self._broken:
+                self._broken.add(who)  # said once: answers may go on with others
+                LOG.warning("%s: what it was to write or decide has failed", known)
             if isinstance(known, NotANumberError) and who not in self._broken:
                 self._broken.add(who)  # said once: answers may go on with others
                 LOG.warning("%s: what it was to write or decide has failed", known)
