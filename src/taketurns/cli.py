@@ -343,6 +343,9 @@ def chat(
 def check(
     team: TeamOption,
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    weights: Annotated[
+        bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
+    ] = False,
     set_: SetOption = None,
 ) -> None:
     """Say whether a team fits this machine, or what its servers can do; loads no weights."""
@@ -354,7 +357,10 @@ def check(
     config = _config(team, set_)
     served = config.engine.kind == "http"
     report: TeamReport | ServedReport
-    report = asyncio.run(inspect_servers(config)) if served else asyncio.run(inspect_team(config))
+    if served:
+        report = asyncio.run(inspect_servers(config))
+    else:
+        report = asyncio.run(inspect_team(config, numbers=weights))
     if json_:
         Console().print_json(data=report.to_json())
     else:

@@ -56,11 +56,34 @@ def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
             commit, offline = where["revision"], where.get("local_files_only")
     except hub.NoModelError:
         return None  # it may be on a server alone; loading it says what is wrong
-    first = first_file(lambda name: _cached(model, name, commit))
-    if first is None:
+    files = _downloaded(model, commit)
+    if not files:
         return None if offline else _on_the_hub(model, revision)
-    files = named_in(first) if first.name.endswith(".index.json") else [first]
     return _read(files) if all(file.exists() for file in files) else None
+
+
+def _downloaded(model: str, revision: str | None) -> list[Path]:
+    """The weight files of a hub model in the cache; empty where it has none."""
+    first = first_file(lambda name: _cached(model, name, revision))
+    if first is None:
+        return []
+    return named_in(first) if first.name.endswith(".index.json") else [first]
+
+
+def local_files(model: str, revision: str | None) -> list[Path]:
+    """The safetensors of a checkpoint that transformers loads and that are on this machine; none
+    where one is not."""
+    folder = Path(model).expanduser()
+    files = weight_files(folder) if folder.is_dir() else _downloaded(model, revision)
+    there = all(file.exists() and file.suffix == ".safetensors" for file in files)
+    return files if there else []
+
+
+def local_adapter_files(adapter: str) -> list[Path]:
+    """The same of an adapter."""
+    folder = Path(adapter).expanduser()
+    file = folder / _ADAPTER if folder.is_dir() else _cached(adapter, _ADAPTER, None)
+    return [file] if file is not None and file.is_file() else []
 
 
 def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
@@ -78,10 +101,10 @@ def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
     except hub.NoModelError:
         return None
     if offline:
-        file = _cached(adapter, _ADAPTER, commit)
+        found = _cached(adapter, _ADAPTER, commit)
     else:  # small, and loaded whole anyway
-        file = hub.fetch("the weights of", adapter, _ADAPTER)
-    return None if file is None else _read([file])
+        found = hub.fetch("the weights of", adapter, _ADAPTER)
+    return None if found is None else _read([found])
 
 
 def _read(files: Sequence[Path]) -> list[Tensor] | None:
@@ -113,7 +136,7 @@ def _header(file: Path) -> Iterator[Tensor]:
     yield from tensors
 
 
-def _cached(model: str, name: str, commit: str) -> Path | None:
+def _cached(model: str, name: str, commit: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(model, name, revision=commit)
