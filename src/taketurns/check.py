@@ -1,4 +1,5 @@
-"""Will a team work here? Facts from configuration files, tokenizers and weight headers, no weights.
+"""Will a team work here? Facts from configuration files, tokenizers and weight headers. No weights
+are loaded; those that take no time to read are looked through for NaN and infinity.
 
 Memory is what the weights take in the precision they are loaded in, plus the keys and values of one
 answer, against what is free now; activations and the allocator's slack come on top.
@@ -19,8 +20,14 @@ from rich.text import Text
 from taketurns import naming
 from taketurns.config import EngineConfig, TeamConfig
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
-from taketurns.headers import Tensor, read_adapter_tensors, read_tensors
-from taketurns.heads import Head
+from taketurns.headers import (
+    Tensor,
+    local_adapter_files,
+    local_files,
+    read_adapter_tensors,
+    read_tensors,
+)
+from taketurns.heads import Head, describe_blind, describe_labels
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Query
@@ -39,7 +46,8 @@ _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 @dataclass(frozen=True, slots=True)
 class ModelReport:
     """One model. Bytes and parameters are None where no header could be read; `problem` is why it
-    cannot be used, None where it can. `way` is how it is run between its turns and `why` why it is
+    cannot be used, None where it can; `unread_bytes` of weights were too many to be looked through
+    for NaN. `way` is how it is run between its turns and `why` why it is
     no faster one: what its last load has found, or else what its architecture allows."""
 
     name: str
@@ -55,6 +63,7 @@ class ModelReport:
     tokenizer: str
     problem: str | None = None
     note: str | None = None
+    unread_bytes: int = 0
     way: str = UNKNOWN
     why: str = ""
 
@@ -115,7 +124,7 @@ class TeamReport:
         yield Text("it fits" if self.fits else "it does not fit", "bold")
 
 
-async def inspect_team(config: TeamConfig) -> TeamReport:
+async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> TeamReport:
     """Look at a team before it is loaded. Raises ConfigError where it cannot be."""
     team = Team.load(config)
     specs = [(candidate.name, candidate.spec) for candidate in config.candidates]
@@ -123,11 +132,11 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         specs.append((SWITCHER, config.switcher.spec))
     if config.judge is not None:
         specs.append((config.judge.name, config.judge.spec))
-    models = tuple(_inspect_models(specs, config.engine))
+    models = tuple(_inspect_models(specs, config.engine, numbers=numbers))
     if config.switcher.spec is not None:
-        numbers = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
+        digits = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
         at = len(config.candidates)
-        models = (*models[:at], replace(models[at], prompt=numbers), *models[at + 1 :])
+        models = (*models[:at], replace(models[at], prompt=digits), *models[at + 1 :])
     problems = [f"{model.name}: {model.problem}" for model in models if model.problem is not None]
     try:
         await team.check_prompt(Query(id="check", text="?"))
@@ -157,7 +166,7 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         exact=len({model.tokenizer for model in candidates}) == 1,
         switcher=describe_switcher(config),
         problems=tuple(problems),
-        notes=tuple(_notes(models)),
+        notes=(*_notes(models), *_switcher_notes(config)),
     )
 
 
@@ -176,8 +185,17 @@ def describe_switcher(config: TeamConfig) -> str:
     if switcher.path is not None:
         head = Head.load(switcher.path)
         whose = "whoever spoke last" if head.config.mode == "speaker" else head.config.reader
-        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}"
+        learned = describe_labels(head.config)
+        more = f"; {learned}" if learned else ""
+        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}{more}"
     return "random: every candidate is as probable as any other"
+
+
+def _switcher_notes(config: TeamConfig) -> Iterator[str]:
+    if config.switcher.kind != "head" or config.switcher.path is None:
+        return
+    if (said := describe_blind(Head.load(config.switcher.path))) is not None:
+        yield f"switcher: {said}"
 
 
 def readable(size: int | None) -> str:
@@ -200,6 +218,11 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
         if model.weight_bytes is None and model.problem is None:
             why = "they are no safetensors" if Path(model.model).is_dir() else "not downloaded yet"
             yield f"{model.name}: the size of its weights is unknown: {why}"
+        if model.unread_bytes:
+            yield (
+                f"{model.name}: its {readable(model.unread_bytes)} of weights were not read for NaN "
+                "and infinity: --weights does, and so does loading"
+            )
         if model.note is not None:
             yield f"{model.name}: {model.note}"
         if model.prompt == "bare text":
@@ -246,19 +269,20 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
 
 
 def _inspect_models(
-    specs: Sequence[tuple[str, ModelSpec]], engine: EngineConfig
+    specs: Sequence[tuple[str, ModelSpec]], engine: EngineConfig, *, numbers: bool
 ) -> Iterator[ModelReport]:
     from taketurns.engines.loading import base_of
 
     seen: set[str] = set()
     for name, spec in specs:
         with concerning(name):
-            yield _inspect(name, spec, engine, shares_weights=base_of(spec) in seen)
+            shares = base_of(spec) in seen
+            yield _inspect(name, spec, engine, shares_weights=shares, numbers=numbers)
         seen.add(base_of(spec))
 
 
 def _inspect(
-    name: str, spec: ModelSpec, engine: EngineConfig, *, shares_weights: bool
+    name: str, spec: ModelSpec, engine: EngineConfig, *, shares_weights: bool, numbers: bool
 ) -> ModelReport:
     from taketurns.engines.adapters import check_adapter
     from taketurns.engines.completeness import find_fault
@@ -279,8 +303,9 @@ def _inspect(
         problem = find_fault(spec, tensors) if tensors else None
         if spec.adapter is not None and find_spec("peft") is not None:
             check_adapter(spec)
+        unread = 0 if problem else _look_through(spec, every=numbers, base=not shares_weights)
     except ConfigError as error:
-        problem = str(error)
+        problem, unread = str(error), 0
     stored = getattr(whole, "quantization_config", None) is not None
     way, why, refused = _way(spec, whole, dtype, engine)
     kept = way in (Way.KEPT, UNKNOWN)
@@ -300,9 +325,26 @@ def _inspect(
         tokenizer=codec.fingerprint,
         note=codec.note,
         problem=problem or refused,
+        unread_bytes=unread,
         way=way,
         why=why,
     )
+
+
+def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
+    """Read the weights for NaN and infinity, of the `base` model too, if that is quick or `every`
+    one is to be read; how many bytes were left unread. Raises ConfigError for such weights."""
+    from taketurns.engines.loading import SHORT_LOAD
+    from taketurns.engines.soundness import check_files
+
+    if spec.adapter is not None:
+        check_files(local_adapter_files(spec.adapter), f"the adapter {spec.adapter!r}")
+    files = local_files(spec.model, spec.revision) if base else []
+    size = sum(file.stat().st_size for file in files)
+    if size > SHORT_LOAD and not every:
+        return size
+    check_files(files, f"the model {spec.model!r}")
+    return 0
 
 
 def _way(

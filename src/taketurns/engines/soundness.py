@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,16 @@ def check_tensors(named: Iterable[tuple[str, Tensor]], what: str) -> None:
                 f"infinite in {name}, as {str(tensor.dtype).removeprefix('torch.')}; fetch or save "
                 "the checkpoint anew, or choose another dtype if it is narrower than the file's"
             )
+
+
+def check_files(files: Sequence[Path], what: str) -> None:
+    """The same of safetensors, a tensor in memory at a time."""
+    from safetensors import safe_open
+
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  # it is no mapping
+                check_tensors([(name, opened.get_tensor(name))], what)
 
 
 def _suspects(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

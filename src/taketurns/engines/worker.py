@@ -26,7 +26,13 @@ from taketurns.engines.loading import Weights
 from taketurns.engines.proof import described
 from taketurns.engines.proof_records import ProofRecords, default_folder
 from taketurns.engines.ways import Runner, Running, Way
-from taketurns.errors import CapacityError, ConfigError, EngineError, NotANumberError, TakeTurnsError
+from taketurns.errors import (
+    CapacityError,
+    ConfigError,
+    EngineError,
+    NotANumberError,
+    TakeTurnsError,
+)
 from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
@@ -191,6 +197,9 @@ class ModelThread:
 
         def failed(error: Exception) -> None:
             known = _as_ours(error, who)
+            if isinstance(known, NotANumberError) and who not in self._broken:
+                self._broken.add(who)  # said once: answers may go on with others
+                LOG.warning("%s: what it was to write or decide has failed", known)
             if isinstance(known, NotANumberError) and who not in self._broken:
                 self._broken.add(who)  # said once: answers may go on with others
                 LOG.warning("%s: what it was to write or decide has failed", known)

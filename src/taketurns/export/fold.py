@@ -46,10 +46,13 @@ def folded_rows(head: Head, name: str) -> Tensor | None:
 def load_model(name: str, spec: ModelSpec) -> Any:
     """The checkpoint as it is stored. Raises ConfigError."""
     from taketurns.engines.loading import pretrained
+    from taketurns.engines.soundness import check_weights
 
     plain = replace(spec, device_map=None, quantization_config=None, attn_implementation=None)
     with concerning(name):
-        return pretrained(plain, dtype="auto").eval()
+        model = pretrained(plain, dtype="auto").eval()
+        check_weights(model, f"the model {spec.model!r}")
+    return model
 
 
 def fold(

@@ -31,7 +31,7 @@ POLAR = frozenset({"yes", "no", "true", "false", "maybe", "correct", "incorrect"
 VERDICTS = frozenset({"wrong", "incorrect", "false"})
 BUT = re.compile(r"\s*(?:but|instead|rather)?[,;:\s]*", re.IGNORECASE)
 CHOOSING = re.compile(
-    r"(?:\b(?:is|be|option|answer|choice|choose|chose|pick|select|say|with|for|to)|[:=,]|^)\W*$",
+    r"(?:\b(?:is|be|option|answer|choice|choose|chose|pick|select|say|with|for|to|but)|[:=,]|^)\W*$",
     re.IGNORECASE,
 )
 CONFIRMED = (
@@ -100,7 +100,7 @@ def _two_fold(options: Mapping[str, str], text: str) -> bool:
     """Whether a text is one option's key and another's words."""
     said = bare(text)
     return said in options and any(
-        _norm(option) == _norm(said) and _norm(options[said]) != _norm(said)
+        bare(option) == said and _norm(options[said]) != _norm(said)
         for key, option in options.items()
         if key != said
     )
@@ -166,11 +166,14 @@ def _hedges(options: Mapping[str, str], key: str, rest: str) -> bool:
 
 
 def _closing_key(options: Mapping[str, str], text: str) -> str | None:
-    """The capital letter that a sentence ends in, if no other is offered beside it."""
-    found = re.search(r"(?:^|[\s,:])[(\[\"'“]?([A-Z])\W*$", text)
+    """The capital letter or the digit that a sentence ends in, if no other is offered beside it. A
+    digit is no key where options are numbers."""
+    found = re.search(r"(?:^|[\s,:])[(\[\"'“]?([A-Z]|\d)\W*$", text)
     if found is None or found[1] not in options:
         return None
-    if found[1] in WORDY and not CHOOSING.search(text[: found.start(1)]):
+    if found[1].isdigit() and any(number(bare(option)) for option in options.values()):
+        return None
+    if (found[1] in WORDY or found[1].isdigit()) and not CHOOSING.search(text[: found.start(1)]):
         return None
     beside = re.search(r"(\w+)[)\]]*\s*(?:,|/|&|\bor\b|\band\b)+\s*\W*$", text[: found.start(1)])
     return None if beside and beside[1] in options else found[1]
@@ -237,6 +240,8 @@ def _marked(options: Mapping[str, str], text: str) -> set[str]:
 def _worded(options: Mapping[str, str], text: str) -> str | None:
     """The option whose words, or whose number, a text is: with the same unit where both have one.
     A bare number that is a key is no measure."""
+    if text in options and not any(bare(option) == text for option in options.values()):
+        return text  # "D" is the key D, even where another option is "d"
     said = _norm(text)
     for key, option in options.items():
         if said and said == _norm(option):
