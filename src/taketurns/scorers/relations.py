@@ -24,7 +24,7 @@ VARIABLE = re.compile(r"[A-Za-z]|\\[a-z]+theta|\\theta")
 TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
 
 
-def as_set(text: str) -> tuple[str | None, str] | None:
+def as_set(text: str) -> tuple[str, str] | None:
     r"""The variable and the set of an inequality, of several joined by "or", of `x \in …` or of
     `\{x \mid …\}`; None for a text that is none of these."""
     for pattern, sign in WORDED:
