@@ -14,6 +14,10 @@ SOURCE = Path(taketurns.__file__).parent
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
+    ["finite"],
+    ["hub"],
+    ["weight_files"],
+    ["headers", "tokenizer_files"],
     ["policy", "text", "statistics"],
     ["config", "prompts"],
     ["naming"],
@@ -42,7 +46,7 @@ ORDER = [
     ["export"],
     ["reinforcement"],
     ["pocket"],
-    ["catalogue"],
+    ["catalogue", "default_tasks"],
     ["scoring"],
     ["train"],
     ["ecosystem"],
@@ -50,7 +54,7 @@ ORDER = [
     ["evaluate"],
     ["analysis"],
     ["experiments"],
-    ["headers", "check", "check_served", "chat", "demo", "bench", "server"],
+    ["check", "check_served", "chat", "demo", "bench", "server"],
     ["distillation"],
     ["safety"],
     ["launch", "planning"],

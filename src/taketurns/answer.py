@@ -8,8 +8,10 @@ spent (`_conclude`). A fork goes on from here with draws of its own.
 A guard vets each patch before any of it is given out. One that fails is thrown away and the
 guard's own candidate writes in its place; if that fails too, the answer ends without it.
 
-Where no server of the speaker's model answers any more, whoever is next in the switcher's favour
-stands in. What the speaker had given out is a patch of its own, so nothing is repeated or lost.
+Where no server of the speaker's model answers any more, or the model computes NaN for the next
+token, whoever is next in the switcher's favour stands in. What the speaker had given out is a patch
+of its own, so nothing is repeated or lost. A switcher that gives NaN ends the answer: nobody stands
+in for it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from time import perf_counter
 from taketurns import patches
 from taketurns.draft import Draft
 from taketurns.engines.base import Session, SharingSession
-from taketurns.errors import ConfigError, EngineError, UnavailableError
+from taketurns.errors import ConfigError, EngineError, NotANumberError, UnavailableError
+from taketurns.finite import check_distribution
 from taketurns.guards import Vet
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
@@ -105,7 +108,13 @@ class Answer:
     async def consider(self) -> tuple[float, ...]:
         """The switcher's probabilities as the answer stands, whatever the rules would say; nothing
         is drawn."""
-        return await self._decide(self._session, self.draft)
+        return await self._asked()
+
+    async def _asked(self) -> tuple[float, ...]:
+        """What the switcher says. Raises NotANumberError where that is no distribution."""
+        found = await self._decide(self._session, self.draft)
+        check_distribution(found, "the switcher")
+        return found
 
     def _limit(self, due: _Turn, tokens: int | None) -> None:
         """By which rule the patch that is due ends, and how long it may get."""
@@ -115,12 +124,13 @@ class Answer:
         self._final = closes and self._end_removed
 
     async def _written(self, due: _Turn, *, stand_ins: bool) -> Patch:
-        """The patch of whoever is due, or of who stands in where no server answers."""
+        """The patch of whoever is due, or of who stands in where that model has failed: no server
+        of it answers, or it computes what is no number."""
         tried: tuple[int, ...] = ()
         while True:
             try:
                 return await self._patch(due)
-            except UnavailableError:
+            except (UnavailableError, NotANumberError):
                 tried += (due.speaker,)
                 left = self._free_to_speak(tried)
                 if not stand_ins or not left:
@@ -157,7 +167,7 @@ class Answer:
         if policy.opening is not None and not draft.patches:
             return _Turn(policy.opening, "opening")
         begun = perf_counter()
-        probabilities = await self._decide(self._session, draft)
+        probabilities = await self._asked()
         open_to = _among(self._free_to_speak(), probabilities)
         if policy.greedy_switcher:
             speaker = max(range(len(open_to)), key=open_to.__getitem__)
@@ -189,7 +199,7 @@ class Answer:
         """The most probable of those who are left. Nothing is drawn for it, so later turns are
         drawn as they would have been."""
         begun = perf_counter()
-        probabilities = turn.probabilities or await self._decide(self._session, self.draft)
+        probabilities = turn.probabilities or await self._asked()
         speaker = max(left, key=probabilities.__getitem__)
         return _Turn(speaker, "fallback", probabilities, perf_counter() - begun)
 

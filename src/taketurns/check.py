@@ -1,4 +1,5 @@
-"""Will a team work here? Facts from configuration files, tokenizers and weight headers, no weights.
+"""Will a team work here? Facts from configuration files, tokenizers and weight headers. No weights
+are loaded; those that take no time to read are looked through for NaN and infinity.
 
 Memory is what the weights take in the precision they are loaded in, plus the keys and values of one
 answer, against what is free now; activations and the allocator's slack come on top.
@@ -17,16 +18,24 @@ from rich.table import Table
 from rich.text import Text
 
 from taketurns import naming
-from taketurns.config import TeamConfig
-from taketurns.errors import ConfigError, PromptError
-from taketurns.headers import Tensor, read_tensors
-from taketurns.heads import Head
+from taketurns.config import EngineConfig, TeamConfig
+from taketurns.errors import ConfigError, PromptError, concerning, one_line
+from taketurns.headers import (
+    Tensor,
+    local_adapter_files,
+    local_files,
+    read_adapter_tensors,
+    read_tensors,
+)
+from taketurns.heads import Head, describe_blind, describe_labels
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Query
 
 PROMPT_TOKENS = 512  # what the estimate of an answer's memory allows for its prompt
 TOGETHER = "all devices together"
+UNKNOWN = "found out when it is loaded"
+REFUSED = "refused"
 
 # What loading in fewer bits leaves of a linear layer's number, its share of the scales included.
 _BYTES_QUANTISED = {"load_in_4bit": 0.5 + 4 / 64, "load_in_8bit": 1.0}
@@ -36,8 +45,10 @@ _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """One model. Bytes and parameters are None where no header could be read; `problem` is why its
-    weights cannot be used, None where they can."""
+    """One model. Bytes and parameters are None where no header could be read; `problem` is why it
+    cannot be used, None where it can; `unread_bytes` of weights were too many to be looked through
+    for NaN. `way` is how it is run between its turns and `why` why it is
+    no faster one: what its last load has found, or else what its architecture allows."""
 
     name: str
     model: str
@@ -51,6 +62,10 @@ class ModelReport:
     prompt: str
     tokenizer: str
     problem: str | None = None
+    note: str | None = None
+    unread_bytes: int = 0
+    way: str = UNKNOWN
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +102,12 @@ class TeamReport:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(box=None, pad_edge=False)
-        for column in ("model", "weights", "precision", "context", "prompt"):
+        for column in ("model", "weights", "precision", "context", "prompt", "between turns"):
             table.add_column(column)
         for model in self.models:
             size = "shared" if model.shares_weights else readable(model.weight_bytes)
             where = f"{model.dtype} on {model.device}"
-            table.add_row(model.name, size, where, str(model.context), model.prompt)
+            table.add_row(model.name, size, where, str(model.context), model.prompt, model.way)
         yield table
         yield ""
         for part in self.memory:
@@ -109,7 +124,7 @@ class TeamReport:
         yield Text("it fits" if self.fits else "it does not fit", "bold")
 
 
-async def inspect_team(config: TeamConfig) -> TeamReport:
+async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> TeamReport:
     """Look at a team before it is loaded. Raises ConfigError where it cannot be."""
     team = Team.load(config)
     specs = [(candidate.name, candidate.spec) for candidate in config.candidates]
@@ -117,11 +132,11 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         specs.append((SWITCHER, config.switcher.spec))
     if config.judge is not None:
         specs.append((config.judge.name, config.judge.spec))
-    models = tuple(_inspect_models(specs))
+    models = tuple(_inspect_models(specs, config.engine, numbers=numbers))
     if config.switcher.spec is not None:
-        numbers = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
+        digits = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
         at = len(config.candidates)
-        models = (*models[:at], replace(models[at], prompt=numbers), *models[at + 1 :])
+        models = (*models[:at], replace(models[at], prompt=digits), *models[at + 1 :])
     problems = [f"{model.name}: {model.problem}" for model in models if model.problem is not None]
     try:
         await team.check_prompt(Query(id="check", text="?"))
@@ -151,7 +166,7 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         exact=len({model.tokenizer for model in candidates}) == 1,
         switcher=describe_switcher(config),
         problems=tuple(problems),
-        notes=tuple(_notes(models)),
+        notes=(*_notes(models), *_switcher_notes(config)),
     )
 
 
@@ -170,8 +185,17 @@ def describe_switcher(config: TeamConfig) -> str:
     if switcher.path is not None:
         head = Head.load(switcher.path)
         whose = "whoever spoke last" if head.config.mode == "speaker" else head.config.reader
-        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}"
+        learned = describe_labels(head.config)
+        more = f"; {learned}" if learned else ""
+        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}{more}"
     return "random: every candidate is as probable as any other"
+
+
+def _switcher_notes(config: TeamConfig) -> Iterator[str]:
+    if config.switcher.kind != "head" or config.switcher.path is None:
+        return
+    if (said := describe_blind(Head.load(config.switcher.path))) is not None:
+        yield f"switcher: {said}"
 
 
 def readable(size: int | None) -> str:
@@ -186,10 +210,21 @@ def readable(size: int | None) -> str:
 
 
 def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
+    from taketurns.engines.ways import Way
+
     for model in models:
+        if model.why and model.problem is None:
+            yield f"{model.name} {Way(model.way).costs}, since {model.why}"
         if model.weight_bytes is None and model.problem is None:
             why = "they are no safetensors" if Path(model.model).is_dir() else "not downloaded yet"
             yield f"{model.name}: the size of its weights is unknown: {why}"
+        if model.unread_bytes:
+            yield (
+                f"{model.name}: its {readable(model.unread_bytes)} of weights were not read for NaN "
+                "and infinity: --weights does, and so does loading"
+            )
+        if model.note is not None:
+            yield f"{model.name}: {model.note}"
         if model.prompt == "bare text":
             yield f"{model.name}: no chat template and no prompt, so it continues the bare question"
         if model.context <= PROMPT_TOKENS:
@@ -222,7 +257,6 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
     """What is free on a device, and why it cannot be used."""
     import torch
 
-    from taketurns.engines.facts import first_line
     from taketurns.engines.memory import free_bytes
 
     parts = [device]
@@ -231,29 +265,34 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
     try:
         return sum(map(free_bytes, parts)), None
     except (AssertionError, RuntimeError) as error:
-        return 0, f"{device} cannot be used here: {first_line(error)}"
+        return 0, f"{device} cannot be used here: {one_line(error)}"
 
 
-def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelReport]:
+def _inspect_models(
+    specs: Sequence[tuple[str, ModelSpec]], engine: EngineConfig, *, numbers: bool
+) -> Iterator[ModelReport]:
     from taketurns.engines.loading import base_of
 
     seen: set[str] = set()
     for name, spec in specs:
-        yield _inspect(name, spec, shares_weights=base_of(spec) in seen)
+        with concerning(name):
+            shares = base_of(spec) in seen
+            yield _inspect(name, spec, engine, shares_weights=shares, numbers=numbers)
         seen.add(base_of(spec))
 
 
-def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
-    from transformers import AutoConfig
-
-    from taketurns.engines.facts import context_length
+def _inspect(
+    name: str, spec: ModelSpec, engine: EngineConfig, *, shares_weights: bool, numbers: bool
+) -> ModelReport:
+    from taketurns.engines.adapters import check_adapter
+    from taketurns.engines.completeness import find_fault
+    from taketurns.engines.facts import context_length, read_config
     from taketurns.engines.loading import choose_device, choose_dtype
+    from taketurns.engines.ways import Way
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
-    whole: Any = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    )
+    whole: Any = read_config(spec)
     config = whole.get_text_config()
     dtype = choose_dtype(spec.dtype, choose_device(spec.device))
     if dtype == "auto":
@@ -261,9 +300,15 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
     tensors, problem = None, None
     try:
         tensors = read_tensors(spec.model, spec.revision)
+        problem = find_fault(spec, tensors) if tensors else None
+        if spec.adapter is not None and find_spec("peft") is not None:
+            check_adapter(spec)
+        unread = 0 if problem else _look_through(spec, every=numbers, base=not shares_weights)
     except ConfigError as error:
-        problem = str(error)
+        problem, unread = str(error), 0
     stored = getattr(whole, "quantization_config", None) is not None
+    way, why, refused = _way(spec, whole, dtype, engine)
+    kept = way in (Way.KEPT, UNKNOWN)
     return ModelReport(
         name=name,
         model=spec.model,
@@ -274,12 +319,70 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
             _loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
         ),
         shares_weights=shares_weights,
-        kv_bytes_per_token=_kv_numbers(config) * dtype.itemsize,
+        kv_bytes_per_token=_kv_numbers(config) * dtype.itemsize if kept else 0,
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
-        problem=problem,
+        note=codec.note,
+        problem=problem or refused,
+        unread_bytes=unread,
+        way=way,
+        why=why,
     )
+
+
+def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
+    """Read the weights for NaN and infinity, of the `base` model too, if that is quick or `every`
+    one is to be read; how many bytes were left unread. Raises ConfigError for such weights."""
+    from taketurns.engines.loading import SHORT_LOAD
+    from taketurns.engines.soundness import check_files
+
+    if spec.adapter is not None:
+        check_files(local_adapter_files(spec.adapter), f"the adapter {spec.adapter!r}")
+    files = local_files(spec.model, spec.revision) if base else []
+    size = sum(file.stat().st_size for file in files)
+    if size > SHORT_LOAD and not every:
+        return size
+    check_files(files, f"the model {spec.model!r}")
+    return 0
+
+
+def _way(
+    spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig
+) -> tuple[str, str, str | None]:
+    """How a model will be run, why no faster, and why it cannot be."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from taketurns.engines.choice import foresee, refusal
+    from taketurns.engines.loading import choose_device
+    from taketurns.engines.proof_records import ProofRecords, default_folder
+    from taketurns.engines.ways import Running
+
+    device = choose_device(spec.device)
+    wanted = engine.deterministic
+    if wanted is None:
+        wanted = device == "cpu" and dtype == torch.float32
+    try:
+        model_class = AutoModelForCausalLM._model_mapping[type(config)]
+        found = foresee(
+            spec,
+            model_class,
+            config,
+            dtype=dtype,
+            device=device,
+            running=Running(wanted, engine.max_batch),
+            records=ProofRecords(default_folder()),
+        )
+    except (
+        KeyError,
+        AssertionError,
+        RuntimeError,
+    ):  # code of its own, or a device that is not here
+        return UNKNOWN, "", None
+    if found.way is None:
+        return REFUSED, found.why, refusal(spec.model, model_class.__name__, found.why)
+    return found.way, found.why, None
 
 
 def _place(spec: ModelSpec) -> str:
@@ -336,7 +439,7 @@ def parameters(spec: ModelSpec) -> int | None:
     """How many there are, an adapter's among them, from the headers of the weights; None if
     unknown. Raises ConfigError where they are not whole."""
     of_model = read_tensors(spec.model, spec.revision)
-    of_adapter = read_tensors(spec.adapter, None) if spec.adapter else None
+    of_adapter = read_adapter_tensors(spec.adapter) if spec.adapter else None
     if not of_model:
         return None
     return sum(tensor.numbers for tensor in [*of_model, *(of_adapter or [])])
@@ -350,7 +453,9 @@ def _prompt(spec: ModelSpec, codec: TextCodec) -> str:
 
 def _kv_numbers(config: Any) -> int:
     """How many numbers a token's keys and values are."""
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:  # it has no attention
+        return 0
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     return int(2 * config.num_hidden_layers * kv_heads * width)

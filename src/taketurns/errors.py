@@ -9,9 +9,15 @@ TakeTurnsError
   EngineError        a model or a server failed; the trace so far is kept
     CapacityError    no memory for another answer
     UnavailableError no server of a model can be reached; another candidate may go on
+    NotANumberError  a model gave NaN or infinity for a number; another candidate may go on
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LONGEST = 1000  # characters of a library's error that a reader of one line will bear
 
 
 class LostTextWarning(UserWarning):
@@ -57,3 +63,25 @@ class CapacityError(EngineError):
 class UnavailableError(EngineError):
     """No server of a model answers as it should. What was written stands, and another candidate
     may go on."""
+
+
+class NotANumberError(EngineError):
+    """A model, or what reads one, gave NaN or infinity where a number belongs. What was written
+    stands. Where a candidate did while it wrote, another may go on."""
+
+
+def one_line(error: BaseException) -> str:
+    """All that an error says, in one line, or what it is where it says nothing."""
+    said = " ".join(str(error).split())
+    if not said:
+        return repr(error)
+    return said if len(said) <= LONGEST else said[:LONGEST] + "…"
+
+
+@contextmanager
+def concerning(name: str) -> Iterator[None]:
+    """Begin a ConfigError with the name of the model that it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error

@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from taketurns.engines.base import Engine, ModelInfo, Session
-from taketurns.errors import CapacityError, ConfigError, EngineError, LengthError
+from taketurns.errors import (
+    CapacityError,
+    ConfigError,
+    EngineError,
+    LengthError,
+    NotANumberError,
+)
 from taketurns.policy import Guard, Policy
 from taketurns.prompts import encode_speaker, plain_text, render_speaker
 from taketurns.types import Candidate, Query
@@ -52,11 +58,15 @@ class Judge:
             )
         try:
             found = await session.score(self.info.name, prompt, self.tokens.choices)
+            share = self.tokens.share(found)
         except CapacityError:
             raise
+        except NotANumberError as error:
+            raise EngineError(
+                f"the guard's judge {self.info.name} gave NaN or infinity for a log-probability"
+            ) from error
         except EngineError as error:
             raise EngineError("the guard's judge failed; taketurns check may say why") from error
-        share = self.tokens.share(found)
         return share is None or share >= guard.threshold
 
     def longest(self, guard: Guard, query: Query, max_tokens: int) -> int:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+from taketurns import hub
 from taketurns.draft import Draft
 from taketurns.engines.base import DeepSession, Engine, ModelInfo, Session
-from taketurns.errors import ConfigError
+from taketurns.errors import ConfigError, EngineError, NotANumberError
 from taketurns.naming import places
 from taketurns.policy import Policy
 from taketurns.types import Patch, Query
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "taketurns.head/1"
 CONFIG, WEIGHTS = "head.json", "head.safetensors"
+LEAST = 10  # labels that a map is made from; of fewer there is none
 
 Mode = Literal["speaker", "candidate"]
 
@@ -35,12 +37,15 @@ Mode = Literal["speaker", "candidate"]
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
     """What a head reads. `reader` is the candidate that reads: always in mode "candidate", only
-    while nobody has spoken in mode "speaker". `layers` counts the embedding as 0."""
+    while nobody has spoken in mode "speaker". `layers` counts the embedding as 0. `labels` says how
+    many it learned from after each candidate and, last, before any had spoken; empty where a head
+    was written without them."""
 
     mode: Mode
     candidates: tuple[str, ...]
     reader: str
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -95,10 +100,24 @@ class Head:
         """The same head for candidates in another order. Raises ConfigError for another pool."""
         own = self.config.candidates
         at = places(own, names, "head")
+        labels = tuple(self.config.labels[i] for i in (*at, len(own))) if self.config.labels else ()
         return Head(
-            HeadConfig(self.config.mode, tuple(names), self.config.reader, self.config.layers),
+            replace(self.config, candidates=tuple(names), labels=labels),
             {n: Scale(s.mean, s.deviation, s.weight[at]) for n, s in self.scales.items()},
             self.bias[[*at, len(own)]][:, at],
+        )
+
+    @property
+    def blind(self) -> tuple[int, ...]:
+        """After whom it reads no states, by place; the place after the last candidate is before any
+        of them has spoken."""
+        nobody = len(self.config.candidates)
+        reader = self.config.candidates.index(self.config.reader)
+        readers = [*range(nobody), reader] if self.config.mode == "speaker" else [reader]
+        if self.config.mode == "candidate":
+            readers *= nobody + 1
+        return tuple(
+            last for last, by in enumerate(readers) if self.config.candidates[by] not in self.scales
         )
 
     @property
@@ -134,6 +153,7 @@ class Head:
                 for name in config.readers
                 if f"{name}.mean" in tensors
             }
+            _check_weights(tensors, f"the head's weights in {source}")
             return cls(config, scales, tensors["bias"])
         except (OSError, KeyError, SafetensorError) as error:
             raise ConfigError(f"cannot read the head's weights in {source}: {error}") from error
@@ -151,9 +171,47 @@ def load_config(source: str) -> HeadConfig:
             candidates=tuple(record["candidates"]),
             reader=record["reader"],
             layers={name: tuple(layers) for name, layers in record["layers"].items()},
+            labels=tuple(record.get("labels", ())),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ConfigError(f"cannot read the head {path}: {error!r}") from error
+
+
+def describe_labels(config: HeadConfig) -> str | None:
+    """How many labels each part learned from, in a line; None where that is not known."""
+    if not config.labels:
+        return None
+    counts = zip((*config.candidates, "nobody"), config.labels, strict=True)
+    return "labels by who spoke last: " + ", ".join(f"{name} {count}" for name, count in counts)
+
+
+def describe_blind(head: Head) -> str | None:
+    """What it does where it reads no states and where it has too few labels, in a line; None where
+    it reads everywhere."""
+    names = [*(f"after {name}" for name in head.config.candidates), "before anybody has spoken"]
+    parts = []
+    if blind := head.blind:
+        rows = head.bias[list(blind)].softmax(-1)
+        even = bool((rows.max(-1).values - rows.min(-1).values < 1e-6).all())
+        how = "evenly" if even else "as often as each candidate is best in all its labels"
+        parts.append(
+            f"{_joined([names[last] for last in blind])} it reads nothing and draws {how}: there "
+            f"are fewer than {LEAST} labels"
+        )
+    few = [
+        last for last, count in enumerate(head.config.labels) if count < LEAST and last not in blind
+    ]
+    if few:
+        parts.append(
+            f"{_joined([names[last] for last in few])} there are fewer than {LEAST} labels, so it "
+            "decides there by what it learned elsewhere"
+        )
+    cure = "make more labels with taketurns rollout, or on-policy ones with --traces mixed"
+    return f"{'; '.join(parts)}; {cure}" if parts else None
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 class StateReader:
@@ -175,6 +233,8 @@ class StateReader:
         name = self._config.candidates[reader]
         deep = cast(DeepSession, session)  # prepare() has seen that the engine can
         states = await deep.hidden(name, draft.prompt(reader), self._config.layers[name])
+        if not states.isfinite().all():
+            raise NotANumberError(f"{name} gave NaN or infinity in the states that the head reads")
         return View(reader, last, states.flatten())
 
 
@@ -228,7 +288,11 @@ class HeadDecide:
         return self._weigh(View(speaker, speaker, states.flatten()))
 
     def _weigh(self, view: View) -> tuple[float, ...]:
-        return tuple(self._head.logits(view).softmax(-1).tolist())
+        logits = self._head.logits(view)
+        if not logits.isfinite().all():
+            reader = self._head.config.candidates[view.reader]
+            raise EngineError(f"the head gave NaN or infinity for what it reads of {reader}")
+        return tuple(logits.softmax(-1).tolist())
 
 
 def check_hidden(info: ModelInfo) -> None:
@@ -246,20 +310,22 @@ def last_speaker(patches: Sequence[Patch]) -> int | None:
     return next((p.speaker for p in reversed(patches) if p.speaker is not None), None)
 
 
+def _check_weights(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raise ConfigError for weights that no head computes a number with."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ConfigError(f"{what} hold NaN or infinity in {name}: train the head anew")
+        if name.endswith(".deviation") and not (tensor > 0).all():
+            raise ConfigError(f"{what} hold a deviation of 0 or less: train the head anew")
+
+
 def _tensors(scale: Scale) -> dict[str, Tensor]:
     return {"mean": scale.mean, "deviation": scale.deviation, "weight": scale.weight}
 
 
 def _file(source: str, name: str) -> Path:
     """A file of a head, fetched from the hub if `source` is no folder."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder / name
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(hf_hub_download(source, name))
-    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
-        reason: Any = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ConfigError(f"cannot load the head {source!r}: {reason}") from error
+    found = hub.fetch("the head", source, name)
+    if found is None:
+        raise ConfigError(f"cannot load the head {source!r}: it has no {name}")
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -46,6 +46,8 @@ class Label:
     def __post_init__(self) -> None:
         if all(utility is None for utility in self.utilities):
             raise ValueError(f"the label {self.id!r} has no utility at all")
+        if not all(map(isfinite, self._known)):
+            raise ValueError(f"the label {self.id!r} has a utility that is no number")
 
     @property
     def best(self) -> tuple[int, ...]:
@@ -130,7 +132,7 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
         branches = sorted(record["branches"], key=lambda branch: int(branch["speaker"]))
         if [branch["speaker"] for branch in branches] != list(range(len(candidates))):
             raise DataError("there is not one branch a candidate")
-        utilities = [[float(u) for u in branch["utilities"]] for branch in branches]
+        utilities = [[_utility(u) for u in branch["utilities"]] for branch in branches]
         return Label(
             id=record["id"],
             query=query_from_json(record["query"]),
@@ -141,5 +143,12 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
             found=None if record.get("best") is None else tuple(map(int, record["best"])),
             cuts=record.get("cuts", "boundary"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the record {record.get('id')!r} is not whole: {error!r}") from error
+
+
+def _utility(value: Any) -> float:
+    utility = float(value)
+    if not isfinite(utility):
+        raise ValueError(f"a utility of {utility}")
+    return utility

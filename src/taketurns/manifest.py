@@ -23,6 +23,7 @@ from taketurns import __version__, heads, naming
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.types import ModelSpec
+from taketurns.weight_files import weight_files
 
 SCHEMA = "taketurns.manifest/1"
 WHOLE = 64 << 20  # files up to this size are read whole for a fingerprint
@@ -148,7 +149,7 @@ def fingerprint(spec: ModelSpec) -> str | None:
     Small files count whole, of a large one its size, its beginning (where safetensors says what is
     in it) and its end. Whose a switcher's numbers are does not count.
     """
-    prints = [_folder(Path(name)) or _cached(name, spec.revision) for name in _places(spec)]
+    prints = [_folder(Path(name)) or _cached(name, revision) for name, revision in _places(spec)]
     if not any(prints):
         return None
     return prints[0] if len(prints) == 1 else _digest(prints)
@@ -174,8 +175,12 @@ def _head(source: str) -> str | None:
     return _digest([_file(file) for file in files]) if all(map(Path.is_file, files)) else None
 
 
-def _places(spec: ModelSpec) -> list[str]:
-    return [name for name in (spec.model, spec.adapter, spec.tokenizer) if name is not None]
+def _places(spec: ModelSpec) -> Iterator[tuple[str, str | None]]:
+    yield spec.model, spec.revision
+    if spec.adapter is not None:
+        yield spec.adapter, None
+    if spec.tokenizer is not None:
+        yield spec.tokenizer_source
 
 
 def _models(team: TeamConfig) -> Iterator[tuple[str, ModelSpec]]:
@@ -198,9 +203,10 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
 
 
 def _content(spec: ModelSpec, content: str | None) -> Any:
-    """A model's settings with local paths replaced by what is in them, so that a folder may
-    move."""
+    """A model's settings with local paths replaced by what is in them, so that a folder may move;
+    newer settings that are not used are left out, as in an output from before there were such."""
     record = _plain(asdict(spec))
+    record = {k: v for k, v in record.items() if v is not None or k != "tokenizer_revision"}
     local = [
         key
         for key in ("model", "adapter", "tokenizer")
@@ -212,12 +218,16 @@ def _content(spec: ModelSpec, content: str | None) -> Any:
 def _folder(path: Path) -> str | None:
     if not path.is_dir():
         return None
-    parts = sorted(
-        part
+    parts = {
+        part.name: part
         for part in path.iterdir()
         if part.suffix in PARTS and part.is_file() and part.name != naming.FILE
+    }
+    elsewhere = (part for part in weight_files(path) if part.parent != path and part.is_file())
+    parts |= {str(part.relative_to(path)): part for part in elsewhere}
+    return _digest(
+        [[name, part.stat().st_size, _file(part)] for name, part in sorted(parts.items())]
     )
-    return _digest([[part.name, part.stat().st_size, _file(part)] for part in parts])
 
 
 def _file(path: Path) -> str:

@@ -12,13 +12,15 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isinf
+from math import isfinite
 from typing import Any, get_args
 
 from taketurns.errors import DataError, LostTextWarning
+from taketurns.finite import parse_json
 from taketurns.types import Message, Patch, Query, Role, Timing, Trace, Withheld
 
 TRACE_SCHEMA = "taketurns.trace/1"
+SAMPLE = "sample_questions"  # the key of these in what a folder keeps of a training
 
 Record = dict[str, Any]
 
@@ -58,9 +60,7 @@ def read_queries(data: bytes, name: str) -> Iterator[Query | BadLine]:
 
 def _read_query(line: bytes, number: int) -> Query | BadLine:
     try:
-        record = json.loads(
-            line.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
-        )
+        record = parse_json(line.decode("utf-8"))
         json.dumps(record, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair
         query = query_from_json(record)
         if query.conversation[-1].role != "user":
@@ -76,17 +76,6 @@ def _read_query(line: bytes, number: int) -> Query | BadLine:
         return BadLine(number, str(error))
     except RecursionError:
         return BadLine(number, "nested too deeply")
-
-
-def _refuse_constant(word: str) -> None:
-    raise ValueError(f"not JSON: {word} is no number")
-
-
-def _finite(word: str) -> float:
-    number = float(word)
-    if isinf(number):  # such a number cannot be written again
-        raise ValueError(f"{word} is too large a number")
-    return number
 
 
 def query_from_json(record: Any) -> Query:
@@ -142,6 +131,15 @@ def query_to_json(query: Query) -> Record:
     if query.metadata:
         record["metadata"] = dict(query.metadata)
     return record
+
+
+def sample_questions(asked: Iterable[tuple[str, Query]]) -> dict[str, Record]:
+    """The first question of each task, by its name, from pairs of both: what a folder keeps of what
+    it learned, so that later commands know whose questions they were."""
+    found: dict[str, Record] = {}
+    for task, query in asked:
+        found.setdefault(task, query_to_json(query))
+    return found
 
 
 def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
@@ -244,11 +242,32 @@ def to_line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
+def writable(record: Mapping[str, Any]) -> Record:
+    """The record, if JSON can say it. Otherwise one with null for every number that JSON has not,
+    whose `error` names the first of them: what else is in it was work, and is kept."""
+    found: list[str] = []
+
+    def said(value: Any, where: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: said(one, f"{where}.{key}") for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [said(one, f"{where}[{place}]") for place, one in enumerate(value)]
+        if isinstance(value, float) and not isfinite(value):
+            found.append(f"{value} in {where.removeprefix('.')}")
+            return None
+        return value
+
+    clean: Record = said(record, "")
+    if found and clean.get("error") is None:
+        clean["error"] = f"there is {found[0]}, where a number belongs"
+    return clean if found else dict(record)
+
+
 def from_lines(lines: Iterable[bytes], name: str) -> Iterator[Record]:
     """The records of a file that this package wrote. Raises DataError at a line that is none."""
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise DataError(f"{name}:{number}: not a record: {error}") from error
         if not isinstance(record, dict):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from taketurns.errors import TakeTurnsError
 from taketurns.output import JsonlOutput, failed
+from taketurns.records import writable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,9 +44,10 @@ async def run(
 ) -> Outcome:
     """Write `work(item)` for every item that `output` does not hold, in the order of the items.
 
-    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`,
-    or a record that JSON cannot say, becomes `{"id", "error"}`; cancelling this cancels all work,
-    and the output can be resumed.
+    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
+    becomes `{"id", "error"}`, and so does a text that UTF-8 cannot say; numbers that JSON cannot
+    say become null and an "error" beside what else there is. Cancelling this cancels all work, and
+    the output can be resumed.
     """
 
     async def attempt(item: Item) -> Record:
@@ -61,9 +63,10 @@ async def run(
     errors: list[str] = []
     async with aclosing(ordered(left, attempt, concurrency)) as records:
         async for record in records:
+            record = writable(record)
             try:
                 output.write(record)
-            except ValueError as error:  # a number that JSON has not is no reason to stop
+            except ValueError as error:  # half a character is no reason to stop
                 record = {"id": record["id"], "error": describe(error)}
                 output.write(record)
             if failed(record):

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
 from taketurns.output import JsonlOutput, failed
-from taketurns.records import to_line, warn_of_lost_text
+from taketurns.records import to_line, warn_of_lost_text, writable
 from taketurns.runner import Outcome, Record, describe, ordered
 
 INDEX = "index.jsonl"
@@ -184,7 +184,7 @@ class _Actor:
     async def _records(self, items: list[Record]) -> list[Record]:
         async def attempt(item: Record) -> Record:
             try:
-                return await self._worker.work(item)
+                return writable(await self._worker.work(item))
             except Exception as error:
                 return {"id": item["id"], "error": describe(error)}
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from math import exp
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from taketurns.config import SwitcherConfig
 from taketurns.draft import Draft
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.errors import ConfigError, PromptError, UnavailableError
+from taketurns.finite import check_distribution, probabilities
 from taketurns.heads import HeadSwitcher, last_speaker
 from taketurns.naming import places, read
 from taketurns.policy import Policy
@@ -106,10 +106,10 @@ class PartSwitcher:
         whole = self._switcher.begin(query, policy)
 
         async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
-            probabilities = await whole(session, draft)
-            left = [p if i in self._allowed else 0.0 for i, p in enumerate(probabilities)]
+            given = await whole(session, draft)
+            left = [p if i in self._allowed else 0.0 for i, p in enumerate(given)]
             if not any(left):
-                left = [float(i in self._allowed) for i in range(len(probabilities))]
+                left = [float(i in self._allowed) for i in range(len(given))]
             return normalise(left)
 
         return decide
@@ -181,7 +181,7 @@ class LMSwitcher:
             if len(prompt) >= context:
                 return even
             scores = await session.score(self._model, prompt, self.digits)
-            return normalise([exp(score - max(scores)) for score in scores])
+            return probabilities(scores, f"the switcher {self._model}")
 
         return decide
 
@@ -238,9 +238,9 @@ class FoldedSwitcher:
 
         async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
             scores: Sequence[float] | None = draft.scores
+            spoke = last_speaker(draft.patches)
+            reader = self._reader if spoke is None else spoke
             if scores is None:
-                spoke = last_speaker(draft.patches)
-                reader = self._reader if spoke is None else spoke
                 if draft.room(reader) <= 0:
                     return even
                 try:
@@ -249,7 +249,7 @@ class FoldedSwitcher:
                     )
                 except UnavailableError:
                     return even  # whoever spoke last is gone; the others may go on
-            return normalise([exp(score - max(scores)) for score in scores])
+            return probabilities(scores, f"the switcher in {self._models[reader]}")
 
         return decide
 
@@ -261,7 +261,8 @@ def tagged_tokens(info: ModelInfo, policy: Policy) -> int:
 
 
 def normalise(weights: Sequence[float]) -> tuple[float, ...]:
-    """Non-negative weights as probabilities."""
+    """Non-negative weights as probabilities. Raises NotANumberError for others."""
+    check_distribution(weights, "the switcher")
     total = sum(weights)
     return tuple(weight / total for weight in weights)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf
 
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
+from taketurns.finite import check_logprobs
 
 YES, NO = ("Yes", " Yes", "yes", " yes"), ("No", " No", "no", " no")
 
@@ -36,10 +37,13 @@ class YesNo:
 
     def share(self, logprobs: Sequence[float]) -> float | None:
         """The probability of Yes among the two, from the natural-log probabilities of `choices`;
-        None where neither is possible."""
-        found = [exp(p) for p in logprobs]
-        total = sum(found)
-        return sum(found[: len(self.yes)]) / total if total > 0 else None
+        None where neither is possible. Raises NotANumberError for one that is no number."""
+        check_logprobs(logprobs, "the judge")
+        top = max(logprobs)
+        if top == -inf:
+            return None
+        found = [exp(p - top) for p in logprobs]
+        return sum(found[: len(self.yes)]) / sum(found)
 
 
 def _first_tokens(info: ModelInfo, words: Sequence[str]) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -84,7 +85,10 @@ def test_weights_that_do_not_load_are_one_sentence(
     output = folder / "out"
     generate = ("generate", "-t", team, "-i", folder / "prompts.jsonl", "-o", output)
     before = sorted(folder.iterdir())
-    for command in (generate, ("rollout", "-t", team, "-o", output, "--prefixes", 2)):
+    for command in (
+        generate,
+        ("rollout", "-t", team, "--task", "recall", "-o", output, "--prefixes", 2),
+    ):
         code, out, err = invoke(*command)
         assert (code, out) == (2, ""), err
         sentence = err.splitlines()[-1]
@@ -113,8 +117,7 @@ def test_the_switchers_and_the_judges_weights_count_too(
     team = write_team(folder, **json.loads(text))
     code, _, err = invoke("generate", "-t", team, "-i", "prompts.jsonl", "-o", "out.jsonl")
     assert code == 2, err
-    assert "cannot load the " in err
-    assert "other" in err
+    assert re.search("cannot load the .*other|other/.* is no safetensors file", err)
     assert not list(folder.glob("out*"))
 
 
@@ -128,7 +131,7 @@ def test_a_finished_run_loads_nothing(
     def refuse(*arguments: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(loading, "_pretrained", refuse)
+    monkeypatch.setattr(loading, "pretrained", refuse)
     assert invoke(*command)[0] == 0
 
 

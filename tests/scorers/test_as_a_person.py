@@ -184,6 +184,7 @@ NAMED = [
     (["J.K. Rowling"], "J. K. Rowling"), (["JK Rowling"], "It is J. K. Rowling."),
     (["J. K. Rowling"], "J K Rowling"), (["George R. R. Martin"], "George R.R. Martin"),
     (["George R.R. Martin"], "George RR Martin"), (["U.S.A."], "the U. S. A."),
+    (["A. A. Milne"], "A.A. Milne"), (["vitamin C"], "It is vitamin C. A lack of it is harmful."),
     (["Washington, D.C."], "Washington D. C."), (["Beyoncé"], "Beyonce"),
     (["Saint-Étienne"], "Saint-Etienne"), (["Not Without My Daughter"], "Not Without My Daughter"),
     (["Instead of Love"], "It is Instead of Love"),

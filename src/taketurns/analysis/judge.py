@@ -9,6 +9,7 @@ from taketurns.analysis.skills import SKILLS, Label
 from taketurns.analysis.turns import Answer, Turns
 from taketurns.engines.base import Engine, ModelInfo
 from taketurns.errors import ConfigError
+from taketurns.finite import check_choice
 from taketurns.prompts import digit_ids, encode_speaker, render_speaker
 from taketurns.types import ModelSpec, Query
 
@@ -47,6 +48,7 @@ async def by_judge(
             prompt = _prompt(info, spec, answer, number)
             async with engine.session(0, len(prompt) + 1) as session:
                 scores = await session.score(model, prompt, digits)
+            check_choice(scores, f"the judge {model}")
             best = max(range(len(names)), key=scores.__getitem__)
             found.append(Label(answer.question, answer.seed, number, names[best]))
             on_done()

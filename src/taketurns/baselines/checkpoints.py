@@ -12,13 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taketurns import hub
 from taketurns.errors import UsageError
+from taketurns.text import TextCodec
 from taketurns.types import ModelSpec
+from taketurns.weight_files import INDEX, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SHARD_BYTES = 4 << 30
 
 Merge = Callable[[str, Sequence["Tensor"]], "Tensor"]
@@ -36,13 +38,10 @@ class Checkpoint:
         self.name = name
         self.spec = spec
         self.folder = _folder(spec)
-        if (index := self.folder / INDEX).is_file():
-            files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        elif (single := self.folder / SINGLE).is_file():
-            files = dict.fromkeys(_names(single), SINGLE)
-        else:
+        files = weight_files(self.folder)
+        if not files or any(file.suffix != ".safetensors" for file in files):
             raise UsageError(f"{name} has no safetensors weights at {self.folder}")
-        self.files: Mapping[str, str] = files
+        self.files: Mapping[str, Path] = {tensor: file for file in files for tensor in _names(file)}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's shape, from the files' headers."""
@@ -50,15 +49,16 @@ class Checkpoint:
 
         found = {}
         for file in sorted(set(self.files.values())):
-            with safe_open(self.folder / file, framework="pt") as opened:
+            with safe_open(file, framework="pt") as opened:
                 for tensor in opened.keys():  # noqa: SIM118  # it is no mapping
-                    found[tensor] = tuple(opened.get_slice(tensor).get_shape())
+                    if self.files[tensor] == file:
+                        found[tensor] = tuple(opened.get_slice(tensor).get_shape())
         return found
 
     def tensor(self, name: str) -> Tensor:
         from safetensors import safe_open
 
-        with safe_open(self.folder / self.files[name], framework="pt") as opened:
+        with safe_open(self.files[name], framework="pt") as opened:
             return opened.get_tensor(name)  # type: ignore[no-any-return]
 
 
@@ -82,7 +82,9 @@ def merge(
 ) -> ModelSpec:
     """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
     `like`. A folder that is there is whole and left alone."""
-    spec = replace(like.spec, model=str(folder), revision=None, tokenizer=None)
+    spec = replace(
+        like.spec, model=str(folder), revision=None, tokenizer=None, tokenizer_revision=None
+    )
     if folder.exists():
         return spec
     draft = folder.with_name(folder.name + ".draft")
@@ -122,16 +124,14 @@ def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) 
 
 
 def _write_rest(like: Checkpoint, folder: Path) -> None:
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     spec = like.spec
     trust = spec.trust_remote_code
     config = AutoConfig.from_pretrained(like.folder, trust_remote_code=trust)
     config.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(
-        spec.tokenizer or like.folder, trust_remote_code=trust
-    )
-    tokenizer.save_pretrained(folder)
+    own = replace(spec, model=str(like.folder), revision=None, template=None)
+    TextCodec.load(own).tokenizer.save_pretrained(folder)
     if (generation := like.folder / "generation_config.json").is_file():
         shutil.copy(generation, folder)  # it may name more end tokens
 
@@ -142,25 +142,26 @@ def _folder(spec: ModelSpec) -> Path:
     if path.is_dir():
         return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
+    with hub.loading("the model", spec.model, spec.revision) as where:
         return Path(
             snapshot_download(
                 spec.model,
-                revision=spec.revision,
                 allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+                **where,
             )
         )
-    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise UsageError(f"cannot load {spec.model!r}: {error}") from error
 
 
 def _names(file: Path) -> list[str]:
-    from safetensors import safe_open
+    """Raises UsageError for a file that is missing or not whole."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, framework="pt") as opened:
-        return list(opened.keys())
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"cannot read the weights in {file}: {error}") from error
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -10,6 +10,7 @@ from taketurns.baselines.asking import Asked
 from taketurns.baselines.base import Dev, Plain, Stage, alone_on_dev
 from taketurns.baselines.regression import Judge, Reading, cross_validate, train
 from taketurns.errors import PromptError
+from taketurns.finite import check_choice
 from taketurns.handover import Reader
 from taketurns.prompts import digit_ids, plain_text
 from taketurns.tasks.base import Task
@@ -54,6 +55,7 @@ class PromptRouting(Plain):
         digits = digit_ids(info.codec, len(stage.names))
         async with stage.engine.session(0, len(prompt) + 1) as session:
             scores = await session.score(stage.last, prompt, digits)
+        check_choice(scores, f"the router {stage.last}")
         return stage.names[max(range(len(scores)), key=scores.__getitem__)]
 
 

@@ -19,6 +19,7 @@ from taketurns.baselines.base import (
     mean_tokens,
 )
 from taketurns.errors import EngineError
+from taketurns.scorers.base import sound
 from taketurns.switchers import Switcher
 from taketurns.tasks.base import Task, said
 from taketurns.types import Query, Trace
@@ -75,7 +76,7 @@ class BestOfN(_Samples):
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         samples = await self._sample(query, seed)
-        return max(samples, key=lambda trace: task.score(query, trace.text).value or 0.0)
+        return max(samples, key=lambda trace: sound(task.score(query, trace.text)).value or 0.0)
 
 
 def majority(task: Task, query: Query, traces: Sequence[Trace]) -> Trace:

@@ -21,6 +21,7 @@ from taketurns.distillation.student import Student, find_student
 from taketurns.errors import EngineError
 from taketurns.heads import load_config
 from taketurns.manifest import Manifest, fingerprint
+from taketurns.records import SAMPLE, sample_questions
 from taketurns.tasks.base import Task
 from taketurns.terminal import Progress
 from taketurns.training.teamfile import spec_entry, team_yaml
@@ -124,6 +125,7 @@ def _learn(
     return {
         "student": {**settings, **asdict(plan), "student": student.name, "in_place_of": place},
         "answers": {**asdict(order.keeping), **kept.report, "too_long": too_long},
+        SAMPLE: sample_questions((one.task.name, one.query) for one in asked),
         "rows": len(train),
         "tokens": sum(row.learned for row in train),
         "history": history,
@@ -137,14 +139,11 @@ def _targets(
     learning = order.learning
     if learning.loss == "sft":
         return None
-    from transformers import AutoConfig
-
     from taketurns.distillation.targets import read_targets
+    from taketurns.engines.facts import read_config
 
     spec = readers.student.candidate.spec
-    config = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
+    config = read_config(spec).get_text_config()
     by_id = {answer.id: answer for answer in kept.answers}
     with Progress("reading distributions", len(rows)) as progress:
         return read_targets(
@@ -171,7 +170,9 @@ def _tuned(student: Student, folder: DistillationFolder, *, lora: bool) -> Model
     where = str(folder.student.resolve())
     if lora:
         return replace(student.start, adapter=where)
-    return replace(student.start, model=where, revision=None, tokenizer=None)
+    return replace(
+        student.start, model=where, revision=None, tokenizer=None, tokenizer_revision=None
+    )
 
 
 def _write_team(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from taketurns.errors import UsageError
@@ -65,7 +66,9 @@ class Learning:
     def __post_init__(self) -> None:
         for name in ("temperature", "top", "epochs", "learning_rate", "batch_size"):
             value = getattr(self, name)
-            _require(value is None or value > 0, f"{name} must be above 0, not {value}")
+            _require(value is None or 0 < value < inf, f"{name} must be above 0, not {value}")
+        decay = self.weight_decay
+        _require(decay is None or 0 <= decay < inf, f"weight_decay must be 0 or more, not {decay}")
         _require(0 <= self.held_out < 1, f"held_out must be a share of 1, not {self.held_out}")
         _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from taketurns.distillation.rows import Readers, Row
 from taketurns.distillation.sampling import Answer
 from taketurns.engines.loading import Loaded, Weights
-from taketurns.errors import DataError
+from taketurns.engines.sampling import drawable
+from taketurns.errors import DataError, NotANumberError
 from taketurns.handover import Reader
 from taketurns.training.settings import SMALL
 
@@ -147,6 +148,10 @@ class _Teacher:
                 use_cache=False,
             ).logits
         for row, prompt, own in zip(rows, prompts, logits, strict=True):
+            if not drawable(own[: len(prompt) + len(row.answer) - 1]).all():
+                raise NotANumberError(
+                    f"{reader.candidate.name} computed NaN or infinity for a token to learn from"
+                )
             yield own[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
 
     def _distribution(self, logits: Tensor, reader: Reader) -> Tensor:

@@ -17,8 +17,8 @@ from torch import Tensor
 from taketurns.engines.base import Combine, ModelInfo
 from taketurns.engines.jobs import Job, Write
 from taketurns.engines.kv import Parked
-from taketurns.engines.sampling import sample
-from taketurns.errors import ConfigError
+from taketurns.engines.sampling import drawable, sample
+from taketurns.errors import ConfigError, NotANumberError
 from taketurns.text import SharedVocabulary
 
 
@@ -72,7 +72,12 @@ class Part(Job):
 
     def offer(self, logits: Tensor) -> None:
         """What the model says after all that is written: `[vocabulary]`."""
-        self.logits = logits
+        if drawable(logits):
+            self.logits = logits
+        else:
+            self.fail_at("the next token")
+            assert self.failure is not None
+            self._ensemble.fail(self.failure)
 
     def finished(self) -> None:
         """The lane is parked."""
@@ -154,8 +159,16 @@ def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[E
     models = range(len(shared.ends))
     logits = [torch.stack([_logits(e.parts[model]) for e in group]) for model in models]
     scores = combine(shared.logprobs(logits))
-    drawn = sample(scores, [ensemble.pen.draw() for ensemble in group]).tolist()
-    for ensemble, index in zip(group, drawn, strict=True):
+    sound = drawable(scores).tolist()
+    for ensemble, drawn_from in zip(group, sound, strict=True):
+        if not drawn_from:
+            names = ", ".join(part.model for part in ensemble.parts)
+            ensemble.fail(NotANumberError(f"{names} together gave NaN or infinity for a token"))
+    going = [ensemble for ensemble, drawn_from in zip(group, sound, strict=True) if drawn_from]
+    if not going:
+        return
+    drawn = sample(scores[sound], [ensemble.pen.draw() for ensemble in going]).tolist()
+    for ensemble, index in zip(going, drawn, strict=True):
         ends = index == len(shared.ordinary)
         ensemble.take(shared.end if ends else int(shared.ordinary[index]))
 

@@ -58,6 +58,8 @@ def measure(model: Any, lanes: int) -> Shapes | None:
         _Product(module, torch.randn((BLOCK * _BLOCKS[-1], width), generator=random), is_output)
         for module, width, is_output in _weights(model)
     ]
+    # Routers of experts are linear layers too, but what they return is no product.
+    products = [p for p in products if isinstance(p.layer(p.inputs[:1]), Tensor)]
     if not products:
         return None
     best = (0, 0)
@@ -121,6 +123,11 @@ def enable(model: Any) -> bool:
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
+    return enabled(model)
+
+
+def enabled(model: Any) -> bool:
+    """Whether the model has the attention that `enable` gives."""
     return bool(model.config._attn_implementation == NAME)
 
 
@@ -147,6 +154,7 @@ def _attention(
         )
         return whole
     batch, heads, _, dim = query.shape
+    wide = value.shape[3]  # of what is seen, where values are smaller than keys
     real = key.shape[0]
     packed = query[:real].reshape(real, key.shape[1], heads // key.shape[1], dim)
     shared = packed.shape[2]
@@ -156,8 +164,8 @@ def _attention(
     seen = torch.nn.functional.scaled_dot_product_attention(
         packed, key, value, attn_mask=mask, scale=scaling
     )
-    result = query.new_zeros((batch, 1, heads, dim))
-    result[:real] = seen[:, :, :shared].reshape(real, 1, heads, dim)
+    result = query.new_zeros((batch, 1, heads, wide))
+    result[:real] = seen[:, :, :shared].reshape(real, 1, heads, wide)
     return result, None
 
 

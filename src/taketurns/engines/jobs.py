@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from taketurns.engines.kv import Parked
-from taketurns.engines.sampling import Draw
+from taketurns.engines.sampling import Draw, drawable
+from taketurns.errors import NotANumberError
 from taketurns.text import StopFilter, TextCodec
 from taketurns.types import Completion, Finish, Sampling, Token
 
@@ -20,7 +21,12 @@ class Job:
 
     `resolve` or `reject` is called once, in the thread that runs the model. `ended` says from
     outside that its lane is no longer needed. `reach` is the most tokens its lane will hold.
+    `model` is the name of the model that runs it, `failure` why this job, and no other of its
+    batch, has no result.
     """
+
+    model = "the model"
+    failure: Exception | None = None
 
     def __init__(
         self,
@@ -39,8 +45,18 @@ class Job:
         self.result: Any = None
 
     def finished(self) -> None:
-        """Hand over the result; what was encoded is parked by now."""
-        self.resolve(self.result)
+        """Hand over the result, what was encoded being parked by now, or the failure."""
+        if self.failure is not None:
+            self.reject(self.failure)
+        else:
+            self.resolve(self.result)
+
+    def fail_at(self, what: str) -> None:
+        """The model gave NaN or infinity for something."""
+        self.failure = NotANumberError(
+            f"{self.model} computed NaN or infinity for {what}, after a prompt of "
+            f"{len(self.prompt)} tokens"
+        )
 
 
 class Peek(Job):
@@ -67,6 +83,11 @@ class Peek(Job):
         """`logits` is `[vocabulary]`, `hidden` a `[d]` tensor a layer; both are copied out."""
         if self.want == "hidden":
             self.result = torch.stack([hidden[layer] for layer in self._layers]).cpu()
+            if not self.result.isfinite().all():
+                self.fail_at("its hidden states")
+            return
+        if not drawable(logits):
+            self.fail_at("the next token")
             return
         logprobs = torch.log_softmax(logits, -1)
         if self._choices is None:

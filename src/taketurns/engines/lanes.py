@@ -100,6 +100,11 @@ class LaneRunner:
         """Let the lanes take at most so many bytes; what does not fit waits."""
         self._pool.max_bytes = lane_bytes
 
+    def forget(self) -> None:
+        """Free the lanes and count from nothing. No job may be under way."""
+        self._pool.clear()
+        self.counters = Counters()
+
     @torch.inference_mode()
     def step(self) -> None:
         """One round. A failure rejects every job in the batch and leaves the runner usable."""
@@ -195,7 +200,11 @@ class LaneRunner:
             lane = self._lanes[index]
             if not lane.done:
                 continue
-            if not lane.job.cancelled:
+            if lane.job.failure is not None:
+                self._pool.wipe(index)  # a masked NaN would still be one: 0 times it is NaN
+                if not lane.job.cancelled:
+                    lane.job.finished()
+            elif not lane.job.cancelled:
                 segment = self._pool.save(index, lane.start, lane.length)
                 lane.job.parked.extend(lane.tokens[lane.start : lane.length], segment)
                 lane.job.finished()

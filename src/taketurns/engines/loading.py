@@ -10,9 +10,14 @@ from typing import Any
 
 import torch
 
-from taketurns.engines.facts import first_line
-from taketurns.errors import CapacityError, ConfigError
+from taketurns import hub
+from taketurns.engines.adapters import put_on
+from taketurns.engines.completeness import require_complete
+from taketurns.engines.facts import require_model
+from taketurns.engines.soundness import check_weights
+from taketurns.errors import CapacityError, ConfigError, concerning, one_line
 from taketurns.types import ModelSpec
+from taketurns.weight_files import fetch_first
 
 SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
 
@@ -37,15 +42,20 @@ class Weights:
         CapacityError."""
         spec = self._specs[name]
         key = base_of(spec)
+        with concerning(name):
+            return self._load(name, spec, key)
+
+    def _load(self, name: str, spec: ModelSpec, key: str) -> Loaded:
         if key not in self._bases:
-            self._bases[key] = _Base(_pretrained(spec))
+            self._bases[key] = _Base(_to_run(spec))
         base = self._bases[key]
         shared = spec.adapter is not None or any(
             other.adapter is not None and other.model == spec.model
             for other in self._specs.values()
         )
         if spec.adapter is not None:
-            base.add(name, spec.adapter)
+            alone = [base_of(other) for other in self._specs.values()].count(key) == 1
+            base.add(name, spec.adapter, shared=not alone)
         if not shared:
             return Loaded(base.model, None)
         wanted = name if spec.adapter is not None else None
@@ -54,7 +64,16 @@ class Weights:
 
 def base_of(spec: ModelSpec) -> str:
     """Equal for specs that share their weights."""
-    return repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
+    return repr(
+        replace(
+            spec,
+            adapter=None,
+            tokenizer=None,
+            tokenizer_revision=None,
+            template=None,
+            prompt=None,
+        )
+    )
 
 
 class _Base:
@@ -65,18 +84,11 @@ class _Base:
         self._peft: Any = None
         self._active: str | None = None
 
-    def add(self, name: str, adapter: str) -> None:
-        try:
-            from peft import PeftModel
-        except ImportError as error:
-            raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
-        known = _adapter_name(name)
-        with _failures_of(f"the adapter {adapter!r}"):
-            if self._peft is None:
-                # Injects the adapter's layers into self.model, which is called as before.
-                self._peft = PeftModel.from_pretrained(self.model, adapter, adapter_name=known)
-            else:
-                self._peft.load_adapter(adapter, adapter_name=known)
+    def add(self, name: str, adapter: str, *, shared: bool) -> None:
+        with _memory_for(f"the adapter {adapter!r}"):
+            known = _adapter_name(name)
+            self._peft = put_on(self.model, adapter, known, self._peft, shared=shared)
+        check_weights(self.model, f"the adapter {adapter!r}", only=f".{known}.")
         self._peft.requires_grad_(False).eval()
         self._active = name
         self.activate(name, force=True)
@@ -98,37 +110,54 @@ def _adapter_name(name: str) -> str:
     return "turn_" + "".join(c if c.isalnum() else "_" for c in name)
 
 
-def _pretrained(spec: ModelSpec) -> Any:
+def pretrained(spec: ModelSpec, **settings: Any) -> Any:
+    """The model as transformers loads it, with `settings` as further arguments. Raises ConfigError,
+    for weights that are not whole too, or CapacityError."""
     from transformers import AutoModelForCausalLM
 
-    device = choose_device(spec.device)
-    arguments: dict[str, Any] = {
-        "revision": spec.revision,
-        "dtype": choose_dtype(spec.dtype, device),
-        "trust_remote_code": spec.trust_remote_code,
-    }
     for key in ("device_map", "quantization_config", "attn_implementation"):
         if (value := getattr(spec, key)) is not None:
-            arguments[key] = value
-    with _failures_of(f"the model {spec.model!r}"):
+            settings[key] = value
+    with (
+        hub.loading("the model", spec.model, spec.revision) as where,
+        _memory_for(f"the model {spec.model!r}"),
+    ):
+        require_model(spec)
+        fetch_first(spec.model, spec.revision)  # says why, where it cannot be fetched
         with bar_if_long(spec.model):
-            model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
-        if spec.device_map is None and spec.quantization_config is None:
-            model.to(device)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                spec.model,
+                trust_remote_code=spec.trust_remote_code,
+                ignore_mismatched_sizes=True,  # which are refused, by name, below
+                output_loading_info=True,
+                **settings,
+                **where,
+            )
+    require_complete(spec.model, report)
+    return model
+
+
+def _to_run(spec: ModelSpec) -> Any:
+    device = choose_device(spec.device)
+    model = pretrained(spec, dtype=choose_dtype(spec.dtype, device))
+    if spec.device_map is None and spec.quantization_config is None:
+        try:
+            with _memory_for(f"the model {spec.model!r}"):
+                model.to(device)
+        except (AssertionError, RuntimeError) as error:  # no such device, or none here
+            raise ConfigError(f"cannot load the model {spec.model!r}: {one_line(error)}") from error
+    check_weights(model, f"the model {spec.model!r}")
     return model.requires_grad_(False).eval()
 
 
 @contextmanager
-def _failures_of(what: str) -> Iterator[None]:
-    """What goes wrong while weights are loaded: CapacityError where memory is short. Anything else
-    lies in the checkpoint or in the settings it is loaded with, whichever library found it, and is
-    a ConfigError."""
+def _memory_for(what: str) -> Iterator[None]:
+    """CapacityError where memory is short. Anything else lies in the checkpoint or in the settings
+    it is loaded with."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CapacityError(f"no memory left to load {what}: {first_line(error)}") from error
-    except Exception as error:
-        raise ConfigError(f"cannot load {what}: {first_line(error)}") from error
+        raise CapacityError(f"no memory left to load {what}: {one_line(error)}") from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 COLDEST = 1e-30  # a lower temperature is 0: logits divided by it are beyond float32
+_LARGEST = 1e8  # of a row's highest logit, so that it is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,13 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     if greedy:
         chosen[greedy] = logits[greedy].argmax(-1)
     return chosen
+
+
+def drawable(logits: Tensor) -> Tensor:
+    """Which rows of `[rows, outcomes]` a token can be drawn from: bool `[rows]`. None can where a
+    logit is NaN or infinite, or all of them are minus infinity; single ones may be. The maximum
+    of a row is NaN if anything in it is, so this reads the logits once and no more."""
+    return logits.amax(-1).abs() < _LARGEST
 
 
 def without(logits: Tensor, never: Sequence[int]) -> Tensor:

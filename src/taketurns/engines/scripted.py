@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from math import inf, log
+from math import inf, isfinite, log
 from typing import TYPE_CHECKING, Literal
 
 from taketurns.engines.base import Capability, ModelInfo, Prompt
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import ConfigError, NotANumberError, PromptError
 from taketurns.text import StopFilter, TextCodec
 from taketurns.types import Completion, Sampling, Token, Watch
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PLAIN: frozenset[Capability] = frozenset(("token_ids", "score", "exact_score", "fork", "entropy"))
 _DEEP: frozenset[Capability] = _PLAIN | {"hidden"}
 
-Reply = str | Sequence[int]
+Reply = str | Sequence[int | float]
 Script = Callable[[str, Sampling], Reply] | Sequence[Reply]
 Scores = Callable[[str, Sequence[int]], Sequence[float]] | Sequence[float]
 
@@ -58,7 +58,8 @@ class ScriptedEngine:
     token) and `states` (numbers, the same in every layer) are functions of the prompt's text and
     what was written after it; a model without entropies is sure of everything, one without states
     has none. `failures` are raised at the calls
-    of those numbers, from 0; `delay` is seconds a token. `calls` lists what was asked.
+    of those numbers, from 0; `delay` is seconds a token. `calls` lists what was asked. NaN and
+    infinity fail a call, as they do in any engine; `nan` in place of a reply's token does too.
     """
 
     def __init__(
@@ -156,6 +157,8 @@ class ScriptedSession:
             if watch is not None and watch.ends(*self._shown(model, text, written, watch)):
                 cut = True
                 break
+            if isinstance(token, float):
+                raise NotANumberError(f"{model} gave {token} for the next token")
             if token == codec.tokenizer.eos_token_id or token in sampling.stop_token_ids:
                 break
             await asyncio.sleep(self.engine._delay)
@@ -190,6 +193,8 @@ class ScriptedSession:
         text += scripted_codec().decode(written)
         told = self.engine._entropies.get(model)
         entropy = 0.0 if told is None else told(text)
+        if not isfinite(entropy):
+            raise NotANumberError(f"{model} gave {entropy} for an entropy")
         return (
             entropy if watch.entropy else None,
             self._state(model, text, watch.layers) if watch.layers and written else None,
@@ -199,6 +204,8 @@ class ScriptedSession:
         import torch
 
         state = list(self.engine._states[model](text))
+        if not all(map(isfinite, state)):
+            raise NotANumberError(f"{model} gave NaN or infinity for its hidden states")
         return torch.tensor([state] * len(layers), dtype=torch.float32)
 
     @asynccontextmanager
@@ -226,6 +233,8 @@ class ScriptedSession:
         if scores is None:
             raise ConfigError(f"the script has no scores for {model!r}")
         probabilities = scores(text, choices) if callable(scores) else scores
+        if wrong := [p for p in probabilities if not 0 <= p < inf]:
+            raise NotANumberError(f"{model} gave {wrong[0]} for a probability")
         return [log(p) if p > 0 else -inf for _, p in zip(choices, probabilities, strict=True)]
 
     def _reply(self, model: str, text: str, sampling: Sampling) -> Reply:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from taketurns.engines.jobs import Write
+from taketurns.engines.sampling import drawable
 
 
 def follows(job: object) -> bool:
@@ -17,14 +18,34 @@ def follows(job: object) -> bool:
 
 
 def over(jobs: Sequence[Write], logits: Tensor, hidden: Sequence[Tensor] = ()) -> list[bool]:
-    """Which of the jobs end their patch here. `logits` `[rows, vocabulary]` are for their next
-    tokens, `hidden` a `[rows, d]` tensor a layer, or nothing before a patch's first token."""
+    """Which of the jobs end their patch here, or have failed: there is no next token to draw from
+    NaN. `logits` `[rows, vocabulary]` are for their next tokens, `hidden` a `[rows, d]` tensor a
+    layer, or nothing before a patch's first token."""
+    sound = drawable(logits).tolist()
     entropies = _entropies(jobs, logits)
     states = _states(jobs, hidden)
     return [
-        job.watch is not None and job.cut(entropies.get(row), states.get(row))
+        _cut(job, entropies.get(row), states.get(row)) if sound[row] else _broken(job)
         for row, job in enumerate(jobs)
     ]
+
+
+def _broken(job: Write) -> bool:
+    job.fail_at("the next token")
+    return True
+
+
+def _cut(job: Write, entropy: float | None, states: Tensor | None) -> bool:
+    if job.watch is None:
+        return False
+    if states is not None and not states.isfinite().all():
+        job.fail_at("its hidden states")
+        return True
+    try:
+        return job.cut(entropy, states)
+    except Exception as error:  # whatever a watch raises is its own job's failure
+        job.failure = error
+        return True
 
 
 def _entropies(jobs: Sequence[Write], logits: Tensor) -> dict[int, float]:

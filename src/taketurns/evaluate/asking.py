@@ -12,7 +12,7 @@ from taketurns.baselines.metering import counting
 from taketurns.errors import EngineError
 from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.records import query_to_json, to_line, trace_to_json
-from taketurns.scorers.base import FIRST, version_of
+from taketurns.scorers.base import FIRST, sound, version_of
 from taketurns.tasks.base import Task
 from taketurns.types import Query
 
@@ -56,7 +56,7 @@ async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: S
         spent = seconds()
     if trace.error is not None:
         raise EngineError(trace.error)
-    score = item.task.score(item.query, trace.text)
+    score = sound(item.task.score(item.query, trace.text))
     return {
         **trace_to_json(trace, names),
         "id": item.id,

@@ -32,6 +32,7 @@ from taketurns.experiments.telling.sequences import of_sequences
 from taketurns.occasions import Occasion
 from taketurns.records import trace_to_json
 from taketurns.rollouts import Roller
+from taketurns.scorers.base import sound
 from taketurns.team import Team
 
 Kind = Literal["sequences", "helpfulness", "decisions", "generalisation"]
@@ -224,7 +225,7 @@ class _Experiment:
             trace = await answering.agenerate(item.query)
             if trace.error is not None:
                 raise EngineError(trace.error)
-            score = item.task.score(item.query, trace.text)
+            score = sound(item.task.score(item.query, trace.text))
             return {
                 **trace_to_json(trace, names),
                 "id": item.id,

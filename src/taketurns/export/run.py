@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from taketurns.config import EngineConfig, TeamConfig
-from taketurns.engines.facts import end_token_ids
+from taketurns.engines.facts import end_token_ids, read_config
 from taketurns.errors import ConfigError, DataError
 from taketurns.export.fold import (
     check_foldable,
@@ -18,7 +17,7 @@ from taketurns.export.fold import (
     save,
 )
 from taketurns.export.spare import spare_tokens
-from taketurns.heads import Head
+from taketurns.heads import Head, describe_blind
 from taketurns.manifest import describe_run, path_for
 from taketurns.terminal import Progress
 from taketurns.text import SharedVocabulary, TextCodec
@@ -39,6 +38,8 @@ def export_folded(
     """
     names = [candidate.name for candidate in config.candidates]
     head = _head(config, names)
+    if (blind := describe_blind(head)) is not None:
+        say(f"the head: {blind}")
     codecs = [TextCodec.load(candidate.spec) for candidate in config.candidates]
     tokens = _choose(config.candidates, codecs)
     folders = [output / _folder_name(name) for name in names]
@@ -132,11 +133,7 @@ class _Shape:
 
 
 def _shape(spec: ModelSpec) -> _Shape:
-    from transformers import AutoConfig
-
-    config: Any = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
+    config = read_config(spec).get_text_config()
     return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
 
 
@@ -147,7 +144,13 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
     written = [
         Candidate(
             old.name,
-            replace(old.spec, model=str(folder.resolve()), revision=None, tokenizer=None),
+            replace(
+                old.spec,
+                model=str(folder.resolve()),
+                revision=None,
+                tokenizer=None,
+                tokenizer_revision=None,
+            ),
             old.endpoint or Endpoint((f"http://127.0.0.1:{_FIRST_PORT + index}",)),
         )
         for index, (old, folder) in enumerate(zip(config.candidates, folders, strict=True))

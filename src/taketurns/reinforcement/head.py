@@ -12,10 +12,11 @@ from taketurns.engines.base import Engine
 from taketurns.engines.making import make_engine
 from taketurns.heads import Head, HeadSwitcher, Scale, View
 from taketurns.policy import Policy
-from taketurns.reinforcement.objective import Batch, loss
+from taketurns.reinforcement.objective import KEPT, Batch, loss
 from taketurns.reinforcement.sampling import Asking, Decision
 from taketurns.reinforcement.settings import Practice
 from taketurns.team import Team
+from taketurns.training.divergence import check_gradients, check_loss, check_moved
 from taketurns.types import Query, Trace
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class HeadLearner:
             for name, scale in start.scales.items()
         }
         self._bias = start.bias.clone().requires_grad_()
-        learned = [self._bias, *(scale.weight for scale in self._scales.values())]
-        self._optimizer = torch.optim.Adam(learned, lr=learning_rate or LEARNING_RATE)
+        self._learned = [self._bias, *(scale.weight for scale in self._scales.values())]
+        self._optimizer = torch.optim.Adam(self._learned, lr=learning_rate or LEARNING_RATE)
 
     @classmethod
     def of(cls, team: TeamConfig, learning_rate: float | None) -> HeadLearner:
@@ -76,8 +77,12 @@ class HeadLearner:
         for _ in range(practice.updates or UPDATES):
             logits = self._logits(self._now, batch.seen)
             self._optimizer.zero_grad()
-            loss(logits, start, batch, practice.clip, practice.kl).backward()  # type: ignore[no-untyped-call]
+            found = loss(logits, start, batch, practice.clip, practice.kl)
+            check_loss(found, "a step", KEPT)
+            found.backward()  # type: ignore[no-untyped-call]
+            check_gradients(self._learned, "a step", KEPT)
             self._optimizer.step()
+            check_moved(self._learned, "a step", KEPT)
 
     def export(self, folder: Path) -> None:
         """Write the head as it is now."""

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns import naming
 from taketurns.config import TeamConfig
+from taketurns.engines.adapters import put_on
 from taketurns.engines.loading import choose_device
 from taketurns.engines.local import LocalEngine
+from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError
 from taketurns.policy import Policy
-from taketurns.reinforcement.objective import Batch, loss
+from taketurns.reinforcement.objective import KEPT, Batch, loss
 from taketurns.reinforcement.sampling import Asking, Decision
 from taketurns.reinforcement.settings import Practice
 from taketurns.switchers import LMSwitcher
 from taketurns.team import SWITCHER, Team
-from taketurns.training.models import load_trainable, quiet, size
+from taketurns.training.divergence import check_gradients, check_loss, check_moved
+from taketurns.training.models import load_trainable, size
 from taketurns.training.settings import SMALL
 from taketurns.training.teamfile import spec_entry
 from taketurns.types import ModelSpec, Query, Trace
@@ -61,10 +64,8 @@ class LMLearner:
             model.to(choose_device(spec.device))
         self._start: Any = None
         if spec.adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, spec.adapter, STARTED)
-            model.load_adapter(spec.adapter, LEARNS, is_trainable=True)
+            model = put_on(model, spec.adapter, STARTED)
+            put_on(model.get_base_model(), spec.adapter, LEARNS, model, trainable=True)
             model.set_adapter(LEARNS)
         elif (count := size(model)) < SMALL:
             self._start = copy.deepcopy(model).requires_grad_(False)
@@ -117,8 +118,11 @@ class LMLearner:
                     practice.clip,
                     practice.kl,
                 )
+                check_loss(found, "a step", KEPT)
                 (share * found).backward()  # type: ignore[no-untyped-call]
+            check_gradients(self._learned().values(), "a step", KEPT)
             self._optimizer.step()
+            check_moved(self._learned().values(), "a step", KEPT)
 
     def export(self, folder: Path) -> None:
         """Write the model or the adapter as it is now, with its tokenizer and whose its numbers
@@ -138,7 +142,8 @@ class LMLearner:
         """The weights that learn, and what going on needs beside them."""
         import torch
 
-        state = {"weights": self._learned(), "optimizer": self._optimizer.state_dict()}
+        weights = {name: one.detach() for name, one in self._learned().items()}
+        state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
         torch.save(state, folder / STATE)
 
     def restore(self, folder: Path) -> None:
@@ -154,13 +159,15 @@ class LMLearner:
 
     def _learned(self) -> dict[str, Tensor]:
         named = self._model.named_parameters()
-        return {name: one.detach() for name, one in named if one.requires_grad}
+        return {name: one for name, one in named if one.requires_grad}
 
     def _tuned(self, folder: Path) -> ModelSpec:
         where = str(folder)
         if self._start is None:
             return replace(self._spec, adapter=where)
-        return replace(self._spec, model=where, revision=None, tokenizer=None)
+        return replace(
+            self._spec, model=where, revision=None, tokenizer=None, tokenizer_revision=None
+        )
 
     def _start_logits(self, seen: Sequence[Sequence[int]]) -> Tensor:
         import torch

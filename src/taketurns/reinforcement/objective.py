@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+KEPT = ", and the best switcher before it is in checkpoints/best of the output"
+
+
 def advantages(rewards: Sequence[float]) -> list[float]:
     """Of the answers of one group: each reward less the mean of the other rewards."""
     count, total = len(rewards), sum(rewards)

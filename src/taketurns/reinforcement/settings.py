@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from taketurns.errors import UsageError
 
@@ -44,16 +45,16 @@ class Practice:
             f"answers must be at least 2, not {self.answers}: each is judged beside the others",
         )
         _require(
-            self.learning_rate is None or self.learning_rate > 0,
+            self.learning_rate is None or 0 < self.learning_rate < inf,
             f"learning_rate must be above 0, not {self.learning_rate}",
         )
         _require(0 < self.clip < 1, f"clip must be within 0..1, not {self.clip}")
         for name in ("kl", "switch_cost"):
             value = getattr(self, name)
-            _require(value >= 0, f"{name} must be 0 or more, not {value}")
+            _require(0 <= value < inf, f"{name} must be 0 or more, not {value}")
         _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
         for name, price in self.prices.items():
-            _require(price >= 0, f"the price of {name} must be 0 or more, not {price}")
+            _require(0 <= price < inf, f"the price of {name} must be 0 or more, not {price}")
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -8,8 +8,10 @@ that no run fails half way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
+from taketurns.finite import real
 from taketurns.types import Query, Score
 
 
@@ -78,6 +80,16 @@ def version_of(scorer: object) -> int:
 def version_with(*parts: object) -> int:
     """The version of a scorer that is made of others: it rises with each of theirs."""
     return FIRST + sum(version_of(part) - FIRST for part in parts)
+
+
+def sound(score: Score) -> Score:
+    """The score with None for numbers that are NaN or infinite; where that is its value, `why` says
+    so. A scorer may be anybody's, and no average outlives a NaN."""
+    value = real(score.value)
+    why = score.why if value == score.value else f"the scorer gave {score.value}, no number"
+    return replace(
+        score, value=value, why=why, raw=real(score.raw), confidence=real(score.confidence)
+    )
 
 
 UNPARSED = "no answer of the right kind"

@@ -18,7 +18,8 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from taketurns.errors import ConfigError, DataError, UsageError
+from taketurns import hub
+from taketurns.errors import DataError, NotANumberError, UsageError
 from taketurns.scorers.base import unparsed
 from taketurns.types import Query, Score
 
@@ -116,13 +117,13 @@ class _Embedder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        from taketurns.engines.soundness import check_weights
+
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
-            self._model: Any = AutoModel.from_pretrained(name).to(device).eval()
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"{name} cannot be loaded for embeddings: {reason}") from error
+        with hub.loading("the model for embeddings", name) as where:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
+            self._model: Any = AutoModel.from_pretrained(name, **where).to(device).eval()
+        check_weights(self._model, f"the model {name} for embeddings")
         self._device = device
 
     def embed(self, texts: Sequence[str]) -> Any:
@@ -138,6 +139,8 @@ class _Embedder:
                 states = self._model(input_ids=ids.to(self._device)).last_hidden_state[0]
                 rows.append(states.float().mean(dim=0))
         stacked = torch.stack(rows)
+        if not stacked.isfinite().all():
+            raise NotANumberError("the model for embeddings gave NaN or infinity for an answer")
         return torch.nn.functional.normalize(stacked, dim=1)
 
 

@@ -61,8 +61,8 @@ class Mathematics:
 
     def score(self, query: Query, answer: str) -> Score:
         gold, answer = str(query.reference), unprefaced(answered(answer))
-        if (right := _same_numeral(gold, answer)) is not None:
-            return right
+        if (based := _same_numeral(gold, answer)) is not None:
+            return based
         value = number(bare(gold))
         if value is not None and (found := _readings(answer)):
             right = any(_same(value, gold, meant, said) for said, meant in found)
@@ -78,8 +78,8 @@ class Mathematics:
         """A number's value, or an expression as it is written, spacing aside: what `score` reads
         for a numeric gold answer, unless the text concludes a formula that is no number."""
         answer = unprefaced(answered(answer))
-        if (based := numeral(_whole(answer))) is not None:
-            return f"{based[0]}_{based[1]}"
+        if (written := numeral(_whole(answer))) is not None:
+            return f"{written[0]}_{written[1]}"
         said = _expression(answer)
         if said is not None and not LOOSE.search(said) and not EXCLAIMED.fullmatch(answer):
             value = number(bare(said.rpartition("=")[2]))

@@ -17,7 +17,7 @@ WORDED = (
         "",
     ),
 )
-EITHER = re.compile(r"\\(?:text|mathrm|mbox)\{or\}|\\lor(?![a-z])|(?<![a-z\\])or(?![a-z])|∨")
+EITHER = re.compile(r"\\(?:text|mathrm|mbox)\{or\}|\\lor(?![a-z])|(?<![a-z\\])or(?![a-z])|\u2228")
 MEMBER = re.compile(r"([a-z])(?:\\in(?![a-z])|∈)(.+)")
 BUILT = re.compile(r"\\\{([a-z])(?:\\mid|\\vert|[|:])(.+)\\\}")
 VARIABLE = re.compile(r"[A-Za-z]|\\[a-z]+theta|\\theta")

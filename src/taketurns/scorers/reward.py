@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import exp
+from math import exp, isfinite
 from statistics import fmean
 from typing import Any
 
+from taketurns import hub
 from taketurns.errors import ConfigError
 from taketurns.scorers.base import unparsed
 from taketurns.types import Query, Score
@@ -50,7 +51,7 @@ class Reward:
         todo.sort(key=lambda i: len(encoded[i] or ()))
         for part in _parts(todo, self.batch):
             for i, raw in zip(part, reader.rewards([encoded[i] or [] for i in part]), strict=True):
-                scores[i] = Score(1 / (1 + exp(-max(-500.0, raw))), None, raw=raw)
+                scores[i] = _judged(raw)
         return scores
 
     def said(self, query: Query, answer: str) -> str | None:
@@ -74,16 +75,15 @@ class _Reader:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        from taketurns.engines.soundness import check_weights
+
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
+        with hub.loading("the reward model", name, revision) as where:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
-                name, revision=revision, dtype=dtype, output_loading_info=True
+                name, dtype=dtype, output_loading_info=True, **where
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"{name} cannot be loaded as a reward model: {reason}") from error
         if missing := sorted(loading["missing_keys"]):
             raise ConfigError(
                 f"{name} is no reward model: it has no weights for {missing[0]}, the output that "
@@ -94,6 +94,7 @@ class _Reader:
                 f"{name} is no reward model: it has {model.config.num_labels} outputs, not one"
             )
         self._model = model.to(device).eval()
+        check_weights(self._model, f"the reward model {name}")
         self._device = device
         self.context = int(getattr(model.config, "max_position_embeddings", None) or 1 << 20)
 
@@ -125,6 +126,12 @@ class _Reader:
         if own is not None and own not in used:
             return int(own)
         return next(token for token in range(len(used) + 1) if token not in used)
+
+
+def _judged(raw: float) -> Score:
+    if not isfinite(raw):
+        return Score(None, None, f"the reward model gave {raw} for a reward")
+    return Score(1 / (1 + exp(-max(-500.0, raw))), None, raw=raw)
 
 
 def _too_long(ids: Sequence[int], context: int) -> Score:

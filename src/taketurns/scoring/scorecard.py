@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from taketurns.intervals import Share, share
+from taketurns.scorers.base import sound
 from taketurns.scoring.answers import Answers
 from taketurns.tasks.base import GroupTask, MeasuredTask, Split, Task, score_many
 from taketurns.types import Score
@@ -119,7 +120,7 @@ def score_answers(
 def _judged(task: Task, answers: Sequence[Answers]) -> list[Scored]:
     if isinstance(task, GroupTask):
         return [
-            Scored(one, _failed(one) or tuple(task.score_group(one.query, one.texts)))
+            Scored(one, _failed(one) or tuple(map(sound, task.score_group(one.query, one.texts))))
             for one in answers
         ]
     whole = [one for one in answers if one.failed is None]

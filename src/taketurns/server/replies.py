@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import time
 from typing import Any
 
@@ -226,7 +226,10 @@ class Choice:
             return Weighed(token, "", len(self.text), ())
         codec = self.order.codecs[speaker]
         top = tuple((_text(codec, other), max(p, _LEAST)) for other, p in token.top)
-        return Weighed(token, _text(codec, token.id), len(self.text), top)
+        text = _text(codec, token.id)
+        if token.logprob is not None:
+            token = replace(token, logprob=max(token.logprob, _LEAST))
+        return Weighed(token, text, len(self.text), top)
 
 
 class Reply:

@@ -11,10 +11,13 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from taketurns.engines.base import BoundedEngine
+from taketurns.errors import NotANumberError
+from taketurns.records import writable
 from taketurns.server.config import ServeConfig
-from taketurns.server.errors import ApiError, leaving
+from taketurns.server.errors import ApiError, failed, leaving
 from taketurns.server.gate import Gate
 from taketurns.server.live import EventStream, HungUp, while_connected
+from taketurns.server.logs import LOG
 from taketurns.server.metrics import Metrics
 from taketurns.server.orders import AnyRequest, orders
 from taketurns.server.replies import Reply, Style, as_event
@@ -114,7 +117,11 @@ class Serving:
                 return await _whole(answers, watch, reply)
 
         try:
-            return JSONResponse(await while_connected(request.receive, whole()))
+            told = await while_connected(request.receive, whole())
+            try:
+                return JSONResponse(told)
+            except ValueError as error:  # what is written is no less written
+                raise _untold(reply) from error
         except HungUp:
             scope["taketurns"]["error"] = "client_gone"
             return Response(status_code=499)
@@ -158,7 +165,12 @@ async def _stream(
             if isinstance(event, Broke):
                 await push(b"".join([*chunks, as_event(event.error.body())]))
                 return
-            chunks.append(reply.event(index, event))
+            try:
+                chunks.append(reply.event(index, event))
+            except Exception as error:  # one that cannot be said is no end without a word
+                LOG.exception("an answer cannot be told", exc_info=error)
+                await push(b"".join([*chunks, as_event(failed(error).body())]))
+                return
         if chunks:
             await push(b"".join(chunks))
     await push(reply.closing())
@@ -174,6 +186,12 @@ async def _whole(answers: Answers, watch: Watch, reply: Reply) -> dict[str, Any]
             if not isinstance(event, Began):
                 reply.take(index, event)
     return reply.whole()
+
+
+def _untold(reply: Reply) -> ApiError:
+    error = failed(NotANumberError("an answer holds NaN or infinity, which JSON cannot say"))
+    error.more = writable(reply.so_far())
+    return error
 
 
 def _loading() -> ApiError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol, runtime_checkable
 
+from taketurns.scorers.base import sound
 from taketurns.types import Query, Score
 
 Split = Literal["train", "dev", "test"]
@@ -80,5 +81,5 @@ def said(task: Task, query: Query, answer: str) -> str | None:
 def score_many(task: Task, answers: Sequence[tuple[Query, str]]) -> list[Score]:
     """Judge answers one to a query, at once where the task can."""
     if isinstance(task, BatchTask):
-        return list(task.score_many(answers))
-    return [task.score(query, answer) for query, answer in answers]
+        return list(map(sound, task.score_many(answers)))
+    return [sound(task.score(query, answer)) for query, answer in answers]

@@ -1,15 +1,7 @@
-"""A task of one's own: questions in JSON lines and a scorer, in a few lines of YAML.
-
-name: capitals
-data: capitals.jsonl
-scorer: alias
-fields: {text: question, reference: capital}
-prompt: "{text} Answer in one word."
-"""
+"""A task of one's own: questions in JSON lines and a scorer, in a few lines of YAML (`EXAMPLE`)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taketurns.errors import ConfigError, DataError, UsageError
+from taketurns.finite import parse_json
 from taketurns.scorers.base import Scorer
 from taketurns.scorers.table import make_scorer
 from taketurns.tasks.authors import CHOOSE, listed
@@ -26,6 +19,13 @@ from taketurns.tasks.base import Split
 from taketurns.tasks.scored import ScoredTask, Unscored, scored_task
 from taketurns.types import Query
 
+EXAMPLE = """\
+name: capitals
+data: capitals.jsonl
+scorer: alias
+fields: {text: question, reference: capital}
+prompt: "{text} Answer in one word."
+"""
 SPLITS = get_args(Split)
 FIELDS = ("id", "text", "reference", "choices", "split")
 
@@ -139,7 +139,7 @@ def _lines(path: Path, file: TaskFile) -> Iterator[tuple[str, Split, dict[str, A
                 continue
             where = f"{place}:{number}"
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError as error:
                 raise DataError(f"{where}: not JSON: {error}") from error
             if not isinstance(record, dict):

@@ -13,16 +13,17 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 from typing import Any
 
 from taketurns import naming
 from taketurns.config import EngineConfig, TeamConfig
+from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError, DataError
-from taketurns.switchers import LMSwitcher, normalise
+from taketurns.finite import probabilities as probabilities_of
+from taketurns.switchers import LMSwitcher
 from taketurns.training.examples import Example
-from taketurns.training.models import load_trainable, lora_config, one_thread, quiet, size
+from taketurns.training.models import load_trainable, lora_config, one_thread, size
 from taketurns.training.settings import SMALL, Course, LMSettings
 from taketurns.types import ModelSpec
 
@@ -253,7 +254,7 @@ async def probabilities(
     async def of(row: Row) -> list[float]:
         async with gate, engine.session(0, len(row.input_ids) + 1) as session:
             scores = await session.score(START, row.input_ids, digits)
-        return list(normalise([exp(score - max(scores)) for score in scores]))
+        return list(probabilities_of(scores, "the trained switcher"))
 
     try:
         return list(await asyncio.gather(*map(of, rows)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from taketurns.errors import UsageError
 from taketurns.heads import Mode
@@ -24,7 +25,7 @@ class Selection:
     validation: float = 0.15
 
     def __post_init__(self) -> None:
-        _require(self.temperature > 0, f"temperature must be above 0, not {self.temperature}")
+        _require(0 < self.temperature < inf, f"temperature must be above 0, not {self.temperature}")
         _require(0 < self.min_margin <= 1, f"min_margin must be within 0..1, not {self.min_margin}")
         _require(0 < self.validation < 1, f"validation must be a share of 1, not {self.validation}")
 
@@ -44,7 +45,9 @@ class Course:
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size", "patience"):
             value = getattr(self, name)
-            _require(value is None or value > 0, f"{name} must be above 0, not {value}")
+            _require(value is None or 0 < value < inf, f"{name} must be above 0, not {value}")
+        decay = self.weight_decay
+        _require(decay is None or 0 <= decay < inf, f"weight_decay must be 0 or more, not {decay}")
         _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
 
 

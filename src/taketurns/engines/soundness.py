@@ -1,0 +1,79 @@
+"""Are the weights numbers? One look at a model that is in memory, or at its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taketurns.errors import ConfigError
+
+
+def check_weights(model: Any, what: str, only: str = "") -> None:
+    """Raise ConfigError, naming the first of them, where parameters of a torch module, or its
+    buffers, hold what is no number; of those whose names have `only` in them. It reads every weight
+    once."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    check_tensors(((name, tensor) for name, tensor in named if only in name), what)
+
+
+@torch.inference_mode()
+def check_tensors(named: Iterable[tuple[str, Tensor]], what: str) -> None:
+    """The same of tensors with their names."""
+    for name, tensor in _suspects(named):
+        wrong = _no_numbers(tensor)
+        if count := int(wrong.sum()):
+            many = "number is" if count == 1 else "numbers are"
+            raise ConfigError(
+                f"{what} cannot be used: {count:,} of the {tensor.numel():,} {many} NaN or "
+                f"infinite in {name}, as {str(tensor.dtype).removeprefix('torch.')}; fetch or save "
+                "the checkpoint anew, or choose another dtype if it is narrower than the file's"
+            )
+
+
+def check_files(files: Sequence[Path], what: str) -> None:
+    """The same of safetensors, a tensor in memory at a time."""
+    from safetensors import safe_open
+
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  # it is no mapping
+                check_tensors([(name, opened.get_tensor(name))], what)
+
+
+def _suspects(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Those whose sum is no finite number: that of any others is. Sums are fetched at once, so that
+    a GPU is waited for only once."""
+    looked_at = [(name, tensor) for name, tensor in named if _has_numbers(tensor)]
+    sums = [tensor.detach().sum(dtype=_wide(tensor)) for _, tensor in looked_at]
+    devices = {one.device for one in sums}
+    for device in devices:
+        own = [place for place, one in enumerate(sums) if one.device == device]
+        finite = torch.stack([sums[place].float() for place in own]).isfinite().tolist()
+        yield from (
+            looked_at[place] for place, is_finite in zip(own, finite, strict=True) if not is_finite
+        )
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    """Eight-bit formats are left out: they have no infinity, and their scales are tensors of
+    their own."""
+    there = tensor.device.type != "meta" and tensor.numel() > 0
+    return there and tensor.is_floating_point() and tensor.itemsize > 1
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.itemsize < 4 else tensor.dtype
+
+
+def _no_numbers(tensor: Tensor) -> Tensor:
+    """Where a tensor holds NaN or infinity. Minus infinity is meant in a vector, as a bias that
+    forbids a token, and in a mask of minus infinities and zeros."""
+    wrong = ~tensor.isfinite()
+    forbids = tensor == -torch.inf
+    if tensor.dim() == 1 or not (forbids | (tensor == 0)).logical_not().any():
+        wrong &= ~forbids
+    return wrong

@@ -1,0 +1,43 @@
+"""Training that has diverged stops before it spoils the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from taketurns.errors import NotANumberError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CURE = "lower the learning rate, and train into another folder"
+
+
+def check_loss(loss: Tensor, when: str, kept: str = "") -> None:
+    """Raise NotANumberError for a loss that is none. `when` names the step, `kept` says what there
+    is of the steps before it."""
+    if not loss.isfinite().all():
+        raise NotANumberError(
+            f"training diverged in {when}: the loss is {float(loss)}{kept}; {CURE}"
+        )
+
+
+def check_gradients(parameters: Iterable[Tensor], when: str, kept: str = "") -> None:
+    """The same for gradients, before a step is made of them."""
+    found = (one.grad for one in parameters if one.grad is not None)
+    _check(found, "a gradient", when, kept)
+
+
+def check_moved(parameters: Iterable[Tensor], when: str, kept: str = "") -> None:
+    """The same for weights, after a step and before they are kept."""
+    _check((one.detach() for one in parameters), "a weight", when, kept)
+
+
+def _check(tensors: Iterable[Tensor], what: str, when: str, kept: str) -> None:
+    import torch
+
+    sums = [tensor.sum(dtype=torch.float64).cpu() for tensor in tensors]
+    if sums and not torch.stack(sums).isfinite().all():
+        raise NotANumberError(
+            f"training diverged in {when}: {what} is NaN or infinite{kept}; {CURE}"
+        )
