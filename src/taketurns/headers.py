@@ -78,10 +78,10 @@ def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
     except hub.NoModelError:
         return None
     if offline:
-        file = _cached(adapter, _ADAPTER, commit)
+        found = _cached(adapter, _ADAPTER, commit)
     else:  # small, and loaded whole anyway
-        file = hub.fetch("the weights of", adapter, _ADAPTER)
-    return None if file is None else _read([file])
+        found = hub.fetch("the weights of", adapter, _ADAPTER)
+    return None if found is None else _read([found])
 
 
 def _read(files: Sequence[Path]) -> list[Tensor] | None:
