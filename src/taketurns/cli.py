@@ -348,8 +348,10 @@ def check(
     config = _config(team, set_)
     served = config.engine.kind == "http"
     report: TeamReport | ServedReport
-    inspecting = inspect_servers(config) if served else inspect_team(config, numbers=weights)
-    report = asyncio.run(inspecting)
+    if served:
+        report = asyncio.run(inspect_servers(config))
+    else:
+        report = asyncio.run(inspect_team(config, numbers=weights))
     if json_:
         Console().print_json(data=report.to_json())
     else:
