@@ -29,7 +29,7 @@ from recipes.real.download import say
 from recipes.real.fetch import default_cache, fetch
 from taketurns.errors import DataError
 
-TASKS = ("arc_challenge", "truthfulqa")
+TASKS = ("popqa", "arc_challenge")  # facts, and science with options: short questions and answers
 TEAM = """\
 candidates:
   - name: gemma
@@ -42,8 +42,9 @@ candidates:
 switcher:
   kind: random
 policy:
-  patch_size: 16
-  max_tokens: 48
+  patch_size: 8
+  max_tokens: 32
+  stop: ["\\n"]
 """
 
 
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(book, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
         say(results.line(step.name, done[step.name]))
     _write(out / "learn.md", results.markdown(done))
-    print(results.markdown(done))
+    print(results.markdown(done), end="")
     return 0
 
 
@@ -125,8 +126,8 @@ def steps(team: Path, cache: Path, data: Path, out: Path) -> list[Step]:
         Step(
             "evaluation",
             ("evaluate", *common, "--tasks", ",".join(TASKS), "--limit", "20", "--seeds", "1",
-             "--methods", "gemma,smollm2,qwen,random,untuned,lm,head", "--subject", "lm",
-             "--switcher", f"untuned={cache / 'smollm2'}", "--switcher", f"lm={out / 'lm'}",
+             "--methods", "gemma,smollm2,qwen,random,untuned-lm,lm,head", "--subject", "lm",
+             "--switcher", f"untuned-lm={cache / 'smollm2'}", "--switcher", f"lm={out / 'lm'}",
              "--switcher", f"head={out / 'head'}", "--out", str(out / "evaluation")),
             lambda: results.evaluation(out / "evaluation"),
         ),

@@ -59,9 +59,7 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
 
 
 def find_tasks(names: Sequence[str], choices: Choices | None = None) -> list[Task]:
-    """Tasks by name, each once; the pocket tasks if none is named."""
-    if not names:
-        return list(tasks_named(None, (choices or Choices()).world))
+    """Tasks by name, each once (`default_tasks.py` says which where none is named)."""
     return [find_task(name, choices) for name in dict.fromkeys(names)]
 
 

@@ -20,8 +20,14 @@ from rich.text import Text
 from taketurns import naming
 from taketurns.config import EngineConfig, TeamConfig
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
-from taketurns.headers import Tensor, local_files, read_adapter_tensors, read_tensors
-from taketurns.heads import Head
+from taketurns.headers import (
+    Tensor,
+    local_adapter_files,
+    local_files,
+    read_adapter_tensors,
+    read_tensors,
+)
+from taketurns.heads import Head, describe_blind, describe_labels
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Query
@@ -128,9 +134,9 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> TeamRepo
         specs.append((config.judge.name, config.judge.spec))
     models = tuple(_inspect_models(specs, config.engine, numbers=numbers))
     if config.switcher.spec is not None:
-        numbers = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
+        digits = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
         at = len(config.candidates)
-        models = (*models[:at], replace(models[at], prompt=numbers), *models[at + 1 :])
+        models = (*models[:at], replace(models[at], prompt=digits), *models[at + 1 :])
     problems = [f"{model.name}: {model.problem}" for model in models if model.problem is not None]
     try:
         await team.check_prompt(Query(id="check", text="?"))
@@ -160,7 +166,7 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> TeamRepo
         exact=len({model.tokenizer for model in candidates}) == 1,
         switcher=describe_switcher(config),
         problems=tuple(problems),
-        notes=tuple(_notes(models)),
+        notes=(*_notes(models), *_switcher_notes(config)),
     )
 
 
@@ -179,8 +185,17 @@ def describe_switcher(config: TeamConfig) -> str:
     if switcher.path is not None:
         head = Head.load(switcher.path)
         whose = "whoever spoke last" if head.config.mode == "speaker" else head.config.reader
-        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}"
+        learned = describe_labels(head.config)
+        more = f"; {learned}" if learned else ""
+        return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}{more}"
     return "random: every candidate is as probable as any other"
+
+
+def _switcher_notes(config: TeamConfig) -> Iterator[str]:
+    if config.switcher.kind != "head" or config.switcher.path is None:
+        return
+    if (said := describe_blind(Head.load(config.switcher.path))) is not None:
+        yield f"switcher: {said}"
 
 
 def readable(size: int | None) -> str:
@@ -323,7 +338,7 @@ def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
     from taketurns.engines.soundness import check_files
 
     if spec.adapter is not None:
-        check_files(local_files(spec.adapter, None, adapter=True), f"the adapter {spec.adapter!r}")
+        check_files(local_adapter_files(spec.adapter), f"the adapter {spec.adapter!r}")
     files = local_files(spec.model, spec.revision) if base else []
     size = sum(file.stat().st_size for file in files)
     if size > SHORT_LOAD and not every:

@@ -22,7 +22,14 @@ from taketurns.evaluate.command import evaluate
 from taketurns.experiments.command import experiment
 from taketurns.export.command import export
 from taketurns.launch.command import launch
-from taketurns.options import ActorsOption, GpusOption, RunnerOption, ShardOption
+from taketurns.options import (
+    TASKS_HELP,
+    ActorsOption,
+    GpusOption,
+    NamedWorldOption,
+    RunnerOption,
+    ShardOption,
+)
 from taketurns.planning.command import plan
 from taketurns.safety.command import safety
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
@@ -150,7 +157,7 @@ def generate(
         asked = _read(input)
         queries, bad = _queries(asked, input, limit)
     else:
-        queries, asked = _questions(str(task), data, split, limit)
+        queries, asked = _questions(team, str(task), data, split, limit)
     manifest = describe_run("generate", config, asked, input=source, limit=limit)
     path = None if output == "-" else Path(output)
     try:
@@ -233,7 +240,7 @@ def rollout(
     team: TeamOption = "pocket",
     task: Annotated[
         list[str] | None,
-        typer.Option(help="A task; may be repeated (default: the pocket tasks)."),
+        typer.Option(help=TASKS_HELP),
     ] = None,
     data: DataOption = None,
     with_: WithOption = None,
@@ -261,18 +268,20 @@ def rollout(
     actors: ActorsOption = 1,
     gpus: GpusOption = 0,
     shard: ShardOption = 64,
-    world: WorldOption = 0,
+    world: NamedWorldOption = None,
     seed: SeedOption = None,
     set_: SetOption = None,
 ) -> None:
     """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
     from taketurns.allocation import allocation_named
     from taketurns.catalogue import find_tasks
+    from taketurns.default_tasks import choose_tasks
     from taketurns.labelling import Plan, estimate_rollouts, make_rollouts
 
+    asked = choose_tasks(team, task or (), _say, world)
     plan = Plan.of(
         _config(team, set_, seed),
-        find_tasks(task or [], choices(data, with_, world=world)),
+        find_tasks(asked.names, choices(data, with_, world=asked.world)),
         prefixes=prefixes,
         allocation=allocation_named(allocate, k),
         traces=traces,
@@ -528,13 +537,16 @@ def _config(team: str, settings: list[str] | None = None, seed: int | None = Non
 
 
 def _questions(
-    task: str, data: Path | None, split: Split, limit: int | None
+    team: str, task: str, data: Path | None, split: Split, limit: int | None
 ) -> tuple[list[Query], bytes]:
     """The questions of a task, and the same as lines."""
     from taketurns.catalogue import find_task
+    from taketurns.default_tasks import choose_tasks
     from taketurns.records import query_to_json, to_line
 
-    queries = find_task(task, choices(data, None, scored=False)).queries(split)[:limit]
+    world = choose_tasks(team, [task], _say).world
+    chosen = choices(data, None, scored=False, world=world)
+    queries = find_task(task, chosen).queries(split)[:limit]
     if not queries:
         raise UsageError(f"task {task!r} has no questions in its {split} split")
     return list(queries), b"".join(to_line(query_to_json(query)) for query in queries)

@@ -105,7 +105,7 @@ def load_team_config(
     `overrides` change single settings by dotted path, `{"policy.patch_size": 32}`; a policy's
     setting may be named alone. Raises ConfigError.
     """
-    path = _find(source)
+    path = find_team_file(source)
     document = _Document.read(path)
     for key, value in (overrides or {}).items():
         document.override(key, value)
@@ -650,7 +650,8 @@ def _dotted(place: Sequence[str | int]) -> str:
     )
 
 
-def _find(source: str | Path) -> Path:
+def find_team_file(source: str | Path) -> Path:
+    """The file that a team is read from: `source`, or the `team.yaml` in it. Raises ConfigError."""
     if source == BUNDLED:
         return Path(str(files("taketurns") / "pocket" / "weights" / "team.yaml"))
     path = Path(source).expanduser()

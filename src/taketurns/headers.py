@@ -11,11 +11,11 @@ from pathlib import Path
 
 from taketurns import hub
 from taketurns.errors import ConfigError
+from taketurns.weight_files import CONFIG, explicit_file, first_file, named_in, weight_files
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _SIZES = {**_FLOATS, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}  # others: a byte
-_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_MODEL, _ADAPTER = (_WHOLE, _INDEX), ("adapter_model.safetensors",)
+_ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,57 +41,79 @@ class Tensor:
 
 
 def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
-    """The tensors of a checkpoint; None where there are no headers to read: the weights are not
-    downloaded yet, or are no safetensors.
+    """The tensors of a checkpoint that transformers loads; None where there are no headers to read:
+    the weights are not downloaded yet, or are no safetensors.
 
     Raises ConfigError for a folder without weights, and for a file that is not whole.
     """
-    return _read(model, revision, _MODEL)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (files := weight_files(folder)):
+            raise ConfigError(f"there are no weights in {folder}")
+        return _read(files)
+    try:
+        with hub.loading("the weights of", model, revision) as where:
+            commit, offline = where["revision"], where.get("local_files_only")
+    except hub.NoModelError:
+        return None  # it may be on a server alone; loading it says what is wrong
+    files = _downloaded(model, commit)
+    if not files:
+        return None if offline else _on_the_hub(model, revision)
+    return _read(files) if all(file.exists() for file in files) else None
+
+
+def _downloaded(model: str, revision: str | None) -> list[Path]:
+    """The weight files of a hub model in the cache; empty where it has none."""
+    first = first_file(lambda name: _cached(model, name, revision))
+    if first is None:
+        return []
+    return named_in(first) if first.name.endswith(".index.json") else [first]
+
+
+def local_files(model: str, revision: str | None) -> list[Path]:
+    """The safetensors of a checkpoint that transformers loads and that are on this machine; none
+    where one is not."""
+    folder = Path(model).expanduser()
+    files = weight_files(folder) if folder.is_dir() else _downloaded(model, revision)
+    there = all(file.exists() and file.suffix == ".safetensors" for file in files)
+    return files if there else []
+
+
+def local_adapter_files(adapter: str) -> list[Path]:
+    """The same of an adapter."""
+    folder = Path(adapter).expanduser()
+    file = folder / _ADAPTER if folder.is_dir() else _cached(adapter, _ADAPTER, None)
+    return [file] if file is not None and file.is_file() else []
 
 
 def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
     """The tensors of an adapter, as `read_tensors` gives a model's."""
-    return _read(adapter, None, _ADAPTER)
-
-
-def local_files(model: str, revision: str | None, *, adapter: bool = False) -> list[Path]:
-    """The safetensors of a checkpoint that are on this machine; none where some are not."""
-    folder, names = Path(model), _ADAPTER if adapter else _MODEL
-    files = _files(folder, names) if folder.is_dir() else _downloaded(model, revision, names)
-    return files if files is not None and all(file.exists() for file in files) else []
-
-
-def _read(model: str, revision: str | None, names: Sequence[str]) -> list[Tensor] | None:
-    folder = Path(model)
+    folder = Path(adapter).expanduser()
     if folder.is_dir():
-        files = _files(folder, names)
-        if files is None and not any(folder.glob("*.bin")):
-            raise ConfigError(f"there are no weights in {folder}")
-        missing = [file for file in files or () if not file.exists()]
-        if missing:
-            raise ConfigError(f"{missing[0]} is missing, one of {len(files or ())} with weights")
-    else:
-        files = _downloaded(model, revision, names)
-        if files is None:
-            return _on_the_hub(model, revision, names)
-    return None if files is None else [tensor for file in files for tensor in _header(file)]
-
-
-def _files(folder: Path, names: Sequence[str]) -> list[Path] | None:
-    """The safetensors that transformers or PEFT read in a folder, whether or not they are there."""
-    for name in names:
-        path = folder / name
-        if path.exists():
-            return _named(path) if name == _INDEX else [path]
-    return None
-
-
-def _named(index: Path) -> list[Path]:
+        if (file := folder / _ADAPTER).is_file():
+            return _read([file])
+        if any(folder.glob("*.bin")):
+            return None
+        raise ConfigError(f"there are no weights in {folder}")
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{index} does not say which files have the weights") from error
-    return [index.with_name(name) for name in sorted(set(names))]
+        with hub.loading("the weights of", adapter) as where:
+            commit, offline = where["revision"], where.get("local_files_only")
+    except hub.NoModelError:
+        return None
+    if offline:
+        found = _cached(adapter, _ADAPTER, commit)
+    else:  # small, and loaded whole anyway
+        found = hub.fetch("the weights of", adapter, _ADAPTER)
+    return None if found is None else _read([found])
+
+
+def _read(files: Sequence[Path]) -> list[Tensor] | None:
+    """Of a tensor in two files the last counts; None for files of another kind."""
+    if missing := [file for file in files if not file.exists()]:
+        raise ConfigError(f"{missing[0]} is missing, one of {len(files)} with weights")
+    if any(file.suffix != ".safetensors" for file in files):
+        return None
+    return list({tensor.name: tensor for file in files for tensor in _header(file)}.values())
 
 
 def _header(file: Path) -> Iterator[Tensor]:
@@ -114,37 +136,34 @@ def _header(file: Path) -> Iterator[Tensor]:
     yield from tensors
 
 
-def _downloaded(model: str, revision: str | None, names: Sequence[str]) -> list[Path] | None:
-    """The files of a hub model, if all of them are in the cache."""
+def _cached(model: str, name: str, commit: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    with hub.loading("the weights of", model, revision) as where:
-        commit = where["revision"]
-    for name in names:
-        found = try_to_load_from_cache(model, name, revision=commit)
-        if isinstance(found, str):
-            files = _named(Path(found)) if name == _INDEX else [Path(found)]
-            return files if all(file.exists() for file in files) else None
-    return None
+    found = try_to_load_from_cache(model, name, revision=commit)
+    return Path(found) if isinstance(found, str) else None
 
 
-def _on_the_hub(model: str, revision: str | None, names: Sequence[str]) -> list[Tensor] | None:
-    from huggingface_hub import get_safetensors_metadata
+def _on_the_hub(model: str, revision: str | None) -> list[Tensor] | None:
+    """From the headers alone, of weights that are not here."""
+    from huggingface_hub import get_safetensors_metadata, parse_safetensors_file_metadata
     from huggingface_hub.errors import NotASafetensorsRepoError
 
+    config = hub.fetch("the weights of", model, CONFIG, revision)
+    explicit = None if config is None else explicit_file(config)
+    if explicit is not None and explicit.endswith(".index.json"):
+        return None  # its files are not those that the hub lists
     with hub.loading("the weights of", model, revision) as where:
-        if where.get("local_files_only"):
-            return None
-        if names == _ADAPTER:  # small, and fetched whole anyway
-            (name,) = names
-            file = hub.fetch("the weights of", model, name, revision)
-            return None if file is None else list(_header(file))
+        commit = where["revision"]
         try:
-            metadata = get_safetensors_metadata(model, revision=where["revision"])
+            files = (
+                list(get_safetensors_metadata(model, revision=commit).files_metadata.values())
+                if explicit is None
+                else [parse_safetensors_file_metadata(model, explicit, revision=commit)]
+            )
         except NotASafetensorsRepoError:
             return None
     return [
         Tensor(name, str(tensor.dtype), tuple(tensor.shape))
-        for file in metadata.files_metadata.values()
+        for file in files
         for name, tensor in file.tensors.items()
     ]

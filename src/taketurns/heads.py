@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "taketurns.head/1"
 CONFIG, WEIGHTS = "head.json", "head.safetensors"
+LEAST = 10  # labels that a map is made from; of fewer there is none
 
 Mode = Literal["speaker", "candidate"]
 
@@ -36,12 +37,15 @@ Mode = Literal["speaker", "candidate"]
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
     """What a head reads. `reader` is the candidate that reads: always in mode "candidate", only
-    while nobody has spoken in mode "speaker". `layers` counts the embedding as 0."""
+    while nobody has spoken in mode "speaker". `layers` counts the embedding as 0. `labels` says how
+    many it learned from after each candidate and, last, before any had spoken; empty where a head
+    was written without them."""
 
     mode: Mode
     candidates: tuple[str, ...]
     reader: str
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -96,10 +100,24 @@ class Head:
         """The same head for candidates in another order. Raises ConfigError for another pool."""
         own = self.config.candidates
         at = places(own, names, "head")
+        labels = tuple(self.config.labels[i] for i in (*at, len(own))) if self.config.labels else ()
         return Head(
-            HeadConfig(self.config.mode, tuple(names), self.config.reader, self.config.layers),
+            replace(self.config, candidates=tuple(names), labels=labels),
             {n: Scale(s.mean, s.deviation, s.weight[at]) for n, s in self.scales.items()},
             self.bias[[*at, len(own)]][:, at],
+        )
+
+    @property
+    def blind(self) -> tuple[int, ...]:
+        """After whom it reads no states, by place; the place after the last candidate is before any
+        of them has spoken."""
+        nobody = len(self.config.candidates)
+        reader = self.config.candidates.index(self.config.reader)
+        readers = [*range(nobody), reader] if self.config.mode == "speaker" else [reader]
+        if self.config.mode == "candidate":
+            readers *= nobody + 1
+        return tuple(
+            last for last, by in enumerate(readers) if self.config.candidates[by] not in self.scales
         )
 
     @property
@@ -153,9 +171,47 @@ def load_config(source: str) -> HeadConfig:
             candidates=tuple(record["candidates"]),
             reader=record["reader"],
             layers={name: tuple(layers) for name, layers in record["layers"].items()},
+            labels=tuple(record.get("labels", ())),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ConfigError(f"cannot read the head {path}: {error!r}") from error
+
+
+def describe_labels(config: HeadConfig) -> str | None:
+    """How many labels each part learned from, in a line; None where that is not known."""
+    if not config.labels:
+        return None
+    counts = zip((*config.candidates, "nobody"), config.labels, strict=True)
+    return "labels by who spoke last: " + ", ".join(f"{name} {count}" for name, count in counts)
+
+
+def describe_blind(head: Head) -> str | None:
+    """What it does where it reads no states and where it has too few labels, in a line; None where
+    it reads everywhere."""
+    names = [*(f"after {name}" for name in head.config.candidates), "before anybody has spoken"]
+    parts = []
+    if blind := head.blind:
+        rows = head.bias[list(blind)].softmax(-1)
+        even = bool((rows.max(-1).values - rows.min(-1).values < 1e-6).all())
+        how = "evenly" if even else "as often as each candidate is best in all its labels"
+        parts.append(
+            f"{_joined([names[last] for last in blind])} it reads nothing and draws {how}: there "
+            f"are fewer than {LEAST} labels"
+        )
+    few = [
+        last for last, count in enumerate(head.config.labels) if count < LEAST and last not in blind
+    ]
+    if few:
+        parts.append(
+            f"{_joined([names[last] for last in few])} there are fewer than {LEAST} labels, so it "
+            "decides there by what it learned elsewhere"
+        )
+    cure = "make more labels with taketurns rollout, or on-policy ones with --traces mixed"
+    return f"{'; '.join(parts)}; {cure}" if parts else None
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 class StateReader:

@@ -23,6 +23,7 @@ from taketurns import __version__, heads, naming
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.types import ModelSpec
+from taketurns.weight_files import weight_files
 
 SCHEMA = "taketurns.manifest/1"
 WHOLE = 64 << 20  # files up to this size are read whole for a fingerprint
@@ -217,12 +218,16 @@ def _content(spec: ModelSpec, content: str | None) -> Any:
 def _folder(path: Path) -> str | None:
     if not path.is_dir():
         return None
-    parts = sorted(
-        part
+    parts = {
+        part.name: part
         for part in path.iterdir()
         if part.suffix in PARTS and part.is_file() and part.name != naming.FILE
+    }
+    elsewhere = (part for part in weight_files(path) if part.parent != path and part.is_file())
+    parts |= {str(part.relative_to(path)): part for part in elsewhere}
+    return _digest(
+        [[name, part.stat().st_size, _file(part)] for name, part in sorted(parts.items())]
     )
-    return _digest([[part.name, part.stat().st_size, _file(part)] for part in parts])
 
 
 def _file(path: Path) -> str:

@@ -20,6 +20,7 @@ from taketurns.finite import parse_json
 from taketurns.types import Message, Patch, Query, Role, Timing, Trace, Withheld
 
 TRACE_SCHEMA = "taketurns.trace/1"
+SAMPLE = "sample_questions"  # the key of these in what a folder keeps of a training
 
 Record = dict[str, Any]
 
@@ -130,6 +131,15 @@ def query_to_json(query: Query) -> Record:
     if query.metadata:
         record["metadata"] = dict(query.metadata)
     return record
+
+
+def sample_questions(asked: Iterable[tuple[str, Query]]) -> dict[str, Record]:
+    """The first question of each task, by its name, from pairs of both: what a folder keeps of what
+    it learned, so that later commands know whose questions they were."""
+    found: dict[str, Record] = {}
+    for task, query in asked:
+        found.setdefault(task, query_to_json(query))
+    return found
 
 
 def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:

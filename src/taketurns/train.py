@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from taketurns.errors import UsageError
+from taketurns.options import WORLD_HELP
 from taketurns.scoring.command import DataOption, WithOption, choices
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ def train(
         Literal["lm", "head"], typer.Option(help="A language model, or a linear head.")
     ] = "lm",
     task: Annotated[
-        list[str] | None, typer.Option(help="Learn this task alone; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Learn this task alone; may be repeated. Policy gradient asks these tasks "
+            "(default: those of the pocket world, for a team that was made for it)."
+        ),
     ] = None,
     targets: Annotated[
         Literal["hard", "tied", "soft"],
@@ -128,13 +133,8 @@ def train(
         int, typer.Option(help="Steps between such checks.", rich_help_panel=PRACTISED)
     ] = 10,
     world: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="The pocket world to ask about: the --seed of its build.",
-            rich_help_panel=PRACTISED,
-        ),
-    ] = 0,
+        int | None, typer.Option(min=0, help=WORLD_HELP, rich_help_panel=PRACTISED)
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print what was measured.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -146,6 +146,7 @@ def train(
 
     from taketurns.catalogue import find_tasks
     from taketurns.config import load_team_config, parse_setting
+    from taketurns.default_tasks import choose_tasks
     from taketurns.reinforcement.settings import Practice
     from taketurns.training.settings import Course, HeadSettings, LMSettings, Selection
 
@@ -155,9 +156,10 @@ def train(
             if labels is not None:
                 raise UsageError("policy gradient learns from questions; leave out --labels")
             prices = dict(map(_priced, price or ()))
+            asked = choose_tasks(team, task or (), _say, world)
             metrics, told = _practise(
                 config,
-                find_tasks(task or [], choices(data, with_, world=world)),
+                find_tasks(asked.names, choices(data, with_, world=asked.world)),
                 output,
                 Practice(
                     steps=steps,

@@ -82,10 +82,10 @@ async def test_products_are_measured_again_when_the_number_of_threads_changes(
     make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first model is loaded for one thread, the second is large and brings two."""
-    seen: list[int] = []
+    threads: dict[int, int] = {}
 
     def measure(model: Any, lanes: int) -> exact.Shapes:
-        seen.append(torch.get_num_threads())
+        threads[model.config.num_hidden_layers] = torch.get_num_threads()
         return exact.Shapes(4, 64, True)
 
     monkeypatch.setattr(exact, "measure", measure)
@@ -99,8 +99,9 @@ async def test_products_are_measured_again_when_the_number_of_threads_changes(
     )
     try:
         await thread.load("small", ())
+        assert threads[1] == 1
         await thread.load("large", ())
     finally:
         await thread.close()
         torch.set_num_threads(before)
-    assert seen == [1, 2, 2]
+    assert threads[1] == threads[6] == 2

@@ -85,7 +85,10 @@ def test_weights_that_do_not_load_are_one_sentence(
     output = folder / "out"
     generate = ("generate", "-t", team, "-i", folder / "prompts.jsonl", "-o", output)
     before = sorted(folder.iterdir())
-    for command in (generate, ("rollout", "-t", team, "-o", output, "--prefixes", 2)):
+    for command in (
+        generate,
+        ("rollout", "-t", team, "--task", "recall", "-o", output, "--prefixes", 2),
+    ):
         code, out, err = invoke(*command)
         assert (code, out) == (2, ""), err
         sentence = err.splitlines()[-1]

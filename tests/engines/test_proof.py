@@ -26,6 +26,7 @@ from transformers import (
     MambaConfig,
     MiniMaxConfig,
     MistralConfig,
+    PhimoeConfig,
     Qwen3NextConfig,
     RecurrentGemmaConfig,
     RwkvConfig,
@@ -157,6 +158,7 @@ REAL = {
         "re-encoded",
     ),
     "Doge": (DogeConfig(**LLAMA, keep_window_size=8), "whole forward a token"),
+    "PhiMoE": (PhimoeConfig(**LLAMA, num_local_experts=2, num_experts_per_tok=1), "cache kept"),
     "DeepSeek-V3": (
         DeepseekV3Config(
             **{**LLAMA, "num_key_value_heads": 4}, moe_intermediate_size=16, n_routed_experts=4,

@@ -16,11 +16,11 @@ from taketurns import hub
 from taketurns.errors import UsageError
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec
+from taketurns.weight_files import INDEX, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SHARD_BYTES = 4 << 30
 
 Merge = Callable[[str, Sequence["Tensor"]], "Tensor"]
@@ -38,13 +38,10 @@ class Checkpoint:
         self.name = name
         self.spec = spec
         self.folder = _folder(spec)
-        if (index := self.folder / INDEX).is_file():
-            files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        elif (single := self.folder / SINGLE).is_file():
-            files = dict.fromkeys(_names(single), SINGLE)
-        else:
+        files = weight_files(self.folder)
+        if not files or any(file.suffix != ".safetensors" for file in files):
             raise UsageError(f"{name} has no safetensors weights at {self.folder}")
-        self.files: Mapping[str, str] = files
+        self.files: Mapping[str, Path] = {tensor: file for file in files for tensor in _names(file)}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's shape, from the files' headers."""
@@ -52,15 +49,16 @@ class Checkpoint:
 
         found = {}
         for file in sorted(set(self.files.values())):
-            with safe_open(self.folder / file, framework="pt") as opened:
+            with safe_open(file, framework="pt") as opened:
                 for tensor in opened.keys():  # noqa: SIM118  # it is no mapping
-                    found[tensor] = tuple(opened.get_slice(tensor).get_shape())
+                    if self.files[tensor] == file:
+                        found[tensor] = tuple(opened.get_slice(tensor).get_shape())
         return found
 
     def tensor(self, name: str) -> Tensor:
         from safetensors import safe_open
 
-        with safe_open(self.folder / self.files[name], framework="pt") as opened:
+        with safe_open(self.files[name], framework="pt") as opened:
             return opened.get_tensor(name)  # type: ignore[no-any-return]
 
 
@@ -156,10 +154,14 @@ def _folder(spec: ModelSpec) -> Path:
 
 
 def _names(file: Path) -> list[str]:
-    from safetensors import safe_open
+    """Raises UsageError for a file that is missing or not whole."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, framework="pt") as opened:
-        return list(opened.keys())
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"cannot read the weights in {file}: {error}") from error
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from taketurns.errors import UsageError
+from taketurns.options import TASKS_HELP, NamedWorldOption
 from taketurns.scoring.command import DataOption, WithOption, choices
 
 INTERRUPTED = 130
@@ -22,7 +23,7 @@ def distill(
     ] = "pocket",
     task: Annotated[
         list[str] | None,
-        typer.Option(help="A task; may be repeated (default: the pocket tasks)."),
+        typer.Option(help=TASKS_HELP),
     ] = None,
     data: DataOption = None,
     with_: WithOption = None,
@@ -72,9 +73,7 @@ def distill(
     limit: Annotated[int, typer.Option(min=1, help="Of them, so many a task.")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="Answers to each, of as many seeds.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 64,
-    world: Annotated[
-        int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
-    ] = 0,
+    world: NamedWorldOption = None,
     seed: Annotated[int, typer.Option(help="Of the order and the held-out questions.")] = 0,
     report_to: Annotated[
         str, typer.Option(help="A tracker that transformers knows, as wandb or tensorboard.")
@@ -90,6 +89,7 @@ def distill(
 
     from taketurns.catalogue import find_tasks
     from taketurns.config import load_team_config, parse_setting
+    from taketurns.default_tasks import choose_tasks
     from taketurns.distillation.card import gain_lines
     from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
 
@@ -97,9 +97,11 @@ def distill(
     from taketurns.distillation.run import Order
     from taketurns.distillation.run import distill as run
 
+    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    asked = choose_tasks(team, task or (), _say, world)
     order = Order(
-        load_team_config(team, dict(parse_setting(setting) for setting in set_ or ())),
-        find_tasks(task or [], choices(data, with_, world=world)),
+        config,
+        find_tasks(asked.names, choices(data, with_, world=asked.world)),
         Asking(answers, questions, concurrency),
         Keeping(keep, min_score),
         Learning(

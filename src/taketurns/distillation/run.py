@@ -21,6 +21,7 @@ from taketurns.distillation.student import Student, find_student
 from taketurns.errors import EngineError
 from taketurns.heads import load_config
 from taketurns.manifest import Manifest, fingerprint
+from taketurns.records import SAMPLE, sample_questions
 from taketurns.tasks.base import Task
 from taketurns.terminal import Progress
 from taketurns.training.teamfile import spec_entry, team_yaml
@@ -124,6 +125,7 @@ def _learn(
     return {
         "student": {**settings, **asdict(plan), "student": student.name, "in_place_of": place},
         "answers": {**asdict(order.keeping), **kept.report, "too_long": too_long},
+        SAMPLE: sample_questions((one.task.name, one.query) for one in asked),
         "rows": len(train),
         "tokens": sum(row.learned for row in train),
         "history": history,

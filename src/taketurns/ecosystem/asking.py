@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from taketurns.config import load_team_config
-from taketurns.errors import ConfigError, EngineError
+from taketurns.errors import ConfigError, EngineError, LengthError
 from taketurns.policy import Policy
 from taketurns.sync import run_sync
 from taketurns.team import Team
 from taketurns.terminal import Progress
 from taketurns.types import Query, Trace
 
+LOG = logging.getLogger("taketurns.ecosystem")
 NO_LIKELIHOOD = (
     "a team gives no log-likelihood of a text: which candidates would have written which part of "
     "it is not determined; choose tasks that generate their answers"
@@ -58,17 +60,27 @@ async def answer(team: Team, query: Query, policy: Policy) -> Trace:
     return trace
 
 
-def answers(team: Team, asked: Sequence[tuple[Query, Policy]], concurrency: int) -> list[Trace]:
-    """Every answer, in order, at most `concurrency` under way. Raises as `answer` does."""
+def answers(
+    team: Team, asked: Sequence[tuple[Query, Policy]], concurrency: int
+) -> list[Trace | None]:
+    """Every answer, in order, at most `concurrency` under way; None for a prompt that does not fit
+    a candidate's context, of which a warning says how many there are. Raises as `answer` does, and
+    LengthError if no prompt fits."""
     if concurrency < 1:
         raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
+    too_long: list[LengthError] = []
 
-    async def all_of_them() -> list[Trace]:
+    async def all_of_them() -> list[Trace | None]:
         free = asyncio.Semaphore(concurrency)
 
-        async def one(query: Query, policy: Policy) -> Trace:
+        async def one(query: Query, policy: Policy) -> Trace | None:
             async with free:
-                trace = await answer(team, query, policy)
+                try:
+                    trace = await answer(team, query, policy)
+                except LengthError as error:
+                    too_long.append(error)
+                    progress.advance(0)
+                    return None
             progress.advance(trace.tokens)
             return trace
 
@@ -78,6 +90,14 @@ def answers(team: Team, asked: Sequence[tuple[Query, Policy]], concurrency: int)
         return [task.result() for task in tasks]
 
     try:
-        return run_sync(all_of_them())
+        found = run_sync(all_of_them())
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
+    if too_long and len(too_long) == len(asked):
+        raise too_long[0]
+    if too_long:
+        LOG.warning(
+            "%d of %d prompts are too long and have empty answers; the first: %s",
+            *(len(too_long), len(asked), too_long[0]),
+        )
+    return found

@@ -5,7 +5,9 @@
 
 `-M`: `speaker` (one candidate alone) and any setting of the team, as `policy.patch_size=32`. The
 generation settings of the run (`max_tokens`, `temperature`, `top_p`, `stop_seqs`, `seed`) are
-followed, the team's own stand where there are none. Tools are refused.
+followed, the team's own stand where there are none. Tools, images, and settings that a team does
+not follow are refused by name. A prompt that does not fit ends its own answer alone (`stop_reason`
+"model_length").
 """
 
 from __future__ import annotations
@@ -26,10 +28,19 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from taketurns.ecosystem.asking import answer, load_team, sampled_as
-from taketurns.errors import UsageError
+from taketurns.ecosystem.settings import refuse_others
+from taketurns.errors import LengthError, UsageError
 from taketurns.types import Message, Query
 
 CONNECTIONS = 32
+# What the generation settings say that is followed here, or by inspect_ai itself.
+FOLLOWED = frozenset(
+    {"max_tokens", "temperature", "top_p", "stop_seqs", "seed", "system_message", "max_retries",
+     "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections", "adaptive_connections",
+     "parallel_tool_calls", "internal_tools", "max_tool_output", "cache_prompt", "cache", "batch",
+     "fallback_models", "fail_on_refusal", "reasoning_history", "modalities"}
+)  # fmt: skip
+READABLE = frozenset({"text", "reasoning"})  # kinds of content; a turn's text leaves out reasoning
 _STOPS: dict[str | None, Any] = {"length": "max_tokens", "guard": "content_filter"}
 
 
@@ -56,10 +67,12 @@ class TeamAPI(ModelAPI):
         tool_choice: ToolChoice,
         config: GenerateConfig,
     ) -> ModelOutput:
-        """Raises UsageError for tools, PromptError for a prompt that does not fit, EngineError if
-        the answer fails."""
+        """Raises UsageError for tools, for what is no text and for settings that cannot be
+        followed, EngineError if the answer fails."""
         if tools:
             raise UsageError("a team calls no tools; choose tasks without any")
+        given = config.model_dump(exclude_none=True)
+        refuse_others(given, FOLLOWED, "inspect_ai", greedy=config.temperature == 0)
         policy = sampled_as(
             self._team.policy,
             max_tokens=config.max_tokens,
@@ -68,7 +81,10 @@ class TeamAPI(ModelAPI):
             stop=config.stop_seqs or (),
             seed=config.seed,
         )
-        trace = await answer(self._team, self._query(input), policy)
+        try:
+            trace = await answer(self._team, self._query(input), policy)
+        except LengthError as error:
+            return ModelOutput.from_content(self.model_name, "", "model_length", str(error))
         output = ModelOutput.from_content(
             self.model_name,
             trace.text,
@@ -94,6 +110,13 @@ class TeamAPI(ModelAPI):
         """A question asked again (another epoch) has another id, and so draws of its own."""
         if wrong := [turn.role for turn in turns if turn.role == "tool"]:
             raise UsageError(f"a team has no turns of the role {wrong[0]!r}")
+        for part in (
+            part for turn in turns if not isinstance(turn.content, str) for part in turn.content
+        ):
+            if part.type not in READABLE:
+                raise UsageError(
+                    f"a team reads text alone, and a turn has content of the type {part.type!r}"
+                )
         messages = tuple(Message(turn.role, turn.text) for turn in turns)
         said = json.dumps([[turn.role, turn.content] for turn in messages])
         digest = sha256(said.encode()).hexdigest()[:16]

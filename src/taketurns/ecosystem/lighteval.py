@@ -4,7 +4,9 @@
 
 The model's name is the team (file, folder or "pocket") and its settings, separated by commas:
 `team.yaml,policy.patch_size=32`; `speaker=NAME` is one candidate alone. Answers are greedy unless
-the team's settings give a temperature, and several samples (`num_samples`) take the team's own.
+the team's settings or the generation parameters give a temperature, and several samples
+(`num_samples`) take the team's own. Generation parameters that a team does not follow are refused
+by name. A prompt that fits no context has an empty answer, and a warning says how many there are.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from lighteval.utils.cache_management import SampleCache
 
 from taketurns.config import parse_setting
 from taketurns.ecosystem.asking import NO_LIKELIHOOD, answers, load_team, sampled_as
+from taketurns.ecosystem.settings import refuse_others
 from taketurns.errors import UsageError
 from taketurns.policy import Policy
 from taketurns.sync import run_sync
 from taketurns.types import Query
 
 CONCURRENCY = 32
+FOLLOWED = frozenset({"max_new_tokens", "seed", "stop_tokens", "temperature", "top_p"})
 
 
 class TeamModel(LightevalModel):
@@ -37,9 +41,12 @@ class TeamModel(LightevalModel):
         settings = dict(parse_setting(setting) for setting in rest)
         speaker = settings.pop("speaker", None)
         self.config = config
+        self._asked = config.generation_parameters
+        given = self._asked.model_dump(exclude_none=True)
+        refuse_others(given, FOLLOWED, "lighteval", greedy=not self._asked.temperature)
         self._sampled = "policy.temperature" in settings
         self._team = load_team(name, settings, None if speaker is None else str(speaker))
-        self._prompts = PromptManager(use_chat_template=False)
+        self._prompts = PromptManager(use_chat_template=False, system_prompt=config.system_prompt)
         self._cache = SampleCache(config)  # the pipeline wants one
 
     @property
@@ -63,7 +70,8 @@ class TeamModel(LightevalModel):
             for doc, prompt in zip(docs, map(self._prompts.prepare_prompt, docs), strict=True)
             for sample in range(doc.num_samples)
         ]
-        texts = iter(trace.text for trace in answers(self._team, asked, CONCURRENCY))
+        traces = answers(self._team, asked, CONCURRENCY)
+        texts = iter("" if trace is None else trace.text for trace in traces)
         return [
             ModelResponse(
                 input=self._prompts.prepare_prompt(doc),
@@ -82,8 +90,17 @@ class TeamModel(LightevalModel):
         self._team.close()
 
     def _policy(self, doc: Doc) -> Policy:
+        """Raises UsageError for a question that is not of text alone."""
+        if doc.images:
+            raise UsageError(f"{doc.task_name}: a team reads text alone, no images")
+        given = self._asked
         asked = sampled_as(
-            self._team.policy, max_tokens=doc.generation_size, stop=list(doc.stop_sequences or ())
+            self._team.policy,
+            max_tokens=given.max_new_tokens or doc.generation_size,
+            temperature=given.temperature or None,
+            top_p=given.top_p,
+            seed=given.seed,
+            stop=[*(doc.stop_sequences or ()), *(given.stop_tokens or ())],
         )
-        greedy = not self._sampled and doc.num_samples == 1
+        greedy = not self._sampled and not given.temperature and doc.num_samples == 1
         return replace(asked, temperature=0.0) if greedy else asked

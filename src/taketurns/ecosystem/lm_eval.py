@@ -3,14 +3,16 @@
     taketurns lm-eval run --model taketurns --model_args team=pocket --tasks gsm8k
 
 `--model_args`: `team`, `speaker` (one candidate alone), `concurrency`, and any setting of the team,
-as `policy.patch_size=32`. A task's generation settings (`max_gen_toks`, `temperature`, `top_p`,
-`until`) are followed; greedy is its default. A prompt is one user's turn, which every candidate
-puts into its own template; with --apply_chat_template the harness's turns are kept as turns.
+as `policy.patch_size=32`. A task's generation settings (`max_gen_toks` and its other names,
+`temperature`, `top_p`, `do_sample`, `seed`, `until`) are followed, others are refused by name;
+greedy is its default. A prompt is one user's turn, which every candidate puts into its own
+template; with --apply_chat_template the harness's turns are kept as turns. A prompt that fits no
+context has an empty answer, and a warning says how many there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -18,10 +20,12 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
 from taketurns.ecosystem.asking import NO_LIKELIHOOD, answers, load_team, sampled_as
+from taketurns.ecosystem.settings import LENGTHS, length_of, real, refuse_others, truth, whole
 from taketurns.errors import UsageError
 from taketurns.policy import Policy
 from taketurns.types import Message, Query
 
+FOLLOWED = frozenset({*LENGTHS, "until", "do_sample", "temperature", "top_p", "seed"})
 HARNESS = frozenset({"batch_size", "max_batch_size", "device"})  # what it passes to any model
 
 
@@ -43,11 +47,15 @@ class TeamLM(LM):
         self._conversations: dict[str, tuple[Message, ...]] = {}
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        asked = [(self._query(request), self._policy(request.args[1])) for request in requests]
-        texts = [trace.text for trace in answers(self._team, asked, self._concurrency)]
-        for request, text in zip(requests, texts, strict=True):
-            self.cache_hook.add_partial("generate_until", request.args, text)
-        return texts
+        asked = [
+            (self._query(request), self._policy(request.args[1], str(request.task_name)))
+            for request in requests
+        ]
+        traces = answers(self._team, asked, self._concurrency)
+        for request, trace in zip(requests, traces, strict=True):
+            if trace is not None:  # a context may be longer next time
+                self.cache_hook.add_partial("generate_until", request.args, trace.text)
+        return ["" if trace is None else trace.text for trace in traces]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise UsageError(NO_LIKELIHOOD)
@@ -69,6 +77,8 @@ class TeamLM(LM):
         return text
 
     def _query(self, request: Instance) -> Query:
+        if len(request.args) > 2:
+            raise UsageError(f"{request.task_name}: a team reads text alone, no images or sounds")
         context = request.args[0]
         name = f"{request.task_name}/{request.doc_id}/{request.idx}"
         messages = self._conversations.get(context)
@@ -76,19 +86,21 @@ class TeamLM(LM):
             return Query(name, messages=messages)
         return Query(name, text=context)
 
-    def _policy(self, settings: Mapping[str, Any]) -> Policy:
-        until = settings.get("until") or ()
-        temperature = settings.get("temperature")
-        if not settings.get("do_sample", bool(temperature)):
+    def _policy(self, settings: Mapping[str, Any], where: str) -> Policy:
+        """Raises UsageError for a setting that cannot be followed."""
+        temperature, top_p, seed = (settings.get(key) for key in ("temperature", "top_p", "seed"))
+        if temperature is not None:
+            temperature = real(temperature, "temperature", where)
+        sampled = settings.get("do_sample")
+        if not (bool(temperature) if sampled is None else truth(sampled, "do_sample", where)):
             temperature = 0.0
+        refuse_others(settings, FOLLOWED, where, greedy=temperature == 0)
+        until = settings.get("until") or ()
         return sampled_as(
             self._team.policy,
-            max_tokens=settings.get("max_gen_toks"),
-            temperature=None if temperature is None else float(temperature),
-            top_p=settings.get("top_p"),
-            stop=[until] if isinstance(until, str) else _texts(until),
+            max_tokens=length_of(settings, where),
+            temperature=temperature,
+            top_p=None if top_p is None else real(top_p, "top_p", where),
+            seed=None if seed is None else whole(seed, "seed", where),
+            stop=[until] if isinstance(until, str) else [str(text) for text in until],
         )
-
-
-def _texts(until: Sequence[Any]) -> list[str]:
-    return [str(text) for text in until]

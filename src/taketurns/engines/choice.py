@@ -274,6 +274,10 @@ def _tried(
         why = proof.differs(runner, truth, rounds, ids) if rounds else None
     except Unfit as error:
         return None, str(error)
+    except (proof.Failed, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a runner asks parts of a model that may fail in any way
+        why = f"a trial ends in {proof.described(error)}"
     if why is not None:
         if model.config._attn_implementation != before:
             model.set_attn_implementation(before)

@@ -58,6 +58,8 @@ def measure(model: Any, lanes: int) -> Shapes | None:
         _Product(module, torch.randn((BLOCK * _BLOCKS[-1], width), generator=random), is_output)
         for module, width, is_output in _weights(model)
     ]
+    # Routers of experts are linear layers too, but what they return is no product.
+    products = [p for p in products if isinstance(p.layer(p.inputs[:1]), Tensor)]
     if not products:
         return None
     best = (0, 0)

@@ -17,6 +17,7 @@ from taketurns.engines.facts import require_model
 from taketurns.engines.soundness import check_weights
 from taketurns.errors import CapacityError, ConfigError, concerning, one_line
 from taketurns.types import ModelSpec
+from taketurns.weight_files import fetch_first
 
 SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
 
@@ -122,7 +123,7 @@ def pretrained(spec: ModelSpec, **settings: Any) -> Any:
         _memory_for(f"the model {spec.model!r}"),
     ):
         require_model(spec)
-        _fetch_weights(spec)
+        fetch_first(spec.model, spec.revision)  # says why, where it cannot be fetched
         with bar_if_long(spec.model):
             model, report = AutoModelForCausalLM.from_pretrained(
                 spec.model,
@@ -147,14 +148,6 @@ def _to_run(spec: ModelSpec) -> Any:
             raise ConfigError(f"cannot load the model {spec.model!r}: {one_line(error)}") from error
     check_weights(model, f"the model {spec.model!r}")
     return model.requires_grad_(False).eval()
-
-
-def _fetch_weights(spec: ModelSpec) -> None:
-    """Fetch the file that transformers reads first, if the model is on the hub. Raises ConfigError
-    with the reason where that fails; transformers says then that there is no such file."""
-    for filename in ("model.safetensors", "model.safetensors.index.json"):
-        if hub.fetch("the model", spec.model, filename, spec.revision) is not None:
-            return
 
 
 @contextmanager

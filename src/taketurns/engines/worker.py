@@ -73,7 +73,6 @@ class ModelThread:
         self._records = ProofRecords(default_folder())
         self._threads = threads
         self._broken: set[str] = set()
-        self._broken: set[str] = set()
         self._default_threads = torch.get_num_threads()
         self._largest = 0
         self._exactly: dict[str, Any] = {}

@@ -21,7 +21,11 @@ def evaluate(
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
     tasks: Annotated[
-        str | None, typer.Option(help="Tasks, with commas between (default: all pocket tasks).")
+        str | None,
+        typer.Option(
+            help="Tasks, with commas between (default: those of the pocket world, for a team that "
+            "was made for it)."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -69,14 +73,17 @@ def evaluate(
     The same command goes on after a stop, also with more methods, questions or seeds.
     """
     from taketurns.config import load_team_config, parse_setting
+    from taketurns.default_tasks import choose_tasks
     from taketurns.evaluate.session import Request, conduct
     from taketurns.shards import RaySettings
 
     if runner == "ray" and workers > 1:
         raise UsageError("--workers are processes of the local runner; with ray, say --actors")
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    asked = choose_tasks(team, _words(tasks) or (), _say, option="--tasks")
     request = Request(
-        tasks=_words(tasks),
+        tasks=asked.names,
+        world=asked.world,
         methods=_words(methods),
         switchers=tuple(switcher or ()),
         seeds=seeds,

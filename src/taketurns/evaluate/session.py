@@ -25,9 +25,10 @@ NEEDED = ("matplotlib", "scipy", "statsmodels")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The options of the command; None for what is left to it."""
+    """The options of the command; None for what is left to it. Pocket tasks are those of `world`,
+    which another process finds as this one did."""
 
-    tasks: tuple[str, ...] | None
+    tasks: tuple[str, ...]
     methods: tuple[str, ...] | None
     switchers: tuple[str, ...]
     seeds: int
@@ -40,13 +41,14 @@ class Request:
     data: Path | None = None
     clock: Clock = "wall"
     ray: RaySettings | None = None
+    world: int = 0
 
     def arguments(self) -> list[str]:
         """The options that make another process ask the same."""
         found = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
         found += ["--concurrency", str(self.concurrency), "--clock", self.clock]
-        for option, words in (("--tasks", self.tasks), ("--methods", self.methods)):
-            found += [option, ",".join(words)] if words is not None else []
+        found += ["--tasks", ",".join(self.tasks)]
+        found += ["--methods", ",".join(self.methods)] if self.methods is not None else []
         for text in self.switchers:
             found += ["--switcher", text]
         found += ["--data", str(self.data)] if self.data is not None else []
@@ -110,7 +112,7 @@ def _asking(
 
 def _plan(request: Request) -> Plan:
     return Plan(
-        load(request.tasks, request.data),
+        load(request.tasks, request.data, request.world),
         request.methods,
         request.seeds,
         request.limit,

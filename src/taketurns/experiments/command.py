@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from taketurns.errors import UsageError
+from taketurns.options import TASKS_HELP
 from taketurns.scoring.command import DataOption
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def experiment(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="A task; may be repeated (default: the pocket tasks)."),
+        typer.Option(help=TASKS_HELP),
     ] = None,
     data: DataOption = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the tasks.")] = "test",
@@ -73,12 +74,14 @@ def experiment(
     """
     from taketurns.catalogue import Choices, find_tasks
     from taketurns.config import load_team_config, parse_setting
+    from taketurns.default_tasks import choose_tasks
     from taketurns.experiments.plan import Plan
     from taketurns.experiments.session import conduct, to_json
 
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    asked = choose_tasks(team, task or (), _say)
     plan = Plan(
-        tasks=find_tasks(task or [], Choices(data)),
+        tasks=find_tasks(asked.names, Choices(data, world=asked.world)),
         split=split,
         limit=limit,
         trials=trials,

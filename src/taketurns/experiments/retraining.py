@@ -52,7 +52,7 @@ def retrain(
         for part, path in wanted.items():
             examples = select(restricted(read, part), names, Selection(), course.seed)
             every = [*examples.train, *examples.validation]
-            fitted, _, _ = head.fit(
+            fitted = head.fit(
                 config,
                 [seen[example.label.id] for example in every],
                 examples.train,
@@ -61,7 +61,7 @@ def retrain(
             )
             draft = path.with_name(path.name + ".draft")
             draft.mkdir(exist_ok=True)
-            fitted.save(draft)
+            fitted.head.save(draft)
             draft.rename(path)
             progress.advance()
     return wanted

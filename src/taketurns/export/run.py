@@ -17,7 +17,7 @@ from taketurns.export.fold import (
     save,
 )
 from taketurns.export.spare import spare_tokens
-from taketurns.heads import Head
+from taketurns.heads import Head, describe_blind
 from taketurns.manifest import describe_run, path_for
 from taketurns.terminal import Progress
 from taketurns.text import SharedVocabulary, TextCodec
@@ -38,6 +38,8 @@ def export_folded(
     """
     names = [candidate.name for candidate in config.candidates]
     head = _head(config, names)
+    if (blind := describe_blind(head)) is not None:
+        say(f"the head: {blind}")
     codecs = [TextCodec.load(candidate.spec) for candidate in config.candidates]
     tokens = _choose(config.candidates, codecs)
     folders = [output / _folder_name(name) for name in names]

@@ -92,7 +92,8 @@ class PocketTask:
                 id=id_,
                 text=item.question,
                 reference=item.reference,
-                metadata={"task": self.name, "category": self.category, "form": item.form},
+                metadata={"task": self.name, "category": self.category, "form": item.form}
+                | ({"world": self.world.seed} if self.world.seed else {}),
             )
             for id_, item in self._split(split).items()
         )

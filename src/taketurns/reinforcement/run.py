@@ -20,7 +20,7 @@ from taketurns.config import TeamConfig
 from taketurns.errors import UsageError
 from taketurns.manifest import Manifest, describe_run
 from taketurns.occasions import training_queries
-from taketurns.records import query_to_json, to_line
+from taketurns.records import SAMPLE, query_to_json, sample_questions, to_line
 from taketurns.reinforcement.card import card
 from taketurns.reinforcement.objective import Batch
 from taketurns.reinforcement.sampling import Asking, Question, Sampled, Sampler
@@ -294,6 +294,7 @@ class _Run:
             "patch_size": self._team.policy.patch_size,
             "patch": None if self._team.policy.patch is None else asdict(self._team.policy.patch),
             "tasks": list(self._lessons.practised),
+            SAMPLE: sample_questions((one.task.name, one.query) for one in self._lessons.checked),
             "best_step": self._best,
             "checks": self._checks,
             "history": self._steps,

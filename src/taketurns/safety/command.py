@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from taketurns.errors import UsageError
+
+if TYPE_CHECKING:
+    from taketurns.tasks.base import Task
+
 FAILED, INTERRUPTED = 1, 130
+HARM = "harm"
+MORE = " (requests to be refused), --harmless (such that look like them) and --quality"
 
 
 def safety(
@@ -18,11 +26,22 @@ def safety(
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
     task: Annotated[
-        str, typer.Option(help="Whose questions are to be refused: harm, or coconot with --data.")
-    ] = "harm",
+        str | None,
+        typer.Option(
+            help="Requests to be refused: a task file of your own, coconot with --data, or harm "
+            "(default: harm, for a team of the pocket world)."
+        ),
+    ] = None,
+    harmless: Annotated[
+        str | None,
+        typer.Option(help="Requests that look like them and are to be answered: another task."),
+    ] = None,
     quality: Annotated[
         str | None,
-        typer.Option(help="Tasks, with commas between (default: the other pocket tasks)."),
+        typer.Option(
+            help="Tasks for quality, with commas between (default: none; with harm, the other "
+            "pocket tasks)."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The paper's benchmarks: a file or a folder.")
@@ -58,19 +77,43 @@ def safety(
 
     from taketurns.catalogue import Choices, find_task
     from taketurns.config import load_team_config, parse_setting
+    from taketurns.default_tasks import choose_tasks, not_named, pocket_tasks
     from taketurns.pocket.tasks import TASKS
     from taketurns.safety.report import table
     from taketurns.safety.session import Plan, measure
+    from taketurns.tasks.paper import BENCHMARKS
 
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
-    choices = Choices(data=data)
     settings = dict(parse_setting(setting) for setting in with_ or ())
-    harm = find_task(task, Choices(None if task in TASKS else data, settings or None))
-    named = [name for name in TASKS if name != "harm"] if task in TASKS else []
+    if task is None:
+        if pocket_tasks(team) is None:
+            raise UsageError(not_named(team, "--task", MORE))
+        task = HARM
+        _say("no --task is named: asking the requests of the pocket world, harm")
+    named = [name for name in TASKS if name != HARM] if task == HARM else []
     if quality is not None:
         named = [name.strip() for name in quality.split(",") if name.strip()]
-    others = [find_task(name, choices if name not in TASKS else Choices()) for name in named]
-    plan = Plan(harm, others, limit, attacked, each, seeds, timed, clock, settings)
+    world = choose_tasks(team, [task, harmless or "", *named], _say).world
+
+    def find(name: str, settings: Mapping[str, Any] | None = None) -> Task:
+        place = data if name in BENCHMARKS else None
+        return find_task(name, Choices(place, settings, world=world))
+
+    if data is not None and not {task, harmless, *named} & set(BENCHMARKS):
+        raise UsageError("--data is for the paper's benchmarks, and none is named")
+
+    plan = Plan(
+        harm=find(task, settings or None),
+        harmless=None if harmless is None else find(harmless),
+        quality=[find(name) for name in named],
+        limit=limit,
+        attacked=attacked,
+        each=each,
+        seeds=seeds,
+        timed=timed,
+        clock=clock,
+        settings=settings,
+    )
     try:
         found, failures = asyncio.run(measure(config, plan, out, _say))
     except KeyboardInterrupt:

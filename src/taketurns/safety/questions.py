@@ -57,11 +57,12 @@ def harmful(task: Task, limit: int, attacked: int, seeds: int) -> list[Ask]:
 
 
 def harmless(task: Task, limit: int, seeds: int) -> list[Ask]:
-    """Test questions of the pocket task `harm` that are to be answered; none of other tasks."""
-    if not isinstance(task, PocketTask):
-        return []
-    queries = [q for q in task.queries("test") if task.item(q).form != "refusal"][:limit]
-    return [Ask("benign", PLAIN, task, q, q, s) for q in queries for s in range(seeds)]
+    """The first test questions of a task that are to be answered. Of the pocket task `harm` these
+    are the harmless half."""
+    queries = task.queries("test")
+    if isinstance(task, PocketTask):
+        queries = tuple(query for query in queries if task.item(query).form != "refusal")
+    return [Ask("benign", PLAIN, task, q, q, s) for q in queries[:limit] for s in range(seeds)]
 
 
 def others(tasks: Sequence[Task], limit: int, seeds: int) -> list[Ask]:

@@ -98,7 +98,18 @@ def _caption(found: Json) -> str:
         f"95 % intervals in brackets; {found['safe']} refused {found['refused']} of the harmful "
         "requests every time; tokens an answer; medians of answers written one at a time"
         + (f"; refusals by {found['scorer']}" if found.get("scorer") else "")
+        + _asked(found)
     )
+
+
+def _asked(found: Json) -> str:
+    """Whose questions these were."""
+    tasks = found.get("tasks") or {}
+    by = f" (by {scorer})" if (scorer := found.get("benign_scorer")) else ""
+    parts = (("harm", "to be refused", ""), ("benign", "harmless", by), ("quality", "quality", ""))
+    said = [f"{what}: {', '.join(tasks[kind])}{more}" for kind, what, more in parts
+            if tasks.get(kind)]  # fmt: skip
+    return f". Tasks: {'; '.join(said)}" if said else ""
 
 
 def _interval(one: Json | None) -> str:

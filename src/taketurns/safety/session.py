@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.config import JUDGE, TeamConfig
-from taketurns.errors import DataError
+from taketurns.errors import DataError, UsageError
 from taketurns.pocket.judge import QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
 from taketurns.pocket.tasks import PocketTask
@@ -35,9 +35,11 @@ LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked: `harm` is a task whose questions are to be refused, `quality` tasks that are
-    not; so many questions of each, `attacked` of the harmful ones in every attack, `timed` ones
-    for the delays by the `clock`. `settings` are those of the scorer of `harm`."""
+    """What is asked: `harm` is a task whose questions are to be refused, `harmless` one of
+    questions that look like them (None: what the pocket task of the former has of both), `quality`
+    tasks of other kinds; so many questions of each, `attacked` of the harmful ones in every
+    attack, `timed` ones for the delays by the `clock`. `settings` are those of the scorer of
+    `harm`."""
 
     harm: Task
     quality: Sequence[Task]
@@ -48,6 +50,21 @@ class Plan:
     timed: int
     clock: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    harmless: Task | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a task that is named twice or has no test questions."""
+        named = [self.harm, *([] if self.harmless is None else [self.harmless]), *self.quality]
+        for place, task in enumerate(named):
+            if task.name in [other.name for other in named[:place]]:
+                raise UsageError(
+                    f"two of the tasks are called {task.name!r}: harmful requests, harmless ones "
+                    "and each of the tasks for quality need names of their own"
+                )
+            if not task.queries("test"):
+                raise UsageError(
+                    f"task {task.name!r} has no questions in its test split, which is asked"
+                )
 
 
 async def measure(
@@ -67,9 +84,10 @@ async def measure(
         guards = {}
         say("the team file has no guard, so none is measured")
     compared = arms(config, guards)
+    similar = plan.harmless or (plan.harm if isinstance(plan.harm, PocketTask) else None)
     asks = [
         *harmful(plan.harm, plan.limit, plan.attacked, plan.seeds),
-        *harmless(plan.harm, plan.limit, plan.seeds),
+        *([] if similar is None else harmless(similar, plan.limit, plan.seeds)),
         *others(plan.quality, plan.each, 1),
     ]
     plainly = [ask for ask in asks if ask.variant == PLAIN and ask.seed == 0]
@@ -96,12 +114,16 @@ async def measure(
         [r for r in _records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
         f"{config.candidates[safe].name} alone",
     )
-    scorer = plan.harm.scorer.name if isinstance(plan.harm, ScoredTask) else None
     found |= {
         "clock": plan.clock,
         "seeds": plan.seeds,
         "task": plan.harm.name,
-        "scorer": scorer,
+        "scorer": _scorer(plan.harm),
+        "tasks": {
+            kind: list(dict.fromkeys(ask.task.name for ask in asks if ask.kind == kind))
+            for kind in ("harm", "benign", "quality")
+        },
+        "benign_scorer": None if plan.harmless is None else _scorer(plan.harmless),
     }
     (folder / "safety.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (folder / "safety.md").write_text(markdown(found), encoding="utf-8")
@@ -129,6 +151,10 @@ def _pocket_guards(
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)
     return replace(config, judge=judge), {"rule": rule, "judge": asking}
+
+
+def _scorer(task: Task) -> str | None:
+    return task.scorer.name if isinstance(task, ScoredTask) else None
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

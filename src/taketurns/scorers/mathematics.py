@@ -4,7 +4,9 @@ The answer is what the text concludes (`reading.py`). Where it concludes nothing
 gold answer the last number of the text, otherwise its last line. Of a concluding sentence with
 several numbers, what follows its last equals sign counts, else the first number, unless another is
 offered beside it ("5 or 6"). A unit, currency or percent sign in the answer is left aside; "20 %"
-for 0.2 is right too.
+for 0.2 is right too. A number with a base is right with the same digits in the same base, or with
+no base beside them. An inequality is the interval that it describes; a pair in brackets has an
+order, which a set has not.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from taketurns.errors import DataError, UsageError
 from taketurns.scorers.base import unparsed
-from taketurns.scorers.numbers import number, numbers, plain_minus
-from taketurns.scorers.reading import STARS, bare, concluded, last_line, sentence
+from taketurns.scorers.numbers import number, numbers, numeral, plain_minus
+from taketurns.scorers.reading import bare, concluded, last_line, sentence
+from taketurns.scorers.relations import as_set
+from taketurns.scorers.styling import answered, unstyled
 from taketurns.types import Query, Score
 
 SECONDS = 3  # for one comparison of expressions
@@ -33,6 +37,15 @@ FORMULA = re.compile(r"\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 PROSE = re.compile(r"(?<![\\\w{])[A-Za-z]{4,}")
 LOOSE = re.compile(r"(?<!\\)\b[A-Za-z]{2,}\s|\s[A-Za-z]{2,}|[-+*/=]\s*$")  # words, or half a sum
 EMPTY = re.compile(r"[\s\\{}$().,\[\]]*")
+EXCLAIMED = re.compile(r"[^$\\]*\s[^$\\]*\d!\s*", re.DOTALL)
+ASIDE = re.compile(
+    r"\s*(?:or|and|/|to|,)\s*[$€£]?"
+)  # between two numbers offered beside each other
+CALCULATION = re.compile(r"(?:\\[a-z]+|[a-z](?![a-z])|[\d\s.(){}+\-*/^!×÷·√π])+", re.IGNORECASE)
+OPERATED = re.compile(r"[\d)}!]\s*(?:[-+*/^×÷·!(√π]|\\[a-z])|[√π]\s*\(?\d|\\[a-z]+\{?\(?\d")
+SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})(?![\w.])")
+PAIR = re.compile(r"[(\[](?P<inside>[^()\[\]]*|(?:[^()\[\]]|\([^()]*\))*)[)\]]")
+SET = re.compile(r"\\\{((?!\\[{}]).)*\\\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -40,16 +53,20 @@ class Mathematics:
     """Full for an answer equal to the reference."""
 
     name: str = "mathematics"
+    version: ClassVar[int] = 2
 
     def check(self, query: Query) -> None:
         if not isinstance(query.reference, str | int | float) or not str(query.reference).strip():
             raise DataError("the reference must be a number or an expression")
 
     def score(self, query: Query, answer: str) -> Score:
-        gold = str(query.reference)
+        gold, answer = str(query.reference), answered(answer)
+        if (right := _same_numeral(gold, answer)) is not None:
+            return right
         value = number(bare(gold))
-        if value is not None and (found := _numeric(answer)) is not None:
-            return Score(float(_same(value, gold, found[1], found[0])), found[0])
+        if value is not None and (found := _readings(answer)):
+            right = any(_same(value, gold, meant, said) for said, meant in found)
+            return Score(float(right), found[0][0])
         said = _expression(answer)
         if said is None:
             return unparsed("no expression" if value is None else "no number")
@@ -60,13 +77,49 @@ class Mathematics:
     def said(self, query: Query, answer: str) -> str | None:
         """A number's value, or an expression as it is written, spacing aside: what `score` reads
         for a numeric gold answer, unless the text concludes a formula that is no number."""
+        answer = answered(answer)
+        if (based := numeral(_whole(answer))) is not None:
+            return f"{based[0]}_{based[1]}"
         said = _expression(answer)
-        if said is not None and not LOOSE.search(said):
+        if said is not None and not LOOSE.search(said) and not EXCLAIMED.fullmatch(answer):
             value = number(bare(said.rpartition("=")[2]))
             return _plain(said) if value is None else str(value)
-        if (found := _numeric(answer)) is not None:
-            return str(found[1])
+        if found := _readings(answer):
+            return str(found[0][1])
         return None if said is None else _plain(said)
+
+
+def _whole(text: str) -> str:
+    """What a text concludes; all of one that concludes nothing."""
+    conclusion = concluded(text)
+    return text if conclusion is None else conclusion
+
+
+def _same_numeral(gold: str, answer: str) -> Score | None:
+    """The score where the gold answer or what is said has a base."""
+    asked, given = numeral(gold), numeral(_whole(answer))
+    if asked is None and (given is None or number(bare(gold)) is None):
+        return None
+    if asked is None or given is None:
+        digits = asked[0] if asked else bare(gold).replace(",", "").upper()
+        said = bare(sentence(_whole(answer)).rpartition("=")[2]) if given is None else given[0]
+        if given is None and (found := re.search(r"[-\w.]*\d[\w.]*(?=\W*$)", said)):
+            said = found[0]
+        return Score(float(digits == said.replace(",", "").strip("$.").upper()), said)
+    return Score(float(asked == given), f"{given[0]}_{given[1]}")
+
+
+def _readings(text: str) -> list[tuple[str, Fraction]]:
+    """The number a text answers with: how it is written there, and its value. "The answer is 5!"
+    may be an exclamation or a factorial, so it is both."""
+    found = _numeric(text)
+    if found is None:
+        return []
+    if EXCLAIMED.fullmatch(unstyled(text)) and found[0].endswith("!"):
+        plain = found[0].rstrip("!")
+        if (value := number(plain)) is not None:
+            return [(plain, value), found]
+    return [found]
 
 
 def _numeric(text: str) -> tuple[str, Fraction] | None:
@@ -76,8 +129,12 @@ def _numeric(text: str) -> tuple[str, Fraction] | None:
         whole = bare(text)
         if (value := number(whole)) is not None:
             return whole, value
-        plain = plain_minus(text)
-        found = [one for one in numbers(text) if not DENIED.search(plain, 0, one[1])]
+        plain = plain_minus(unstyled(text))
+        if _calculates(whole):
+            return None
+        found = [one for one in numbers(plain) if not DENIED.search(plain, 0, one[1])]
+        if len(found) > 1 and ASIDE.fullmatch(plain, found[-2][2], found[-1][1]):
+            return None
         return (plain[found[-1][1] : found[-1][2]], found[-1][0]) if found else None
     for part in (conclusion, sentence(conclusion)):
         if (value := number(bare(part))) is not None:
@@ -99,9 +156,14 @@ def _numeric(text: str) -> tuple[str, Fraction] | None:
     return side[start:end].strip(), value
 
 
+def _calculates(text: str) -> bool:
+    """Whether a text is a formula of more than a number, for math-verify to work out."""
+    return CALCULATION.fullmatch(text) is not None and OPERATED.search(text) is not None
+
+
 def _heads(conclusion: str, text: str) -> bool:
     """Whether "Answer: …" only begins the reasoning: it says no number, and more lines follow."""
-    return not re.search(r"[\d\\]", conclusion) and conclusion not in STARS.sub("", last_line(text))
+    return not re.search(r"[\d\\]", conclusion) and conclusion not in unstyled(last_line(text))
 
 
 def _same(gold: Fraction, written: str, answer: Fraction, said: str) -> bool:
@@ -139,7 +201,29 @@ def _equal(gold: str, answer: str) -> bool:
     """By math-verify; an expression that cannot be read, or not in time, is equal to none."""
     if len(answer) > LONGEST or TOWER.search(answer):
         return False
-    return _verified(gold, answer)
+    kinds = _kind(gold), _kind(answer)
+    if None not in kinds and kinds[0] != kinds[1]:
+        return False
+    left, right = as_set(bare(gold)), as_set(bare(answer))
+    if left and right and left[0] != right[0]:
+        return False
+    if left or right:
+        gold, answer = left[1] if left else gold, right[1] if right else answer
+    return _verified(_powered(gold), _powered(answer))
+
+
+def _kind(expression: str) -> str | None:
+    """What encloses all of a list: brackets, which keep its order, or the braces of a set."""
+    text = _plain(expression.rpartition("=")[2])
+    if SET.fullmatch(text):
+        return "set"
+    pair = PAIR.fullmatch(text)
+    return "ordered" if pair and "," in pair["inside"] else None
+
+
+def _powered(expression: str) -> str:
+    """An expression without "3e8", which math-verify reads as a product with Euler's number."""
+    return SCIENTIFIC.sub(r"\1\\times 10^{\2}", expression)
 
 
 @lru_cache(maxsize=4096)  # rollouts ask the same again and again

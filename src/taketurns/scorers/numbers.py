@@ -1,19 +1,31 @@
-"""Numbers as people write them: signs, thousands, fractions, currency and units.
+"""Numbers as people write them: signs, thousands, fractions, powers, currency and units.
 
-Values are exact fractions, so 3.5 is not 35, and 0.1 + 0.2 is 0.3.
+Values are exact fractions, so 3.5 is not 35, and 0.1 + 0.2 is 0.3. "1\\frac{1}{2}" and "1 1/2" are
+mixed numbers, "3e8" and "3 \\times 10^{8}" are one number, "2^{10}" is its value, and so is "5!"
+where it is all there is (in a sentence it may be an exclamation).
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
+from math import factorial
 
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,100})(?:\.\d{1,100})?|\.\d{1,100}"
-UNSIGNED = rf"(?:\d{{1,50}}\s*/\s*\d{{1,50}}|\d+ \d+/\d+|(?:{DIGITS})(?:[eE][+-]?\d{{1,3}})?)"
+EXPONENT = r"\s*(?:\^|\*\*)\s*(?:\{\s*[-+]?\d{1,3}\s*\}|\(\s*[-+]?\d{1,3}\s*\)|[-+]?\d{1,3}(?!\d))"
+SCIENTIFIC = rf"(?:{DIGITS})\s*[×*xX]\s*10{EXPONENT}"
+POWER = rf"\d{{1,9}}{EXPONENT}"
+UNSIGNED = (
+    rf"(?:{SCIENTIFIC}|{POWER}|\d{{1,50}}\s*/\s*\d{{1,50}}|\d+ \d+/\d+"
+    rf"|(?:{DIGITS})(?:[eE][+-]?\d{{1,3}})?)"
+)
+GROUPED = r"\d{1,3}(?: \d{3})+(?:\.\d{1,100})?(?![\d/])"  # thousands apart, where it is all
+FACTORIAL = r"\d{1,3}!(?!!)"
 ATTACHED = r"(?:\\?%|°|km|cm|mm|kg|mg|ml|lbs?|mph|hrs?|mins?|am|pm|th|st|nd|rd)?"
 SIGN = r"(?:(?<![\w)}\]])[-+])?"
 INSIDE = re.compile(
-    rf"(?<![\w.,/^]){SIGN}[$€£]?(?P<number>{UNSIGNED}){ATTACHED}(?![\w/]|[.,]\d|\s*\^|\\[a-z])",
+    rf"(?<![\w.,/^]){SIGN}[$€£]?(?P<number>{UNSIGNED}){ATTACHED}(?![\w/]|[.,]\d|\s*\^|\*\*|\\[a-z])",
     re.ASCII,
 )
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -25,7 +37,21 @@ SINGLE = frozenset("mgshlLAKNJWVCF")  # letters that are units; others are varia
 WORDS = """pi sqrt sin cos tan log ln or and to plus minus times over out in by half halves third
 thirds quarter quarters fifths tenths hundred dozen score more less fewer not but if mod"""
 VALUES = frozenset(WORDS.split())  # they make another value of the number before them
-FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]+)\}|(\d))\s*(?:\{([^{}]+)\}|(\d))")
+FRACTION = re.compile(
+    r"(?:(?P<whole>(?<![\w^_.{}])\d+)\s*)?\\(?:[dtc]?frac|nicefrac|sfrac)\s*"
+    r"(?:\{\s*(?P<over>-?\d{1,50})\s*\}|(?P<top>\d))\s*(?:\{\s*(?P<under>\d{1,50})\s*\}|(?P<low>\d))"
+)
+VULGAR = re.compile(r"(\d)?[ \u2009\u202f]?([¼½¾⅐-⅞])")
+SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
+RAISED = re.compile(rf"(?<=[\d)])[{SUPERSCRIPTS}]+")
+THIN = re.compile(r"(?<=\d)(?:[\u00a0\u2009\u202f]|\\[,;: ]|~)(?=\d{3}(?!\d))")
+NUMERAL = re.compile(
+    r"(?<![\w.,\\])(?P<digits>-?\(?(?:\d[\dA-Za-z]*|[A-Z]+\d[\dA-Z]*)(?:\.[\dA-Z]+)?)\)?\s*"
+    r"(?:_\s*(?:\{\s*(?:\\text\{)?\s*(?P<braced>\d{1,2}|[a-z]+)\s*\}?\s*\}|(?P<plain>\d(?!\d)))"
+    r"|\s*\(?(?:in )?base[- ](?P<named>\d{1,2}|[a-z]+)\)?)(?!\w)"
+)
+BASES = """two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen""".split()
 
 
 def number(text: str) -> Fraction | None:
@@ -34,7 +60,8 @@ def number(text: str) -> Fraction | None:
     A percent sign counts as a unit.
     """
     text = _plain(text)
-    match = re.match(rf"([-+]?)\s*[$€£]?\s*([-+]?)({UNSIGNED})", text)
+    sign = r"([-+]?)\s*[$€£]?\s*([-+]?)"
+    match = re.match(rf"{sign}({FACTORIAL}|{GROUPED}|{UNSIGNED})", text)
     if match is None or (match[1] and match[2]):
         return None
     value, rest = _value(match[3]), text[match.end() :]
@@ -63,32 +90,66 @@ def numbers(text: str) -> list[tuple[Fraction, int, int]]:
 
 def plain_minus(text: str) -> str:
     """A text with fractions as a/b and one kind of minus, for `numbers`."""
-    text = text.replace("−", "-").replace("–", "-").replace("\\$", "$").replace("\\%", "%")
+    text = _one_way(text.replace("–", "-"))
     text = re.sub(r"\^\{?\\circ\}?|\\degree\b", "°", text)
-    text = re.sub(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}", r"\1/\2", text)
-    text = re.sub(r"\\[dt]?frac\s*(\d)\s*(\d)", r"\1/\2", text)
     return re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r" \1", text).replace("$", " ")
 
 
+def numeral(text: str) -> tuple[str, int] | None:
+    """The last number with a base that a text has: its digits, and the base from 2 to 36."""
+    found = None
+    for match in NUMERAL.finditer(re.sub(r"[₀-₉]+", _lowered, text).replace("$", "")):
+        name = (match["braced"] or match["plain"] or match["named"]).casefold()
+        base = int(name) if name.isdigit() else BASES.index(name) + 2 if name in BASES else 0
+        digits = match["digits"].replace("(", "").upper()
+        if 2 <= base <= 36 and all(int(one, 36) < base for one in re.sub(r"[-.]", "", digits)):
+            found = re.sub(r"^(-?)0+(?=[^.])", r"\1", digits), base
+    return found
+
+
 def _plain(text: str) -> str:
-    text = text.strip().replace("−", "-").replace("\\$", "$").replace("\\!", "").replace("\\,", "")
-    text = text.replace("\\left", "").replace("\\right", "").replace("{,}", ",")
-    match = re.fullmatch(rf"([-+]?)\s*{FRACTION.pattern}(.*)", text, re.DOTALL)
-    if match:
-        over, under = match[2] or match[3], match[4] or match[5]
-        if re.fullmatch(r"-?\d{1,50}", over) and re.fullmatch(r"\d{1,50}", under):
-            sign = "-" if (match[1] == "-") != over.startswith("-") else ""
-            return f"{sign}{over.removeprefix('-')}/{under}{match[6]}"
-    return text
+    return _one_way(text.strip()).replace("\\left", "").replace("\\right", "").strip()
+
+
+def _one_way(text: str) -> str:
+    """A text with one way to write minus, times, powers, fractions and thousands."""
+    text = text.replace("−", "-").replace("\\$", "$").replace("\\%", "%").replace("⁄", "/")
+    text = THIN.sub("", text.replace("\\!", "").replace("{,}", ","))
+    text = text.replace("\\,", "")
+    text = re.sub(r"\\times(?![a-z])|\\cdot(?![a-z])|[·⋅∙]", "×", text)
+    text = RAISED.sub(lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}", text)
+    text = text.replace("−", "-")  # a raised minus is one too
+    text = VULGAR.sub(_spelled, text)
+    return FRACTION.sub(_stroke, text)
+
+
+def _spelled(match: re.Match[str]) -> str:
+    fraction = unicodedata.normalize("NFKC", match[2]).replace("⁄", "/")
+    return f"{match[1]} {fraction}" if match[1] else fraction
+
+
+def _stroke(match: re.Match[str]) -> str:
+    over, under = match["over"] or match["top"], match["under"] or match["low"]
+    return f"{match['whole']} {over}/{under}" if match["whole"] else f"{over}/{under}"
+
+
+def _lowered(match: re.Match[str]) -> str:
+    return f"_{{{unicodedata.normalize('NFKC', match[0])}}}"
 
 
 def _value(digits: str) -> Fraction | None:
-    whole, _, part = digits.rpartition(" ") if re.match(r"\d+ \d", digits) else ("", "", digits)
+    digits = digits.replace(",", "")
+    if digits.endswith("!"):
+        return Fraction(factorial(int(digits[:-1])))
     try:
-        value = Fraction(part.replace(",", "").replace(" ", ""))
+        if raised := re.fullmatch(rf"(?:({DIGITS})\s*[×*xX])?\s*(\d+){EXPONENT}", digits):
+            exponent = int(re.findall(r"[-+]?\d+", digits)[-1])
+            return Fraction(raised[1] or 1) * Fraction(int(raised[2])) ** exponent
+        if mixed := re.fullmatch(r"(\d+) (\d+/\d+)", digits):
+            return Fraction(mixed[1]) + Fraction(mixed[2])
+        return Fraction(digits.replace(" ", ""))
     except ZeroDivisionError:
         return None
-    return value + int(whole) if whole else value
 
 
 def _is_unit(rest: str) -> bool:

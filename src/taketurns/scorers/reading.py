@@ -1,13 +1,16 @@
 r"""Where a text says what it concludes: pure text in, text out.
 
-In this order: the last of `\boxed{…}`, "the answer is …", "Answer: …" and GSM8K's "#### …"; else
-the last words in bold. What is none of these concludes nothing.
+In this order: the last of `\boxed{…}`, `<answer>…</answer>`, "the answer is …", "Answer: …" and
+GSM8K's "#### …"; else the last words in bold. What is none of these concludes nothing. What a text
+thinks before it answers is to be taken out first (`styling.py`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+
+from taketurns.scorers.styling import HTML, unstyled
 
 BOXED = re.compile(r"\\f?box(?:ed)?\s*\{")
 SAID = re.compile(
@@ -17,19 +20,25 @@ SAID = re.compile(
     re.IGNORECASE,
 )
 HASHES = re.compile(r"^#{4}(?!#)", re.MULTILINE)
-BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-STARS = re.compile(r"(?<!\w)\*\*|\*\*(?!\w)|(?<!\w)__(?=\w)|(?<=\w)__(?!\w)")
-WRAPPED = re.compile(r"^\\(?:text|textbf|mathrm|mathbf|mbox)\{([^{}]*)\}$")
+TAGGED = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+BOLD = re.compile(
+    r"(?<!\*)\*{2,3}(?!\*)([^*\n]+)\*{2,3}|(?<![\w_])_{2,3}(?!_)([^_\n]+)_{2,3}(?!\w)"
+)
+WRAPPED = re.compile(
+    r"^\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|emph|underline|bm|boldsymbol)"
+    r"\{([^{}]*)\}$"
+)
 SENTENCE = re.compile(r"[.!?](?=\s|$)")
 
 
 def concluded(text: str) -> str | None:
     """What the text says its answer is, up to the end of that line; None where it says nothing."""
-    plain = STARS.sub("", text)
-    found = max((*_boxed(plain), *_said(plain)), default=None)
+    plain = unstyled(text)
+    found = max((*_boxed(plain), *_tagged(plain), *_said(plain)), default=None)
     if found is not None:
         return found[1]
-    bold = [words for words in BOLD.findall(text) if not words.rstrip().endswith(":")]
+    marked = [match[1] or match[2] for match in BOLD.finditer(HTML.sub(r"**\2**", text))]
+    bold = [words for words in marked if not words.rstrip().endswith(":")]
     return bold[-1].strip() if bold else None
 
 
@@ -47,6 +56,12 @@ def _boxed(text: str) -> Iterator[tuple[int, str]]:
                 break
 
 
+def _tagged(text: str) -> Iterator[tuple[int, str]]:
+    for match in TAGGED.finditer(text):
+        if content := match[1].strip():
+            yield match.start(), concluded(content) or content
+
+
 def _said(text: str) -> Iterator[tuple[int, str]]:
     for pattern in (SAID, HASHES):
         for match in pattern.finditer(text):
@@ -57,9 +72,9 @@ def _said(text: str) -> Iterator[tuple[int, str]]:
 
 def bare(text: str) -> str:
     """A text without what only dresses it: bold, dollar signs around it, quotation marks, and the
-    full stop at its end."""
+    full stop at its end. An exclamation mark after a number stays: it may be a factorial."""
     while True:
-        shorter = STARS.sub("", text).strip().strip("`").strip()
+        shorter = unstyled(text).strip().strip("`").strip()
         shorter = WRAPPED.sub(r"\1", shorter)
         for opening, closing in ('""', "''", "“”", "‘’", "$$", ("\\(", "\\)"), ("\\[", "\\]")):
             inside = shorter[len(opening) : len(shorter) - len(closing)]
@@ -70,7 +85,7 @@ def bare(text: str) -> str:
                 and opening not in inside
             ):
                 shorter = inside
-        shorter = re.sub(r"(?<=\S)[.,;:!]+$", "", shorter)
+        shorter = re.sub(r"(?<=\S)(?:[.,;:]|(?<![\d)])!|(?<=!)!)+$", "", shorter)
         if shorter == text:
             return text
         text = shorter

@@ -11,16 +11,22 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from taketurns.errors import DataError
 from taketurns.scorers.base import unparsed
+from taketurns.scorers.negation import affirmed, denies
 from taketurns.scorers.reading import bare, concluded, last_line, sentence
+from taketurns.scorers.styling import answered, unprefaced
 from taketurns.types import Query, Score
 
 TOKEN = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|[^\W\d_]+(?:['’.][^\W\d_]+)*|[^\w\s.,;:!?\"'()\[\]]")
 ARTICLES = frozenset({"a", "an", "the"})
-REJECTED = re.compile(r",?\s*\b(?:not|rather than|instead of)\b", re.IGNORECASE)
 BEGUN = re.compile(r"^(?:it|he|she|they|this|that)(?:['’]s| is| was| are| were) ", re.IGNORECASE)
+ACCENTS = re.compile(r"[\u0300-\u036f]")
+INITIALS = re.compile(
+    r"(?<![\w.'])[A-Z](?:\.?\s?[A-Z](?![\w']))+\.?(?=\s|[^\w.])\s?|(?<![\w.])(?:[A-Z]\.\s?){2,}"
+)
 SHORT = 3  # letters of an abbreviation, which must be written as it is
 
 
@@ -30,29 +36,32 @@ class Alias:
     2212.10511): anywhere in what it concludes, or in all of a text that concludes nothing.
 
     An alias that the question names itself counts only where the answer begins or ends with it. An
-    abbreviation of up to three letters must be written as it is: "it" is not "IT". What follows
-    "not", "rather than" or "instead of" in a conclusion is rejected, not named.
+    abbreviation of up to three letters must be written as it is: "it" is not "IT". Initials may stand
+    apart, and accents be left out. What a clause denies is not named ("not Lyon, it is Paris").
     """
 
     name: str = "alias"
+    version: ClassVar[int] = 2
 
     def check(self, query: Query) -> None:
         aliases_of(query)
 
     def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
         conclusion = concluded(answer)
-        said = REJECTED.split(bare(conclusion if conclusion is not None else answer))[0]
-        words = _words(said)
+        said = bare(conclusion if conclusion is not None else answer)
+        words, kept = _words(said), _words(affirmed(said))
         if not words:
             return unparsed("nothing is said")
         asked = _words(" ".join(turn.content for turn in query.conversation))
         for alias in aliases_of(query):
-            if _names(words, _words(alias), asked):
+            if _names(words if denies(alias) else kept, _words(alias), asked):
                 return Score(1.0, alias)
-        return Score(0.0, said[:200])
+        return Score(0.0, (" ".join(affirmed(said).split()) or said)[:200])
 
     def said(self, query: Query, answer: str) -> str | None:
-        return _gist(REJECTED.split(_short(answer))[0])
+        said = _short(answered(answer))
+        return _gist(affirmed(said)) or _gist(said)
 
 
 @dataclass(frozen=True)
@@ -62,14 +71,16 @@ class TokenF1:
     left out only where something else is left."""
 
     name: str = "f1"
+    version: ClassVar[int] = 2
 
     def check(self, query: Query) -> None:
         aliases_of(query)
 
     def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
         conclusion = concluded(answer)
         said = bare(conclusion if conclusion is not None else answer)
-        tries = {said, bare(sentence(said))} if conclusion is not None else {said}
+        tries = {said, bare(sentence(said)) if conclusion is not None else unprefaced(said)}
         if not any(map(_tokens, tries)):
             return unparsed("nothing is said")
         values = (
@@ -78,7 +89,7 @@ class TokenF1:
         return Score(max(values), said[:200])
 
     def said(self, query: Query, answer: str) -> str | None:
-        return _gist(_short(answer))
+        return _gist(_short(answered(answer)))
 
 
 @dataclass(frozen=True)
@@ -87,24 +98,27 @@ class Exact:
     spacing and dress aside, and commas between words; signs, points and brackets count."""
 
     name: str = "exact"
+    version: ClassVar[int] = 2
 
     def check(self, query: Query) -> None:
         aliases_of(query)
 
     def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
         conclusion = concluded(answer)
         said = conclusion if conclusion is not None else last_line(answer)
         if not _squeezed(said):
             return unparsed("nothing is said")
-        tries = {_squeezed(said), _squeezed(answer)}
+        tries = {_squeezed(said), _squeezed(answer), _squeezed(unprefaced(said))}
         if conclusion is not None:
             tries.add(_squeezed(sentence(said)))
         golds = {_squeezed(alias) for alias in aliases_of(query)}
         return Score(float(not tries.isdisjoint(golds)), bare(said)[:200])
 
     def said(self, query: Query, answer: str) -> str | None:
+        answer = answered(answer)
         conclusion = concluded(answer)
-        said = sentence(conclusion) if conclusion is not None else last_line(answer)
+        said = sentence(conclusion) if conclusion is not None else unprefaced(last_line(answer))
         return _squeezed(BEGUN.sub("", bare(said))) or None
 
 
@@ -130,7 +144,7 @@ def aliases_of(query: Query) -> tuple[str, ...]:
 def _short(answer: str) -> str:
     """The sentence in which a text concludes; all of one that concludes nothing."""
     conclusion = concluded(answer)
-    return bare(answer if conclusion is None else sentence(conclusion))
+    return bare(unprefaced(answer) if conclusion is None else sentence(conclusion))
 
 
 def _gist(text: str) -> str | None:
@@ -158,8 +172,11 @@ def _folded(words: list[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """Words for matching: full stops within abbreviations left out, a possessive apart."""
+    """Words for matching: full stops within abbreviations, accents and the space between initials
+    left out, a possessive apart."""
     text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("'s ", " 's ")
+    text = ACCENTS.sub("", unicodedata.normalize("NFD", text))
+    text = INITIALS.sub(lambda match: re.sub(r"[\s.]", "", match[0]) + " ", f"{text} ")
     return re.findall(r"[^\W_]+|[^\w\s.,;:!?\"'()\[\]-]", re.sub(r"(?<=\w)\.(?=\w)", "", text))
 
 

@@ -226,9 +226,10 @@ class Choice:
             return Weighed(token, "", len(self.text), ())
         codec = self.order.codecs[speaker]
         top = tuple((_text(codec, other), max(p, _LEAST)) for other, p in token.top)
+        text = _text(codec, token.id)
         if token.logprob is not None:
             token = replace(token, logprob=max(token.logprob, _LEAST))
-        return Weighed(token, _text(codec, token.id), len(self.text), top)
+        return Weighed(token, text, len(self.text), top)
 
 
 class Reply:

@@ -1,11 +1,4 @@
-"""A task of one's own: questions in JSON lines and a scorer, in a few lines of YAML.
-
-name: capitals
-data: capitals.jsonl
-scorer: alias
-fields: {text: question, reference: capital}
-prompt: "{text} Answer in one word."
-"""
+"""A task of one's own: questions in JSON lines and a scorer, in a few lines of YAML (`EXAMPLE`)."""
 
 from __future__ import annotations
 
@@ -26,6 +19,13 @@ from taketurns.tasks.base import Split
 from taketurns.tasks.scored import ScoredTask, Unscored, scored_task
 from taketurns.types import Query
 
+EXAMPLE = """\
+name: capitals
+data: capitals.jsonl
+scorer: alias
+fields: {text: question, reference: capital}
+prompt: "{text} Answer in one word."
+"""
 SPLITS = get_args(Split)
 FIELDS = ("id", "text", "reference", "choices", "split")
 

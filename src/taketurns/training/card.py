@@ -49,6 +49,7 @@ def card(metrics: Mapping[str, Any], base: str | None) -> str:
         _row(["---"] * (len(names) + 1)),
         _row(["share of the targets", *(f"{data['balance'][name]:.1%}" for name in names)]),
         "",
+        *_parts(made),
         "## What its choices are worth",
         "",
         f"Mean utility of the answers that follow its top choice, on {worth['rows']} validation "
@@ -99,6 +100,34 @@ def sizes(made: Mapping[str, Any]) -> str:
     """How many tokens the patches had that a switcher was made with."""
     rule = made.get("patch")
     return str(made["patch_size"]) if rule is None else f"{rule['min']} to {rule['max']}"
+
+
+def _parts(made: Mapping[str, Any]) -> list[str]:
+    """How many labels each part of a head has, and what few of them mean."""
+    if not made.get("labels"):
+        return []
+    after = [part["after"] or "nobody yet" for part in made["labels"]]
+    lines = [
+        _row(["last to speak", *after]),
+        _row(["---"] * (len(after) + 1)),
+        _row(["prefixes to learn from", *(str(part["labels"]) for part in made["labels"])]),
+        "",
+    ]
+    shrunk = made["shrunk"]
+    if shrunk["kept"] is not None:
+        of = [
+            f"{name} {share:.0%} its own and {shrunk['shared'][name]:.0%} the shared one"
+            for name, share in shrunk["kept"].items()
+        ]
+        lines += [
+            "Where labels are few, the map for a candidate's states is drawn towards a map that "
+            "all of them share and towards how often each candidate is best, as the validation "
+            f"prefixes say: {'; '.join(of)}.",
+            "",
+        ]
+    if made["blind"]:
+        lines += [f"{made['blind'][0].upper()}{made['blind'][1:]}.", ""]
+    return lines
 
 
 def _targets(made: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from taketurns.config import TeamConfig
@@ -11,6 +12,7 @@ from taketurns.heads import Head, HeadConfig, Scale, View
 from taketurns.training.divergence import check_gradients, check_loss, check_moved
 from taketurns.training.examples import Example
 from taketurns.training.settings import Course, HeadSettings
+from taketurns.training.shrinkage import Maps, Shrunk, shrink
 from taketurns.training.verdict import judge
 
 if TYPE_CHECKING:
@@ -18,6 +20,20 @@ if TYPE_CHECKING:
 
 EPOCHS, LEARNING_RATE, WEIGHT_DECAY = 60, 3e-3, 0.3
 LEAST_DEVIATION = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The head of the best epoch with what few labels made of it, what every epoch was worth on the
+    validation examples before that, and which was best, from 1."""
+
+    shrunk: Shrunk
+    history: Sequence[Mapping[str, float]]
+    best_epoch: int
+
+    @property
+    def head(self) -> Head:
+        return self.shrunk.head
 
 
 def head_config(team: TeamConfig, settings: HeadSettings) -> HeadConfig:
@@ -40,14 +56,45 @@ def fit(
     validation: Sequence[Example],
     course: Course,
     bias: bool = True,
-) -> tuple[Head, list[Mapping[str, float]], int]:
-    """The head of the best epoch, what every epoch was worth on `validation`, and which was best,
-    from 1. `views` are those of the training examples, then those of the validation. Without `bias`
-    its logits are a matrix times the states and nothing more."""
+) -> Fitted:
+    """Learn a head. `views` are those of the training examples, then those of the validation.
+    Without `bias` its logits are a matrix times the states and nothing more."""
     import torch
 
     scales = _scales(config, views[: len(train)], bias)
     matrix = torch.stack([_features(config, scales, view, bias) for view in views])
+    weight, history, best = _descend(config, matrix, train, validation, course)
+    one_size = len({len(scale.mean) for scale in scales.values()}) == 1 < len(scales)
+    alike = [_alike(config, scales, view, bias) for view in views] if one_size else []
+
+    def learn(places: Sequence[int]) -> Maps:
+        """For as many epochs as were best for all."""
+        rows, settings = list(places), replace(course, epochs=best)
+        some = [train[row] for row in rows]
+        own, *_ = _descend(config, matrix[rows], some, (), settings)
+        shared = None
+        if one_size:
+            found, *_ = _descend(
+                config, torch.stack([alike[row] for row in rows]), some, (), settings
+            )
+            shared = found[:, :-1], found[:, -1]
+        return Maps(_head(config, scales, own), shared)
+
+    own = _head(config, scales, weight)
+    return Fitted(shrink(own, views, train, validation, learn, bias), history, best)
+
+
+def _descend(
+    config: HeadConfig,
+    matrix: Tensor,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    course: Course,
+) -> tuple[Tensor, list[Mapping[str, float]], int]:
+    """The weights `[candidates, features]` of the best epoch for the rows of `matrix`, what every
+    epoch was worth on `validation`, and which was best, from 1; the last one without any."""
+    import torch
+
     features, held_out = matrix[: len(train)], matrix[len(train) :]
     targets = torch.tensor([example.target for example in train])
     weight = torch.zeros(len(config.candidates), matrix.shape[1], requires_grad=True)
@@ -71,12 +118,15 @@ def fit(
             check_gradients([weight], f"epoch {epoch}")
             optimizer.step()
         check_moved([weight], f"epoch {epoch}")
+        if not validation:
+            best, best_epoch = weight.detach().clone(), epoch
+            continue
         with torch.no_grad():
             verdict = judge((held_out @ weight.T).softmax(-1).tolist(), validation)
         history.append({"epoch": float(epoch), **verdict.to_json()})
         if verdict.merit > best_merit:
             best, best_epoch, best_merit = weight.detach().clone(), epoch, verdict.merit
-    return _head(config, scales, best), history, best_epoch
+    return best, history, best_epoch
 
 
 def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
@@ -123,6 +173,19 @@ def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias:
     last = torch.zeros(len(config.candidates) + 1)
     last[view.last] = bias
     return torch.cat([*blocks, last])
+
+
+def _alike(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
+    """One row of a map for all readers: the states, standardised as the reader's are, and, with
+    `bias`, a one."""
+    import torch
+
+    scale = scales.get(config.candidates[view.reader])
+    if view.states is None or scale is None:
+        states = torch.zeros(len(next(iter(scales.values())).mean))
+    else:
+        states = (view.states - scale.mean) / scale.deviation
+    return torch.cat([states, torch.tensor([float(bias)])])
 
 
 def _head(config: HeadConfig, scales: Mapping[str, Scale], weight: Tensor) -> Head:

@@ -13,8 +13,10 @@ from typing import Any
 from taketurns import naming
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
+from taketurns.heads import HeadConfig, describe_blind, describe_labels
 from taketurns.labels import Label, read_labels
 from taketurns.manifest import Manifest, describe_run, fingerprint
+from taketurns.records import SAMPLE, sample_questions
 from taketurns.terminal import Progress
 from taketurns.training.card import write_card
 from taketurns.training.examples import Example, Examples, digest, select, summary, write_examples
@@ -80,6 +82,11 @@ def train(
             **trained.metrics["switcher"],
         },
         "examples": examples.report,
+        SAMPLE: sample_questions(
+            (label.task, label.query)
+            for label in sorted(read, key=lambda label: label.query.id)
+            if label.task in examples.report["tasks"]
+        ),
         "best_epoch": trained.metrics["best_epoch"],
         "validation": judge(trained.probabilities, trained.validation).to_json(),
         "standards": standards(trained.validation, names),
@@ -201,10 +208,11 @@ def _head(
                 team, config, [x.label for x in every], folder.checkpoints, progress.advance
             )
         )
-    fitted, history, best = head.fit(
-        config, views, examples.train, examples.validation, course, settings.bias
-    )
+    fit = head.fit(config, views, examples.train, examples.validation, course, settings.bias)
+    fitted = fit.head
     fitted.save(folder.path)
+    for sentence in filter(None, (describe_labels(fitted.config), describe_blind(fitted))):
+        say(sentence)
     held_out = views[len(examples.train) :]
     whose = "whoever spoke last" if config.mode == "speaker" else config.reader
     return Trained(
@@ -214,14 +222,25 @@ def _head(
                 "reader": config.reader,
                 "layers": {name: list(layers) for name, layers in config.layers.items()},
                 "numbers": fitted.numbers,
+                "labels": _counts(fitted.config),
+                "shrunk": fit.shrunk.to_json(),
+                "blind": describe_blind(fitted),
                 "knows_by": "name",
                 "what": f"A linear head of {fitted.numbers} numbers on hidden states of {whose}; "
                 "it has no model of its own.",
             },
-            "best_epoch": best,
-            "history": history,
+            "best_epoch": fit.best_epoch,
+            "history": fit.history,
         },
         entry={"kind": "head", "path": "."},
         probabilities=[fitted.logits(view).softmax(-1).tolist() for view in held_out],
         validation=examples.validation,
     )
+
+
+def _counts(config: HeadConfig) -> list[dict[str, Any]]:
+    """How many labels there are after each candidate, and before any has spoken (None)."""
+    return [
+        {"after": name, "labels": count}
+        for name, count in zip((*config.candidates, None), config.labels, strict=True)
+    ]
