@@ -220,8 +220,8 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
             yield f"{model.name}: the size of its weights is unknown: {why}"
         if model.unread_bytes:
             yield (
-                f"{model.name}: its {readable(model.unread_bytes)} of weights were not read for NaN "
-                "and infinity: --weights does, and so does loading"
+                f"{model.name}: its {readable(model.unread_bytes)} of weights were not looked "
+                "through for NaN and infinity: --weights does it, and so does loading"
             )
         if model.note is not None:
             yield f"{model.name}: {model.note}"
