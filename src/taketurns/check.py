@@ -19,7 +19,7 @@ from rich.text import Text
 from taketurns import naming
 from taketurns.config import TeamConfig
 from taketurns.errors import ConfigError, PromptError
-from taketurns.headers import Tensor, read_tensors
+from taketurns.headers import Tensor, read_gguf_tensors, read_tensors
 from taketurns.heads import Head
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
@@ -244,23 +244,19 @@ def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelRep
 
 
 def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
-    from transformers import AutoConfig
-
-    from taketurns.engines.facts import context_length
+    from taketurns.engines.facts import configuration, context_length
     from taketurns.engines.loading import choose_device, choose_dtype
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
-    whole: Any = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    )
+    whole = configuration(spec)
     config = whole.get_text_config()
     dtype = choose_dtype(spec.dtype, choose_device(spec.device))
     if dtype == "auto":
         dtype = getattr(config, "dtype", None) or choose_dtype("float32", "cpu")
     tensors, problem = None, None
     try:
-        tensors = read_tensors(spec.model, spec.revision)
+        tensors = _tensors(spec)
     except ConfigError as error:
         problem = str(error)
     stored = getattr(whole, "quantization_config", None) is not None
@@ -325,17 +321,23 @@ def _bytes_quantised(spec: ModelSpec) -> float | None:
     return next((size for key, size in _BYTES_QUANTISED.items() if settings.get(key)), None)
 
 
+def _tensors(spec: ModelSpec) -> list[Tensor] | None:
+    if spec.gguf_file is not None:
+        return read_gguf_tensors(spec)
+    return read_tensors(spec.model, spec.revision)
+
+
 def weight_bytes(spec: ModelSpec) -> int | None:
     """What the weights take as they are stored, from their headers; None if unknown. Raises
     ConfigError where they are not whole."""
-    tensors = read_tensors(spec.model, spec.revision)
+    tensors = _tensors(spec)
     return sum(tensor.stored_bytes for tensor in tensors) if tensors else None
 
 
 def parameters(spec: ModelSpec) -> int | None:
     """How many there are, an adapter's among them, from the headers of the weights; None if
     unknown. Raises ConfigError where they are not whole."""
-    of_model = read_tensors(spec.model, spec.revision)
+    of_model = _tensors(spec)
     of_adapter = read_tensors(spec.adapter, None) if spec.adapter else None
     if not of_model:
         return None

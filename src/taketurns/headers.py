@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from taketurns import gguf
 from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _SIZES = {**_FLOATS, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}  # others: a byte
@@ -61,6 +63,12 @@ def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
         if files is None:
             return _on_the_hub(model, revision)
     return None if files is None else [tensor for file in files for tensor in _header(file)]
+
+
+def read_gguf_tensors(spec: ModelSpec) -> list[Tensor]:
+    """The tensors of a model's GGUF file as they are loaded, which is as numbers of a float type
+    and not in the file's blocks. Raises ConfigError as `gguf.read` does."""
+    return [Tensor(tensor.name, "F32", tensor.shape) for tensor in gguf.read(spec).tensors]
 
 
 def _files(folder: Path) -> list[Path] | None:

@@ -110,14 +110,10 @@ class Reading:
         return cast("Tensor", states.flatten())
 
     async def _layers(self) -> tuple[int, ...]:
-        from transformers import AutoConfig
+        from taketurns.engines.facts import text_config
 
         if self._found is None:
-            spec = self._stage.config.candidates[-1].spec
-            config = AutoConfig.from_pretrained(
-                spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-            )
-            depth = int(config.get_text_config().num_hidden_layers)
+            depth = int(text_config(self._stage.config.candidates[-1].spec).num_hidden_layers)
             self._found = tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
         return self._found
 

@@ -137,14 +137,10 @@ def _targets(
     learning = order.learning
     if learning.loss == "sft":
         return None
-    from transformers import AutoConfig
-
     from taketurns.distillation.targets import read_targets
+    from taketurns.engines.facts import text_config
 
-    spec = readers.student.candidate.spec
-    config = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
+    config = text_config(readers.student.candidate.spec)
     by_id = {answer.id: answer for answer in kept.answers}
     with Progress("reading distributions", len(rows)) as progress:
         return read_targets(
@@ -171,7 +167,7 @@ def _tuned(student: Student, folder: DistillationFolder, *, lora: bool) -> Model
     where = str(folder.student.resolve())
     if lora:
         return replace(student.start, adapter=where)
-    return replace(student.start, model=where, revision=None, tokenizer=None)
+    return replace(student.start, model=where, revision=None, tokenizer=None, gguf_file=None)
 
 
 def _write_team(

@@ -44,6 +44,7 @@ def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> 
         revision=None,
         adapter=None,
         tokenizer=None,
+        gguf_file=None,
     )
     _require_kin(team, spec, wanted)
     return Student(here.name if here.is_dir() else wanted, spec, place)
@@ -62,17 +63,13 @@ def _require_kin(team: TeamConfig, spec: ModelSpec, wanted: str) -> None:
 
 def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
     """What decides the shapes of a model's weights."""
-    from transformers import AutoConfig
-
-    from taketurns.engines.facts import first_line
+    from taketurns.engines.facts import text_config
 
     try:
-        config = AutoConfig.from_pretrained(
-            spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        ).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
+        config = text_config(spec)
+    except ConfigError as error:
         known = "neither a candidate nor a model that can be loaded"
-        raise ConfigError(f"the student {spec.model!r} is {known}: {first_line(error)}") from error
+        raise ConfigError(f"the student {spec.model!r} is {known}: {error}") from error
     return (config.model_type, config.num_hidden_layers, config.hidden_size)
 
 

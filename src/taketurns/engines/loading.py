@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from taketurns.engines.facts import first_line
+from taketurns import gguf
+from taketurns.engines.facts import configuration, first_line
 from taketurns.errors import CapacityError, ConfigError
 from taketurns.types import ModelSpec
 
@@ -111,11 +112,41 @@ def _pretrained(spec: ModelSpec) -> Any:
         if (value := getattr(spec, key)) is not None:
             arguments[key] = value
     with _failures_of(f"the model {spec.model!r}"):
-        with bar_if_long(spec.model):
-            model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
+        if spec.gguf_file is not None:
+            model = load_gguf(spec, **arguments)
+        else:
+            with bar_if_long(spec.model):
+                model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
         if spec.device_map is None and spec.quantization_config is None:
             model.to(device)
     return model.requires_grad_(False).eval()
+
+
+def load_gguf(spec: ModelSpec, **arguments: Any) -> Any:
+    """The model in a GGUF file, an ordinary one: its weights are numbers of the `dtype` among the
+    `arguments` of `from_pretrained` and no longer in the file's blocks, so it can be trained and
+    saved like any other.
+
+    Raises ConfigError where the file is none, or lacks some of the model's weights: transformers
+    would fill those with random numbers.
+    """
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    config, header = configuration(spec), gguf.read(spec)
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        str(header.path.parent),
+        **{**arguments, "config": config, "gguf_file": header.path.name},
+        quantization_config=GgufConfig(dequantize=True),
+        output_loading_info=True,
+    )
+    if missing := sorted(loading["missing_keys"]):
+        raise ConfigError(
+            f"{header.path} does not hold all weights of a {config.model_type} model: it lacks "
+            f"{len(missing)}, the first is {missing[0]}"
+        )
+    if header.end_token_ids:
+        model.generation_config.eos_token_id = sorted(header.end_token_ids)
+    return model
 
 
 @contextmanager
@@ -125,6 +156,8 @@ def _failures_of(what: str) -> Iterator[None]:
     a ConfigError."""
     try:
         yield
+    except ConfigError:
+        raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise CapacityError(f"no memory left to load {what}: {first_line(error)}") from error
     except Exception as error:

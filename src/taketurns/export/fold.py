@@ -47,9 +47,11 @@ def load_model(name: str, spec: ModelSpec) -> Any:
     """The checkpoint as it is stored. Raises ConfigError."""
     from transformers import AutoModelForCausalLM
 
-    from taketurns.engines.loading import bar_if_long
+    from taketurns.engines.loading import bar_if_long, load_gguf
 
     try:
+        if spec.gguf_file is not None:
+            return load_gguf(spec, dtype="auto").eval()
         with bar_if_long(spec.model):
             return AutoModelForCausalLM.from_pretrained(
                 spec.model,

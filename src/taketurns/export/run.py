@@ -132,11 +132,9 @@ class _Shape:
 
 
 def _shape(spec: ModelSpec) -> _Shape:
-    from transformers import AutoConfig
+    from taketurns.engines.facts import text_config
 
-    config: Any = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    ).get_text_config()
+    config = text_config(spec)
     return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
 
 
@@ -147,7 +145,13 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
     written = [
         Candidate(
             old.name,
-            replace(old.spec, model=str(folder.resolve()), revision=None, tokenizer=None),
+            replace(
+                old.spec,
+                model=str(folder.resolve()),
+                revision=None,
+                tokenizer=None,
+                gguf_file=None,
+            ),
             old.endpoint or Endpoint((f"http://127.0.0.1:{_FIRST_PORT + index}",)),
         )
         for index, (old, folder) in enumerate(zip(config.candidates, folders, strict=True))

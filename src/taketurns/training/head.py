@@ -77,12 +77,9 @@ def fit(
 
 def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
     """The layers of a model to read, counted from the embedding, 0."""
-    from transformers import AutoConfig
+    from taketurns.engines.facts import text_config
 
-    config = AutoConfig.from_pretrained(
-        spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    )
-    depth = int(config.get_text_config().num_hidden_layers)
+    depth = int(text_config(spec).num_hidden_layers)
     if not wanted:
         return tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
     for layer in wanted:

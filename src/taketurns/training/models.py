@@ -18,7 +18,8 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from taketurns.engines.loading import choose_device
+    from taketurns.engines.loading import choose_device, load_gguf
+
     from taketurns.text import TextCodec
 
     arguments: dict[str, Any] = {
@@ -28,14 +29,17 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     }
     # All weights are trained in float32; under an adapter they stay as they were saved.
     whole = lora is False or choose_device(spec.device) == "cpu"
+    arguments["dtype"] = torch.float32 if whole else "auto"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            spec.model,
-            revision=spec.revision,
-            dtype=torch.float32 if whole else "auto",
-            trust_remote_code=spec.trust_remote_code,
-            **arguments,
-        )
+        if spec.gguf_file is not None:
+            model = load_gguf(spec, **arguments)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                spec.model,
+                revision=spec.revision,
+                trust_remote_code=spec.trust_remote_code,
+                **arguments,
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ConfigError(f"cannot load the model {spec.model!r}: {reason}") from error
