@@ -69,6 +69,18 @@ class GgufHeader:
         start = self.data + tensor.offset
         return np.fromfile(self.path, "<f4", tensor.numbers, offset=start).reshape(tensor.shape)
 
+    def numbers(self, *, tied: bool) -> int:
+        """How many its weights are, of which the output matrix is the embedding where they are
+        `tied`; without the layers that predict further tokens."""
+        last = self.metadata.get(f"{self.architecture}.block_count", 0)
+        ahead = self.metadata.get(f"{self.architecture}.nextn_predict_layers", 0)
+        skipped = ["rope_", *(f"blk.{number}." for number in range(last - ahead, last))]
+        if tied:
+            skipped.append("output.weight")
+        return sum(
+            tensor.numbers for tensor in self.tensors if not tensor.name.startswith(tuple(skipped))
+        )
+
     @property
     def end_token_ids(self) -> frozenset[int]:
         """The ids that end an answer: of the text, of a turn and of a message."""
@@ -283,6 +295,6 @@ def _called(kind: int) -> str:
     import gguf
 
     try:
-        return gguf.GGMLQuantizationType(kind).name
+        return str(gguf.GGMLQuantizationType(kind).name)
     except ValueError:
         return f"number {kind}"

@@ -152,9 +152,7 @@ def fingerprint(spec: ModelSpec) -> str | None:
     if spec.gguf_file is not None:
         path = Path(spec.model) / spec.gguf_file
         prints[0] = (
-            _file(path)
-            if path.is_file()
-            else _cached(spec.model, spec.revision, spec.gguf_file)
+            _file(path) if path.is_file() else _cached(spec.model, spec.revision, spec.gguf_file)
         )
     if not any(prints):
         return None

@@ -127,8 +127,8 @@ def load_gguf(spec: ModelSpec, **arguments: Any) -> Any:
     `arguments` of `from_pretrained` and no longer in the file's blocks, so it can be trained and
     saved like any other.
 
-    Raises ConfigError where the file is none, or lacks some of the model's weights: transformers
-    would fill those with random numbers.
+    Raises ConfigError where the file is none, or does not hold just the weights that transformers
+    gives the model: it would fill others with random numbers, or leave some out.
     """
     from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -143,6 +143,11 @@ def load_gguf(spec: ModelSpec, **arguments: Any) -> Any:
         raise ConfigError(
             f"{header.path} does not hold all weights of a {config.model_type} model: it lacks "
             f"{len(missing)}, the first is {missing[0]}"
+        )
+    if (more := header.numbers(tied=config.tie_word_embeddings) - model.num_parameters()) > 0:
+        raise ConfigError(
+            f"{header.path} holds {more:,} numbers that transformers leaves out of a "
+            f"{config.model_type} model: name the checkpoint that it was made from"
         )
     if header.end_token_ids:
         model.generation_config.eos_token_id = sorted(header.end_token_ids)

@@ -98,7 +98,12 @@ def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
             )
         at = names.index(name)
         spec = replace(
-            candidates[at].spec, model=model, revision=None, adapter=None, tokenizer=None, gguf_file=None
+            candidates[at].spec,
+            model=model,
+            revision=None,
+            adapter=None,
+            tokenizer=None,
+            gguf_file=None,
         )
         candidates[at] = Candidate(name, spec, candidates[at].endpoint)
     return replace(config, candidates=tuple(candidates))

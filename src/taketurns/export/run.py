@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from taketurns.config import EngineConfig, TeamConfig
 from taketurns.engines.facts import end_token_ids

@@ -19,7 +19,6 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     from taketurns.engines.loading import choose_device, load_gguf
-
     from taketurns.text import TextCodec
 
     arguments: dict[str, Any] = {
