@@ -6,7 +6,8 @@ answer, against what is free now; activations and the allocator's slack come on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,18 @@ TOGETHER = "all devices together"
 
 # What loading in fewer bits leaves of a linear layer's number, its share of the scales included.
 _BYTES_QUANTISED = {"load_in_4bit": 0.5 + 4 / 64, "load_in_8bit": 1.0}
+_BYTES_QUANTO = {"int8": 1.0, "float8": 1.0, "int4": 0.5 + 8 / 128, "int2": 0.25 + 8 / 128}
+_BYTES_TORCHAO = {"Int8": 1.0, "Float8": 1.0, "Int4": 0.5 + 8 / 128}
+# What quantised weights need beside transformers: a module, and what it is installed as.
+_QUANTISERS = {
+    "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
+    "torchao": ("torchao", "torchao"),
+    "quanto": ("optimum.quanto", "optimum-quanto"),
+    "compressed-tensors": ("compressed_tensors", "compressed-tensors"),
+    "gptq": ("gptqmodel", "gptqmodel"),
+    "awq": ("gptqmodel", "gptqmodel"),
+    "hqq": ("hqq", "hqq"),
+}
 _NOT_LINEAR = ("embed", "wte", "wpe", "lm_head")
 _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -37,7 +50,8 @@ _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 @dataclass(frozen=True, slots=True)
 class ModelReport:
     """One model. Bytes and parameters are None where no header could be read; `problem` is why its
-    weights cannot be used, None where they can."""
+    weights cannot be used, None where they can; `inexact` is why its answers may depend on what
+    else is in the batch, None where its kind does not say so."""
 
     name: str
     model: str
@@ -51,6 +65,7 @@ class ModelReport:
     prompt: str
     tokenizer: str
     problem: str | None = None
+    inexact: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +156,6 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
     for name, spec in specs:
         if spec.adapter is not None and find_spec("peft") is None:
             problems.append(f"{name} has an adapter: pip install 'taketurns[train]'")
-        if _bytes_quantised(spec) is not None and find_spec("bitsandbytes") is None:
-            problems.append(f"{name} is to be loaded in fewer bits: pip install bitsandbytes")
     candidates = models[: len(config.candidates)]
     return TeamReport(
         models=models,
@@ -192,6 +205,11 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
             yield f"{model.name}: the size of its weights is unknown: {why}"
         if model.prompt == "bare text":
             yield f"{model.name}: no chat template and no prompt, so it continues the bare question"
+        if model.inexact is not None:
+            yield (
+                f"{model.name}: {model.inexact}, so where two tokens are nearly as probable, its "
+                "answers may depend on what else is in the batch"
+            )
         if model.context <= PROMPT_TOKENS:
             yield f"{model.name}: a context of {model.context} tokens is short"
 
@@ -205,7 +223,10 @@ def _memory(
     for device in [TOGETHER] if spread else dict.fromkeys(model.device for model in models):
         here = [model for model in models if spread or model.device == device]
         sizes = [model.kv_bytes_per_token for model in here]
-        exact = any(model.device == "cpu" and model.dtype == "float32" for model in here)
+        exact = any(
+            model.device == "cpu" and model.dtype == "float32" and model.inexact is None
+            for model in here
+        )
         free, problem = _free_bytes(device)
         yield MemoryReport(
             device=device,
@@ -259,6 +280,9 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
         tensors = _tensors(spec)
     except ConfigError as error:
         problem = str(error)
+    quantised = spec.quantization_config or getattr(whole, "quantization_config", None)
+    if problem is None and quantised is not None and (missing := _missing_package(quantised)):
+        problem = f"its weights are in fewer bits: pip install {missing}"
     stored = getattr(whole, "quantization_config", None) is not None
     return ModelReport(
         name=name,
@@ -275,7 +299,17 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
         problem=problem,
+        inexact=_inexact(spec, whole),
     )
+
+
+def _inexact(spec: ModelSpec, config: Any) -> str | None:
+    from taketurns.engines import exact
+
+    if spec.quantization_config is not None:
+        config = copy(config)
+        config.quantization_config = spec.quantization_config
+    return exact.obstacle(config)
 
 
 def _place(spec: ModelSpec) -> str:
@@ -286,9 +320,7 @@ def _place(spec: ModelSpec) -> str:
 
     where = spec.device_map
     if where is None:
-        # What is loaded in fewer bits is put on the first device there is.
-        where = "auto" if spec.quantization_config is not None else spec.device
-        return choose_device(where)
+        return choose_device(spec.device)
     places = set(where.values()) if isinstance(where, dict) else {where}
     if len(places) > 1 or places & {*_SPREADING, "disk"}:
         return TOGETHER if torch.cuda.is_available() else choose_device("auto")
@@ -299,11 +331,11 @@ def _place(spec: ModelSpec) -> str:
 def _loaded_bytes(
     tensors: Sequence[Tensor], spec: ModelSpec, itemsize: int, *, stored: bool
 ) -> int:
-    """What the weights take once they are loaded. Those that are `stored` in fewer bits stay so;
-    other ways of loading in fewer bits than are known here are counted as stored, which is more
-    than they take."""
-    linear = _bytes_quantised(spec)
-    if stored or (spec.quantization_config is not None and linear is None):
+    """What the weights take once they are loaded. What is `stored` in fewer bits stays so, the rest
+    becomes what is asked for; other ways of loading in fewer bits than are known here are counted
+    as stored, which is more than they take."""
+    linear = None if stored else _bytes_quantised(spec)
+    if spec.quantization_config is not None and linear is None and not stored:
         return sum(tensor.stored_bytes for tensor in tensors)
     size = 0.0
     for tensor in tensors:
@@ -318,7 +350,25 @@ def _loaded_bytes(
 def _bytes_quantised(spec: ModelSpec) -> float | None:
     """The bytes of a linear layer's number, where loading changes them in a known way."""
     settings = spec.quantization_config or {}
+    if settings.get("quant_method") == "quanto":
+        return _BYTES_QUANTO.get(settings.get("weights", "int8"))
+    if settings.get("quant_method") == "torchao":
+        kind = str(settings.get("quant_type"))
+        return next((size for key, size in _BYTES_TORCHAO.items() if f"{key}Weight" in kind), None)
     return next((size for key, size in _BYTES_QUANTISED.items() if settings.get(key)), None)
+
+
+def _missing_package(quantised: Any) -> str | None:
+    """What has to be installed to load weights that are quantised so, None where nothing has."""
+    settings = quantised if isinstance(quantised, Mapping) else quantised.to_dict()
+    method = settings.get("quant_method")
+    if method is None:
+        method = "bitsandbytes" if any(map(settings.get, _BYTES_QUANTISED)) else ""
+    module, package = _QUANTISERS.get(str(getattr(method, "value", method)), ("", ""))
+    try:
+        return package if module and find_spec(module) is None else None
+    except ModuleNotFoundError:  # of the package that the module is in
+        return package
 
 
 def _tensors(spec: ModelSpec) -> list[Tensor] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +130,15 @@ def life(invoke: Invoke, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Take two candidates through check, generate, rollout and train, and answer with what was
     trained; what each step gave, by its name."""
 
-    def live(first: Mapping[str, Any], second: Mapping[str, Any], **policy: Any) -> dict[str, Any]:
+    def live(
+        first: Mapping[str, Any], second: Mapping[str, Any], kinds: Sequence[str] = ("head", "lm")
+    ) -> dict[str, Any]:
+        """`kinds` are those of the switchers that are trained; the language model starts from the
+        first."""
         team = tmp_path / "team.yaml"
         document = {
             "candidates": [{"name": "one", **first}, {"name": "two", **second}],
-            "policy": {"patch_size": 4, "max_tokens": 12, "temperature": 0, **policy},
+            "policy": {"patch_size": 4, "max_tokens": 12, "temperature": 0},
         }
         team.write_text(json.dumps(document))
         rows = [
@@ -165,7 +169,8 @@ def life(invoke: Invoke, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             )
         )
         learned = ("--labels", taught, "--epochs", "1")
-        for kind, more in (("head", ()), ("lm", ("--start", "one"))):
+        for kind in kinds:
+            more = ("--start", "one") if kind == "lm" else ()
             out = tmp_path / kind
             train = ("train", "--team", team, *learned, "-o", out, "--switcher", kind, *more)
             _well(invoke(*train))

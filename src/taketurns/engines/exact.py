@@ -20,7 +20,23 @@ from transformers.masking_utils import sdpa_mask
 
 ROWS = 4  # a product has a multiple of these
 BLOCK = 32  # tokens a row in a forward that encodes
+_EXPERTS = frozenset(  # what configurations call the number of a layer's experts
+    ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "expert_num")
+)
 NAME = "taketurns_exact"  # of the attention that `enable` gives a model
+
+
+def obstacle(config: Any) -> str | None:
+    """Why no shapes of a model's forward agree, by its configuration; None where they may. How many
+    rows an expert's product has depends on where the tokens of the whole batch are sent, and
+    products in fewer bits have kernels of their own."""
+    if getattr(config, "quantization_config", None) is not None:
+        return "its weights are in fewer bits"
+    settings = config.get_text_config().to_dict()
+    counts = (value for key, value in settings.items() if key in _EXPERTS)
+    if any(isinstance(count, int) and count > 1 for count in counts):
+        return "it is a mixture of experts"
+    return None
 
 
 def enable(model: Any) -> bool:

@@ -111,6 +111,9 @@ def _pretrained(spec: ModelSpec) -> Any:
     for key in ("device_map", "quantization_config", "attn_implementation"):
         if (value := getattr(spec, key)) is not None:
             arguments[key] = value
+    if spec.quantization_config is not None and spec.device_map is None:
+        # It is quantised where it is put, and each library has another place in mind.
+        arguments["device_map"] = {"": device}
     with _failures_of(f"the model {spec.model!r}"):
         if spec.gguf_file is not None:
             model = load_gguf(spec, **arguments)
@@ -119,6 +122,10 @@ def _pretrained(spec: ModelSpec) -> Any:
                 model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
         if spec.device_map is None and spec.quantization_config is None:
             model.to(device)
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "output_router_logits", False):
+            # For training's loss; trainers leave it in config.json, and to write it is in the way.
+            config.output_router_logits = False
     return model.requires_grad_(False).eval()
 
 

@@ -24,7 +24,7 @@ from taketurns.engines.kv import layer_shapes
 from taketurns.engines.lanes import Counters, LaneRunner
 from taketurns.engines.loading import Weights
 from taketurns.engines.reencode import ReencodeRunner
-from taketurns.errors import CapacityError, EngineError, TakeTurnsError
+from taketurns.errors import CapacityError, ConfigError, EngineError, TakeTurnsError
 from taketurns.types import ModelSpec, Token
 
 SMALL_MODEL = 20_000_000  # parameters
@@ -237,9 +237,14 @@ class ModelThread:
         if shapes is None:
             self._models[model] = RunningModel(False, 0, device)
             return ReencodeRunner(loaded.model, never)
-        wanted = self._deterministic
+        wanted, obstacle = self._deterministic, exact.obstacle(loaded.model.config)
+        if wanted and obstacle is not None:
+            raise ConfigError(
+                f"{model} cannot be run with engine.deterministic: true, since {obstacle}; leave "
+                "it on auto, and its answers may differ in near-ties by what else is in the batch"
+            )
         if wanted is None:
-            wanted = device == "cpu" and shapes[0].dtype == torch.float32
+            wanted = device == "cpu" and shapes[0].dtype == torch.float32 and obstacle is None
         deterministic = wanted and exact.enable(loaded.model)
         runner = LaneRunner(
             Forward(loaded.model, loaded.activate),

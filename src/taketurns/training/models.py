@@ -42,6 +42,13 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ConfigError(f"cannot load the model {spec.model!r}: {reason}") from error
+    if getattr(model, "is_quantized", False) and not (
+        lora or (lora is None and size(model) >= SMALL)
+    ):
+        raise ConfigError(
+            f"the weights of {spec.model!r} are in fewer bits and cannot be trained themselves: "
+            "train an adapter on them with --lora"
+        )
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()
     return model, TextCodec.load(spec).tokenizer
