@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
+from taketurns.control import Rendered
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import LengthError
 from taketurns.prompts import encode_speaker, render_speaker
@@ -20,12 +21,11 @@ class Reader:
     candidate: Candidate
     info: ModelInfo
 
-    def prompt(self, query: Query) -> str:
-        """The text it continues before anything is written. Raises LengthError if it is too
-        long."""
+    def prompt(self, query: Query) -> Rendered:
+        """What it continues before anything is written. Raises LengthError if it is too long."""
         return self.read(query)[0]
 
-    def read(self, query: Query) -> tuple[str, list[int]]:
+    def read(self, query: Query) -> tuple[Rendered, list[int]]:
         """That text and its token ids. Raises as `prompt` does."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
         ids = self.encode(text)
@@ -37,8 +37,9 @@ class Reader:
             )
         return text, ids
 
-    def encode(self, text: str) -> list[int]:
-        return encode_speaker(self.candidate.spec, self.info.codec, text)
+    def encode(self, prompt: Rendered, written: str = "") -> list[int]:
+        """The token ids of a prompt, and of what is written after it."""
+        return encode_speaker(self.candidate.spec, self.info.codec, prompt, written)
 
 
 class Draft:
@@ -99,7 +100,7 @@ class Draft:
         """What the speaker continues: its own prompt and the answer so far."""
         if self.exact:
             return self._prompt_ids[speaker] + self._ids
-        return self._readers[speaker].encode(self._prompts[speaker] + self._text)
+        return self._readers[speaker].encode(self._prompts[speaker], self._text)
 
     def start_patch(self, speaker: int) -> None:
         """The speaker's tokens follow."""

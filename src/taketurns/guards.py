@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.errors import CapacityError, ConfigError, EngineError, LengthError
 from taketurns.policy import Guard, Policy
-from taketurns.prompts import encode_speaker, plain_text, render_speaker
+from taketurns.prompts import plain_text, speaker_ids
 from taketurns.types import Candidate, Query
 from taketurns.yesno import YesNo
 
@@ -68,8 +68,7 @@ class Judge:
         said = {"request": request, "answer": answer}
         asked = re.sub(r"\{(request|answer)\}", lambda match: said[match[1]], guard.question)
         spec, codec = self.candidate.spec, self.info.codec
-        text = render_speaker(spec, codec, Query("judge", text=asked))
-        return encode_speaker(spec, codec, text)
+        return speaker_ids(spec, codec, Query("judge", text=asked))
 
 
 def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from taketurns.engines.base import Engine, ModelInfo
-from taketurns.prompts import encode_speaker, render_speaker
+from taketurns.prompts import speaker_ids
 from taketurns.scorers.base import unparsed
 from taketurns.sync import run_sync
 from taketurns.types import ModelSpec, Query, Score
@@ -120,4 +120,4 @@ class Judged:
             category=query.metadata.get("category") or "it calls for another response",
         )
         asked = Query(id=query.id, text=text)
-        return encode_speaker(self.spec, info.codec, render_speaker(self.spec, info.codec, asked))
+        return speaker_ids(self.spec, info.codec, asked)
