@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.draft import Draft, Reader
+from taketurns.draft import Draft
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
+from taketurns.handover import Reader
 from taketurns.heads import CONFIG, Head, HeadConfig, HeadSwitcher, Scale, StateReader, View
 from taketurns.policy import Policy
 from taketurns.types import Candidate, ModelSpec, Patch, Query

@@ -19,6 +19,7 @@ ORDER = [
     ["naming"],
     ["engines"],
     ["yesno"],
+    ["handover"],
     ["switchers", "draft", "heads", "guards"],
     ["patches"],
     ["writer"],

@@ -12,7 +12,7 @@ from taketurns.control import Rendered
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import ConfigError, PromptError
 from taketurns.prompts import TaggedTrace, digit_ids, encode_speaker, render_speaker
-from taketurns.text import TextCodec
+from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Message, ModelSpec, Patch, Query
 
 TEMPLATE = (
@@ -40,7 +40,9 @@ def text(spec: ModelSpec, codec: TextCodec, query: Query) -> str:
 
 
 def tagged(query: Query = QUERY, codec: TextCodec | None = None, **options: Any) -> TaggedTrace:
-    return TaggedTrace(codec or scripted_codec(), query, range(3), **{"shares_ids": True} | options)
+    codec = codec or scripted_codec()
+    vocabulary = SharedVocabulary.of([codec])
+    return TaggedTrace(codec, query, range(3), **{"vocabulary": vocabulary} | options)
 
 
 def test_the_switchers_prompt_is_the_methods() -> None:
@@ -66,7 +68,7 @@ def test_a_longer_trace_begins_with_the_tokens_of_the_shorter() -> None:
 
 def test_patches_reach_another_tokenizer_as_text(other_tokenizer: Any) -> None:
     codec = TextCodec(other_tokenizer)
-    ids = tagged(codec=codec, shares_ids=False).prompt([patch(1, "the café")])
+    ids = tagged(codec=codec, vocabulary=None).prompt([patch(1, "the café")])
     assert "<model 1 begins> the café <model 1 ends>" in codec.decode(ids)
 
 
@@ -85,7 +87,7 @@ def test_forced_text_belongs_to_no_model() -> None:
 
 
 def test_the_trace_can_be_the_users_turn(chatty: TextCodec) -> None:
-    prompt = tagged(codec=chatty, chat_template=True, shares_ids=False).prompt([patch(0, "It")])
+    prompt = tagged(codec=chatty, chat_template=True, vocabulary=None).prompt([patch(0, "It")])
     text = chatty.decode(prompt)
     assert text.startswith("<user>Where is it? <model 0 begins> It <model 0 ends> Which model")
     assert text.endswith("The answer is model </user><assistant>")

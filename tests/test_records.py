@@ -1,11 +1,13 @@
 import contextlib
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.errors import DataError
+from taketurns.errors import DataError, LostTextWarning
 from taketurns.records import (
     BadLine,
     from_lines,
@@ -90,6 +92,7 @@ def test_a_record_says_who_wrote_what() -> None:
         "error": None,
         "seed": 7,
         "exact": True,
+        "handover": "ids",
         "query": {"id": "q", "text": "2 + 2"},
         "patches": [
             {
@@ -195,3 +198,28 @@ def test_lines_that_are_no_records() -> None:
         list(from_lines([b"[]\n"], "f"))
     with pytest.raises(DataError, match="f:2"):
         list(from_lines([b"{}\n", b"{\n"], "f"))
+
+
+def test_answers_that_may_lack_characters_are_named_when_they_are_read_again() -> None:
+    """Versions that did not write how patches were handed over could lose digits and commas where
+    it was as text."""
+    patch = Patch(0, (1,), "7 clips", "stop", "chosen")
+    made = trace_to_json(Trace(Query("q", text="?"), (patch,), 1, exact=False), NAMES)
+    old = {key: value for key, value in made.items() if key != "handover"}
+    assert list(from_lines([to_line(made), to_line(old | {"exact": True})], "new.jsonl"))
+    with pytest.warns(LostTextWarning, match=r"old\.jsonl holds answers of an earlier taketurns"):
+        assert list(from_lines([to_line(made), to_line(old)], "old.jsonl")) == [made, old]
+
+
+def test_the_command_line_says_it_in_one_sentence(
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    patch = Patch(0, (1,), "7 clips", "stop", "chosen")
+    made = trace_to_json(Trace(Query("q", text="?"), (patch,), 1, exact=False), NAMES)
+    old = {key: value for key, value in made.items() if key != "handover"}
+    lines = [to_line(old | {"score": 1.0, "task": "t", "id": f"q{i}#0"}) for i in range(3)]
+    (tmp_path / "old.jsonl").write_bytes(b"".join(lines))
+    _, _, said = invoke("analyze", tmp_path / "old.jsonl", "--out", tmp_path / "out")
+    told = [line for line in said.splitlines() if "earlier taketurns" in line]
+    assert len(told) == 1
+    assert told[0].startswith(f"taketurns: {tmp_path / 'old.jsonl'} holds answers")

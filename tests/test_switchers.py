@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.draft import Draft, Reader
+from taketurns.draft import Draft
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError, PromptError, UnavailableError
+from taketurns.handover import Reader
 from taketurns.policy import Policy
 from taketurns.seeds import generator
 from taketurns.switchers import FoldedSwitcher, LMSwitcher, normalise, pick

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -16,7 +17,7 @@ from taketurns.analysis.command import analyze
 from taketurns.bench.cli import bench
 from taketurns.distillation.command import distill
 from taketurns.ecosystem.command import PASS_ON, lm_eval
-from taketurns.errors import PromptError, UsageError
+from taketurns.errors import LostTextWarning, PromptError, UsageError
 from taketurns.evaluate.command import evaluate
 from taketurns.experiments.command import experiment
 from taketurns.export.command import export
@@ -85,14 +86,29 @@ WorldOption = Annotated[
 
 
 def main() -> NoReturn:
-    """The entry point: turns errors into a sentence and an exit code."""
+    """The entry point: turns errors and our warnings into a sentence, errors into an exit code."""
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", LostTextWarning)
+            warnings.showwarning = _shown(warnings.showwarning)
+            app()
     except UsageError as error:
         sys.exit(_complain(error, MISTAKE))
     except Exception as error:
         sys.exit(_complain(error, FAILED))
     sys.exit(0)
+
+
+def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """How a warning is shown: ours as a sentence."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, LostTextWarning):
+            _say(str(message))
+        else:
+            otherwise(message, category, *where, **more)
+
+    return show
 
 
 @app.command()

@@ -14,6 +14,10 @@ TakeTurnsError
 from __future__ import annotations
 
 
+class LostTextWarning(UserWarning):
+    """A file holds answers in which characters may be missing."""
+
+
 class TakeTurnsError(Exception):
     """Anything this package raises on purpose."""
 

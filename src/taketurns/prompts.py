@@ -13,7 +13,7 @@ from itertools import groupby
 
 from taketurns.control import Rendered, marked
 from taketurns.errors import ConfigError, PromptError
-from taketurns.text import TextCodec
+from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Message, ModelSpec, Patch, Query
 
 BEGINS = " <model {index} begins> "
@@ -147,10 +147,10 @@ class TaggedTrace:
 
     Its pieces (query, tags, patches, question) are tokenised one by one, so that a longer trace
     begins with the tokens of the shorter one: training and inference see the same ids, and an
-    engine encodes only what is new. `shares_ids` says that patches' ordinary token ids are the
-    switcher's own; otherwise their text is encoded. `numbers` are those that the switcher knows
-    the team's candidates by, in the team's order. `chat_template` puts the whole into the user's
-    turn.
+    engine encodes only what is new. `vocabulary` is what the switcher shares with all candidates,
+    so that patches' ordinary token ids are its own; where it is None their text is encoded.
+    `numbers` are those that the switcher knows the team's candidates by, in the team's order.
+    `chat_template` puts the whole into the user's turn.
     """
 
     def __init__(
@@ -159,12 +159,12 @@ class TaggedTrace:
         query: Query,
         numbers: Sequence[int],
         *,
-        shares_ids: bool,
+        vocabulary: SharedVocabulary | None,
         chat_template: bool = False,
     ) -> None:
         self._codec = codec
         self._numbers = tuple(numbers)
-        self._shares_ids = shares_ids
+        self._vocabulary = vocabulary
         question = QUESTION.format(last=len(numbers) - 1)
         text = plain_text(query).rstrip("\n")
         if chat_template:
@@ -187,10 +187,10 @@ class TaggedTrace:
         return self._ids + self._question
 
     def _encode(self, patch: Patch) -> list[int]:
-        if self._shares_ids:  # but for control tokens, which are others in another tokenizer
-            body = [token for token in patch.token_ids if token in self._codec.ordinary_ids]
-        else:
+        if self._vocabulary is None or not patch.token_ids:  # forced text may have none
             body = self._codec.encode(patch.text)
+        else:
+            body = self._vocabulary.ordinary(patch.token_ids)
         if patch.speaker is None:  # forced text is nobody's
             return body
         number = self._numbers[patch.speaker]

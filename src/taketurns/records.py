@@ -9,12 +9,13 @@ metadata.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isinf
 from typing import Any, get_args
 
-from taketurns.errors import DataError
+from taketurns.errors import DataError, LostTextWarning
 from taketurns.types import Message, Patch, Query, Role, Timing, Trace, Withheld
 
 TRACE_SCHEMA = "taketurns.trace/1"
@@ -158,9 +159,28 @@ def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
         "error": trace.error,
         "seed": trace.seed,
         "exact": trace.exact,
+        "handover": handover(trace.exact),
         "query": query_to_json(trace.query),
         "patches": [patch_to_json(patch, names) for patch in trace.patches],
     }
+
+
+def handover(exact: bool) -> str:
+    """How patches were handed from speaker to speaker, as a record says it. Records without it are
+    from versions that could lose characters where text was handed over."""
+    return "ids" if exact else "text"
+
+
+def warn_of_lost_text(record: Mapping[str, Any], name: str) -> None:
+    """Warn of a file with a record in which characters may be missing."""
+    if record.get("exact") is False and "handover" not in record:
+        warnings.warn(
+            f"{name} holds answers of an earlier taketurns, which lost digits and punctuation "
+            "where candidates' tokenizers differ: if this team's do, make the file again under "
+            "another name",
+            LostTextWarning,
+            stacklevel=2,
+        )
 
 
 def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
@@ -233,4 +253,5 @@ def from_lines(lines: Iterable[bytes], name: str) -> Iterator[Record]:
             raise DataError(f"{name}:{number}: not a record: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"{name}:{number}: not a record")
+        warn_of_lost_text(record, name)
         yield record

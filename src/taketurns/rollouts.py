@@ -24,7 +24,7 @@ from taketurns.draft import Draft
 from taketurns.errors import EngineError
 from taketurns.occasions import Cuts, Occasion, Traces
 from taketurns.policy import Policy
-from taketurns.records import Record, patch_to_json, query_to_json
+from taketurns.records import Record, handover, patch_to_json, query_to_json
 from taketurns.runner import describe
 from taketurns.seeds import derive, generator
 from taketurns.switchers import RandomSwitcher
@@ -223,6 +223,7 @@ def rollouts_to_json(rollouts: Rollouts, names: Sequence[str], policy: Policy) -
         "cuts": occasion.cuts,
         "prefix": [_untimed(patch, names) for patch in rollouts.prefix],
         "exact": rollouts.exact,
+        "handover": handover(rollouts.exact),
         "branches": [
             {
                 "speaker": branch.speaker,

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
 from taketurns.output import JsonlOutput, failed
-from taketurns.records import to_line
+from taketurns.records import to_line, warn_of_lost_text
 from taketurns.runner import Outcome, Record, describe, ordered
 
 INDEX = "index.jsonl"
@@ -124,7 +124,10 @@ def read_shard(path: Path) -> Iterator[Record]:
     """The records of one shard. Raises OSError, ValueError or KeyError if it is none."""
     import pyarrow.parquet as parquet
 
-    yield from map(json.loads, parquet.read_table(path).column("record").to_pylist())
+    for line in parquet.read_table(path).column("record").to_pylist():
+        record = json.loads(line)
+        warn_of_lost_text(record, str(path))
+        yield record
 
 
 def _made(

@@ -14,6 +14,7 @@ from taketurns.heads import HeadSwitcher, last_speaker
 from taketurns.naming import places, read
 from taketurns.policy import Policy
 from taketurns.prompts import TaggedTrace, digit_ids
+from taketurns.text import SharedVocabulary
 from taketurns.types import ModelSpec, Query
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class LMSwitcher:
         self._info: ModelInfo | None = None
         self._numbers: list[int] = []
         self.digits: list[int] = []
-        self._shares_ids = False
+        self._vocabulary: SharedVocabulary | None = None
 
     @property
     def model(self) -> str:
@@ -159,8 +160,8 @@ class LMSwitcher:
         self._numbers = places(own, names, "switcher", _RENAMED) if own else list(range(len(names)))
         ids = digit_ids(info.codec, len(candidates))
         self.digits = [ids[number] for number in self._numbers]
-        fingerprints = {info.codec.fingerprint, *(c.codec.fingerprint for c in candidates)}
-        self._shares_ids = len(fingerprints) == 1
+        codecs = [info.codec, *(candidate.codec for candidate in candidates)]
+        self._vocabulary = SharedVocabulary.of(codecs)
         self._info = info
 
     def begin(self, query: Query, policy: Policy) -> Decide:
@@ -192,7 +193,7 @@ class LMSwitcher:
             codec,
             query,
             self._numbers,
-            shares_ids=self._shares_ids,
+            vocabulary=self._vocabulary,
             chat_template=codec.tokenizer.chat_template is not None if chats is None else chats,
         )
 
@@ -213,6 +214,11 @@ class FoldedSwitcher:
         self._models: tuple[str, ...] = ()
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        if SharedVocabulary.of(candidate.codec for candidate in candidates) is None:
+            raise ConfigError(
+                "the candidates' tokenizers differ, so no token stands for the same candidate in "
+                "all: a folded switcher needs the checkpoints that `taketurns export` wrote"
+            )
         for info in candidates:
             if "exact_score" not in info.capabilities:
                 raise ConfigError(

@@ -16,11 +16,12 @@ from typing import overload
 from taketurns import patches
 from taketurns.answer import Answer
 from taketurns.config import TeamConfig, load_team_config
-from taketurns.draft import Draft, Reader
+from taketurns.draft import Draft
 from taketurns.engines.base import Engine
 from taketurns.engines.making import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.guards import Judge, vetting
+from taketurns.handover import Reader
 from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.seeds import derive

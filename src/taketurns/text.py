@@ -1,16 +1,20 @@
 """Token ids to text and back, exactly.
 
-`TextCodec` wraps a transformers tokenizer. `TextStream` turns ids into text as they arrive: a
-character whose bytes are spread over several tokens appears with the token that completes it, and
-the text of a whole stream equals the text of its pieces. `StopFilter` holds back text that may be
-the beginning of a stop string, so that nothing is shown that must be taken back.
+`TextCodec` wraps a transformers tokenizer. An id means something only with the codec that it came
+from: other models may read it only where a `SharedVocabulary` says so. `TextStream` turns ids into
+text as they arrive: a character whose bytes are spread over several tokens appears with the token
+that completes it, and the text of a whole stream equals the text of its pieces. `StopFilter` holds
+back text that may be the beginning of a stop string, so that nothing is shown that must be taken
+back.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +32,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 PRIME_TOKENS = 6
 _START = "\n"  # what a text may stand after that no tokenizer joins with a word
 _UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
+_FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte's token in a vocabulary of pieces of text
 
 
 class TextCodec:
@@ -125,28 +130,60 @@ class TextCodec:
 
     def unfinished(self, ids: Sequence[int]) -> int:
         """How many ids at the end begin a character that is not finished."""
-        tail = list(ids[-(PRIME_TOKENS + _UNFINISHED) :])
-        if not self.decode(tail).endswith(REPLACEMENT):
+        if not self.decode(ids[-PRIME_TOKENS:]).endswith(REPLACEMENT):
             return 0
-        spelled = self.encode(REPLACEMENT)[-_UNFINISHED:]
-        if tail[-len(spelled) :] == spelled:
-            return 0  # somebody wrote the replacement character itself
-        for begun in range(1, min(_UNFINISHED, len(tail)) + 1):
-            if not self.decode(tail[:-begun]).endswith(REPLACEMENT):
+        tail = b""
+        for begun in range(1, min(_UNFINISHED, len(ids)) + 1):
+            tail = self._bytes(ids[-begun]) + tail
+            if _begins_a_character(tail):
                 return begun
-        return 0  # no beginning is that long: what stands there is no character
+        return 0  # these bytes are no character
+
+    def prime(self, ids: Sequence[int]) -> list[int]:
+        """The last ids, enough of them for any decoder to see the left neighbour of what follows.
+        The first of them begins a character: decoders with byte fallback give up all of a run of
+        bytes in which one does not."""
+        start = max(0, len(ids) - PRIME_TOKENS)
+        for _ in range(_UNFINISHED):
+            if start and _continues_a_character(self._bytes(ids[start])):
+                start -= 1
+        return list(ids[start:])
+
+    def _bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes that a token stands for, where its tokenizer has tokens for bytes."""
+        text = self.tokenizer.convert_ids_to_tokens(token)
+        if isinstance(text, bytes) or text is None:
+            return text or b""
+        if (fallback := _FALLBACK.fullmatch(text)) is not None:
+            return bytes.fromhex(fallback[1])
+        alphabet = self._alphabet
+        if alphabet and all(letter in alphabet for letter in text):
+            return bytes(alphabet[letter] for letter in text)
+        return str(text).encode("utf-8", "ignore")
 
     @cached_property
-    def special_ids(self) -> frozenset[int]:
-        """Ids of control tokens: never handed from one speaker to another."""
+    def _alphabet(self) -> Mapping[str, int]:
+        """The byte for each letter of a byte-level vocabulary, which has one for the space."""
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+        letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+        space = next(letter for letter, byte in letters.items() if byte == ord(" "))
+        return letters if space in self.tokenizer.get_vocab() else {}
+
+    def is_control(self, token: int) -> bool:
+        """True for a control token of this tokenizer, which is no part of a text."""
+        return token in self._control_ids
+
+    @cached_property
+    def _control_ids(self) -> frozenset[int]:
         added = self.tokenizer.added_tokens_decoder
         marked = {int(i) for i, token in added.items() if token.special}
         return frozenset(marked | {int(i) for i in self.tokenizer.all_special_ids})
 
     @cached_property
     def ordinary_ids(self) -> frozenset[int]:
-        """Ids of ordinary tokens, which are the same in tokenizers of equal fingerprints."""
-        return frozenset(map(int, self.tokenizer.get_vocab().values())) - self.special_ids
+        """Ids of this tokenizer's ordinary tokens."""
+        return frozenset(map(int, self.tokenizer.get_vocab().values())) - self._control_ids
 
     @cached_property
     def fingerprint(self) -> str:
@@ -165,6 +202,41 @@ class TextCodec:
         return TextStream(self, before)
 
 
+@dataclass(frozen=True, slots=True)
+class SharedVocabulary:
+    """What models have in common whose ordinary tokens have equal ids. Only `of` makes one, so
+    where there is none, ids of one model cannot reach another."""
+
+    ordinary_ids: frozenset[int]
+
+    @classmethod
+    def of(cls, codecs: Iterable[TextCodec]) -> SharedVocabulary | None:
+        """The vocabulary that all of these share; None where an id means different things."""
+        every = tuple(codecs)
+        if len({codec.fingerprint for codec in every}) != 1:
+            return None
+        return cls(every[0].ordinary_ids)
+
+    def ordinary(self, token_ids: Iterable[int]) -> list[int]:
+        """Ids less control tokens, which are others in another tokenizer, and less ids that no
+        token has."""
+        return [token for token in token_ids if token in self.ordinary_ids]
+
+
+def _begins_a_character(data: bytes) -> bool:
+    """Whether UTF-8 bytes end in a character that is not finished."""
+    for length in range(1, min(_UNFINISHED, len(data)) + 1):
+        lead = data[-length]
+        if not 0x80 <= lead < 0xC0:
+            needed = 2 if 0xC2 <= lead < 0xE0 else 3 if 0xE0 <= lead < 0xF0 else 4
+            return 0xC2 <= lead < 0xF5 and length < needed
+    return False
+
+
+def _continues_a_character(data: bytes) -> bool:
+    return bool(data) and 0x80 <= data[0] < 0xC0
+
+
 def _looks_local(source: str) -> bool:
     return source.startswith(("/", ".", "~")) and not Path(source).expanduser().is_dir()
 
@@ -176,9 +248,11 @@ class TextStream:
 
     def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
         self._codec = codec
-        self._ids = list(before[-PRIME_TOKENS:])
+        begun = codec.unfinished(before)
+        primed = codec.prime(before[: len(before) - begun])
+        self._ids = [*primed, *before[len(before) - begun :]]
         self._start = 0
-        self._shown = len(self._ids) - codec.unfinished(before)
+        self._shown = len(primed)
 
     def copy(self) -> TextStream:
         """A stream that goes on from here by itself."""
@@ -189,29 +263,35 @@ class TextStream:
     def push(self, *token_ids: int) -> str:
         """The text that became complete with these tokens, "" while a character is unfinished."""
         self._ids.extend(token_ids)
-        text, known = self._window()
-        if len(text) <= len(known) or text.endswith(REPLACEMENT):
+        text = self._hidden()
+        if not text or self._breaks_off(text):
             return ""
         self._start, self._shown = self._shown, len(self._ids)
-        return text[len(known) :]
+        return text
 
     @property
     def pending(self) -> bool:
         """True while the last tokens end inside a character."""
-        return self._shown < len(self._ids) and self._window()[0].endswith(REPLACEMENT)
+        return self._shown < len(self._ids) and self._breaks_off(self._hidden())
 
     def flush(self) -> str:
         """At the end of an answer: whole characters still held; the bytes of half a one are
         dropped."""
-        text, known = self._window()
+        text = self._hidden()
         self._start, self._shown = self._shown, len(self._ids)
-        return text[len(known) :].rstrip(REPLACEMENT)
+        return text.rstrip(REPLACEMENT)
 
-    def _window(self) -> tuple[str, str]:
-        return (
-            self._codec.decode(self._ids[self._start :]),
-            self._codec.decode(self._ids[self._start : self._shown]),
-        )
+    def _breaks_off(self, text: str) -> bool:
+        return text.endswith(REPLACEMENT) and self._codec.unfinished(self._ids) > 0
+
+    def _hidden(self) -> str:
+        """The text of the tokens that are not shown yet, as it reads after those that are."""
+        known = self._codec.decode(self._ids[self._start : self._shown])
+        text = self._codec.decode(self._ids[self._start :])
+        if text.startswith(known):
+            return text[len(known) :]
+        # Bytes that are no character spoil those before them in a decoder with byte fallback.
+        return self._codec.decode(self._ids[self._shown :])
 
 
 class StopFilter:

@@ -107,7 +107,7 @@ class PatchWriter:
     def _tell(self, text: str) -> None:
         """Text from a server that gives no token ids."""
         self._told += text
-        if shown := self._draft.read((), text):
+        if shown := self._draft.read_text(text):
             self._show(shown)
 
     def _count(self, text: str) -> None:
@@ -115,7 +115,7 @@ class PatchWriter:
         ids = self._draft.spell(self._speaker, text)
         self.token_ids += ids
         self._unshown += map(Token, ids)
-        self._draft.read(ids, "")
+        self._draft.count(len(ids))
 
     def _read(self, tokens: Sequence[Token]) -> None:
         token_ids = [token.id for token in tokens if token.id is not None]

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.control import Rendered
-from taketurns.draft import Draft, Reader
+from taketurns.draft import Draft
 from taketurns.engines.base import ModelInfo
+from taketurns.handover import Reader
 from taketurns.prompts import TaggedTrace, encode_speaker, render_speaker, speaker_ids
 from taketurns.scorers.reward import Reward
 from taketurns.text import TextCodec
@@ -150,7 +151,7 @@ def test_a_switcher_reads_it_as_text(byte_tokenizer: Any, other_tokenizer: Any) 
     codec.tokenizer.chat_template = KEEPS
     written = Patch(0, (1, 2), "so </s>", "length", "chosen")
     trace = TaggedTrace(
-        codec, Query("q", text="a <s>"), (0, 1), shares_ids=False, chat_template=True
+        codec, Query("q", text="a <s>"), (0, 1), vocabulary=None, chat_template=True
     )
     assert control(codec, trace.prompt([written])) == ["<s>", "</s>", "<s>"]
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import openai
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, BadRequestError
 
-from taketurns import Team
+from taketurns import Candidate, ModelSpec, Team
+from taketurns.engines.local import LocalEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher
@@ -328,6 +329,30 @@ def test_tokens_there_and_back(pocket: Running) -> None:
         assert answer.model_extra["prompt_token_ids"] == read["tokens"]
         bad = http.post("/detokenize", json={"model": "sft", "tokens": [10**6]})
         assert bad.status_code == 400
+
+
+def test_ids_of_unlike_tokenizers_are_never_joined(
+    start: Start, make_model: Any, other_tokenizer: Any
+) -> None:
+    """Fault: token ids of two vocabularies came as one list."""
+    models = {"one": make_model(0), "other": make_model(1, tokenizer=other_tokenizer)}
+    specs = {name: ModelSpec(str(path), prompt="{text}") for name, path in models.items()}
+    candidates = [Candidate(name, spec) for name, spec in specs.items()]
+    policy = Policy(patch_size=3, max_tokens=9)
+    team = Team(candidates, LocalEngine(specs), FixedSwitcher([0, 1]), policy)
+    server = start(team)
+    with_ids = {"extra_body": {"return_token_ids": True}}
+    for stream in (False, True):
+        with pytest.raises(BadRequestError, match="candidates' tokenizers differ"):
+            ask(server, stream=stream, **with_ids)
+    alone = ask(server, model="other", **with_ids).choices[0]
+    assert len(alone.model_extra["token_ids"]) == 9
+    tokens = sum(
+        chunk.choices[0].model_extra["taketurns"].get("tokens", 0)
+        for chunk in ask(server, stream=True)
+        if "speaker" in (chunk.choices[0].model_extra.get("taketurns") or {})
+    )
+    assert tokens == 9
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

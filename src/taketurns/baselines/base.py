@@ -21,6 +21,7 @@ from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher, Switcher
 from taketurns.tasks.base import Task
 from taketurns.team import Team
+from taketurns.text import SharedVocabulary
 from taketurns.types import Candidate, ModelSpec, Query, Trace
 
 Ask = Callable[[Task, Query, int], Awaitable[Trace]]
@@ -115,7 +116,7 @@ class Stage:
         """Raise UsageError, saying `otherwise`, unless the candidates' ordinary tokens have the
         same ids."""
         infos = [await self.engine.info(name) for name in self.names]
-        if len({info.codec.fingerprint for info in infos}) > 1:
+        if SharedVocabulary.of(info.codec for info in infos) is None:
             raise UsageError(
                 f"the vocabularies of {', '.join(self.names)} are not the same, so {otherwise}"
             )

@@ -9,8 +9,8 @@ from typing import Any
 from taketurns.baselines.asking import Asked
 from taketurns.baselines.base import Dev, Plain, Stage, alone_on_dev
 from taketurns.baselines.regression import Judge, Reading, cross_validate, train
-from taketurns.draft import Reader
 from taketurns.errors import PromptError
+from taketurns.handover import Reader
 from taketurns.prompts import digit_ids, plain_text
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace

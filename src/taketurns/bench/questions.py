@@ -14,9 +14,9 @@ from taketurns.bench.public import Answer, PublicLoop
 from taketurns.bench.setting import random_turns
 from taketurns.bench.variants import tagged_trace
 from taketurns.bench.weights import engine_on
-from taketurns.draft import Reader
 from taketurns.engines.loading import Weights
 from taketurns.errors import EngineError
+from taketurns.handover import Reader
 from taketurns.policy import Policy
 from taketurns.runner import ordered
 from taketurns.switchers import LMSwitcher

@@ -20,7 +20,7 @@ from taketurns.errors import EngineError
 from taketurns.prompts import TaggedTrace
 from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher
 from taketurns.team import SWITCHER, Team
-from taketurns.text import TextCodec
+from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Query
 
 
@@ -109,7 +109,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
 
 def tagged_trace(codec: TextCodec, query: Query) -> TaggedTrace:
     """What a switcher that shares its tokens with the candidates reads of a query."""
-    return TaggedTrace(codec, query, range(CANDIDATES), shares_ids=True)
+    return TaggedTrace(codec, query, range(CANDIDATES), vocabulary=SharedVocabulary.of([codec]))
 
 
 def _team(pool: Pool, setting: Setting, engine: Engine, switcher: Switcher) -> Run:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from taketurns.config import TeamConfig
 from taketurns.distillation.sampling import Answer
-from taketurns.draft import Reader
 from taketurns.errors import ConfigError, DataError
+from taketurns.handover import Reader
+from taketurns.text import SharedVocabulary
 from taketurns.types import Candidate, ModelSpec, Patch, Trace
 
 
@@ -47,16 +48,15 @@ class Readers:
     student: Reader
 
     @property
-    def one_vocabulary(self) -> bool:
-        """Ordinary tokens have equal ids for all."""
-        prints = {r.info.codec.fingerprint for r in (*self.candidates, self.student)}
-        return len(prints) == 1
+    def vocabulary(self) -> SharedVocabulary | None:
+        """What the candidates and the student share, None where ids differ."""
+        return SharedVocabulary.of(r.info.codec for r in (*self.candidates, self.student))
 
     def require_one_vocabulary(self) -> None:
         """Raise ConfigError where token distributions cannot be compared."""
-        mine = self.student.info.codec.fingerprint
+        mine = self.student.info.codec
         for reader in self.candidates:
-            if reader.info.codec.fingerprint != mine:
+            if SharedVocabulary.of((reader.info.codec, mine)) is None:
                 raise ConfigError(
                     f"the vocabularies of {reader.candidate.name} and the student "
                     f"({self.student.candidate.name}) differ, so their distributions cannot be "
@@ -123,15 +123,13 @@ def _as_written(
 ) -> tuple[list[int], list[int], list[int | None]] | None:
     """The ids that were handed from speaker to speaker; None where the student's are others, or
     where they are more than the answer."""
-    if not readers.one_vocabulary:
+    vocabulary = readers.vocabulary
+    if vocabulary is None:
         return None
-    every = (*readers.candidates, readers.student)
-    special = frozenset().union(*(reader.info.codec.special_ids for reader in every))
     pairs = [
         (token, patch.speaker)
         for patch in trace.patches
-        for token in patch.token_ids
-        if token not in special
+        for token in vocabulary.ordinary(patch.token_ids)
     ]
     student, ids = readers.student, [token for token, _ in pairs]
     prompt = student.encode(student.prompt(trace.query))

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from taketurns.distillation.rows import Readers, Row
 from taketurns.distillation.sampling import Answer
-from taketurns.draft import Reader
 from taketurns.engines.loading import Loaded, Weights
 from taketurns.errors import DataError
+from taketurns.handover import Reader
 from taketurns.training.settings import SMALL
 
 PART = 256  # rows in a file

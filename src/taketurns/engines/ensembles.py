@@ -19,6 +19,7 @@ from taketurns.engines.jobs import Job, Write
 from taketurns.engines.kv import Parked
 from taketurns.engines.sampling import sample
 from taketurns.errors import ConfigError
+from taketurns.text import SharedVocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,14 +33,13 @@ class Shared:
     @classmethod
     def of(cls, infos: Sequence[ModelInfo]) -> Shared:
         """Raises ConfigError for models whose ordinary tokens have different ids."""
-        if len({info.codec.fingerprint for info in infos}) > 1:
+        vocabulary = SharedVocabulary.of(info.codec for info in infos)
+        if vocabulary is None:
             names = ", ".join(info.name for info in infos)
             raise ConfigError(
                 f"{names} cannot write a token together: their vocabularies are not the same"
             )
-        special = frozenset().union(*(info.codec.special_ids | info.never for info in infos))
-        codec = infos[0].codec
-        known = {int(i) for i in codec.tokenizer.get_vocab().values()} - special
+        known = vocabulary.ordinary_ids.difference(*(info.never for info in infos))
         smallest = min((i.vocabulary for i in infos if i.vocabulary is not None), default=None)
         ordinary = sorted(i for i in known if smallest is None or i < smallest)
         ends = tuple(torch.tensor(sorted(info.end_token_ids)) for info in infos)

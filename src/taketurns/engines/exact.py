@@ -1,15 +1,21 @@
 """Shapes of a forward whose results agree bit for bit, whatever else is in the batch.
 
 The last bits of a matrix product or an attention depend on the shape it is computed in, and a draw
-near a boundary then flips. Which shapes agree was found by measurement (float32, CPU with MKL,
-torch 2.13, one and two threads): products of a multiple of four rows (a block of tokens is one by
-itself, its logits are computed for four columns, and single tokens are padded); attention over an
-even number of queries, with keys in multiples of 64 for two queries, and for more at most 192 or a
-multiple of 512. An odd number of queries makes the result depend on where scratch memory happens
-to lie. The tests hold this over random batches."""
+near a boundary then flips. Which products agree depends on the processor, the number of threads and
+the size of the weights: on one machine all multiples of four rows do, on another sixteen rows agree
+with no fewer, and with two threads 48 rows of some weights differ from 64. So `measure` multiplies
+the model's own weights, when it is loaded, and says which shapes its forwards may have.
+
+Attention agreed on all machines that were measured (float32, CPU with MKL, torch 2.13, one and two
+threads) over an even number of queries, with keys in multiples of 64 up to 192 and of 512 beyond.
+An odd number of queries makes the result depend on where scratch memory happens to lie. The tests
+hold this over random batches."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,13 +23,99 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.pytorch_utils import Conv1D
 
-ROWS = 4  # a product has a multiple of these
+ROWS = 4  # rows that a CPU multiplies faster than two or three
 BLOCK = 32  # tokens a row in a forward that encodes
 _EXPERTS = frozenset(  # what configurations call the number of a layer's experts
     ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "expert_num")
 )
 NAME = "taketurns_exact"  # of the attention that `enable` gives a model
+_MULTIPLES = (4, 8, 16, 32)  # what the rows of a product may have to be a multiple of
+_BLOCKS = (1, 2, 3, 5, 8, 16, 64)  # how many answers' blocks are tried together
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Forwards that agree: a product of single tokens has a multiple of `rows` rows and no more
+    than `most`, and blocks of several answers are multiplied `together`, or each by itself."""
+
+    rows: int
+    most: int
+    together: bool
+
+    def padded(self, lanes: int) -> int:
+        """How many rows a forward that computes a token for so many lanes has."""
+        return _round_up(lanes, self.rows)
+
+
+@torch.inference_mode()
+def measure(model: Any, lanes: int) -> Shapes | None:
+    """The shapes in which all products of the model's weights agree, at the present number of
+    threads: those of the fewest rows that allow batches of so many answers, or else of the largest
+    batches. None for a model without such weights. Up to 64 answers the shapes are the same, so
+    that an answer does not depend on how many an engine takes."""
+    lanes = max(lanes, 64)
+    random = torch.Generator().manual_seed(0)
+    products = [
+        _Product(module, torch.randn((BLOCK * _BLOCKS[-1], width), generator=random), is_output)
+        for module, width, is_output in _weights(model)
+    ]
+    if not products:
+        return None
+    best = (0, 0)
+    for rows in _MULTIPLES:
+        batches = range(1, -(-lanes // rows) + 1)
+        most = rows * min(product.agrees(rows, batches) for product in products)
+        best = max(best, (most, rows), key=lambda found: found[0])
+        if most >= lanes:
+            break
+    blocks = [p for p in products if not (p.is_output and _keeps_some(model))]
+    together = all(p.agrees(BLOCK, _BLOCKS) == _BLOCKS[-1] for p in blocks)
+    return Shapes(best[1], best[0], together)
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A layer that multiplies `inputs` `[tokens, width]`."""
+
+    layer: Any
+    inputs: Tensor
+    is_output: bool
+
+    def agrees(self, rows: int, batches: Sequence[int]) -> int:
+        """Up to which of `batches` the first and the last `rows` of so many times as many are as
+        they are by themselves."""
+        if self.is_output:  # as wide as the vocabulary: a few say enough
+            batches = sorted({*batches[:2], batches[-1]})
+        agreed = 0
+        for batch in batches:
+            whole = self.inputs[: rows * batch]
+            product = self.layer(whole)
+            for part in {(0, rows), (rows * (batch - 1), rows * batch)}:
+                if not torch.equal(product[slice(*part)], self.layer(whole[slice(*part)])):
+                    return agreed
+            agreed = batch
+        return agreed
+
+
+def _keeps_some(model: Any) -> bool:
+    """Whether it computes logits for the last tokens of a block alone."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def _weights(model: Any) -> Iterator[tuple[Any, int, bool]]:
+    """One layer of each shape, with the width of what it multiplies, and whether it is the
+    output."""
+    output = model.get_output_embeddings()
+    seen = set()
+    for module in model.modules():
+        if not isinstance(module, (torch.nn.Linear, Conv1D)) or module.weight.ndim != 2:
+            continue
+        shape = (type(module), tuple(module.weight.shape), module.bias is None, module is output)
+        if shape not in seen:
+            seen.add(shape)
+            yield module, module.weight.shape[0 if isinstance(module, Conv1D) else 1], shape[3]
 
 
 def obstacle(config: Any) -> str | None:
@@ -48,23 +140,9 @@ def enable(model: Any) -> bool:
     return bool(model.config._attn_implementation == NAME)
 
 
-def queries(model: Any) -> int:
-    """How many queries share a key when one token a row is computed."""
-    config = model.config.get_text_config()
-    heads = config.num_attention_heads
-    return _even(heads // (getattr(config, "num_key_value_heads", None) or heads))
-
-
-def rows(lanes: int) -> int:
-    """How many rows a forward that computes a token for so many lanes has."""
-    return _round_up(lanes, ROWS)
-
-
-def visible(length: int, queries: int) -> int:
+def visible(length: int) -> int:
     """How many keys a forward reads to see `length` of them."""
-    if queries == 2:
-        return _round_up(length, 64)
-    return 128 if length <= 128 else _round_up(length, 512)
+    return _round_up(length, 64 if length <= 192 else 512)
 
 
 def _attention(

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from taketurns.engines import exact
-
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -35,7 +33,6 @@ class Forward:
         self._device = model.get_input_embeddings().weight.device
         self._dtype = model.get_input_embeddings().weight.dtype
         self.on_cpu = self._device.type == "cpu"
-        self.queries = exact.queries(model)
         parameters = inspect.signature(model.forward).parameters
         self._keeps_some = "logits_to_keep" in parameters
 

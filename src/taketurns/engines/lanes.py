@@ -4,7 +4,7 @@
 seen, then samples one token for every lane that writes. Lanes stay dense: when one is freed the
 last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
 
-With `deterministic` every forward has one of the shapes of `engines/exact.py`, so that an answer's
+In exact rounds every forward has one of the shapes of `engines/exact.py`, so that an answer's
 tokens do not depend on what else is in the batch."""
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taketurns.engines import exact
 from taketurns.engines.ensembles import Part
+from taketurns.engines.exact import BLOCK, ROWS, Shapes, visible
 from taketurns.engines.forward import Forward, Outputs
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.kv import LanePool, LayerShape
@@ -59,21 +59,21 @@ class _Lane:
 
 class LaneRunner:
     """Runs the jobs of one model. `max_lanes` bounds the batch, `block_tokens` one forward's
-    prompt; tokens of `never` are not written."""
+    prompt; tokens of `never` are not written. Rounds are exact where `exact` says which shapes
+    they have; it may be changed while there are no jobs."""
 
     def __init__(
         self,
         forward: Forward,
         shapes: Sequence[LayerShape],
         *,
-        deterministic: bool,
         max_lanes: int,
         block_tokens: int = 2048,
         never: Sequence[int] = (),
     ) -> None:
         self._forward = forward
         self._pool = LanePool(shapes)
-        self._exact = deterministic
+        self.exact: Shapes | None = None
         self._max_lanes = max_lanes
         self._block_tokens = block_tokens
         self._never = list(never)
@@ -140,7 +140,8 @@ class LaneRunner:
         taken: list[_Lane] = []
         live = len(self._lanes)
         length = max((self._length(lane.job) for lane in self._lanes), default=0)
-        while self._waiting and live + len(taken) < self._max_lanes:
+        most = self._max_lanes if self.exact is None else min(self._max_lanes, self.exact.most)
+        while self._waiting and live + len(taken) < most:
             job = self._waiting[0]
             longer = max(length, self._length(job))
             if not self._pool.fits(live + len(taken) + 1, longer, live):
@@ -161,13 +162,13 @@ class LaneRunner:
         self._lanes.extend(taken)
         if taken:
             lanes = len(self._lanes)
-            padded = lanes if self._exact else self._rows(lanes, 1)
+            padded = lanes if self.exact else self._rows(lanes, 1)
             roomy = self._pool.fits(padded, length, live)
             self._pool.reserve(padded if roomy else lanes, length, live)
         return taken
 
     def _length(self, job: Job) -> int:
-        return lane_length(job.reach, self._exact)
+        return lane_length(job.reach, self.exact is not None)
 
     def _groups(self, taken: list[_Lane]) -> list[tuple[int, int]]:
         """Cut the lanes just taken into runs `(first, end)` of similar length, encoded together, so
@@ -180,6 +181,7 @@ class LaneRunner:
             rectangle = lane.missing * (index - cuts[-1] + 1) if cuts else 0
             if (
                 not cuts
+                or (self.exact is not None and not self.exact.together and lane.missing > 1)
                 or not _alike(lane, taken[cuts[-1]])
                 or rectangle > min(self._block_tokens, 2 * real + 64)
             ):
@@ -222,8 +224,8 @@ class LaneRunner:
         writers: list[tuple[_Lane, Tensor]] = []
         while missing := max(lane.missing for lane in group):
             block = min(missing, max(1, self._block_tokens // len(group)))
-            if self._exact:
-                block = exact.BLOCK if longest_missing > 1 else 1
+            if self.exact is not None:
+                block = BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
             outputs = self._run(first, fed, block, _wants_hidden(group[0]))
             self.counters.encoded_tokens += sum(fed)
@@ -288,23 +290,17 @@ class LaneRunner:
     def _rows(self, lanes: int, block: int) -> int:
         if block > 1:
             return lanes
-        if self._exact or (lanes in (2, 3) and self._forward.on_cpu):
-            return exact.rows(lanes)  # on a CPU four rows are multiplied faster than two or three
-        return lanes
-
-    def _visible(self, length: int, block: int) -> int:
-        """How many keys a forward reads to see `length` of them."""
-        if not self._exact:
-            return length
-        return exact.visible(length, block if block > 1 else self._forward.queries)
+        if self.exact is not None:
+            return self.exact.padded(lanes)
+        return ROWS if lanes in (2, 3) and self._forward.on_cpu else lanes
 
     def _run(self, first: int, fed: Sequence[int], block: int, hidden: bool) -> Outputs:
         """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
         the left to `block`, so that every row's last token stands in the last column."""
         rows = self._rows(len(fed), block)
-        if not self._exact and first + rows > self._pool.lanes:  # its padding needs lanes too
+        if self.exact is None and first + rows > self._pool.lanes:  # its padding needs lanes too
             rows = len(fed)
-        keep = exact.ROWS if self._exact and block > 1 else 1
+        keep = self.exact.rows if self.exact is not None and block > 1 else 1
         ids = np.zeros((rows, block), dtype=np.int64)
         positions = np.zeros((rows, block), dtype=np.int64)
         targets = np.full((rows, block), self._pool.length - 1, dtype=np.int64)
@@ -318,11 +314,12 @@ class LaneRunner:
                 lane.length, stop
             )
             lane.length = stop
-        visible = self._visible(int(positions.max()) + 1, block)
-        written = targets[: len(fed)] if self._exact else targets
-        self._pool.plan(first, torch.from_numpy(written), visible)
+        length = int(positions.max()) + 1
+        keys = length if self.exact is None else visible(length)
+        written = targets if self.exact is None else targets[: len(fed)]
+        self._pool.plan(first, torch.from_numpy(written), keys)
         self.counters.forwards += 1
-        return self._forward(ids, positions, visible, self._pool, hidden, keep)
+        return self._forward(ids, positions, keys, self._pool, hidden, keep)
 
 
 def _alike(lane: _Lane, other: _Lane) -> bool:

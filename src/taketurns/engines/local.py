@@ -38,7 +38,7 @@ from taketurns.engines.memory import answer_bytes, kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
 from taketurns.errors import ConfigError, EngineError, PromptError
 from taketurns.seeds import generator
-from taketurns.text import TextCodec
+from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Completion, ModelSpec, Sampling, Token
 
 
@@ -105,15 +105,15 @@ class LocalEngine:
         another that goes on from its ids. Control tokens are not handed on."""
         own = await self.info(model)
         infos = [await self.info(name) for name in self._specs]
-        sizes = {info.vocabulary for info in infos if info.vocabulary is not None}
-        if own.vocabulary is None or own.vocabulary == min(sizes):
+        if own.vocabulary is None:
             return own.never
         smallest = min(
             info.vocabulary
             for info in infos
-            if info.vocabulary is not None and info.codec.fingerprint == own.codec.fingerprint
+            if info.vocabulary is not None and SharedVocabulary.of((own.codec, info.codec))
         )
-        return own.never.union(set(range(smallest, own.vocabulary)) - own.codec.special_ids)
+        beyond = range(smallest, own.vocabulary)
+        return own.never.union(i for i in beyond if not own.codec.is_control(i))
 
     async def shared(self, models: Sequence[str]) -> Shared:
         """What these models have in common. Raises ConfigError for different vocabularies."""

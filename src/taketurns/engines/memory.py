@@ -44,7 +44,7 @@ def kv_budget(devices: Iterable[str]) -> int:
 
 def lane_length(tokens: int, deterministic: bool) -> int:
     """Positions of a lane in which so many tokens stand, the one for scratch included."""
-    return (exact.visible(tokens, exact.BLOCK) if deterministic else tokens) + 1
+    return (exact.visible(tokens) if deterministic else tokens) + 1
 
 
 def answer_bytes(tokens: int, bytes_per_token: Iterable[int], deterministic: bool) -> int:

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -58,6 +58,7 @@ class ModelThread:
         self._threads = threads
         self._default_threads = torch.get_num_threads()
         self._largest = 0
+        self._exactly: dict[str, Any] = {}
         self._deterministic = deterministic
         self._max_batch = max_batch
         self._runners: dict[str, LaneRunner | ReencodeRunner] = {}
@@ -245,27 +246,46 @@ class ModelThread:
             )
         if wanted is None:
             wanted = device == "cpu" and shapes[0].dtype == torch.float32 and obstacle is None
-        deterministic = wanted and exact.enable(loaded.model)
         runner = LaneRunner(
-            Forward(loaded.model, loaded.activate),
-            shapes,
-            deterministic=deterministic,
-            max_lanes=self._max_batch,
-            never=never,
+            Forward(loaded.model, loaded.activate), shapes, max_lanes=self._max_batch, never=never
         )
-        self._models[model] = RunningModel(True, runner.bytes_per_token, device, deterministic)
+        if wanted and exact.enable(loaded.model):
+            self._exactly[model] = loaded.model
+            runner.exact = self._measure(model)
+        exactly = runner.exact is not None
+        self._models[model] = RunningModel(True, runner.bytes_per_token, device, exactly)
         return runner
+
+    def _measure(self, model: str) -> exact.Shapes | None:
+        """The shapes of a model's exact rounds. Raises ConfigError if it must have some and has
+        none."""
+        found = exact.measure(self._exactly[model], self._max_batch)
+        if found is None and self._deterministic:
+            raise ConfigError(
+                f"deterministic: true cannot be kept for {model}, since it has no layer whose "
+                "products can be measured: leave engine.deterministic out"
+            )
+        return found
+
+    def _measure_again(self) -> None:
+        """After the number of threads has changed, with which products change."""
+        for model in self._exactly:
+            runner = self._runners.get(model)
+            if isinstance(runner, LaneRunner):
+                runner.exact = self._measure(model)
+                exactly = runner.exact is not None
+                self._models[model] = replace(self._models[model], exact=exactly)
 
     def _set_threads(self, model: Any) -> None:
         """Small models run on one thread: the work of an operation does not pay for waking a
         second, and on a busy machine threads that wait for each other are many times slower."""
         self._largest = max(self._largest, model.num_parameters())
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        elif self._largest < SMALL_MODEL:
-            torch.set_num_threads(1)
-        else:
-            torch.set_num_threads(self._default_threads)
+        threads = self._threads
+        if threads is None:
+            threads = 1 if self._largest < SMALL_MODEL else self._default_threads
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+            self._measure_again()
 
     def _stop(self) -> None:
         error = EngineError("the engine was closed while an answer was being written")

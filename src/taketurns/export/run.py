@@ -20,7 +20,7 @@ from taketurns.export.spare import spare_tokens
 from taketurns.heads import Head
 from taketurns.manifest import describe_run, path_for
 from taketurns.terminal import Progress
-from taketurns.text import TextCodec
+from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.training.teamfile import team_yaml
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
@@ -98,7 +98,7 @@ def _head(config: TeamConfig, names: Sequence[str]) -> Head:
 
 def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> list[int]:
     """A token a candidate, spare in all of their models."""
-    if len({codec.fingerprint for codec in codecs}) > 1:
+    if SharedVocabulary.of(codecs) is None:
         raise ConfigError(
             "the candidates' tokenizers differ, so no token can stand for the same candidate in all"
         )

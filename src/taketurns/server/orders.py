@@ -71,6 +71,13 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
     def choices(first: int, prompt: Any) -> list[Order]:
         """Of one prompt, which is read once; those after the first have other draws."""
         draft = team.blank(_query(str(first), prompt, codecs), policy)
+        if request.return_token_ids and not draft.exact:
+            raise refused(
+                f"there is no list of token ids that means the same to all of {served.name!r}: its "
+                "candidates' tokenizers differ, or its servers give no ids; leave return_token_ids "
+                "out, or name one candidate as the model",
+                "return_token_ids",
+            )
         if limits.max_prompt_tokens is not None:
             _within(draft.longest_prompt, limits.max_prompt_tokens)
         order = Order(

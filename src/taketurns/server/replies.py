@@ -149,9 +149,8 @@ class Choice:
         if self.first_speaker is None:
             self.first_speaker = delta.speaker
         name = None if delta.speaker is None else self.order.speakers[delta.speaker]
-        return self._choice(
-            self._style.piece(delta.text), weighed, ids, {"speaker": delta.speaker, "name": name}
-        )
+        turns = {"speaker": delta.speaker, "name": name, "tokens": len(delta.tokens)}
+        return self._choice(self._style.piece(delta.text), weighed, ids, turns)
 
     def patch(self, patch: Patch) -> Json:
         """Take a complete patch in; returns a chunk's choice."""
@@ -320,7 +319,7 @@ def as_event(data: Json) -> bytes:
 
 def _text(codec: TextCodec, token: int) -> str:
     """A token by itself; a control token by its name."""
-    if token in codec.special_ids:
+    if codec.is_control(token):
         return str(codec.tokenizer.convert_ids_to_tokens(token))
     return codec.decode([token])
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from taketurns.config import TeamConfig
-from taketurns.draft import Draft, Reader
+from taketurns.draft import Draft
 from taketurns.errors import DataError
+from taketurns.handover import Reader
 from taketurns.heads import HeadConfig, StateReader, View, check_hidden
 from taketurns.labels import Label
 from taketurns.types import ModelSpec

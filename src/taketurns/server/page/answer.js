@@ -39,12 +39,12 @@ export class Answer {
   // Takes a chunk's choice in.
   take(choice) {
     const turns = choice.taketurns ?? {};
-    if ("speaker" in turns) this.write(turns, choice.delta.content ?? "", choice.token_ids.length);
+    if ("speaker" in turns) this.write(turns, choice.delta.content ?? "");
     if (turns.patch) this.complete(turns.patch);
     if ("seed" in turns) this.about = { seed: turns.seed, finish: choice.finish_reason };
   }
 
-  write({ speaker, name }, text, tokens) {
+  write({ speaker, name, tokens }, text) {
     let patch = this.patches.at(-1);
     if (!patch || patch.reason || patch.speaker !== this.raised(speaker)) {
       patch = this.begin(this.raised(speaker), name);

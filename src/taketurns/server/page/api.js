@@ -69,7 +69,7 @@ export async function models() {
 
 // Yields the choice of every chunk. Throws ApiError, also for an answer that breaks off.
 export async function* answer(asked, signal) {
-  const body = JSON.stringify({ ...asked, stream: true, return_token_ids: true });
+  const body = JSON.stringify({ ...asked, stream: true });
   const response = await request("/v1/chat/completions", { method: "POST", body, signal });
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;

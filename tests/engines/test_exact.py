@@ -1,0 +1,106 @@
+"""Exact rounds: which products agree is measured on the model's own weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from taketurns.engines import exact
+from taketurns.engines.local import LocalEngine
+from taketurns.engines.worker import ModelThread
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+
+
+class _Uneven(torch.nn.Linear):
+    """The last bits depend on how many rows are multiplied, up to `limit` of them."""
+
+    limit = 1 << 30
+
+    def forward(self, inputs: Any) -> Any:
+        rows = inputs.reshape(-1, inputs.shape[-1]).shape[0]
+        return super().forward(inputs) * (1 + min(rows, self.limit) * 1e-3)
+
+
+def _spoil(model: Any, limit: int) -> Any:
+    layer = model.model.layers[0].mlp.down_proj
+    layer.__class__ = type("Uneven", (_Uneven,), {"limit": limit})
+    return model
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Path]) -> Any:
+    return AutoModelForCausalLM.from_pretrained(make_model(0)).eval()
+
+
+def test_shapes_hold_for_the_models_own_products(model: Any) -> None:
+    shapes = exact.measure(model, 64)
+    assert shapes is not None
+    layer = model.model.layers[0].mlp.down_proj
+    tokens = torch.randn(shapes.most, layer.in_features)
+    alone = torch.cat([layer(part) for part in tokens.split(shapes.rows)])
+    for rows in range(shapes.rows, shapes.most + 1, shapes.rows):
+        assert torch.equal(layer(tokens[:rows]), alone[:rows])
+
+
+def test_more_rows_are_taken_where_few_do_not_agree(model: Any) -> None:
+    """Fault: on some processors products of sixteen rows and more agree, and none of fewer; four
+    rows were taken everywhere, so answers depended on their batch."""
+    shapes = exact.measure(_spoil(model, limit=16), 64)
+    assert shapes is not None
+    assert shapes.rows == 16
+
+
+async def test_a_model_whose_products_cannot_be_measured_is_not_called_exact(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "measure", lambda model, lanes: None)
+    spec = ModelSpec(str(make_model(0)))
+    engine = LocalEngine({"m": spec})
+    await engine.load("m")
+    assert not engine.running("m").exact
+    await engine.close()
+    strict = LocalEngine({"m": spec}, deterministic=True)
+    with pytest.raises(ConfigError, match="cannot be kept for m, since it has no layer"):
+        await strict.load("m")
+    await strict.close()
+
+
+def test_where_no_two_sizes_agree_every_forward_has_one_size(model: Any) -> None:
+    shapes = exact.measure(_spoil(model, limit=1 << 30), 64)
+    assert shapes is not None
+    assert shapes.rows == shapes.most
+    assert not shapes.together
+
+
+async def test_products_are_measured_again_when_the_number_of_threads_changes(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first model is loaded for one thread, the second is large and brings two."""
+    seen: list[int] = []
+
+    def measure(model: Any, lanes: int) -> exact.Shapes:
+        seen.append(torch.get_num_threads())
+        return exact.Shapes(4, 64, True)
+
+    monkeypatch.setattr(exact, "measure", measure)
+    monkeypatch.setattr("taketurns.engines.worker.SMALL_MODEL", 200_000)
+    small = ModelSpec(str(make_model(0, num_hidden_layers=1)))
+    large = ModelSpec(str(make_model(1, num_hidden_layers=6)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    thread = ModelThread(
+        {"small": small, "large": large}, deterministic=True, max_batch=8, threads=None
+    )
+    try:
+        await thread.load("small", ())
+        await thread.load("large", ())
+    finally:
+        await thread.close()
+        torch.set_num_threads(before)
+    assert seen == [1, 2, 2]
