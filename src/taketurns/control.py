@@ -18,6 +18,7 @@ from typing import Any
 from taketurns.types import Query
 
 _MARKS = tuple(map(chr, range(0x10FF00, 0x10FFFE)))  # characters for private use
+_PROBES = ("a", "1", "\n")  # a tokenizer makes tokens of one of these, whatever it leaves out
 _START = "\n"  # what a text may stand after that no tokenizer joins with a word
 
 
@@ -109,10 +110,13 @@ class OrdinaryEncoder:
     @cached_property
     def ends(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and after a text."""
-        plain = self._ids(self._tokenizer, _START, special=False)
-        whole = self._ids(self._tokenizer, _START, special=True)
-        at = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
-        return whole[:at], whole[at + len(plain) :]
+        for text in _PROBES:
+            plain = self._ids(self._tokenizer, text, special=False)
+            whole = self._ids(self._tokenizer, text, special=True)
+            for at in range(len(whole) if plain else 0):
+                if whole[at : at + len(plain)] == plain:
+                    return whole[:at], whole[at + len(plain) :]
+        return [], []
 
     @cached_property
     def _splitting(self) -> Any:
