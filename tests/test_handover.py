@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -273,12 +274,46 @@ async def test_ids_of_one_model_are_never_given_to_an_unlike_one(
             generate = session.generate
 
             async def watched(model: str, prompt: Any, *rest: Any) -> Any:
+                if not read or read[-1][0] != model:  # otherwise it finishes a character
+                    text = PROMPT + answer.text
+                    assert list(prompt) == codecs[int(model[1])].encode(text, special=True)
                 read.append((model, list(prompt)))
-                text = PROMPT + answer.text
-                assert list(prompt) == codecs[int(model[1])].encode(text, special=True)
                 return await generate(model, prompt, *rest)
 
             session.generate = watched  # type: ignore[method-assign]
             while not answer.ended:
                 await asyncio.wait_for(answer.turn(), 60)
     assert {model for model, _ in read} == {"m0", "m1"}
+
+
+async def test_what_finishes_a_character_goes_on_from_the_bytes_that_began_it(
+    make_model: Callable[..., Path], byte_tokenizer: Any, other_tokenizer: Any
+) -> None:
+    """Fault: the speaker was asked for the rest of a character after the text without its
+    beginning, so it began another."""
+    codecs = [TextCodec(byte_tokenizer), TextCodec(other_tokenizer)]
+    candidates = [
+        Candidate(f"m{index}", ModelSpec(str(make_model(index, codec.tokenizer)), prompt="{text}"))
+        for index, codec in enumerate(codecs)
+    ]
+    engine = LocalEngine({candidate.name: candidate.spec for candidate in candidates})
+    asked: list[tuple[str, list[int], tuple[int, ...]]] = []
+    policy = Policy(patch_size=3, max_tokens=60, temperature=1.0)
+    async with Team(candidates, engine, FixedSwitcher([0, 1]), policy) as team:
+        draft = await team.draft(Query("q", text="hello"))
+        async with team.answer(draft, 0) as answer:
+            generate = answer._session.generate
+
+            async def watched(model: str, prompt: Any, *rest: Any) -> Any:
+                completion = await generate(model, prompt, *rest)
+                asked.append((model, list(prompt), completion.token_ids))
+                return completion
+
+            answer._session.generate = watched  # type: ignore[method-assign]
+            await answer.write()
+    run_on = 0
+    for (model, prompt, ids), (next_model, next_prompt, _) in pairwise(asked):
+        if model == next_model:  # the speakers alternate, so this is the same patch
+            assert next_prompt == [*prompt, *ids]
+            run_on += 1
+    assert run_on > 3

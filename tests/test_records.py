@@ -219,7 +219,7 @@ def test_the_command_line_says_it_in_one_sentence(
     old = {key: value for key, value in made.items() if key != "handover"}
     lines = [to_line(old | {"score": 1.0, "task": "t", "id": f"q{i}#0"}) for i in range(3)]
     (tmp_path / "old.jsonl").write_bytes(b"".join(lines))
-    _, _, said = invoke("analyze", tmp_path / "old.jsonl", "--out", tmp_path / "out")
+    _, _, said = invoke("analyze", "--run", tmp_path / "old.jsonl", "--out", tmp_path / "out")
     told = [line for line in said.splitlines() if "earlier taketurns" in line]
     assert len(told) == 1
     assert told[0].startswith(f"taketurns: {tmp_path / 'old.jsonl'} holds answers")

@@ -61,6 +61,10 @@ class Draft:
         """The tokens so far end inside a character."""
         return self._written.pending
 
+    def continued(self) -> list[int]:
+        """What the speaker continues within the patch that it has started."""
+        return self._written.continued()
+
     def room(self, speaker: int) -> int:
         """How many more tokens fit the speaker's context."""
         return self._readers[speaker].info.context - len(self.prompt(speaker))

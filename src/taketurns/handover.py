@@ -69,6 +69,11 @@ class Handover(Protocol):
         """The speaker's tokens follow."""
         ...
 
+    def continued(self) -> list[int]:
+        """The ids that the speaker continues within its patch: what it has written of it stands
+        there in the tokens that it wrote, half a character too."""
+        ...
+
     def take(self, token_ids: Sequence[int]) -> str:
         """Take in tokens of the speaker; the text that became complete with them."""
         ...
@@ -120,12 +125,17 @@ class IdHandover:
         self._readers = tuple(readers)
         self._prompts = tuple(prompts)
         self._ids: list[int] = []
+        self._speaker = 0
         self._stream: TextStream | None = None
 
     def prompt(self, speaker: int) -> list[int]:
         return [*self._prompts[speaker].ids, *self._ids]
 
+    def continued(self) -> list[int]:
+        return self.prompt(self._speaker)
+
     def begin(self, speaker: int) -> None:
+        self._speaker = speaker
         if self._stream is None:
             self._stream = self._readers[speaker].info.codec.stream(self.prompt(speaker))
 
@@ -174,6 +184,8 @@ class TextHandover:
         self._readers = tuple(readers)
         self._prompts = tuple(prompts)
         self._text = ""
+        self._speaker = 0
+        self._under_way: list[int] | None = None  # what the speaker read and wrote in its patch
         self._stream: TextStream | None = None
 
     def prompt(self, speaker: int) -> list[int]:
@@ -181,20 +193,28 @@ class TextHandover:
             return list(self._prompts[speaker].ids)
         return self._readers[speaker].encode(self._prompts[speaker].rendered, self._text)
 
+    def continued(self) -> list[int]:
+        return self.prompt(self._speaker) if self._under_way is None else list(self._under_way)
+
     def begin(self, speaker: int) -> None:
-        self._stream = self._readers[speaker].info.codec.stream(self.prompt(speaker))
+        self._speaker = speaker
+        self._under_way = self.prompt(speaker)
+        self._stream = self._readers[speaker].info.codec.stream(self._under_way)
 
     def take(self, token_ids: Sequence[int]) -> str:
         assert self._stream is not None, "begin() before take()"
+        assert self._under_way is not None, "a speaker's text came with ids and without"
+        self._under_way += token_ids
         whole = self._stream.push(*token_ids)
         self._text += whole
         return whole
 
     def take_text(self, text: str) -> None:
+        self._under_way = None
         self._text += text
 
     def force(self, speaker: int, text: str) -> tuple[int, ...]:
-        self._stream = None
+        self._stream = self._under_way = None
         self._text += text
         return ()
 
@@ -212,5 +232,6 @@ class TextHandover:
 
     def copy(self) -> TextHandover:
         twin = copy(self)
+        twin._under_way = None if self._under_way is None else list(self._under_way)
         twin._stream = None if self._stream is None else self._stream.copy()
         return twin

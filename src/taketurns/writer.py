@@ -54,7 +54,7 @@ class PatchWriter:
         if finish not in HANDED_OVER:
             return finish
         for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
-            left = min(self._draft.room(self._speaker), policy.max_tokens - self._draft.tokens)
+            left = min(room - len(self.token_ids), policy.max_tokens - self._draft.tokens)
             if not self._draft.mid_character or left <= 0:
                 break
             if (more := await self._generate(1, policy)) != "length":
@@ -73,7 +73,7 @@ class PatchWriter:
             choices=self._choices,
             watch=watch,
         )
-        before, prompt = len(self.token_ids), self._draft.prompt(self._speaker)
+        before, prompt = len(self.token_ids), self._draft.continued()
         on_token = self._take if self._emit is not None else None
         self._told = ""
         try:
