@@ -65,8 +65,11 @@ def plain_text(query: Query) -> str:
     turns = query.conversation
     if len(turns) == 1:
         return turns[0].content + "\n"
-    lines = [f"{turn.role.capitalize()}: {turn.content}" for turn in turns]
-    if turns[-1].role != "assistant":
+    *earlier, last = turns
+    lines = [f"{turn.role.capitalize()}: {turn.content}" for turn in earlier]
+    if last.role != "assistant" or last.content:  # an answer that is begun with nothing is not
+        lines.append(f"{last.role.capitalize()}: {last.content}")
+    if last.role != "assistant" or not last.content:
         lines.append("Assistant:")
     return "\n".join(lines)
 
@@ -95,7 +98,7 @@ def _fill(prompt: str, query: Query) -> str:
             shown.append(prompt.replace("{text}", said))
         elif not asked:  # a greeting
             shown.append(said)
-        else:
+        elif said:
             apart = shown[-1][-1:].isspace() or said[:1].isspace()
             shown[-1] += said if apart else f" {said}"
         asked = role == "user"
@@ -166,7 +169,9 @@ class TaggedTrace:
         self._numbers = tuple(numbers)
         self._vocabulary = vocabulary
         question = QUESTION.format(last=len(numbers) - 1)
-        text = plain_text(query).rstrip("\n")
+        text = plain_text(query)
+        if query.conversation[-1].role != "assistant":  # a begun answer is kept to the letter
+            text = text.rstrip("\n")
         if chat_template:
             before, after = _around_user_turn(codec)
             if not after.startswith(" "):  # the template trims what it is given

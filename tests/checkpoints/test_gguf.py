@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 
@@ -15,10 +16,12 @@ from taketurns import gguf
 from taketurns.check import weight_bytes
 from taketurns.config import load_team_config
 from taketurns.engines import facts, loading
+from taketurns.engines.http.engine import HttpEngine
 from taketurns.errors import ConfigError
+from taketurns.launch.plan import Share, _server
 from taketurns.team import Team
 from taketurns.text import TextCodec
-from taketurns.types import ModelSpec
+from taketurns.types import Candidate, Endpoint, ModelSpec, Sampling
 
 Invoke = Callable[..., tuple[int, str, str]]
 LLAMA3 = {
@@ -147,6 +150,40 @@ def test_the_end_of_a_turn_ends_an_answer(
     ends = facts.end_token_ids(spec, TextCodec.load(spec).tokenizer)
     assert {7, 9} < ends
     assert loading.load_gguf(spec).generation_config.eos_token_id == sorted(ends)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+async def test_a_served_model_has_its_tokenizer_from_it(folder: Path, ids: bool) -> None:
+    """A server that does not say how long its context is, and may read text alone."""
+    spec, asked = ModelSpec(str(folder), gguf_file="whole.gguf"), []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "m"}]})
+        if request.url.path != "/v1/completions":
+            return httpx.Response(404)
+        body = json.loads(request.content)
+        if not ids and not isinstance(body["prompt"], str):
+            return httpx.Response(400, json={"error": "a text, please"})
+        asked.append(body["prompt"])
+        choice = {"text": "the", "finish_reason": "length"}
+        return httpx.Response(200, json={"choices": [choice]})
+
+    engine = HttpEngine([Candidate("m", spec, Endpoint(("http://one",)))], first_rest=0.01)
+    engine.connect = lambda: httpx.MockTransport(reply)
+    info = await engine.info("m")
+    assert info.context == 512
+    assert info.codec.encode("the") == TextCodec.load(spec).encode("the")
+    async with engine.session(0) as session:
+        await session.generate("m", info.codec.encode("see the "), Sampling(3))
+    assert asked[-1] == (info.codec.encode("see the ") if ids else "see the ")
+    await engine.close()
+
+
+def test_it_is_not_launched_under_vllm(folder: Path) -> None:
+    spec = ModelSpec(str(folder), gguf_file="whole.gguf")
+    with pytest.raises(ConfigError, match="m is a GGUF file, and only checkpoints are launched"):
+        _server("http://127.0.0.1:8000", [Candidate("m", spec)], Share((), 0.9), ())
 
 
 def cut(whole: bytes) -> bytes:
