@@ -81,7 +81,7 @@ async def test_a_student_with_other_tokens_learns_the_same_text(
     assert row.answer[-1] == codec.tokenizer.eos_token_id
     assert learned(row, codec) == " then there Anna, é!</s>"
     with pytest.raises(ConfigError, match=r"vocabularies of byte and the student \(other\) differ"):
-        readers.require_one_vocabulary()
+        readers.one_vocabulary()
 
 
 async def test_what_does_not_fit_is_left_out_and_counted(

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns import Team
+from taketurns import Candidate, ModelSpec, Patch, Query, Team, Trace
 from taketurns.config import TeamConfig
 from taketurns.distillation.rows import Readers, Row, make_rows, read_models
 from taketurns.distillation.sampling import Answer
 from taketurns.distillation.targets import Targets, read_targets
-from taketurns.errors import DataError
+from taketurns.errors import ConfigError, DataError
 
 Made = Callable[..., Answer]
 VOCABULARY = 470
@@ -117,3 +117,27 @@ async def test_a_killed_reading_goes_on_and_another_runs_part_is_refused(
     assert torch.equal(whole.ids, again.ids)
     with pytest.raises(DataError, match=r"targets-0000.safetensors belongs to another run"):
         await read([answer(n, (0, " 7.")) for n in range(5)])
+
+
+async def test_another_models_control_tokens_are_no_targets(
+    make_model: Any, other_tokenizer: Any, byte_tokenizer: Any, tmp_path: Path
+) -> None:
+    """Fault: the probability of a candidate's control token went to whatever the student has at
+    its id."""
+    candidate = Candidate("one", ModelSpec(str(make_model(0)), prompt="{text}"))
+    config = TeamConfig((candidate, replace(candidate, name="two")))
+    readers = await read_models(config, candidate.spec, "student")
+    trace = Trace(
+        Query("q", text="hi"), (Patch(0, (70, 71), "\u0107\u0108", "length", "chosen"),), 1
+    )
+    answers = [Answer("q#0", "t", trace, 1.0)]
+    rows, _ = make_rows(answers, readers)
+    size = len(byte_tokenizer) + 4
+    targets = read_targets(rows, answers, readers, size, 1.0, size, tmp_path)
+    ids, logprobs = targets.of(0)
+    codec = readers.student.info.codec
+    given = {int(i) for i in ids[0][logprobs[0] > -50]}
+    assert given == codec.ordinary_ids | {int(codec.tokenizer.eos_token_id)}
+    stranger = await read_models(config, ModelSpec(str(make_model(1, other_tokenizer))), "student")
+    with pytest.raises(ConfigError, match="use --loss sft"):
+        read_targets(rows, answers, stranger, size, 1.0, size, tmp_path / "other")

@@ -52,8 +52,8 @@ class Readers:
         """What the candidates and the student share, None where ids differ."""
         return SharedVocabulary.of(r.info.codec for r in (*self.candidates, self.student))
 
-    def require_one_vocabulary(self) -> None:
-        """Raise ConfigError where token distributions cannot be compared."""
+    def one_vocabulary(self) -> SharedVocabulary:
+        """What token distributions are compared over. Raises ConfigError where they cannot be."""
         mine = self.student.info.codec
         for reader in self.candidates:
             if SharedVocabulary.of((reader.info.codec, mine)) is None:
@@ -62,6 +62,8 @@ class Readers:
                     f"({self.student.candidate.name}) differ, so their distributions cannot be "
                     "compared: use --loss sft, which learns from the text"
                 )
+        assert self.vocabulary is not None, "each candidate shares the student's"
+        return self.vocabulary
 
 
 async def read_models(team: TeamConfig, student: ModelSpec, name: str) -> Readers:

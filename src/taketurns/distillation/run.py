@@ -59,7 +59,7 @@ def distill(order: Order, output: Path, say: Say = lambda sentence: None) -> Map
     student = find_student(order.team, order.learning.student, order.aligned)
     readers = asyncio.run(read_models(order.team, student.start, student.name))
     if order.learning.loss != "sft":
-        readers.require_one_vocabulary()
+        readers.one_vocabulary()
     folder = DistillationFolder(output, _manifest(order, student), order.shared)
     folder.claim()
     done = folder.metrics

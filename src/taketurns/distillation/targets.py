@@ -56,8 +56,9 @@ def read_targets(
     on_done: Callable[[], None] = lambda: None,
 ) -> Targets:
     """What the speakers of each row would have written; `answers` are the rows'. `vocabulary` is
-    how many tokens the student's outputs tell apart. Raises ConfigError or EngineError for a
-    candidate that cannot be loaded here."""
+    how many tokens the student's outputs tell apart. Raises ConfigError for candidates of other
+    vocabularies than the student's, ConfigError or EngineError for one that cannot be loaded
+    here."""
     weights = Weights(
         {reader.candidate.name: reader.candidate.spec for reader in readers.candidates}
     )
@@ -97,6 +98,7 @@ class _Teacher:
         self._readers = readers
         self._end = int(readers.student.info.codec.tokenizer.eos_token_id)
         self._vocabulary = vocabulary
+        self._ordinary = torch.tensor(sorted(readers.one_vocabulary().ordinary_ids))
         self._temperature = temperature
         self._top = top
         self._loaded: dict[str, Loaded] = {}
@@ -148,14 +150,15 @@ class _Teacher:
             yield own[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
 
     def _distribution(self, logits: Tensor, reader: Reader) -> Tensor:
-        """Log-probabilities over the student's tokens. However the speaker ends its answers, the
-        student ends them with its own end token."""
+        """Log-probabilities over the student's tokens: of those that mean the same to both, and of
+        the end. However the speaker ends its answers, the student ends them with its own end
+        token."""
         logits = logits / self._temperature
         ends = sorted(i for i in reader.info.end_token_ids if i < logits.shape[-1])
         end = logits[:, ends].logsumexp(-1) if ends else torch.full(logits.shape[:1], -torch.inf)
         shared = logits.new_full((len(logits), self._vocabulary), -torch.inf)
-        known = min(self._vocabulary, logits.shape[-1])
-        shared[:, :known] = logits[:, :known]
+        known = self._ordinary[self._ordinary < min(self._vocabulary, logits.shape[-1])]
+        shared[:, known] = logits[:, known]
         silent = reader.info.never.union(ends)
         shared[:, [i for i in silent if i < self._vocabulary]] = -torch.inf
         shared[:, self._end] = end
