@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from taketurns.types import Query
@@ -43,11 +43,12 @@ class OrdinaryEncoder:
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text, none of which is a control token's; `special` adds what the tokenizer
         puts around a text."""
-        ids = self._ids(self._tokenizer, text, special)
-        if self.pattern.search(text) is None and not self._finds_control(ids, special):
-            return ids
-        ids = self._ids(self._splitting, text, special)
-        return self._in_pieces(text, special) if self._finds_control(ids, special) else ids
+        ids = self._ids(self._tokenizer, text)
+        if self._finds_control(ids, text):
+            ids = self._ids(self._splitting, text)
+            if self._finds_control(ids, text):
+                ids = self._in_pieces(text)
+        return self._surrounded(ids) if special else ids
 
     def encode_pair(self, first: str, second: str) -> list[int]:
         """The ids of two texts as the tokenizer puts a pair together, ordinary as in `encode`."""
@@ -67,10 +68,7 @@ class OrdinaryEncoder:
                 ids.append(int(self._tokenizer.convert_tokens_to_ids(text)))
             else:
                 ids += self._after(text, self.encode) if ids else self.encode(text)
-        if special:
-            begin, end = self.ends
-            return [*begin, *ids, *end]
-        return ids
+        return self._surrounded(ids) if special else ids
 
     def _parts(self, rendered: Rendered) -> Iterator[tuple[str, bool]]:
         """The template's control tokens, and the text between them, less the space that a token
@@ -96,12 +94,17 @@ class OrdinaryEncoder:
     def _added(self) -> dict[str, Any]:
         return {str(one.content): one for one in self._tokenizer.added_tokens_decoder.values()}
 
-    def _finds_control(self, ids: Sequence[int], special: bool) -> bool:
-        """Whether one of a text's ids is a control token's. An unknown word's is not: it stands for
-        text."""
-        around = {i for end in self.ends for i in end} if special else set()
-        unknown = self._tokenizer.unk_token_id
-        return any(i in self._control_ids and i != unknown and i not in around for i in ids)
+    def _finds_control(self, ids: Sequence[int], text: str) -> bool:
+        """Whether one of a text's ids is a control token's. That of unknown words is not where the
+        text does not spell it, but many tokenizers have no unknown words and call their end so."""
+        name, unknown = self._tokenizer.unk_token, self._tokenizer.unk_token_id
+        if name is not None and name in text:
+            unknown = None
+        return any(i in self._control_ids and i != unknown for i in ids)
+
+    def _surrounded(self, ids: list[int]) -> list[int]:
+        begin, end = self.ends
+        return [*begin, *ids, *end]
 
     @cached_property
     def _control_ids(self) -> frozenset[int]:
@@ -111,7 +114,7 @@ class OrdinaryEncoder:
     def ends(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and after a text."""
         for text in _PROBES:
-            plain = self._ids(self._tokenizer, text, special=False)
+            plain = self._ids(self._tokenizer, text)
             whole = self._ids(self._tokenizer, text, special=True)
             for at in range(len(whole) if plain else 0):
                 if whole[at : at + len(plain)] == plain:
@@ -126,17 +129,13 @@ class OrdinaryEncoder:
         twin.split_special_tokens = True
         return twin
 
-    def _in_pieces(self, text: str, special: bool) -> list[int]:
+    def _in_pieces(self, text: str) -> list[int]:
         """For a model whose own vocabulary has a control token's text as one piece: each is cut
         after its first character."""
         cuts = [found.start() + 1 for found in self.pattern.finditer(text)]
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-
-        def encode(piece: str) -> list[int]:
-            return self._ids(self._splitting, piece, special=False)
-
-        first = self._ids(self._splitting, pieces[0], special)
-        return [*first, *(i for piece in pieces[1:] for i in self._after(piece, encode))]
+        encode = partial(self._ids, self._splitting)
+        return [*encode(pieces[0]), *(i for one in pieces[1:] for i in self._after(one, encode))]
 
     @staticmethod
     def _after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
@@ -146,7 +145,7 @@ class OrdinaryEncoder:
         return whole[len(start) :] if whole[: len(start)] == start else encode(text)
 
     @staticmethod
-    def _ids(tokenizer: Any, text: str, special: bool) -> list[int]:
+    def _ids(tokenizer: Any, text: str, special: bool = False) -> list[int]:
         split = tokenizer.split_special_tokens
         found = tokenizer.encode(
             text, add_special_tokens=special, split_special_tokens=split, verbose=False

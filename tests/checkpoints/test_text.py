@@ -98,6 +98,22 @@ def test_whatever_is_put_together(parts: list[str]) -> None:
 PIECES = TextCodec(unigram_tokenizer())
 
 
+def test_an_end_that_is_called_unknown_too_is_no_text(byte_tokenizer: Any) -> None:
+    """As GPT-2's is."""
+    tokenizer = copy.deepcopy(byte_tokenizer)
+    tokenizer.unk_token = "</s>"
+    codec = TextCodec(tokenizer)
+    assert control(codec, codec.encode("so </s>")) == []
+    assert codec.decode(codec.encode("so </s>")) == "so </s>"
+
+
+def test_unknown_words_stay_unknown() -> None:
+    unknown = PIECES.tokenizer.unk_token_id
+    assert PIECES.encode("a é").count(unknown) == 1
+    assert unknown not in PIECES.encode("a <unk>")
+    assert control(PIECES, PIECES.encode("é </s>")) == []
+
+
 def test_other_text_is_tokenised_as_ever(codec: TextCodec) -> None:
     for text in ("the cat, 12.", "a  b\n", "</", "s>"):
         assert codec.encode(text) == codec.tokenizer.encode(text, add_special_tokens=False)
@@ -236,7 +252,7 @@ def test_a_servers_text_is_text_to_the_next_speaker(
 ) -> None:
     readers = [
         Reader(
-            Candidate(name, SPEC), ModelInfo(name, 500, TextCodec(tok), frozenset(), frozenset())
+            Candidate(name, SPEC), ModelInfo(name, 500, TextCodec(one), frozenset(), frozenset())
         )
         for name, one in (("a", byte_tokenizer), ("b", other_tokenizer))
     ]
