@@ -21,7 +21,7 @@ async def test_the_bundled_team_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **settings: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", refuse)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
     found = await report()
     assert found.fits
     assert found.exact

@@ -14,7 +14,9 @@ SOURCE = Path(taketurns.__file__).parent
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
-    ["policy", "gguf", "control", "text", "statistics"],
+    ["hub"],
+    ["gguf", "headers", "tokenizer_files"],
+    ["policy", "control", "text", "statistics"],
     ["config", "prompts"],
     ["naming"],
     ["engines"],
@@ -50,7 +52,7 @@ ORDER = [
     ["evaluate"],
     ["analysis"],
     ["experiments"],
-    ["headers", "check", "check_served", "chat", "demo", "bench", "server"],
+    ["check", "check_served", "chat", "demo", "bench", "server"],
     ["distillation"],
     ["safety"],
     ["launch", "planning"],

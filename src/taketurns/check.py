@@ -19,8 +19,8 @@ from rich.text import Text
 
 from taketurns import naming
 from taketurns.config import TeamConfig
-from taketurns.errors import ConfigError, PromptError
-from taketurns.headers import Tensor, read_gguf_tensors, read_tensors
+from taketurns.errors import ConfigError, PromptError, concerning, one_line
+from taketurns.headers import Tensor, read_adapter_tensors, read_gguf_tensors, read_tensors
 from taketurns.heads import Head
 from taketurns.team import SWITCHER, Team
 from taketurns.text import TextCodec
@@ -66,6 +66,7 @@ class ModelReport:
     tokenizer: str
     problem: str | None = None
     inexact: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,8 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
         if model.weight_bytes is None and model.problem is None:
             why = "they are no safetensors" if Path(model.model).is_dir() else "not downloaded yet"
             yield f"{model.name}: the size of its weights is unknown: {why}"
+        if model.note is not None:
+            yield f"{model.name}: {model.note}"
         if model.prompt == "bare text":
             yield f"{model.name}: no chat template and no prompt, so it continues the bare question"
         if model.inexact is not None:
@@ -243,7 +246,6 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
     """What is free on a device, and why it cannot be used."""
     import torch
 
-    from taketurns.engines.facts import first_line
     from taketurns.engines.memory import free_bytes
 
     parts = [device]
@@ -252,7 +254,7 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
     try:
         return sum(map(free_bytes, parts)), None
     except (AssertionError, RuntimeError) as error:
-        return 0, f"{device} cannot be used here: {first_line(error)}"
+        return 0, f"{device} cannot be used here: {one_line(error)}"
 
 
 def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelReport]:
@@ -260,17 +262,20 @@ def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelRep
 
     seen: set[str] = set()
     for name, spec in specs:
-        yield _inspect(name, spec, shares_weights=base_of(spec) in seen)
+        with concerning(name):
+            yield _inspect(name, spec, shares_weights=base_of(spec) in seen)
         seen.add(base_of(spec))
 
 
 def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
-    from taketurns.engines.facts import configuration, context_length
+    from taketurns.engines.adapters import check_adapter
+    from taketurns.engines.completeness import find_fault
+    from taketurns.engines.facts import context_length, read_config
     from taketurns.engines.loading import choose_device, choose_dtype
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
-    whole = configuration(spec)
+    whole: Any = read_config(spec)
     config = whole.get_text_config()
     dtype = choose_dtype(spec.dtype, choose_device(spec.device))
     if dtype == "auto":
@@ -278,6 +283,9 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
     tensors, problem = None, None
     try:
         tensors = _tensors(spec)
+        problem = find_fault(spec, tensors) if tensors and spec.gguf_file is None else None
+        if spec.adapter is not None and find_spec("peft") is not None:
+            check_adapter(spec)
     except ConfigError as error:
         problem = str(error)
     quantised = spec.quantization_config or getattr(whole, "quantization_config", None)
@@ -300,6 +308,7 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
         tokenizer=codec.fingerprint,
         problem=problem,
         inexact=_inexact(spec, whole),
+        note=codec.note,
     )
 
 
@@ -388,7 +397,7 @@ def parameters(spec: ModelSpec) -> int | None:
     """How many there are, an adapter's among them, from the headers of the weights; None if
     unknown. Raises ConfigError where they are not whole."""
     of_model = _tensors(spec)
-    of_adapter = read_tensors(spec.adapter, None) if spec.adapter else None
+    of_adapter = read_adapter_tensors(spec.adapter) if spec.adapter else None
     if not of_model:
         return None
     return sum(tensor.numbers for tensor in [*of_model, *(of_adapter or [])])

@@ -13,6 +13,11 @@ TakeTurnsError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LONGEST = 1000  # characters of a library's error that a reader of one line will bear
+
 
 class LostTextWarning(UserWarning):
     """A file holds answers in which characters may be missing."""
@@ -57,3 +62,20 @@ class CapacityError(EngineError):
 class UnavailableError(EngineError):
     """No server of a model answers as it should. What was written stands, and another candidate
     may go on."""
+
+
+def one_line(error: BaseException) -> str:
+    """All that an error says, in one line, or what it is where it says nothing."""
+    said = " ".join(str(error).split())
+    if not said:
+        return repr(error)
+    return said if len(said) <= LONGEST else said[:LONGEST] + "…"
+
+
+@contextmanager
+def concerning(name: str) -> Iterator[None]:
+    """Begin a ConfigError with the name of the model that it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error

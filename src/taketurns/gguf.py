@@ -16,6 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from taketurns import hub
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 
@@ -99,11 +100,11 @@ def find(spec: ModelSpec) -> Path:
     """The GGUF file of a model: in its folder, or fetched from the hub. Raises ConfigError."""
     assert spec.gguf_file is not None, "for a model whose weights are in a GGUF file"
     folder = Path(spec.model).expanduser()
-    if not folder.is_dir():
-        return _fetch(spec.model, spec.gguf_file, spec.revision)
-    path = folder / spec.gguf_file
-    if not path.is_file():
+    path = hub.fetch("the model", spec.model, spec.gguf_file, spec.revision)
+    if path is None and folder.is_dir():
         raise ConfigError(missing_file(spec.gguf_file, folder))
+    if path is None:
+        raise ConfigError(f"there is no {spec.gguf_file} in the repository {spec.model}")
     return path
 
 
@@ -139,18 +140,6 @@ def read_header(path: Path) -> GgufHeader:
                 return _Reader(whole).header(path, size)
     except (struct.error, UnicodeDecodeError, IndexError) as error:
         raise ConfigError(f"{path} is cut off or damaged: its header ends too early") from error
-
-
-def _fetch(model: str, name: str, revision: str | None) -> Path:
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(model, name, revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"cannot get {name} of {model!r}: {reason}") from error
-    assert found is not None, "cached_file raises where a file is missing"
-    return Path(found)
 
 
 @dataclass

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from taketurns import gguf
+from taketurns import gguf, hub
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _SIZES = {**_FLOATS, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}  # others: a byte
-_WHOLE, _INDEX, _ADAPTER = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "adapter_model.safetensors",
-)
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_MODEL, _ADAPTER = (_WHOLE, _INDEX), ("adapter_model.safetensors",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +47,27 @@ def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
 
     Raises ConfigError for a folder without weights, and for a file that is not whole.
     """
+    return _read(model, revision, _MODEL)
+
+
+def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
+    """The tensors of an adapter, as `read_tensors` gives a model's."""
+    return _read(adapter, None, _ADAPTER)
+
+
+def _read(model: str, revision: str | None, names: Sequence[str]) -> list[Tensor] | None:
     folder = Path(model)
     if folder.is_dir():
-        files = _files(folder)
+        files = _files(folder, names)
         if files is None and not any(folder.glob("*.bin")):
             raise ConfigError(f"there are no weights in {folder}")
         missing = [file for file in files or () if not file.exists()]
         if missing:
             raise ConfigError(f"{missing[0]} is missing, one of {len(files or ())} with weights")
     else:
-        files = _downloaded(model, revision)
+        files = _downloaded(model, revision, names)
         if files is None:
-            return _on_the_hub(model, revision)
+            return _on_the_hub(model, revision, names)
     return None if files is None else [tensor for file in files for tensor in _header(file)]
 
 
@@ -71,9 +77,9 @@ def read_gguf_tensors(spec: ModelSpec) -> list[Tensor]:
     return [Tensor(tensor.name, "F32", tensor.shape) for tensor in gguf.read(spec).tensors]
 
 
-def _files(folder: Path) -> list[Path] | None:
+def _files(folder: Path, names: Sequence[str]) -> list[Path] | None:
     """The safetensors that transformers or PEFT read in a folder, whether or not they are there."""
-    for name in (_WHOLE, _INDEX, _ADAPTER):
+    for name in names:
         path = folder / name
         if path.exists():
             return _named(path) if name == _INDEX else [path]
@@ -108,37 +114,35 @@ def _header(file: Path) -> Iterator[Tensor]:
     yield from tensors
 
 
-def _downloaded(model: str, revision: str | None) -> list[Path] | None:
+def _downloaded(model: str, revision: str | None, names: Sequence[str]) -> list[Path] | None:
     """The files of a hub model, if all of them are in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    for name in (_WHOLE, _INDEX, _ADAPTER):
-        found = try_to_load_from_cache(model, name, revision=revision)
+    with hub.loading("the weights of", model, revision) as where:
+        commit = where["revision"]
+    for name in names:
+        found = try_to_load_from_cache(model, name, revision=commit)
         if isinstance(found, str):
             files = _named(Path(found)) if name == _INDEX else [Path(found)]
             return files if all(file.exists() for file in files) else None
     return None
 
 
-def _on_the_hub(model: str, revision: str | None) -> list[Tensor] | None:
-    import httpx
+def _on_the_hub(model: str, revision: str | None, names: Sequence[str]) -> list[Tensor] | None:
     from huggingface_hub import get_safetensors_metadata
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        NotASafetensorsRepoError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub.errors import NotASafetensorsRepoError
 
-    try:
-        metadata = get_safetensors_metadata(model, revision=revision)
-    except (
-        HfHubHTTPError,
-        NotASafetensorsRepoError,
-        OfflineModeIsEnabled,
-        httpx.HTTPError,
-        OSError,
-    ):
-        return None
+    with hub.loading("the weights of", model, revision) as where:
+        if where.get("local_files_only"):
+            return None
+        if names == _ADAPTER:  # small, and fetched whole anyway
+            (name,) = names
+            file = hub.fetch("the weights of", model, name, revision)
+            return None if file is None else list(_header(file))
+        try:
+            metadata = get_safetensors_metadata(model, revision=where["revision"])
+        except NotASafetensorsRepoError:
+            return None
     return [
         Tensor(name, str(tensor.dtype), tuple(tensor.shape))
         for file in metadata.files_metadata.values()

@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+from taketurns import hub
 from taketurns.draft import Draft
 from taketurns.engines.base import DeepSession, Engine, ModelInfo, Session
 from taketurns.errors import ConfigError
@@ -252,14 +253,7 @@ def _tensors(scale: Scale) -> dict[str, Tensor]:
 
 def _file(source: str, name: str) -> Path:
     """A file of a head, fetched from the hub if `source` is no folder."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder / name
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(hf_hub_download(source, name))
-    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
-        reason: Any = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ConfigError(f"cannot load the head {source!r}: {reason}") from error
+    found = hub.fetch("the head", source, name)
+    if found is None:
+        raise ConfigError(f"cannot load the head {source!r}: it has no {name}")
+    return found

@@ -148,7 +148,7 @@ def fingerprint(spec: ModelSpec) -> str | None:
     Small files count whole, of a large one its size, its beginning (where safetensors says what is
     in it) and its end. Whose a switcher's numbers are does not count.
     """
-    prints = [_folder(Path(name)) or _cached(name, spec.revision) for name in _places(spec)]
+    prints = [_folder(Path(name)) or _cached(name, revision) for name, revision in _places(spec)]
     if spec.gguf_file is not None:
         path = Path(spec.model) / spec.gguf_file
         prints[0] = (
@@ -179,8 +179,12 @@ def _head(source: str) -> str | None:
     return _digest([_file(file) for file in files]) if all(map(Path.is_file, files)) else None
 
 
-def _places(spec: ModelSpec) -> list[str]:
-    return [name for name in (spec.model, spec.adapter, spec.tokenizer) if name is not None]
+def _places(spec: ModelSpec) -> Iterator[tuple[str, str | None]]:
+    yield spec.model, spec.revision
+    if spec.adapter is not None:
+        yield spec.adapter, None
+    if spec.tokenizer is not None:
+        yield spec.tokenizer_source
 
 
 def _models(team: TeamConfig) -> Iterator[tuple[str, ModelSpec]]:
@@ -203,11 +207,11 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
 
 
 def _content(spec: ModelSpec, content: str | None) -> Any:
-    """A model's settings with local paths replaced by what is in them, so that a folder may
-    move."""
+    """A model's settings with local paths replaced by what is in them, so that a folder may move;
+    newer settings that are not used are left out, as in an output from before there were such."""
     record = _plain(asdict(spec))
-    if spec.gguf_file is None:  # an output from before there was such a key can be gone on with
-        del record["gguf_file"]
+    newer = ("tokenizer_revision", "gguf_file")
+    record = {k: v for k, v in record.items() if v is not None or k not in newer}
     local = [
         key
         for key in ("model", "adapter", "tokenizer")

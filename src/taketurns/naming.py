@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from taketurns import hub
 from taketurns.config import SwitcherConfig
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
@@ -57,16 +58,7 @@ def write(names: Sequence[str], folder: Path) -> None:
 
 
 def _file(source: str, revision: str | None) -> Path | None:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder / FILE if (folder / FILE).is_file() else None
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        found = try_to_load_from_cache(source, FILE, revision=revision)
-        if found is None:  # not asked for before; that there is none is cached too
-            found = hf_hub_download(source, FILE, revision=revision)
-    except (OSError, HfHubHTTPError, ValueError):
-        return None
-    return Path(found) if isinstance(found, str) else None
+        return hub.fetch("the switcher", source, FILE, revision)
+    except ConfigError:
+        return None  # loading it says what is wrong; on a server it need not be found here

@@ -17,13 +17,11 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from re import Pattern
 from typing import Any
 
-from taketurns import gguf
 from taketurns.control import OrdinaryEncoder, Rendered
-from taketurns.errors import ConfigError
+from taketurns.tokenizer_files import load_tokenizer
 from taketurns.types import ModelSpec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -38,34 +36,15 @@ _FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte's token in a vocabulary of
 class TextCodec:
     """A model's tokenizer: ordinary text in, ordinary text out, no special tokens added."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, note: str | None = None) -> None:
         self.tokenizer = tokenizer
+        self.note = note  # what a reader should know of where it comes from
 
     @classmethod
     def load(cls, spec: ModelSpec) -> TextCodec:
-        """Load the tokenizer of a model, without its weights. Raises ConfigError if there is
-        none."""
-        from transformers import AutoTokenizer
-
-        source = spec.tokenizer or spec.model
-        arguments: dict[str, Any] = {}
-        if spec.gguf_file is not None and spec.tokenizer is None:
-            path = gguf.read(spec).path
-            source, arguments = str(path.parent), {"gguf_file": path.name}
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                source,
-                revision=spec.revision,
-                trust_remote_code=spec.trust_remote_code,
-                **arguments,
-            )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            where = "no such folder" if _looks_local(source) else reason
-            raise ConfigError(f"cannot load the tokenizer of {source!r}: {where}") from error
-        if spec.template is not None:
-            tokenizer.chat_template = spec.template
-        return cls(tokenizer)
+        """Load the tokenizer of a model, or the one that its adapter brings, without any weights.
+        Raises ConfigError if there is none."""
+        return cls(*load_tokenizer(spec))
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Token ids of `text`, ordinary ones whatever it spells; `special` adds what the tokenizer
@@ -235,10 +214,6 @@ def _begins_a_character(data: bytes) -> bool:
 
 def _continues_a_character(data: bytes) -> bool:
     return bool(data) and 0x80 <= data[0] < 0xC0
-
-
-def _looks_local(source: str) -> bool:
-    return source.startswith(("/", ".", "~")) and not Path(source).expanduser().is_dir()
 
 
 class TextStream:

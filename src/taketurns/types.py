@@ -58,6 +58,7 @@ class ModelSpec:
 
     `model` is a local path or a hub id, `gguf_file` the file in it that has the weights and all
     else, where they are in GGUF; `adapter` is a LoRA adapter (path or hub id) put on top of it.
+    `tokenizer` is where the tokenizer is if not with the model, at a revision of its own.
     `dtype` and `device` accept "auto". `template` overrides the tokenizer's chat template (Jinja);
     `prompt` gives a model without any template its plain prompt, with `{text}` for the question.
     """
@@ -66,6 +67,7 @@ class ModelSpec:
     revision: str | None = None
     adapter: str | None = None
     tokenizer: str | None = None
+    tokenizer_revision: str | None = None
     dtype: str = "auto"
     device: str = "auto"
     device_map: Any = None
@@ -75,6 +77,13 @@ class ModelSpec:
     template: str | None = None
     prompt: str | None = None
     gguf_file: str | None = None
+
+    @property
+    def tokenizer_source(self) -> tuple[str, str | None]:
+        """Where the tokenizer is, and at which revision."""
+        if self.tokenizer is None or self.tokenizer == self.model:
+            return self.model, self.tokenizer_revision or self.revision
+        return self.tokenizer, self.tokenizer_revision
 
 
 @dataclass(frozen=True, slots=True)

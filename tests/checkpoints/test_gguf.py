@@ -149,7 +149,7 @@ def test_the_end_of_a_turn_ends_an_answer(
     spec = ModelSpec(str(tmp_path), gguf_file="turns.gguf")
     ends = facts.end_token_ids(spec, TextCodec.load(spec).tokenizer)
     assert {7, 9} < ends
-    assert loading.load_gguf(spec).generation_config.eos_token_id == sorted(ends)
+    assert loading.pretrained(spec).generation_config.eos_token_id == sorted(ends)
 
 
 @pytest.mark.parametrize("ids", [True, False])
@@ -237,7 +237,7 @@ def test_a_spoilt_file_is_one_sentence(
         ({"more": {"llama.expert_count": 8}}, "is a mixture of 8 experts"),
         ({"more": {"llama.rope.scaling.type": "yarn"}}, "stretches its positions (yarn)"),
         ({"more": {"split.count": 3}}, "is one of 3 parts"),
-        ({"drop": "blk.1.ffn"}, "lacks 4, the first is model.layers.1.mlp.down_proj.weight"),
+        ({"drop": "blk.1.ffn"}, "4 tensors (model.layers.1.mlp.down_proj.weight"),
     ],
 )
 def test_what_would_be_read_wrongly_is_refused(
@@ -261,7 +261,7 @@ def test_weights_that_would_be_left_out_are_refused(
     source = make_model(4, tokenizer=other_tokenizer, attention_bias=True)
     make_gguf(source, tmp_path / "m.gguf")
     with pytest.raises(ConfigError, match="holds 384 numbers that transformers leaves out"):
-        loading.load_gguf(ModelSpec(str(tmp_path), gguf_file="m.gguf"))
+        loading.pretrained(ModelSpec(str(tmp_path), gguf_file="m.gguf"))
 
 
 def test_positions_of_another_kind_are_refused(
@@ -278,7 +278,7 @@ def test_positions_of_another_kind_are_refused(
         file.seek(header.data + factors.offset)
         file.write(torch.linspace(1, 9, factors.numbers).numpy().tobytes())
     with pytest.raises(ConfigError, match="in a way that transformers does not know"):
-        facts.configuration(ModelSpec(str(tmp_path), gguf_file="m.gguf"))
+        facts.read_config(ModelSpec(str(tmp_path), gguf_file="m.gguf"))
 
 
 def test_a_missing_package_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

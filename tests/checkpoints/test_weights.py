@@ -15,6 +15,7 @@ from taketurns import check
 from taketurns.engines import loading
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import ConfigError
+from taketurns.text import TextCodec
 from taketurns.training.models import load_trainable
 from taketurns.types import ModelSpec, Sampling
 
@@ -108,6 +109,46 @@ def test_a_life_in_fewer_bits(life: Life, three_models: dict[str, str]) -> None:
     assert one["weight_bytes"] == pytest.approx(taken, rel=0.02)
     assert one["weight_bytes"] < two["weight_bytes"] * 0.7
     assert one["inexact"] == "its weights are in fewer bits"
+
+
+@pytest.fixture
+def tuned(tmp_path: Path, three_models: dict[str, str], byte_tokenizer: Any) -> Path:
+    """An adapter whose folder has a tokenizer and a chat template of its own, in which two letters
+    have changed their ids."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    base = AutoModelForCausalLM.from_pretrained(three_models["m0"])
+    folder = tmp_path / "adapter"
+    get_peft_model(base, LoraConfig(r=2, init_lora_weights=False)).save_pretrained(folder)
+    described = json.loads(byte_tokenizer.backend_tokenizer.to_str())
+    words = described["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(described))
+    own = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), bos_token="<s>", eos_token="</s>"
+    )
+    own.chat_template = "{% for m in messages %}<s>{{ m.content }}{% endfor %}"
+    own.save_pretrained(folder)
+    return folder
+
+
+def test_a_life_of_an_adapter_with_its_own_tokenizer(
+    life: Life, three_models: dict[str, str], tuned: Path
+) -> None:
+    base = {"model": three_models["m0"]}
+    gave = life(base, {**base, "adapter": str(tuned)})
+    one, two = gave["check"]["models"]
+    assert two["shares_weights"]
+    assert (one["prompt"], two["prompt"]) == ("bare text", "chat template")
+    assert not gave["check"]["exact"]
+    specs = ModelSpec(**base), ModelSpec(**base, adapter=str(tuned))
+    codecs = [TextCodec.load(spec) for spec in specs]
+    ids = [codec.encode("a") for codec in codecs]
+    assert ids[0] == codecs[1].encode("b")
+    for answer in gave["answers"]:
+        written = "".join(patch["text"] for patch in answer["patches"])
+        assert written == answer["text"]
 
 
 def test_fewer_bits_are_trained_by_an_adapter_only(three_models: dict[str, str]) -> None:

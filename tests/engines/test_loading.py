@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -113,8 +114,7 @@ def test_the_switchers_and_the_judges_weights_count_too(
     team = write_team(folder, **json.loads(text))
     code, _, err = invoke("generate", "-t", team, "-i", "prompts.jsonl", "-o", "out.jsonl")
     assert code == 2, err
-    assert "cannot load the " in err
-    assert "other" in err
+    assert re.search("cannot load the .*other|other/.* is no safetensors file", err)
     assert not list(folder.glob("out*"))
 
 
@@ -128,7 +128,7 @@ def test_a_finished_run_loads_nothing(
     def refuse(*arguments: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(loading, "_pretrained", refuse)
+    monkeypatch.setattr(loading, "pretrained", refuse)
     assert invoke(*command)[0] == 0
 
 

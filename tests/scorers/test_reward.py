@@ -107,5 +107,5 @@ def test_a_classifier_of_more_is_no_reward_model(tmp_path: Path, byte_tokenizer:
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be loaded as a reward model"):
+    with pytest.raises(ConfigError, match="cannot load the reward model"):
         make_scorer("reward", {"model": str(tmp_path)}).score(QUERY, "It is wide.")

@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taketurns import hub
 from taketurns.errors import UsageError
+from taketurns.text import TextCodec
 from taketurns.types import ModelSpec
 
 if TYPE_CHECKING:
@@ -126,16 +128,14 @@ def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) 
 
 
 def _write_rest(like: Checkpoint, folder: Path) -> None:
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     spec = like.spec
     trust = spec.trust_remote_code
     config = AutoConfig.from_pretrained(like.folder, trust_remote_code=trust)
     config.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(
-        spec.tokenizer or like.folder, trust_remote_code=trust
-    )
-    tokenizer.save_pretrained(folder)
+    own = replace(spec, model=str(like.folder), revision=None, template=None)
+    TextCodec.load(own).tokenizer.save_pretrained(folder)
     if (generation := like.folder / "generation_config.json").is_file():
         shutil.copy(generation, folder)  # it may name more end tokens
 
@@ -146,18 +146,15 @@ def _folder(spec: ModelSpec) -> Path:
     if path.is_dir():
         return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
+    with hub.loading("the model", spec.model, spec.revision) as where:
         return Path(
             snapshot_download(
                 spec.model,
-                revision=spec.revision,
                 allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+                **where,
             )
         )
-    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise UsageError(f"cannot load {spec.model!r}: {error}") from error
 
 
 def _names(file: Path) -> list[str]:

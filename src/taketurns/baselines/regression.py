@@ -110,10 +110,11 @@ class Reading:
         return cast("Tensor", states.flatten())
 
     async def _layers(self) -> tuple[int, ...]:
-        from taketurns.engines.facts import text_config
+        from taketurns.engines.facts import read_config
 
         if self._found is None:
-            depth = int(text_config(self._stage.config.candidates[-1].spec).num_hidden_layers)
+            spec = self._stage.config.candidates[-1].spec
+            depth = int(read_config(spec).get_text_config().num_hidden_layers)
             self._found = tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
         return self._found
 

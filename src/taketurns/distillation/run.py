@@ -138,9 +138,10 @@ def _targets(
     if learning.loss == "sft":
         return None
     from taketurns.distillation.targets import read_targets
-    from taketurns.engines.facts import text_config
+    from taketurns.engines.facts import read_config
 
-    config = text_config(readers.student.candidate.spec)
+    spec = readers.student.candidate.spec
+    config = read_config(spec).get_text_config()
     by_id = {answer.id: answer for answer in kept.answers}
     with Progress("reading distributions", len(rows)) as progress:
         return read_targets(

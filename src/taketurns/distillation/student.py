@@ -63,13 +63,12 @@ def _require_kin(team: TeamConfig, spec: ModelSpec, wanted: str) -> None:
 
 def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
     """What decides the shapes of a model's weights."""
-    from taketurns.engines.facts import text_config
+    from taketurns.engines.facts import read_config
 
     try:
-        config = text_config(spec)
+        config = read_config(spec).get_text_config()
     except ConfigError as error:
-        known = "neither a candidate nor a model that can be loaded"
-        raise ConfigError(f"the student {spec.model!r} is {known}: {error}") from error
+        raise ConfigError(f"the student is neither a candidate nor a model: {error}") from error
     return (config.model_type, config.num_hidden_layers, config.hidden_size)
 
 

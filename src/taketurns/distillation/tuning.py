@@ -15,6 +15,8 @@ from typing import Any
 from taketurns.distillation.rows import Row
 from taketurns.distillation.settings import Learning
 from taketurns.distillation.targets import Targets
+from taketurns.engines.adapters import put_on
+from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError
 from taketurns.training.lm import (
     CHECKPOINTING,
@@ -24,7 +26,7 @@ from taketurns.training.lm import (
     last_checkpoint,
     rows_at_once,
 )
-from taketurns.training.models import load_trainable, lora_config, one_thread, quiet, size
+from taketurns.training.models import load_trainable, lora_config, one_thread, size
 from taketurns.training.settings import SMALL
 from taketurns.types import ModelSpec
 
@@ -89,7 +91,7 @@ def tune(
     if last is not None and len(epochs := _epochs(history_of(last))) >= plan.epochs:
         return plan, epochs
     if start.adapter is not None:
-        model = _adapted(model, start.adapter)
+        model = put_on(model, start.adapter, "default", trainable=True)
     rows = [*train, *held_out]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     steps = plan.epochs * -(-len(train) // learning.batch_size)
@@ -148,16 +150,6 @@ def export(folder: Path, out: Path) -> None:
     assert last is not None, "export() after tune()"
     out.mkdir(exist_ok=True)
     copy_model(last, out)
-
-
-def _adapted(model: Any, adapter: str) -> Any:
-    """The model under its adapter, which is trained on."""
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, adapter, is_trainable=True)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load the adapter {adapter!r}: {error}") from error
 
 
 def _items(rows: Sequence[Row], first: int, last: int) -> list[dict[str, int]]:

@@ -8,10 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from taketurns import gguf
-from taketurns.errors import ConfigError
+from taketurns import gguf, hub
+from taketurns.errors import ConfigError, one_line
 from taketurns.types import ModelSpec
 
+ADAPTER = "adapter_config.json"
 _ROPE_FREQUENCIES = "rope_freqs.weight"
 # What llama.cpp computes a Llama 3's frequencies with; the factor alone differs between models.
 _LLAMA3 = {
@@ -42,63 +43,73 @@ def never_token_ids(spec: ModelSpec) -> frozenset[int]:
 def _generation_config(spec: ModelSpec) -> Any:
     """Where there is no generation_config.json, what config.json says, as in transformers; nothing
     where there is only a tokenizer, as for a model on a server."""
-    from transformers import GenerationConfig, PreTrainedConfig
+    from transformers import GenerationConfig
 
+    where = ("the model", spec.model)
     try:
-        return GenerationConfig.from_pretrained(spec.model, revision=spec.revision)
-    except OSError:
-        pass
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(spec.model, revision=spec.revision)
-    except OSError:
-        config = {}
+        if file := hub.fetch(*where, "generation_config.json", spec.revision):
+            with hub.loading(*where, spec.revision):
+                return GenerationConfig.from_pretrained(file.parent)
+        file = hub.fetch(*where, "config.json", spec.revision)
+    except hub.NoModelError:
+        if spec.tokenizer is None:
+            raise
+        file = None
+    with hub.loading(*where, spec.revision):
+        config = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
     listed = {key: config.get(key) for key in ("eos_token_id", "suppress_tokens")}
     return GenerationConfig(**listed)
 
 
 def context_length(spec: ModelSpec) -> int:
     """The most tokens the model's positions reach. Raises ConfigError if there is no such model."""
-    length = getattr(text_config(spec), "max_position_embeddings", None)
+    length = getattr(read_config(spec).get_text_config(), "max_position_embeddings", None)
     return int(length) if length else 1 << 30
 
 
 def vocabulary_size(spec: ModelSpec) -> int | None:
     """How many ids the model's embedding has, which may be more than its tokenizer knows. Raises
     ConfigError if there is no such model."""
-    size = getattr(text_config(spec), "vocab_size", None)
+    size = getattr(read_config(spec).get_text_config(), "vocab_size", None)
     return int(size) if size else None
 
 
-def text_config(spec: ModelSpec) -> Any:
-    """The part of a model's configuration that is about its language model. Raises as
-    `configuration` does."""
-    return configuration(spec).get_text_config()
+def require_model(spec: ModelSpec) -> None:
+    """Raise ConfigError where an adapter is named as the model."""
+    where = ("the model", spec.model)
+    if hub.fetch(*where, "config.json", spec.revision) is not None:
+        return
+    file = hub.fetch(*where, ADAPTER, spec.revision)
+    if file is not None:
+        with hub.loading(*where, spec.revision):
+            base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise ConfigError(
+            f"cannot load the model {spec.model!r}: it is an adapter; name what it was trained on "
+            f"({base}) as the model, and this as its adapter"
+        )
 
 
-def configuration(spec: ModelSpec) -> Any:
-    """A model's configuration, from config.json or from its GGUF file. Raises ConfigError if there
-    is no such model."""
+def read_config(spec: ModelSpec) -> Any:
+    """The model's configuration, from config.json or its GGUF file. Raises ConfigError if there is
+    no such model."""
     from transformers import AutoConfig
 
     if spec.gguf_file is not None:
-        return _gguf_configuration(spec)
-    try:
+        return _read_gguf_config(spec)
+    require_model(spec)
+    with hub.loading("the model", spec.model, spec.revision) as where:
         return AutoConfig.from_pretrained(
-            spec.model, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            spec.model, trust_remote_code=spec.trust_remote_code, **where
         )
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        if spec.model.startswith(("/", ".", "~")) and not Path(spec.model).expanduser().exists():
-            raise ConfigError(f"no such model folder: {spec.model}") from error
-        raise ConfigError(f"cannot load the model {spec.model!r}: {first_line(error)}") from error
 
 
-def _gguf_configuration(spec: ModelSpec) -> Any:
+def _read_gguf_config(spec: ModelSpec) -> Any:
     header = gguf.read(spec)
     state = header.path.stat()
     try:
         config = deepcopy(_read_gguf(str(header.path), state.st_size, state.st_mtime_ns))
     except Exception as error:  # of whichever kind: it lies in the file
-        raise ConfigError(f"cannot read {header.path}: {first_line(error)}") from error
+        raise ConfigError(f"cannot read {header.path}: {one_line(error)}") from error
     if any(tensor.name == _ROPE_FREQUENCIES for tensor in header.tensors):
         _stretch(config, header)
     return config
@@ -137,9 +148,3 @@ def _stretch(config: Any, header: gguf.GgufHeader) -> None:
             f"{header.path} stretches its positions ({_ROPE_FREQUENCIES}) in a way that "
             "transformers does not know: name the checkpoint it was made from"
         )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or what it is where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else repr(error)

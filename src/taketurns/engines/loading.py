@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
-from taketurns import gguf
-from taketurns.engines.facts import configuration, first_line
-from taketurns.errors import CapacityError, ConfigError
+from taketurns import gguf, hub
+from taketurns.engines.adapters import put_on
+from taketurns.engines.completeness import require_complete
+from taketurns.engines.facts import read_config, require_model
+from taketurns.errors import CapacityError, ConfigError, TakeTurnsError, concerning, one_line
 from taketurns.types import ModelSpec
 
 SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
@@ -38,15 +40,20 @@ class Weights:
         CapacityError."""
         spec = self._specs[name]
         key = base_of(spec)
+        with concerning(name):
+            return self._load(name, spec, key)
+
+    def _load(self, name: str, spec: ModelSpec, key: str) -> Loaded:
         if key not in self._bases:
-            self._bases[key] = _Base(_pretrained(spec))
+            self._bases[key] = _Base(_to_run(spec))
         base = self._bases[key]
         shared = spec.adapter is not None or any(
             other.adapter is not None and other.model == spec.model
             for other in self._specs.values()
         )
         if spec.adapter is not None:
-            base.add(name, spec.adapter)
+            alone = [base_of(other) for other in self._specs.values()].count(key) == 1
+            base.add(name, spec.adapter, shared=not alone)
         if not shared:
             return Loaded(base.model, None)
         wanted = name if spec.adapter is not None else None
@@ -55,7 +62,16 @@ class Weights:
 
 def base_of(spec: ModelSpec) -> str:
     """Equal for specs that share their weights."""
-    return repr(replace(spec, adapter=None, tokenizer=None, template=None, prompt=None))
+    return repr(
+        replace(
+            spec,
+            adapter=None,
+            tokenizer=None,
+            tokenizer_revision=None,
+            template=None,
+            prompt=None,
+        )
+    )
 
 
 class _Base:
@@ -66,18 +82,10 @@ class _Base:
         self._peft: Any = None
         self._active: str | None = None
 
-    def add(self, name: str, adapter: str) -> None:
-        try:
-            from peft import PeftModel
-        except ImportError as error:
-            raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
-        known = _adapter_name(name)
-        with _failures_of(f"the adapter {adapter!r}"):
-            if self._peft is None:
-                # Injects the adapter's layers into self.model, which is called as before.
-                self._peft = PeftModel.from_pretrained(self.model, adapter, adapter_name=known)
-            else:
-                self._peft.load_adapter(adapter, adapter_name=known)
+    def add(self, name: str, adapter: str, *, shared: bool) -> None:
+        with _memory_for(f"the adapter {adapter!r}"):
+            known = _adapter_name(name)
+            self._peft = put_on(self.model, adapter, known, self._peft, shared=shared)
         self._peft.requires_grad_(False).eval()
         self._active = name
         self.activate(name, force=True)
@@ -99,58 +107,60 @@ def _adapter_name(name: str) -> str:
     return "turn_" + "".join(c if c.isalnum() else "_" for c in name)
 
 
-def _pretrained(spec: ModelSpec) -> Any:
+def pretrained(spec: ModelSpec, **settings: Any) -> Any:
+    """The model as transformers loads it, with `settings` as further arguments. Raises ConfigError,
+    for weights that are not whole too, or CapacityError."""
     from transformers import AutoModelForCausalLM
 
-    device = choose_device(spec.device)
-    arguments: dict[str, Any] = {
-        "revision": spec.revision,
-        "dtype": choose_dtype(spec.dtype, device),
-        "trust_remote_code": spec.trust_remote_code,
-    }
     for key in ("device_map", "quantization_config", "attn_implementation"):
         if (value := getattr(spec, key)) is not None:
-            arguments[key] = value
+            settings[key] = value
+    if spec.gguf_file is not None:
+        return _from_gguf(spec, settings)
     if spec.quantization_config is not None and spec.device_map is None:
         # It is quantised where it is put, and each library has another place in mind.
-        arguments["device_map"] = {"": device}
-    with _failures_of(f"the model {spec.model!r}"):
-        if spec.gguf_file is not None:
-            model = load_gguf(spec, **arguments)
-        else:
-            with bar_if_long(spec.model):
-                model = AutoModelForCausalLM.from_pretrained(spec.model, **arguments)
-        if spec.device_map is None and spec.quantization_config is None:
-            model.to(device)
-    for config in (model.config, model.config.get_text_config()):
-        if getattr(config, "output_router_logits", False):
-            # For training's loss; trainers leave it in config.json, and to write it is in the way.
-            config.output_router_logits = False
-    return model.requires_grad_(False).eval()
+        settings["device_map"] = {"": choose_device(spec.device)}
+    with (
+        hub.loading("the model", spec.model, spec.revision) as where,
+        _memory_for(f"the model {spec.model!r}"),
+    ):
+        require_model(spec)
+        _fetch_weights(spec)
+        with bar_if_long(spec.model):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                spec.model,
+                trust_remote_code=spec.trust_remote_code,
+                ignore_mismatched_sizes=True,  # which are refused, by name, below
+                output_loading_info=True,
+                **settings,
+                **where,
+            )
+    require_complete(spec.model, report)
+    return model
 
 
-def load_gguf(spec: ModelSpec, **arguments: Any) -> Any:
-    """The model in a GGUF file, an ordinary one: its weights are numbers of the `dtype` among the
-    `arguments` of `from_pretrained` and no longer in the file's blocks, so it can be trained and
-    saved like any other.
-
-    Raises ConfigError where the file is none, or does not hold just the weights that transformers
-    gives the model: it would fill others with random numbers, or leave some out.
-    """
+def _from_gguf(spec: ModelSpec, settings: Mapping[str, Any]) -> Any:
+    """The model in a GGUF file, an ordinary one: its weights are numbers and no longer in the
+    file's blocks, so it can be trained and saved like any other. Raises ConfigError where the file
+    is none, or does not hold just the weights that transformers gives the model."""
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    config, header = configuration(spec), gguf.read(spec)
-    model, loading = AutoModelForCausalLM.from_pretrained(
-        str(header.path.parent),
-        **{**arguments, "config": config, "gguf_file": header.path.name},
-        quantization_config=GgufConfig(dequantize=True),
-        output_loading_info=True,
-    )
-    if missing := sorted(loading["missing_keys"]):
-        raise ConfigError(
-            f"{header.path} does not hold all weights of a {config.model_type} model: it lacks "
-            f"{len(missing)}, the first is {missing[0]}"
-        )
+    config, header = read_config(spec), gguf.read(spec)
+    try:
+        with _memory_for(f"the model {header.path}"):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(header.path.parent),
+                config=config,
+                gguf_file=header.path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                **settings,
+            )
+    except TakeTurnsError:
+        raise
+    except Exception as error:  # of whichever kind: it lies in the file
+        raise ConfigError(f"cannot load the model {header.path}: {one_line(error)}") from error
+    require_complete(str(header.path), report)
     if (more := header.numbers(tied=config.tie_word_embeddings) - model.num_parameters()) > 0:
         raise ConfigError(
             f"{header.path} holds {more:,} numbers that transformers leaves out of a "
@@ -161,19 +171,38 @@ def load_gguf(spec: ModelSpec, **arguments: Any) -> Any:
     return model
 
 
+def _to_run(spec: ModelSpec) -> Any:
+    device = choose_device(spec.device)
+    model = pretrained(spec, dtype=choose_dtype(spec.dtype, device))
+    if spec.device_map is None and spec.quantization_config is None:
+        try:
+            with _memory_for(f"the model {spec.model!r}"):
+                model.to(device)
+        except (AssertionError, RuntimeError) as error:  # no such device, or none here
+            raise ConfigError(f"cannot load the model {spec.model!r}: {one_line(error)}") from error
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "output_router_logits", False):
+            # For training's loss; trainers leave it in config.json, and to write it is in the way.
+            config.output_router_logits = False
+    return model.requires_grad_(False).eval()
+
+
+def _fetch_weights(spec: ModelSpec) -> None:
+    """Fetch the file that transformers reads first, if the model is on the hub. Raises ConfigError
+    with the reason where that fails; transformers says then that there is no such file."""
+    for filename in ("model.safetensors", "model.safetensors.index.json"):
+        if hub.fetch("the model", spec.model, filename, spec.revision) is not None:
+            return
+
+
 @contextmanager
-def _failures_of(what: str) -> Iterator[None]:
-    """What goes wrong while weights are loaded: CapacityError where memory is short. Anything else
-    lies in the checkpoint or in the settings it is loaded with, whichever library found it, and is
-    a ConfigError."""
+def _memory_for(what: str) -> Iterator[None]:
+    """CapacityError where memory is short. Anything else lies in the checkpoint or in the settings
+    it is loaded with."""
     try:
         yield
-    except ConfigError:
-        raise
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CapacityError(f"no memory left to load {what}: {first_line(error)}") from error
-    except Exception as error:
-        raise ConfigError(f"cannot load {what}: {first_line(error)}") from error
+        raise CapacityError(f"no memory left to load {what}: {one_line(error)}") from error
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
 from taketurns.engines.memory import answer_bytes, kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
-from taketurns.errors import ConfigError, EngineError, PromptError
+from taketurns.errors import ConfigError, EngineError, PromptError, concerning
 from taketurns.seeds import generator
 from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Completion, ModelSpec, Sampling, Token
@@ -336,6 +336,11 @@ def _check_ids(info: ModelInfo, ids: Sequence[int]) -> None:
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
+    with concerning(name):
+        return _info_of(name, spec)
+
+
+def _info_of(name: str, spec: ModelSpec) -> ModelInfo:
     context = context_length(spec)
     codec = TextCodec.load(spec)
     return ModelInfo(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taketurns.engines.facts import first_line
-from taketurns.errors import ConfigError
+from taketurns.errors import ConfigError, concerning
 from taketurns.heads import Head
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec
@@ -45,22 +45,11 @@ def folded_rows(head: Head, name: str) -> Tensor | None:
 
 def load_model(name: str, spec: ModelSpec) -> Any:
     """The checkpoint as it is stored. Raises ConfigError."""
-    from transformers import AutoModelForCausalLM
+    from taketurns.engines.loading import pretrained
 
-    from taketurns.engines.loading import bar_if_long, load_gguf
-
-    try:
-        if spec.gguf_file is not None:
-            return load_gguf(spec, dtype="auto").eval()
-        with bar_if_long(spec.model):
-            return AutoModelForCausalLM.from_pretrained(
-                spec.model,
-                revision=spec.revision,
-                dtype="auto",
-                trust_remote_code=spec.trust_remote_code,
-            ).eval()
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load the model of {name}: {first_line(error)}") from error
+    plain = replace(spec, device_map=None, quantization_config=None, attn_implementation=None)
+    with concerning(name):
+        return pretrained(plain, dtype="auto").eval()
 
 
 def fold(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taketurns.config import EngineConfig, TeamConfig
-from taketurns.engines.facts import end_token_ids
+from taketurns.engines.facts import end_token_ids, read_config
 from taketurns.errors import ConfigError, DataError
 from taketurns.export.fold import (
     check_foldable,
@@ -131,9 +131,7 @@ class _Shape:
 
 
 def _shape(spec: ModelSpec) -> _Shape:
-    from taketurns.engines.facts import text_config
-
-    config = text_config(spec)
+    config = read_config(spec).get_text_config()
     return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
 
 

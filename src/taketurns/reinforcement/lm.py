@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns import naming
 from taketurns.config import TeamConfig
+from taketurns.engines.adapters import put_on
 from taketurns.engines.loading import choose_device
 from taketurns.engines.local import LocalEngine
+from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError
 from taketurns.policy import Policy
 from taketurns.reinforcement.objective import Batch, loss
@@ -26,7 +28,7 @@ from taketurns.reinforcement.sampling import Asking, Decision
 from taketurns.reinforcement.settings import Practice
 from taketurns.switchers import LMSwitcher
 from taketurns.team import SWITCHER, Team
-from taketurns.training.models import load_trainable, quiet, size
+from taketurns.training.models import load_trainable, size
 from taketurns.training.settings import SMALL
 from taketurns.training.teamfile import spec_entry
 from taketurns.types import ModelSpec, Query, Trace
@@ -61,10 +63,8 @@ class LMLearner:
             model.to(choose_device(spec.device))
         self._start: Any = None
         if spec.adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, spec.adapter, STARTED)
-            model.load_adapter(spec.adapter, LEARNS, is_trainable=True)
+            model = put_on(model, spec.adapter, STARTED)
+            put_on(model.get_base_model(), spec.adapter, LEARNS, model, trainable=True)
             model.set_adapter(LEARNS)
         elif (count := size(model)) < SMALL:
             self._start = copy.deepcopy(model).requires_grad_(False)

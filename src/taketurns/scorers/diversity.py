@@ -18,7 +18,8 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from taketurns.errors import ConfigError, DataError, UsageError
+from taketurns import hub
+from taketurns.errors import DataError, UsageError
 from taketurns.scorers.base import unparsed
 from taketurns.types import Query, Score
 
@@ -117,12 +118,9 @@ class _Embedder:
         from transformers import AutoModel, AutoTokenizer
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
-            self._model: Any = AutoModel.from_pretrained(name).to(device).eval()
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"{name} cannot be loaded for embeddings: {reason}") from error
+        with hub.loading("the model for embeddings", name) as where:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
+            self._model: Any = AutoModel.from_pretrained(name, **where).to(device).eval()
         self._device = device
 
     def embed(self, texts: Sequence[str]) -> Any:

@@ -15,6 +15,7 @@ from math import exp
 from statistics import fmean
 from typing import Any
 
+from taketurns import hub
 from taketurns.control import OrdinaryEncoder, Rendered, marked
 from taketurns.errors import ConfigError
 from taketurns.scorers.base import unparsed
@@ -77,14 +78,11 @@ class _Reader:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
+        with hub.loading("the reward model", name, revision) as where:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
-                name, revision=revision, dtype=dtype, output_loading_info=True
+                name, dtype=dtype, output_loading_info=True, **where
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"{name} cannot be loaded as a reward model: {reason}") from error
         if missing := sorted(loading["missing_keys"]):
             raise ConfigError(
                 f"{name} is no reward model: it has no weights for {missing[0]}, the output that "

@@ -77,9 +77,9 @@ def fit(
 
 def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
     """The layers of a model to read, counted from the embedding, 0."""
-    from taketurns.engines.facts import text_config
+    from taketurns.engines.facts import read_config
 
-    depth = int(text_config(spec).num_hidden_layers)
+    depth = int(read_config(spec).get_text_config().num_hidden_layers)
     if not wanted:
         return tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
     for layer in wanted:

@@ -19,10 +19,11 @@ from typing import Any
 
 from taketurns import naming
 from taketurns.config import EngineConfig, TeamConfig
+from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError, DataError
 from taketurns.switchers import LMSwitcher, normalise
 from taketurns.training.examples import Example
-from taketurns.training.models import load_trainable, lora_config, one_thread, quiet, size
+from taketurns.training.models import load_trainable, lora_config, one_thread, size
 from taketurns.training.settings import SMALL, Course, LMSettings
 from taketurns.types import ModelSpec
 

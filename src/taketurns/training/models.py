@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,32 +15,13 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     """The model in the precision it is trained in, and its tokenizer. `lora` None is no for models
     under 20 million parameters. Raises ConfigError if it cannot be loaded."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from taketurns.engines.loading import choose_device, load_gguf
+    from taketurns.engines.loading import choose_device, pretrained
     from taketurns.text import TextCodec
 
-    arguments: dict[str, Any] = {
-        key: value
-        for key in ("device_map", "quantization_config", "attn_implementation")
-        if (value := getattr(spec, key)) is not None
-    }
     # All weights are trained in float32; under an adapter they stay as they were saved.
     whole = lora is False or choose_device(spec.device) == "cpu"
-    arguments["dtype"] = torch.float32 if whole else "auto"
-    try:
-        if spec.gguf_file is not None:
-            model = load_gguf(spec, **arguments)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(
-                spec.model,
-                revision=spec.revision,
-                trust_remote_code=spec.trust_remote_code,
-                **arguments,
-            )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ConfigError(f"cannot load the model {spec.model!r}: {reason}") from error
+    model = pretrained(spec, dtype=torch.float32 if whole else "auto")
     if getattr(model, "is_quantized", False) and not (
         lora or (lora is None and size(model) >= SMALL)
     ):
@@ -70,24 +50,6 @@ def lora_config(rank: int) -> Any:
 def size(model: Any) -> int:
     """How many parameters it has."""
     return sum(int(parameter.numel()) for parameter in model.parameters())
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Only errors: the libraries' bars and hints would drown what this run says itself."""
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from taketurns.engines.http.probe import probe
 from taketurns.engines.http.replicas import FIRST_REST
 from taketurns.engines.http.session import HttpSession
 from taketurns.engines.http.wire import Abilities
-from taketurns.errors import ConfigError, EngineError, UnavailableError
+from taketurns.errors import ConfigError, EngineError, UnavailableError, concerning
 from taketurns.text import TextCodec
 from taketurns.types import Candidate, Endpoint
 
@@ -179,7 +179,8 @@ class HttpEngine:
         async with self.fleet().reading:  # transformers cannot be imported twice at a time
             if model not in self._codecs:
                 spec = self._models[model].spec
-                self._codecs[model] = await asyncio.to_thread(TextCodec.load, spec)
+                with concerning(model):
+                    self._codecs[model] = await asyncio.to_thread(TextCodec.load, spec)
         return self._codecs[model]
 
 
