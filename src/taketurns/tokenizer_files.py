@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from taketurns import gguf, hub
@@ -40,10 +43,18 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
 
 
 def _from_gguf(spec: ModelSpec) -> Any:
-    """The tokenizer in a GGUF file."""
+    """The tokenizer in a GGUF file, a copy that may get a template of its own."""
+    path = gguf.read(spec).path
+    state = path.stat()
+    return copy(_read_gguf(path, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _read_gguf(path: Path, size: int, changed: int) -> Any:
+    """It takes some ten seconds for a large vocabulary, and candidates may share one; `size` and
+    `changed` tell one file from the next."""
     from transformers import AutoTokenizer
 
-    path = gguf.read(spec).path
     return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ def test_the_file_is_the_checkpoint(folder: Path, source: Path) -> None:
     assert facts.context_length(spec) == facts.context_length(plain)
     assert facts.vocabulary_size(spec) == facts.vocabulary_size(plain)
     assert facts.end_token_ids(spec, codec.tokenizer) == facts.end_token_ids(plain, known.tokenizer)
+
+
+def test_a_template_is_the_candidates_own(folder: Path) -> None:
+    spec = ModelSpec(str(folder), gguf_file="whole.gguf")
+    assert TextCodec.load(replace(spec, template="{{ bos_token }}")).tokenizer.chat_template
+    assert TextCodec.load(spec).tokenizer.chat_template is None
 
 
 async def test_a_team_writes_as_its_checkpoints_do(folder: Path, source: Path) -> None:
