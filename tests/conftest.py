@@ -7,7 +7,7 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _proofs_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What was proved of models in another run says nothing of the code of this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAKETURNS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

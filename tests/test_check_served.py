@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from taketurns.check_served import ServedReport, inspect_servers
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import ConfigError
+from taketurns.types import Endpoint
 
+from .engines.http.llama import LlamaServer
 from .engines.http.served import ModelServer, Style, serving
 
 NAMES = ("pretrained", "sft", "aligned", "switcher")
@@ -52,6 +55,29 @@ async def test_it_says_what_servers_can_do(engine: LocalEngine, style: Style) ->
         assert ("vllm 0.32.0" in text) == (style == "vllm")
         assert ("1024" in text) == (style == "vllm")
         assert ("a candidate whose number is not among them" in text) == (style == "text")
+    await engine.close()
+
+
+async def test_it_says_which_models_were_taken_under_another_name(engine: LocalEngine) -> None:
+    servers = [LlamaServer(engine, (name,), called=f"/m/{name}.gguf") for name in NAMES]
+    async with serving(*servers):
+        config = on_servers(servers[0].url)
+        candidates = [
+            replace(
+                one, endpoint=Endpoint((server.url,), "/m/sft.gguf" if one.name == "sft" else None)
+            )
+            for one, server in zip(config.candidates, servers, strict=False)
+        ]
+        endpoint = Endpoint((servers[3].url,))
+        switcher = replace(config.switcher, endpoint=endpoint)
+        report = await inspect_servers(
+            replace(config, candidates=tuple(candidates), switcher=switcher)
+        )
+        assert report.fits
+        assert report.exact
+        text = shown(report)
+        assert f"pretrained: {servers[0].url} calls its one model /m/pretrained.gguf" in text
+        assert "calls its one model /m/sft.gguf" not in text, "its name was said"
     await engine.close()
 
 

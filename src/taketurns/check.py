@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taketurns import naming
-from taketurns.config import TeamConfig
+from taketurns.config import EngineConfig, TeamConfig
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
 from taketurns.headers import Tensor, read_adapter_tensors, read_gguf_tensors, read_tensors
 from taketurns.heads import Head
@@ -28,6 +28,8 @@ from taketurns.types import ModelSpec, Query
 
 PROMPT_TOKENS = 512  # what the estimate of an answer's memory allows for its prompt
 TOGETHER = "all devices together"
+UNKNOWN = "found out when it is loaded"
+REFUSED = "refused"
 
 # What loading in fewer bits leaves of a linear layer's number, its share of the scales included.
 _BYTES_QUANTISED = {"load_in_4bit": 0.5 + 4 / 64, "load_in_8bit": 1.0}
@@ -49,9 +51,10 @@ _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """One model. Bytes and parameters are None where no header could be read; `problem` is why its
-    weights cannot be used, None where they can; `inexact` is why its answers may depend on what
-    else is in the batch, None where its kind does not say so."""
+    """One model. Bytes and parameters are None where no header could be read; `problem` is why it
+    cannot be used, None where it can. `way` is how it is run between its turns and `why` why it is
+    no faster one: what its last load has found, or else what its architecture allows. `inexact` is
+    why its answers may depend on what else is in the batch, None where its kind does not say so."""
 
     name: str
     model: str
@@ -67,6 +70,8 @@ class ModelReport:
     problem: str | None = None
     inexact: str | None = None
     note: str | None = None
+    way: str = UNKNOWN
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,12 @@ class TeamReport:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(box=None, pad_edge=False)
-        for column in ("model", "weights", "precision", "context", "prompt"):
+        for column in ("model", "weights", "precision", "context", "prompt", "between turns"):
             table.add_column(column)
         for model in self.models:
             size = "shared" if model.shares_weights else readable(model.weight_bytes)
             where = f"{model.dtype} on {model.device}"
-            table.add_row(model.name, size, where, str(model.context), model.prompt)
+            table.add_row(model.name, size, where, str(model.context), model.prompt, model.way)
         yield table
         yield ""
         for part in self.memory:
@@ -133,7 +138,7 @@ async def inspect_team(config: TeamConfig) -> TeamReport:
         specs.append((SWITCHER, config.switcher.spec))
     if config.judge is not None:
         specs.append((config.judge.name, config.judge.spec))
-    models = tuple(_inspect_models(specs))
+    models = tuple(_inspect_models(specs, config.engine))
     if config.switcher.spec is not None:
         numbers = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
         at = len(config.candidates)
@@ -200,7 +205,11 @@ def readable(size: int | None) -> str:
 
 
 def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
+    from taketurns.engines.ways import Way
+
     for model in models:
+        if model.why and model.problem is None:
+            yield f"{model.name} {Way(model.way).costs}, since {model.why}"
         if model.weight_bytes is None and model.problem is None:
             why = "they are no safetensors" if Path(model.model).is_dir() else "not downloaded yet"
             yield f"{model.name}: the size of its weights is unknown: {why}"
@@ -257,21 +266,27 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
         return 0, f"{device} cannot be used here: {one_line(error)}"
 
 
-def _inspect_models(specs: Sequence[tuple[str, ModelSpec]]) -> Iterator[ModelReport]:
+def _inspect_models(
+    specs: Sequence[tuple[str, ModelSpec]], engine: EngineConfig
+) -> Iterator[ModelReport]:
     from taketurns.engines.loading import base_of
 
     seen: set[str] = set()
     for name, spec in specs:
         with concerning(name):
-            yield _inspect(name, spec, shares_weights=base_of(spec) in seen)
+            yield _inspect(name, spec, engine, shares_weights=base_of(spec) in seen)
         seen.add(base_of(spec))
 
 
-def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport:
+def _inspect(
+    name: str, spec: ModelSpec, engine: EngineConfig, *, shares_weights: bool
+) -> ModelReport:
     from taketurns.engines.adapters import check_adapter
     from taketurns.engines.completeness import find_fault
+    from taketurns.engines.exact import refusal
     from taketurns.engines.facts import context_length, read_config
     from taketurns.engines.loading import choose_device, choose_dtype
+    from taketurns.engines.ways import Way
 
     context = context_length(spec)
     codec = TextCodec.load(spec)
@@ -292,6 +307,11 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
     if problem is None and quantised is not None and (missing := _missing_package(quantised)):
         problem = f"its weights are in fewer bits: pip install {missing}"
     stored = getattr(whole, "quantization_config", None) is not None
+    inexact = _inexact(spec, whole)
+    way, why, refused = _way(spec, whole, dtype, engine, inexact)
+    if engine.deterministic and inexact is not None:
+        refused = refusal(name, inexact)
+    kept = way in (Way.KEPT, UNKNOWN)
     return ModelReport(
         name=name,
         model=spec.model,
@@ -302,13 +322,15 @@ def _inspect(name: str, spec: ModelSpec, *, shares_weights: bool) -> ModelReport
             _loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
         ),
         shares_weights=shares_weights,
-        kv_bytes_per_token=_kv_numbers(config) * dtype.itemsize,
+        kv_bytes_per_token=_kv_numbers(config) * dtype.itemsize if kept else 0,
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
-        problem=problem,
-        inexact=_inexact(spec, whole),
+        inexact=inexact,
         note=codec.note,
+        problem=problem or refused,
+        way=way,
+        why=why,
     )
 
 
@@ -319,6 +341,44 @@ def _inexact(spec: ModelSpec, config: Any) -> str | None:
         config = copy(config)
         config.quantization_config = spec.quantization_config
     return exact.obstacle(config)
+
+
+def _way(
+    spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig, inexact: str | None
+) -> tuple[str, str, str | None]:
+    """How a model will be run, why no faster, and why it cannot be."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from taketurns.engines.choice import foresee, refusal
+    from taketurns.engines.loading import choose_device
+    from taketurns.engines.proof_records import ProofRecords, default_folder
+    from taketurns.engines.ways import Running
+
+    device = choose_device(spec.device)
+    wanted = engine.deterministic
+    if wanted is None:
+        wanted = device == "cpu" and dtype == torch.float32 and inexact is None
+    try:
+        model_class = AutoModelForCausalLM._model_mapping[type(config)]
+        found = foresee(
+            spec,
+            model_class,
+            config,
+            dtype=dtype,
+            device=device,
+            running=Running(wanted, engine.max_batch),
+            records=ProofRecords(default_folder()),
+        )
+    except (
+        KeyError,
+        AssertionError,
+        RuntimeError,
+    ):  # code of its own, or a device that is not here
+        return UNKNOWN, "", None
+    if found.way is None:
+        return REFUSED, found.why, refusal(spec.model, model_class.__name__, found.why)
+    return found.way, found.why, None
 
 
 def _place(spec: ModelSpec) -> str:
@@ -411,7 +471,9 @@ def _prompt(spec: ModelSpec, codec: TextCodec) -> str:
 
 def _kv_numbers(config: Any) -> int:
     """How many numbers a token's keys and values are."""
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:  # it has no attention
+        return 0
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     return int(2 * config.num_hidden_layers * kv_heads * width)

@@ -15,7 +15,7 @@ from rich.text import Text
 from taketurns.check import describe_switcher
 from taketurns.config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine, ServerReport
-from taketurns.engines.http.wire import Abilities
+from taketurns.engines.http.requests import Abilities
 from taketurns.errors import ConfigError, EngineError, PromptError
 from taketurns.team import SWITCHER, Team
 from taketurns.types import Query
@@ -108,18 +108,25 @@ def _notes(models: Sequence[ServedModel], exact: bool | None) -> Iterator[str]:
     for model in models:
         able = [server.abilities for server in model.servers if server.abilities is not None]
         for server in model.servers:
+            if server.abilities is not None and server.abilities.only:
+                yield (
+                    f"{model.name}: {server.url} calls its one model {server.abilities.served_as}, "
+                    "which was taken for it; set served_as to be sure"
+                )
+        for server in model.servers:
             if server.abilities is None and model.problem is None:
                 yield f"{model.name}: {server.url} is not used yet: {server.problem}"
         if any(not one.prompt_ids for one in able):
             yield f"{model.name}: its server reads text, so prompts are tokenised there anew"
         if any(not one.token_ids for one in able):
             yield (
-                f"{model.name}: its server does not tell token ids, so its text is tokenised here "
-                "anew, and its own sampling defaults stay in force"
+                f"{model.name}: its server does not report token ids, so its text is tokenised "
+                "here anew, and its own sampling defaults stay in force; vLLM reports them, and "
+                "llama.cpp since the middle of 2026"
             )
         if model.name == SWITCHER and any(not one.exact_scores for one in able):
             yield (
-                "the switcher's server tells only the most probable tokens: a candidate whose "
+                "the switcher's server reports only the most probable tokens: a candidate whose "
                 "number is not among them counts as impossible"
             )
     if exact is False:

@@ -65,9 +65,12 @@ def _read(model: str, revision: str | None, names: Sequence[str]) -> list[Tensor
         if missing:
             raise ConfigError(f"{missing[0]} is missing, one of {len(files or ())} with weights")
     else:
-        files = _downloaded(model, revision, names)
-        if files is None:
-            return _on_the_hub(model, revision, names)
+        try:
+            files = _downloaded(model, revision, names)
+            if files is None:
+                return _on_the_hub(model, revision, names)
+        except hub.NoModelError:
+            return None  # it may be on a server alone; loading it says what is wrong
     return None if files is None else [tensor for file in files for tensor in _header(file)]
 
 

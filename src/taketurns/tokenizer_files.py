@@ -115,7 +115,6 @@ def _agree(tokenizer: Any, filed: Any) -> bool:
     filed.no_truncation()
     filed.no_padding()
     ids = filed.encode(LINE, add_special_tokens=False).ids
-    text = filed.decode(ids, skip_special_tokens=False)
-    return ids == list(tokenizer.encode(LINE, add_special_tokens=False)) and text == str(
-        tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    )
+    own: list[int] = tokenizer.encode(LINE, add_special_tokens=False)
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return own == ids and text == str(filed.decode(ids, skip_special_tokens=False))

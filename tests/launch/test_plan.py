@@ -52,6 +52,25 @@ def words(server: Server) -> str:
     return " ".join(server.arguments)
 
 
+def test_a_tokenizer_elsewhere_is_asked_for_at_its_own_revision(tmp_path: Path) -> None:
+    models = {"base": {"tokenizer": "org/words"}, "chat": {"tokenizer": "org/words"}}
+    models["chat"]["tokenizer_revision"] = "w2"
+    candidates = [
+        {
+            "name": name,
+            "model": f"org/{name}",
+            "revision": "v1",
+            "urls": [f"http://127.0.0.1:800{i}"],
+            **keys,
+        }
+        for i, (name, keys) in enumerate(models.items())
+    ]
+    planned = team(tmp_path, candidates=candidates, switcher={"kind": "random"})
+    base, chat = plan_servers(planned, gpus(2), lambda spec: 16 * GIB)
+    assert "--revision v1 --tokenizer org/words --tokenizer-revision main" in words(base)
+    assert "--revision v1 --tokenizer org/words --tokenizer-revision w2" in words(chat)
+
+
 def test_a_server_a_url_with_the_adapters_on_its_base(tmp_path: Path) -> None:
     base, chat = plan_servers(team(tmp_path), gpus(2), lambda spec: 16 * GIB)
     assert words(base) == (

@@ -81,7 +81,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @contextmanager
-def launched(team: Path, urls: Sequence[str], log: Path) -> Iterator[None]:
+def launched(
+    team: Path, urls: Sequence[str], log: Path, flags: Sequence[str] = FLAGS
+) -> Iterator[None]:
     """The servers of a team file, which are at `urls`, answer within the block."""
     command = [
         sys.executable,
@@ -92,7 +94,7 @@ def launched(team: Path, urls: Sequence[str], log: Path) -> Iterator[None]:
         str(team),
         "--run",
     ]
-    command += ["--vllm", program(), *(f"--arg={flag}" for flag in FLAGS)]
+    command += ["--vllm", program(), *(f"--arg={flag}" for flag in flags)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stderr=output)
         try:

@@ -44,6 +44,7 @@ def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> 
         revision=None,
         adapter=None,
         tokenizer=None,
+        tokenizer_revision=None,
         gguf_file=None,
     )
     _require_kin(team, spec, wanted)
@@ -68,7 +69,8 @@ def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
     try:
         config = read_config(spec).get_text_config()
     except ConfigError as error:
-        raise ConfigError(f"the student is neither a candidate nor a model: {error}") from error
+        known = "is neither a candidate nor a model that can be loaded"
+        raise ConfigError(f"the student {spec.model!r} {known}: {error}") from error
     return (config.model_type, config.num_hidden_layers, config.hidden_size)
 
 

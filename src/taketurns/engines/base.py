@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from taketurns.errors import EngineError
 from taketurns.types import Completion, Sampling, Token
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ class ModelInfo:
     capabilities: frozenset[Capability]
     never: frozenset[int] = frozenset()
     vocabulary: int | None = None
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raise EngineError for an id that the model has no embedding for. One of them would fail a
+        whole batch, and on a GPU all that comes after."""
+        size = self.vocabulary
+        if size is not None and ids and not 0 <= min(ids) <= max(ids) < size:
+            beyond = next(i for i in ids if not 0 <= i < size)
+            raise EngineError(
+                f"{self.name} was given the token {beyond}, and it knows 0 to {size - 1}"
+            )
 
 
 @runtime_checkable

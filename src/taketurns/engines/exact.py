@@ -131,12 +131,25 @@ def obstacle(config: Any) -> str | None:
     return None
 
 
+def refusal(model: str, why: str) -> str:
+    """What is said of a model that must have exact rounds and cannot."""
+    return (
+        f"{model} cannot be run with engine.deterministic: true, since {why}; leave it on auto, "
+        "and its answers may differ in near-ties by what else is in the batch"
+    )
+
+
 def enable(model: Any) -> bool:
     """Give the model an attention whose shapes agree; False if it has none that can be replaced."""
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
+    return enabled(model)
+
+
+def enabled(model: Any) -> bool:
+    """Whether the model has the attention that `enable` gives."""
     return bool(model.config._attn_implementation == NAME)
 
 
@@ -163,6 +176,7 @@ def _attention(
         )
         return whole
     batch, heads, _, dim = query.shape
+    wide = value.shape[3]  # of what is seen, where values are smaller than keys
     real = key.shape[0]
     packed = query[:real].reshape(real, key.shape[1], heads // key.shape[1], dim)
     shared = packed.shape[2]
@@ -172,8 +186,8 @@ def _attention(
     seen = torch.nn.functional.scaled_dot_product_attention(
         packed, key, value, attn_mask=mask, scale=scaling
     )
-    result = query.new_zeros((batch, 1, heads, dim))
-    result[:real] = seen[:, :, :shared].reshape(real, 1, heads, dim)
+    result = query.new_zeros((batch, 1, heads, wide))
+    result[:real] = seen[:, :, :shared].reshape(real, 1, heads, wide)
     return result, None
 
 

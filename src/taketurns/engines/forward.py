@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from taketurns.engines.plain import hidden_states
+
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -64,7 +66,7 @@ class Forward:
             output_hidden_states=hidden,
             **({"logits_to_keep": keep} if self._keeps_some else {}),
         )
-        states = result.hidden_states if hidden else ()
+        states = hidden_states(result) if hidden else ()
         return Outputs(
             result.logits[:, -1].float(), tuple(state[:, -1].float() for state in states)
         )

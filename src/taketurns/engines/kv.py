@@ -11,14 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import (
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+)
 
 from taketurns.engines import exact
+from taketurns.engines.plain import Unfit
 from taketurns.errors import CapacityError
 
 # Attentions that keep to any mask. The flash kernels know only left and right padding.
@@ -41,17 +47,18 @@ class LayerShape:
         return 2 * self.heads * self.dim * self.dtype.itemsize
 
 
-def layer_shapes(model: Any) -> tuple[LayerShape, ...] | None:
-    """Probe a model with one token. None if its cache cannot be appended to lane by lane: sliding
-    windows, recurrent states, keys and values of different sizes, no KV cache at all, positions or
-    an attention that do not go by a mask such as lanes need."""
-    if model.config._attn_implementation not in MASKED:
-        return None
+def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
+    """Probe a model with one token. Raises Unfit if its cache cannot be appended to lane by lane:
+    sliding windows, recurrent states, keys and values of different sizes, no KV cache at all,
+    positions or an attention that do not go by a mask such as lanes need."""
+    attention = model.config._attn_implementation
+    if attention not in MASKED:
+        raise Unfit(f"its attention, {attention}, goes by no mask but padding")
     embedding = model.get_input_embeddings().weight
     device = embedding.device
-    cache = DynamicCache(config=model.config.get_text_config())
     with torch.inference_mode():
         try:
+            cache = DynamicCache(config=model.config.get_text_config())
             model(
                 input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
                 attention_mask=torch.zeros((1, 1, 1, 1), dtype=embedding.dtype, device=device),
@@ -59,17 +66,34 @@ def layer_shapes(model: Any) -> tuple[LayerShape, ...] | None:
                 past_key_values=cache,
                 use_cache=True,
             )
-        except (TypeError, ValueError, AttributeError):
-            return None
-    if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
-        return None
-    shapes = []
-    for layer in cache.layers:
-        keys, values = layer.keys, layer.values
-        if keys is None or values is None or keys.shape != values.shape or keys.shape[2] != 1:
-            return None
-        shapes.append(LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device))
-    return tuple(shapes)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a model may fail in any way at what it was not made for
+            raise Unfit("it cannot be given a mask and positions for every row") from error
+    return tuple(map(_shape, cache.layers)) or _no_cache()
+
+
+def _shape(layer: Any) -> LayerShape:
+    if type(layer) is not DynamicLayer:
+        raise Unfit(f"it has layers with {_kind(layer)}")
+    keys, values = layer.keys, layer.values
+    if keys is None or values is None:
+        _no_cache()
+    if keys.shape != values.shape:
+        raise Unfit("its keys and values have different sizes")
+    if keys.shape[2] != 1:
+        raise Unfit("it caches something else than a key and a value a token")
+    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device)
+
+
+def _kind(layer: Any) -> str:
+    if isinstance(layer, LinearAttentionLayer):
+        return "a recurrent state"
+    return "a sliding window" if isinstance(layer, DynamicSlidingWindowLayer) else "an index"
+
+
+def _no_cache() -> NoReturn:
+    raise Unfit("it fills no cache of keys and values")
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,11 @@ class LaneRunner:
         """Let the lanes take at most so many bytes; what does not fit waits."""
         self._pool.max_bytes = lane_bytes
 
+    def forget(self) -> None:
+        """Free the lanes and count from nothing. No job may be under way."""
+        self._pool.clear()
+        self.counters = Counters()
+
     @torch.inference_mode()
     def step(self) -> None:
         """One round. A failure rejects every job in the batch and leaves the runner usable."""

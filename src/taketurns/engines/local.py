@@ -36,7 +36,7 @@ from taketurns.engines.kv import Parked
 from taketurns.engines.lanes import Counters
 from taketurns.engines.memory import answer_bytes, kv_budget
 from taketurns.engines.worker import ModelThread, RunningModel
-from taketurns.errors import ConfigError, EngineError, PromptError, concerning
+from taketurns.errors import ConfigError, PromptError, concerning
 from taketurns.seeds import generator
 from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Completion, ModelSpec, Sampling, Token
@@ -262,7 +262,7 @@ class LocalSession:
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         """Natural-log probabilities of `choices` as the next token, under the full softmax."""
-        _check_ids(await self._engine.info(model), choices)
+        (await self._engine.info(model)).check_ids(choices)
         scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
         return scores
 
@@ -323,16 +323,8 @@ def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
             f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
             f"{info.name}, {info.context} tokens"
         )
-    _check_ids(info, ids)
+    info.check_ids(ids)
     return ids
-
-
-def _check_ids(info: ModelInfo, ids: Sequence[int]) -> None:
-    """An id beyond the embedding would fail the whole batch, and on a GPU all that comes after."""
-    size = info.vocabulary
-    if size is not None and ids and not 0 <= min(ids) <= max(ids) < size:
-        beyond = next(i for i in ids if not 0 <= i < size)
-        raise EngineError(f"{info.name} was given the token {beyond}, and it knows 0 to {size - 1}")
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:

@@ -1,8 +1,10 @@
 """For models whose cache cannot be appended to row by row (sliding windows, recurrent states,
 flash attention, ALiBi positions that are made from a mask).
 
-Each turn encodes its whole prompt anew into a cache of the model's own kind and writes from there,
-one answer at a time. Correct and slow; `taketurns check` says when a model needs it.
+Each turn encodes its whole prompt anew into a cache of the model's own kind and writes from there.
+Models that keep a state in their modules run one answer at a time; those whose cache is of no use
+run without any, a whole forward a token. Correct and slow; `taketurns check` says when a model
+needs it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from transformers.cache_utils import DynamicCache
 
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.lanes import Counters
+from taketurns.engines.plain import CACHES, Carried, PlainForward
 from taketurns.engines.sampling import sample, without
 from taketurns.engines.watching import follows, over
 
@@ -26,20 +28,29 @@ from taketurns.engines.watching import follows, over
 @dataclass(slots=True, eq=False)
 class _Turn:
     job: Write
-    cache: Any
-    pending: list[int] = field(default_factory=list)
-    begun: bool = False
+    pending: list[int]
+    carried: Carried | None = None
+    begun: bool = field(default=False)
 
 
 class ReencodeRunner:
-    """Same contract as LaneRunner."""
+    """Same contract as LaneRunner. `caches`: a turn writes from a cache of the model's own;
+    `alone`: no other job is begun before it is over."""
 
     lane_bytes = 0
 
-    def __init__(self, model: Any, never: Sequence[int] = ()) -> None:
-        self._model = model
+    def __init__(
+        self,
+        plain: PlainForward,
+        never: Sequence[int] = (),
+        *,
+        caches: bool = True,
+        alone: bool = False,
+    ) -> None:
+        self._plain = plain
         self._never = list(never)
-        self._device = model.get_input_embeddings().weight.device
+        self._caches = caches
+        self._alone = alone
         self._waiting: deque[Job] = deque()
         self._turns: list[_Turn] = []
         self.counters = Counters()
@@ -51,11 +62,15 @@ class ReencodeRunner:
     def busy(self) -> bool:
         return bool(self._waiting or self._turns)
 
+    def forget(self) -> None:
+        """Count from nothing."""
+        self.counters = Counters()
+
     @torch.inference_mode()
     def step(self) -> None:
         """Take one waiting job, then write one token for every turn under way."""
         begun = time.perf_counter()
-        if self._waiting:
+        if self._waiting and not (self._alone and self._turns):
             self._start(self._waiting.popleft())
         self._turns = [turn for turn in self._turns if not turn.job.cancelled and self._write(turn)]
         self.counters.seconds += time.perf_counter() - begun
@@ -71,19 +86,26 @@ class ReencodeRunner:
         if job.cancelled:
             return
         if isinstance(job, Write):
-            cache = DynamicCache(config=self._model.config.get_text_config())
-            self._turns.append(_Turn(job, cache, list(job.prompt)))
+            self._turns.append(_Turn(job, list(job.prompt), self._fresh()))
         elif isinstance(job, Peek):
             try:
-                logits, hidden = self._forward(list(job.prompt), None, job.want == "hidden")
-                job.look(logits[0], [state[0] for state in hidden])
+                self._count(len(job.prompt))
+                seen = self._plain(job.prompt, hidden=job.want == "hidden")
+                job.look(seen.logits[0, -1], [state[0] for state in seen.hidden])
                 job.finished()
             except Exception as error:  # whatever a model raises belongs to whoever asked for it
                 job.reject(error)
 
+    def _fresh(self) -> Carried | None:
+        """What a turn begins with: nothing, so that the model makes a cache of its own kind. One
+        that keeps a state in its modules returns none and has to be handed it."""
+        if not (self._caches and self._alone):
+            return None
+        return Carried(CACHES[0], DynamicCache(config=self._plain.model.config))
+
     def _write(self, turn: _Turn) -> bool:
         try:
-            logits, hidden = self._forward(turn.pending, turn.cache, follows(turn.job))
+            logits, hidden = self._read(turn)
             if over([turn.job], logits, hidden if turn.begun else ())[0]:
                 turn.job.finished()
                 return False
@@ -95,21 +117,19 @@ class ReencodeRunner:
         except Exception as error:  # whatever a model raises belongs to whoever asked for it
             turn.job.reject(error)
             return False
-        turn.pending, turn.begun = [token], True
+        turn.pending = [token] if self._caches else [*turn.pending, token]
+        turn.begun = True
         return True
 
-    @torch.inference_mode()
-    def _forward(
-        self, ids: list[int], cache: Any, hidden: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Float32 logits `[1, vocabulary]` and hidden states `[1, d]` after the last of `ids`."""
-        self.counters.forwards += 1
-        self.counters.encoded_tokens += len(ids)
-        result = self._model(
-            input_ids=torch.tensor([ids], device=self._device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            output_hidden_states=hidden,
+    def _read(self, turn: _Turn) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits `[1, vocabulary]` and hidden states `[1, d]` after the last pending token."""
+        self._count(len(turn.pending))
+        seen = self._plain(
+            turn.pending, carried=turn.carried, carries=self._caches, hidden=follows(turn.job)
         )
-        states = result.hidden_states if hidden else ()
-        return result.logits[:, -1].float(), tuple(state[:, -1].float() for state in states)
+        turn.carried = seen.carried
+        return seen.logits[:, -1], seen.hidden
+
+    def _count(self, tokens: int) -> None:
+        self.counters.forwards += 1
+        self.counters.encoded_tokens += tokens

@@ -7,6 +7,7 @@ one wake-up an event loop and round, however many tokens the round made.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +18,18 @@ from typing import Any
 import torch
 
 from taketurns.engines import exact
+from taketurns.engines.choice import check_usable, choose
 from taketurns.engines.ensembles import Ensemble, advance
-from taketurns.engines.forward import Forward
 from taketurns.engines.jobs import Job
-from taketurns.engines.kv import layer_shapes
 from taketurns.engines.lanes import Counters, LaneRunner
 from taketurns.engines.loading import Weights
-from taketurns.engines.reencode import ReencodeRunner
+from taketurns.engines.proof import described
+from taketurns.engines.proof_records import ProofRecords, default_folder
+from taketurns.engines.ways import Runner, Running, Way
 from taketurns.errors import CapacityError, ConfigError, EngineError, TakeTurnsError
 from taketurns.types import ModelSpec, Token
 
+LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
 
 
@@ -34,13 +37,18 @@ SMALL_MODEL = 20_000_000  # parameters
 class RunningModel:
     """What is known of a model once its weights are loaded.
 
-    `keeps_cache` says that a turn encodes only what is new; `bytes_per_token` is what a token's
-    keys and values take (0 without a kept cache); `exact` that it runs in exact rounds."""
+    `way` is how it was proved to be right; `bytes_per_token` is what a token's keys and values take
+    (0 without a kept cache); `exact` says that it runs in exact rounds."""
 
-    keeps_cache: bool
+    way: Way
     bytes_per_token: int
     device: str
     exact: bool = False
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether a turn encodes only what is new."""
+        return self.way is Way.KEPT
 
 
 class ModelThread:
@@ -54,14 +62,16 @@ class ModelThread:
         max_batch: int,
         threads: int | None,
     ) -> None:
+        self._specs = dict(specs)
         self._weights = Weights(specs)
+        self._records = ProofRecords(default_folder())
         self._threads = threads
         self._default_threads = torch.get_num_threads()
         self._largest = 0
         self._exactly: dict[str, Any] = {}
         self._deterministic = deterministic
         self._max_batch = max_batch
-        self._runners: dict[str, LaneRunner | ReencodeRunner] = {}
+        self._runners: dict[str, Runner] = {}
         self._models: dict[str, RunningModel] = {}
         self._ensembles: list[Ensemble] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -77,7 +87,7 @@ class ModelThread:
         """Load a model unless it is loaded; it will not write tokens of `never`. Raises ConfigError
         or EngineError."""
         if model not in self._models:
-            await self._ask(lambda done, failed: self._load_for(model, never, done, failed))
+            await self._ask(lambda done, failed: self._load_for(model, never, done, failed), model)
         return self._models[model]
 
     async def run(
@@ -103,7 +113,7 @@ class ModelThread:
 
         withdrawn = False
         try:
-            return await self._ask(start)
+            return await self._ask(start, model)
         except asyncio.CancelledError:
             withdrawn = True
             if job is not None:
@@ -132,7 +142,7 @@ class ModelThread:
                 self._runners[model].submit(part)
 
         try:
-            return await self._ask(start)
+            return await self._ask(start, ", ".join(dict.fromkeys(models)))
         except asyncio.CancelledError:
             withdrawn = True
             if ensemble is not None:
@@ -166,7 +176,9 @@ class ModelThread:
             await asyncio.to_thread(self._thread.join)
 
     async def _ask(
-        self, start: Callable[[Callable[[Any], None], Callable[[Exception], None]], None]
+        self,
+        start: Callable[[Callable[[Any], None], Callable[[Exception], None]], None],
+        who: str,
     ) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -175,7 +187,7 @@ class ModelThread:
             self._post(loop, lambda: None if future.done() else future.set_result(value))
 
         def failed(error: Exception) -> None:
-            known = _as_ours(error)
+            known = _as_ours(error, who)
             self._post(loop, lambda: None if future.done() else future.set_exception(known))
 
         def run() -> None:
@@ -230,49 +242,47 @@ class ModelThread:
                 return
         done(None)
 
-    def _runner(self, model: str, never: Sequence[int]) -> LaneRunner | ReencodeRunner:
+    def _runner(self, model: str, never: Sequence[int]) -> Runner:
         loaded = self._weights.load(model)
-        device = str(loaded.model.get_input_embeddings().weight.device)
+        weight = loaded.model.get_input_embeddings().weight
+        device = str(weight.device)
         self._set_threads(loaded.model)
-        shapes = layer_shapes(loaded.model)
-        if shapes is None:
-            self._models[model] = RunningModel(False, 0, device)
-            return ReencodeRunner(loaded.model, never)
         wanted, obstacle = self._deterministic, exact.obstacle(loaded.model.config)
         if wanted and obstacle is not None:
-            raise ConfigError(
-                f"{model} cannot be run with engine.deterministic: true, since {obstacle}; leave "
-                "it on auto, and its answers may differ in near-ties by what else is in the batch"
-            )
+            raise ConfigError(exact.refusal(model, obstacle))
         if wanted is None:
-            wanted = device == "cpu" and shapes[0].dtype == torch.float32 and obstacle is None
-        runner = LaneRunner(
-            Forward(loaded.model, loaded.activate), shapes, max_lanes=self._max_batch, never=never
-        )
-        if wanted and exact.enable(loaded.model):
-            self._exactly[model] = loaded.model
-            runner.exact = self._measure(model)
-        exactly = runner.exact is not None
-        self._models[model] = RunningModel(True, runner.bytes_per_token, device, exactly)
+            wanted = device == "cpu" and weight.dtype == torch.float32 and obstacle is None
+        running = Running(wanted, self._max_batch, never)
+        spec = self._specs[model]
+        found, runner = choose(spec, loaded.model, loaded.activate, running, self._records)
+        way = check_usable(found, model, spec, type(loaded.model).__name__)
+        assert runner is not None, "a way that is right has a runner"
+        size, exactly = 0, False
+        if way is not Way.KEPT:
+            LOG.warning(found.sentence(model))
+        if isinstance(runner, LaneRunner):
+            size, exactly = runner.bytes_per_token, runner.exact is not None
+            if wanted and exact.enabled(loaded.model):
+                self._exactly[model] = loaded.model
+                self._check_exact(model, runner.exact)
+        self._models[model] = RunningModel(way, size, device, exactly)
         return runner
 
-    def _measure(self, model: str) -> exact.Shapes | None:
-        """The shapes of a model's exact rounds. Raises ConfigError if it must have some and has
-        none."""
-        found = exact.measure(self._exactly[model], self._max_batch)
+    def _check_exact(self, model: str, found: exact.Shapes | None) -> None:
+        """Raises ConfigError if a model must have exact rounds and has no shapes for them."""
         if found is None and self._deterministic:
             raise ConfigError(
                 f"deterministic: true cannot be kept for {model}, since it has no layer whose "
                 "products can be measured: leave engine.deterministic out"
             )
-        return found
 
     def _measure_again(self) -> None:
         """After the number of threads has changed, with which products change."""
         for model in self._exactly:
             runner = self._runners.get(model)
             if isinstance(runner, LaneRunner):
-                runner.exact = self._measure(model)
+                runner.exact = exact.measure(self._exactly[model], self._max_batch)
+                self._check_exact(model, runner.exact)
                 exactly = runner.exact is not None
                 self._models[model] = replace(self._models[model], exact=exactly)
 
@@ -304,12 +314,12 @@ class ModelThread:
         self._outbox.clear()
 
 
-def _as_ours(error: Exception) -> TakeTurnsError:
+def _as_ours(error: Exception, who: str) -> TakeTurnsError:
     """What a model raised, as a failure of the engine."""
     if isinstance(error, TakeTurnsError):
         return error
     kind = CapacityError if isinstance(error, torch.OutOfMemoryError) else EngineError
-    ours = kind(f"{type(error).__name__}: {error}".splitlines()[0])
+    ours = kind(f"{who} failed while it computed: {described(error)}")
     ours.__cause__ = error
     return ours
 

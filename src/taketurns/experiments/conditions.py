@@ -103,6 +103,7 @@ def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
             revision=None,
             adapter=None,
             tokenizer=None,
+            tokenizer_revision=None,
             gguf_file=None,
         )
         candidates[at] = Candidate(name, spec, candidates[at].endpoint)

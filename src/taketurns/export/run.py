@@ -147,6 +147,7 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
                 model=str(folder.resolve()),
                 revision=None,
                 tokenizer=None,
+                tokenizer_revision=None,
                 gguf_file=None,
             ),
             old.endpoint or Endpoint((f"http://127.0.0.1:{_FIRST_PORT + index}",)),

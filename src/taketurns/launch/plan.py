@@ -156,7 +156,8 @@ def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[
     if spec.revision is not None:
         arguments += ["--revision", spec.revision]
     if spec.tokenizer is not None:
-        arguments += ["--tokenizer", spec.tokenizer]
+        tokenizer, revision = spec.tokenizer_source
+        arguments += ["--tokenizer", tokenizer, "--tokenizer-revision", revision or "main"]
     if spec.dtype != "auto":
         arguments += ["--dtype", spec.dtype]
     if spec.trust_remote_code:

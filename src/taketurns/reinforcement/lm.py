@@ -160,7 +160,14 @@ class LMLearner:
         where = str(folder)
         if self._start is None:
             return replace(self._spec, adapter=where)
-        return replace(self._spec, model=where, revision=None, tokenizer=None, gguf_file=None)
+        return replace(
+            self._spec,
+            model=where,
+            revision=None,
+            tokenizer=None,
+            tokenizer_revision=None,
+            gguf_file=None,
+        )
 
     def _start_logits(self, seen: Sequence[Sequence[int]]) -> Tensor:
         import torch

@@ -17,6 +17,7 @@ from taketurns.engines.base import Engine, Session
 from taketurns.types import Completion, Sampling, Token
 
 Style = Literal["vllm", "ids-in", "text"]
+MOST = 20  # log-probabilities that it gives
 PLAIN = {
     "model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stream", "stream_options",
     "logprobs",
@@ -112,6 +113,8 @@ class ModelServer:
             return whole(writer, {"error": "no such model"}, 404)
         if self.style == "text" and (unknown := set(asked) - PLAIN):
             return whole(writer, {"error": f"unknown fields: {sorted(unknown)}"}, 400)
+        if (asked.get("logprobs") or 0) > MOST:
+            return whole(writer, {"error": f"at most {MOST} log-probabilities"}, 400)
         if self.style == "text" and not isinstance(asked["prompt"], str):
             return whole(writer, {"error": "prompt must be a string"}, 400)
         self.running += 1

@@ -17,18 +17,23 @@ import httpx
 
 from taketurns.config import EngineConfig
 from taketurns.engines.base import Capability, ModelInfo
-from taketurns.engines.facts import context_length, end_token_ids, never_token_ids
+from taketurns.engines.facts import (
+    context_length,
+    end_token_ids,
+    never_token_ids,
+    vocabulary_size,
+)
 from taketurns.engines.http.calls import Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Fleet, Served, common
 from taketurns.engines.http.probe import probe
 from taketurns.engines.http.replicas import FIRST_REST
+from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.session import HttpSession
-from taketurns.engines.http.wire import Abilities
 from taketurns.errors import ConfigError, EngineError, UnavailableError, concerning
 from taketurns.text import TextCodec
-from taketurns.types import Candidate, Endpoint
+from taketurns.types import Candidate, Endpoint, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +159,11 @@ class HttpEngine:
         async with self.fleet().reading:
             ends = await asyncio.to_thread(end_token_ids, candidate.spec, codec.tokenizer)
             never = await asyncio.to_thread(never_token_ids, candidate.spec)
-            context = abilities.context
+            context, vocabulary = abilities.context, abilities.vocabulary
             if context is None:
                 context = await asyncio.to_thread(context_length, candidate.spec)
+            if vocabulary is None:
+                vocabulary = await asyncio.to_thread(_vocabulary, candidate.spec)
         info = ModelInfo(
             name=model,
             context=context,
@@ -164,6 +171,7 @@ class HttpEngine:
             end_token_ids=ends,
             capabilities=_capabilities(abilities),
             never=never,
+            vocabulary=vocabulary,
         )
         return Served(info, endpoint.urls, _key(model, endpoint), abilities)
 
@@ -194,6 +202,14 @@ def _key(model: str, endpoint: Endpoint) -> Key:
             f"{endpoint.api_key_env}, which is not set"
         )
     return Key(endpoint.api_key_env, value.strip())
+
+
+def _vocabulary(spec: ModelSpec) -> int | None:
+    """How many ids the model knows, where more of it is here than its tokenizer."""
+    try:
+        return vocabulary_size(spec)
+    except ConfigError:
+        return None
 
 
 def _capabilities(abilities: Abilities) -> frozenset[Capability]:

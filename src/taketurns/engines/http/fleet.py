@@ -20,8 +20,9 @@ from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.probe import PROBE_SECONDS, models
 from taketurns.engines.http.replicas import Replica
+from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.routing import Router, Unreachable
-from taketurns.engines.http.wire import Abilities, Usage
+from taketurns.engines.http.wire import Usage
 from taketurns.errors import EngineError, UnavailableError
 
 T = TypeVar("T")
@@ -170,12 +171,17 @@ class Fleet:
 def common(abilities: Sequence[Abilities]) -> Abilities:
     """What all servers of a model can do."""
     contexts = [one.context for one in abilities if one.context is not None]
+    sizes = [one.vocabulary for one in abilities if one.vocabulary is not None]
+    alike = len({one.verbose for one in abilities}) == 1  # they are asked in one way
     return Abilities(
         software=", ".join(dict.fromkeys(one.software for one in abilities)),
         served_as=abilities[0].served_as,
         context=min(contexts, default=None),
         prompt_ids=all(one.prompt_ids for one in abilities),
-        token_ids=all(one.token_ids for one in abilities),
+        token_ids=alike and all(one.token_ids for one in abilities),
         exact_scores=all(one.exact_scores for one in abilities),
         top_logprobs=min(one.top_logprobs for one in abilities),
+        verbose=all(one.verbose for one in abilities),
+        vocabulary=min(sizes, default=None),
+        only=any(one.only for one in abilities),
     )

@@ -8,14 +8,17 @@ from typing import Any
 
 from taketurns.engines.http.calls import Caller, Key
 from taketurns.engines.http.faults import Fault
-from taketurns.engines.http.wire import Abilities, only_choice, read_usage, top_logprobs
+from taketurns.engines.http.requests import VERBOSE, Abilities, forced
+from taketurns.engines.http.wire import only_choice, read_usage, top_logprobs
 from taketurns.errors import ConfigError, EngineError
 from taketurns.text import TextCodec
 from taketurns.types import Candidate
 
 PROBE_SECONDS = 60.0  # a first request may have to wait for kernels to be compiled
 _TEXT = "1 + 1 = 2"
-_TOPS = (20, 5, 1)  # how many log-probabilities servers give, by habit
+# What is read alike by no two tokenizers that were not made from the same text.
+_TELLING = 'In 1987, naïve bakers\n\tsold 3,141.59 €-worth of "Brötchen"; 日本語 too 🙂!'
+_TOPS = (1000, 20, 5, 1)  # how many log-probabilities servers give, by habit
 
 
 async def probe(
@@ -33,11 +36,13 @@ async def probe(
     plain = Abilities(
         software=await _software(caller, url, key, entry),
         served_as=entry["id"],
-        context=_context(entry, entries),
+        context=await _slot(caller, url, key) or _context(entry, entries),
         prompt_ids=True,
         token_ids=False,
         exact_scores=False,
         top_logprobs=0,
+        vocabulary=_meta(entry, "n_vocab"),
+        only=entry["id"] not in names_of(candidate),
     )
     asked = {
         "model": plain.served_as,
@@ -51,6 +56,7 @@ async def probe(
         "logprob_token_ids": wanted,
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
+        **VERBOSE,
     }
     attempts = [
         asked | extras,
@@ -59,15 +65,20 @@ async def probe(
     ]
     body, reply = await _first(caller, url, key, attempts, len(ids))
     choice = only_choice(reply)
+    about = reply.get("__verbose")
+    verbose = isinstance(about, dict) and isinstance(about.get("tokens"), list)
     able = replace(
         plain,
         prompt_ids=body["prompt"] is ids,
-        token_ids=isinstance(choice.get("token_ids"), list),
-        exact_scores=all(f"token_id:{token}" in top_logprobs(choice) for token in wanted),
+        token_ids=verbose or isinstance(choice.get("token_ids"), list),
+        exact_scores={one.id for one in top_logprobs(choice)} >= set(wanted),
+        verbose=verbose,
     )
     if able.exact_scores:
         return able
     bare = {name: value for name, value in body.items() if name not in extras}
+    if verbose:
+        bare |= forced(wanted[0])
     return replace(able, top_logprobs=await _most(caller, url, key, bare))
 
 
@@ -98,7 +109,7 @@ async def _most(caller: Caller, url: str, key: Key, body: dict[str, Any]) -> int
             )
         except (EngineError, Fault):
             continue
-        return count if top_logprobs(only_choice(reply)) else 0
+        return min(count, len(top_logprobs(only_choice(reply))))
     return 0
 
 
@@ -106,7 +117,8 @@ Entry = Mapping[str, Any]
 
 
 def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
-    """What the server lists of the candidate's model, and all that it lists."""
+    """What the server lists of the candidate's model, and all that it lists. A server that has one
+    model needs no name for it, unless the candidate is an adapter, which would be another."""
     entries = models(listed)
     if not entries:
         raise Fault("it lists no models at /v1/models")
@@ -114,6 +126,9 @@ def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
     for name in names_of(candidate):
         if name in names:
             return entries[names.index(name)], entries
+    unnamed = candidate.endpoint is None or candidate.endpoint.served_as is None
+    if len(entries) == 1 and unnamed and candidate.spec.adapter is None:
+        return entries[0], entries
     wanted = " or ".join(map(repr, names_of(candidate)))
     raise ConfigError(
         f"it serves {', '.join(names)}, not {wanted}: set served_as of {candidate.name}"
@@ -143,12 +158,27 @@ def names_of(candidate: Candidate) -> tuple[str, ...]:
 
 def _context(entry: Entry, entries: Sequence[Entry]) -> int | None:
     """An adapter has the context of its parent."""
-    meta = entry.get("meta")
     parents = [one for one in entries if one["id"] == entry.get("parent")]
     found = [one.get("max_model_len") for one in (entry, *parents)]
-    if isinstance(meta, dict):
-        found += [meta.get("n_ctx"), meta.get("n_ctx_train")]
-    return next((int(value) for value in found if isinstance(value, int) and value > 0), None)
+    found += [_meta(entry, "n_ctx"), _meta(entry, "n_ctx_train")]
+    return next((value for value in found if type(value) is int and value > 0), None)
+
+
+def _meta(entry: Entry, name: str) -> int | None:
+    """A number that llama.cpp lists of its model."""
+    meta = entry.get("meta")
+    value = meta.get(name) if isinstance(meta, dict) else None
+    return value if type(value) is int and value > 0 else None
+
+
+async def _slot(caller: Caller, url: str, key: Key) -> int | None:
+    """The context of one answer on llama.cpp, which shares what it has among several."""
+    try:
+        said = await caller.get(f"{url}/props", key, PROBE_SECONDS)
+        value = said["default_generation_settings"]["n_ctx"]
+    except (EngineError, Fault, KeyError, TypeError):
+        return None
+    return value if type(value) is int and value > 0 else None
 
 
 async def _software(caller: Caller, url: str, key: Key, entry: Mapping[str, Any]) -> str:

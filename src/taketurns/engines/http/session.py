@@ -12,7 +12,8 @@ from taketurns.control import Rendered
 from taketurns.engines.base import Prompt
 from taketurns.engines.http.fleet import Served
 from taketurns.engines.http.replicas import Replica
-from taketurns.engines.http.wire import Usage, read_scores, read_usage, scoring_request
+from taketurns.engines.http.requests import scoring_request
+from taketurns.engines.http.wire import Usage, read_scores, read_usage
 from taketurns.engines.http.writing import Writing
 from taketurns.errors import PromptError
 from taketurns.seeds import derive
@@ -61,6 +62,7 @@ class HttpSession:
         for those that a server which tells only the most probable does not tell."""
         served = await self._engine.served(model)
         ids = _checked(served, prompt, 1)
+        served.info.check_ids(choices)
         fleet, counters = self._engine.fleet(), self._engine.counters(model)
         body = scoring_request(served.abilities, served.info, ids, choices)
 
@@ -103,4 +105,5 @@ def _checked(served: Served, prompt: Prompt, more: int) -> list[int]:
             f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
             f"{info.name}, {info.context} tokens"
         )
+    info.check_ids(ids)
     return ids

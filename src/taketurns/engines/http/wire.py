@@ -1,6 +1,6 @@
-"""OpenAI's completions as JSON, with vLLM's fields where a server knows them.
+"""What servers answer: OpenAI's completions as JSON, with the fields of vLLM or of llama.cpp.
 
-What a server says is checked: a reply that is not what was asked for is a Fault, never an answer.
+It is checked: a reply that is not what was asked for is a Fault, never an answer.
 """
 
 from __future__ import annotations
@@ -8,35 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Any
+from math import inf, isnan
+from typing import Any, Literal
 
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.http.faults import Fault
-from taketurns.errors import EngineError
+from taketurns.engines.http.requests import Abilities
+from taketurns.errors import EngineError, UnavailableError
 from taketurns.types import Sampling, Token
 
 _TOKEN_ID = "token_id:"
-_SEED_BITS = (1 << 31) - 1  # what every server takes
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a server was found to do with the model it calls `served_as`.
-
-    `context` is the most tokens a prompt and its continuation may have, None if it does not say.
-    `prompt_ids`: prompts may be token ids; `token_ids`: it tells the ids of what it wrote;
-    `exact_scores`: it reports log-probabilities of any given tokens, otherwise only those of the
-    `top_logprobs` most probable.
-    """
-
-    software: str
-    served_as: str
-    context: int | None
-    prompt_ids: bool
-    token_ids: bool
-    exact_scores: bool
-    top_logprobs: int
+_NEVER = -1e30  # a log-probability below it means -inf, which JSON cannot write
+_GOES_ON = (None, "")
+_STOPPED = ("stop", "eos_token", "stop_sequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,78 +33,27 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a reply: tokens, or `text` from a server without ids. `finish` is the server's
-    word for why it ended, None while it goes on. `scores` are, where they were asked for, the
-    log-probabilities of `Sampling.choices` where each token stands."""
+    """A part of a reply: tokens, or `text` from a server without ids. `finish` is why it ended,
+    None while it goes on. `scores` are, where they were asked for, the log-probabilities of
+    `Sampling.choices` where each token stands. `written` is how many tokens the reply has had so
+    far, by the server's count; None if it does not say."""
 
     tokens: tuple[Token, ...] = ()
     scores: tuple[tuple[float, ...], ...] = ()
     text: str = ""
-    finish: str | None = None
+    finish: Literal["stop", "length"] | None = None
     usage: Usage | None = None
+    written: int | None = None
 
 
-def writing_request(
-    abilities: Abilities,
-    info: ModelInfo,
-    prompt: Sequence[int],
-    sampling: Sampling,
-    seed: int,
-    *,
-    stream: bool,
-) -> dict[str, Any]:
-    """The body that asks for up to `sampling.max_tokens` tokens after `prompt`. Stop strings are
-    not in it: they may have begun before the patch, so they are looked for here."""
-    body: dict[str, Any] = {
-        "model": abilities.served_as,
-        "prompt": _prompt(abilities, info, prompt),
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-    }
-    if sampling.temperature > 0:
-        body["seed"] = seed & _SEED_BITS
-    if sampling.logprobs is not None:
-        body["logprobs"] = sampling.logprobs
-    if sampling.choices:
-        body |= {"logprobs": 0, "logprob_token_ids": list(sampling.choices)}
-    if info.never:
-        # The least bias that the API has; it does not change the log-probabilities vLLM tells.
-        body["logit_bias"] = {str(token): -100 for token in sorted(info.never)}
-    if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    if abilities.token_ids:
-        # A server's own defaults (from generation_config.json) would change what is sampled.
-        body |= {
-            "top_k": 0,
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
-            "return_token_ids": True,
-            "return_tokens_as_token_ids": True,
-            "stop_token_ids": sorted(info.end_token_ids | set(sampling.stop_token_ids)),
-        }
-    return body
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """One of the most probable tokens at a place, with its natural-log probability; `id` is None
+    where the server reports only its text."""
 
-
-def scoring_request(
-    abilities: Abilities, info: ModelInfo, prompt: Sequence[int], choices: Sequence[int]
-) -> dict[str, Any]:
-    """The body that asks how probable `choices` are as the token after `prompt`."""
-    body: dict[str, Any] = {
-        "model": abilities.served_as,
-        "prompt": _prompt(abilities, info, prompt),
-        "max_tokens": 1,
-        "temperature": 0.0,
-    }
-    if abilities.exact_scores:
-        return body | {
-            "logprobs": 0,
-            "logprob_token_ids": list(choices),
-            "return_tokens_as_token_ids": True,
-        }
-    return body | {"logprobs": abilities.top_logprobs}
+    text: str
+    logprob: float
+    id: int | None = None
 
 
 def read_scores(
@@ -130,67 +63,137 @@ def read_scores(
     probable of a server that tells only those. Raises Fault, and EngineError where none of them is.
     """
     given = top_logprobs(only_choice(reply))
-    if abilities.exact_scores:
-        try:
-            return [given[f"{_TOKEN_ID}{token}"] for token in choices]
-        except KeyError as error:
-            raise _unweighed() from error
     if not given:
         raise _unweighed()
-    stripped: dict[str, float] = {}
-    for text, value in given.items():
-        stripped[text.strip()] = max(value, stripped.get(text.strip(), -inf))
+    by_id = {one.id: one.logprob for one in given if one.id is not None}
+    if abilities.exact_scores:
+        if not by_id.keys() >= set(choices):
+            raise _unweighed()
+        scores = [by_id[token] for token in choices]
+        if max(scores) == -inf:
+            raise _impossible()
+        return scores
+    if max(one.logprob for one in given) == -inf:
+        raise _impossible()
     texts = [info.codec.decode([token]) for token in choices]
-    scores = [given.get(text, stripped.get(text.strip(), -inf)) for text in texts]
+    scores = [by_id.get(token, -inf) for token in choices] if by_id else _by_text(given, texts)
     if max(scores) == -inf:
         raise EngineError(
-            f"none of {', '.join(map(repr, texts))} is among the {abilities.top_logprobs} most "
-            f"probable tokens that the server of {info.name} tells; serve it with vLLM, which "
-            "tells any"
+            f"none of {', '.join(map(repr, texts))} is among the {len(given)} most probable tokens "
+            f"that the server of {info.name} reports; serve it with vLLM, which reports any"
         )
     return scores
 
 
-def top_logprobs(choice: Mapping[str, Any]) -> dict[str, float]:
-    """The log-probabilities that a completion gives for its first token, by text or `token_id:N`:
-    OpenAI's old shape, or that of its chat completions; none where it gives none."""
+def _by_text(given: Sequence[Likely], texts: Sequence[str]) -> list[float]:
+    """The log-probabilities of tokens known by their text, which a server may write without the
+    space before it."""
+    exact: dict[str, float] = {}
+    stripped: dict[str, float] = {}
+    for one in given:
+        exact[one.text] = one.logprob
+        stripped[one.text.strip()] = max(one.logprob, stripped.get(one.text.strip(), -inf))
+    return [exact.get(text, stripped.get(text.strip(), -inf)) for text in texts]
+
+
+def top_logprobs(choice: Mapping[str, Any]) -> tuple[Likely, ...]:
+    """The log-probabilities that a completion gives for its first token: in OpenAI's old shape, or
+    in that of its chat completions, as llama.cpp does; none where it gives none. Raises Fault for
+    one that is no number."""
     logprobs: Any = choice.get("logprobs")
     try:
         if logprobs.get("content"):
-            listed = logprobs["content"][0]["top_logprobs"]
-            return {str(one["token"]): float(one["logprob"]) for one in listed}
-        return {str(text): float(value) for text, value in logprobs["top_logprobs"][0].items()}
+            return _listed(logprobs["content"][0]["top_logprobs"])
+        return _mapped(logprobs["top_logprobs"][0])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        return {}
+        return ()
+
+
+def _listed(given: Any) -> tuple[Likely, ...]:
+    return tuple(
+        Likely(str(one["token"]), _logprob(one["logprob"]), _id(one.get("id"))) for one in given
+    )
+
+
+def _mapped(given: Any) -> tuple[Likely, ...]:
+    return tuple(
+        Likely(
+            key, _logprob(value), _id(key.removeprefix(_TOKEN_ID)) if key[:9] == _TOKEN_ID else None
+        )
+        for key, value in given.items()
+    )
+
+
+def _id(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _logprob(value: Any) -> float:
+    """A log-probability. Raises Fault where it is none."""
+    number = float(value)
+    if isnan(number) or number == inf:
+        raise Fault(f"the reply has a log-probability of {number}")
+    return number if number > _NEVER else -inf
 
 
 def read_piece(data: Any, abilities: Abilities, vocabulary: int, sampling: Sampling) -> Piece:
     """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises Fault for
-    anything else."""
+    anything else, and UnavailableError where the server withholds what the model wrote."""
     if isinstance(data, dict) and data.get("error") is not None:
         raise Fault(f"the server reports an error: {json.dumps(data['error'])[:300]}")
     usage = read_usage(data)
-    if usage is not None and data.get("choices") == []:
-        return Piece(usage=usage)  # the last chunk of a stream
+    if isinstance(data, dict) and data.get("choices") == []:
+        return Piece(usage=usage)  # a stream's last chunk, or its first, which announces it
     choice = only_choice(data)
-    finish = choice.get("finish_reason")
-    if finish not in (None, "stop", "length"):
-        raise Fault(f"the server ended the reply with {finish!r}")
+    finish = _finish(choice.get("finish_reason"))
+    text = choice.get("text")
     if not abilities.token_ids:
-        text = choice.get("text")
         if not isinstance(text, str):
             raise Fault("the reply has no text")
         return Piece(text=text, finish=finish, usage=usage)
-    ids = choice.get("token_ids") or []
+    ids, written = _ids(data, choice, abilities)
+    if ids is None:
+        if text:
+            raise Fault("the reply has text and no token ids, which this server gave before")
+        ids = []
     if not isinstance(ids, list) or not all(
         type(token) is int and 0 <= token < vocabulary for token in ids
     ):
         raise Fault("the reply's token ids are none of the model's")
     if sampling.logprobs is not None:
-        tokens = tuple(_weighed(choice, ids, sampling.logprobs))
-        return Piece(tokens, finish=finish, usage=usage)
+        weighed = _listed_by_token if abilities.verbose else _weighed
+        tokens = tuple(weighed(choice, ids, sampling.logprobs))
+        return Piece(tokens, finish=finish, usage=usage, written=written)
     scores = _scored(choice, len(ids), sampling.choices)
-    return Piece(tuple(map(Token, ids)), scores, finish=finish, usage=usage)
+    return Piece(tuple(map(Token, ids)), scores, finish=finish, usage=usage, written=written)
+
+
+def _finish(reason: Any) -> Literal["stop", "length"] | None:
+    """Why a reply ended, in the words of many servers; None if it goes on. Raises Fault where the
+    server gave it up, and UnavailableError where every server would withhold it."""
+    if reason in _GOES_ON:
+        return None
+    if reason in _STOPPED:
+        return "stop"
+    if reason == "length":
+        return "length"
+    if reason == "content_filter":
+        raise UnavailableError(
+            "the server's content filter withheld what the model wrote (finish_reason "
+            "content_filter)"
+        )
+    raise Fault(f"the server ended the reply with {reason!r}")
+
+
+def _ids(data: Any, choice: Mapping[str, Any], abilities: Abilities) -> tuple[Any, int | None]:
+    """The ids of a reply, None if it has none, and how many tokens the server has written."""
+    if not abilities.verbose:
+        return choice.get("token_ids"), None
+    about = data.get("__verbose")
+    if not isinstance(about, dict):
+        return None, None
+    written = about.get("tokens_predicted")
+    return about.get("tokens"), written if type(written) is int else None
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
@@ -216,15 +219,6 @@ def parse(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Fault(f"the reply is not JSON: {data[:80]!r}") from error
-
-
-def _prompt(abilities: Abilities, info: ModelInfo, prompt: Sequence[int]) -> list[int] | str:
-    """Ids, or the exact text without the beginning-of-text token that the server will add."""
-    ids = list(prompt)
-    if abilities.prompt_ids:
-        return ids
-    begin = info.codec.tokenizer.bos_token_id
-    return info.codec.spell(ids[1:] if begin is not None and ids[:1] == [begin] else ids)
 
 
 def only_choice(reply: Any) -> Mapping[str, Any]:
@@ -253,16 +247,42 @@ def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list
     try:
         logprobs = choice["logprobs"]
         own, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
-        tokens = []
-        for token, logprob, top in zip(ids, own, tops, strict=True):
-            ranked = sorted(
-                ((int(key.removeprefix(_TOKEN_ID)), float(value)) for key, value in top.items()),
-                key=lambda item: -item[1],
-            )
-            tokens.append(Token(token, logprob=float(logprob), top=tuple(ranked[:wanted])))
+        return [
+            Token(token, logprob=_logprob(logprob), top=_ranked(_mapped(top), wanted))
+            for token, logprob, top in zip(ids, own, tops, strict=True)
+        ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unweighed() from error
-    return tokens
+
+
+def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list[Token]:
+    """The same as llama.cpp reports it: not for a token that ends inside a character, which comes
+    without."""
+    if not ids:
+        return []
+    tokens = []
+    try:
+        given = list((choice.get("logprobs") or {}).get("content") or ())
+        for token in reversed(ids):  # the last token of a character is the one that is reported
+            if given and given[-1]["id"] == token:
+                one = given.pop()
+                top = _ranked(_listed(one["top_logprobs"]), wanted)
+                tokens.append(Token(token, logprob=_logprob(one["logprob"]), top=top))
+            else:
+                tokens.append(Token(token))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unweighed() from error
+    if given or len(tokens) != len(ids):
+        raise _unweighed()
+    return tokens[::-1]
+
+
+def _ranked(given: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:
+    """The `wanted` most probable. Raises TypeError where their ids are not known."""
+    ranked = sorted(given, key=lambda one: -one.logprob)[:wanted]
+    if any(one.id is None for one in ranked):
+        raise TypeError("no ids")
+    return tuple((one.id, one.logprob) for one in ranked if one.id is not None)
 
 
 def _scored(
@@ -273,12 +293,16 @@ def _scored(
         return ()
     try:
         tops = choice["logprobs"]["top_logprobs"]
-        found = [tuple(float(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
+        found = [tuple(_logprob(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
     except (KeyError, TypeError, ValueError) as error:
         raise _unweighed() from error
     if len(found) != count:
         raise _unweighed()
     return tuple(found)
+
+
+def _impossible() -> Fault:
+    return Fault("the reply gives every token that was asked for a probability of 0")
 
 
 def _unweighed() -> Fault:

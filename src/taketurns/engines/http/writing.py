@@ -13,7 +13,9 @@ from taketurns.control import Rendered
 from taketurns.engines.http.calls import Caller
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Served
-from taketurns.engines.http.wire import Abilities, Piece, Usage, read_piece, writing_request
+from taketurns.engines.http.requests import Abilities, writing_request
+from taketurns.engines.http.wire import Piece, Usage, read_piece
+from taketurns.errors import UnavailableError
 from taketurns.seeds import derive
 from taketurns.text import StopFilter
 from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, Token
@@ -46,6 +48,7 @@ class Writing:
         self._finish: Finish | None = None
         self._watch = sampling.watch
         self._over: Finish | None = None  # why it ends, once its last token is there
+        self._hidden = False  # a stream left out tokens, so what is missing is asked for whole
         self._asked = replace(sampling, logprobs=_told(sampling, served.abilities))
         self._ends = served.info.end_token_ids | set(sampling.stop_token_ids)
         self._stops = StopFilter(sampling.stop, sampling.written)
@@ -59,6 +62,8 @@ class Writing:
             self._finish = self._over or "length"  # all was there but the server's word for it
         elif body.get("stream"):
             await self._stream(caller, url, body, settings)
+            if self._hidden and self._finish is None:
+                await self.go_on(caller, url, settings)
         else:
             reply = await caller.post(url, body, self._served.key, settings.timeout)
             self._take(self._read(reply))
@@ -71,7 +76,8 @@ class Writing:
         by_ids = self._served.abilities.token_ids
         logprobs = None
         if by_ids and self._sampling.logprobs is not None:
-            logprobs = tuple(t.logprob for t in self._tokens if t.logprob is not None)
+            known = tuple(t.logprob for t in self._tokens if t.logprob is not None)
+            logprobs = known if len(known) == len(self._tokens) else None
         return Completion(
             token_ids=tuple(token.id for token in self._tokens if token.id is not None),
             finish=self._finish,
@@ -93,7 +99,12 @@ class Writing:
         or where a stop string or a watch may end it early.
 
         A server tells how probable tokens were where it wrote one. What follows the last token of a
-        patch is known where the next one is written, so that is asked for too, and not read."""
+        patch is known where the next one is written, so that is asked for too, and not read.
+
+        llama.cpp streams no token that ends inside a character, and sends the whole character with
+        the next one. So where one is left out, the rest of the patch is asked for whole, which has
+        all ids. Its draws begin anew there, whether or not somebody watches: it always streams
+        first."""
         written = self._written()
         left = 0 if self._over is not None else self._sampling.max_tokens - len(written)
         left += bool(self._sampling.choices)
@@ -105,9 +116,13 @@ class Writing:
             self._so_far(written),
             replace(self._asked, max_tokens=left),
             derive(self._seed, len(self._prompt) + len(written)),
-            stream=self._on_token is not None
-            or bool(self._sampling.stop)
-            or self._watch is not None,
+            stream=not self._hidden
+            and (
+                self._served.abilities.verbose
+                or self._on_token is not None
+                or bool(self._sampling.stop)
+                or self._watch is not None
+            ),
         )
 
     def _so_far(self, written: list[int]) -> list[int]:
@@ -132,14 +147,19 @@ class Writing:
         self, caller: Caller, url: str, body: dict[str, Any], settings: EngineConfig
     ) -> None:
         clock = asyncio.get_running_loop().time
-        latest = clock() + settings.timeout
+        latest, seen = clock() + settings.timeout, 0
         try:
             async with caller.stream(url, body, self._served.key, settings.timeout) as (
                 events,
                 limit,
             ):
                 async for event in events:
-                    self._take(self._read(event))
+                    piece = self._read(event)
+                    seen += len(piece.tokens)
+                    if self._finish is None and piece.written is not None and piece.written > seen:
+                        self._hidden = True
+                        return
+                    self._take(piece)
                     if self._stops.stopped or self._finish in HANDED_OVER - {"length"}:
                         return  # the server would write on
                     # An ended patch is read to the end of its stream: the connection stays usable.
@@ -150,8 +170,11 @@ class Writing:
                 raise
 
     def _read(self, data: Any) -> Piece:
-        codec = self._served.info.codec
-        return read_piece(data, self._served.abilities, codec.size, self._asked)
+        info = self._served.info
+        try:
+            return read_piece(data, self._served.abilities, info.codec.size, self._asked)
+        except UnavailableError as error:
+            raise UnavailableError(f"{info.name}: {error}") from error
 
     def _take(self, piece: Piece) -> None:
         """Accept a part of a reply, up to where the patch ends. Raises Fault if the server ended it
@@ -180,7 +203,8 @@ class Writing:
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
         watch, wanted = self._watch, self._sampling.logprobs
-        if watch is not None and watch.entropy and watch.ends(_entropy(token), None):
+        weighed = watch is not None and watch.entropy and token.top
+        if watch is not None and weighed and watch.ends(_entropy(token), None):
             self._finish = watch.finish  # before the token, which is put aside
             return
         if token.id in self._ends:
@@ -219,7 +243,7 @@ def _told(sampling: Sampling, abilities: Abilities) -> int | None:
     the server may tell."""
     if sampling.watch is None or not sampling.watch.entropy:
         return sampling.logprobs
-    most = _MOST_TOLD if abilities.exact_scores else abilities.top_logprobs
+    most = _MOST_TOLD if abilities.exact_scores else min(abilities.top_logprobs, _MOST_TOLD)
     return max(sampling.logprobs or 0, most)
 
 

@@ -1,0 +1,1 @@
+"""How what the project stands on is made."""

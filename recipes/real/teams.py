@@ -1,0 +1,34 @@
+"""Team files of the real models, written beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Gemma goes on from a text, so its question stands in a plain prompt.
+TEAM = """\
+# A team of three real models with three tokenizers: a pretrained checkpoint and two that were
+# taught to follow instructions. Small as they are, what they write is fluent and often wrong.
+candidates:
+  - name: gemma
+    model: gemma
+    prompt: "Question: {text}\\nAnswer:"
+  - name: smollm2
+    model: smollm2
+  - name: qwen
+    model: qwen
+switcher:
+  kind: random
+policy:
+  patch_size: 24
+  max_tokens: 256
+"""
+
+
+def write_teams(cache: Path) -> Path:
+    """Write `team.yaml` into the cache folder unless it is there: it may have been changed."""
+    team = cache / "team.yaml"
+    if not team.exists():
+        draft = team.with_name("team.yaml.draft")
+        draft.write_text(TEAM, encoding="utf-8")
+        draft.replace(team)
+    return team

@@ -1,0 +1,138 @@
+"""What servers are asked: OpenAI's completions as JSON, with the fields of vLLM or of llama.cpp
+where a server knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taketurns.engines.base import ModelInfo
+from taketurns.types import Sampling
+
+_SEED_BITS = (1 << 31) - 1  # what every server takes
+
+VERBOSE: Mapping[str, Any] = {"verbose": True, "return_tokens": True}
+"""What makes llama.cpp report the ids of what it wrote."""
+_FORCED = 1000.0  # of logits, more than a model puts between two tokens
+# Its own defaults, and those it was started with, would change what is sampled.
+_LLAMA_SAMPLING: Mapping[str, Any] = {
+    "samplers": ["temperature", "top_p"],
+    "logit_bias": {},
+    "mirostat": 0,
+    "dynatemp_range": 0.0,
+    "min_keep": 0,
+    "ignore_eos": False,
+    "cache_prompt": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a server was found to do with the model it calls `served_as`.
+
+    `context` is the most tokens a prompt and its continuation may have, and `vocabulary` how many
+    ids the model knows; None if the server does not say. `prompt_ids`: prompts may be token ids;
+    `token_ids`: it reports the ids of what it wrote, in vLLM's field, or in llama.cpp's where it is
+    `verbose`; `exact_scores`: it reports log-probabilities of any given tokens, otherwise only
+    those of the `top_logprobs` most probable. `only`: the server's name for the model is none that
+    the candidate has, and it was taken because the server has no other model.
+    """
+
+    software: str
+    served_as: str
+    context: int | None
+    prompt_ids: bool
+    token_ids: bool
+    exact_scores: bool
+    top_logprobs: int
+    verbose: bool = False
+    vocabulary: int | None = None
+    only: bool = False
+
+
+def writing_request(
+    abilities: Abilities,
+    info: ModelInfo,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    seed: int,
+    *,
+    stream: bool,
+) -> dict[str, Any]:
+    """The body that asks for up to `sampling.max_tokens` tokens after `prompt`. Stop strings are
+    not in it: they may have begun before the patch, so they are looked for here."""
+    body: dict[str, Any] = {
+        "model": abilities.served_as,
+        "prompt": _prompt(abilities, info, prompt),
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    if sampling.temperature > 0:
+        body["seed"] = seed & _SEED_BITS
+    if sampling.logprobs is not None:
+        body["logprobs"] = max(sampling.logprobs, 1) if abilities.verbose else sampling.logprobs
+    if sampling.choices:
+        body |= {"logprobs": 0, "logprob_token_ids": list(sampling.choices)}
+    if info.never:
+        # The least bias that the API has; it does not change the log-probabilities vLLM tells.
+        body["logit_bias"] = {str(token): -100 for token in _known(info, info.never)}
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    if abilities.verbose:
+        body = {**_LLAMA_SAMPLING, **body, **VERBOSE}
+    elif abilities.token_ids:
+        # A server's own defaults (from generation_config.json) would change what is sampled.
+        body |= {
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
+            "stop_token_ids": _known(info, info.end_token_ids | set(sampling.stop_token_ids)),
+        }
+    return body
+
+
+def _known(info: ModelInfo, ids: Collection[int]) -> list[int]:
+    """Those that the model has: a server refuses a request that names others, and another model's
+    end tokens may be others."""
+    return sorted(token for token in ids if info.vocabulary is None or token < info.vocabulary)
+
+
+def scoring_request(
+    abilities: Abilities, info: ModelInfo, prompt: Sequence[int], choices: Sequence[int]
+) -> dict[str, Any]:
+    """The body that asks how probable `choices` are as the token after `prompt`."""
+    body: dict[str, Any] = {
+        "model": abilities.served_as,
+        "prompt": _prompt(abilities, info, prompt),
+        "max_tokens": 1,
+        "temperature": 0.0,
+    }
+    if abilities.exact_scores:
+        return body | {
+            "logprobs": 0,
+            "logprob_token_ids": list(choices),
+            "return_tokens_as_token_ids": True,
+        }
+    body["logprobs"] = abilities.top_logprobs
+    return body | forced(min(info.end_token_ids, default=choices[0])) if abilities.verbose else body
+
+
+def forced(token: int) -> dict[str, Any]:
+    """What makes llama.cpp write a given token. Where the one that it would write ends inside a
+    character it reports no log-probabilities at all; a bias does not change those it reports."""
+    return {**_LLAMA_SAMPLING, "temperature": 0.0, "logit_bias": {str(token): _FORCED}}
+
+
+def _prompt(abilities: Abilities, info: ModelInfo, prompt: Sequence[int]) -> list[int] | str:
+    """Ids, or the exact text without the beginning-of-text token that the server will add."""
+    ids = list(prompt)
+    if abilities.prompt_ids:
+        return ids
+    begin = info.codec.tokenizer.bos_token_id
+    return info.codec.spell(ids[1:] if begin is not None and ids[:1] == [begin] else ids)
