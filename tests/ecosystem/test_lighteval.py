@@ -116,7 +116,7 @@ def test_generation_parameters_are_followed() -> None:
 
 
 def test_what_cannot_be_followed_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="lighteval: .* setting repetition_penalty=1.3"):
+    with pytest.raises(UsageError, match=r"lighteval: .* setting repetition_penalty=1.3"):
         model(repetition_penalty=1.3)
     with pytest.raises(UsageError, match="setting top_k=5"):
         model(top_k=5, temperature=0.7)
