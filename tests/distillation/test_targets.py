@@ -17,7 +17,8 @@ from taketurns.config import TeamConfig
 from taketurns.distillation.rows import Readers, Row, make_rows, read_models
 from taketurns.distillation.sampling import Answer
 from taketurns.distillation.targets import Targets, read_targets
-from taketurns.errors import ConfigError, DataError
+from taketurns.engines.loading import Loaded, Weights
+from taketurns.errors import ConfigError, DataError, NotANumberError
 
 Made = Callable[..., Answer]
 VOCABULARY = 470
@@ -141,3 +142,21 @@ async def test_another_models_control_tokens_are_no_targets(
     stranger = await read_models(config, ModelSpec(str(make_model(1, other_tokenizer))), "student")
     with pytest.raises(ConfigError, match="use --loss sft"):
         read_targets(rows, answers, stranger, size, 1.0, size, tmp_path / "other")
+
+
+async def test_a_speaker_that_computes_nan_teaches_nothing(
+    read: Any, pocket: TeamConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Weights.load
+
+    def spoiled(self: Weights, name: str) -> Loaded:
+        loaded = whole(self, name)
+        with torch.no_grad():
+            next(loaded.model.parameters()).fill_(torch.nan)
+        return loaded
+
+    async with Team.load(pocket, patch_size=4) as team:
+        trace = await team.agenerate("how many sheep does gobu tacu have?")
+    monkeypatch.setattr(Weights, "load", spoiled)
+    with pytest.raises(NotANumberError, match="computed NaN or infinity for a token to learn from"):
+        await read([Answer("q#0", "recall", trace, 1.0)])

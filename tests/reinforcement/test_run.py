@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from taketurns import Team, cli, naming
 from taketurns.config import JUDGE, TeamConfig, load_team_config
-from taketurns.errors import DataError, UsageError
+from taketurns.errors import DataError, NotANumberError, UsageError
 from taketurns.pocket import TASKS
 from taketurns.policy import Guard
 from taketurns.reinforcement import run
@@ -305,3 +306,17 @@ def test_what_cannot_be_practised_is_one_sentence(
     assert said in err
     assert len([line for line in err.splitlines() if line.startswith("taketurns: ")]) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["head", "lm"])
+def test_a_step_that_diverges_leaves_the_best_switcher_before_it(kind: str, tmp_path: Path) -> None:
+    source: Any = load_team_config("pocket").source
+    switcher = Path(source).parent / "switchers" / kind
+    team = load_team_config(switcher if switcher.exists() else "pocket", SHORT)
+    practice = replace(FEW, steps=2, questions=2, checked=1, updates=4, learning_rate=1e37)
+    with pytest.raises(NotANumberError, match=r"diverged in a step: .* in checkpoints/best of the"):
+        run.practise(team, [Anything()], tmp_path / "out", practice)
+    best = tmp_path / "out" / "checkpoints" / "best"
+    (kept,) = best.glob("*.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in load_file(kept).values())
+    assert not list(best.parent.glob("step-*"))

@@ -20,14 +20,15 @@ import httpx
 import openai
 import pytest
 
-from taketurns import EngineError, ScriptedEngine, Team
+from taketurns import EngineError, Policy, ScriptedEngine, Team
 from taketurns.config import load_team_config
 from taketurns.errors import CapacityError
 from taketurns.server.config import ServeConfig
 from taketurns.server.roster import Roster
 from taketurns.server.run import Server, listen
 from taketurns.server.serving import Serving
-from taketurns.switchers import FixedSwitcher
+from taketurns.switchers import FixedSwitcher, LMSwitcher
+from taketurns.types import Token
 
 from .conftest import QUESTION, Running, Start, eventually, forever, scripted
 
@@ -498,3 +499,49 @@ def _status(url: str, wanted: int) -> httpx.Response:
     while (reply := httpx.get(url)).status_code != wanted:
         assert time.monotonic() < until
     return reply
+
+
+# Numbers that JSON does not have
+
+
+@pytest.mark.parametrize("logprob", [float("-inf"), float("nan")])
+def test_an_answer_with_no_number_ends_with_a_word(
+    start: Start, monkeypatch: pytest.MonkeyPatch, logprob: float
+) -> None:
+    """Minus infinity is said as OpenAI says it; what cannot be said ends the stream as any failure,
+    and what was written is in the body."""
+
+    def weighed(token: int, logprobs: int | None) -> Token:
+        return Token(token, logprob=logprob, top=((token, logprob),))
+
+    monkeypatch.setattr("taketurns.engines.scripted._certain", weighed)
+    server = start(pair())
+    body = {"messages": ASKED, "logprobs": True, "top_logprobs": 1}
+    with server.http() as http:
+        reply = http.post("/v1/chat/completions", json=body)
+        raw = http.post("/v1/chat/completions", json=body | {"stream": True}).text
+    if logprob == float("-inf"):
+        told = reply.json()["choices"][0]["logprobs"]["content"][0]
+        assert told["logprob"] == told["top_logprobs"][0]["logprob"] == -9999.0
+        assert "[DONE]" in raw
+        return
+    assert reply.status_code == 500
+    assert reply.json()["error"]["code"] == "engine_error"
+    assert reply.json()["taketurns"]["choices"][0]["text"] == "aaaabbbb" * 2 + "aaaa"
+    *_, last = [line for line in raw.splitlines() if line.startswith("data: ")]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "engine_error"
+
+
+def test_a_switcher_that_gives_no_number_ends_the_stream_with_an_error(start: Start) -> None:
+    scores = {"s": lambda text, choices: [float("nan"), 0.5]}
+    policy = Policy(patch_size=4, max_tokens=20, opening=0)
+    server = start(
+        scripted({"a": forever("a"), "b": forever("b")}, LMSwitcher("s"), policy, scores=scores)
+    )
+    with server.http() as http:
+        raw = http.post("/v1/chat/completions", json={"messages": ASKED, "stream": True}).text
+        reply = http.post("/v1/chat/completions", json={"messages": ASKED})
+    assert "aaaa" in raw
+    assert raw.count("a model failed") == 1
+    assert reply.status_code == 500
+    assert reply.json()["taketurns"]["choices"][0]["text"] == "aaaa"

@@ -17,7 +17,7 @@ import pytest
 from taketurns import Team, naming
 from taketurns.config import TeamConfig, load_team_config
 from taketurns.engines.local import LocalSession
-from taketurns.errors import ConfigError, DataError
+from taketurns.errors import ConfigError, DataError, NotANumberError
 from taketurns.labels import Label, read_labels
 from taketurns.prompts import digit_ids
 from taketurns.text import TextCodec
@@ -228,3 +228,26 @@ def test_soft_targets_are_learned_as_a_distribution(
     lines = (tmp_path / "soft" / "examples.jsonl").read_text().splitlines()
     assert all(0 < share < 1 for share in json.loads(lines[0])["target"])
     assert metrics["switcher"]["targets"] == "soft"
+
+
+def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
+    pocket: TeamConfig, write_labels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taketurns.training.trainer import DigitTrainer
+
+    labels, out = write_labels(40), tmp_path / "switcher"
+    with pytest.raises(NotANumberError, match=r"diverged in step 2: .*; lower the learning rate"):
+        train(pocket, labels, tmp_path / "far", LMSettings(), course=Course(2, learning_rate=1e30))
+    whole = DigitTrainer.compute_loss
+
+    def loss(self: Any, *arguments: Any, **settings: Any) -> Any:
+        found = whole(self, *arguments, **settings)
+        over = self.state.epoch is not None and self.state.epoch >= 1 and self.model.training
+        return found * float("nan") if over else found
+
+    monkeypatch.setattr(DigitTrainer, "compute_loss", loss)
+    with pytest.raises(NotANumberError, match="the loss is nan, and the last whole epoch") as told:
+        train(pocket, labels, out, LMSettings(), course=SHORT)
+    kept = str(told.value).partition("is in ")[2].partition(";")[0]
+    assert weights(Path(kept))
+    assert not (out / "metrics.json").exists()

@@ -13,6 +13,7 @@ import torch
 
 from taketurns.check import _switcher_notes, describe_switcher
 from taketurns.config import load_team_config
+from taketurns.errors import NotANumberError
 from taketurns.heads import Head, HeadConfig, View, describe_blind, describe_labels
 from taketurns.labels import Label
 from taketurns.training import head, shrinkage
@@ -167,3 +168,10 @@ def test_train_the_card_and_check_say_what_few_labels_mean(
     assert counts in describe_switcher(team)
     assert [note for note in _switcher_notes(team) if blind in note]
     assert not list(_switcher_notes(load_team_config("pocket")))
+
+
+def test_a_fit_that_diverges_is_no_head() -> None:
+    views, examples = drawn([NOBODY] * 20, 0)
+    far = Course(epochs=20, learning_rate=1e37)
+    with pytest.raises(NotANumberError, match=r"training diverged in epoch \d+: "):
+        head.fit(config(), views, examples[:16], examples[16:], far)

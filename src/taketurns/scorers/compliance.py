@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from taketurns.engines.base import Engine, ModelInfo
 from taketurns.errors import NotANumberError
-from taketurns.prompts import encode_speaker, render_speaker
+from taketurns.prompts import speaker_ids
 from taketurns.scorers.base import unparsed
 from taketurns.scorers.styling import answered
 from taketurns.sync import run_sync
@@ -133,4 +133,4 @@ class Judged:
             category=query.metadata.get("category") or "it calls for another response",
         )
         asked = Query(id=query.id, text=text)
-        return encode_speaker(self.spec, info.codec, render_speaker(self.spec, info.codec, asked))
+        return speaker_ids(self.spec, info.codec, asked)

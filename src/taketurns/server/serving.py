@@ -121,7 +121,9 @@ class Serving:
             try:
                 return JSONResponse(told)
             except ValueError as error:  # what is written is no less written
-                raise _untold(reply) from error
+                untold = _untold()
+                untold.more = writable(reply.so_far())
+                raise untold from error
         except HungUp:
             scope["taketurns"]["error"] = "client_gone"
             return Response(status_code=499)
@@ -167,9 +169,10 @@ async def _stream(
                 return
             try:
                 chunks.append(reply.event(index, event))
-            except Exception as error:  # one that cannot be said is no end without a word
-                LOG.exception("an answer cannot be told", exc_info=error)
-                await push(b"".join([*chunks, as_event(failed(error).body())]))
+            except ValueError:  # a number that JSON has not is no end without a word
+                error = _untold()
+                LOG.error("an answer cannot be told", extra={"fields": error.fields()})
+                await push(b"".join([*chunks, as_event(error.body())]))
                 return
         if chunks:
             await push(b"".join(chunks))
@@ -188,10 +191,8 @@ async def _whole(answers: Answers, watch: Watch, reply: Reply) -> dict[str, Any]
     return reply.whole()
 
 
-def _untold(reply: Reply) -> ApiError:
-    error = failed(NotANumberError("an answer holds NaN or infinity, which JSON cannot say"))
-    error.more = writable(reply.so_far())
-    return error
+def _untold() -> ApiError:
+    return failed(NotANumberError("an answer holds NaN or infinity, which JSON cannot say"))
 
 
 def _loading() -> ApiError:

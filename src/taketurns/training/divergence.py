@@ -18,7 +18,7 @@ def check_loss(loss: Tensor, when: str, kept: str = "") -> None:
     is of the steps before it."""
     if not loss.isfinite().all():
         raise NotANumberError(
-            f"training diverged in {when}: the loss is {float(loss)}{kept}; {CURE}"
+            f"training diverged in {when}: the loss is {float(loss.detach())}{kept}; {CURE}"
         )
 
 

@@ -141,7 +141,7 @@ async def test_text_without_its_ids_is_no_empty_answer(spec: ModelSpec, watch: A
         await ask(spec, Servers(True, a=[bare, bare]), watch=watch)
 
 
-@pytest.mark.parametrize("value", [nan, inf])
+@pytest.mark.parametrize("value", [nan, inf, 3.5])
 async def test_a_score_that_is_no_number_is_a_fault(spec: ModelSpec, value: float) -> None:
     def reply(value: float) -> list[Chunk]:
         tops = [{f"token_id:{A}": -1.0, f"token_id:{B}": value}]
@@ -158,7 +158,7 @@ async def test_a_score_that_is_no_number_is_a_fault(spec: ModelSpec, value: floa
     await engine.close()
 
 
-@pytest.mark.parametrize("never", [-inf, -3.4e38])
+@pytest.mark.parametrize("never", [-inf, -3.4e38, -9999.0])
 async def test_scores_may_be_impossible_but_not_all_of_them(spec: ModelSpec, never: float) -> None:
     def reply(*values: float) -> list[Chunk]:
         tops = [{f"token_id:{i}": value for i, value in zip((A, B), values, strict=True)}]
