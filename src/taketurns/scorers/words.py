@@ -26,7 +26,7 @@ BEGUN = re.compile(r"^(?:it|he|she|they|this|that)(?:['’]s| is| was| are| were
 ACCENTS = re.compile(r"[\u0300-\u036f]")
 # A stop and "A" or "I" may be the end of a sentence and the beginning of another.
 INITIALS = re.compile(
-    r"(?<![\w.'])[A-Z](?:\s?[A-Z](?![\w'])|\.\s?(?:[B-HJ-Z](?![\w'])|[AI]\.))+\.?(?=\s|[^\w.])\s?"
+    r"(?<![\w.'])[A-Z](?:\s?[A-Z](?![\w'])|\.\s?(?:[B-HJ-Z](?![\w'])|[AI](?:\.|(?=\s*$))))+\.?(?=\s|[^\w.])\s?"
 )
 SHORT = 3  # letters of an abbreviation, which must be written as it is
 
