@@ -282,7 +282,10 @@ def test_an_output_is_written_by_one_process_at_a_time(
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     generate = ("generate", "-t", team, "-i", prompts, "-o", output)
-    for command in (generate, ("rollout", "-t", team, "-o", output, "--prefixes", 2)):
+    for command in (
+        generate,
+        ("rollout", "-t", team, "--task", "recall", "-o", output, "--prefixes", 2),
+    ):
         code, _, err = invoke(*command)
         assert code == 2
         assert f"{output} is being written by another process" in sentence(err)

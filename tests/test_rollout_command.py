@@ -65,7 +65,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
 
 TEAM = "candidates:\n" + "".join(f"  - {{name: {name}, model: org/{name}}}\n" for name in NAMES)
 SMALL = (
-    *("-t", "team.yaml", "--prefixes", 6, "--k", 3),
+    *("-t", "team.yaml", "--world", 0, "--prefixes", 6, "--k", 3),
     *("--set", "patch_size=3", "--set", "max_tokens=12"),
 )
 

@@ -79,7 +79,9 @@ def steps(work: Path) -> Iterator[tuple[Path, Any]]:
     yield (
         work / "labels.done",
         lambda: (
-            taketurns("rollout", "--team", team, "--k", 4, "--prefixes", 1300, "-o", labels),
+            taketurns(
+                "rollout", "--team", team, "--world", 0, "--k", 4, "--prefixes", 1300, "-o", labels
+            ),
             (work / "labels.done").touch(),
         ),
     )

@@ -75,7 +75,18 @@ def labels(work: Path) -> Iterator[Step]:
 
 def rollout(name: str, path: Path, *more: str, team: str = "pocket") -> Step:
     """Four rollouts a branch."""
-    command = ("taketurns", "rollout", "--team", team, "--k", "4", "--output", str(path))
+    command = (
+        "taketurns",
+        "rollout",
+        "--team",
+        team,
+        "--world",
+        "0",
+        "--k",
+        "4",
+        "--output",
+        str(path),
+    )
     return Step(name, (*command, "--concurrency", "128", *more), path)
 
 

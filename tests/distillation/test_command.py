@@ -201,7 +201,7 @@ def test_bad_input_is_one_sentence(
     listed = [{"name": name, "model": str(path)} for name, path in models.items()]
     team.write_text(yaml.safe_dump({"candidates": listed}))
     assert "the vocabularies of one and the student (other) differ" in refusal(
-        invoke("distill", *out, "--team", team, "--loss", "kl")
+        invoke("distill", *out, "--team", team, "--task", "given", "--loss", "kl")
     )
     code, _, said = invoke("distill", *out, *SMALL, "--task", "given", "--set", "max_tokens=2")
     assert code == 2

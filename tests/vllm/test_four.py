@@ -155,7 +155,19 @@ async def near_ties(four: Four, apart: list[tuple[Trace, Trace]]) -> list[float]
 def test_rollouts_are_the_local_ones(four: Four, tmp_path: Path) -> None:
     for name in ("team", "local"):
         output = tmp_path / f"{name}.jsonl"
-        run("rollout", "--team", getattr(four, name), "--prefixes", 6, "--k", 2, "-o", output)
+        run(
+            "rollout",
+            "--team",
+            getattr(four, name),
+            "--world",
+            0,
+            "--prefixes",
+            6,
+            "--k",
+            2,
+            "-o",
+            output,
+        )
     there, here = records(tmp_path / "team.jsonl"), records(tmp_path / "local.jsonl")
     same = sum(a["branches"] == b["branches"] for a, b in zip(there, here, strict=True))
     print(f"\n{same} of {len(here)} prefixes have equal branches")
