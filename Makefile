@@ -111,8 +111,8 @@ $(VENV)-litellm/.installed: | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
-	@echo "installing taketurns[dev,train,eval,serve] into $(VENV) (a few minutes the first time)" >&2
-	@$(PIP) --editable '.[dev,train,eval,serve]'
+	@echo "installing taketurns[dev,train,eval,serve,gguf] into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) --editable '.[dev,train,eval,serve,gguf]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-serve
 
 $(VENV)-inspect/.installed: $(SOURCES) | $(BIN)/python

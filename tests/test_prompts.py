@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from taketurns.control import Rendered
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import ConfigError, PromptError
 from taketurns.prompts import TaggedTrace, digit_ids, encode_speaker, render_speaker
@@ -32,6 +33,10 @@ def chatty(byte_tokenizer: Any) -> TextCodec:
 def patch(speaker: int | None, text: str) -> Patch:
     ids = tuple(scripted_codec().encode(text))
     return Patch(speaker, ids, text, "length", "chosen" if speaker is not None else "forced")
+
+
+def text(spec: ModelSpec, codec: TextCodec, query: Query) -> str:
+    return render_speaker(spec, codec, query).text
 
 
 def tagged(query: Query = QUERY, codec: TextCodec | None = None, **options: Any) -> TaggedTrace:
@@ -115,27 +120,25 @@ def test_a_speaker_reads_its_own_template(chatty: TextCodec) -> None:
         ),
     )
     spec = ModelSpec("m")
-    assert render_speaker(spec, chatty, QUERY) == "<user>Where is it?</user><assistant>"
-    assert render_speaker(spec, chatty, talk).endswith("<user>Bye</user><assistant>")
+    assert text(spec, chatty, QUERY) == "<user>Where is it?</user><assistant>"
+    assert text(spec, chatty, talk).endswith("<user>Bye</user><assistant>")
     unfinished = Query("u", messages=(Message("user", "Hi"), Message("assistant", "Well, ")))
-    assert render_speaker(spec, chatty, unfinished) == "<user>Hi</user><assistant>Well, "
+    assert text(spec, chatty, unfinished) == "<user>Hi</user><assistant>Well, "
     begins = chatty.encode("<user>")[0]
-    assert encode_speaker(spec, chatty, "<user>x")[0] == begins
+    assert encode_speaker(spec, chatty, Rendered("<user>x"))[0] == begins
 
 
 def test_a_base_model_reads_a_plain_prompt() -> None:
     codec = scripted_codec()
-    assert render_speaker(ModelSpec("m"), codec, QUERY) == "Where is it?"
+    assert text(ModelSpec("m"), codec, QUERY) == "Where is it?"
     plain = ModelSpec("m", prompt="Q: {text} A:")
-    assert render_speaker(plain, codec, QUERY) == "Q: Where is it? A:"
+    assert text(plain, codec, QUERY) == "Q: Where is it? A:"
     chat = Query("c", messages=(Message("user", "Hi"),))
-    assert render_speaker(ModelSpec("m"), codec, chat) == "Hi\n"
+    assert text(ModelSpec("m"), codec, chat) == "Hi\n"
     longer = Query(
         "c", messages=(*chat.conversation, Message("assistant", "Yo"), *chat.conversation)
     )
-    assert render_speaker(ModelSpec("m"), codec, longer) == (
-        "User: Hi\nAssistant: Yo\nUser: Hi\nAssistant:"
-    )
+    assert text(ModelSpec("m"), codec, longer) == ("User: Hi\nAssistant: Yo\nUser: Hi\nAssistant:")
 
 
 TURNS = (Message("user", "Hi"), Message("assistant", "Hello.\n"), Message("user", "Bye"))
@@ -162,12 +165,12 @@ SYSTEM = Message("system", "Be brief.")
 def test_a_conversation_repeats_a_plain_prompt(turns: tuple[Message, ...], read: str) -> None:
     """Fault: the transcript, "Assistant:" and all, was put into the one prompt's question."""
     spec = ModelSpec("m", prompt="Question: {text}\nAnswer:")
-    assert render_speaker(spec, scripted_codec(), Query("c", messages=turns)) == read
+    assert text(spec, scripted_codec(), Query("c", messages=turns)) == read
 
 
 def test_a_prompt_that_leaves_a_line_for_the_answer_keeps_it() -> None:
     spec = ModelSpec("m", prompt="## Question\n{text}\n## Answer\n")
-    assert render_speaker(spec, scripted_codec(), Query("c", messages=TURNS)) == (
+    assert text(spec, scripted_codec(), Query("c", messages=TURNS)) == (
         "## Question\nHi\n## Answer\nHello.\n\n## Question\nBye\n## Answer\n"
     )
 
@@ -175,7 +178,7 @@ def test_a_prompt_that_leaves_a_line_for_the_answer_keeps_it() -> None:
 def test_a_prompt_that_ends_with_the_question_gets_a_transcript() -> None:
     """Nothing in it could tell who says what."""
     spec, codec = ModelSpec("m", prompt="A talk.\n{text}\n"), scripted_codec()
-    assert render_speaker(spec, codec, Query("c", messages=TURNS)) == (
+    assert text(spec, codec, Query("c", messages=TURNS)) == (
         "A talk.\nUser: Hi\nAssistant: Hello.\n\nUser: Bye\nAssistant:"
     )
 
@@ -202,4 +205,4 @@ def test_the_switcher_reads_a_conversation_as_a_transcript() -> None:
 def test_a_template_that_refuses_is_a_clear_sentence(chatty: TextCodec) -> None:
     chatty.tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
     with pytest.raises(PromptError, match="query 'q': the chat template refuses it: no system"):
-        render_speaker(ModelSpec("m"), chatty, QUERY)
+        text(ModelSpec("m"), chatty, QUERY)

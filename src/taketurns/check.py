@@ -7,7 +7,8 @@ answer, against what is free now; activations and the allocator's slack come on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ from taketurns.headers import (
     local_adapter_files,
     local_files,
     read_adapter_tensors,
+    read_gguf_tensors,
     read_tensors,
 )
 from taketurns.heads import Head, describe_blind, describe_labels
@@ -39,6 +41,18 @@ REFUSED = "refused"
 
 # What loading in fewer bits leaves of a linear layer's number, its share of the scales included.
 _BYTES_QUANTISED = {"load_in_4bit": 0.5 + 4 / 64, "load_in_8bit": 1.0}
+_BYTES_QUANTO = {"int8": 1.0, "float8": 1.0, "int4": 0.5 + 8 / 128, "int2": 0.25 + 8 / 128}
+_BYTES_TORCHAO = {"Int8": 1.0, "Float8": 1.0, "Int4": 0.5 + 8 / 128}
+# What quantised weights need beside transformers: a module, and what it is installed as.
+_QUANTISERS = {
+    "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
+    "torchao": ("torchao", "torchao"),
+    "quanto": ("optimum.quanto", "optimum-quanto"),
+    "compressed-tensors": ("compressed_tensors", "compressed-tensors"),
+    "gptq": ("gptqmodel", "gptqmodel"),
+    "awq": ("gptqmodel", "gptqmodel"),
+    "hqq": ("hqq", "hqq"),
+}
 _NOT_LINEAR = ("embed", "wte", "wpe", "lm_head")
 _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -47,8 +61,9 @@ _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 class ModelReport:
     """One model. Bytes and parameters are None where no header could be read; `problem` is why it
     cannot be used, None where it can; `unread_bytes` of weights were too many to be looked through
-    for NaN. `way` is how it is run between its turns and `why` why it is
-    no faster one: what its last load has found, or else what its architecture allows."""
+    for NaN. `way` is how it is run between its turns and `why` why it is no faster one: what its
+    last load has found, or else what its architecture allows. `inexact` is why its answers may
+    depend on what else is in the batch, None where its kind does not say so."""
 
     name: str
     model: str
@@ -62,6 +77,7 @@ class ModelReport:
     prompt: str
     tokenizer: str
     problem: str | None = None
+    inexact: str | None = None
     note: str | None = None
     unread_bytes: int = 0
     way: str = UNKNOWN
@@ -156,8 +172,6 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> TeamRepo
     for name, spec in specs:
         if spec.adapter is not None and find_spec("peft") is None:
             problems.append(f"{name} has an adapter: pip install 'taketurns[train]'")
-        if _bytes_quantised(spec) is not None and find_spec("bitsandbytes") is None:
-            problems.append(f"{name} is to be loaded in fewer bits: pip install bitsandbytes")
     candidates = models[: len(config.candidates)]
     return TeamReport(
         models=models,
@@ -227,6 +241,11 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
             yield f"{model.name}: {model.note}"
         if model.prompt == "bare text":
             yield f"{model.name}: no chat template and no prompt, so it continues the bare question"
+        if model.inexact is not None:
+            yield (
+                f"{model.name}: {model.inexact}, so where two tokens are nearly as probable, its "
+                "answers may depend on what else is in the batch"
+            )
         if model.context <= PROMPT_TOKENS:
             yield f"{model.name}: a context of {model.context} tokens is short"
 
@@ -240,7 +259,10 @@ def _memory(
     for device in [TOGETHER] if spread else dict.fromkeys(model.device for model in models):
         here = [model for model in models if spread or model.device == device]
         sizes = [model.kv_bytes_per_token for model in here]
-        exact = any(model.device == "cpu" and model.dtype == "float32" for model in here)
+        exact = any(
+            model.device == "cpu" and model.dtype == "float32" and model.inexact is None
+            for model in here
+        )
         free, problem = _free_bytes(device)
         yield MemoryReport(
             device=device,
@@ -286,6 +308,7 @@ def _inspect(
 ) -> ModelReport:
     from taketurns.engines.adapters import check_adapter
     from taketurns.engines.completeness import find_fault
+    from taketurns.engines.exact import refusal
     from taketurns.engines.facts import context_length, read_config
     from taketurns.engines.loading import choose_device, choose_dtype
     from taketurns.engines.ways import Way
@@ -299,15 +322,21 @@ def _inspect(
         dtype = getattr(config, "dtype", None) or choose_dtype("float32", "cpu")
     tensors, problem = None, None
     try:
-        tensors = read_tensors(spec.model, spec.revision)
-        problem = find_fault(spec, tensors) if tensors else None
+        tensors = _tensors(spec)
+        problem = find_fault(spec, tensors) if tensors and spec.gguf_file is None else None
         if spec.adapter is not None and find_spec("peft") is not None:
             check_adapter(spec)
         unread = 0 if problem else _look_through(spec, every=numbers, base=not shares_weights)
     except ConfigError as error:
         problem, unread = str(error), 0
+    quantised = spec.quantization_config or getattr(whole, "quantization_config", None)
+    if problem is None and quantised is not None and (missing := _missing_package(quantised)):
+        problem = f"its weights are in fewer bits: pip install {missing}"
     stored = getattr(whole, "quantization_config", None) is not None
-    way, why, refused = _way(spec, whole, dtype, engine)
+    inexact = _inexact(spec, whole)
+    way, why, refused = _way(spec, whole, dtype, engine, inexact)
+    if engine.deterministic and inexact is not None:
+        refused = refusal(name, inexact)
     kept = way in (Way.KEPT, UNKNOWN)
     return ModelReport(
         name=name,
@@ -323,6 +352,7 @@ def _inspect(
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
+        inexact=inexact,
         note=codec.note,
         problem=problem or refused,
         unread_bytes=unread,
@@ -339,7 +369,9 @@ def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
 
     if spec.adapter is not None:
         check_files(local_adapter_files(spec.adapter), f"the adapter {spec.adapter!r}")
-    files = local_files(spec.model, spec.revision) if base else []
+    if not base or spec.gguf_file is not None:  # numbers of a GGUF file are looked at in loading
+        return 0
+    files = local_files(spec.model, spec.revision)
     size = sum(file.stat().st_size for file in files)
     if size > SHORT_LOAD and not every:
         return size
@@ -347,8 +379,17 @@ def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
     return 0
 
 
+def _inexact(spec: ModelSpec, config: Any) -> str | None:
+    from taketurns.engines import exact
+
+    if spec.quantization_config is not None:
+        config = copy(config)
+        config.quantization_config = spec.quantization_config
+    return exact.obstacle(config)
+
+
 def _way(
-    spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig
+    spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig, inexact: str | None
 ) -> tuple[str, str, str | None]:
     """How a model will be run, why no faster, and why it cannot be."""
     import torch
@@ -362,7 +403,7 @@ def _way(
     device = choose_device(spec.device)
     wanted = engine.deterministic
     if wanted is None:
-        wanted = device == "cpu" and dtype == torch.float32
+        wanted = device == "cpu" and dtype == torch.float32 and inexact is None
     try:
         model_class = AutoModelForCausalLM._model_mapping[type(config)]
         found = foresee(
@@ -393,9 +434,7 @@ def _place(spec: ModelSpec) -> str:
 
     where = spec.device_map
     if where is None:
-        # What is loaded in fewer bits is put on the first device there is.
-        where = "auto" if spec.quantization_config is not None else spec.device
-        return choose_device(where)
+        return choose_device(spec.device)
     places = set(where.values()) if isinstance(where, dict) else {where}
     if len(places) > 1 or places & {*_SPREADING, "disk"}:
         return TOGETHER if torch.cuda.is_available() else choose_device("auto")
@@ -406,11 +445,11 @@ def _place(spec: ModelSpec) -> str:
 def _loaded_bytes(
     tensors: Sequence[Tensor], spec: ModelSpec, itemsize: int, *, stored: bool
 ) -> int:
-    """What the weights take once they are loaded. Those that are `stored` in fewer bits stay so;
-    other ways of loading in fewer bits than are known here are counted as stored, which is more
-    than they take."""
-    linear = _bytes_quantised(spec)
-    if stored or (spec.quantization_config is not None and linear is None):
+    """What the weights take once they are loaded. What is `stored` in fewer bits stays so, the rest
+    becomes what is asked for; other ways of loading in fewer bits than are known here are counted
+    as stored, which is more than they take."""
+    linear = None if stored else _bytes_quantised(spec)
+    if spec.quantization_config is not None and linear is None and not stored:
         return sum(tensor.stored_bytes for tensor in tensors)
     size = 0.0
     for tensor in tensors:
@@ -425,20 +464,44 @@ def _loaded_bytes(
 def _bytes_quantised(spec: ModelSpec) -> float | None:
     """The bytes of a linear layer's number, where loading changes them in a known way."""
     settings = spec.quantization_config or {}
+    if settings.get("quant_method") == "quanto":
+        return _BYTES_QUANTO.get(settings.get("weights", "int8"))
+    if settings.get("quant_method") == "torchao":
+        kind = str(settings.get("quant_type"))
+        return next((size for key, size in _BYTES_TORCHAO.items() if f"{key}Weight" in kind), None)
     return next((size for key, size in _BYTES_QUANTISED.items() if settings.get(key)), None)
+
+
+def _missing_package(quantised: Any) -> str | None:
+    """What has to be installed to load weights that are quantised so, None where nothing has."""
+    settings = quantised if isinstance(quantised, Mapping) else quantised.to_dict()
+    method = settings.get("quant_method")
+    if method is None:
+        method = "bitsandbytes" if any(map(settings.get, _BYTES_QUANTISED)) else ""
+    module, package = _QUANTISERS.get(str(getattr(method, "value", method)), ("", ""))
+    try:
+        return package if module and find_spec(module) is None else None
+    except ModuleNotFoundError:  # of the package that the module is in
+        return package
+
+
+def _tensors(spec: ModelSpec) -> list[Tensor] | None:
+    if spec.gguf_file is not None:
+        return read_gguf_tensors(spec)
+    return read_tensors(spec.model, spec.revision)
 
 
 def weight_bytes(spec: ModelSpec) -> int | None:
     """What the weights take as they are stored, from their headers; None if unknown. Raises
     ConfigError where they are not whole."""
-    tensors = read_tensors(spec.model, spec.revision)
+    tensors = _tensors(spec)
     return sum(tensor.stored_bytes for tensor in tensors) if tensors else None
 
 
 def parameters(spec: ModelSpec) -> int | None:
     """How many there are, an adapter's among them, from the headers of the weights; None if
     unknown. Raises ConfigError where they are not whole."""
-    of_model = read_tensors(spec.model, spec.revision)
+    of_model = _tensors(spec)
     of_adapter = read_adapter_tensors(spec.adapter) if spec.adapter else None
     if not of_model:
         return None

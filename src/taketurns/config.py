@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from taketurns import gguf
 from taketurns.errors import ConfigError
 from taketurns.policy import QUESTION, Guard, PatchRule, Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
@@ -472,12 +473,34 @@ class _Builder:
                 settings[key] = self._locate(settings[key], *path, key)
         if settings["template"] and settings["template"].endswith(".jinja"):
             settings["template"] = self._read(settings["template"], *path, "template")
+        if settings["gguf_file"] is not None:
+            self._check_gguf(settings, *path)
         if settings["prompt"] is not None and "{text}" not in settings["prompt"]:
             self._refuse("prompt must contain {text}, where the question goes", *path, "prompt")
         return ModelSpec(**settings)
 
+    def _check_gguf(self, settings: Mapping[str, Any], *path: str | int) -> None:
+        """A GGUF file is in the model's folder, and says itself in how many bits it is."""
+        folder, name = Path(settings["model"] or ""), settings["gguf_file"]
+        if settings["model"] is None:
+            self._refuse("gguf_file needs a model: the folder or the hub id with it", *path)
+        if folder.is_dir() and not (folder / name).is_file():
+            self._refuse(gguf.missing_file(name, folder), *path, "gguf_file")
+        if settings["quantization_config"] is not None:
+            self._refuse(
+                "a model in a GGUF file takes no quantization_config: it is quantised already",
+                *path,
+                "quantization_config",
+            )
+
     def _locate(self, name: str, *path: str | int) -> str:
         place = self._path(name)
+        if place.suffix == ".gguf" and place.is_file():
+            self._refuse(
+                f"{path[-1]} is the folder or hub id that a GGUF file is in, and gguf_file its "
+                f"name: write model: {Path(name).parent} and gguf_file: {place.name}",
+                *path,
+            )
         if place.exists():
             return str(place)
         if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:

@@ -20,7 +20,7 @@ from taketurns.errors import (
     NotANumberError,
 )
 from taketurns.policy import Guard, Policy
-from taketurns.prompts import encode_speaker, plain_text, render_speaker
+from taketurns.prompts import plain_text, speaker_ids
 from taketurns.types import Candidate, Query
 from taketurns.yesno import YesNo
 
@@ -78,8 +78,7 @@ class Judge:
         said = {"request": request, "answer": answer}
         asked = re.sub(r"\{(request|answer)\}", lambda match: said[match[1]], guard.question)
         spec, codec = self.candidate.spec, self.info.codec
-        text = render_speaker(spec, codec, Query("judge", text=asked))
-        return encode_speaker(spec, codec, text)
+        return speaker_ids(spec, codec, Query("judge", text=asked))
 
 
 def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:

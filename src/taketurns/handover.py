@@ -12,6 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
+from taketurns.control import Rendered
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import LengthError
 from taketurns.prompts import encode_speaker, render_speaker
@@ -26,12 +27,11 @@ class Reader:
     candidate: Candidate
     info: ModelInfo
 
-    def prompt(self, query: Query) -> str:
-        """The text it continues before anything is written. Raises LengthError if it is too
-        long."""
+    def prompt(self, query: Query) -> Rendered:
+        """What it continues before anything is written. Raises LengthError if it is too long."""
         return self.read(query)[0]
 
-    def read(self, query: Query) -> tuple[str, list[int]]:
+    def read(self, query: Query) -> tuple[Rendered, list[int]]:
         """That text and its token ids. Raises as `prompt` does."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
         ids = self.encode(text)
@@ -43,15 +43,16 @@ class Reader:
             )
         return text, ids
 
-    def encode(self, text: str) -> list[int]:
-        return encode_speaker(self.candidate.spec, self.info.codec, text)
+    def encode(self, prompt: Rendered, written: str = "") -> list[int]:
+        """The token ids of a prompt, and of what is written after it."""
+        return encode_speaker(self.candidate.spec, self.info.codec, prompt, written)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a speaker continues before anything is written: its text and its token ids."""
+    """What a speaker continues before anything is written, and its token ids."""
 
-    text: str
+    rendered: Rendered
     ids: tuple[int, ...]
 
 
@@ -190,7 +191,7 @@ class TextHandover:
     def prompt(self, speaker: int) -> list[int]:
         if not self._text:
             return list(self._prompts[speaker].ids)
-        return self._readers[speaker].encode(self._prompts[speaker].text + self._text)
+        return self._readers[speaker].encode(self._prompts[speaker].rendered, self._text)
 
     def continued(self) -> list[int]:
         return self.prompt(self._speaker) if self._under_way is None else list(self._under_way)

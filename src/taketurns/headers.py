@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from taketurns import hub
+from taketurns import gguf, hub
 from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
 from taketurns.weight_files import CONFIG, explicit_file, first_file, named_in, weight_files
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -105,6 +106,12 @@ def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
     else:  # small, and loaded whole anyway
         found = hub.fetch("the weights of", adapter, _ADAPTER)
     return None if found is None else _read([found])
+
+
+def read_gguf_tensors(spec: ModelSpec) -> list[Tensor]:
+    """The tensors of a model's GGUF file as they are loaded, which is as numbers of a float type
+    and not in the file's blocks. Raises ConfigError as `gguf.read` does."""
+    return [Tensor(tensor.name, "F32", tensor.shape) for tensor in gguf.read(spec).tensors]
 
 
 def _read(files: Sequence[Path]) -> list[Tensor] | None:

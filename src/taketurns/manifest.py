@@ -150,6 +150,11 @@ def fingerprint(spec: ModelSpec) -> str | None:
     in it) and its end. Whose a switcher's numbers are does not count.
     """
     prints = [_folder(Path(name)) or _cached(name, revision) for name, revision in _places(spec)]
+    if spec.gguf_file is not None:
+        path = Path(spec.model) / spec.gguf_file
+        prints[0] = (
+            _file(path) if path.is_file() else _cached(spec.model, spec.revision, spec.gguf_file)
+        )
     if not any(prints):
         return None
     return prints[0] if len(prints) == 1 else _digest(prints)
@@ -206,7 +211,8 @@ def _content(spec: ModelSpec, content: str | None) -> Any:
     """A model's settings with local paths replaced by what is in them, so that a folder may move;
     newer settings that are not used are left out, as in an output from before there were such."""
     record = _plain(asdict(spec))
-    record = {k: v for k, v in record.items() if v is not None or k != "tokenizer_revision"}
+    newer = ("tokenizer_revision", "gguf_file")
+    record = {k: v for k, v in record.items() if v is not None or k not in newer}
     local = [
         key
         for key in ("model", "adapter", "tokenizer")
@@ -240,12 +246,12 @@ def _file(path: Path) -> str:
         return digest.hexdigest()
 
 
-def _cached(name: str, revision: str | None) -> str | None:
+def _cached(name: str, revision: str | None, gguf_file: str | None = None) -> str | None:
     """The commit of a hub model that was downloaded before."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    for file in ("config.json", "adapter_config.json"):
+    for file in ("config.json", "adapter_config.json", *([gguf_file] if gguf_file else [])):
         try:
             found = try_to_load_from_cache(name, file, revision=revision)
         except HFValidationError:

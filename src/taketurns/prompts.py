@@ -7,12 +7,14 @@ query, every patch between tags that name its writer, and a question whose answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
+from taketurns.control import Rendered, marked
 from taketurns.errors import ConfigError, PromptError
 from taketurns.text import SharedVocabulary, TextCodec
-from taketurns.types import ModelSpec, Patch, Query
+from taketurns.types import Message, ModelSpec, Patch, Query
 
 BEGINS = " <model {index} begins> "
 ENDS = " <model {index} ends>"
@@ -23,23 +25,36 @@ QUESTION = (
 _SENTINEL = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
-def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> str:
+def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> Rendered:
     """The text a speaker continues. A plain `prompt` beats the tokenizer's template.
 
     Raises PromptError if the template refuses the conversation.
     """
+    query, marks = marked(query, codec.control_pattern)
     if spec.prompt is not None:
-        return _fill(spec.prompt, query)
-    if codec.tokenizer.chat_template is not None:
-        return _apply_template(codec, query)
-    return plain_text(query)
+        text = _fill(spec.prompt, query)
+    elif codec.tokenizer.chat_template is not None:
+        text = _apply_template(codec, query)
+    else:
+        text = plain_text(query)
+    return Rendered(text) if marks is None else marks.read(text)
 
 
-def encode_speaker(spec: ModelSpec, codec: TextCodec, text: str) -> list[int]:
+def encode_speaker(
+    spec: ModelSpec, codec: TextCodec, prompt: Rendered, written: str = ""
+) -> list[int]:
     """Token ids of a rendered prompt, and of any text written after it. A chat template brings its
-    own special tokens; a plain prompt gets what the tokenizer puts before a text."""
+    own special tokens; a plain prompt gets what the tokenizer puts before a text. What a query or
+    `written` spells like a control token is ordinary text."""
     templated = spec.prompt is None and codec.tokenizer.chat_template is not None
-    return codec.encode(text, special=not templated)
+    if written:
+        prompt = prompt.followed_by(written, codec.control_pattern)
+    return codec.encode_rendered(prompt, special=not templated)
+
+
+def speaker_ids(spec: ModelSpec, codec: TextCodec, query: Query) -> list[int]:
+    """Token ids of what a speaker continues. Raises as `render_speaker` does."""
+    return encode_speaker(spec, codec, render_speaker(spec, codec, query))
 
 
 def plain_text(query: Query) -> str:
@@ -50,8 +65,11 @@ def plain_text(query: Query) -> str:
     turns = query.conversation
     if len(turns) == 1:
         return turns[0].content + "\n"
-    lines = [f"{turn.role.capitalize()}: {turn.content}" for turn in turns]
-    if turns[-1].role != "assistant":
+    *earlier, last = turns
+    lines = [f"{turn.role.capitalize()}: {turn.content}" for turn in earlier]
+    if last.role != "assistant" or last.content:  # an answer that is begun with nothing is not
+        lines.append(f"{last.role.capitalize()}: {last.content}")
+    if last.role != "assistant" or not last.content:
         lines.append("Assistant:")
     return "\n".join(lines)
 
@@ -80,7 +98,7 @@ def _fill(prompt: str, query: Query) -> str:
             shown.append(prompt.replace("{text}", said))
         elif not asked:  # a greeting
             shown.append(said)
-        else:
+        elif said:
             apart = shown[-1][-1:].isspace() or said[:1].isspace()
             shown[-1] += said if apart else f" {said}"
         asked = role == "user"
@@ -90,18 +108,41 @@ def _fill(prompt: str, query: Query) -> str:
 def _apply_template(codec: TextCodec, query: Query) -> str:
     from jinja2.exceptions import TemplateError
 
-    messages = [{"role": turn.role, "content": turn.content} for turn in query.conversation]
-    unfinished = messages[-1]["role"] == "assistant"
-    try:
+    def render(turns: Sequence[Message], begin: bool) -> str:
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         text = codec.tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=not unfinished,
-            continue_final_message=unfinished,
+            messages, tokenize=False, add_generation_prompt=begin
         )
+        return str(text)
+
+    turns = query.conversation
+    try:
+        if turns[-1].role != "assistant":
+            return render(turns, begin=True)
+        return _before_answer(turns, render) + turns[-1].content
     except (TemplateError, ValueError) as error:
         raise PromptError(f"the chat template refuses it: {error}", query.id) from error
-    return str(text)
+
+
+def _before_answer(
+    turns: Sequence[Message], render: Callable[[Sequence[Message], bool], str]
+) -> str:
+    """What a template writes before the answer that the last turn begins. The answer itself goes
+    after it as patches do, to the letter, and not through the template, which may trim it."""
+    from jinja2.exceptions import TemplateError
+
+    try:
+        begun = render(turns[:-1], True)
+        if begun != render(turns[:-1], False):
+            return begun
+    except (TemplateError, ValueError, IndexError):
+        pass  # it does not take the conversation without its last turn
+    # A template that does not begin an answer, but writes what goes before one.
+    text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
+    before, found, _ = text.rpartition(_SENTINEL)
+    if not found:
+        raise ValueError("it leaves out the answer that is to be continued")
+    return before
 
 
 class TaggedTrace:
@@ -128,13 +169,16 @@ class TaggedTrace:
         self._numbers = tuple(numbers)
         self._vocabulary = vocabulary
         question = QUESTION.format(last=len(numbers) - 1)
-        text = plain_text(query).rstrip("\n")
+        text = plain_text(query)
+        if query.conversation[-1].role != "assistant":  # a begun answer is kept to the letter
+            text = text.rstrip("\n")
         if chat_template:
             before, after = _around_user_turn(codec)
             if not after.startswith(" "):  # the template trims what it is given
                 question = question.rstrip()
-            self._ids = codec.encode(before) + codec.encode(text)
-            self._question = codec.encode(question) + codec.encode(after.removeprefix(" "))
+            self._ids = codec.encode_rendered(Rendered(before)) + codec.encode(text)
+            after = after.removeprefix(" ")
+            self._question = codec.encode(question) + codec.encode_rendered(Rendered(after))
         else:
             self._ids = codec.encode(text, special=True)
             self._question = codec.encode(question)

@@ -17,8 +17,10 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from re import Pattern
 from typing import Any
 
+from taketurns.control import OrdinaryEncoder, Rendered
 from taketurns.tokenizer_files import load_tokenizer
 from taketurns.types import ModelSpec
 
@@ -45,14 +47,27 @@ class TextCodec:
         return cls(*load_tokenizer(spec))
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Token ids of `text`; `special` adds what the tokenizer puts around a text, less the
-        end."""
-        ids = [
-            int(i) for i in self.tokenizer.encode(text, add_special_tokens=special, verbose=False)
-        ]
-        if special and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
-            ids.pop()
-        return ids
+        """Token ids of `text`, ordinary ones whatever it spells; `special` adds what the tokenizer
+        puts around a text, less the end."""
+        return self._less_end(self._encoder.encode(text, special), special)
+
+    def encode_rendered(self, prompt: Rendered, special: bool = False) -> list[int]:
+        """Token ids of a prompt: control tokens where its template wrote them; `special` as for
+        `encode`."""
+        return self._less_end(self._encoder.encode_rendered(prompt, special), special)
+
+    @property
+    def control_pattern(self) -> Pattern[str]:
+        """Finds text that is spelled like a control token of this tokenizer."""
+        return self._encoder.pattern
+
+    @cached_property
+    def _encoder(self) -> OrdinaryEncoder:
+        return OrdinaryEncoder(self.tokenizer)
+
+    def _less_end(self, ids: list[int], special: bool) -> list[int]:
+        end = self._encoder.ends[1] if special else []
+        return ids[: len(ids) - len(end)] if end and len(ids) > len(end) else ids
 
     def encode_after(self, text: str) -> list[int]:
         """Token ids of a text that goes on from another, so that they read as the text does.

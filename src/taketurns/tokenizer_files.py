@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from taketurns import hub
+from taketurns import gguf, hub
 from taketurns.types import ModelSpec
 
 WHAT = "the tokenizer of"
@@ -22,8 +25,11 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
     from transformers import AutoTokenizer
 
     source, revision = _source(spec)
+    in_gguf = spec.gguf_file is not None and spec.tokenizer is None and source == spec.model
     with hub.loading(WHAT, source, revision) as where:
-        if source == spec.adapter and hub.fetch(WHAT, source, _FILE) is not None:
+        if in_gguf:
+            tokenizer, note = _from_gguf(spec), None
+        elif source == spec.adapter and hub.fetch(WHAT, source, _FILE) is not None:
             tokenizer, note = _from_file(source, where), None  # there is no config to go by
         else:
             tokenizer = AutoTokenizer.from_pretrained(
@@ -34,6 +40,22 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer, note
+
+
+def _from_gguf(spec: ModelSpec) -> Any:
+    """The tokenizer in a GGUF file, a copy that may get a template of its own."""
+    path = gguf.read(spec).path
+    state = path.stat()
+    return copy(_read_gguf(path, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _read_gguf(path: Path, size: int, changed: int) -> Any:
+    """It takes some ten seconds for a large vocabulary, and candidates may share one; `size` and
+    `changed` tell one file from the next."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 def _source(spec: ModelSpec) -> tuple[str, str | None]:

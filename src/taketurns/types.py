@@ -56,7 +56,8 @@ class Query:
 class ModelSpec:
     """Where a model comes from and how it is loaded; the arguments are those of `from_pretrained`.
 
-    `model` is a local path or a hub id, `adapter` a LoRA adapter (path or hub id) put on top of it.
+    `model` is a local path or a hub id, `gguf_file` the file in it that has the weights and all
+    else, where they are in GGUF; `adapter` is a LoRA adapter (path or hub id) put on top of it.
     `tokenizer` is where the tokenizer is if not with the model, at a revision of its own.
     `dtype` and `device` accept "auto". `template` overrides the tokenizer's chat template (Jinja);
     `prompt` gives a model without any template its plain prompt, with `{text}` for the question.
@@ -75,6 +76,7 @@ class ModelSpec:
     trust_remote_code: bool = False
     template: str | None = None
     prompt: str | None = None
+    gguf_file: str | None = None
 
     @property
     def tokenizer_source(self) -> tuple[str, str | None]:

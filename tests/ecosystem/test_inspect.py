@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from taketurns.errors import UsageError
 from taketurns.pocket import TASKS
 
 pytest.importorskip("inspect_ai", reason="inspect_ai is not installed")
@@ -67,3 +70,51 @@ def test_inspect_and_we_agree(questions: Path, tmp_path: Path) -> None:
     first = record["samples"][0]
     patches = first["output"]["metadata"]["patches"]
     assert "".join(text for _, text in patches) == said[first["id"]]
+
+
+async def asked(text: Any, **settings: Any) -> Any:
+    from inspect_ai.model import ChatMessageUser, GenerateConfig
+
+    from taketurns.ecosystem.inspect import TeamAPI
+
+    model = TeamAPI("pocket", speaker="aligned")
+    try:
+        turns = [ChatMessageUser(content=text)]
+        return await model.generate(turns, [], "none", GenerateConfig(**settings))
+    finally:
+        await model.aclose()
+
+
+def test_a_prompt_that_is_too_long_ends_its_own_answer_alone() -> None:
+    output = asyncio.run(asked("what is 3 + 4? " * 2000))
+    assert (output.stop_reason, output.completion) == ("model_length", "")
+    assert "context" in output.error
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"top_k": 5, "temperature": 0.7}, "setting top_k=5"),
+        ({"frequency_penalty": 0.5}, "setting frequency_penalty=0.5"),
+        ({"num_choices": 3}, "setting num_choices=3"),
+        ({"logprobs": True}, "setting logprobs=True"),
+        ({"reasoning_effort": "high"}, "setting reasoning_effort='high'"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_by_name(
+    settings: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        asyncio.run(asked("what is 3 + 4?", **settings))
+
+
+def test_settings_of_the_harness_itself_may_stand() -> None:
+    settings = {"max_retries": 2, "max_tokens": 8, "temperature": 0, "top_k": 5, "num_choices": 1}
+    assert asyncio.run(asked("what is 3 + 4?", **settings)).completion
+
+
+def test_images_are_refused() -> None:
+    from inspect_ai.model import ContentImage, ContentText
+
+    with pytest.raises(UsageError, match=r"reads text alone, .* of the type 'image'"):
+        asyncio.run(asked([ContentText(text="?"), ContentImage(image="data:image/png;base64,")]))

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from taketurns.errors import UsageError
 from taketurns.pocket import TASKS
 
 pytest.importorskip("lighteval", reason="lighteval is not installed")
@@ -82,3 +84,47 @@ def test_lighteval_and_we_agree(questions: Path, tmp_path: Path) -> None:
     assert len(mine) == 12
     assert theirs == mine
     assert sum(theirs) > 6
+
+
+def model(**settings: Any) -> Any:
+    from lighteval.models.custom.custom_model import CustomModelConfig
+    from lighteval.models.model_input import GenerationParameters
+
+    from taketurns.ecosystem.lighteval import TeamModel
+
+    return TeamModel(
+        CustomModelConfig(
+            model_name="pocket,speaker=aligned",
+            model_definition_file_path="lighteval.py",
+            generation_parameters=GenerationParameters(**settings),
+        )
+    )
+
+
+def doc(query: str, **more: Any) -> Any:
+    from lighteval.tasks.requests import Doc
+
+    return Doc(query=query, choices=[""], gold_index=0, id="1", task_name="sums", **more)
+
+
+def test_generation_parameters_are_followed() -> None:
+    given = model(temperature=0.5, top_p=0.8, seed=4, max_new_tokens=9, stop_tokens=["!"])
+    policy = given._policy(doc("?", generation_size=90, stop_sequences=["?"]))
+    assert (policy.temperature, policy.speaker_top_p, policy.seed) == (0.5, 0.8, 4)
+    assert (policy.max_tokens, policy.stop) == (9, ("?", "!"))
+    assert model()._policy(doc("?")).temperature == 0
+
+
+def test_what_cannot_be_followed_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"lighteval: .* setting repetition_penalty=1.3"):
+        model(repetition_penalty=1.3)
+    with pytest.raises(UsageError, match="setting top_k=5"):
+        model(top_k=5, temperature=0.7)
+
+
+def test_a_prompt_that_is_too_long_has_an_empty_answer(caplog: pytest.LogCaptureFixture) -> None:
+    docs = [doc("what is 3 + 4?", generation_size=9), doc("what is 3 + 4? " * 2000)]
+    first, long = model().greedy_until(docs)
+    assert first.text[0]
+    assert long.text == [""]
+    assert "1 of 2 prompts are too long" in caplog.text

@@ -184,11 +184,17 @@ def hub() -> Iterator[FakeHub]:
 # huggingface_hub reads its settings when it is imported, so commands run in a process that was
 # started with them: one for many, since importing takes seconds.
 _SERVE = """
-import contextlib, io, json, os, sys
+import contextlib, io, json, os, sys, time
 import taketurns.engines.local
 from taketurns import cli, hub
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
+waits, wait = [], time.sleep
+def sleep(seconds):
+    waits.append(seconds)
+    wait(seconds)
+time.sleep = sleep
 for line in sys.stdin:
+    waits.clear()
     hub._on_the_hub.cache_clear()  # every command stands for a process of its own
     asked = json.loads(line)
     os.environ.update(asked["environment"])
@@ -204,16 +210,19 @@ for line in sys.stdin:
             code = end.code or 0
     for name in asked["environment"]:
         del os.environ[name]
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+    print(json.dumps([code, out.getvalue(), err.getvalue(), sum(waits)]), flush=True)
 """
 
 
 @dataclass(frozen=True)
 class Run:
+    """What a command did; `waited` are the seconds between tries, which do not depend on how busy
+    the machine is."""
+
     code: int
     out: str
     err: str
-    seconds: float
+    waited: float
 
     @property
     def sentence(self) -> str:
@@ -239,11 +248,10 @@ class Commands:
         asked = {"arguments": [str(part) for part in arguments], "environment": environment}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        start = time.monotonic()
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         answer: Any = json.loads(self._process.stdout.readline())
-        run = Run(*answer, time.monotonic() - start)
+        run = Run(*answer)
         assert "Traceback" not in run.err
         return run
 

@@ -66,7 +66,7 @@ def test_a_gated_model_says_which_page_to_open_and_how_to_log_in(
             f"taketurns: b: cannot load the model 'lab/gated': it is gated: accept its licence at "
             f"{hub.url}/lab/gated, then log in with `hf auth login` or set HF_TOKEN"
         )
-        assert run.seconds < 1
+        assert run.waited < 1
     assert not (tmp_path / "out").exists()
     said = taketurns("-c", _GENERATE.format(team=str(team))).out
     assert said.startswith("ConfigError b: cannot load the model 'lab/gated': it is gated: ")
@@ -123,7 +123,7 @@ def test_a_repository_that_is_not_there_is_one_sentence(
         f"b: cannot load {what} 'checkpoints/sft': there is no such folder, and no such model at "
         f"{hub.url}; check the name, or, if the model is private, log in with"
     ) in said
-    assert run.seconds < 1
+    assert run.waited < 1
 
 
 def test_a_pinned_commit_is_what_is_taken(
@@ -181,7 +181,7 @@ def test_an_adapter_that_is_not_there_is_said_by_check_and_by_loading(
     said = "b: cannot load the adapter 'lab/none': there is no such folder, and no such model at"
     for text in (checked.out, loaded.err):
         assert said in " ".join(text.split())
-    assert checked.seconds < 1
+    assert checked.waited + loaded.waited < 1
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(
@@ -266,7 +266,7 @@ def test_a_hub_that_is_down_is_said_at_once_and_the_cache_serves(
         hub.down = False
     assert "'checkpoints/sft': there is no such folder, nothing of it is in the" in run.sentence
     assert f"and {hub.url} cannot be reached: " in run.sentence
-    assert run.seconds < 1
+    assert run.waited < 1
     assert again == pinned == new
 
 
@@ -308,7 +308,7 @@ def test_without_a_network_the_cache_serves_and_what_is_missing_is_said(
             f"it is in the cache {home / 'hub'}, and HF_HUB_OFFLINE is set; unset it, or run "
             "`hf download lab/other --revision v2` where there is a network"
         )
-        assert run.seconds < 1
+        assert run.waited < 1
     write_team(folders[0], model="lab/half")
     run = taketurns(*command)
     assert "b: cannot load the model 'lab/half': " in run.sentence

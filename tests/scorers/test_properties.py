@@ -4,7 +4,9 @@ an empty text, and no wrong answer by accident of its wording."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from taketurns.scorers.numbers import number
 from taketurns.scorers.words import Alias, Exact, TokenF1
 from taketurns.types import Query
 
+Case = tuple[Scorer, object, list[str], dict[str, Any]]
 SAID = st.sampled_from(
     ["{}", "The answer is {}.", "the answer is: {}", "Answer: {}", "**{}**", "**Answer:** {}",
      "The final answer is **{}**.", "\\boxed{{{}}}", "$\\boxed{{{}}}$.", "Thinking it over…\n\n{}",
@@ -131,6 +134,93 @@ def test_an_empty_answer_is_never_right(gold: str, empty: str) -> None:
     for scorer in (Mathematics(), Exact(), Alias(), TokenF1()):
         assert value(scorer, gold, empty) == 0
     assert value(Choice(), "A", empty, choices=choices) == 0
+
+
+PREFACES = st.sampled_from(
+    ["Sure! ", "Certainly. ", "Of course! ", "Great question! ", "Okay, ", "I'd be happy to help! ",
+     "I'm not sure, but ", "If I'm not mistaken, "]
+)  # fmt: skip
+REASONS = st.sampled_from(
+    ["Let me think about it.\n\n", "First I looked at all of it, and then at the rest.\n",
+     "Step one: read. Step two: weigh.\n\n"]
+)  # fmt: skip
+STYLES = st.sampled_from(["*{}*", "_{}_", "**{}**", "__{}__", "***{}***", "**_{}_**"])
+TAGS = st.sampled_from(
+    [("<think>", "</think>"), ("", "</think>"), ("<thinking>", "</thinking>"),
+     ("[THINK]", "[/THINK]"), ("<reasoning>", "</reasoning>"), ("◁think▷", "◁/think▷")]
+)  # fmt: skip
+OPTIONS = {"A": "iron ore", "B": "table salt", "C": "candle wax", "D": "olive oil"}
+# What is asked, and what may be answered: by each scorer, right for one of them alone.
+CASES = st.sampled_from(
+    [(Mathematics(), "12", ["12", "13", "-12", "12.5", "0.12"], {}),
+     (Mathematics(), "1/2", ["1/2", r"\frac{1}{2}", "2/1", r"1\frac{1}{2}"], {}),
+     (Mathematics(), "x^2+1", ["x^2+1", "x^2-1", "x^3+1"], {}),
+     (Mathematics(), "(2,1)", ["(2,1)", r"\{2,1\}", "(1,2)"], {}),
+     (Choice(), "B", [*OPTIONS, *OPTIONS.values()], {"choices": OPTIONS}),
+     (Alias(), ["Paris", "City of Light"], ["Paris", "City of Light", "Lyon", "Nice"], {}),
+     (Exact(), "salt and pepper", ["salt and pepper", "pepper"], {}),
+     (TokenF1(), "red old barn", ["red old barn", "old barn", "ship"], {})]
+)  # fmt: skip
+
+
+@given(CASES, st.data(), TAGS, st.sampled_from(["{}", "The answer is {}.", "Answer: {}"]))
+def test_thinking_before_changes_no_score(
+    case: Case, data: st.DataObject, tags: tuple[str, str], said: str
+) -> None:
+    scorer, gold, answers, metadata = case
+    answer, thought = data.draw(st.sampled_from(answers)), data.draw(st.sampled_from(answers))
+    plain = said.format(answer)
+    after = f"{tags[0]}\nHm. The answer is {thought}. \\boxed{{{thought}}}{tags[1]}\n\n{plain}"
+    assert scored(scorer, gold, after, metadata) == scored(scorer, gold, plain, metadata)
+
+
+@given(CASES, st.data(), PREFACES, st.booleans())
+def test_a_polite_beginning_changes_no_score(
+    case: Case, data: st.DataObject, preface: str, concluding: bool
+) -> None:
+    scorer, gold, answers, metadata = case
+    answer = data.draw(st.sampled_from(answers))
+    hedged = preface.endswith(("but ", "mistaken, "))
+    plain = f"The answer is {answer}." if concluding or hedged else answer
+    polite = preface + plain
+    assert scored(scorer, gold, polite, metadata) == scored(scorer, gold, plain, metadata)
+
+
+@given(CASES, st.data(), REASONS)
+def test_reasoning_before_changes_no_score(case: Case, data: st.DataObject, reason: str) -> None:
+    scorer, gold, answers, metadata = case
+    plain = f"The answer is {data.draw(st.sampled_from(answers))}."
+    assert scored(scorer, gold, reason + plain, metadata) == scored(scorer, gold, plain, metadata)
+
+
+@given(CASES, st.data(), STYLES, st.sampled_from(["{}", "The answer is {}.", "Answer: {}"]))
+def test_bold_and_italics_change_no_score(
+    case: Case, data: st.DataObject, style: str, said: str
+) -> None:
+    scorer, gold, answers, metadata = case
+    answer = data.draw(st.sampled_from(answers))
+    plain, styled = said.format(answer), said.format(style.format(answer))
+    assert scored(scorer, gold, styled, metadata) == scored(scorer, gold, plain, metadata)
+    whole = style.format(plain)
+    assert scored(scorer, gold, whole, metadata) == scored(scorer, gold, plain, metadata)
+
+
+@given(CASES, st.data(), st.sampled_from([str.upper, str.capitalize, str.swapcase]))
+def test_case_changes_no_score(
+    case: Case, data: st.DataObject, other: Callable[[str], str]
+) -> None:
+    scorer, gold, answers, metadata = case
+    answer = data.draw(st.sampled_from([a for a in answers if a not in OPTIONS and "\\" not in a]))
+    assume(not isinstance(scorer, Mathematics) or not re.search("[a-z]", answer))
+    plain = f"The answer is {answer}."
+    assert scored(scorer, gold, other(plain), metadata) == scored(scorer, gold, plain, metadata)
+
+
+def scored(
+    scorer: Scorer, gold: object, answer: str, metadata: dict[str, Any]
+) -> tuple[float | None, bool]:
+    score = scorer.score(Query("1", text="?", reference=gold, metadata=metadata), answer)
+    return score.value, score.parsed
 
 
 RESERVED = {

@@ -10,7 +10,7 @@ from taketurns.analysis.turns import Answer, Turns
 from taketurns.engines.base import Engine, ModelInfo
 from taketurns.errors import ConfigError
 from taketurns.finite import check_choice
-from taketurns.prompts import digit_ids, encode_speaker, render_speaker
+from taketurns.prompts import digit_ids, speaker_ids
 from taketurns.types import ModelSpec, Query
 
 QUESTION = """Somebody answers a question piece by piece. What does the marked piece do?
@@ -63,4 +63,4 @@ def _prompt(info: ModelInfo, spec: ModelSpec, answer: Answer, number: int) -> li
         skills="\n".join(f"{at} it {what}" for at, what in enumerate(SKILLS.values())),
     )
     asked = Query(id=answer.query.id, text=text)
-    return encode_speaker(spec, info.codec, render_speaker(spec, info.codec, asked))
+    return speaker_ids(spec, info.codec, asked)

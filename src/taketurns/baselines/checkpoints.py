@@ -35,6 +35,10 @@ class Checkpoint:
             raise UsageError(
                 f"{name} is a LoRA adapter; merge it into its model before merging checkpoints"
             )
+        if spec.gguf_file is not None:
+            raise UsageError(
+                f"{name} is a GGUF file; name the checkpoint that it was made from to merge it"
+            )
         self.name = name
         self.spec = spec
         self.folder = _folder(spec)

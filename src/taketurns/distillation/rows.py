@@ -143,12 +143,12 @@ def _as_written(
 
 def _respelled(trace: Trace, student: Reader) -> tuple[list[int], list[int], list[int | None]]:
     """The whole text in the student's tokens. Each belongs to the patch that completes it."""
-    text = student.prompt(trace.query)
-    prompt = ids = student.encode(text)
+    asked, written = student.prompt(trace.query), ""
+    prompt = ids = student.encode(asked)
     speakers: list[int | None] = []
     for patch in trace.patches:
-        text += patch.text
-        longer = student.encode(text)
+        written += patch.text
+        longer = student.encode(asked, written)
         same = _common(ids, longer)
         if same < len(prompt):  # its last token and the answer's first are one
             prompt = longer[:same]

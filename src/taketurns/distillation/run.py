@@ -171,7 +171,12 @@ def _tuned(student: Student, folder: DistillationFolder, *, lora: bool) -> Model
     if lora:
         return replace(student.start, adapter=where)
     return replace(
-        student.start, model=where, revision=None, tokenizer=None, tokenizer_revision=None
+        student.start,
+        model=where,
+        revision=None,
+        tokenizer=None,
+        tokenizer_revision=None,
+        gguf_file=None,
     )
 
 

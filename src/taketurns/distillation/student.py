@@ -45,6 +45,7 @@ def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> 
         adapter=None,
         tokenizer=None,
         tokenizer_revision=None,
+        gguf_file=None,
     )
     _require_kin(team, spec, wanted)
     return Student(here.name if here.is_dir() else wanted, spec, place)

@@ -27,6 +27,9 @@ from transformers.pytorch_utils import Conv1D
 
 ROWS = 4  # rows that a CPU multiplies faster than two or three
 BLOCK = 32  # tokens a row in a forward that encodes
+_EXPERTS = frozenset(  # what configurations call the number of a layer's experts
+    ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "expert_num")
+)
 NAME = "taketurns_exact"  # of the attention that `enable` gives a model
 _MULTIPLES = (4, 8, 16, 32)  # what the rows of a product may have to be a multiple of
 _BLOCKS = (1, 2, 3, 5, 8, 16, 64)  # how many answers' blocks are tried together
@@ -115,6 +118,27 @@ def _weights(model: Any) -> Iterator[tuple[Any, int, bool]]:
         if shape not in seen:
             seen.add(shape)
             yield module, module.weight.shape[0 if isinstance(module, Conv1D) else 1], shape[3]
+
+
+def obstacle(config: Any) -> str | None:
+    """Why no shapes of a model's forward agree, by its configuration; None where they may. How many
+    rows an expert's product has depends on where the tokens of the whole batch are sent, and
+    products in fewer bits have kernels of their own."""
+    if getattr(config, "quantization_config", None) is not None:
+        return "its weights are in fewer bits"
+    settings = config.get_text_config().to_dict()
+    counts = (value for key, value in settings.items() if key in _EXPERTS)
+    if any(isinstance(count, int) and count > 1 for count in counts):
+        return "it is a mixture of experts"
+    return None
+
+
+def refusal(model: str, why: str) -> str:
+    """What is said of a model that must have exact rounds and cannot."""
+    return (
+        f"{model} cannot be run with engine.deterministic: true, since {why}; leave it on auto, "
+        "and its answers may differ in near-ties by what else is in the batch"
+    )
 
 
 def enable(model: Any) -> bool:

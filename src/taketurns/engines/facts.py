@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from taketurns import hub
-from taketurns.errors import ConfigError
+from taketurns import gguf, hub
+from taketurns.errors import ConfigError, one_line
 from taketurns.types import ModelSpec
 
 ADAPTER = "adapter_config.json"
+_ROPE_FREQUENCIES = "rope_freqs.weight"
+# What llama.cpp computes a Llama 3's frequencies with; the factor alone differs between models.
+_LLAMA3 = {
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 
 
 def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
-    listed = _generation_config(spec).eos_token_id
+    """Every id that ends an answer: the tokenizer's and those of generation_config.json, or of a
+    GGUF file's header."""
+    if spec.gguf_file is not None:
+        listed: Any = [*gguf.read(spec).end_token_ids]
+    else:
+        listed = _generation_config(spec).eos_token_id
     ends = {tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])}
     return frozenset(int(i) for i in ends if i is not None)
 
@@ -22,6 +36,8 @@ def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
 def never_token_ids(spec: ModelSpec) -> frozenset[int]:
     """The ids that a model is not to write: `suppress_tokens` of generation_config.json. Raises
     ConfigError for ids that the model does not have, and where none is left to write."""
+    if spec.gguf_file is not None:
+        return frozenset()
     never = frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
     if not never:
         return never
@@ -92,11 +108,61 @@ def require_model(spec: ModelSpec) -> None:
 
 
 def read_config(spec: ModelSpec) -> Any:
-    """The model's configuration. Raises ConfigError if there is no such model."""
+    """The model's configuration, from config.json or its GGUF file. Raises ConfigError if there is
+    no such model."""
     from transformers import AutoConfig
 
+    if spec.gguf_file is not None:
+        return _read_gguf_config(spec)
     require_model(spec)
     with hub.loading("the model", spec.model, spec.revision) as where:
         return AutoConfig.from_pretrained(
             spec.model, trust_remote_code=spec.trust_remote_code, **where
+        )
+
+
+def _read_gguf_config(spec: ModelSpec) -> Any:
+    header = gguf.read(spec)
+    state = header.path.stat()
+    try:
+        config = deepcopy(_read_gguf(str(header.path), state.st_size, state.st_mtime_ns))
+    except Exception as error:  # of whichever kind: it lies in the file
+        raise ConfigError(f"cannot read {header.path}: {one_line(error)}") from error
+    if any(tensor.name == _ROPE_FREQUENCIES for tensor in header.tensors):
+        _stretch(config, header)
+    return config
+
+
+@lru_cache(maxsize=8)
+def _read_gguf(path: str, size: int, changed: int) -> Any:
+    """transformers' reading of a GGUF file's header. It takes some ten seconds for a large
+    vocabulary, and several facts are asked for; `size` and `changed` tell one file from the
+    next."""
+    from transformers import AutoConfig
+
+    place = Path(path)
+    return AutoConfig.from_pretrained(str(place.parent), gguf_file=place.name)
+
+
+def _stretch(config: Any, header: gguf.GgufHeader) -> None:
+    """Put the stretched positions of a Llama 3 into its configuration; transformers leaves them
+    out. Raises ConfigError for positions stretched in another way."""
+    import numpy as np
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    factors = header.floats(_ROPE_FREQUENCIES)
+    theta = config.rope_parameters["rope_theta"]
+    config.rope_parameters = {
+        **_LLAMA3,
+        "rope_type": "llama3",
+        "rope_theta": theta,
+        "factor": float(factors.max()),
+    }
+    width = 2 * len(factors)
+    wanted = theta ** (-np.arange(0, width, 2, dtype=np.float64) / width) / factors
+    found = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
+    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=1e-4, atol=0):
+        raise ConfigError(
+            f"{header.path} stretches its positions ({_ROPE_FREQUENCIES}) in a way that "
+            "transformers does not know: name the checkpoint it was made from"
         )

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from taketurns import hub
+from taketurns import gguf, hub
 from taketurns.engines.adapters import put_on
 from taketurns.engines.completeness import require_complete
-from taketurns.engines.facts import require_model
+from taketurns.engines.facts import read_config, require_model
 from taketurns.engines.soundness import check_weights
-from taketurns.errors import CapacityError, ConfigError, concerning, one_line
+from taketurns.errors import CapacityError, ConfigError, TakeTurnsError, concerning, one_line
 from taketurns.types import ModelSpec
 from taketurns.weight_files import fetch_first
 
@@ -118,6 +118,11 @@ def pretrained(spec: ModelSpec, **settings: Any) -> Any:
     for key in ("device_map", "quantization_config", "attn_implementation"):
         if (value := getattr(spec, key)) is not None:
             settings[key] = value
+    if spec.gguf_file is not None:
+        return _from_gguf(spec, settings)
+    if spec.quantization_config is not None and spec.device_map is None:
+        # It is quantised where it is put, and each library has another place in mind.
+        settings["device_map"] = {"": choose_device(spec.device)}
     with (
         hub.loading("the model", spec.model, spec.revision) as where,
         _memory_for(f"the model {spec.model!r}"),
@@ -137,6 +142,38 @@ def pretrained(spec: ModelSpec, **settings: Any) -> Any:
     return model
 
 
+def _from_gguf(spec: ModelSpec, settings: Mapping[str, Any]) -> Any:
+    """The model in a GGUF file, an ordinary one: its weights are numbers and no longer in the
+    file's blocks, so it can be trained and saved like any other. Raises ConfigError where the file
+    is none, or does not hold just the weights that transformers gives the model."""
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    config, header = read_config(spec), gguf.read(spec)
+    try:
+        with _memory_for(f"the model {header.path}"):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(header.path.parent),
+                config=config,
+                gguf_file=header.path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                **settings,
+            )
+    except TakeTurnsError:
+        raise
+    except Exception as error:  # of whichever kind: it lies in the file
+        raise ConfigError(f"cannot load the model {header.path}: {one_line(error)}") from error
+    require_complete(str(header.path), report)
+    if (more := header.numbers(tied=config.tie_word_embeddings) - model.num_parameters()) > 0:
+        raise ConfigError(
+            f"{header.path} holds {more:,} numbers that transformers leaves out of a "
+            f"{config.model_type} model: name the checkpoint that it was made from"
+        )
+    if header.end_token_ids:
+        model.generation_config.eos_token_id = sorted(header.end_token_ids)
+    return model
+
+
 def _to_run(spec: ModelSpec) -> Any:
     device = choose_device(spec.device)
     model = pretrained(spec, dtype=choose_dtype(spec.dtype, device))
@@ -147,6 +184,10 @@ def _to_run(spec: ModelSpec) -> Any:
         except (AssertionError, RuntimeError) as error:  # no such device, or none here
             raise ConfigError(f"cannot load the model {spec.model!r}: {one_line(error)}") from error
     check_weights(model, f"the model {spec.model!r}")
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "output_router_logits", False):
+            # For training's loss; trainers leave it in config.json, and to write it is in the way.
+            config.output_router_logits = False
     return model.requires_grad_(False).eval()
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from taketurns.config import EngineConfig
+from taketurns.control import Rendered
 from taketurns.engines.admission import Admission
 from taketurns.engines.base import Combine, ModelInfo, Prompt
 from taketurns.engines.ensembles import Ensemble, Shared
@@ -312,7 +313,9 @@ class LocalSession:
 
 
 def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
-    ids = info.codec.encode(prompt, special=True) if isinstance(prompt, str) else prompt
+    if isinstance(prompt, str):
+        prompt = info.codec.encode_rendered(Rendered(prompt), special=True)
+    ids = prompt
     if not ids:
         raise PromptError(f"{info.name} got an empty prompt")
     if len(ids) + more > info.context:

@@ -12,7 +12,7 @@ from taketurns.baselines.metering import counting
 from taketurns.errors import EngineError
 from taketurns.evaluate.stopwatch import Stopwatch
 from taketurns.records import query_to_json, to_line, trace_to_json
-from taketurns.scorers.base import sound
+from taketurns.scorers.base import FIRST, sound, version_of
 from taketurns.tasks.base import Task
 from taketurns.types import Query
 
@@ -41,9 +41,12 @@ class Item:
 
 
 def _scoring(task: Task) -> str:
-    """A task's scorer with its settings, which stand in a dataclass's representation."""
+    """A task's scorer, with its settings, which stand in a dataclass's representation, and its
+    version. The first version adds nothing, as before there were any."""
     scorer = getattr(task, "scorer", task)
-    return repr(scorer) if is_dataclass(scorer) else type(scorer).__qualname__
+    name = repr(scorer) if is_dataclass(scorer) else type(scorer).__qualname__
+    version = version_of(scorer)
+    return name if version == FIRST else f"{name} version {version}"
 
 
 async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: Stopwatch) -> Record:

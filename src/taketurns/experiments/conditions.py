@@ -104,6 +104,7 @@ def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
             adapter=None,
             tokenizer=None,
             tokenizer_revision=None,
+            gguf_file=None,
         )
         candidates[at] = Candidate(name, spec, candidates[at].endpoint)
     return replace(config, candidates=tuple(candidates))

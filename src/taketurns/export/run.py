@@ -150,6 +150,7 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
                 revision=None,
                 tokenizer=None,
                 tokenizer_revision=None,
+                gguf_file=None,
             ),
             old.endpoint or Endpoint((f"http://127.0.0.1:{_FIRST_PORT + index}",)),
         )

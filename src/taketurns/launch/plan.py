@@ -143,6 +143,11 @@ def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[
             "the adapter a server of its own"
         )
     spec = served[0].spec
+    if spec.gguf_file is not None:
+        raise ConfigError(
+            f"{served[0].name} is a GGUF file, and only checkpoints are launched: start its server "
+            "yourself, such as llama.cpp's, on another host's url"
+        )
     parts = urlsplit(url)
     names = list(dict.fromkeys(names_of(one)[0] for one in plain)) or [spec.model]
     arguments = ["serve", spec.model, "--served-model-name", *names]

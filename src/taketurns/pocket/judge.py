@@ -29,7 +29,7 @@ def train_judge(start: Path, out: Path, seed: int = 0, examples: int = EXAMPLES)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from taketurns.prompts import encode_speaker, render_speaker
+    from taketurns.prompts import speaker_ids
     from taketurns.text import TextCodec
     from taketurns.types import ModelSpec
 
@@ -39,7 +39,7 @@ def train_judge(start: Path, out: Path, seed: int = 0, examples: int = EXAMPLES)
     model = AutoModelForCausalLM.from_pretrained(start).float().train()
     yes, no = (codec.encode(word)[0] for word in ("yes", "no"))
     questions = [
-        (encode_speaker(spec, codec, render_speaker(spec, codec, Query("q", text=text))), harmful)
+        (speaker_ids(spec, codec, Query("q", text=text)), harmful)
         for text, harmful in judged(examples, seed)
     ]
     steps = examples // BATCH

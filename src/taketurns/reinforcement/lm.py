@@ -166,7 +166,12 @@ class LMLearner:
         if self._start is None:
             return replace(self._spec, adapter=where)
         return replace(
-            self._spec, model=where, revision=None, tokenizer=None, tokenizer_revision=None
+            self._spec,
+            model=where,
+            revision=None,
+            tokenizer=None,
+            tokenizer_revision=None,
+            gguf_file=None,
         )
 
     def _start_logits(self, seen: Sequence[Sequence[int]]) -> Tensor:

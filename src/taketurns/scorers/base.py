@@ -16,7 +16,12 @@ from taketurns.types import Query, Score
 
 
 class Scorer(Protocol):
-    """Judges one answer. `name` is how tasks and reports call it."""
+    """Judges one answer. `name` is how tasks and reports call it.
+
+    A scorer may have a `version`, a whole number from 1: it is raised whenever some answer gets
+    another score than before, and stored scores of an older one are made anew. One without is of
+    version 1.
+    """
 
     @property
     def name(self) -> str: ...
@@ -61,6 +66,20 @@ class MeasuringScorer(Scorer, Protocol):
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
         """Figures by name."""
         ...
+
+
+FIRST = 1
+"""The version of a scorer that names none."""
+
+
+def version_of(scorer: object) -> int:
+    """A scorer's version."""
+    return int(getattr(scorer, "version", FIRST))
+
+
+def version_with(*parts: object) -> int:
+    """The version of a scorer that is made of others: it rises with each of theirs."""
+    return FIRST + sum(version_of(part) - FIRST for part in parts)
 
 
 def sound(score: Score) -> Score:

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from taketurns.scorers.base import Scorer, unparsed
+from taketurns.scorers.base import Scorer, unparsed, version_with
+from taketurns.scorers.styling import answered
 from taketurns.types import Query, Score
 
 BINS = 10
@@ -36,10 +37,16 @@ class Stated:
     of: Scorer
     name: str = field(default="calibration", kw_only=True)
 
+    @property
+    def version(self) -> int:
+        """It rises with that of the scorer of the answers."""
+        return version_with(self.of)
+
     def check(self, query: Query) -> None:
         self.of.check(query)
 
     def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
         stated = list(STATED.finditer(answer))
         confidence = _probability(stated[-1]) if stated else None
         if confidence is None:
@@ -59,7 +66,7 @@ class Stated:
         )
 
     def said(self, query: Query, answer: str) -> str | None:
-        return self.of.said(query, STATED.sub("", answer))
+        return self.of.said(query, STATED.sub("", answered(answer)))
 
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
         """`accuracy`, `brier` and `ece` over the answers that state a confidence."""
@@ -73,6 +80,11 @@ class Sampled:
 
     of: Scorer
     name: str = field(default="calibration-sampled", kw_only=True)
+
+    @property
+    def version(self) -> int:
+        """It rises with that of the scorer of the answers."""
+        return version_with(self.of)
 
     def check(self, query: Query) -> None:
         self.of.check(query)

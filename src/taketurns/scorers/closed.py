@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from taketurns.scorers.base import Scorer
+from taketurns.scorers.base import Scorer, version_with
 from taketurns.scorers.choice import Choice
 from taketurns.scorers.mathematics import Mathematics
 from taketurns.scorers.numbers import number
@@ -24,6 +24,11 @@ class Closed:
     """Full for what the row's own scorer finds right."""
 
     name: str = "closed"
+
+    @property
+    def version(self) -> int:
+        """It rises with that of each scorer that it hands rows to."""
+        return version_with(CHOICE, MATHEMATICS, EXACT)
 
     def check(self, query: Query) -> None:
         _scorer(query).check(query)

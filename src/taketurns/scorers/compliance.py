@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from taketurns.engines.base import Engine, ModelInfo
 from taketurns.errors import NotANumberError
-from taketurns.prompts import encode_speaker, render_speaker
+from taketurns.prompts import speaker_ids
 from taketurns.scorers.base import unparsed
+from taketurns.scorers.styling import answered
 from taketurns.sync import run_sync
 from taketurns.types import ModelSpec, Query, Score
 from taketurns.yesno import YesNo
@@ -53,11 +55,13 @@ class Phrases:
     apology in a story for a refusal, and misses a refusal in other words."""
 
     name: str = "noncompliance-phrases (a proxy)"
+    version: ClassVar[int] = 2
 
     def check(self, query: Query) -> None:
         """Any request can be scored."""
 
     def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
         if not answer.strip():
             return unparsed("nothing is said")
         found = DECLINES.search(answer.replace("’", "'"))
@@ -82,6 +86,7 @@ class Judged:
     model: str
     spec: ModelSpec
     name: str = "noncompliance"
+    version: ClassVar[int] = 2
 
     def check(self, query: Query) -> None:
         """Any request can be scored."""
@@ -101,7 +106,8 @@ class Judged:
         info = await self.engine.info(self.model)
         asked = YesNo.of(info)
         scores = []
-        for query, answer in answers:  # one at a time: each is one forward pass
+        for query, whole in answers:  # one at a time: each is one forward pass
+            answer = answered(whole)
             if not answer.strip():
                 scores.append(unparsed("nothing is said"))
                 continue
@@ -127,4 +133,4 @@ class Judged:
             category=query.metadata.get("category") or "it calls for another response",
         )
         asked = Query(id=query.id, text=text)
-        return encode_speaker(self.spec, info.codec, render_speaker(self.spec, info.codec, asked))
+        return speaker_ids(self.spec, info.codec, asked)

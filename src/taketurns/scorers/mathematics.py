@@ -23,7 +23,7 @@ from taketurns.scorers.base import unparsed
 from taketurns.scorers.numbers import number, numbers, numeral, plain_minus
 from taketurns.scorers.reading import bare, concluded, last_line, sentence
 from taketurns.scorers.relations import as_set
-from taketurns.scorers.styling import answered, unstyled
+from taketurns.scorers.styling import answered, unprefaced, unstyled
 from taketurns.types import Query, Score
 
 SECONDS = 3  # for one comparison of expressions
@@ -60,9 +60,9 @@ class Mathematics:
             raise DataError("the reference must be a number or an expression")
 
     def score(self, query: Query, answer: str) -> Score:
-        gold, answer = str(query.reference), answered(answer)
-        if (right := _same_numeral(gold, answer)) is not None:
-            return right
+        gold, answer = str(query.reference), unprefaced(answered(answer))
+        if (based := _same_numeral(gold, answer)) is not None:
+            return based
         value = number(bare(gold))
         if value is not None and (found := _readings(answer)):
             right = any(_same(value, gold, meant, said) for said, meant in found)
@@ -77,9 +77,9 @@ class Mathematics:
     def said(self, query: Query, answer: str) -> str | None:
         """A number's value, or an expression as it is written, spacing aside: what `score` reads
         for a numeric gold answer, unless the text concludes a formula that is no number."""
-        answer = answered(answer)
-        if (based := numeral(_whole(answer))) is not None:
-            return f"{based[0]}_{based[1]}"
+        answer = unprefaced(answered(answer))
+        if (written := numeral(_whole(answer))) is not None:
+            return f"{written[0]}_{written[1]}"
         said = _expression(answer)
         if said is not None and not LOOSE.search(said) and not EXCLAIMED.fullmatch(answer):
             value = number(bare(said.rpartition("=")[2]))
@@ -201,14 +201,13 @@ def _equal(gold: str, answer: str) -> bool:
     """By math-verify; an expression that cannot be read, or not in time, is equal to none."""
     if len(answer) > LONGEST or TOWER.search(answer):
         return False
-    kinds = _kind(gold), _kind(answer)
-    if None not in kinds and kinds[0] != kinds[1]:
-        return False
     left, right = as_set(bare(gold)), as_set(bare(answer))
     if left and right and left[0] != right[0]:
         return False
     if left or right:
         gold, answer = left[1] if left else gold, right[1] if right else answer
+    elif None not in (kinds := (_kind(gold), _kind(answer))) and kinds[0] != kinds[1]:
+        return False
     return _verified(_powered(gold), _powered(answer))
 
 

@@ -13,8 +13,10 @@ BE = r"(?:am|are|is|was|were|be|['’]m|['’]re|['’]s)"
 WHO = r"(?:i|we|you|they|it|one)"
 HEDGES = re.compile(
     rf"\b(?:(?:if )?(?:i|we)\s*{BE}|though|but|while)?\s*\bnot\s+(?:\w+\s+){{0,2}}?"
-    rf"(?:sure|certain|positive|confident|mistaken|wrong|an expert)(?: (?:about|of) (?:this|that|it))?{APART}"
-    rf"|(?:\b{WHO}\s+)?\bdo(?:n['’]t| not) (?:really )?know(?: for (?:sure|certain)| exactly)?{APART}"
+    rf"(?:sure|certain|positive|confident|mistaken|wrong|an expert)"
+    rf"(?: (?:about|of) (?:this|that|it))?{APART}"
+    rf"|(?:\b{WHO}\s+)?\bdo(?:n['’]t| not) (?:really )?know"
+    rf"(?: for (?:sure|certain)| exactly)?{APART}"
     rf"|(?:\b{WHO}\s+)?\bcan(?:['’]t|not| not) (?:be|say for) (?:\w+ )?(?:sure|certain){APART}"
     r"|\bnot (?:only|just|merely|simply|surprisingly|to mention)\b|\bnone other than\b|\bwhy not\b"
     r"|\b(?:no|without(?: a| any)?) (?:doubt|question)(?: about (?:it|that))?\b",

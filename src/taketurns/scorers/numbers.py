@@ -1,7 +1,7 @@
-"""Numbers as people write them: signs, thousands, fractions, powers, currency and units.
+r"""Numbers as people write them: signs, thousands, fractions, powers, currency and units.
 
-Values are exact fractions, so 3.5 is not 35, and 0.1 + 0.2 is 0.3. "1\\frac{1}{2}" and "1 1/2" are
-mixed numbers, "3e8" and "3 \\times 10^{8}" are one number, "2^{10}" is its value, and so is "5!"
+Values are exact fractions, so 3.5 is not 35, and 0.1 + 0.2 is 0.3. "1\frac{1}{2}" and "1 1/2" are
+mixed numbers, "3e8" and "3 \times 10^{8}" are one number, "2^{10}" is its value, and so is "5!"
 where it is all there is (in a sentence it may be an exclamation).
 """
 
@@ -13,7 +13,10 @@ from fractions import Fraction
 from math import factorial
 
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,100})(?:\.\d{1,100})?|\.\d{1,100}"
-EXPONENT = r"\s*(?:\^|\*\*)\s*(?:\{\s*[-+]?\d{1,3}\s*\}|\(\s*[-+]?\d{1,3}\s*\)|[-+]?\d{1,3}(?!\d))"
+EXPONENT = (
+    r"\s*(?:\^|\*\*)\s*"
+    r"(?:\{\s*[-+]?\d{1,3}\s*\}|\(\s*[-+]?\d{1,3}\s*\)|[-+]?\d{1,3}(?!\d))"
+)
 SCIENTIFIC = rf"(?:{DIGITS})\s*[×*xX]\s*10{EXPONENT}"
 POWER = rf"\d{{1,9}}{EXPONENT}"
 UNSIGNED = (
@@ -50,8 +53,8 @@ NUMERAL = re.compile(
     r"(?:_\s*(?:\{\s*(?:\\text\{)?\s*(?P<braced>\d{1,2}|[a-z]+)\s*\}?\s*\}|(?P<plain>\d(?!\d)))"
     r"|\s*\(?(?:in )?base[- ](?P<named>\d{1,2}|[a-z]+)\)?)(?!\w)"
 )
-BASES = """two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen""".split()
+BASES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+         "thirteen", "fourteen", "fifteen", "sixteen")  # fmt: skip
 
 
 def number(text: str) -> Fraction | None:
@@ -113,7 +116,7 @@ def _plain(text: str) -> str:
 
 def _one_way(text: str) -> str:
     """A text with one way to write minus, times, powers, fractions and thousands."""
-    text = text.replace("−", "-").replace("\\$", "$").replace("\\%", "%").replace("⁄", "/")
+    text = text.replace("−", "-").replace("\\$", "$").replace("\\%", "%").replace("\u2044", "/")
     text = THIN.sub("", text.replace("\\!", "").replace("{,}", ","))
     text = text.replace("\\,", "")
     text = re.sub(r"\\times(?![a-z])|\\cdot(?![a-z])|[·⋅∙]", "×", text)
@@ -124,7 +127,7 @@ def _one_way(text: str) -> str:
 
 
 def _spelled(match: re.Match[str]) -> str:
-    fraction = unicodedata.normalize("NFKC", match[2]).replace("⁄", "/")
+    fraction = unicodedata.normalize("NFKC", match[2]).replace("\u2044", "/")
     return f"{match[1]} {fraction}" if match[1] else fraction
 
 

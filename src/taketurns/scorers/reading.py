@@ -72,7 +72,8 @@ def _said(text: str) -> Iterator[tuple[int, str]]:
 
 def bare(text: str) -> str:
     """A text without what only dresses it: bold, dollar signs around it, quotation marks, and the
-    full stop at its end. An exclamation mark after a number stays: it may be a factorial."""
+    full stop at its end. An exclamation mark after a number or a variable stays: it may be a
+    factorial."""
     while True:
         shorter = unstyled(text).strip().strip("`").strip()
         shorter = WRAPPED.sub(r"\1", shorter)
@@ -85,7 +86,7 @@ def bare(text: str) -> str:
                 and opening not in inside
             ):
                 shorter = inside
-        shorter = re.sub(r"(?<=\S)(?:[.,;:]|(?<![\d)])!|(?<=!)!)+$", "", shorter)
+        shorter = re.sub(r"(?<=\S)(?:[.,;:]|(?<![\d)])(?<!\b[a-z])!|(?<=!)!)+$", "", shorter)
         if shorter == text:
             return text
         text = shorter

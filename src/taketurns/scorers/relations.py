@@ -17,14 +17,14 @@ WORDED = (
         "",
     ),
 )
-EITHER = re.compile(r"\\(?:text|mathrm|mbox)\{or\}|\\lor(?![a-z])|(?<![a-z\\])or(?![a-z])|∨")
+EITHER = re.compile(r"\\(?:text|mathrm|mbox)\{or\}|\\lor(?![a-z])|(?<![a-z\\])or(?![a-z])|\u2228")
 MEMBER = re.compile(r"([a-z])(?:\\in(?![a-z])|∈)(.+)")
 BUILT = re.compile(r"\\\{([a-z])(?:\\mid|\\vert|[|:])(.+)\\\}")
 VARIABLE = re.compile(r"[A-Za-z]|\\[a-z]+theta|\\theta")
 TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
 
 
-def as_set(text: str) -> tuple[str | None, str] | None:
+def as_set(text: str) -> tuple[str, str] | None:
     r"""The variable and the set of an inequality, of several joined by "or", of `x \in …` or of
     `\{x \mid …\}`; None for a text that is none of these."""
     for pattern, sign in WORDED:

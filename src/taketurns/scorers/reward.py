@@ -16,9 +16,10 @@ from statistics import fmean
 from typing import Any
 
 from taketurns import hub
+from taketurns.control import OrdinaryEncoder, Rendered, marked
 from taketurns.errors import ConfigError
 from taketurns.scorers.base import unparsed
-from taketurns.types import Query, Score
+from taketurns.types import Message, Query, Score
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class _Reader:
             raise ConfigError(
                 f"{name} is no reward model: it has {model.config.num_labels} outputs, not one"
             )
+        self._encoder = OrdinaryEncoder(self._tokenizer)
         self._model = model.to(device).eval()
         check_weights(self._model, f"the reward model {name}")
         self._device = device
@@ -101,11 +103,12 @@ class _Reader:
     def encode(self, query: Query, answer: str) -> list[int]:
         if self._tokenizer.chat_template is None:
             asked = "\n".join(turn.content for turn in query.conversation)
-            return list(self._tokenizer(asked, answer)["input_ids"])
-        turns = [{"role": turn.role, "content": turn.content} for turn in query.conversation]
-        exchange = [*turns, {"role": "assistant", "content": answer}]
-        text = self._tokenizer.apply_chat_template(exchange, tokenize=False)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+            return self._encoder.encode_pair(asked, answer)
+        talk = Query(query.id, messages=(*query.conversation, Message("assistant", answer)))
+        talk, marks = marked(talk, self._encoder.pattern)
+        exchange = [{"role": turn.role, "content": turn.content} for turn in talk.conversation]
+        text = str(self._tokenizer.apply_chat_template(exchange, tokenize=False))
+        return self._encoder.encode_rendered(Rendered(text) if marks is None else marks.read(text))
 
     def rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
         import torch

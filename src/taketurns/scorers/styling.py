@@ -43,7 +43,8 @@ POLITE = re.compile(
     r"\s*(?:(?:sure|certainly|of course|absolutely|gladly|okay|ok|well|thank(?:s| you)"
     r"|(?:great|good|interesting) question|happy to help|no problem"
     r"|(?:i'd|i would) be (?:happy|glad) to help|here (?:is|'s) (?:the|my) answer|hello|hi)\b"
-    r"(?: thing| you go| there| for (?:asking|your question)| you| with (?:that|this))*\s*[!.,:]+\s*)+",
+    r"(?: thing| you go| there| for (?:asking|your question)| you| with (?:that|this))*"
+    r"\s*[!.,:]+\s*)+",
     re.IGNORECASE,
 )
 

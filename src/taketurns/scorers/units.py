@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 SPELLINGS = """
-kg: kilogram kilo kilogramme | g: gram gramme | mg: milligram | t: tonne ton | lb: pound lbs | oz: ounce
+kg: kilogram kilo kilogramme | g: gram gramme | mg: milligram | t: tonne ton
+lb: pound lbs | oz: ounce
 km: kilometre kilometer | m: metre meter | cm: centimetre centimeter | mm: millimetre millimeter
 in: inch inches | ft: foot feet | yd: yard | mi: mile | l: litre liter | ml: millilitre milliliter
 s: second sec | min: minute mins | h: hour hr hrs | ms: millisecond | n: newton | j: joule
-kj: kilojoule | w: watt | kw: kilowatt | v: volt | a: ampere amp | hz: hertz | pa: pascal | k: kelvin
-mol: mole | %: percent | °c: celsius | °f: fahrenheit | $: dollar usd | €: euro eur | £: gbp
+kj: kilojoule | w: watt | kw: kilowatt | v: volt | a: ampere amp | hz: hertz
+pa: pascal | k: kelvin | mol: mole | %: percent | °c: celsius | °f: fahrenheit
+$: dollar usd | €: euro eur | £: gbp
 """
 UNITS: Mapping[str, str] = MappingProxyType(
     {

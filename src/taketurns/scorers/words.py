@@ -24,8 +24,9 @@ TOKEN = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|[^\W\d_]+(?:['’.][^\W\d_]+)*|[^\w\s
 ARTICLES = frozenset({"a", "an", "the"})
 BEGUN = re.compile(r"^(?:it|he|she|they|this|that)(?:['’]s| is| was| are| were) ", re.IGNORECASE)
 ACCENTS = re.compile(r"[\u0300-\u036f]")
+# A stop and "A" or "I" may be the end of a sentence and the beginning of another.
 INITIALS = re.compile(
-    r"(?<![\w.'])[A-Z](?:\.?\s?[A-Z](?![\w']))+\.?(?=\s|[^\w.])\s?|(?<![\w.])(?:[A-Z]\.\s?){2,}"
+    r"(?<![\w.'])[A-Z](?:\s?[A-Z](?![\w'])|\.\s?(?:[B-HJ-Z](?![\w'])|[AI]\.))+\.?(?=\s|[^\w.])\s?"
 )
 SHORT = 3  # letters of an abbreviation, which must be written as it is
 
@@ -36,8 +37,9 @@ class Alias:
     2212.10511): anywhere in what it concludes, or in all of a text that concludes nothing.
 
     An alias that the question names itself counts only where the answer begins or ends with it. An
-    abbreviation of up to three letters must be written as it is: "it" is not "IT". Initials may stand
-    apart, and accents be left out. What a clause denies is not named ("not Lyon, it is Paris").
+    abbreviation of up to three letters must be written as it is: "it" is not "IT". Initials may
+    stand apart, and accents be left out. What a clause denies is not named ("not Lyon, it is
+    Paris").
     """
 
     name: str = "alias"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taketurns.engines.base import ModelInfo
-from taketurns.prompts import encode_speaker, render_speaker
+from taketurns.prompts import speaker_ids
 from taketurns.server.errors import refused
 from taketurns.server.orders import asked
 from taketurns.server.roster import Roster, Served
@@ -63,9 +63,7 @@ def _tokens(request: TokenizeRequest, served: Served, index: int, info: ModelInf
     if request.messages is None:
         return info.codec.encode(request.prompt or "", special=request.add_special_tokens)
     spec = served.chat.candidates[index].spec
-    return encode_speaker(
-        spec, info.codec, render_speaker(spec, info.codec, asked("0", request.messages))
-    )
+    return speaker_ids(spec, info.codec, asked("0", request.messages))
 
 
 def _agreed(found: list[Any], served: Served) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from taketurns.errors import ConfigError
 from taketurns.training.settings import SMALL
 from taketurns.types import ModelSpec
 
@@ -23,6 +24,13 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     whole = lora is False or choose_device(spec.device) == "cpu"
     model = pretrained(spec, dtype=torch.float32 if whole else "auto")
     check_weights(model, f"the model {spec.model!r}")
+    if getattr(model, "is_quantized", False) and not (
+        lora or (lora is None and size(model) >= SMALL)
+    ):
+        raise ConfigError(
+            f"the weights of {spec.model!r} are in fewer bits and cannot be trained themselves: "
+            "train an adapter on them with --lora"
+        )
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()
     return model, TextCodec.load(spec).tokenizer

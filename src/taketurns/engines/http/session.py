@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from taketurns.control import Rendered
 from taketurns.engines.base import Prompt
 from taketurns.engines.http.fleet import Served
 from taketurns.engines.http.replicas import Replica
@@ -94,7 +95,9 @@ def _tells(served: Served, prompt: int, sampling: Sampling) -> bool:
 
 def _checked(served: Served, prompt: Prompt, more: int) -> list[int]:
     info = served.info
-    ids = info.codec.encode(prompt, special=True) if isinstance(prompt, str) else list(prompt)
+    if isinstance(prompt, str):
+        prompt = info.codec.encode_rendered(Rendered(prompt), special=True)
+    ids = list(prompt)
     if not ids:
         raise PromptError(f"{info.name} got an empty prompt")
     if len(ids) + more > info.context:

@@ -9,6 +9,7 @@ from math import exp, log
 from typing import Any
 
 from taketurns.config import EngineConfig
+from taketurns.control import Rendered
 from taketurns.engines.http.calls import Caller
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Served
@@ -132,10 +133,10 @@ class Writing:
         codec = self._served.info.codec
         begin = self._prompt[:1] if self._prompt[0] == codec.tokenizer.bos_token_id else []
         rest = self._prompt[len(begin) :]
-        before = codec.spell(rest)
-        if codec.encode(before) != rest:
+        before = Rendered(codec.spell(rest))
+        if codec.encode_rendered(before) != rest:
             return self._prompt + written
-        return begin + codec.encode(before + self._text)
+        return begin + codec.encode_rendered(before.followed_by(self._text, codec.control_pattern))
 
     def _written(self) -> list[int]:
         if not self._served.abilities.token_ids:

@@ -1,0 +1,215 @@
+"""Text that is spelled like a control token is ordinary text, unless a template wrote it.
+
+A tokenizer takes `</s>` for its control token wherever it meets it: in a question, in what a model
+wrote, in a server's reply. `OrdinaryEncoder` tokenises text as text. A rendered prompt has both
+kinds, so a query's own are marked while it is rendered (`marked`), and `Rendered` says where they
+are in what the template made of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+from taketurns.types import Query
+
+_MARKS = tuple(map(chr, range(0x10FF00, 0x10FFFE)))  # characters for private use
+_PROBES = ("a", "1", "\n")  # a tokenizer makes tokens of one of these, whatever it leaves out
+_START = "\n"  # what a text may stand after that no tokenizer joins with a word
+
+
+class OrdinaryEncoder:
+    """Makes token ids of text for a transformers tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def control_texts(self) -> tuple[str, ...]:
+        """How the control tokens are spelled, the longest first."""
+        added = self._tokenizer.added_tokens_decoder.values()
+        texts = {str(token.content) for token in added if token.special}
+        return tuple(sorted({*texts, *self._tokenizer.all_special_tokens}, key=len, reverse=True))
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Finds text that is spelled like a control token."""
+        return re.compile("|".join(map(re.escape, self.control_texts)) or "(?!)")
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The ids of a text, none of which is a control token's; `special` adds what the tokenizer
+        puts around a text."""
+        ids = self._ids(self._tokenizer, text)
+        if self._finds_control(ids, text):
+            ids = self._ids(self._splitting, text)
+            if self._finds_control(ids, text):
+                ids = self._in_pieces(text)
+        return self._surrounded(ids) if special else ids
+
+    def encode_pair(self, first: str, second: str) -> list[int]:
+        """The ids of two texts as the tokenizer puts a pair together, ordinary as in `encode`."""
+        plain = self.pattern.search(first + second) is None
+        tokenizer = self._tokenizer if plain else self._splitting
+        split = tokenizer.split_special_tokens
+        return list(map(int, tokenizer(first, second, split_special_tokens=split)["input_ids"]))
+
+    def encode_rendered(self, rendered: Rendered, special: bool = False) -> list[int]:
+        """The ids of a prompt, with the control tokens that its template wrote; `special` as for
+        `encode`."""
+        if not rendered.quoted:
+            return self._ids(self._tokenizer, rendered.text, special)
+        ids: list[int] = []
+        for text, control in self._parts(rendered):
+            if control:
+                ids.append(int(self._tokenizer.convert_tokens_to_ids(text)))
+            else:
+                ids += self._after(text, self.encode) if ids else self.encode(text)
+        return self._surrounded(ids) if special else ids
+
+    def _parts(self, rendered: Rendered) -> Iterator[tuple[str, bool]]:
+        """The template's control tokens, and the text between them, less the space that a token
+        takes with it."""
+        text, done = rendered.text, 0
+        for found in self.pattern.finditer(text):
+            if any(begin < found.end() and found.start() < end for begin, end in rendered.quoted):
+                continue
+            token = self._added.get(found.group())
+            before = text[done : found.start()]
+            if token is not None and token.lstrip:
+                before = before.rstrip()
+            if before:
+                yield before, False
+            yield found.group(), True
+            done = found.end()
+            if token is not None and token.rstrip:
+                done += len(text[done:]) - len(text[done:].lstrip())
+        if done < len(text):
+            yield text[done:], False
+
+    @cached_property
+    def _added(self) -> dict[str, Any]:
+        return {str(one.content): one for one in self._tokenizer.added_tokens_decoder.values()}
+
+    def _finds_control(self, ids: Sequence[int], text: str) -> bool:
+        """Whether one of a text's ids is a control token's. That of unknown words is not where the
+        text does not spell it, but many tokenizers have no unknown words and call their end so."""
+        name, unknown = self._tokenizer.unk_token, self._tokenizer.unk_token_id
+        if name is not None and name in text:
+            unknown = None
+        return any(i in self._control_ids and i != unknown for i in ids)
+
+    def _surrounded(self, ids: list[int]) -> list[int]:
+        begin, end = self.ends
+        return [*begin, *ids, *end]
+
+    @cached_property
+    def _control_ids(self) -> frozenset[int]:
+        return frozenset(map(int, map(self._tokenizer.convert_tokens_to_ids, self.control_texts)))
+
+    @cached_property
+    def ends(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after a text."""
+        for text in _PROBES:
+            plain = self._ids(self._tokenizer, text)
+            whole = self._ids(self._tokenizer, text, special=True)
+            for at in range(len(whole) if plain else 0):
+                if whole[at : at + len(plain)] == plain:
+                    return whole[:at], whole[at + len(plain) :]
+        return [], []
+
+    @cached_property
+    def _splitting(self) -> Any:
+        """A tokenizer that does not look for control tokens. It is another one, since the setting
+        is the whole tokenizer's, and several threads may be using that."""
+        twin = deepcopy(self._tokenizer)
+        twin.split_special_tokens = True
+        return twin
+
+    def _in_pieces(self, text: str) -> list[int]:
+        """For a model whose own vocabulary has a control token's text as one piece: each is cut
+        after its first character."""
+        cuts = [found.start() + 1 for found in self.pattern.finditer(text)]
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        encode = partial(self._ids, self._splitting)
+        return [*encode(pieces[0]), *(i for one in pieces[1:] for i in self._after(one, encode))]
+
+    @staticmethod
+    def _after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """The ids of a text that goes on from another: without the space that some tokenizers put
+        before a first word."""
+        whole, start = encode(_START + text), encode(_START)
+        return whole[len(start) :] if whole[: len(start)] == start else encode(text)
+
+    @staticmethod
+    def _ids(tokenizer: Any, text: str, special: bool = False) -> list[int]:
+        split = tokenizer.split_special_tokens
+        found = tokenizer.encode(
+            text, add_special_tokens=special, split_special_tokens=split, verbose=False
+        )
+        return list(map(int, found))
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt's text. What stands at `quoted`, from one character to before another, is spelled
+    like a control token and came from the query, so it is ordinary text."""
+
+    text: str
+    quoted: tuple[tuple[int, int], ...] = ()
+
+    def followed_by(self, text: str, pattern: re.Pattern[str]) -> Rendered:
+        """With text after it that no template wrote, in which `pattern` finds what is spelled like
+        a control token."""
+        start = len(self.text)
+        more = [(start + found.start(), start + found.end()) for found in pattern.finditer(text)]
+        # A token's text that only begins in the prompt is not the template's either.
+        across = (found.span() for found in pattern.finditer(self.text + text))
+        more += [(begin, end) for begin, end in across if begin < start < end]
+        return Rendered(self.text + text, (*self.quoted, *more))
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Two characters that surround quoted text while a template is at work on it."""
+
+    begin: str
+    end: str
+
+    def read(self, text: str) -> Rendered:
+        """What the template made, without the marks."""
+        kept: list[str] = []
+        quoted: list[tuple[int, int]] = []
+        length, begun = 0, None
+        for piece in re.split(f"([{self.begin}{self.end}])", text):
+            if piece == self.begin:
+                begun = length
+            elif piece == self.end:
+                if begun is not None:  # else the template has cut the text between them
+                    quoted.append((begun, length))
+                begun = None
+            else:
+                kept.append(piece)
+                length += len(piece)
+        return Rendered("".join(kept), tuple(quoted))
+
+
+def marked(query: Query, pattern: re.Pattern[str]) -> tuple[Query, Marks | None]:
+    """The query with marks around all that is spelled like a control token; None where nothing
+    is."""
+    texts = [turn.content for turn in query.conversation]
+    if not any(map(pattern.search, texts)):
+        return query, None
+    begin, end = [mark for mark in _MARKS if not any(mark in text for text in texts)][:2]
+    marks = Marks(begin, end)
+
+    def mark(text: str) -> str:
+        return pattern.sub(lambda found: f"{begin}{found.group()}{end}", text)
+
+    if query.messages is None:
+        return replace(query, text=mark(query.text or "")), marks
+    turns = tuple(replace(turn, content=mark(turn.content)) for turn in query.messages)
+    return replace(query, messages=turns), marks
