@@ -22,7 +22,7 @@ def check_weights(model: Any, what: str, only: str = "") -> None:
     check_tensors(((name, tensor) for name, tensor in named if only in name), what)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode, which tensors of fewer bits do not know
 def check_tensors(named: Iterable[tuple[str, Tensor]], what: str) -> None:
     """The same of tensors with their names."""
     for name, tensor in _suspects(named):
