@@ -42,7 +42,7 @@ def team_file(real_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     content = {
         "candidates": candidates,
         "switcher": {"kind": "fixed", "sequence": list(NAMES)},
-        "engine": {"kind": "http"},
+        "engine": {"kind": "http", "timeout": 900, "token_timeout": 300},
     }
     path = folder / "team.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
