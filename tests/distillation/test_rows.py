@@ -77,7 +77,7 @@ async def test_a_student_with_other_tokens_learns_the_same_text(
     (row,), _ = make_rows([one], readers)
     codec = readers.student.info.codec
     whole = codec.decode([*row.prompt, *row.answer])
-    assert whole == readers.student.prompt(one.trace.query) + one.trace.text
+    assert whole == readers.student.prompt(one.trace.query).text + one.trace.text
     assert row.answer[-1] == codec.tokenizer.eos_token_id
     assert learned(row, codec) == " then there Anna, é!</s>"
     with pytest.raises(ConfigError, match=r"vocabularies of byte and the student \(other\) differ"):
