@@ -108,6 +108,8 @@ def test_a_long_text_is_read_once_and_while_others_write(
     else:
         spy = spied(TextCodec.encode, lambda text: LONG in text)
         monkeypatch.setattr(TextCodec, "encode", spy)
+        spy = spied(TextCodec.encode_rendered, lambda prompt: LONG in prompt.text)
+        monkeypatch.setattr(TextCodec, "encode_rendered", spy)
     with server.http() as http:
         assert http.post(f"/{path}", json=body).status_code == 200
     assert len(readers) == times
