@@ -173,7 +173,9 @@ class TextCodec:
             (int(i), token) for token, i in vocabulary.items() if int(i) in self.ordinary_ids
         )
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        decoder = json.loads(backend.to_str()).get("decoder") if backend is not None else None
+        # Of the decoder alone: to read all of a large tokenizer's JSON takes minutes.
+        own = getattr(backend, "decoder", None)
+        decoder = json.loads(own.__getstate__()) if own is not None else None
         return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
