@@ -19,7 +19,7 @@ from taketurns.types import Query
 
 _MARKS = tuple(map(chr, range(0x10FF00, 0x10FFFE)))  # characters for private use
 _PROBES = ("a", "1", "\n")  # a tokenizer makes tokens of one of these, whatever it leaves out
-_START = "\n"  # what a text may stand after that no tokenizer joins with a word
+START = "\n"  # what a text may stand after that no tokenizer joins with a word
 
 
 class OrdinaryEncoder:
@@ -67,7 +67,7 @@ class OrdinaryEncoder:
             if control:
                 ids.append(int(self._tokenizer.convert_tokens_to_ids(text)))
             else:
-                ids += self._after(text, self.encode) if ids else self.encode(text)
+                ids += after(text, self.encode) if ids else self.encode(text)
         return self._surrounded(ids) if special else ids
 
     def _parts(self, rendered: Rendered) -> Iterator[tuple[str, bool]]:
@@ -100,15 +100,18 @@ class OrdinaryEncoder:
         name, unknown = self._tokenizer.unk_token, self._tokenizer.unk_token_id
         if name is not None and name in text:
             unknown = None
-        return any(i in self._control_ids and i != unknown for i in ids)
+        return any(i in self.control_ids and i != unknown for i in ids)
 
     def _surrounded(self, ids: list[int]) -> list[int]:
         begin, end = self.ends
         return [*begin, *ids, *end]
 
     @cached_property
-    def _control_ids(self) -> frozenset[int]:
-        return frozenset(map(int, map(self._tokenizer.convert_tokens_to_ids, self.control_texts)))
+    def control_ids(self) -> frozenset[int]:
+        """The ids of the control tokens."""
+        added = self._tokenizer.added_tokens_decoder
+        marked = {int(i) for i, token in added.items() if token.special}
+        return frozenset(marked | {int(i) for i in self._tokenizer.all_special_ids})
 
     @cached_property
     def ends(self) -> tuple[list[int], list[int]]:
@@ -135,14 +138,7 @@ class OrdinaryEncoder:
         cuts = [found.start() + 1 for found in self.pattern.finditer(text)]
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         encode = partial(self._ids, self._splitting)
-        return [*encode(pieces[0]), *(i for one in pieces[1:] for i in self._after(one, encode))]
-
-    @staticmethod
-    def _after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
-        """The ids of a text that goes on from another: without the space that some tokenizers put
-        before a first word."""
-        whole, start = encode(_START + text), encode(_START)
-        return whole[len(start) :] if whole[: len(start)] == start else encode(text)
+        return [*encode(pieces[0]), *(i for one in pieces[1:] for i in after(one, encode))]
 
     @staticmethod
     def _ids(tokenizer: Any, text: str, special: bool = False) -> list[int]:
@@ -151,6 +147,13 @@ class OrdinaryEncoder:
             text, add_special_tokens=special, split_special_tokens=split, verbose=False
         )
         return list(map(int, found))
+
+
+def after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
+    """The ids of a text that goes on from another: without the space that some tokenizers put
+    before a first word."""
+    whole, start = encode(START + text), encode(START)
+    return whole[len(start) :] if whole[: len(start)] == start else encode(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from hashlib import sha256
 from re import Pattern
 from typing import Any
 
-from taketurns.control import OrdinaryEncoder, Rendered
+from taketurns.control import START, OrdinaryEncoder, Rendered, after
 from taketurns.tokenizer_files import load_tokenizer
 from taketurns.types import ModelSpec
 
@@ -28,7 +28,6 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 # Enough tokens before a piece of text for any decoder to see its left neighbour.
 PRIME_TOKENS = 6
-_START = "\n"  # what a text may stand after that no tokenizer joins with a word
 _UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
 _FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte's token in a vocabulary of pieces of text
 
@@ -72,9 +71,8 @@ class TextCodec:
     def encode_after(self, text: str) -> list[int]:
         """Token ids of a text that goes on from another, so that they read as the text does.
         Tokenizers that put a space before a first word would put one in the middle."""
-        ids, start = self.encode(text), self.encode(_START)
-        whole, cut = self.encode(_START + text), len(start)
-        for found in (ids, whole[cut:] if whole[:cut] == start else ids):
+        ids, start = self.encode(text), self.encode(START)
+        for found in (ids, after(text, self.encode)):
             if self.decode([*start, *found]) == self.decode(start) + text:
                 return found
         return ids
@@ -151,18 +149,13 @@ class TextCodec:
 
     def is_control(self, token: int) -> bool:
         """True for a control token of this tokenizer, which is no part of a text."""
-        return token in self._control_ids
-
-    @cached_property
-    def _control_ids(self) -> frozenset[int]:
-        added = self.tokenizer.added_tokens_decoder
-        marked = {int(i) for i, token in added.items() if token.special}
-        return frozenset(marked | {int(i) for i in self.tokenizer.all_special_ids})
+        return token in self._encoder.control_ids
 
     @cached_property
     def ordinary_ids(self) -> frozenset[int]:
         """Ids of this tokenizer's ordinary tokens."""
-        return frozenset(map(int, self.tokenizer.get_vocab().values())) - self._control_ids
+        known = frozenset(map(int, self.tokenizer.get_vocab().values()))
+        return known - self._encoder.control_ids
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,7 +7,7 @@ None, never a sentinel number; a sequence is a tuple, so a record can be shared 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -84,6 +84,17 @@ class ModelSpec:
         if self.tokenizer is None or self.tokenizer == self.model:
             return self.model, self.tokenizer_revision or self.revision
         return self.tokenizer, self.tokenizer_revision
+
+    def with_model(self, model: str) -> ModelSpec:
+        """The same settings for another checkpoint, which has its own tokenizer."""
+        return replace(
+            self,
+            model=model,
+            revision=None,
+            tokenizer=None,
+            tokenizer_revision=None,
+            gguf_file=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

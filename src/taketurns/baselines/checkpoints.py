@@ -86,9 +86,7 @@ def merge(
 ) -> ModelSpec:
     """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
     `like`. A folder that is there is whole and left alone."""
-    spec = replace(
-        like.spec, model=str(folder), revision=None, tokenizer=None, tokenizer_revision=None
-    )
+    spec = like.spec.with_model(str(folder))
     if folder.exists():
         return spec
     draft = folder.with_name(folder.name + ".draft")

@@ -170,14 +170,7 @@ def _tuned(student: Student, folder: DistillationFolder, *, lora: bool) -> Model
     where = str(folder.student.resolve())
     if lora:
         return replace(student.start, adapter=where)
-    return replace(
-        student.start,
-        model=where,
-        revision=None,
-        tokenizer=None,
-        tokenizer_revision=None,
-        gguf_file=None,
-    )
+    return student.start.with_model(where)
 
 
 def _write_team(

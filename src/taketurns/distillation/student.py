@@ -38,15 +38,8 @@ def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> 
     if wanted in names:
         return Student(wanted, team.candidates[names.index(wanted)].spec, place)
     here = Path(wanted).expanduser()
-    spec = replace(
-        team.candidates[place].spec,
-        model=str(here.resolve()) if here.is_dir() else wanted,
-        revision=None,
-        adapter=None,
-        tokenizer=None,
-        tokenizer_revision=None,
-        gguf_file=None,
-    )
+    base = replace(team.candidates[place].spec, adapter=None)
+    spec = base.with_model(str(here.resolve()) if here.is_dir() else wanted)
     _require_kin(team, spec, wanted)
     return Student(here.name if here.is_dir() else wanted, spec, place)
 

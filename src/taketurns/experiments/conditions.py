@@ -97,15 +97,7 @@ def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
                 f"not {change!r}"
             )
         at = names.index(name)
-        spec = replace(
-            candidates[at].spec,
-            model=model,
-            revision=None,
-            adapter=None,
-            tokenizer=None,
-            tokenizer_revision=None,
-            gguf_file=None,
-        )
+        spec = replace(candidates[at].spec, adapter=None).with_model(model)
         candidates[at] = Candidate(name, spec, candidates[at].endpoint)
     return replace(config, candidates=tuple(candidates))
 

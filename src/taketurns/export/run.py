@@ -144,14 +144,7 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
     written = [
         Candidate(
             old.name,
-            replace(
-                old.spec,
-                model=str(folder.resolve()),
-                revision=None,
-                tokenizer=None,
-                tokenizer_revision=None,
-                gguf_file=None,
-            ),
+            old.spec.with_model(str(folder.resolve())),
             old.endpoint or Endpoint((f"http://127.0.0.1:{_FIRST_PORT + index}",)),
         )
         for index, (old, folder) in enumerate(zip(config.candidates, folders, strict=True))

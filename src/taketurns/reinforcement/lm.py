@@ -165,14 +165,7 @@ class LMLearner:
         where = str(folder)
         if self._start is None:
             return replace(self._spec, adapter=where)
-        return replace(
-            self._spec,
-            model=where,
-            revision=None,
-            tokenizer=None,
-            tokenizer_revision=None,
-            gguf_file=None,
-        )
+        return self._spec.with_model(where)
 
     def _start_logits(self, seen: Sequence[Sequence[int]]) -> Tensor:
         import torch
