@@ -28,6 +28,7 @@ from transformers.masking_utils import flash_attention_mask
 
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
+from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Sampling, Token
 
 PROMPT = tuple(range(40, 90))
@@ -102,6 +103,26 @@ async def test_a_rewritten_past_is_read_again_from_where_it_changed(
     assert engine.counters("m0").encoded_tokens == len(PROMPT) + 30
     async with engine.session(1, 300) as session:
         torch.testing.assert_close(kept, await session.next_logprobs("m0", changed))
+    await engine.close()
+
+
+async def test_a_models_files_are_read_once_however_many_ask_at_a_time(
+    three_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: each of the questions asked side by side read all tokenizers, minutes for large
+    ones."""
+    read: list[str] = []
+    load = TextCodec.load
+
+    def counted(spec: ModelSpec) -> TextCodec:
+        read.append(spec.model)
+        return load(spec)
+
+    monkeypatch.setattr(TextCodec, "load", counted)
+    engine = engine_for(three_models)
+    infos = await asyncio.gather(*(engine.info(name) for name in [*three_models] * 6))
+    assert sorted(read) == sorted(three_models.values())
+    assert len(set(map(id, infos))) == 3
     await engine.close()
 
 

@@ -12,6 +12,7 @@ that much is free, so no live answer is ever evicted; `engines/memory.py` says h
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -61,6 +62,7 @@ class LocalEngine:
     ) -> None:
         self._specs = dict(specs)
         self._info: dict[str, ModelInfo] = {}
+        self._reading = threading.Lock()
         self._running: dict[str, RunningModel] = {}
         self._shared: dict[tuple[str, ...], Shared] = {}
         self._thread = ModelThread(
@@ -90,7 +92,14 @@ class LocalEngine:
         if model not in self._info:
             if model not in self._specs:
                 raise ConfigError(f"no model named {model!r}; there are {', '.join(self._specs)}")
-            self._info[model] = await asyncio.to_thread(_read_info, model, self._specs[model])
+            return await asyncio.to_thread(self._read, model)
+        return self._info[model]
+
+    def _read(self, model: str) -> ModelInfo:
+        """Each model's files once, however many answers ask at a time and from whichever loop."""
+        with self._reading:
+            if model not in self._info:
+                self._info[model] = _read_info(model, self._specs[model])
         return self._info[model]
 
     async def load(self, model: str) -> None:
