@@ -253,23 +253,21 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
 def _memory(
     models: Sequence[ModelReport], tokens: int, deterministic: bool | None
 ) -> Iterator[MemoryReport]:
+    from taketurns.engines import exact
     from taketurns.engines.memory import answer_bytes
 
     spread = any(model.device == TOGETHER for model in models)
     for device in [TOGETHER] if spread else dict.fromkeys(model.device for model in models):
         here = [model for model in models if spread or model.device == device]
         sizes = [model.kv_bytes_per_token for model in here]
-        exact = any(
-            model.device == "cpu" and model.dtype == "float32" and model.inexact is None
-            for model in here
+        exactly = any(
+            exact.wanted(deterministic, model.device, model.dtype, model.inexact) for model in here
         )
         free, problem = _free_bytes(device)
         yield MemoryReport(
             device=device,
             weight_bytes=sum(m.weight_bytes or 0 for m in here if not m.shares_weights),
-            kv_bytes_per_answer=answer_bytes(
-                tokens, sizes, exact if deterministic is None else deterministic
-            ),
+            kv_bytes_per_answer=answer_bytes(tokens, sizes, exactly),
             free_bytes=free,
             problem=problem,
         )
@@ -392,18 +390,16 @@ def _way(
     spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig, inexact: str | None
 ) -> tuple[str, str, str | None]:
     """How a model will be run, why no faster, and why it cannot be."""
-    import torch
     from transformers import AutoModelForCausalLM
 
+    from taketurns.engines import exact
     from taketurns.engines.choice import foresee, refusal
     from taketurns.engines.loading import choose_device
     from taketurns.engines.proof_records import ProofRecords, default_folder
     from taketurns.engines.ways import Running
 
     device = choose_device(spec.device)
-    wanted = engine.deterministic
-    if wanted is None:
-        wanted = device == "cpu" and dtype == torch.float32 and inexact is None
+    wanted = exact.wanted(engine.deterministic, device, dtype, inexact)
     try:
         model_class = AutoModelForCausalLM._model_mapping[type(config)]
         found = foresee(

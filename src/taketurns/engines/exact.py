@@ -133,6 +133,14 @@ def obstacle(config: Any) -> str | None:
     return None
 
 
+def wanted(asked: bool | None, device: str, dtype: torch.dtype | str, why_not: str | None) -> bool:
+    """Whether a model is to run in exact rounds: as it is asked for, or else float32 on a CPU,
+    unless there is an `obstacle`."""
+    if asked is not None:
+        return asked
+    return device == "cpu" and str(dtype).removeprefix("torch.") == "float32" and why_not is None
+
+
 def refusal(model: str, why: str) -> str:
     """What is said of a model that must have exact rounds and cannot."""
     return (

@@ -262,11 +262,10 @@ class ModelThread:
         weight = loaded.model.get_input_embeddings().weight
         device = str(weight.device)
         self._set_threads(loaded.model)
-        wanted, obstacle = self._deterministic, exact.obstacle(loaded.model.config)
-        if wanted and obstacle is not None:
+        obstacle = exact.obstacle(loaded.model.config)
+        if self._deterministic and obstacle is not None:
             raise ConfigError(exact.refusal(model, obstacle))
-        if wanted is None:
-            wanted = device == "cpu" and weight.dtype == torch.float32 and obstacle is None
+        wanted = exact.wanted(self._deterministic, device, weight.dtype, obstacle)
         running = Running(wanted, self._max_batch, never)
         spec = self._specs[model]
         found, runner = choose(spec, loaded.model, loaded.activate, running, self._records)
