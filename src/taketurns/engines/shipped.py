@@ -69,7 +69,7 @@ def change_shipped(model: Any, **changes: Any) -> None:
         setattr(config, key, value)
     known = config.to_diff_dict()  # of a file that is no JSON, which transformers passes over
     with suppress(ValueError):
-        known = json.loads(config.shipped)
+        known = json.loads(getattr(config, "shipped", b""))
     model.generation_config = ShippedGenerationConfig.of(config, _text({**known, **changes}))
 
 
