@@ -24,6 +24,7 @@ from taketurns.engines.loading import pretrained
 from taketurns.errors import ConfigError, DataError, UsageError
 from taketurns.export.run import export_folded
 from taketurns.heads import Head, HeadConfig, Scale
+from taketurns.locks import alone
 from taketurns.pocket import TASKS
 from taketurns.pocket.judge import train_judge
 from taketurns.reinforcement.lm import LMLearner
@@ -125,9 +126,9 @@ def head_of(pocket: TeamConfig, folder: Path) -> SwitcherConfig:
     names = tuple(candidate.name for candidate in pocket.candidates)
     config = HeadConfig("speaker", names, names[-1])
     config = HeadConfig("speaker", names, names[-1], dict.fromkeys(config.readers, (4,)))
-    scale = Scale(torch.zeros(128), torch.ones(128), torch.ones(3, 128))
+    scales = {n: Scale(torch.zeros(128), torch.ones(128), torch.ones(3, 128)) for n in names}
     folder.mkdir()
-    Head(config, dict.fromkeys(names, scale), torch.zeros(4, 3)).save(folder)
+    Head(config, scales, torch.zeros(4, 3)).save(folder)
     return SwitcherConfig("head", path=str(folder))
 
 
@@ -199,11 +200,9 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
         with pytest.raises(ConfigError, match=f"is not trained: .*{CANNOT}"):
             distillation.distill(order(pocket, lora=lora), tmp_path / f"student-{lora}")
     headed = replace(pocket, switcher=head_of(pocket, tmp_path / "head"))
-    with pytest.raises(
-        ConfigError, match=f"the tokenizer of pretrained cannot be saved: .*{CANNOT}"
-    ):
+    with pytest.raises(ConfigError, match=f"tokenizer of pretrained cannot be saved: .*{CANNOT}"):
         export_folded(headed, tmp_path / "folded")
-    with pytest.raises(UsageError, match=f"what is merged could not be saved: .*{CANNOT}"):
+    with pytest.raises(UsageError, match=f"aligned could not be saved when merged: .*{CANNOT}"):
         rehearse_merge(Checkpoint("aligned", ModelSpec(str(published))), tmp_path)
     assert not list(tmp_path.rglob(".trial-*"))
 
@@ -258,3 +257,20 @@ def test_a_folder_that_no_build_made_is_not_replaced(invoke: Invoke, tmp_path: P
         assert code == 2
         assert f"{tmp_path / name / file} is there and no build made it" in said
     assert len(list(tmp_path.rglob("*"))) == 5
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(
+    pocket: TeamConfig, labels: Path, tmp_path: Path
+) -> None:
+    headed = replace(pocket, switcher=head_of(pocket, tmp_path / "head"))
+    out = tmp_path / "out"
+    runs: dict[str, Callable[[], Any]] = {
+        "examples.jsonl": lambda: train(pocket, labels, out, LMSettings()),
+        "kept.jsonl": lambda: distillation.distill(order(pocket), out),
+        "local.yaml": lambda: export_folded(headed, out),
+    }
+    out.mkdir()
+    for first, run in runs.items():
+        with alone(out / first), pytest.raises(DataError, match="is being written by another"):
+            run()
+    assert not list(out.iterdir())
