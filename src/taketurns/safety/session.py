@@ -149,6 +149,8 @@ def _pocket_guards(
         if not 0 < sum(file.stat().st_size for file in start.glob("*.safetensors")) < LARGEST:
             say("a judge is tuned from small models on this machine alone: the rule is measured")
             return config, {"rule": rule}
+        if folder.exists() and any(folder.iterdir()):
+            raise DataError(f"{folder} holds other files already; choose another output")
         say(f"tuning a judge in {folder}")
         with making(folder) as draft:
             train_judge(start, draft)
