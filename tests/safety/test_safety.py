@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from taketurns.config import load_team_config
+from taketurns.errors import DataError
 from taketurns.pocket.judge import judged, train_judge
 from taketurns.pocket.questions import REFUSAL
 from taketurns.pocket.tasks import TASKS
