@@ -16,7 +16,7 @@ ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
     ["finite"],
     ["hub"],
-    ["weight_files"],
+    ["weight_files", "yaml_files"],
     ["gguf", "headers", "tokenizer_files"],
     ["policy", "control", "text", "statistics"],
     ["config", "prompts"],

@@ -114,7 +114,7 @@ def _add_operations(app: FastAPI, serving: Serving) -> None:
         """The process lives."""
         return {"status": "ok"}
 
-    @app.get("/health/ready", responses={503: {"description": "Loading, or shutting down"}})
+    @app.get("/health/ready", responses={503: {"description": "Requests are not served"}})
     async def ready(response: Response) -> dict[str, str]:
         """Requests are served."""
         response.status_code = 200 if serving.state == "ready" else 503
