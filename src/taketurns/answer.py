@@ -227,9 +227,7 @@ class Answer:
                 # The beginning of a stop string is not shown yet, but its tokens are told; and if
                 # the next patch may not stand, what is shown now is the answer.
                 shown, hidden = self.text, self.draft.unfinished_stop
-                passes = await vet(self._session, shown + hidden)
-                if passes and hidden:
-                    passes = await vet(self._session, shown)
+                passes = await vet(self._session, shown, hidden)
             finally:
                 self._emit = emit
                 if not passes:

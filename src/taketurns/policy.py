@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from taketurns.errors import ConfigError
+from taketurns.expressions import Expression
 
 Until = Literal["sentence", "uncertainty", "switcher", "random"]
 
@@ -55,7 +56,7 @@ class Guard:
         _require(all(word.strip() for word in self.words), "words must not contain an empty one")
         for pattern in self.patterns:
             try:
-                re.compile(pattern)
+                Expression(pattern)
             except re.error as error:
                 raise ConfigError(
                     f"patterns: {pattern!r} is no regular expression: {error}"
