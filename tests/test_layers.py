@@ -18,7 +18,7 @@ ORDER = [
     ["hub"],
     ["weight_files", "yaml_files"],
     ["gguf", "headers", "tokenizer_files"],
-    ["policy", "control", "text", "statistics"],
+    ["policy", "control", "text", "templates", "statistics"],
     ["config", "prompts"],
     ["naming"],
     ["engines"],

@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
-from taketurns.server.edge import AccessLog, BodyLimit, Guard, HostCheck, is_loopback
+from taketurns.server.edge import AccessLog, BodyLimit, Framing, Guard, HostCheck, is_loopback
 from taketurns.server.errors import ApiError, failed
 from taketurns.server.explain import explain
 from taketurns.server.replies import ChatStyle, TextStyle
@@ -193,4 +193,5 @@ def _add_edges(app: FastAPI, serving: Serving) -> None:
         )
     if not config.api_keys and is_loopback(config.host):
         app.add_middleware(HostCheck, allowed=config.allowed_hosts)
+    app.add_middleware(Framing)
     app.add_middleware(AccessLog, refused=lambda code: serving.metrics.refused.labels(code).inc())

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
 from taketurns.engines.base import BoundedEngine, FailingEngine
 from taketurns.errors import NotANumberError
@@ -115,18 +114,13 @@ class Serving:
         if asked.stream:
             return EventStream(stream)
 
-        async def whole() -> dict[str, Any]:
+        async def whole() -> bytes:
             async with self._watched(answers, watch, request):
                 return await _whole(answers, watch, reply)
 
         try:
             told = await while_connected(request.receive, whole())
-            try:
-                return JSONResponse(told)
-            except ValueError as error:  # what is written is no less written
-                untold = _untold()
-                untold.more = writable(reply.so_far())
-                raise untold from error
+            return Response(told, media_type="application/json")
         except HungUp:
             scope["taketurns"]["error"] = "client_gone"
             return Response(status_code=499)
@@ -182,7 +176,7 @@ async def _stream(
     await push(reply.closing())
 
 
-async def _whole(answers: Answers, watch: Watch, reply: Reply) -> dict[str, Any]:
+async def _whole(answers: Answers, watch: Watch, reply: Reply) -> bytes:
     async for events in answers:
         for index, event in events:
             watch.see(index, event)
@@ -191,7 +185,12 @@ async def _whole(answers: Answers, watch: Watch, reply: Reply) -> dict[str, Any]
                 raise event.error
             if not isinstance(event, Began):
                 reply.take(index, event)
-    return reply.whole()
+    try:
+        return await asyncio.to_thread(reply.encoded)
+    except ValueError as error:  # what is written is no less written
+        untold = _untold()
+        untold.more = writable(reply.so_far())
+        raise untold from error
 
 
 def _untold() -> ApiError:
