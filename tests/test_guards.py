@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from taketurns.records import trace_from_json, trace_to_json
 from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
 from taketurns.training.teamfile import team_yaml
 from taketurns.types import Message, Withheld
+from taketurns.writer import PatchWriter
 
 BAD = Guard(1, words=("bad",))
 
@@ -463,3 +466,44 @@ async def test_who_may_not_speak_leaves_its_part_to_the_others() -> None:
     nobody, _ = team(scripts, None, max_share=tuple((i, 0.2) for i in range(3)))
     with pytest.raises(ConfigError, match="leaves nobody to write"):
         await nobody.agenerate("Q? ")
+
+
+async def test_tokens_on_their_way_to_an_answer_whose_time_is_up_reach_nobody(
+    three_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: they were read by a draft that had been put back to before their patch, thousands of
+    them with a traceback each. Something else is slow just when the time is up."""
+    begun = asyncio.Event()
+    take = PatchWriter._take
+
+    def notice(writer: PatchWriter, token: Any) -> None:
+        take(writer, token)
+        begun.set()
+
+    monkeypatch.setattr(PatchWriter, "_take", notice)
+    loop = asyncio.get_running_loop()
+    wrong: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
+    specs = {name: ModelSpec(path, prompt="{text}") for name, path in three_models.items()}
+    policy = Policy(patch_size=400, max_tokens=400, guard=Guard(1, words=("never",)))
+    async with closing(LocalEngine(specs)) as engine:
+        trio = Team(list(starmap(Candidate, specs.items())), engine, FixedSwitcher([0]), policy)
+        await trio.prepare()
+        draft = await trio.draft(Query("q", text="Q? "))
+        events: list[Delta | Patch] = []
+
+        async def write() -> None:
+            async with trio.answer(draft, 0, policy, events.append) as answer:
+                await answer.write()
+
+        writing = asyncio.create_task(write())
+        await begun.wait()
+        loop.call_soon(time.sleep, 0.1)  # the models write on meanwhile
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert writing.cancelled()
+        await asyncio.sleep(0.1)
+        assert engine.counters("m0").written_tokens > 3
+    assert wrong == []
+    assert events == []
+    assert (draft.tokens, draft.patches) == (0, [])
