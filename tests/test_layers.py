@@ -14,11 +14,11 @@ SOURCE = Path(taketurns.__file__).parent
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks", "files"],
-    ["finite"],
+    ["finite", "phrases", "expressions"],
     ["hub"],
-    ["weight_files"],
+    ["weight_files", "yaml_files"],
     ["gguf", "headers", "tokenizer_files"],
-    ["policy", "control", "text", "statistics"],
+    ["policy", "control", "text", "templates", "statistics"],
     ["config", "prompts"],
     ["naming"],
     ["engines"],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from taketurns import templates
 from taketurns.control import Rendered, marked
 from taketurns.errors import ConfigError, PromptError
 from taketurns.text import SharedVocabulary, TextCodec
@@ -110,10 +111,7 @@ def _apply_template(codec: TextCodec, query: Query) -> str:
 
     def render(turns: Sequence[Message], begin: bool) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        text = codec.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=begin
-        )
-        return str(text)
+        return templates.render(codec.tokenizer, messages, begin=begin)
 
     turns = query.conversation
     try:
@@ -221,8 +219,7 @@ def _around_user_turn(codec: TextCodec) -> tuple[str, str]:
     """The chat template's text before and after what a user says, a space after that included."""
     if codec.tokenizer.chat_template is None:
         raise ConfigError("the switcher has chat_template: true but its tokenizer has no template")
-    text = codec.tokenizer.apply_chat_template(
-        [{"role": "user", "content": _SENTINEL + " "}], tokenize=False, add_generation_prompt=True
-    )
-    before, _, after = str(text).partition(_SENTINEL)
+    asked = [{"role": "user", "content": _SENTINEL + " "}]
+    text = templates.render(codec.tokenizer, asked, begin=True)
+    before, _, after = text.partition(_SENTINEL)
     return before, after

@@ -15,7 +15,7 @@ from math import exp, isfinite
 from statistics import fmean
 from typing import Any
 
-from taketurns import hub
+from taketurns import hub, templates
 from taketurns.control import OrdinaryEncoder, Rendered, marked
 from taketurns.errors import ConfigError
 from taketurns.scorers.base import unparsed
@@ -107,7 +107,7 @@ class _Reader:
         talk = Query(query.id, messages=(*query.conversation, Message("assistant", answer)))
         talk, marks = marked(talk, self._encoder.pattern)
         exchange = [{"role": turn.role, "content": turn.content} for turn in talk.conversation]
-        text = str(self._tokenizer.apply_chat_template(exchange, tokenize=False))
+        text = templates.render(self._tokenizer, exchange)
         return self._encoder.encode_rendered(Rendered(text) if marks is None else marks.read(text))
 
     def rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
