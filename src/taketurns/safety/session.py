@@ -13,7 +13,7 @@ from typing import Any
 
 from taketurns.config import JUDGE, TeamConfig
 from taketurns.errors import DataError, UsageError
-from taketurns.pocket.judge import QUESTION, train_judge
+from taketurns.pocket.judge import BATCH, EXAMPLES, QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
 from taketurns.pocket.tasks import PocketTask
 from taketurns.policy import Guard
@@ -146,7 +146,8 @@ def _pocket_guards(
             return config, {"rule": rule}
         say(f"tuning a judge in {folder}")
         draft = folder.with_name(f"{folder.name}.draft")  # half a judge is none
-        train_judge(start, draft)
+        with Progress("tuning a judge", EXAMPLES // BATCH) as progress:
+            train_judge(start, draft, on_step=progress.advance)
         draft.rename(folder)
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)
