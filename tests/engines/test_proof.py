@@ -34,7 +34,7 @@ from transformers import (
 
 from taketurns.engines.local import LocalEngine
 from taketurns.engines.plain import kv_argument
-from taketurns.engines.quiet import peft_asks_as_before
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import ModelSpec, Sampling
 
@@ -396,7 +396,7 @@ async def test_an_adapter_speaks_where_the_base_keeps_no_cache(
     base = save(MistralConfig(**LLAMA, sliding_window=8))
     for seed in (1, 2):
         plain: Any = AutoModelForCausalLM.from_pretrained(base)
-        with peft_asks_as_before():
+        with asked_by_an_old_name():
             tuned: Any = get_peft_model(plain, LoraConfig(r=4, init_lora_weights=False))
         torch.manual_seed(seed)
         for name, weight in tuned.named_parameters():
@@ -409,7 +409,7 @@ async def test_an_adapter_speaks_where_the_base_keeps_no_cache(
         folder = str(tmp_path / f"adapter{seed}")
         specs[f"a{seed}"] = ModelSpec(str(base), adapter=folder)
         model: Any = AutoModelForCausalLM.from_pretrained(base)
-        with peft_asks_as_before():
+        with asked_by_an_old_name():
             models.append(PeftModel.from_pretrained(model, folder).eval())
     engine = LocalEngine(specs)
     answers = await written(engine, list(specs))

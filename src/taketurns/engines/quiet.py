@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def peft_asks_as_before() -> Iterator[None]:
-    """For where an adapter is put on a model: up to 0.21 PEFT asks the model for an attribute by a
-    name that transformers 5 has deprecated, and TRL does too. It is not a warning to users of ours,
-    who can do nothing about it."""
+def asked_by_an_old_name() -> Iterator[None]:
+    """For where an adapter is put on a model, or TRL lets a model write: PEFT 0.21 and TRL 1.16 ask
+    the model whether activations are computed twice by a name that transformers 5 has deprecated.
+    No call of ours does, and our users can do nothing about it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
@@ -26,7 +26,7 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with peft_asks_as_before():
+        with asked_by_an_old_name():
             yield
     finally:
         logging.set_verbosity(verbosity)
