@@ -216,7 +216,7 @@ def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
     assert not list(prompts.parent.glob("out*"))
 
     assert "checking: 6 of 6" in invoke(*command)[2]
-    assert "checking" not in invoke(*command)[2]  # what is answered did fit
+    assert "checking:" not in invoke(*command)[2]  # what is answered did fit
 
 
 @pytest.mark.parametrize(
