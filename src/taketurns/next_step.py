@@ -25,7 +25,7 @@ def after_generate(
     wrote = f"wrote {_count(answers, 'answer')} to {path}"
     if path.is_dir():  # shards, which are put together first
         return wrote
-    asked = {"task": task or "TASK", "data": data}
+    asked: dict[str, object] = {"task": task or "TASK", "data": data}
     if task is not None:
         asked |= {"split": None if split == "test" else split, "limit": limit}
     next_ = command("score", asked | {"answers": path})
