@@ -96,7 +96,7 @@ def test_a_record_a_prefix(invoke: Invoke, scripted, tmp_path: Path) -> None:
     assert (code, out) == (0, "")
     assert err == (
         f"taketurns: wrote 6 prefixes to {path}; next, learn from them: taketurns train --team "
-        f"pocket --labels {path} --output switcher\n"
+        f"team.yaml --labels {path} --output switcher\n"
     )
     found = records(path)
     assert [record["id"] for record in found] == [
