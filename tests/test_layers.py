@@ -13,7 +13,7 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds", "sync", "intervals", "clocks"],
+    ["types", "errors", "seeds", "sync", "intervals", "clocks", "files"],
     ["finite"],
     ["hub"],
     ["weight_files"],
