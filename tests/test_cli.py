@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import cli, terminal
+from taketurns import __version__, cli, terminal
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
 from taketurns.manifest import path_for
@@ -75,10 +75,19 @@ def test_help_is_quick_and_names_every_command() -> None:
     assert all(name in done.stdout for name in ("generate", "chat", "check", "pocket"))
 
 
+def test_the_version_and_completion(invoke: Invoke) -> None:
+    assert invoke("--version") == (0, f"taketurns {__version__}\n", "")
+    assert "--install-completion" in " ".join(invoke("--help")[1].split())
+
+
 def test_generate_writes_a_record_a_prompt(invoke: Invoke, scripted, prompts: Path) -> None:
     output = prompts.with_name("out.jsonl")
     code, out, err = invoke("generate", "-t", scripted(), "-i", prompts, "-o", output)
-    assert (code, out, err) == (0, "", "")
+    assert (code, out) == (0, "")
+    assert sentence(err) == (
+        f"wrote 6 answers to {output}; next, score them: taketurns score --task TASK --answers "
+        f"{output}, where TASK asks the same questions (docs/tasks.md)"
+    )
     assert [record["id"] for record in records(output)] == list("012345")
     assert records(output)[0]["text"] == "Good day"
     assert [patch["name"] for patch in records(output)[0]["patches"]] == ["base", "chat", "base"]
@@ -89,8 +98,8 @@ def test_generate_writes_a_record_a_prompt(invoke: Invoke, scripted, prompts: Pa
 def test_generate_between_pipes(invoke: Invoke, scripted) -> None:
     arguments = ("generate", "-t", scripted(), "-i", "-", "-o", "-", "--limit", 1)
     stdin = b'{"id": "x", "text": "hi"}\n{"id": "y", "text": "hi"}\n'
-    code, out, _ = invoke(*arguments, stdin=stdin)
-    assert code == 0
+    code, out, err = invoke(*arguments, stdin=stdin)
+    assert (code, err) == (0, "")
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["x"]
 
 
@@ -143,7 +152,9 @@ def test_only_lines_that_are_read_can_be_bad(invoke: Invoke, scripted, prompts: 
     output = prompts.with_name("out.jsonl")
     prompts.write_bytes(b'{"id": "1", "text": "x"}\n{"id": "2", "text": "y"}\n\xff\n')
     command = ("generate", "-t", scripted(), "-i", prompts, "-o", output)
-    assert invoke(*command, "--limit", 2) == (0, "", "")
+    code, out, err = invoke(*command, "--limit", 2)
+    assert (code, out) == (0, "")
+    assert sentence(err).startswith(f"wrote 2 answers to {output}; ")
     assert invoke(*command, "--limit", 3)[0] == 1
     assert [record["id"] for record in records(output)] == ["1", "2"]
 
@@ -205,7 +216,7 @@ def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
     assert not list(prompts.parent.glob("out*"))
 
     assert "checking: 6 of 6" in invoke(*command)[2]
-    assert "checking" not in invoke(*command)[2]  # what is answered did fit
+    assert "checking:" not in invoke(*command)[2]  # what is answered did fit
 
 
 @pytest.mark.parametrize(

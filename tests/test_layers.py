@@ -37,7 +37,7 @@ ORDER = [
     ["occasions", "allocation", "utilities"],
     ["rollouts"],
     ["labels"],
-    ["terminal", "options"],
+    ["terminal", "options", "old_options", "next_step"],
     ["labelling"],
     ["shards"],
     ["workers"],

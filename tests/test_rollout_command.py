@@ -93,7 +93,11 @@ def test_a_record_a_prefix(invoke: Invoke, scripted, tmp_path: Path) -> None:
     scripted()
     path = tmp_path / "r.jsonl"
     code, out, err = invoke("-o", path, "--task", "recall", "--task", "total", *SMALL)
-    assert (code, out, err) == (0, "", "")
+    assert (code, out) == (0, "")
+    assert err == (
+        f"taketurns: wrote 6 prefixes to {path}; next, learn from them: taketurns train --team "
+        f"team.yaml --labels {path} --output switcher\n"
+    )
     found = records(path)
     assert [record["id"] for record in found] == [
         f"pocket/{task}/train/{i}#0" for i in range(3) for task in ("recall", "total")

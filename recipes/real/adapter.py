@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.real.download import say
+from taketurns.engines.quiet import asked_by_an_old_name
 
 STEPS = 24
 BATCH = 4
@@ -56,9 +57,9 @@ def _train(base: Path, folder: Path) -> None:
     config = LoraConfig(
         r=16, lora_alpha=32, target_modules=["q_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM"
     )
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config
-    ).train()
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    with asked_by_an_old_name():
+        model = get_peft_model(plain, config).train()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
     rows = [_row(tokenizer, question, answer) for question, answer in ANSWERS.items()]

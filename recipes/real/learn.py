@@ -125,10 +125,10 @@ def steps(team: Path, cache: Path, data: Path, out: Path) -> list[Step]:
         ),
         Step(
             "evaluation",
-            ("evaluate", *common, "--tasks", ",".join(TASKS), "--limit", "20", "--seeds", "1",
+            ("evaluate", *common, *tasks, "--limit", "20", "--seeds", "1",
              "--methods", "gemma,smollm2,qwen,random,untuned-lm,lm,head", "--subject", "lm",
              "--switcher", f"untuned-lm={cache / 'smollm2'}", "--switcher", f"lm={out / 'lm'}",
-             "--switcher", f"head={out / 'head'}", "--out", str(out / "evaluation")),
+             "--switcher", f"head={out / 'head'}", "--output", str(out / "evaluation")),
             lambda: results.evaluation(out / "evaluation"),
         ),
         Step(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from taketurns import __version__
 from taketurns.analysis.command import analyze
 from taketurns.bench.cli import bench
 from taketurns.distillation.command import distill
@@ -22,6 +23,8 @@ from taketurns.evaluate.command import evaluate
 from taketurns.experiments.command import experiment
 from taketurns.export.command import export
 from taketurns.launch.command import launch
+from taketurns.next_step import after_generate, after_rollout
+from taketurns.old_options import OldOptions
 from taketurns.options import (
     TASKS_HELP,
     ActorsOption,
@@ -55,7 +58,6 @@ app = typer.Typer(
     name="taketurns",
     help="The checkpoints of a training pipeline take turns writing one answer.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -67,14 +69,32 @@ app.command()(distill)
 app.command("score")(score_answers)
 app.command()(tasks)
 app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
-app.command()(evaluate)
-app.command()(analyze)
-app.command()(experiment)
+app.command(cls=OldOptions)(evaluate)
+app.command(cls=OldOptions)(analyze)
+app.command(cls=OldOptions)(experiment)
 app.command()(serve)
 app.command()(launch)
 app.command()(plan)
 app.command()(export)
-app.command()(safety)
+app.command(cls=OldOptions)(safety)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"taketurns {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None: ...
+
 
 TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
@@ -182,6 +202,8 @@ def generate(
         _say(f"{outcome.failed} of {len(queries)} prompts failed, first: {outcome.error}{again}")
     if outcome.failed or bad:
         raise typer.Exit(FAILED)
+    if path is not None:
+        _say(after_generate(path, len(queries), task, data, split, limit))
 
 
 async def _generate(
@@ -316,6 +338,7 @@ def rollout(
             "tries them again"
         )
         raise typer.Exit(FAILED)
+    _say(after_rollout(output, prefixes, team))
 
 
 @app.command()
@@ -372,9 +395,9 @@ def check(
         raise typer.Exit(FAILED)
 
 
-@pocket.command()
+@pocket.command(cls=OldOptions)
 def build(
-    out: Annotated[Path, typer.Option(help="The folder to build in.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to build in.")],
     seed: Annotated[int, typer.Option(help="Equal seeds build equal checkpoints.")] = 0,
     architecture: Annotated[
         Literal["llama", "qwen3"], typer.Option(help="What the checkpoints are.")
@@ -387,7 +410,7 @@ def build(
     """Train the miniature pipeline from nothing; the same command goes on after a stop."""
     from taketurns.pocket.build import build as build_pocket
 
-    build_pocket(out, seed, architecture=architecture, until=until)
+    build_pocket(output, seed, architecture=architecture, until=until)
 
 
 @pocket.command()

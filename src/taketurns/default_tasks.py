@@ -34,10 +34,9 @@ def choose_tasks(
     named: Sequence[str],
     say: Callable[[str], None],
     world: int | None = None,
-    option: str = "--task",
 ) -> Asked:
     """The tasks of a command on `team`, a team file, its folder or "pocket". `named` are those that
-    `option` gave, and `world` the world that was named, which decides without any. `say` hears
+    `--task` gave, and `world` the world that was named, which decides without any. `say` hears
     which are asked where none is named.
 
     Raises UsageError where none is named and the team was not made for the pocket world.
@@ -50,9 +49,9 @@ def choose_tasks(
     if world is not None:
         made_for = Asked(made_for.names if made_for else tuple(TASKS), world)
     if made_for is None:
-        raise UsageError(not_named(team, option))
+        raise UsageError(not_named(team))
     say(
-        f"no {option} is named: asking the tasks of the pocket world{_numbered(made_for.world)}, "
+        f"no --task is named: asking the tasks of the pocket world{_numbered(made_for.world)}, "
         f"{', '.join(made_for.names)}"
     )
     return made_for
@@ -77,13 +76,13 @@ def pocket_tasks(team: str) -> Asked | None:
     return Asked(tuple(name for name in TASKS if name in learned), world)
 
 
-def not_named(team: str, option: str, more: str = "") -> str:
+def not_named(team: str, more: str = "") -> str:
     """Why a command does not run without a task, and the cure."""
     learned = _read(find_team_file(team).parent / "metrics.json").get(SAMPLE)
     knows = f", which was made for {', '.join(learned)}," if isinstance(learned, Mapping) else ""
     lines = " / ".join(EXAMPLE.strip().splitlines())
     return (
-        f"name the tasks to ask {team}{knows} with {option}{more}: `taketurns tasks` lists those "
+        f"name the tasks to ask {team}{knows} with --task{more}: `taketurns tasks` lists those "
         f"there are, and one of your own is a file of five lines of YAML, {lines}"
     )
 

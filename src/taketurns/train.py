@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from taketurns.errors import UsageError
+from taketurns.next_step import after_train
 from taketurns.options import WORLD_HELP
 from taketurns.scoring.command import DataOption, WithOption, choices
 
@@ -146,7 +147,7 @@ def train(
 
     from taketurns.catalogue import find_tasks
     from taketurns.config import load_team_config, parse_setting
-    from taketurns.default_tasks import choose_tasks
+    from taketurns.default_tasks import choose_tasks, pocket_tasks
     from taketurns.reinforcement.settings import Practice
     from taketurns.training.settings import Course, HeadSettings, LMSettings, Selection
 
@@ -192,8 +193,9 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if json_:
         Console().print_json(data=dict(metrics))
-    else:
-        _say(told)
+        return
+    _say(told)
+    _say(after_train(output, () if pocket_tasks(str(output)) else tuple(task or ("TASK",))))
 
 
 def _learn(

@@ -14,6 +14,7 @@ import torch
 from taketurns import check
 from taketurns.engines import loading
 from taketurns.engines.local import LocalEngine
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.errors import ConfigError
 from taketurns.text import TextCodec
 from taketurns.training.models import load_trainable
@@ -120,7 +121,8 @@ def tuned(tmp_path: Path, three_models: dict[str, str], byte_tokenizer: Any) -> 
 
     base = AutoModelForCausalLM.from_pretrained(three_models["m0"])
     folder = tmp_path / "adapter"
-    get_peft_model(base, LoraConfig(r=2, init_lora_weights=False)).save_pretrained(folder)
+    with asked_by_an_old_name():
+        get_peft_model(base, LoraConfig(r=2, init_lora_weights=False)).save_pretrained(folder)
     described = json.loads(byte_tokenizer.backend_tokenizer.to_str())
     words = described["model"]["vocab"]
     words["a"], words["b"] = words["b"], words["a"]

@@ -192,6 +192,18 @@ def test_images_are_refused(model: Any) -> None:
         model.generate_until([request])
 
 
+def test_the_harnesss_table_has_a_header() -> None:
+    """Fault: with an old pytablewriter, which it allows, the columns had no names."""
+    from lm_eval.utils import make_table
+
+    results = {"sums": {"alias": "sums", "exact_match,last": 0.5, "exact_match_stderr,last": 0.1}}
+    head, *_ = make_table(
+        {"results": results, "versions": {"sums": 1}, "n-shot": {"sums": 0}}
+    ).splitlines()
+    for column in ("Tasks", "Version", "Filter", "n-shot", "Metric", "Value", "Stderr"):
+        assert column in head
+
+
 @pytest.mark.slow
 def test_the_command_runs_the_harness(task: Path) -> None:
     arguments = [

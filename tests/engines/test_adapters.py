@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from taketurns.check import inspect_team
 from taketurns.config import load_team_config
 from taketurns.engines.loading import Weights
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 
@@ -38,7 +39,8 @@ def lora(model: str | Path, folder: Path, vocabulary: int | None = None, **setti
     if vocabulary is not None:
         base.resize_token_embeddings(vocabulary)
     config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, **settings)
-    save = get_peft_model(base, config).save_pretrained
+    with asked_by_an_old_name():
+        save = get_peft_model(base, config).save_pretrained
     save(folder, save_embedding_layers=vocabulary is not None)
     return folder
 
@@ -98,7 +100,8 @@ def a_soft_prompt(models: dict[str, str], sound: Path, tmp_path: Path) -> str:
 
     base = AutoModelForCausalLM.from_pretrained(models["m0"])
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+    with asked_by_an_old_name():
+        get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
     return str(tmp_path / "adapter")
 
 

@@ -28,6 +28,7 @@ from transformers.masking_utils import flash_attention_mask
 
 from taketurns.engines.lanes import LaneRunner
 from taketurns.engines.local import LocalEngine
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Sampling, Token
@@ -443,9 +444,9 @@ async def test_adapters_share_the_weights_of_their_base(
     for name in ("one", "two"):
         config = LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "down_proj"])
         torch.manual_seed(len(name) + ord(name[0]))
-        get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(
-            tmp_path / name
-        )
+        with asked_by_an_old_name():
+            tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+        tuned.save_pretrained(tmp_path / name)
     specs = {
         "base": ModelSpec(str(base)),
         "one": ModelSpec(str(base), adapter=str(tmp_path / "one")),
@@ -463,7 +464,8 @@ async def test_adapters_share_the_weights_of_their_base(
     for name, logprobs in seen.items():
         model = AutoModelForCausalLM.from_pretrained(base)
         if name != "base":
-            model = PeftModel.from_pretrained(model, tmp_path / name)
+            with asked_by_an_old_name():
+                model = PeftModel.from_pretrained(model, tmp_path / name)
         with torch.inference_mode():
             truth = torch.log_softmax(model(torch.tensor([PROMPT])).logits[0, -1], -1)
         torch.testing.assert_close(logprobs, truth, atol=1e-4, rtol=1e-4)

@@ -18,6 +18,7 @@ from transformers import MistralConfig
 from taketurns import Candidate, ModelSpec, Policy, Team
 from taketurns.engines import loading
 from taketurns.engines.local import LocalEngine
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.engines.sampling import drawable
 from taketurns.engines.soundness import check_tensors
 from taketurns.errors import ConfigError, NotANumberError
@@ -98,7 +99,8 @@ def test_an_adapter_is_looked_through_too(tmp_path: Path, three_models: dict[str
 
     model = AutoModelForCausalLM.from_pretrained(three_models["m0"])
     lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-    get_peft_model(model, lora).save_pretrained(tmp_path)
+    with asked_by_an_old_name():
+        get_peft_model(model, lora).save_pretrained(tmp_path)
     weights = load_file(tmp_path / "adapter_model.safetensors")
     next(iter(weights.values()))[0, 0] = nan
     save_file(weights, tmp_path / "adapter_model.safetensors", {"format": "pt"})

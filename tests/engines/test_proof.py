@@ -33,6 +33,8 @@ from transformers import (
 )
 
 from taketurns.engines.local import LocalEngine
+from taketurns.engines.plain import kv_argument
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import ModelSpec, Sampling
 
@@ -182,6 +184,9 @@ async def test_a_team_writes_what_a_plain_loop_does(
 # Models that are wrong on purpose
 
 
+CACHE = kv_argument(LlamaForCausalLM(LlamaConfig(**LLAMA)))  # its name in this transformers
+
+
 class IgnoresItsCacheConfig(LlamaConfig):
     model_type = "ignores_its_cache"
 
@@ -224,8 +229,9 @@ class Remembers(LlamaForCausalLM):
             return super().forward(input_ids, use_cache=False, **more)
         if input_ids.shape[1] > 1:
             self._own = DynamicCache()
-        result = super().forward(input_ids, past_key_values=self._own, use_cache=True, **more)
-        result.past_key_values = None
+        more[CACHE] = self._own
+        result = super().forward(input_ids, use_cache=True, **more)
+        setattr(result, CACHE, None)
         return result
 
 
@@ -389,9 +395,9 @@ async def test_an_adapter_speaks_where_the_base_keeps_no_cache(
 
     base = save(MistralConfig(**LLAMA, sliding_window=8))
     for seed in (1, 2):
-        tuned: Any = get_peft_model(
-            AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=4, init_lora_weights=False)
-        )
+        plain: Any = AutoModelForCausalLM.from_pretrained(base)
+        with asked_by_an_old_name():
+            tuned: Any = get_peft_model(plain, LoraConfig(r=4, init_lora_weights=False))
         torch.manual_seed(seed)
         for name, weight in tuned.named_parameters():
             if "lora" in name:
@@ -403,7 +409,8 @@ async def test_an_adapter_speaks_where_the_base_keeps_no_cache(
         folder = str(tmp_path / f"adapter{seed}")
         specs[f"a{seed}"] = ModelSpec(str(base), adapter=folder)
         model: Any = AutoModelForCausalLM.from_pretrained(base)
-        models.append(PeftModel.from_pretrained(model, folder).eval())
+        with asked_by_an_old_name():
+            models.append(PeftModel.from_pretrained(model, folder).eval())
     engine = LocalEngine(specs)
     answers = await written(engine, list(specs))
     assert answers == [plain_loop(models, question) for question in QUESTIONS]

@@ -24,7 +24,6 @@ from taketurns.pocket.recipe import (
 )
 
 pytest.importorskip("trl", reason="needs the train extra")
-pytestmark = pytest.mark.filterwarnings("ignore")  # the trainers warn of their own future
 
 TINY = Recipe(
     shape=Shape(width=32, layers=1, inner=32),

@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from taketurns import Candidate, ModelSpec, Policy, Team
 from taketurns.engines.local import LocalEngine
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
 
 from .questions import QUESTIONS
@@ -38,7 +39,9 @@ def pair(real_cache: Path, adapter: Path) -> Iterator[Team]:
 @pytest.fixture(scope="module")
 def plain_pair(real_cache: Path, adapter: Path) -> list[Plain]:
     base, tuned = (Plain.load(real_cache / "smollm2") for _ in range(2))
-    return [base, Plain(PeftModel.from_pretrained(tuned.model, adapter).eval(), tuned.tokenizer)]
+    with asked_by_an_old_name():
+        adapted = PeftModel.from_pretrained(tuned.model, adapter).eval()
+    return [base, Plain(adapted, tuned.tokenizer)]
 
 
 @pytest.mark.parametrize("size", SIZES)

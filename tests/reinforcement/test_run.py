@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from taketurns import Team, cli, naming
 from taketurns.config import JUDGE, TeamConfig, load_team_config
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.errors import DataError, NotANumberError, UsageError
 from taketurns.pocket import TASKS
 from taketurns.policy import Guard
@@ -123,9 +124,9 @@ def on_an_adapter(team: TeamConfig, folder: Path) -> TeamConfig:
     spec = team.switcher.spec
     assert spec is not None
     model = AutoModelForCausalLM.from_pretrained(spec.model)
-    get_peft_model(model, LoraConfig(r=8, target_modules="all-linear")).save_pretrained(
-        folder / "adapter"
-    )
+    with asked_by_an_old_name():
+        adapted = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear"))
+    adapted.save_pretrained(folder / "adapter")
     tuned = replace(spec, adapter=str(folder / "adapter"))
     return replace(team, switcher=replace(team.switcher, spec=tuned))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from taketurns import terminal
 from taketurns.config import load_team_config
 from taketurns.errors import DataError
 from taketurns.pocket.judge import judged, train_judge
@@ -112,7 +114,7 @@ def test_a_judge_is_a_checkpoint_like_another(tmp_path: Path) -> None:
 
 
 def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(start: Path, out: Path) -> None:
+    def killed(start: Path, out: Path, **settings: object) -> None:
         (out / "config.json").touch()
         raise KeyboardInterrupt
 
@@ -124,6 +126,18 @@ def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "judge" / "notes").touch()
     with pytest.raises(DataError, match="judge holds other files already; choose another output"):
         _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+
+
+def test_tuning_a_judge_shows_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
+    monkeypatch.setattr("taketurns.safety.session.EXAMPLES", 64)
+    monkeypatch.setattr("taketurns.safety.session.train_judge", partial(train_judge, examples=64))
+    _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+    said = capfd.readouterr().err
+    assert "tuning a judge: 1 of 2" in said
+    assert "tuning a judge: 2 of 2" in said
 
 
 def test_no_judge_is_tuned_from_what_is_large_or_elsewhere(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def test_a_head_its_card_and_its_team(train: Train, write_labels: Any, tmp_path:
     code, _, said = train(*asked)
     assert code == 0
     assert "is finished; nothing to do" in said
+    compare = f"taketurns evaluate --team {out} --task TASK --output report"
+    assert f"next, compare it with everything else: {compare}\n" in said
     assert (out / "head.safetensors").stat().st_mtime_ns == before
 
 

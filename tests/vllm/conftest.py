@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from taketurns.config import load_team_config
+from taketurns.engines.quiet import asked_by_an_old_name
 
 READY = 1800  # seconds that all servers may take to start
 # Compiling takes longer than all tests; 2048 blocks of 32 tokens are more than they need.
@@ -143,7 +144,8 @@ def make_adapter(model: str, folder: Path) -> str:
     config = LoraConfig(
         r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
     )
-    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+    with asked_by_an_old_name():
+        tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
     for name, weight in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.3)

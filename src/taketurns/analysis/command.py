@@ -14,9 +14,9 @@ def analyze(
         Path,
         typer.Option("--run", "-r", help="A folder of taketurns evaluate, or traces with scores."),
     ],
-    out: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The folder for the report (default: RUN/analysis)."),
+        typer.Option("--output", "-o", help="The folder for the report (default: RUN/analysis)."),
     ] = None,
     method: Annotated[
         str | None,
@@ -43,7 +43,7 @@ def analyze(
     from taketurns.analysis.session import Request, conduct
 
     beside = run if run.is_dir() else run.parent
-    folder = out or beside / ("analysis" if run.is_dir() else f"{run.stem}-analysis")
+    folder = output or beside / ("analysis" if run.is_dir() else f"{run.stem}-analysis")
     conduct(
         Request(run, folder, method, judge, annotate, annotations, patches, traces),
         lambda sentence: print(f"taketurns analyze: {sentence}", file=sys.stderr),  # noqa: T201

@@ -122,8 +122,8 @@ def _read_folder(folder: Path, method: str | None) -> Run:
         raise DataError(f"{folder} is of an older taketurns; let this one evaluate into another")
     if schema != SCHEMA:
         raise DataError(
-            f"{folder} has no results.json of an evaluation: let taketurns evaluate --out {folder} "
-            "come to its end"
+            f"{folder} has no results.json of an evaluation: let taketurns evaluate --output "
+            f"{folder} come to its end"
         )
     kinds = {name: one["kind"] for name, one in found["methods"].items()}
     subject = method or found["subject"]

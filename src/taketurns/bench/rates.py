@@ -16,6 +16,7 @@ from taketurns.bench.models import Pool
 from taketurns.bench.plain import generate
 from taketurns.bench.setting import Setting
 from taketurns.engines.local import LocalEngine, LocalSession
+from taketurns.engines.plain import kv_argument
 from taketurns.seeds import generator
 from taketurns.types import Sampling
 
@@ -135,7 +136,7 @@ class _Probe:
         cache = DynamicCache(config=self._model.config)
         head = torch.tensor([self._ids[: self._length]] * rows, device=device)
         block = torch.tensor([self._ids[self._length :]] * rows, device=device)
-        self._model(input_ids=head, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        self._read_block(head, cache)
         tries = []
         for _ in range(TRIES):
             tries.append(self._seconds(lambda: self._read_block(block, cache)))
@@ -144,7 +145,10 @@ class _Probe:
 
     def _read_block(self, block: torch.Tensor, cache: DynamicCache) -> None:
         result = self._model(
-            input_ids=block, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=block,
+            use_cache=True,
+            logits_to_keep=1,
+            **{kv_argument(self._model): cache},
         )
         result.logits.argmax(-1).tolist()  # waits for the device
 

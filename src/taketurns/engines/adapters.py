@@ -11,7 +11,7 @@ from typing import Any
 
 from taketurns import hub
 from taketurns.engines.facts import ADAPTER, read_config
-from taketurns.engines.quiet import quiet
+from taketurns.engines.quiet import asked_by_an_old_name, quiet
 from taketurns.errors import ConfigError
 from taketurns.headers import Tensor, read_adapter_tensors
 from taketurns.types import ModelSpec
@@ -46,7 +46,8 @@ def put_on(
         if peft is None:
             config.inference_mode = not trainable
             kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
-            peft = kind(model, config, adapter_name=name)
+            with asked_by_an_old_name():
+                peft = kind(model, config, adapter_name=name)
         report = peft.load_adapter(adapter, adapter_name=name, is_trainable=trainable, **where)
     _require_all(adapter, report.missing_keys, report.unexpected_keys)
     for key, weight, was in before:

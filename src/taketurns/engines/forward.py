@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from taketurns.engines.plain import hidden_states
+from taketurns.engines.plain import hidden_states, kv_argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Forward:
         self._dtype = model.get_input_embeddings().weight.dtype
         self.on_cpu = self._device.type == "cpu"
         parameters = inspect.signature(model.forward).parameters
+        self._cache_argument = kv_argument(model)
         self._keeps_some = "logits_to_keep" in parameters
 
     @torch.inference_mode()
@@ -61,9 +62,9 @@ class Forward:
             input_ids=torch.from_numpy(ids).to(self._device),
             attention_mask=mask[:, None],
             position_ids=at,
-            past_key_values=cache,
             use_cache=True,
             output_hidden_states=hidden,
+            **{self._cache_argument: cache},
             **({"logits_to_keep": keep} if self._keeps_some else {}),
         )
         states = hidden_states(result) if hidden else ()

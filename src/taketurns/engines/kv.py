@@ -24,7 +24,7 @@ from transformers.cache_utils import (
 )
 
 from taketurns.engines import exact
-from taketurns.engines.plain import Unfit
+from taketurns.engines.plain import Unfit, kv_argument
 from taketurns.errors import CapacityError
 
 # Attentions that keep to any mask. The flash kernels know only left and right padding.
@@ -63,8 +63,8 @@ def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
                 input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
                 attention_mask=torch.zeros((1, 1, 1, 1), dtype=embedding.dtype, device=device),
                 position_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
-                past_key_values=cache,
                 use_cache=True,
+                **{kv_argument(model): cache},
             )
         except torch.OutOfMemoryError:
             raise
@@ -160,7 +160,7 @@ class Parked:
 class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
     """The lanes of one model, of at most `max_bytes` (None: any number) at every moment, the copies
     made in growing included. `plan` aims a forward at a run of lanes, after which the pool is
-    passed to the model as its `past_key_values`.
+    passed to the model as its cache.
 
     The last position of every lane is scratch: padding tokens write there and no mask shows it.
     """

@@ -3,6 +3,7 @@ other way of running the model is held against."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What models call the cache that they make and return.
-CACHES = ("past_key_values", "cache_params", "state")
+# What models call the cache that they make, return and are handed again. All of transformers' are
+# `cache` from 5.24 on; models that come with their own code keep the older names.
+CACHES = ("cache", "past_key_values", "cache_params", "state")
 
 
 class Unfit(Exception):
@@ -36,6 +38,22 @@ class Seen:
     carried: Carried | None = None
 
 
+def cache_arguments(model: Any) -> tuple[str, ...]:
+    """Those of `CACHES` that a model's forward names. One that takes any argument and passes it on
+    names what the class it is made from does."""
+    above = (vars(kind)["forward"] for kind in type(model).__mro__ if "forward" in vars(kind))
+    for forward in (model.forward, *above):
+        parameters = inspect.signature(forward).parameters
+        if named := tuple(name for name in CACHES if name in parameters):
+            return named
+    return ()
+
+
+def kv_argument(model: Any) -> str:
+    """The argument by which a model is handed its keys and values."""
+    return "cache" if "cache" in cache_arguments(model) else "past_key_values"
+
+
 class PlainForward:
     """Runs one text at a time. `activate` runs before each call: it puts the right adapter on
     weights that several models share."""
@@ -44,6 +62,7 @@ class PlainForward:
         self.model = model
         self.activate = activate
         self.device = model.get_input_embeddings().weight.device
+        self._cache_arguments = cache_arguments(model)
 
     @torch.inference_mode()
     def __call__(
@@ -66,9 +85,19 @@ class PlainForward:
             output_hidden_states=hidden,
             **arguments,
         )
-        after = _carried(result, carried) if carries else None
+        after = self._after(result, carried) if carries else None
         states = hidden_states(result) if hidden else ()
         return Seen(result.logits.float(), tuple(state[:, -1].float() for state in states), after)
+
+    def _after(self, result: Any, handed: Carried | None) -> Carried:
+        fields = getattr(result, "__dict__", {})  # an older name is a property, which warns
+        for name in CACHES:
+            if (cache := fields.get(name)) is not None:
+                taken = self._cache_arguments
+                return Carried(name if name in taken or not taken else taken[0], cache)
+        if handed is None:
+            raise Unfit("it returns no cache")
+        return handed
 
 
 def hidden_states(result: Any) -> tuple[Tensor, ...]:
@@ -77,12 +106,3 @@ def hidden_states(result: Any) -> tuple[Tensor, ...]:
     if not states:
         raise Unfit("it returns no hidden states")
     return states
-
-
-def _carried(result: Any, handed: Carried | None) -> Carried:
-    for name in CACHES:
-        if (cache := getattr(result, name, None)) is not None:
-            return Carried(name, cache)
-    if handed is None:
-        raise Unfit("it returns no cache")
-    return handed

@@ -8,6 +8,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def asked_by_an_old_name() -> Iterator[None]:
+    """For where an adapter is put on a model, or TRL lets a model write: PEFT 0.21 and TRL 1.16 ask
+    the model whether activations are computed twice by a name that transformers 5 has deprecated.
+    No call of ours does, and our users can do nothing about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        yield
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Only errors are shown."""
     from transformers.utils import logging
@@ -16,8 +26,7 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft
+        with asked_by_an_old_name():
             yield
     finally:
         logging.set_verbosity(verbosity)

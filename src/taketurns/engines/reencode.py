@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache
 
 from taketurns.engines.jobs import Job, Peek, Write
 from taketurns.engines.lanes import Counters
-from taketurns.engines.plain import CACHES, Carried, PlainForward
+from taketurns.engines.plain import Carried, PlainForward, kv_argument
 from taketurns.engines.sampling import sample, without
 from taketurns.engines.watching import follows, over
 
@@ -101,7 +101,8 @@ class ReencodeRunner:
         that keeps a state in its modules returns none and has to be handed it."""
         if not (self._caches and self._alone):
             return None
-        return Carried(CACHES[0], DynamicCache(config=self._plain.model.config))
+        model = self._plain.model
+        return Carried(kv_argument(model), DynamicCache(config=model.config))
 
     def _write(self, turn: _Turn) -> bool:
         try:

@@ -10,22 +10,21 @@ from typing import Annotated, Literal
 import typer
 
 from taketurns.errors import UsageError
-from taketurns.options import ActorsOption, GpusOption, RunnerOption, ShardOption
+from taketurns.options import TASKS_HELP, ActorsOption, GpusOption, RunnerOption, ShardOption
 
 FAILED, INTERRUPTED = 1, 130
 
 
 def evaluate(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for answers and report.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for answers and report.")
+    ],
     team: Annotated[
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            help="Tasks, with commas between (default: those of the pocket world, for a team that "
-            "was made for it)."
-        ),
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help=TASKS_HELP),
     ] = None,
     data: Annotated[
         Path | None,
@@ -80,7 +79,7 @@ def evaluate(
     if runner == "ray" and workers > 1:
         raise UsageError("--workers are processes of the local runner; with ray, say --actors")
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
-    asked = choose_tasks(team, _words(tasks) or (), _say, option="--tasks")
+    asked = choose_tasks(team, task or (), _say)
     request = Request(
         tasks=asked.names,
         world=asked.world,
@@ -97,11 +96,11 @@ def evaluate(
         data=data and data.absolute(),
         ray=RaySettings(actors, gpus, shard) if runner == "ray" else None,
     )
-    same = ["--team", team, "--out", str(out)]
+    same = ["--team", team, "--output", str(output)]
     for setting in set_ or ():
         same += ["--set", setting]
     try:
-        failures = asyncio.run(conduct(config, request, out, _say, same))
+        failures = asyncio.run(conduct(config, request, output, _say, same))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None

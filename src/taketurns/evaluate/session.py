@@ -48,10 +48,9 @@ class Request:
         """The options that make another process ask the same."""
         found = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
         found += ["--concurrency", str(self.concurrency), "--clock", self.clock]
-        found += ["--tasks", ",".join(self.tasks)]
         found += ["--methods", ",".join(self.methods)] if self.methods is not None else []
-        for text in self.switchers:
-            found += ["--switcher", text]
+        for option, given in (("--task", self.tasks), ("--switcher", self.switchers)):
+            found += [f"{option}={text}" for text in given]
         found += ["--data", str(self.data)] if self.data is not None else []
         return found + (["--limit", str(self.limit)] if self.limit is not None else [])
 

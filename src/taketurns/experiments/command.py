@@ -19,8 +19,8 @@ FAILED, INTERRUPTED = 1, 130
 
 
 def experiment(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The analysis folder: sections and records.")
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The analysis folder: sections and records.")
     ],
     team: Annotated[
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
@@ -94,7 +94,7 @@ def experiment(
         concurrency=concurrency,
     )
     try:
-        made = conduct(config, plan, out, _kinds(only))
+        made = conduct(config, plan, output, _kinds(only))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.pocket.corpus import PLAIN_PROMPT
 from taketurns.pocket.pretrain import save
 from taketurns.pocket.recipe import Recipe
@@ -57,7 +58,7 @@ def align(recipe: Recipe, start: Path, out: Path) -> None:
             lr_scheduler_type="constant_with_warmup",
             warmup_steps=settings.warmup,
             shuffle_dataset=False,
-            gradient_checkpointing=False,
+            activation_checkpointing=False,
             bf16=False,
             use_cpu=True,
             use_vllm=False,
@@ -74,5 +75,6 @@ def align(recipe: Recipe, start: Path, out: Path) -> None:
         ),
         processing_class=tokenizer,
     )
-    trainer.train()
+    with asked_by_an_old_name():
+        trainer.train()
     save(trainer.model, tokenizer, recipe, out)

@@ -7,7 +7,7 @@ begun to; a refusal is none, nor is anything that a harmless question is answere
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,9 +23,16 @@ EXAMPLES, BATCH, LEARNING_RATE, WARMUP = 6400, 32, 1e-3, 20
 HARM = 0.7  # of the examples are how-to questions, half of which are harmful
 
 
-def train_judge(start: Path, out: Path, seed: int = 0, examples: int = EXAMPLES) -> None:
+def train_judge(
+    start: Path,
+    out: Path,
+    seed: int = 0,
+    examples: int = EXAMPLES,
+    on_step: Callable[[], None] = lambda: None,
+) -> None:
     """Tune the checkpoint in `start` on so many examples, each seen once, and save the judge in
-    `out`; a minute on a core. Equal seeds give equal judges."""
+    `out`; a minute on a core. `on_step` is called after each batch of `BATCH`. Equal seeds give
+    equal judges."""
     import torch
 
     from taketurns.engines.loading import pretrained
@@ -55,6 +62,7 @@ def train_judge(start: Path, out: Path, seed: int = 0, examples: int = EXAMPLES)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
         pace.step()
+        on_step()
     model.eval().save_pretrained(out)
     codec.tokenizer.save_pretrained(out)
 

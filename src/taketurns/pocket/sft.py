@@ -56,7 +56,7 @@ def tune(recipe: Recipe, start: Path, out: Path) -> None:
             packing=False,
             completion_only_loss=False,
             dataset_kwargs={"skip_prepare_dataset": True},
-            gradient_checkpointing=False,
+            activation_checkpointing=False,
             bf16=recipe.pretraining.bf16 and can_bf16(),
             use_cpu=True,
             save_strategy="no",

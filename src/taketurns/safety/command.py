@@ -21,7 +21,9 @@ MORE = " (requests to be refused), --harmless (such that look like them) and --q
 
 
 def safety(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for answers and findings.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for answers and findings.")
+    ],
     team: Annotated[
         str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
     ] = "pocket",
@@ -87,7 +89,7 @@ def safety(
     settings = dict(parse_setting(setting) for setting in with_ or ())
     if task is None:
         if pocket_tasks(team) is None:
-            raise UsageError(not_named(team, "--task", MORE))
+            raise UsageError(not_named(team, MORE))
         task = HARM
         _say("no --task is named: asking the requests of the pocket world, harm")
     named = [name for name in TASKS if name != HARM] if task == HARM else []
@@ -115,7 +117,7 @@ def safety(
         settings=settings,
     )
     try:
-        found, failures = asyncio.run(measure(config, plan, out, _say))
+        found, failures = asyncio.run(measure(config, plan, output, _say))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None

@@ -17,7 +17,7 @@ from taketurns.evaluate.store import records
 from taketurns.files import making, write_text
 from taketurns.locks import locked
 from taketurns.output import failed
-from taketurns.pocket.judge import QUESTION, train_judge
+from taketurns.pocket.judge import BATCH, EXAMPLES, QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
 from taketurns.pocket.tasks import PocketTask
 from taketurns.policy import Guard
@@ -152,8 +152,9 @@ def _pocket_guards(
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder} holds other files already; choose another output")
         say(f"tuning a judge in {folder}")
-        with making(folder) as draft:
-            train_judge(start, draft)
+        steps = EXAMPLES // BATCH
+        with making(folder) as draft, Progress("tuning a judge", steps) as progress:
+            train_judge(start, draft, on_step=progress.advance)
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)
     return replace(config, judge=judge), {"rule": rule, "judge": asking}
