@@ -62,8 +62,9 @@ class EngineConfig:
     Of "local" ones, `deterministic` None is on for float32 on a CPU and off elsewhere;
     `memory_bytes` bounds the KV caches and `threads` what one operation uses on a CPU; None leaves
     both to the engine. Of "http" ones, `concurrency` bounds the requests under way at a replica,
-    `timeout` the seconds of a request and `token_timeout` those between two tokens of a stream;
-    `retries` is how often a request is tried again.
+    `timeout` the seconds of a request, twice which all tries at it have together, and
+    `token_timeout` those between two tokens of a stream; `retries` is how often a request is tried
+    again.
     """
 
     kind: EngineKind = "local"
