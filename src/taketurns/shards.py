@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
+from taketurns.extras import require
 from taketurns.output import JsonlOutput, failed
 from taketurns.records import to_line, warn_of_lost_text, writable
 from taketurns.runner import Outcome, Record, describe, ordered
@@ -54,6 +55,11 @@ def split(items: Sequence[Record], size: int) -> dict[str, list[Record]]:
         f"{number:05}": list(items[at : at + size])
         for number, at in enumerate(range(0, len(items), size))
     }
+
+
+def require_ray() -> None:
+    """Raise UsageError without Ray."""
+    require("--runner ray", "ray")
 
 
 def run_on_ray(
@@ -93,11 +99,10 @@ def make_on_ray(
 
     Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise UsageError("--runner ray needs Ray: pip install 'taketurns[ray]'") from error
+    require_ray()
+    import ray
+    import ray.data
+
     if not shards:
         return
     mine = not ray.is_initialized()

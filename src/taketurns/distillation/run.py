@@ -105,7 +105,10 @@ def _learn(
     from taketurns.distillation import tuning
 
     if failures := asyncio.run(sample(order.team, order.tasks, order.asking, folder.answers)):
-        raise EngineError(f"{failures} answers failed; the same command tries them again")
+        raise EngineError(
+            f"{failures.count} answers failed, first: {failures.first}; the same command tries "
+            "them again"
+        )
     asked = wanted(order.tasks, order.asking)
     kept = keep(read_answers(folder.answers, asked), order.tasks, order.keeping)
     folder.write_kept(kept.answers)

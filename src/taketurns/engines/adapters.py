@@ -13,6 +13,7 @@ from taketurns import hub
 from taketurns.engines.facts import ADAPTER, read_config
 from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError
+from taketurns.extras import cure, installed
 from taketurns.headers import Tensor, read_adapter_tensors
 from taketurns.types import ModelSpec
 
@@ -33,10 +34,10 @@ def put_on(
     """Put an adapter on a model under this name, beside those of `peft` if there are any; the PEFT
     model, whose layers are in `model` itself then. `shared`: others use the model without the
     adapter. Raises ConfigError."""
-    try:
-        from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
-    except ImportError as error:
-        raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
+    if not installed("peft"):
+        raise ConfigError(f"a LoRA adapter needs peft: {cure('peft')}")
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
+
     require_adapter(adapter)
     with hub.loading(WHAT, adapter) as where:
         config = PeftConfig.from_pretrained(adapter, **where)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any
 
 from taketurns.config import JUDGE, TeamConfig
 from taketurns.errors import DataError, UsageError
+from taketurns.extras import cure, installed
 from taketurns.pocket.judge import QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
 from taketurns.pocket.tasks import PocketTask
 from taketurns.policy import Guard
 from taketurns.records import from_lines
+from taketurns.runner import Failures
 from taketurns.safety.answers import answer_all, path_of
 from taketurns.safety.arms import arms
 from taketurns.safety.delays import time_all
@@ -69,12 +70,14 @@ class Plan:
 
 async def measure(
     config: TeamConfig, plan: Plan, folder: Path, say: Callable[[str], None]
-) -> tuple[dict[str, Any], int]:
-    """The findings, and how many answers failed. Raises UsageError for what cannot be done."""
+) -> tuple[dict[str, Any], Failures]:
+    """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
     try:
         (folder / "answers").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+    if not (drawn := installed("matplotlib")):
+        say(f"safety.svg is left out: it needs matplotlib ({cure('matplotlib')})")
     guards: Mapping[str, Guard]
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
@@ -127,7 +130,7 @@ async def measure(
     }
     (folder / "safety.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (folder / "safety.md").write_text(markdown(found), encoding="utf-8")
-    with suppress(ImportError):  # the drawing needs the extra `eval`
+    if drawn:
         (folder / "safety.svg").write_text(drawing(found), encoding="utf-8")
     return found, failed
 

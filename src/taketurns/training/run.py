@@ -13,6 +13,7 @@ from typing import Any
 from taketurns import naming
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
+from taketurns.extras import TUNING, require
 from taketurns.heads import HeadConfig, describe_blind, describe_labels
 from taketurns.labels import Label, read_labels
 from taketurns.manifest import Manifest, describe_run, fingerprint
@@ -57,6 +58,8 @@ def train(
     another pool or without signal, and for an output that holds another run; ConfigError for a
     model that cannot be a switcher.
     """
+    if isinstance(settings, LMSettings):
+        require("training a language model as the switcher", *TUNING)
     selection, course = selection or Selection(), course or Course()
     names = [candidate.name for candidate in team.candidates]
     read = list(read_labels(labels, names))
