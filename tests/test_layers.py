@@ -15,6 +15,7 @@ SOURCE = Path(taketurns.__file__).parent
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
     ["finite", "extras"],
+    ["model_files"],
     ["hub"],
     ["weight_files"],
     ["gguf", "headers", "tokenizer_files"],

@@ -15,9 +15,9 @@ from taketurns.engines.quiet import quiet
 from taketurns.errors import ConfigError
 from taketurns.extras import cure, installed
 from taketurns.headers import Tensor, read_adapter_tensors
+from taketurns.model_files import ADAPTER as WHAT
 from taketurns.types import ModelSpec
 
-WHAT = "the adapter"
 _INSIDE = "base_model.model."  # what PEFT puts before the names of the model's own modules
 _MERGE = "merge it into a checkpoint of its own (merge_and_unload) and name that as the model"
 
