@@ -122,6 +122,23 @@ def load_team_config(
     return _Builder(document, team).build()
 
 
+def change_policy(policy: Policy, changes: Mapping[str, object]) -> Policy:
+    """A policy with other values for some of its fields. Raises ConfigError."""
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
+    schema = _schema("Policy", Policy)
+    try:
+        checked = schema.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            cure = _cure(key, list(schema.model_fields))
+            raise ConfigError(f"unknown key {key!r} in policy; {cure}") from error
+        message = first["msg"].removeprefix("Input ")
+        raise ConfigError(f"policy.{key} {message}, not {changes[key]!r}") from error
+    return dataclasses.replace(policy, **{key: getattr(checked, key) for key in given})
+
+
 def load_settings(path: Path, record: type[Record], what: str) -> Record:
     """A YAML file whose keys are the fields of the dataclass `record`, read as strictly as a team
     file; `what` is how errors call it. Raises ConfigError."""
@@ -616,9 +633,8 @@ def _explain(document: _Document, error: ValidationError, keys: Sequence[str] | 
     if first["type"] == "extra_forbidden":
         *parents, key = place
         valid = keys or _keys(parents)
-        near = get_close_matches(str(key), valid, n=1, cutoff=0.5)
-        cure = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(valid)}"
         inside = f" in {_dotted(parents)}" if parents else ""
+        cure = _cure(str(key), valid, anywhere=not parents and keys is None)
         return f"{document.where(place)}: unknown key {str(key)!r}{inside}; {cure}"
     if first["type"] == "missing":
         *parents, key = place
@@ -629,6 +645,17 @@ def _explain(document: _Document, error: ValidationError, keys: Sequence[str] | 
     what = _dotted(place) or "the file"
     cure = _number(value) if first["type"] in ("float_type", "int_type") else ""
     return f"{document.where(place)}: {what} {message}, not {json.dumps(value)}{cure}"
+
+
+def _cure(key: str, valid: Sequence[str], *, anywhere: bool = False) -> str:
+    """Which key was meant: one of these or, `anywhere`, one of the policy's, since a setting of it
+    may be named alone."""
+    near = get_close_matches(key, valid, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    if anywhere and (near := get_close_matches(key, _keys(["policy"]), n=1, cutoff=0.5)):
+        return f"did you mean {near[0]!r}, a key of policy?"
+    return f"the keys are {', '.join(valid)}"
 
 
 def _number(value: Any) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 from taketurns import __version__, heads, naming
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
+from taketurns.finite import parse_json
 from taketurns.types import ModelSpec
 from taketurns.weight_files import weight_files
 
@@ -301,7 +302,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
     if not isinstance(record, dict):

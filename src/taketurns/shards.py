@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
 from taketurns.extras import require
+from taketurns.finite import parse_json
 from taketurns.output import JsonlOutput, failed
 from taketurns.records import to_line, warn_of_lost_text, writable
 from taketurns.runner import Outcome, Record, describe, ordered
@@ -120,7 +121,7 @@ def read_shards(folder: Path) -> Iterator[Record]:
     try:
         lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
         for line in lines:
-            yield from read_shard(folder / json.loads(line)["file"])
+            yield from read_shard(folder / parse_json(line, strict=False)["file"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is no folder of shards: {error}") from error
 
@@ -130,7 +131,7 @@ def read_shard(path: Path) -> Iterator[Record]:
     import pyarrow.parquet as parquet
 
     for line in parquet.read_table(path).column("record").to_pylist():
-        record = json.loads(line)
+        record = parse_json(line, strict=False)
         warn_of_lost_text(record, str(path))
         yield record
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.errors import DataError
+from taketurns.finite import parse_json
 from taketurns.manifest import Manifest
 
 SCHEMA = "taketurns.switcher/1"
@@ -21,7 +22,7 @@ SCHEMA = "taketurns.switcher/1"
 def read_metrics(path: Path) -> Mapping[str, Any] | None:
     """What a finished run wrote last; None where it is not there. Raises DataError."""
     try:
-        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: Mapping[str, Any] = parse_json(path.read_text(encoding="utf-8"), strict=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
