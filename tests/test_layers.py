@@ -14,7 +14,7 @@ SOURCE = Path(taketurns.__file__).parent
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks"],
-    ["finite", "extras"],
+    ["finite", "extras", "streams"],
     ["model_files"],
     ["hub"],
     ["weight_files"],
