@@ -65,7 +65,7 @@ def train(
     read = list(read_labels(labels, names))
     _check_cuts(team, read, labels)
     examples = select(read, names, selection, course.seed)
-    say(summary(examples.report))
+    say(summary(examples.report, selection.min_margin))
     work = _lm if isinstance(settings, LMSettings) else _head
     folder = RunFolder(output, _manifest(team, labels, examples, settings, course))
     folder.claim(partial(write_examples, examples))
@@ -159,7 +159,11 @@ def _lm(
     start = lm.start_spec(team, settings)
     rows = asyncio.run(lm.render(team, start, examples.train, examples.validation))
     if rows.too_long:
-        say(f"{rows.too_long} examples do not fit the context of {start.model} and are left out")
+        say(
+            f"{rows.too_long} of these are left out too, for they are longer than the context of "
+            f"{start.model}, {rows.context} tokens: {len(rows.train)} are left to learn from and "
+            f"{len(rows.validation)} to choose the epoch by"
+        )
     plan, history = lm.tune(start, rows, folder.checkpoints, settings, course)
     best = lm.export(folder.checkpoints, history, folder.path)
     naming.write(lm.numbered(team, start), folder.path)
