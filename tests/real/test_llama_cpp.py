@@ -206,8 +206,10 @@ async def test_ids_are_handed_over(served: Served) -> None:
             assert not any(map(codec.is_control, ids))
             assert trace.text == codec.decode(ids).rstrip("\N{REPLACEMENT CHARACTER}")
             # Nothing else was ever sent than a speaker's prompt and the ids so far.
-            begun = [draft.prompt(speaker) + ids[:n] for speaker in (0, 1) for n in range(len(ids))]
-            assert all(body["prompt"] in begun for body in sent)
+            begun = [
+                draft.prompt(speaker) + ids[:n] for speaker in (0, 1) for n in range(len(ids) + 1)
+            ]
+            assert [body["prompt"] for body in sent if body["prompt"] not in begun] == []
             hidden += sum(not body.get("stream") for body in sent)
             print(f"\n{len(sent)} requests: {trace.text!r}")
         # A server goes on from what it has read: it need not do so to the last bit.
@@ -255,6 +257,7 @@ async def test_the_switcher_decides_by_the_servers_log_probabilities(
     gaps = []
     async with Team.load(load_team_config(served.three)) as team:
         team.engine.connect = lambda: recording  # type: ignore[attr-defined]
+        await team.prepare()
         info = await team.engine.info(SWITCHER)
         digits = [info.codec.single(str(i)) for i in range(3)]
         for question in QUESTIONS[:4]:
