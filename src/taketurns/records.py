@@ -275,7 +275,7 @@ def from_lines(lines: Iterable[bytes], name: str) -> Iterator[Record]:
             raise DataError(f"{name}:{number}: not a record: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"{name}:{number}: not a record")
-        if not isinstance(record.get("id", ""), str):
-            raise DataError(f"{name}:{number}: not a record: its id must be a text")
+        if not isinstance(record.get("id"), str | int | None):
+            raise DataError(f"{name}:{number}: not a record: its id must be a text or a number")
         warn_of_lost_text(record, name)
         yield record

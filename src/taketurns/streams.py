@@ -25,8 +25,8 @@ class ClosedStream(io.TextIOBase):
             f"standard {self._name} is closed; start the command with it, or name a file instead"
         )
 
-    write = read = readline = __next__ = _refuse  # type: ignore[assignment]
-    buffer = property(_refuse)  # type: ignore[assignment]
+    write = read = readline = __next__ = _refuse
+    buffer = property(_refuse)
 
     def isatty(self) -> bool:
         return False
@@ -44,11 +44,11 @@ def hold_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free: this one
     if sys.stdin is None:
-        sys.stdin = ClosedStream("input")  # type: ignore[unreachable]
+        sys.stdin = ClosedStream("input")
     if sys.stdout is None:
-        sys.stdout = ClosedStream("output")  # type: ignore[unreachable]
+        sys.stdout = ClosedStream("output")
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # type: ignore[unreachable]  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def flush_streams() -> None:
