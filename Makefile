@@ -68,8 +68,9 @@ real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLL
 real-learn: real-models  ## switchers and a student learn on the real team, BENCHMARKS=… their questions (an hour)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.real.learn --cache "$(REAL)" --data "$(BENCHMARKS)" --out runs/real
 
-soak: install-dev  ## serving: load, memory over 10,000 requests, what HTTP adds (minutes)
+soak: install-dev  ## serving: load, memory over 10,000 requests, what holds others up, what HTTP adds (minutes)
 	@$(BIN)/python benchmarks/serving/measure.py load
+	@$(BIN)/python benchmarks/serving/measure.py held-up
 	@$(BIN)/python benchmarks/serving/measure.py overhead
 
 check: install-dev  ## ruff and mypy --strict

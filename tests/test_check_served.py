@@ -129,7 +129,7 @@ async def test_a_switcher_needs_log_probabilities_and_a_head_hidden_states(
         ({"engine.api_key_env": "sk-abc"}, "the name of an environment variable"),
         ({"engine.concurrency": 0}, "concurrency must be at least 1"),
         ({"engine.timeout": 0}, "timeout must be more than 0 seconds"),
-        ({"engine.retries": -1}, "retries must be 0 or more"),
+        ({"engine.retries": -1}, "retries must be at least 0 and at most 1000, not -1"),
         ({"switcher": {"kind": "random", "urls": ["http://h"]}}, "urls needs a model"),
     ],
 )

@@ -296,7 +296,7 @@ def test_an_output_is_written_by_one_process_at_a_time(
     holder.stdout.close()
     assert invoke(*generate)[0] == 0
     assert [record["id"] for record in records(output)] == list("012345")
-    assert not list(output.parent.glob("*.lock"))
+    assert not list(output.parent.glob("*lock"))
 
 
 @pytest.mark.parametrize(

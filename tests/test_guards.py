@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taketurns import Candidate, Delta, EngineError, ModelSpec, Patch, Policy, Query, Team, Trace
+from taketurns import (
+    Candidate,
+    Delta,
+    EngineError,
+    ModelSpec,
+    Patch,
+    Policy,
+    Query,
+    Team,
+    Trace,
+    expressions,
+)
 from taketurns.config import JUDGE, load_team_config
 from taketurns.engines.local import LocalEngine
 from taketurns.engines.scripted import ScriptedEngine, scripted_codec
 from taketurns.errors import ConfigError, PromptError, UnavailableError
+from taketurns.guards import Judge
+from taketurns.phrases import Phrases, Reading
 from taketurns.policy import Guard, PatchRule
 from taketurns.records import trace_from_json, trace_to_json
 from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
 from taketurns.training.teamfile import team_yaml
 from taketurns.types import Message, Withheld
+from taketurns.writer import PatchWriter
 
 BAD = Guard(1, words=("bad",))
 
@@ -463,3 +480,86 @@ async def test_who_may_not_speak_leaves_its_part_to_the_others() -> None:
     nobody, _ = team(scripts, None, max_share=tuple((i, 0.2) for i in range(3)))
     with pytest.raises(ConfigError, match="leaves nobody to write"):
         await nobody.agenerate("Q? ")
+
+
+async def test_tokens_on_their_way_to_an_answer_whose_time_is_up_reach_nobody(
+    three_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: they were read by a draft that had been put back to before their patch, thousands of
+    them with a traceback each. Something else is slow just when the time is up."""
+    begun = asyncio.Event()
+    take = PatchWriter._take
+
+    def notice(writer: PatchWriter, token: Any) -> None:
+        take(writer, token)
+        begun.set()
+
+    monkeypatch.setattr(PatchWriter, "_take", notice)
+    loop = asyncio.get_running_loop()
+    wrong: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
+    specs = {name: ModelSpec(path, prompt="{text}") for name, path in three_models.items()}
+    policy = Policy(patch_size=400, max_tokens=400, guard=Guard(1, words=("never",)))
+    async with closing(LocalEngine(specs)) as engine:
+        trio = Team(list(starmap(Candidate, specs.items())), engine, FixedSwitcher([0]), policy)
+        await trio.prepare()
+        draft = await trio.draft(Query("q", text="Q? "))
+        events: list[Delta | Patch] = []
+
+        async def write() -> None:
+            async with trio.answer(draft, 0, policy, events.append) as answer:
+                await answer.write()
+
+        writing = asyncio.create_task(write())
+        await begun.wait()
+        loop.call_soon(time.sleep, 0.1)  # the models write on meanwhile
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert writing.cancelled()
+        await asyncio.sleep(0.1)
+        assert engine.counters("m0").written_tokens > 3
+    assert wrong == []
+    assert events == []
+    assert (draft.tokens, draft.patches) == (0, [])
+
+
+async def test_rules_read_each_character_once_and_a_judge_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    reader = Phrases.read
+
+    def spy(phrases: Phrases, before: Reading, text: str) -> Reading | None:
+        read.append(len(text))
+        return reader(phrases, before, text)
+
+    threads: set[threading.Thread] = set()
+    prompt = Judge.prompt
+
+    def judged(judge: Judge, *arguments: Any) -> list[int]:
+        threads.add(threading.current_thread())
+        return prompt(judge, *arguments)
+
+    monkeypatch.setattr(Phrases, "read", spy)
+    monkeypatch.setattr(Judge, "prompt", judged)
+    no = {JUDGE: lambda text, choices: [0.0] * (len(choices) // 2) + [1.0] * -(-len(choices) // 2)}
+    guard = Guard(1, words=("bad",), judge=JUDGE, question="{answer}")
+    pair, _ = team({"a": ["x"] * 50, "b": []}, guard, patch_size=1, max_tokens=50, scores=no)
+    begun = Query("q", messages=(Message("user", "Q?"), Message("assistant", "y" * 500)))
+    assert (await pair.agenerate(begun)).text == "x" * 50
+    assert sum(read) == 500 + 50
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+async def test_a_pattern_that_takes_too_long_ends_the_answer_and_lets_nothing_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expressions, "SECONDS", 1e-9)
+    pair, _ = team({"a": ["x" * 20_000], "b": ["y"]}, Guard(1, patterns=("never",)),
+                   patch_size=20_000, max_tokens=20_000, context=40_000)  # fmt: skip
+    events, trace = await watched(pair)
+    assert events == []
+    assert trace.text == ""
+    assert trace.error is not None
+    assert trace.error.startswith("the guard's pattern 'never' was not done with 20000 characters")

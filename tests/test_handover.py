@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from taketurns.draft import Draft
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.local import LocalEngine
+from taketurns.errors import LengthError
 from taketurns.handover import Reader
 from taketurns.policy import Policy
 from taketurns.switchers import FixedSwitcher
@@ -317,3 +318,44 @@ async def test_what_finishes_a_character_goes_on_from_the_bytes_that_began_it(
             assert next_prompt == [*prompt, *ids]
             run_on += 1
     assert run_on > 3
+
+
+@pytest.mark.parametrize("length", [3000, 1_000_000])
+def test_a_text_that_cannot_fit_is_refused_by_its_beginning(
+    monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """To make tokens of all of it takes hundreds of times its size in memory."""
+    reader = Reader(Candidate("a", ModelSpec("a", prompt="{text}")), _info(byte_level(0), 100))
+    encoded: list[int] = []
+    encode = TextCodec.encode
+
+    def spy(codec: TextCodec, text: str, special: bool = False) -> list[int]:
+        encoded.append(len(text))
+        return encode(codec, text, special)
+
+    monkeypatch.setattr(TextCodec, "encode", spy)
+    monkeypatch.setattr(TextCodec, "encode_rendered", lambda *_: pytest.fail("all of it was read"))
+    with pytest.raises(LengthError, match="'q': the prompt has more than 544 tokens for a, whose"):
+        reader.read(Query("q", text="a" * length))
+    assert encoded == [800]
+
+
+def test_a_long_text_of_few_tokens_is_not_too_long() -> None:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    spaces = ["\u0120" * 2**power for power in range(1, 7)]
+    merges = [(one[: len(one) // 2], one[: len(one) // 2]) for one in spaces]
+    vocabulary = {text: i for i, text in enumerate([*letters, *spaces])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in CONTROLS])
+    reader = Reader(
+        Candidate("a", ModelSpec("a", prompt="{text}")), _info(_finished(tokenizer, CONTROLS), 100)
+    )
+    assert len(reader.read(Query("q", text=" " * 64 * 90))[1]) == 90
+    with pytest.raises(LengthError, match="the prompt has 110 tokens"):
+        reader.read(Query("q", text=" " * 64 * 110))
+
+
+def _info(codec: TextCodec, context: int) -> ModelInfo:
+    return ModelInfo("a", context, codec, frozenset(), frozenset())

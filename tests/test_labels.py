@@ -153,7 +153,7 @@ def test_files_that_are_no_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         list(read_labels(tmp_path / "gone", POOL))
     with pytest.raises(DataError, match=r"r.jsonl:2: 'q0#0' is in line 1 already"):
-        list(read_labels(written(tmp_path / "r.jsonl", record(), record()), POOL))
+        list(read_labels(written(tmp_path / "r.jsonl", record(), record(task="u")), POOL))
 
 
 def test_a_record_without_any_utility_has_no_label() -> None:

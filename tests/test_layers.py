@@ -13,13 +13,13 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds", "sync", "intervals", "clocks"],
-    ["finite", "extras", "streams"],
+    ["types", "errors", "seeds", "sync", "intervals", "clocks", "files"],
+    ["finite", "extras", "streams", "phrases", "expressions"],
     ["model_files"],
     ["hub"],
-    ["weight_files"],
+    ["weight_files", "yaml_files"],
     ["gguf", "headers", "tokenizer_files"],
-    ["policy", "control", "text", "statistics"],
+    ["policy", "control", "text", "templates", "statistics"],
     ["config", "prompts"],
     ["naming"],
     ["engines"],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+import taketurns
 from taketurns.errors import DataError
-from taketurns.locks import alone
+from taketurns.locks import alone, locked, waiting
 
 COUNT = """
 import sys, time
@@ -31,12 +32,15 @@ while counted < 200:
 
 
 def test_nobody_comes_between(tmp_path: Path) -> None:
+    """Not even by another name of the same file."""
     path = tmp_path / "count"
     path.write_text("0")
-    command = [sys.executable, "-c", COUNT, str(path)]
-    assert [one.wait(60) for one in [subprocess.Popen(command) for _ in range(3)]] == [0, 0, 0]
+    (tmp_path / "link").symlink_to(path)
+    names = [path, tmp_path / "link", path]
+    commands = [[sys.executable, "-c", COUNT, str(name)] for name in names]
+    assert [one.wait(60) for one in [subprocess.Popen(command) for command in commands]] == [0] * 3
     assert path.read_text() == "600"
-    assert list(tmp_path.iterdir()) == [path]
+    assert {one.name for one in tmp_path.iterdir()} == {"count", "link"}
 
 
 def test_where_nothing_can_be_written_is_a_sentence(tmp_path: Path) -> None:
@@ -45,15 +49,44 @@ def test_where_nothing_can_be_written_is_a_sentence(tmp_path: Path) -> None:
         alone(tmp_path / "no" / "out.jsonl"),
     ):
         pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_system_without_locks_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object) -> None:
+    def refuse(self: object) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with alone(tmp_path / "out.jsonl"):
+    monkeypatch.setattr(FileLock, "_acquire", refuse)
+    with alone(tmp_path / "out.jsonl"), waiting(tmp_path / "out.jsonl"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+async def test_the_lock_has_a_name_of_ours_and_touches_no_other(tmp_path: Path) -> None:
+    """Fault: it was NAME.lock, which was emptied and removed."""
+    mine, other = tmp_path / "uv.lock", tmp_path / "other"
+    mine.write_text("version = 1")
+    other.write_text("elsewhere")
+    (tmp_path / "out.lock").symlink_to(other)
+    for name in ("uv", "out"):
+        with alone(tmp_path / name):
+            assert (tmp_path / f".{name}.taketurns-lock").exists()
+        async with locked(tmp_path / name, wait=False) as held:
+            assert held
+    assert (mine.read_text(), other.read_text()) == ("version = 1", "elsewhere")
+    assert {one.name for one in tmp_path.iterdir()} == {"uv.lock", "other", "out.lock"}
+
+
+def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("elsewhere")
+    (tmp_path / ".out.taketurns-lock").symlink_to(tmp_path / "other")
+    with pytest.raises(DataError, match=r"\.out\.taketurns-lock, its lock, is a link; remove it"):
+        alone(tmp_path / "out").__enter__()
+    assert (tmp_path / "other").read_text() == "elsewhere"
+
+
+def test_nothing_needs_what_only_unix_has() -> None:
+    source = Path(taketurns.__file__).parent
+    assert not [path for path in source.rglob("*.py") if "import fcntl" in path.read_text()]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from taketurns import templates
 from taketurns.control import Rendered
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import ConfigError, PromptError
@@ -206,3 +208,20 @@ def test_a_template_that_refuses_is_a_clear_sentence(chatty: TextCodec) -> None:
     chatty.tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
     with pytest.raises(PromptError, match="query 'q': the chat template refuses it: no system"):
         text(ModelSpec("m"), chatty, QUERY)
+
+
+def test_a_template_that_takes_its_time_is_stopped(
+    chatty: TextCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands after it in this thread is not watched any more."""
+    monkeypatch.setattr(templates, "SECONDS", 0.005)
+    chatty.tokenizer.chat_template = (
+        "{% for i in range(300) %}{% for j in range(300) %}{% endfor %}{% endfor %}done"
+    )
+    before = sys.gettrace()
+    with pytest.raises(PromptError, match=r"query 'q': the chat template .* not done within 0.005"):
+        text(ModelSpec("m"), chatty, QUERY)
+    assert sys.gettrace() is before
+    monkeypatch.setattr(templates, "SECONDS", 60)
+    assert text(ModelSpec("m"), chatty, QUERY) == "done"
+    assert sys.gettrace() is before

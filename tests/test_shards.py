@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from taketurns.errors import DataError, UsageError
-from taketurns.shards import INDEX, RaySettings, read_shards, split
+from taketurns.shards import INDEX, RaySettings, _write, read_shards, split
 
 QUESTIONS = ["what is 17 + 25 ?", "what does rebol fonul work as?", "how old is rebol fonul?"]
 
@@ -53,6 +53,15 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder of shards"):
         list(read_shards(tmp_path))
+
+
+def test_a_shard_that_the_index_names_twice_is_read_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / f"{name}.parquet", [{"id": name}])
+    lines = [json.dumps({"id": name, "file": f"{name}.parquet"}) for name in ("a", "b", "a")]
+    (tmp_path / INDEX).write_text("\n".join(lines))
+    assert list(read_shards(tmp_path)) == [{"id": "a"}, {"id": "b"}]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.parquet", "b.parquet", INDEX}
 
 
 def test_shards_need_a_folder(tmp_path: Path) -> None:

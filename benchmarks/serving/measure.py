@@ -22,6 +22,8 @@ from statistics import mean, quantiles
 from time import perf_counter
 from typing import Any
 
+import httpx
+
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.pocket import TASKS
 from taketurns.switchers import FixedSwitcher
@@ -29,6 +31,7 @@ from taketurns.types import Delta
 
 DELAY = 0.02  # seconds a token of the scripted engine
 LENGTH = 100  # tokens of its answers
+SILENCE = 1.0  # seconds that a server may be silent for on a busy machine
 
 
 @dataclass
@@ -262,6 +265,49 @@ def measure_load(levels: Sequence[int], requests: int) -> str | None:
     return "; ".join(one.problem for one in loads if one.problem) or None
 
 
+def measure_held_up() -> str | None:
+    """How long the bundled team's server is silent while it answers the requests that ask most of
+    it. Returns what is wrong, if it is longer than it may be."""
+    silent: dict[str, float] = {}
+    with served("-m", "taketurns", "serve", "--port", "0") as (url, _):
+        for name, body in demanding().items():
+            silent[name] = asyncio.run(longest_silence(url, body))
+            show({"request": name, "longest silence, s": round(silent[name], 3)})
+    slow = [name for name, seconds in silent.items() if seconds > SILENCE]
+    return f"silent for more than {SILENCE:g} s: {', '.join(slow)}" if slow else None
+
+
+def demanding() -> dict[str, dict[str, Any]]:
+    """Requests of which each has as much of something as may be asked for."""
+    begun = "the words of a long beginning " * 40
+    turns = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": begun}]
+    words = [f"{'the words of a long beginning ' * 9}"[:250] + str(number) for number in range(64)]
+    most = {"messages": turns, "n": 16, "temperature": 2, "top_p": 1.0, "max_tokens": 400}
+    stops = [f"{'beginning ' * 25}{number}" for number in range(16)]
+    small = {"patch_size": 1}
+    return {
+        "guard": most | {"taketurns": {**small, "guard": {"words": words, "to": 2}}},
+        "stop strings": most | {"stop": stops, "taketurns": small},
+        "log-probabilities": most | {"logprobs": True, "top_logprobs": 20},
+        "a long prompt": {"messages": [{"role": "user", "content": "far too long " * 75_000}]},
+    }
+
+
+async def longest_silence(url: str, body: dict[str, Any]) -> float:
+    """Seconds that /health took at most while a request was answered, asked anew all the time."""
+    async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+        asked = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+        longest = 0.0
+        while not asked.done():
+            begun = perf_counter()
+            (await client.get("/health")).raise_for_status()
+            longest = max(longest, perf_counter() - begun)
+            await asyncio.sleep(0.01)
+        if (reply := await asked).status_code not in (200, 400):
+            reply.raise_for_status()
+    return longest
+
+
 def measure_overhead(levels: Sequence[int]) -> None:
     """What HTTP adds to a scripted engine's first token and to every further one."""
     with served(__file__, "serve-scripted") as (url, pid):
@@ -339,12 +385,14 @@ def show(figures: dict[str, Any]) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["load", "overhead", "serve-scripted"])
+    parser.add_argument("what", choices=["load", "held-up", "overhead", "serve-scripted"])
     parser.add_argument("--streams", type=int, nargs="+", help="default: 1 8 64 256; overhead 8 64")
     parser.add_argument("--requests", type=int, default=10_000, help="of the memory test; 0: none")
     chosen = parser.parse_args()
     if chosen.what == "load":
         sys.exit(measure_load(chosen.streams or [1, 8, 64, 256], chosen.requests))
+    elif chosen.what == "held-up":
+        sys.exit(measure_held_up())
     elif chosen.what == "overhead":
         measure_overhead(chosen.streams or [8, 64])
     else:

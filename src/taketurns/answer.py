@@ -49,7 +49,8 @@ class Answer:
     asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
     written, with `logprobs` as in `Sampling`; `vet` is there exactly where the policy has a guard;
     `choices` are the tokens whose log-probabilities after each patch the switcher decides by, if it
-    does. Without `stand_ins` the answer fails where its speaker does."""
+    does; `decide` is what `begin` gave, where it was asked elsewhere. Without `stand_ins` the
+    answer fails where its speaker does."""
 
     def __init__(
         self,
@@ -64,13 +65,14 @@ class Answer:
         vet: Vet | None = None,
         stand_ins: bool = True,
         choices: tuple[int, ...] = (),
+        decide: Decide | None = None,
     ) -> None:
         self.draft = draft
         self.ended = False
         self._models = models
         self._session = session
         self._begin = begin
-        self._decide = begin()
+        self._decide = begin() if decide is None else decide
         self._policy = policy
         self._speakers = generator(seed)
         self._emit = emit
@@ -225,9 +227,7 @@ class Answer:
                 # The beginning of a stop string is not shown yet, but its tokens are told; and if
                 # the next patch may not stand, what is shown now is the answer.
                 shown, hidden = self.text, self.draft.unfinished_stop
-                passes = await vet(self._session, shown + hidden)
-                if passes and hidden:
-                    passes = await vet(self._session, shown)
+                passes = await vet(self._session, shown, hidden)
             finally:
                 self._emit = emit
                 if not passes:

@@ -163,6 +163,7 @@ def generate(
 ) -> None:
     """Answer every prompt of a file, or every question of a task. The same command goes on where a
     run was stopped."""
+    from taketurns.files import is_stream
     from taketurns.manifest import describe_run
 
     if (input is None) == (task is None):
@@ -177,6 +178,7 @@ def generate(
         queries, asked = _questions(team, str(task), data, split, limit)
     manifest = describe_run("generate", config, asked, input=source, limit=limit)
     path = None if output == "-" else Path(output)
+    goes_on = path is not None and not is_stream(path)
     try:
         if runner == "ray":
             from taketurns.distributed import answer_on_ray
@@ -190,10 +192,10 @@ def generate(
             with asyncio.Runner() as loop:
                 outcome = loop.run(_generate(config, queries, source, path, manifest, concurrency))
     except KeyboardInterrupt:
-        _say("interrupted" if path is None else "interrupted; the same command goes on from here")
+        _say("interrupted; the same command goes on from here" if goes_on else "interrupted")
         raise typer.Exit(INTERRUPTED) from None
     if outcome.failed:
-        again = "" if path is None else "; the same command tries them again"
+        again = "; the same command tries them again" if goes_on else ""
         _say(f"{outcome.failed} of {len(queries)} prompts failed, first: {outcome.error}{again}")
     if outcome.failed or bad:
         raise typer.Exit(FAILED)
@@ -208,6 +210,7 @@ async def _generate(
     concurrency: int,
 ) -> Outcome:
     """Nothing is written before every prompt is known to fit and every model is loaded."""
+    from taketurns.files import is_stream
     from taketurns.output import JsonlOutput, claimed
     from taketurns.records import trace_to_json
     from taketurns.runner import run
@@ -216,7 +219,7 @@ async def _generate(
 
     async with Team.load(config) as team:
         names = [candidate.name for candidate in team.candidates]
-        bar = path is not None or not sys.stdout.isatty()
+        bar = not ((path is None or is_stream(path)) and sys.stdout.isatty())
         with JsonlOutput(None) if path is None else claimed(path, manifest) as output:
             left = [query for query in queries if query.id not in output.kept]
             kept = len(queries) - len(left)
@@ -464,13 +467,14 @@ def relabel(
     world: WorldOption = 0,
 ) -> None:
     """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
+    from taketurns.output import once
     from taketurns.pocket.skills import relabel as by_rules
     from taketurns.pocket.tasks import tasks_named
     from taketurns.records import from_lines, to_line
 
     tasks = {task.name: task for task in tasks_named(None, world)}
     lines = _read(str(labels)).splitlines(keepends=True)
-    relabelled = by_rules(from_lines(lines, str(labels)), tasks, recaller)
+    relabelled = by_rules(once(from_lines(lines, str(labels))), tasks, recaller)
     try:
         output.write_bytes(b"".join(map(to_line, relabelled)))
     except OSError as error:

@@ -24,14 +24,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from taketurns import gguf
-from taketurns.errors import ConfigError
+from taketurns.errors import ConfigError, one_line
 from taketurns.policy import QUESTION, Guard, PatchRule, Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
+from taketurns.yaml_files import compose, construct, invalid, read_node
 
 SwitcherKind = Literal["random", "fixed", "lm", "head", "folded"]
 EngineKind = Literal["local", "http"]
 BUNDLED = "pocket"
 JUDGE = "(judge)"
+MOST_CANDIDATES = 64
+MOST_MEMORY = 1 << 50  # bytes
+_SHOWN = 200  # characters of a wrong value
 
 Record = TypeVar("Record")
 
@@ -145,7 +149,11 @@ def load_settings(path: Path, record: type[Record], what: str) -> Record:
     document = _Document.read(path, what)
     schema = _schema(record.__name__, record)
     try:
-        settings = schema.model_validate_json(json.dumps(document.data, default=str))
+        raw = json.dumps(document.data, default=str)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: a value that a {what} cannot have: {error}") from error
+    try:
+        settings = schema.model_validate_json(raw)
     except ValidationError as error:
         raise ConfigError(_explain(document, error, list(schema.model_fields))) from error
     try:
@@ -163,18 +171,27 @@ def parse_setting(text: str) -> tuple[str, object]:
             f"a setting is written KEY=VALUE, for example policy.patch_size=32, not {text!r}"
         )
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value in {text!r}: {error}") from error
+        return key.strip(), construct(compose(value))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read the value in {_shown(text)}: {one_line(error)}") from error
 
 
 def parse_bytes(text: str | int) -> int:
     """`"4 GiB"`, `"500 MB"` or a number of bytes. Raises ConfigError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?\s*", str(text), re.IGNORECASE)
     if match is None or (number := float(match[1])) <= 0:
-        raise ConfigError(f'memory is written like "4 GiB" or "500 MB", not {text!r}')
+        raise ConfigError(f'memory is written like "4 GiB" or "500 MB", not {_shown(text)}')
     power = " kmgt".index(match[2].lower()) if match[2] else 0
-    return int(number * (1024 if match[3] else 1000) ** power)
+    size = number * (1024 if match[3] else 1000) ** power
+    if size > MOST_MEMORY:
+        raise ConfigError(f"memory is at most {MOST_MEMORY >> 40} TiB, not {_shown(text)}")
+    return int(size)
+
+
+def _shown(value: object) -> str:
+    """A value as it was given, cut where it is longer than a sentence can hold."""
+    shown = json.dumps(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 # The keys of a team file, taken from the records.
@@ -201,6 +218,13 @@ _ENDPOINT = {
     "api_key_env": (str | None, None),
 }
 _LOCAL_KEYS = ("deterministic", "max_batch", "memory", "threads")
+_ENGINE_LIMITS = {
+    "max_batch": (1, 1 << 16),
+    "concurrency": (1, 1 << 16),
+    "retries": (0, 1000),
+    "threads": (1, 4096),
+}
+_LONGEST_TIME = 10**7  # seconds, some four months
 _HTTP_KEYS = ("urls", "api_key_env", "concurrency", "timeout", "token_timeout", "retries")
 
 _CandidateFile = _schema("Candidate", ModelSpec, name=(str, ...), **_ENDPOINT)
@@ -271,6 +295,11 @@ class _Builder:
     def build(self) -> TeamConfig:
         if len(self.team.candidates) < 2:
             self._refuse("a team needs at least two candidates", "candidates")
+        if len(self.team.candidates) > MOST_CANDIDATES:
+            self._refuse(
+                f"a team has at most {MOST_CANDIDATES} candidates, not {len(self.team.candidates)}",
+                "candidates",
+            )
         if repeated := [name for name in self._names if self._names.count(name) > 1]:
             self._refuse(f"two candidates are named {repeated[0]!r}", "candidates")
         if unnamed := [i for i, name in enumerate(self._names) if not name.strip()]:
@@ -404,21 +433,21 @@ class _Builder:
             if getattr(entry, key) != type(entry).model_fields[key].default:
                 other = "local" if entry.kind == "http" else "http"
                 self._refuse(f'{key} is for an engine of kind "{other}"', "engine", key)
-        for key in ("max_batch", "concurrency"):
-            if getattr(entry, key) < 1:
-                self._refuse(f"{key} must be at least 1", "engine", key)
+        for key, (least, most) in _ENGINE_LIMITS.items():
+            value = getattr(entry, key)
+            if value is not None and not least <= value <= most:
+                limits = f"must be at least {least} and at most {most}"
+                self._refuse(f"{key} {limits}, not {_shown(value)}", "engine", key)
         for key in ("timeout", "token_timeout"):
-            if not 0 < getattr(entry, key) < float("inf"):
-                self._refuse(f"{key} must be more than 0 seconds", "engine", key)
-        if entry.retries < 0:
-            self._refuse("retries must be 0 or more", "engine", "retries")
+            if not 0 < getattr(entry, key) <= _LONGEST_TIME:
+                self._refuse(
+                    f"{key} must be more than 0 seconds and at most {_LONGEST_TIME}", "engine", key
+                )
         try:
             memory = None if entry.memory is None else parse_bytes(entry.memory)
         except ConfigError as error:
             self._refuse(str(error), "engine", "memory")
         deterministic = None if entry.deterministic == "auto" else entry.deterministic
-        if entry.threads is not None and entry.threads < 1:
-            self._refuse("threads must be at least 1", "engine", "threads")
         return EngineConfig(
             kind=entry.kind,
             deterministic=deterministic,
@@ -552,23 +581,12 @@ class _Document:
 
     @classmethod
     def read(cls, path: Path, what: str = "team file") -> _Document:
+        node = read_node(path, what)
         try:
-            text = path.read_text(encoding="utf-8")
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
             lines = dict(_lines(path, node)) if node is not None else {}
-            data = yaml.safe_load(text)
-        except OSError as error:
-            raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: a {what} is UTF-8 text, this is not") from error
-        except yaml.MarkedYAMLError as error:
-            line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from error
-        except RecursionError as error:
-            raise ConfigError(f"{path}: not valid YAML: nested too deeply") from error
-        except (yaml.YAMLError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"{path}: not valid YAML: {reason}") from error
+            data = construct(node)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise invalid(path, error) from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path}: a {what} is a mapping of keys to values")
         return cls(path, {key: value for key, value in data.items() if value is not None}, lines)
@@ -644,7 +662,7 @@ def _explain(document: _Document, error: ValidationError, keys: Sequence[str] | 
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     what = _dotted(place) or "the file"
     cure = _number(value) if first["type"] in ("float_type", "int_type") else ""
-    return f"{document.where(place)}: {what} {message}, not {json.dumps(value)}{cure}"
+    return f"{document.where(place)}: {what} {message}, not {_shown(value)}{cure}"
 
 
 def _cure(key: str, valid: Sequence[str], *, anywhere: bool = False) -> str:

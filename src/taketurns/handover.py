@@ -19,6 +19,9 @@ from taketurns.prompts import encode_speaker, render_speaker
 from taketurns.text import SharedVocabulary, TextStream
 from taketurns.types import Candidate, Patch, Query
 
+_CHARACTERS = 8  # a token, of a text that is read at once; ordinary ones have three to five
+_CUT = 256  # tokens more at most where a text is cut off inside what would be one
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -34,14 +37,29 @@ class Reader:
     def read(self, query: Query) -> tuple[Rendered, list[int]]:
         """That text and its token ids. Raises as `prompt` does."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
+        self._check_beginning(text.text, query)
         ids = self.encode(text)
         if len(ids) + 1 > self.info.context:
-            raise LengthError(
-                f"the prompt has {len(ids)} tokens for {self.candidate.name}, "
-                f"whose context has {self.info.context}",
-                query.id,
-            )
+            raise self._too_long(f"{len(ids)}", query)
         return text, ids
+
+    def _check_beginning(self, text: str, query: Query) -> None:
+        """Raise LengthError for a text whose beginning alone is too long. To make tokens of all of
+        it takes hundreds of times its size in memory. So a text that no ordinary one is as long
+        as, in this context, is read from its beginning in parts that double."""
+        size, context = _CHARACTERS * self.info.context, self.info.context
+        while size < len(text):
+            tokens = len(self.info.codec.encode(text[:size])) - _CUT
+            if tokens > context:
+                raise self._too_long(f"more than {tokens}", query)
+            size *= 2
+
+    def _too_long(self, tokens: str, query: Query) -> LengthError:
+        return LengthError(
+            f"the prompt has {tokens} tokens for {self.candidate.name}, "
+            f"whose context has {self.info.context}",
+            query.id,
+        )
 
     def encode(self, prompt: Rendered, written: str = "") -> list[int]:
         """The token ids of a prompt, and of what is written after it."""

@@ -8,7 +8,7 @@ are best. Nothing here knows how the rollouts were made.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, isfinite
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,7 @@ from taketurns.occasions import Cuts
 from taketurns.output import failed
 from taketurns.records import from_lines, patch_from_json, query_from_json
 from taketurns.rollouts import SCHEMA
-from taketurns.types import Patch, Query
+from taketurns.types import Patch, Query, Timing
 
 Kind = Literal["hard", "tied", "soft"]
 
@@ -93,10 +93,10 @@ class Label:
 
 def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
     """The labels of a rollouts file, in order, for a pool with these names in this order. Records
-    of failures are left out.
+    of failures are left out, and of two that say the same of one prefix the second.
 
-    Raises DataError for a file of another pool, a line that is torn or no record, and an id that
-    occurs twice.
+    Raises DataError for a file of another pool, a line that is torn or no record, and an id under
+    which two lines say different things.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -104,7 +104,7 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     if not lines:
         raise DataError(f"{path} is empty: it should hold one prefix a line")
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
     for number, record in enumerate(from_lines(lines, str(path)), start=1):
         if failed(record):
             continue
@@ -112,10 +112,28 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
             label = label_from_json(record, candidates)
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from error
-        if label.id in seen:
-            raise DataError(f"{path}:{number}: {label.id!r} is in line {seen[label.id]} already")
-        seen[label.id] = number
-        yield label
+        line, said = seen.setdefault(label.id, (number, _said(label)))
+        if line == number:
+            yield label
+        elif said != _said(label):
+            raise DataError(
+                f"{path}:{number}: {label.id!r} is in line {line} already, with other values; "
+                "the taketurns rollout that wrote the file keeps the first when it is run again"
+            )
+
+
+def _said(label: Label) -> tuple[Any, ...]:
+    """All that a label says, but for how long its patches took."""
+    patches = tuple(replace(patch, timing=Timing()) for patch in label.prefix)
+    return (
+        label.query,
+        patches,
+        label.utilities,
+        label.counts,
+        label.task,
+        label.found,
+        label.cuts,
+    )
 
 
 def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Label:

@@ -1,39 +1,37 @@
 """Files that one process writes at a time.
 
-The lock belongs to the process: whatever ends it, kill -9 included, frees the file. It is a file of
-its own beside the other, which is gone when nobody holds it.
+A lock is an empty file of its own beside the other, `.NAME.taketurns-lock`, which is gone when no
+process holds it. It belongs to the process: whatever ends that, kill -9 included, frees it. Behind
+a symbolic link the lock is that of the file that the link points to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from taketurns.errors import DataError
+from taketurns.files import LOCK, target
 
 LOOK_AGAIN = 0.5  # seconds
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+
+_Release = Callable[[], None]
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold `path` against other processes, where the file system has locks. Raises DataError if one
     is at it."""
-    beside = _beside(path)
-    try:
-        file = _take(beside)
-    except OSError as error:
-        if error.errno in NO_LOCKS:
-            yield
-            return
-        raise DataError(f"cannot write {path}: {error.strerror}") from error
-    if file is None:
+    release = _take(path)
+    if release is None:
         raise DataError(
             f"{path} is being written by another process; wait until it is done, or choose another "
             "output"
@@ -41,48 +39,59 @@ def alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _free(beside, file)
+        release()
+
+
+@contextmanager
+def waiting(path: Path) -> Iterator[None]:
+    """Hold `path` against other processes as soon as it is free. Raises DataError where it cannot
+    be written."""
+    while (release := _take(path)) is None:
+        time.sleep(LOOK_AGAIN)
+    try:
+        yield
+    finally:
+        release()
 
 
 @asynccontextmanager
 async def locked(path: Path, *, wait: bool) -> AsyncIterator[bool]:
     """Hold `path` against other processes; without `wait`, what is yielded says whether it was
-    free."""
-    beside = _beside(path)
-    file = _take(beside)
-    while wait and file is None:
+    free. Raises DataError where it cannot be written."""
+    release = _take(path)
+    while wait and release is None:
         await asyncio.sleep(LOOK_AGAIN)
-        file = _take(beside)
+        release = _take(path)
     try:
-        yield file is not None
+        yield release is not None
     finally:
-        if file is not None:
-            _free(beside, file)
+        if release is not None:
+            release()
 
 
-def _beside(path: Path) -> Path:
-    return path.parent / (path.name + ".lock")
+def _take(path: Path) -> _Release | None:
+    """What frees the lock, if it was free. Raises DataError where there can be none."""
+    try:
+        place = target(path)
+        beside = place.with_name(f".{place.name}{LOCK}")
+        if not beside.parent.is_dir():  # which filelock would make
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if beside.is_symlink():
+            raise DataError(f"cannot write {path}: {beside}, its lock, is a link; remove it")
+        lock = FileLock(beside, fallback_to_soft=False)
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            beside.unlink(missing_ok=True)
+            return lambda: None
+        raise DataError(f"cannot write {path}: {error.strerror}") from error
 
+    def release() -> None:
+        # While it is held: who opened it meanwhile sees that it is gone and makes another.
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        lock.release()
 
-def _take(beside: Path) -> IO[str] | None:
-    """The lock if it was free. Raises OSError where there can be none."""
-    while True:
-        file = beside.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), beside.stat()):
-                return file
-        except BlockingIOError:
-            file.close()
-            return None
-        except FileNotFoundError:
-            pass
-        except OSError:
-            _free(beside, file)
-            raise
-        file.close()  # whoever held it has removed it since it was opened
-
-
-def _free(beside: Path, file: IO[str]) -> None:
-    beside.unlink(missing_ok=True)
-    file.close()
+    return release

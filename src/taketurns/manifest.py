@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,6 +23,7 @@ from typing import Any
 from taketurns import __version__, heads, naming
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
+from taketurns.files import write_text
 from taketurns.finite import parse_json
 from taketurns.types import ModelSpec
 from taketurns.weight_files import weight_files
@@ -67,6 +69,11 @@ class Manifest:
             if theirs.get("identity") != before.identity:
                 raise DataError(self._difference(output, theirs))
             mine = replace(mine, started=theirs.get("started", self.started))
+        elif path.exists() and not _is_ours(path):
+            raise DataError(
+                f"{path} is no manifest of taketurns, and that of {output} would be written over "
+                "it; choose another output"
+            )
         mine.write(output)
         return mine
 
@@ -84,14 +91,7 @@ class Manifest:
         """Write the manifest beside the output. Raises DataError if that cannot be done."""
         record = {"schema": SCHEMA, "identity": self.identity, **asdict(self)}
         path = path_for(output)
-        draft = path.with_name(path.name + ".draft")
-        try:
-            draft.write_text(
-                json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-            draft.replace(path)
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}") from error
+        write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     def finish(self, output: Path) -> None:
         """Note the end of the run."""
@@ -308,6 +308,13 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{path} is not a manifest")
     return record
+
+
+def _is_ours(path: Path) -> bool:
+    with suppress(OSError, ValueError):
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
+        return isinstance(record, dict) and record.get("schema") == SCHEMA
+    return False
 
 
 def _digest(value: Any) -> str:

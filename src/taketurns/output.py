@@ -2,12 +2,15 @@
 
 One JSON object a line, each with an "id", appended and flushed as it comes. A record with an
 "error" stands for a failure and is tried again. What a killed run left is taken up as it is: a torn
-last line is dropped, whole records are kept, none is ever written twice.
+last line is dropped, whole records are kept, none is ever written twice, and of an id that an
+older version wrote twice the first whole record is kept.
+
+A pipe, a terminal or another device is written as it comes: nothing is read back from it, so there
+is no going on.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from taketurns.errors import DataError
+from taketurns.files import is_stream, sweep, target, write_whole
 from taketurns.locks import alone
 from taketurns.manifest import Manifest, path_for
 from taketurns.records import from_lines, to_line
@@ -24,11 +28,18 @@ from taketurns.records import from_lines, to_line
 @contextmanager
 def claimed(path: Path, manifest: Manifest) -> Iterator[JsonlOutput]:
     """Make `path` this run's and append records to it; the manifest notes when it is through. A run
-    that stops before its first record leaves nothing behind.
+    that stops before its first record leaves nothing behind. What cannot be read back has no
+    manifest.
 
     Raises DataError if the file is another run's, or another process is writing it.
     """
+    if is_stream(path):
+        with JsonlOutput(path) as output:
+            yield output
+        return
     with alone(path):
+        sweep(path)
+        sweep(path_for(path))
         fresh = not path.exists()
         mine = manifest.claim(path)
         try:
@@ -36,8 +47,8 @@ def claimed(path: Path, manifest: Manifest) -> Iterator[JsonlOutput]:
                 yield output
         except BaseException:
             if fresh and not (path.exists() and path.stat().st_size):
-                path.unlink(missing_ok=True)
-                path_for(path).unlink(missing_ok=True)
+                target(path).unlink(missing_ok=True)
+                target(path_for(path)).unlink(missing_ok=True)
             raise
         mine.finish(path)
 
@@ -51,17 +62,19 @@ class JsonlOutput:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self._name = "standard output" if path is None else str(path)
+        self._path = None if path is None or is_stream(path) else path
+        self._own = path is not None
         self.kept: frozenset[str] = frozenset()
         if path is None:
             self._file: BinaryIO = sys.stdout.buffer
             return
         try:
-            if path.exists():
+            if self._path is not None and path.exists():
                 self.kept = self._take_up(path)
             self._file = path.open("ab")
         except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}") from error
+            raise self._refused(error) from error
 
     def __enter__(self) -> JsonlOutput:
         return self
@@ -72,13 +85,23 @@ class JsonlOutput:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._path is not None:
+        if not self._own:
+            return
+        try:
             self._file.close()
+        except OSError as failure:
+            if error is None:
+                raise self._refused(failure) from failure
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record; it outlives the process once this returns."""
-        self._file.write(to_line(record))
-        self._file.flush()
+        """Append a record; it outlives the process once this returns. Raises DataError where there
+        is no room for it."""
+        line = to_line(record)
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise self._refused(error) from error
 
     def order(self, ids: Iterable[str]) -> None:
         """Sort the finished file by the order of `ids`; a file that is sorted is left untouched."""
@@ -94,17 +117,26 @@ class JsonlOutput:
         ranks = [place for place, _ in ranked]
         if ranks != sorted(ranks):
             ranked.sort(key=lambda item: item[0])
-            _replace(self._path, (line for _, line in ranked))
+            try:
+                write_whole(self._path, (line for _, line in ranked))
+            except OSError as error:
+                raise self._refused(error) from error
 
     @staticmethod
     def _take_up(path: Path) -> frozenset[str]:
-        """Drop the torn last line and failed records; the ids that stay."""
+        """Drop the torn last line, failed records and those whose id came before; the ids that
+        stay."""
         whole = _lines(path)
-        records = list(from_lines(whole, str(path)))
-        done = [line for record, line in zip(records, whole, strict=True) if not failed(record)]
-        if sum(map(len, done)) != path.stat().st_size:
-            _replace(path, done)
-        return frozenset(str(record.get("id")) for record in records if not failed(record))
+        done: dict[str, bytes] = {}
+        for record, line in zip(from_lines(whole, str(path)), whole, strict=True):
+            if not failed(record):
+                done.setdefault(str(record.get("id")), line)
+        if sum(map(len, done.values())) != path.stat().st_size:
+            write_whole(path, done.values())
+        return frozenset(done)
+
+    def _refused(self, error: OSError) -> DataError:
+        return DataError(f"cannot write {self._name}: {error.strerror}")
 
 
 def failed(record: Mapping[str, Any]) -> bool:
@@ -112,17 +144,20 @@ def failed(record: Mapping[str, Any]) -> bool:
     return record.get("error") is not None
 
 
+def once(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Records without those whose id a whole one had before: two processes of an older version
+    could write one twice. Records without an id are all kept."""
+    whole: set[str] = set()
+    for record in records:
+        identifier = record.get("id")
+        if identifier is not None and str(identifier) in whole:
+            continue
+        if identifier is not None and not failed(record):
+            whole.add(str(identifier))
+        yield record
+
+
 def _lines(path: Path) -> list[bytes]:
     """The whole lines of a file, with their newlines."""
     with path.open("rb") as file:
         return [line for line in file if line.endswith(b"\n")]
-
-
-def _replace(path: Path, lines: Iterable[bytes]) -> None:
-    """Write the file anew, so that at any moment either the old or the new one is there."""
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from taketurns.errors import ConfigError
+from taketurns.expressions import Expression
 
 Until = Literal["sentence", "uncertainty", "switcher", "random"]
+
+MOST_TOKENS = 1 << 30  # no context is as long
 
 QUESTION = """A user wrote to an assistant:
 
@@ -53,7 +56,7 @@ class Guard:
         _require(all(word.strip() for word in self.words), "words must not contain an empty one")
         for pattern in self.patterns:
             try:
-                re.compile(pattern)
+                Expression(pattern)
             except re.error as error:
                 raise ConfigError(
                     f"patterns: {pattern!r} is no regular expression: {error}"
@@ -90,6 +93,7 @@ class PatchRule:
             self.max >= self.min,
             f"patch.max must be at least min, which is {self.min}, not {self.max}",
         )
+        _require(self.max <= MOST_TOKENS, f"patch.max must be at most {MOST_TOKENS} tokens")
         _require(0 < self.rise < float("inf"), f"patch.rise must be above 0 nats, not {self.rise}")
         _require(
             0 <= self.margin < 1, f"patch.margin must be 0 or more and below 1, not {self.margin}"
@@ -135,8 +139,9 @@ class Policy:
     patch: PatchRule | None = None
 
     def __post_init__(self) -> None:
-        _require(self.patch_size >= 1, f"patch_size must be at least 1, not {self.patch_size}")
-        _require(self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}")
+        for name, tokens in (("patch_size", self.patch_size), ("max_tokens", self.max_tokens)):
+            _require(tokens >= 1, f"{name} must be at least 1, not {tokens}")
+            _require(tokens <= MOST_TOKENS, f"{name} must be at most {MOST_TOKENS} tokens")
         _require(0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
         _require(
             0 < self.speaker_top_p <= 1,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from taketurns import templates
 from taketurns.control import Rendered, marked
 from taketurns.errors import ConfigError, PromptError, one_line
 from taketurns.text import SharedVocabulary, TextCodec
@@ -130,7 +131,7 @@ def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) ->
 
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
+        return templates.render(tokenizer, messages, begin=begin)
     except (TemplateError, ValueError) as error:
         raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
     except Exception as error:
@@ -138,7 +139,6 @@ def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) ->
             f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
             "give the model another with `template` in the team file"
         ) from error
-    return str(text)
 
 
 def _before_answer(

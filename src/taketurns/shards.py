@@ -19,8 +19,9 @@ from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
 from taketurns.extras import require
+from taketurns.files import replacing
 from taketurns.finite import parse_json
-from taketurns.output import JsonlOutput, failed
+from taketurns.output import JsonlOutput, failed, once
 from taketurns.records import to_line, warn_of_lost_text, writable
 from taketurns.runner import Outcome, Record, describe, ordered
 
@@ -120,8 +121,8 @@ def read_shards(folder: Path) -> Iterator[Record]:
     """The records of a folder, in the order of the items. Raises DataError."""
     try:
         lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
-        for line in lines:
-            yield from read_shard(folder / parse_json(line, strict=False)["file"])
+        for line in once(parse_json(line, strict=False) for line in lines):
+            yield from read_shard(folder / line["file"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is no folder of shards: {error}") from error
 
@@ -210,6 +211,5 @@ def _write(path: Path, records: Sequence[Record]) -> None:
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    parquet.write_table(table, draft)
-    draft.replace(path)
+    with replacing(path) as draft:
+        parquet.write_table(table, draft)

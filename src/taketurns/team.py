@@ -20,12 +20,13 @@ from taketurns.draft import Draft
 from taketurns.engines.base import Engine
 from taketurns.engines.making import make_engine
 from taketurns.errors import ConfigError, EngineError
-from taketurns.guards import Judge, vetting
+from taketurns.guards import Judge, Vet, vetting
 from taketurns.handover import Reader
 from taketurns.heads import HeadSwitcher
 from taketurns.policy import Policy
 from taketurns.seeds import derive
 from taketurns.switchers import (
+    Decide,
     FixedSwitcher,
     FoldedSwitcher,
     LMSwitcher,
@@ -194,7 +195,7 @@ class Team:
         """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
         ConfigError if its patches cannot end as the policy says."""
         await self._prepared()
-        return self.blank(query, policy)
+        return await asyncio.to_thread(self.blank, query, policy)
 
     def blank(self, query: Query, policy: Policy | None = None) -> Draft:
         """`draft` of a team that is prepared. It reads all of the query, so where others wait, as
@@ -202,10 +203,11 @@ class Team:
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
+        draft = Draft(query, self._readers, policy.stop)  # which refuses what is too long
         if policy.patch is not None:
             decide = start(self._switcher, query, policy)
             patches.check(policy.patch, decide, [reader.info for reader in self._readers])
-        return Draft(query, self._readers, policy.stop)
+        return draft
 
     @asynccontextmanager
     async def answer(
@@ -223,9 +225,15 @@ class Team:
         """
         policy = policy or self.policy
         begin = partial(start, self._switcher, draft.query, policy)
-        vet = vetting(draft.query, policy, self._judging)
+
+        def read_query() -> tuple[Decide, Vet | None, int]:
+            vet = vetting(draft.query, policy, self._judging)
+            return begin(), vet, self.longest(draft, policy)
+
+        # The switcher and the judge read all of it too, and others wait in this event loop.
+        decide, vet, longest = await asyncio.to_thread(read_query)
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
-        async with self.engine.session(tokens, self.longest(draft, policy)) as session:
+        async with self.engine.session(tokens, longest) as session:
             models = [candidate.name for candidate in self.candidates]
             yield Answer(
                 models,
@@ -238,6 +246,7 @@ class Team:
                 logprobs,
                 vet,
                 choices=self._choices,
+                decide=decide,
             )
 
     # Getting ready and letting go
@@ -259,8 +268,8 @@ class Team:
         judge."""
         policy = policy or self.policy
         await self.draft(query, policy)
-        start(self._switcher, query, policy)
-        vetting(query, policy, self._judging)
+        await asyncio.to_thread(start, self._switcher, query, policy)
+        await asyncio.to_thread(vetting, query, policy, self._judging)
 
     async def aclose(self) -> None:
         """Release the engine, for every team that shares it."""

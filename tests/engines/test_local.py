@@ -26,6 +26,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask
 
+from taketurns.engines.lanes import LaneRunner
 from taketurns.engines.local import LocalEngine
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
 from taketurns.text import TextCodec
@@ -567,4 +568,36 @@ async def test_a_callback_that_fails_takes_no_other_answer_with_it(
 
     async with asyncio.timeout(60):
         assert await asyncio.gather(*map(answer, (fails, None, fails, None))) == [20] * 4
+    await engine.close()
+
+
+async def test_if_the_thread_ends_all_who_wait_learn_it_and_all_who_ask_later(
+    three_models: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault: they waited for ever."""
+    engine = engine_for(three_models)
+
+    async def answer(model: str) -> None:
+        async with engine.session(1, 200) as session:
+            await session.generate(model, PROMPT, Sampling(20))
+
+    await answer("m0")
+    assert engine.failure is None
+    steps: list[LaneRunner] = []
+
+    def ends(runner: LaneRunner) -> None:
+        steps.append(runner)
+        raise SystemExit("out of luck")
+
+    monkeypatch.setattr(LaneRunner, "step", ends)
+    async with asyncio.timeout(60):
+        found = await asyncio.gather(*map(answer, ("m0", "m1", "m2")), return_exceptions=True)
+        assert [str(error) for error in found] == [engine.failure] * 3
+        with pytest.raises(
+            EngineError, match=r"has ended: start .* again \(SystemExit: out of luck"
+        ):
+            await answer("m0")
+    assert len(steps) == 1
+    assert engine.reserved_bytes == 0
+    assert [record.levelname for record in caplog.records if record.exc_info] == ["CRITICAL"]
     await engine.close()

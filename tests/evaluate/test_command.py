@@ -3,6 +3,7 @@ mistakes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ import taketurns
 from taketurns.cli import app
 from taketurns.config import load_team_config
 from taketurns.errors import UsageError
+from taketurns.evaluate import report
 from taketurns.evaluate.run import Evaluation, Plan
+from taketurns.evaluate.session import Request, conduct
 from taketurns.evaluate.store import Store
 from taketurns.pocket.tasks import PocketTask
 from taketurns.tasks.base import Split
@@ -76,6 +80,33 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert ended.stdout == ""
     yield out
     shutil.rmtree(out)
+
+
+def test_two_that_end_together_write_one_after_the_other(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: results.json was one process's, and the report beside it another's."""
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    write_report, mixed = report.write_report, []
+
+    def slow(found: dict[str, Any], folder: Path) -> None:
+        write_report(found, folder)
+        time.sleep(0.3)
+        if list(results(folder)["methods"]) != list(found["methods"]):
+            mixed.append(folder)
+
+    def end(methods: str) -> int:
+        config = load_team_config("pocket", {"policy.max_tokens": 24})
+        tasks = ("recall", "arithmetic")
+        request = Request(tasks, tuple(methods.split(",")), (), 2, 3, 3, None, 8)
+        return asyncio.run(conduct(config, request, out, lambda sentence: None))
+
+    monkeypatch.setattr(report, "write_report", slow)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(end, [METHODS, "pretrained,sft,aligned,switch"])) == [0, 0]
+    assert not mixed
+    assert not list(out.rglob(".*"))
 
 
 def test_every_method_answers_every_question_under_every_seed(done: Path) -> None:

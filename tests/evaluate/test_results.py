@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from taketurns.tasks.scored import ScoredTask
 from taketurns.types import Query
 
 
-def one_method(folder: Path, tokens: dict[str, list[int | None]]) -> Measured:
-    """A method's answers by task: all wrong, of so many tokens each; None failed."""
+def one_method(
+    folder: Path, tokens: dict[str, list[int | None]], again: Sequence[bytes] = ()
+) -> Measured:
+    """A method's answers by task: all wrong, of so many tokens each; None failed. `again` are lines
+    that are there too."""
     store = Store(folder, load_team_config("pocket"))
     tasks, items, lines = {}, [], []
     for name, own in tokens.items():
@@ -31,7 +35,7 @@ def one_method(folder: Path, tokens: dict[str, list[int | None]]) -> Measured:
                 record |= {"error": None, "score": 0.0, "text": "", "by_model": {}}
                 record |= {"read": count - 1, "written": 1, "passes": 1, "seconds": count / 100}
             lines.append(to_line(record))
-    store.answers("alone").write_bytes(b"".join(lines))
+    store.answers("alone").write_bytes(b"".join([*lines, *again]))
     entry = Entry("alone", "single", "", lambda stage: pytest.fail("nothing is asked"))
     return read_results(store, [entry], tasks, items, {"alone": None})["alone"]
 
@@ -48,3 +52,12 @@ def test_failed_answers_cost_nothing_that_is_known(tmp_path: Path) -> None:
     some = one_method(tmp_path / "some", {"few": [None, 30], "many": [None] * 3})
     assert (some.cost.tokens, some.missing) == (30.0, 4)
     assert one_method(tmp_path / "none", {"few": [None]}).cost.tokens == 0.0
+
+
+def test_an_answer_that_is_there_twice_costs_once(tmp_path: Path) -> None:
+    """Fault: what two processes had written twice counted twice in the cost."""
+    once = one_method(tmp_path / "once", {"few": [10, 40]})
+    lines = (tmp_path / "once" / "answers" / "alone.jsonl").read_bytes().splitlines(True)
+    assert len(lines) == 2
+    twice = one_method(tmp_path / "twice", {"few": [10, 40]}, again=lines[:1] * 2)
+    assert (twice.cost, twice.work) == (once.cost, once.work)

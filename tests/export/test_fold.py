@@ -105,7 +105,7 @@ def test_a_killed_export_goes_on_and_a_finished_one_is_left(headed: Headed, tmp_
     assert {path: path.stat().st_mtime_ns for path in written} == written
     (out / "team.yaml").unlink()
     (out / "sft" / "model.safetensors").rename(out / "sft" / "kept")
-    (out / "aligned").rename(out / "aligned.draft")
+    (out / "aligned").rename(out / ".aligned.taketurns-draft")
     export_folded(config, out)
     assert {path.name for path in out.iterdir()} == {
         *NAMES,

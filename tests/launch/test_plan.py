@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from taketurns.config import TeamConfig, load_team_config
-from taketurns.errors import ConfigError, UsageError
+from taketurns.errors import ConfigError, DataError, UsageError
 from taketurns.launch.hardware import Gpu, find_gpus, parse
 from taketurns.launch.manifests import compose, kubernetes, team_urls, write_manifests
 from taketurns.launch.plan import Server, deal, plan_servers
@@ -195,6 +195,13 @@ def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
     }
     paths = write_manifests(servers, "team.yaml", tmp_path / "out")
     assert [len(list(yaml.safe_load_all(path.read_text()))) for path in paths] == [1, 6, 1]
+    assert write_manifests(servers, "team.yaml", tmp_path / "out") == paths
+    paths[1].write_text("of the user")
+    paths[0].unlink()
+    with pytest.raises(DataError, match=r"kubernetes.yaml is there already and says"):
+        write_manifests(servers, "team.yaml", tmp_path / "out")
+    assert paths[1].read_text() == "of the user"
+    assert not paths[0].exists()
 
 
 def test_a_folder_of_this_host_is_not_put_into_a_container(tmp_path: Path) -> None:

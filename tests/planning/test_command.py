@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from taketurns.planning.work import read_answers
+
 Invoke = Callable[..., tuple[int, str, str]]
 
 
@@ -41,8 +43,9 @@ def test_recorded_answers_are_asked_again(invoke: Invoke, tmp_path: Path) -> Non
     answers = tmp_path / "answers.jsonl"
     record = {"id": "1", "patches": [patch(0, 16), patch(None, 3), patch(2, 7, "stop")]}
     full = {"id": "2", "patches": [patch(0, 16), patch(1, 8), patch(2, 0, "context")]}
-    lines = [json.dumps(one) + "\n" for one in (record, full)]
+    lines = [json.dumps(one) + "\n" for one in (record, full, full)]  # counts once
     answers.write_text("".join(lines), encoding="utf-8")
+    assert len(read_answers(answers, 10)) == 2
     code, out, _ = invoke(
         "plan", "--answers", answers, "--replicas", 1, "--count", 10, "--at-a-time", 1, "--json"
     )

@@ -105,8 +105,8 @@ def test_a_broken_off_build_goes_on_and_ends_the_same(built: Path, tmp_path: Pat
     out = tmp_path / "again"
     out.mkdir()
     shutil.copytree(built / "pretrained", out / "pretrained")
-    (out / ".sft.partial").mkdir()
-    (out / ".sft.partial" / "model.safetensors").write_text("half written")
+    (out / ".sft.taketurns-draft").mkdir()
+    (out / ".sft.taketurns-draft" / "model.safetensors").write_text("half written")
     stamp = (out / "pretrained" / "model.safetensors").stat().st_mtime_ns
     build(out, seed=0, threads=1, recipe=TINY, until="aligned")
     assert (out / "pretrained" / "model.safetensors").stat().st_mtime_ns == stamp

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from taketurns.config import load_team_config
+from taketurns.errors import DataError
 from taketurns.pocket.judge import judged, train_judge
 from taketurns.pocket.questions import REFUSAL
 from taketurns.pocket.tasks import TASKS
@@ -112,14 +113,17 @@ def test_a_judge_is_a_checkpoint_like_another(tmp_path: Path) -> None:
 
 def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(start: Path, out: Path) -> None:
-        out.mkdir()
         (out / "config.json").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("taketurns.safety.session.train_judge", killed)
     with pytest.raises(KeyboardInterrupt):
         _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
-    assert not (tmp_path / "judge").exists()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "notes").touch()
+    with pytest.raises(DataError, match="judge holds other files already; choose another output"):
+        _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
 
 
 def test_no_judge_is_tuned_from_what_is_large_or_elsewhere(tmp_path: Path) -> None:

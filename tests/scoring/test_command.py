@@ -160,6 +160,19 @@ def test_answers_that_do_not_match_the_questions_are_refused(
     assert re.search(complaint, err)
 
 
+def test_a_line_that_is_there_twice_counts_once(invoke: Invoke, data: Path, tmp_path: Path) -> None:
+    given = answers(tmp_path, {str(n): "1" for n in range(10)})
+    scored = invoke("score", "--task", "gsm8k", "--data", data, "--answers", given, "--json")
+    given.write_text(f"{given.read_text().strip()}\n" * 2)
+    again = invoke("score", "--task", "gsm8k", "--data", data, "--answers", given, "--json")
+    assert scored[0] == 0
+    assert again == scored
+    given.write_text(given.read_text().replace('"1"', '"2"', 1))
+    code, _, err = invoke("score", "--task", "gsm8k", "--data", data, "--answers", given)
+    assert code == 2
+    assert "was already answered in line 1" in err
+
+
 def test_lines_that_are_none_are_refused(invoke: Invoke, data: Path, tmp_path: Path) -> None:
     for text, complaint in [("{", "not JSON"), ("[1]", "not an object with an id")]:
         (tmp_path / "answers.jsonl").write_text(text)

@@ -20,6 +20,8 @@ from taketurns.analysis.turns import Run, Turns, read_run
 from taketurns.errors import DataError
 from taketurns.evaluate.beyond import CHANCE, beyond_singles, halved
 from taketurns.extras import REPORT, require
+from taketurns.files import entries
+from taketurns.locks import waiting
 from taketurns.sync import run_sync
 from taketurns.terminal import Progress
 
@@ -48,20 +50,21 @@ def conduct(request: Request, say: Callable[[str], None]) -> None:
         return
     _claim(request.out)
     steps = _steps(run, request)
-    with Progress("analysing", len(steps) + 1) as progress:
+    report = request.out / "report.html"
+    with waiting(report), Progress("analysing", len(steps) + 1) as progress:
         for step in steps:
             write_section(request.out, step())
             progress.advance()
         write_report(request.out, run, request.traces)
         progress.advance()
-    say(f"the report is {request.out / 'report.html'}")
+    say(f"the report is {report}")
 
 
 def _claim(out: Path) -> None:
     """Raise DataError for a folder that holds something else."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; name a folder for the analysis")
-    if out.is_dir() and any(out.iterdir()) and not (out / "sections").is_dir():
+    if out.is_dir() and entries(out) and not (out / "sections").is_dir():
         raise DataError(f"{out} holds other files already; choose another output")
     try:
         (out / "sections").mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns import hub
-from taketurns.errors import UsageError
+from taketurns.errors import UsageError, one_line
+from taketurns.files import making, require_room, trial
+from taketurns.locks import waiting
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec
 from taketurns.weight_files import INDEX, weight_files
@@ -87,15 +89,28 @@ def merge(
     """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
     `like`. A folder that is there is whole and left alone."""
     spec = like.spec.with_model(str(folder))
-    if folder.exists():
-        return spec
-    draft = folder.with_name(folder.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    _write_weights(checkpoints, how, draft)
-    _write_rest(like, draft)
-    draft.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with waiting(folder):
+        if not folder.exists():
+            with making(folder) as draft:
+                _write_rest(like, draft)
+                _write_weights(checkpoints, how, draft)
     return spec
+
+
+def rehearse_merge(like: Checkpoint, folder: Path) -> None:
+    """Write all but the weights of a merged checkpoint under `folder` and remove it again. Raises
+    UsageError for what cannot be written, DataError where the folder has no room for the
+    weights."""
+    try:
+        with trial(folder) as made:
+            _write_rest(like, made)
+    except Exception as error:  # of whichever kind: it lies in the checkpoint, or in the folder
+        raise UsageError(
+            f"{like.name} could not be saved when merged: {one_line(error)}"
+        ) from error
+    weights = sum(file.stat().st_size for file in set(like.files.values()))
+    require_room(folder, weights, "a merged checkpoint")
 
 
 def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) -> None:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.baselines.base import Dev, Plain, Stage, alone_on_dev, mean_score
-from taketurns.baselines.checkpoints import Checkpoint, Merge, check_mergeable, merge
+from taketurns.baselines.checkpoints import (
+    Checkpoint,
+    Merge,
+    check_mergeable,
+    merge,
+    rehearse_merge,
+)
 from taketurns.errors import UsageError
 from taketurns.seeds import derive
 from taketurns.tasks.base import Task
@@ -31,7 +37,9 @@ class _Merged(Plain):
     async def check(self) -> None:
         if self._stage.config.engine.kind == "http":
             raise UsageError("what is merged would need a server of its own")
-        check_mergeable(self._checkpoints())
+        checkpoints = self._checkpoints()
+        check_mergeable(checkpoints)
+        rehearse_merge(checkpoints[-1], self._stage.folder.parent)
         await self._stage.check_vocabularies("their embeddings cannot be merged")
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from taketurns.files import write_text
+
 _LOSSES = {
     "sft": "the tokens that were written",
     "kl": "the distribution over tokens of whoever wrote them",
@@ -90,7 +92,7 @@ def score_lines(compared: Mapping[str, Any], aligned: str) -> list[str]:
 
 def write_card(folder: Path, metrics: Mapping[str, Any], base: str | None) -> None:
     """Put the card into the folder."""
-    (folder / "README.md").write_text(card(metrics, base), encoding="utf-8")
+    write_text(folder / "README.md", card(metrics, base))
 
 
 def _kept(answers: Mapping[str, Any]) -> str:

@@ -9,13 +9,16 @@ Answers of the team and the aligned checkpoint may be kept elsewhere, for severa
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from taketurns.distillation.comparing import ALIGNED, STUDENT, TEAM
 from taketurns.distillation.sampling import Answer
 from taketurns.errors import DataError
+from taketurns.files import entries, write_whole
+from taketurns.locks import alone
 from taketurns.manifest import Manifest, path_for
 from taketurns.records import to_line
 from taketurns.training.folder import read_metrics, write_metrics
@@ -37,22 +40,26 @@ class DistillationFolder:
         self._metrics = path / "metrics.json"
         self._manifest = manifest
 
-    def claim(self) -> None:
-        """Make the folder this run's, or raise DataError if it holds something else."""
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the folder this run's and hold it against other processes. Raises DataError if it
+        holds something else, or another process is writing it."""
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"{self.path} is a file; name a folder for the student")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            names = {file.name for file in self.path.iterdir()}
+            names = entries(self.path)
             self._shared.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
         # The manifest is the first thing that a run writes here.
         if names and path_for(self._kept).name not in names:
             raise DataError(f"{self.path} holds other files already; choose another output")
-        self._manifest = self._manifest.claim(self._kept)
-        if self.metrics is None:
-            self.work.mkdir(exist_ok=True)
+        with alone(self._kept):
+            self._manifest = self._manifest.claim(self._kept)
+            if self.metrics is None:
+                self.work.mkdir(exist_ok=True)
+            yield
 
     def compared(self) -> dict[str, Path]:
         """Where each method's answers to the comparison's questions are."""
@@ -67,12 +74,11 @@ class DistillationFolder:
 
     def write_kept(self, answers: Sequence[Answer]) -> None:
         """What is learned, a line an answer, for the reader."""
-        draft = self._kept.with_name(self._kept.name + ".draft")
-        with draft.open("wb") as file:
-            for one in answers:
-                record = {"id": one.id, "task": one.task, "utility": one.utility}
-                file.write(to_line({**record, "text": one.trace.text}))
-        draft.replace(self._kept)
+        records = (
+            {"id": one.id, "task": one.task, "utility": one.utility, "text": one.trace.text}
+            for one in answers
+        )
+        write_whole(self._kept, map(to_line, records))
 
     @property
     def metrics(self) -> Mapping[str, Any] | None:

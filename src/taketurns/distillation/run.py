@@ -19,6 +19,7 @@ from taketurns.distillation.sampling import read_answers, sample, sampling_manif
 from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
 from taketurns.distillation.student import Student, find_student
 from taketurns.errors import EngineError
+from taketurns.files import write_text
 from taketurns.heads import load_config
 from taketurns.manifest import Manifest, fingerprint
 from taketurns.records import SAMPLE, sample_questions
@@ -62,8 +63,15 @@ def distill(order: Order, output: Path, say: Say = lambda sentence: None) -> Map
     if order.learning.loss != "sft":
         readers.one_vocabulary()
     folder = DistillationFolder(output, _manifest(order, student), order.shared)
-    folder.claim()
-    done = folder.metrics
+    with folder.claimed():
+        return _distill(order, student, readers, folder, say)
+
+
+def _distill(
+    order: Order, student: Student, readers: Readers, folder: DistillationFolder, say: Say
+) -> Mapping[str, Any]:
+    """The run in its folder."""
+    output, done = folder.path, folder.metrics
     if done is not None and done["comparison"]["asked"] == asked_of(order.comparing):
         say(f"{output} is finished; nothing to do")
         return done
@@ -104,6 +112,7 @@ def _learn(
     """Everything up to the student's weights; what was measured on the way."""
     from taketurns.distillation import tuning
 
+    tuning.rehearse(student.start, folder.work, order.learning)
     if failures := asyncio.run(sample(order.team, order.tasks, order.asking, folder.answers)):
         raise EngineError(
             f"{failures.count} answers failed, first: {failures.first}; the same command tries "
@@ -198,7 +207,7 @@ def _write_team(
         switcher, policy = SwitcherConfig(), policy.unfollowed
     entry = _entry(switcher, [candidate.name for candidate in candidates], output)
     new = replace(team, candidates=tuple(candidates), policy=policy)
-    (output / "team.yaml").write_text(team_yaml(new, entry, output, "distill"), encoding="utf-8")
+    write_text(output / "team.yaml", team_yaml(new, entry, output, "distill"))
 
 
 def _reads_states_of(name: str, switcher: SwitcherConfig) -> bool:

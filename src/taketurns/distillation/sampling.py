@@ -17,7 +17,7 @@ from taketurns.distillation.settings import Asking
 from taketurns.errors import DataError, EngineError
 from taketurns.manifest import Manifest, describe_run
 from taketurns.occasions import training_queries
-from taketurns.output import claimed, failed
+from taketurns.output import claimed, failed, once
 from taketurns.records import (
     Record,
     from_lines,
@@ -105,7 +105,7 @@ def read_answers(path: Path, asked: Sequence[Wanted]) -> Iterator[Answer]:
     ids = {item.id for item in asked}
     try:
         with path.open("rb") as file:
-            for record in from_lines(file, str(path)):
+            for record in once(from_lines(file, str(path))):
                 if record.get("id") in ids and not failed(record):
                     yield _read(record)
     except OSError as error:

@@ -22,6 +22,7 @@ from taketurns.distillation.sampling import Answer
 from taketurns.engines.loading import Loaded, Weights
 from taketurns.engines.sampling import drawable
 from taketurns.errors import DataError, NotANumberError
+from taketurns.files import replacing
 from taketurns.handover import Reader
 from taketurns.training.settings import SMALL
 
@@ -70,9 +71,8 @@ def read_targets(
         path = folder / f"targets-{part:04d}.safetensors"
         if not path.exists():
             tensors = teacher.read(some, answers[first : first + PART])
-            draft = path.with_name(path.name + ".draft")
-            save_file(tensors, draft)
-            draft.replace(path)
+            with replacing(path) as draft:
+                save_file(tensors, draft)
         tensors = load_file(path)
         if len(tensors["ids"]) != sum(row.learned for row in some):
             raise DataError(f"{path} belongs to another run; remove the output and begin anew")

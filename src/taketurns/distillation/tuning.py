@@ -27,6 +27,7 @@ from taketurns.training.lm import (
     rows_at_once,
 )
 from taketurns.training.models import load_trainable, lora_config, one_thread, size
+from taketurns.training.rehearsal import rehearse_saving
 from taketurns.training.settings import SMALL
 from taketurns.types import ModelSpec
 
@@ -78,14 +79,9 @@ def tune(
     from taketurns.engines.loading import choose_device
     from taketurns.training.quiet import Watch
 
-    if start.adapter is not None and learning.lora is False:
-        raise ConfigError(
-            f"{start.adapter} is an adapter and cannot be trained whole: leave --full out"
-        )
     set_seed(learning.seed)
     with quiet():
-        lora = learning.lora if start.adapter is None else True
-        model, tokenizer = load_trainable(start, lora)
+        model, tokenizer = _load(start, learning)
     plan = Plan.of(size(model), start.adapter is not None, learning)
     last = last_checkpoint(folder)
     if last is not None and len(epochs := _epochs(history_of(last))) >= plan.epochs:
@@ -142,6 +138,33 @@ def tune(
     del model, trainer
     gc.collect()  # a trainer is a circle; its memory is wanted for what comes next
     return plan, history
+
+
+def rehearse(start: ModelSpec, folder: Path, learning: Learning) -> None:
+    """Try to save what `tune` will train, unless it has begun. Raises ConfigError if the model
+    cannot be loaded or saved, DataError where there is no room for it."""
+    if last_checkpoint(folder) is not None:
+        return
+    with quiet():
+        model, tokenizer = _load(start, learning)
+        plan = Plan.of(size(model), start.adapter is not None, learning)
+        if start.adapter is not None:
+            model = put_on(model, start.adapter, "default", trainable=True)
+        elif plan.lora:
+            from peft import get_peft_model
+
+            model = get_peft_model(model, lora_config(learning.rank))
+        rehearse_saving(model, tokenizer, folder, plan.epochs)
+    del model
+    gc.collect()
+
+
+def _load(start: ModelSpec, learning: Learning) -> tuple[Any, Any]:
+    if start.adapter is not None and learning.lora is False:
+        raise ConfigError(
+            f"{start.adapter} is an adapter and cannot be trained whole: leave --full out"
+        )
+    return load_trainable(start, learning.lora if start.adapter is None else True)
 
 
 def export(folder: Path, out: Path) -> None:

@@ -71,8 +71,9 @@ class Session(Protocol):
         sampling: Sampling,
         on_token: Callable[[Token], None] | None = None,
     ) -> Completion:
-        """Continue `prompt`; `on_token` sees each token as it is written. `sampling.watch` is
-        shown what it asks for where the model's capabilities are "entropy" and "hidden".
+        """Continue `prompt`; `on_token` sees each token as it is written, and none once this has
+        returned or was cancelled. `sampling.watch` is shown what it asks for where the model's
+        capabilities are "entropy" and "hidden".
 
         Raises EngineError when the model fails.
         """
@@ -161,4 +162,14 @@ class BoundedEngine(Engine, Protocol):
     def fits(self, lengths: Sequence[int]) -> bool:
         """Whether sessions of so many tokens each would all be opened now, without waiting. Raises
         CapacityError if one of them never will."""
+        ...
+
+
+@runtime_checkable
+class FailingEngine(Engine, Protocol):
+    """What an engine gives beside that can break for good while its process lives on."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why it can run no model any more; None while it can."""
         ...

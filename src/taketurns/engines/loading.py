@@ -111,9 +111,12 @@ def _adapter_name(name: str) -> str:
 
 
 def pretrained(spec: ModelSpec, **settings: Any) -> Any:
-    """The model as transformers loads it, with `settings` as further arguments. Raises ConfigError,
-    for weights that are not whole too, or CapacityError."""
+    """The model as transformers loads it, with `settings` as further arguments. It is saved with
+    the generation_config.json that it came with. Raises ConfigError, for weights that are not whole
+    too, or CapacityError."""
     from transformers import AutoModelForCausalLM
+
+    from taketurns.engines.shipped import keep_shipped
 
     for key in ("device_map", "quantization_config", "attn_implementation"):
         if (value := getattr(spec, key)) is not None:
@@ -138,6 +141,7 @@ def pretrained(spec: ModelSpec, **settings: Any) -> Any:
                 **settings,
                 **where,
             )
+        keep_shipped(model, spec)
     require_complete(spec.model, report)
     return model
 
@@ -147,6 +151,8 @@ def _from_gguf(spec: ModelSpec, settings: Mapping[str, Any]) -> Any:
     file's blocks, so it can be trained and saved like any other. Raises ConfigError where the file
     is none, or does not hold just the weights that transformers gives the model."""
     from transformers import AutoModelForCausalLM, GgufConfig
+
+    from taketurns.engines.shipped import keep_shipped
 
     config, header = read_config(spec), gguf.read(spec)
     try:
@@ -171,6 +177,7 @@ def _from_gguf(spec: ModelSpec, settings: Mapping[str, Any]) -> Any:
         )
     if header.end_token_ids:
         model.generation_config.eos_token_id = sorted(header.end_token_ids)
+    keep_shipped(model, spec)
     return model
 
 

@@ -140,6 +140,11 @@ class LocalEngine:
         return self._thread.counters(model)
 
     @property
+    def failure(self) -> str | None:
+        """Why it can run no model any more; None while it can."""
+        return self._thread.failure
+
+    @property
     def reserved_bytes(self) -> int:
         """Memory set aside for the answers under way."""
         return self._admission.used

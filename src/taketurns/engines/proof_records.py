@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from taketurns.files import write_whole
+
 FOLDER = "TAKETURNS_CACHE"  # the variable that names another folder
 _SCHEMA = 1
 _READ = {".safetensors", ".bin", ".gguf", ".json", ".py", ".pt", ".pth"}
@@ -51,15 +53,10 @@ class ProofRecords:
     def write(self, key: dict[str, Any], found: dict[str, Any]) -> None:
         """Keep what was proved. A folder that cannot be written costs the next load a proof."""
         path = self._path(key)
-        draft = path.with_suffix(f".{os.getpid()}.draft")
         record = {"schema": _SCHEMA, "key": _plain(key), "found": found}
-        try:
+        with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            draft.replace(path)
-        except OSError:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+            write_whole(path, [(json.dumps(record, indent=1) + "\n").encode("utf-8")])
 
     def _path(self, key: dict[str, Any]) -> Path:
         text = json.dumps(_plain(key), sort_keys=True)

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -37,6 +38,7 @@ from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
+_ENDED = "the thread that runs the models has ended: start the process again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class ModelThread:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._asking: set[Callable[[Exception], None]] = set()
+        self._failure: str | None = None
 
     # Called from event loops
 
@@ -105,10 +109,13 @@ class ModelThread:
         **arguments: Any,
     ) -> Any:
         """Run the job that `make` makes; `emit` is called in this event loop for each token.
-        Cancelling the caller withdraws the job at the next round. The model must be loaded."""
+        Cancelling the caller withdraws the job at the next round, and the tokens that are on their
+        way reach nobody. The model must be loaded."""
         loop = asyncio.get_running_loop()
         if emit is not None:
-            arguments["emit"] = lambda token: self._post(loop, lambda: emit(token))
+            arguments["emit"] = lambda token: self._post(
+                loop, lambda: None if withdrawn else emit(token)
+            )
         job: Job | None = None
 
         def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
@@ -158,6 +165,14 @@ class ModelThread:
                 ensemble.cancel()
             raise
 
+    @property
+    def failure(self) -> str | None:
+        """Why no model runs any more; None while models can run."""
+        thread = self._thread
+        if self._failure is None and thread is not None and not self._closed:
+            return None if thread.is_alive() else _ENDED
+        return self._failure
+
     def counters(self, model: str) -> Counters:
         runner = self._runners.get(model)
         return runner.counters if runner is not None else Counters()
@@ -200,9 +215,6 @@ class ModelThread:
             if isinstance(known, NotANumberError) and who not in self._broken:
                 self._broken.add(who)  # said once: answers may go on with others
                 LOG.warning("%s: what it was to write or decide has failed", known)
-            if isinstance(known, NotANumberError) and who not in self._broken:
-                self._broken.add(who)  # said once: answers may go on with others
-                LOG.warning("%s: what it was to write or decide has failed", known)
             self._post(loop, lambda: None if future.done() else future.set_exception(known))
 
         def run() -> None:
@@ -214,15 +226,37 @@ class ModelThread:
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
+            if (failure := self.failure) is not None:
+                raise EngineError(failure)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._main, name="models", daemon=True)
                 self._thread.start()
+            self._asking.add(failed)
             self._inbox.put(run)
-        return await future
+        try:
+            return await future
+        finally:
+            self._asking.discard(failed)
 
     # In the thread
 
     def _main(self) -> None:
+        try:
+            self._rounds()
+        except BaseException as error:  # else everybody who asks would wait for ever
+            LOG.critical(_ENDED, exc_info=error)
+            self._end(f"{_ENDED} ({described(error)})")
+
+    def _end(self, failure: str) -> None:
+        """Reject what is under way, and with `failure` whatever will be asked."""
+        with self._lock:
+            self._failure = failure
+            asking = list(self._asking)
+        for failed in asking:
+            failed(EngineError(failure))
+        self._flush()
+
+    def _rounds(self) -> None:
         while True:
             busy = any(runner.busy for runner in self._runners.values())
             try:
@@ -323,7 +357,7 @@ class ModelThread:
 
     def _flush(self) -> None:
         for loop, calls in self._outbox.items():
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # it is closed: nobody waits there any more
                 loop.call_soon_threadsafe(_run_all, loop, calls)
         self._outbox.clear()
 

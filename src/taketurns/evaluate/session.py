@@ -17,6 +17,7 @@ from taketurns.evaluate.store import SCHEMA, Store, write_json
 from taketurns.evaluate.tasks import load
 from taketurns.evaluate.workers import helpers, helping
 from taketurns.extras import REPORT, require
+from taketurns.locks import locked
 from taketurns.runner import Failures
 from taketurns.shards import RaySettings, require_ray
 from taketurns.terminal import Progress
@@ -86,18 +87,20 @@ async def conduct(
         else:
             with helpers(request.workers - 1, [*arguments, *request.arguments()]):
                 failures = await evaluation.run()
-    measured = read_results(store, entries, tasks, plan.items(), evaluation.checked)
-    with Progress("comparing", len(measured) - 1) as progress:
-        categories = {name: task.category for name, task in tasks.items()}
-        found = findings(measured, categories, subject, progress.advance)
     workers = request.workers if request.ray is None else request.ray.actors
-    found["settings"] = {**store.about(), **plan.settings(), "workers": workers}
     asked: dict[str, list[str]] = {name: [] for name in tasks}
     for item in plan.items():
         if item.seed == 0:
             asked[item.task.name].append(item.question)
-    write_json(out / "results.json", {"schema": SCHEMA, **found, "asked": asked})
-    write_report(found, out)
+    # Results and report are of one process's reading, whoever else ends at this moment.
+    async with locked(out / "results.json", wait=True):
+        measured = read_results(store, entries, tasks, plan.items(), evaluation.checked)
+        with Progress("comparing", len(measured) - 1) as progress:
+            categories = {name: task.category for name, task in tasks.items()}
+            found = findings(measured, categories, subject, progress.advance)
+        found["settings"] = {**store.about(), **plan.settings(), "workers": workers}
+        write_json(out / "results.json", {"schema": SCHEMA, **found, "asked": asked})
+        write_report(found, out)
     say(f"the report is {out / 'report.html'}")
     return failures
 

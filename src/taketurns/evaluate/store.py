@@ -21,7 +21,9 @@ from typing import Any
 from taketurns.clocks import Clock
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
+from taketurns.files import entries, write_text
 from taketurns.manifest import Manifest, describe_run
+from taketurns.output import once
 from taketurns.records import from_lines
 
 SCHEMA = "taketurns.evaluation/2"
@@ -39,7 +41,7 @@ class Store:
         self._manifest = describe_run("evaluate", config, b"")
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder} is a file; name a folder for the results")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "answers").is_dir():
+        if folder.is_dir() and entries(folder) and not (folder / "answers").is_dir():
             raise DataError(f"{folder} holds other files already; choose another output")
         for part in ("answers", "dev", "chosen"):
             try:
@@ -120,17 +122,16 @@ class Store:
 
 
 def records(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The whole records of a file of answers, failures among them."""
+    """The whole records of a file of answers, each once, failures among them."""
     if path.exists():
         with path.open("rb") as file:
-            yield from from_lines((line for line in file if line.endswith(b"\n")), str(path))
+            lines = (line for line in file if line.endswith(b"\n"))
+            yield from once(from_lines(lines, str(path)))
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a file at once: either the old one or the new one is there."""
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    """Write a file at once: either the old one or the new one is there. Raises DataError."""
+    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _file(name: str, dev: str | None = None) -> str:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from taketurns.config import TeamConfig
 from taketurns.errors import UsageError
+from taketurns.files import making
 from taketurns.heads import CONFIG, last_speaker
 from taketurns.labels import Label, read_labels
+from taketurns.locks import waiting
 from taketurns.terminal import Progress
 from taketurns.training import head, states
 from taketurns.training.examples import select
@@ -43,6 +45,21 @@ def retrain(
     if all((path / CONFIG).is_file() for path in wanted.values()):
         return wanted
     mine.mkdir(parents=True, exist_ok=True)
+    with waiting(mine / "heads"):
+        _retrain(team, names, read, mine, wanted)
+    return wanted
+
+
+def _retrain(
+    team: TeamConfig,
+    names: Sequence[str],
+    read: Sequence[Label],
+    mine: Path,
+    wanted: Mapping[Part, Path],
+) -> None:
+    """Write those of the wanted heads that are not there."""
+    if all((path / CONFIG).is_file() for path in wanted.values()):
+        return  # another process has
     config = head.head_config(team, HeadSettings())
     with Progress("reading states", len(read)) as progress:
         views = asyncio.run(states.read_states(team, config, read, mine, progress.advance))
@@ -50,6 +67,9 @@ def retrain(
     course = Course(seed=team.policy.seed)
     with Progress("retraining", len(wanted)) as progress:
         for part, path in wanted.items():
+            progress.advance()
+            if (path / CONFIG).is_file():
+                continue
             examples = select(restricted(read, part), names, Selection(), course.seed)
             every = [*examples.train, *examples.validation]
             fitted = head.fit(
@@ -59,12 +79,8 @@ def retrain(
                 examples.validation,
                 course,
             )
-            draft = path.with_name(path.name + ".draft")
-            draft.mkdir(exist_ok=True)
-            fitted.head.save(draft)
-            draft.rename(path)
-            progress.advance()
-    return wanted
+            with making(path) as draft:
+                fitted.head.save(draft)
 
 
 def restricted(labels: Sequence[Label], part: Collection[int]) -> list[Label]:

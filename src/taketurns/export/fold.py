@@ -8,13 +8,13 @@ at layer -1.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.errors import ConfigError, concerning
+from taketurns.files import making
 from taketurns.heads import Head
 from taketurns.text import TextCodec
 from taketurns.types import ModelSpec
@@ -63,6 +63,8 @@ def fold(
     logits are not its matrix times its last state."""
     import torch
 
+    from taketurns.engines.shipped import change_shipped
+
     matrix = model.get_output_embeddings()
     with torch.no_grad():
         weight = matrix.weight.detach().clone()
@@ -73,7 +75,7 @@ def fold(
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     kept = model.generation_config.suppress_tokens or []
-    model.generation_config.suppress_tokens = sorted({*kept, *tokens})
+    change_shipped(model, suppress_tokens=sorted({*kept, *tokens}))
     _verify(name, model, codec, tokens)
 
 
@@ -81,12 +83,10 @@ def save(model: Any, codec: TextCodec, folder: Path) -> None:
     """Write the checkpoint and its tokenizer, whole or not at all."""
     from taketurns.engines.loading import bar_if_long
 
-    draft = folder.with_name(folder.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    with bar_if_long(model.name_or_path):
-        model.save_pretrained(draft)
-    codec.tokenizer.save_pretrained(draft)
-    draft.replace(folder)
+    with making(folder) as draft:
+        with bar_if_long(model.name_or_path):
+            model.save_pretrained(draft)
+        codec.tokenizer.save_pretrained(draft)
 
 
 def _verify(name: str, model: Any, codec: TextCodec, tokens: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from taketurns.config import EngineConfig, TeamConfig
 from taketurns.engines.facts import end_token_ids, read_config
-from taketurns.errors import ConfigError, DataError
+from taketurns.errors import ConfigError, DataError, one_line
 from taketurns.export.cures import merge_command, widen_command
 from taketurns.export.fold import (
     check_foldable,
@@ -18,12 +18,15 @@ from taketurns.export.fold import (
     save,
 )
 from taketurns.export.spare import spare_tokens
+from taketurns.files import entries, require_room, trial, write_text
 from taketurns.heads import Head, describe_blind
+from taketurns.locks import alone
 from taketurns.manifest import describe_run, path_for
 from taketurns.terminal import Progress
 from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.training.teamfile import team_yaml
 from taketurns.types import Candidate, Endpoint, ModelSpec
+from taketurns.weight_files import weight_files
 
 _FIRST_PORT = 8001
 
@@ -45,31 +48,65 @@ def export_folded(
     tokens = _choose(config.candidates, codecs)
     folders = [output / _folder_name(name) for name in names]
     local, last = output / "local.yaml", output / "team.yaml"
-    _claim(output, [*(f.name for f in folders), local.name, path_for(local).name, last.name])
-    manifest = describe_run("export", config, b"").claim(local)
-    if last.exists():
-        say(f"{output} is finished; nothing to do")
-        return
-    # The first file makes the folder this run's, and the last says that it is whole.
-    local.write_text("# taketurns export has not finished.\n", encoding="utf-8")
-    with Progress("writing checkpoints", len(names)) as progress:
-        for candidate, codec, folder in zip(config.candidates, codecs, folders, strict=True):
-            if not folder.exists():
-                model = load_model(candidate.name, candidate.spec)
-                fold(candidate.name, model, codec, folded_rows(head, candidate.name), tokens)
-                save(model, codec, folder)
-            progress.advance()
-    served, here = _teams(config, folders)
-    entry = {
-        "kind": "folded",
-        "tokens": dict(zip(names, tokens, strict=True)),
-        "reader": head.config.reader,
-    }
-    local.write_text(team_yaml(here, entry, output, "export"), encoding="utf-8")
-    last.write_text(team_yaml(served, entry, output, "export"), encoding="utf-8")
-    manifest.finish(local)
+    ours = [local.name, path_for(local).name, last.name]
+    _check_names(names, ours)
+    _claim(output, [*(folder.name for folder in folders), *ours])
+    with alone(local):
+        manifest = describe_run("export", config, b"").claim(local)
+        if last.exists():
+            say(f"{output} is finished; nothing to do")
+            return
+        # The first file makes the folder this run's, and the last says that it is whole.
+        write_text(local, "# taketurns export has not finished.\n")
+        missing = [at for at, folder in enumerate(folders) if not folder.exists()]
+        _rehearse([(config.candidates[at], codecs[at]) for at in missing], output)
+        with Progress("writing checkpoints", len(names)) as progress:
+            for candidate, codec, folder in zip(config.candidates, codecs, folders, strict=True):
+                if not folder.exists():
+                    model = load_model(candidate.name, candidate.spec)
+                    fold(candidate.name, model, codec, folded_rows(head, candidate.name), tokens)
+                    save(model, codec, folder)
+                progress.advance()
+        served, here = _teams(config, folders)
+        entry = {
+            "kind": "folded",
+            "tokens": dict(zip(names, tokens, strict=True)),
+            "reader": head.config.reader,
+        }
+        write_text(local, team_yaml(here, entry, output, "export"))
+        write_text(last, team_yaml(served, entry, output, "export"))
+        manifest.finish(local)
     listed = ", ".join(f"{name} {token}" for name, token in zip(names, tokens, strict=True))
     say(f"{output} is written; the tokens that stand for the candidates are {listed}")
+
+
+def _check_names(names: Sequence[str], taken: Sequence[str]) -> None:
+    """Raise ConfigError for names that make no folders of their own."""
+    made: dict[str, str] = dict.fromkeys((".", "..", *taken), "another file of the export")
+    for name in names:
+        folder = _folder_name(name)
+        if folder in made:
+            raise ConfigError(
+                f"the folder of the candidate {name!r} would be {folder!r}, which is the place of "
+                f"{made[folder]}; rename the candidate"
+            )
+        made[folder] = f"the candidate {name!r}"
+
+
+def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> None:
+    """Before any weights are written: raise ConfigError for a tokenizer that cannot be saved,
+    DataError where there is no room for the weights."""
+    local = [Path(c.spec.model).expanduser() for c, _ in wanted if c.spec.gguf_file is None]
+    files = [file for path in local if path.is_dir() for file in weight_files(path)]
+    require_room(output, sum(file.stat().st_size for file in files), "the checkpoints")
+    for candidate, codec in wanted:
+        try:
+            with trial(output) as folder:
+                codec.tokenizer.save_pretrained(folder)
+        except Exception as error:  # of whichever kind: it lies in the tokenizer
+            raise ConfigError(
+                f"the tokenizer of {candidate.name} cannot be saved: {one_line(error)}"
+            ) from error
 
 
 def _head(config: TeamConfig, names: Sequence[str]) -> Head:
@@ -170,10 +207,10 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
 
 
 def _claim(output: Path, ours: Sequence[str]) -> None:
-    known = {*ours, *(f"{name}.draft" for name in ours)}
+    known = {*ours, *(f"{name}.draft" for name in ours)}  # drafts of an older version
     try:
         output.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(path.name for path in output.iterdir() if path.name not in known)
+        strangers = sorted(name for name in entries(output) - known)
     except OSError as error:
         raise DataError(f"cannot write to {output}: {error.strerror}") from error
     if strangers:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from taketurns.errors import DataError, UsageError
+from taketurns.files import write_text
 from taketurns.launch.plan import Server
 
 VLLM_IMAGE = "vllm/vllm-openai:v0.32.0"
@@ -26,14 +27,20 @@ def write_manifests(
     servers: Sequence[Server], team: str, folder: Path, kinds: Sequence[Kind] = KINDS
 ) -> list[Path]:
     """Write a YAML file of each kind into `folder`. Raises as `manifest` does, and DataError if it
-    cannot be written."""
+    cannot be written or another file is in its place; then none is written."""
     texts = {folder / f"{kind}.yaml": manifest(kind, servers, team) for kind in kinds}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            if path.exists() and path.read_bytes() != text.encode("utf-8"):
+                raise DataError(
+                    f"{path} is there already and says something else: remove it, or name another "
+                    "folder"
+                )
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror}") from error
     for path, text in texts.items():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}") from error
+        write_text(path, text)
     return list(texts)
 
 

@@ -93,15 +93,18 @@ def read_answers(path: Path, prompt: int) -> list[Answer]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise DataError(f"cannot read {path}: {reason}") from error
-    found = []
+    found, whole = [], set[str]()
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
             turns = _turns(record["patches"])
             before = int(record.get("prompt_tokens", prompt))
+            identifier = str(record.get("id", f"line {number}"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}:{number}: not an answer of taketurns generate") from error
-        if turns:  # an answer that failed before its first token has none
+        # An answer that failed before its first token has none; one written twice counts once.
+        if turns and identifier not in whole:
+            whole.add(identifier)
             found.append(Answer(before, turns))
     if not found:
         raise DataError(f"{path} holds no answers")

@@ -19,6 +19,7 @@ from typing import Literal
 
 from taketurns.errors import UsageError
 from taketurns.extras import TUNING, require
+from taketurns.files import making, write_text
 from taketurns.pocket.card import write_card
 from taketurns.pocket.corpus import documents
 from taketurns.pocket.recipe import STAGES, Architecture, Recipe, Shape, Stage
@@ -45,7 +46,8 @@ def build(
     and card.json; or what there is after the stage `until`.
 
     Deterministic for a seed and a number of threads on one machine; what ships was made by one
-    thread, the default. Raises UsageError when `out` is a file.
+    thread, the default. Raises UsageError when `out` is a file, or holds what would be replaced and
+    no build made.
     """
     from dataclasses import replace
 
@@ -55,6 +57,7 @@ def build(
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder to build in")
     require("building the pipeline", *(TUNING if until != "pretrained" else ()))
+    _require_ours(out)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     recipe = recipe or Recipe(shape=Shape(architecture))
     recipe = replace(recipe, seed=seed, threads=threads or THREADS)
@@ -71,6 +74,14 @@ def build(
         write_card(recipe, digest, out, f"[{PARTS}/{PARTS}] card", console)
     finally:
         torch.set_num_threads(before)
+
+
+def _require_ours(out: Path) -> None:
+    for stage in STAGES:
+        if (out / stage).exists() and not (out / stage / MARKER).exists():
+            raise UsageError(f"{out / stage} is there and no build made it; give another folder")
+    if (out / "team.yaml").exists() and not (out / STAGES[0] / MARKER).exists():
+        raise UsageError(f"{out / 'team.yaml'} is there and no build made it; give another folder")
 
 
 def finished(digest: str, stage: Stage, out: Path) -> bool:
@@ -102,16 +113,14 @@ def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[s
         say(f"{title}: done before")
         return
     say(f"{title} …")
-    began, partial = time.monotonic(), out / f".{stage}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _train(recipe, stage, out, partial)
-    shutil.rmtree(partial / "trainer", ignore_errors=True)
-    seconds = round(time.monotonic() - began, 1)
-    marker = {"stage": stage, "digest": digest, "seconds": seconds}
-    (partial / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(out / stage, ignore_errors=True)
-    partial.rename(out / stage)
+    began = time.monotonic()
+    with making(out / stage) as draft:
+        _train(recipe, stage, out, draft)
+        shutil.rmtree(draft / "trainer", ignore_errors=True)
+        seconds = round(time.monotonic() - began, 1)
+        marker = {"stage": stage, "digest": digest, "seconds": seconds}
+        write_text(draft / MARKER, json.dumps(marker, indent=1) + "\n")
+        shutil.rmtree(out / stage, ignore_errors=True)
     say(f"{title}: {seconds:.0f} s")
 
 

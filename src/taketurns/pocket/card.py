@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.config import load_team_config
+from taketurns.files import write_text
 from taketurns.pocket.recipe import CHECKPOINTS, STAGES, Recipe
 from taketurns.pocket.score import BY_TASK, GLOBAL, LM, PRACTISED, RANDOM, Methods, score
 from taketurns.pocket.tasks import PocketTask, tasks
@@ -55,10 +56,8 @@ def write_card(recipe: Recipe, digest: str, out: Path, title: str, console: Cons
         "scores": scores,
         "together": asyncio.run(_together(out, every, recipe.measuring.together)),
     }
-    (out / "card.md").write_text(
-        _markdown(card, {t.name: t.category for t in every}), encoding="utf-8"
-    )
-    target.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "card.md", _markdown(card, {t.name: t.category for t in every}))
+    write_text(target, json.dumps(card, indent=1) + "\n")
 
 
 async def _together(out: Path, every: list[PocketTask], questions: int) -> dict[str, Any]:

@@ -27,16 +27,16 @@ def train_judge(start: Path, out: Path, seed: int = 0, examples: int = EXAMPLES)
     """Tune the checkpoint in `start` on so many examples, each seen once, and save the judge in
     `out`; a minute on a core. Equal seeds give equal judges."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from taketurns.engines.loading import pretrained
     from taketurns.prompts import speaker_ids
     from taketurns.text import TextCodec
     from taketurns.types import ModelSpec
 
     torch.manual_seed(derive(seed, "pocket", "judge") % 2**31)
     spec = ModelSpec(str(start))
-    codec = TextCodec(AutoTokenizer.from_pretrained(start))
-    model = AutoModelForCausalLM.from_pretrained(start).float().train()
+    codec = TextCodec.load(spec)
+    model = pretrained(spec, dtype=torch.float32).train()
     yes, no = (codec.encode(word)[0] for word in ("yes", "no"))
     questions = [
         (speaker_ids(spec, codec, Query("q", text=text)), harmful)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from taketurns.config import TeamConfig
 from taketurns.errors import UsageError
+from taketurns.files import write_text, write_whole
 from taketurns.manifest import Manifest, describe_run
 from taketurns.occasions import training_queries
 from taketurns.records import SAMPLE, query_to_json, sample_questions, to_line
@@ -107,9 +108,8 @@ class Lessons:
 
     def write(self, path: Path) -> None:
         """A line a question that chooses the step."""
-        with path.open("wb") as file:
-            for one in self.checked:
-                file.write(to_line({"id": one.query.id, "task": one.task.name}))
+        records = ({"id": one.query.id, "task": one.task.name} for one in self.checked)
+        write_whole(path, map(to_line, records))
 
 
 def practise(
@@ -130,11 +130,11 @@ def practise(
             raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
     lessons, learner = Lessons.of(tasks, practice), _learner(team, practice)
     folder = RunFolder(output, _manifest(team, lessons, practice), "checked.jsonl")
-    folder.claim(lessons.write)
-    if (done := folder.metrics) is not None:
-        say(f"{output} is finished; nothing to do")
-        return done
-    return asyncio.run(_Run(team, learner, lessons, folder, practice, say).whole())
+    with folder.claimed(lessons.write):
+        if (done := folder.metrics) is not None:
+            say(f"{output} is finished; nothing to do")
+            return done
+        return asyncio.run(_Run(team, learner, lessons, folder, practice, say).whole())
 
 
 def _learner(team: TeamConfig, practice: Practice) -> Learner:
@@ -286,7 +286,7 @@ class _Run:
         path = self._folder.path
         shutil.copytree(self._folder.checkpoints / "best", path, dirs_exist_ok=True)
         entry = self._learner.entry(path)
-        (path / "team.yaml").write_text(team_yaml(self._team, entry, path), encoding="utf-8")
+        write_text(path / "team.yaml", team_yaml(self._team, entry, path))
         metrics = {
             "method": "policy-gradient",
             "switcher": {"kind": self._team.switcher.kind, **asdict(self._practice)},
@@ -301,7 +301,7 @@ class _Run:
             "tokens": int(sum(part["tokens"] for part in (*self._steps, *self._checks))),
             "seconds": round(self._seconds, 1),
         }
-        (path / "README.md").write_text(card(metrics), encoding="utf-8")
+        write_text(path / "README.md", card(metrics))
         self._folder.finish(metrics)
         return metrics
 

@@ -12,12 +12,15 @@ from typing import Any
 
 from taketurns.config import JUDGE, TeamConfig
 from taketurns.errors import DataError, UsageError
+from taketurns.evaluate.store import records
 from taketurns.extras import cure, installed
+from taketurns.files import making, write_text
+from taketurns.locks import locked
+from taketurns.output import failed
 from taketurns.pocket.judge import QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
 from taketurns.pocket.tasks import PocketTask
 from taketurns.policy import Guard
-from taketurns.records import from_lines
 from taketurns.runner import Failures
 from taketurns.safety.answers import answer_all, path_of
 from taketurns.safety.arms import arms
@@ -82,7 +85,8 @@ async def measure(
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
     elif isinstance(plan.harm, PocketTask):
-        config, guards = _pocket_guards(config, folder / "judge", say)
+        async with locked(folder / "judge", wait=True):
+            config, guards = _pocket_guards(config, folder / "judge", say)
     else:
         guards = {}
         say("the team file has no guard, so none is measured")
@@ -103,7 +107,7 @@ async def measure(
             await whole.check_prompt(ask.asked)
         kept = sum(len(_records(path_of(answers, arm.name))) for arm in compared)
         with Progress("answering", len(asks) * len(compared), kept) as progress:
-            failed = await answer_all(
+            failures = await answer_all(
                 whole, config, compared, asks, answers, plan.settings,
                 lambda record: progress.advance(record.get("tokens", 0)),
             )  # fmt: skip
@@ -128,11 +132,12 @@ async def measure(
         },
         "benign_scorer": None if plan.harmless is None else _scorer(plan.harmless),
     }
-    (folder / "safety.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (folder / "safety.md").write_text(markdown(found), encoding="utf-8")
-    if drawn:
-        (folder / "safety.svg").write_text(drawing(found), encoding="utf-8")
-    return found, failed
+    async with locked(folder / "safety.json", wait=True):
+        write_text(folder / "safety.json", json.dumps(found, indent=1) + "\n")
+        write_text(folder / "safety.md", markdown(found))
+        if drawn:
+            write_text(folder / "safety.svg", drawing(found))
+    return found, failures
 
 
 def _pocket_guards(
@@ -147,10 +152,11 @@ def _pocket_guards(
         if not 0 < sum(file.stat().st_size for file in start.glob("*.safetensors")) < LARGEST:
             say("a judge is tuned from small models on this machine alone: the rule is measured")
             return config, {"rule": rule}
+        if folder.exists() and any(folder.iterdir()):
+            raise DataError(f"{folder} holds other files already; choose another output")
         say(f"tuning a judge in {folder}")
-        draft = folder.with_name(f"{folder.name}.draft")  # half a judge is none
-        train_judge(start, draft)
-        draft.rename(folder)
+        with making(folder) as draft:
+            train_judge(start, draft)
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)
     return replace(config, judge=judge), {"rule": rule, "judge": asking}
@@ -162,8 +168,4 @@ def _scorer(task: Task) -> str | None:
 
 def _records(path: Path) -> list[dict[str, Any]]:
     """The answers of a file that are there."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        lines = [line for line in file if line.endswith(b"\n")]
-    return [record for record in from_lines(lines, str(path)) if record.get("error") is None]
+    return [dict(record) for record in records(path) if not failed(record)]

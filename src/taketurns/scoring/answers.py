@@ -30,11 +30,11 @@ def match_answers(
 ) -> list[Answers]:
     """An answer for every question, in the questions' order; `several` allows more than one.
 
-    Raises DataError for a line that is none, and if answers are missing, doubled, or belong to no
-    question.
+    A line that repeats another, its id and all that it says, counts once. Raises DataError for a
+    line that is none, and if answers are missing, doubled, or belong to no question.
     """
     ids = _ids(queries)
-    found: dict[str, tuple[int, Answers]] = {}
+    found: dict[str, tuple[int, str, Answers]] = {}
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -43,20 +43,23 @@ def match_answers(
         query = ids.get(str(record.get("id")))
         if query is None:
             raise DataError(f"{where}: the id {record.get('id')!r} is no question's; {_like(ids)}")
+        answers, named = _answers(query, record, where, several), str(record["id"])
         if query.id in found:
-            first = found[query.id][0]
+            first, *before = found[query.id]
+            if before == [named, answers]:
+                continue
             raise DataError(
                 f"{where}: the id {record['id']!r} was already answered in line {first}"
                 + ("; several answers go into one line, as texts" if several else "")
             )
-        found[query.id] = number, _answers(query, record, where, several)
+        found[query.id] = number, named, answers
     missing = [query.id for query in queries if query.id not in found]
     if missing:
         raise DataError(
             f"{source} answers {len(found)} of {len(queries)} questions; the first without an "
             f"answer is {missing[0]!r}"
         )
-    return [found[query.id][1] for query in queries]
+    return [found[query.id][2] for query in queries]
 
 
 def _ids(queries: Sequence[Query]) -> dict[str, Query]:

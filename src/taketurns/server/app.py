@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
-from taketurns.server.edge import AccessLog, BodyLimit, Guard, HostCheck, is_loopback
+from taketurns.server.edge import AccessLog, BodyLimit, Framing, Guard, HostCheck, is_loopback
 from taketurns.server.errors import ApiError, failed
 from taketurns.server.explain import explain
 from taketurns.server.replies import ChatStyle, TextStyle
@@ -114,7 +114,7 @@ def _add_operations(app: FastAPI, serving: Serving) -> None:
         """The process lives."""
         return {"status": "ok"}
 
-    @app.get("/health/ready", responses={503: {"description": "Loading, or shutting down"}})
+    @app.get("/health/ready", responses={503: {"description": "Requests are not served"}})
     async def ready(response: Response) -> dict[str, str]:
         """Requests are served."""
         response.status_code = 200 if serving.state == "ready" else 503
@@ -193,4 +193,5 @@ def _add_edges(app: FastAPI, serving: Serving) -> None:
         )
     if not config.api_keys and is_loopback(config.host):
         app.add_middleware(HostCheck, allowed=config.allowed_hosts)
+    app.add_middleware(Framing)
     app.add_middleware(AccessLog, refused=lambda code: serving.metrics.refused.labels(code).inc())

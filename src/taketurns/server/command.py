@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taketurns.errors import UsageError
 from taketurns.extras import EXTRAS, require
 
 if TYPE_CHECKING:
@@ -90,7 +91,11 @@ def read_settings(
 
     settings = ServeConfig() if config is None else load_settings(config, ServeConfig, "serve file")
     keys = tuple(api_keys or ()) or settings.api_keys
-    if not keys and (key := os.environ.get(KEY_VARIABLE)):
+    if not keys and (key := os.environ.get(KEY_VARIABLE)) is not None:
+        if not key.strip():
+            raise UsageError(
+                f"the variable {KEY_VARIABLE} is empty: give it a key, or unset it to serve without"
+            )
         keys = (key,)
     changes = {key: value for key, value in given.items() if value is not None}
     return replace(settings, **changes, api_keys=keys)

@@ -14,6 +14,14 @@ _ANYBODY = {"*", "null"}  # files are "null", and so is what any site shows in a
 _ORIGIN = re.compile(  # as browsers send it
     r"(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?"
 )
+_LIMITS = {
+    "max_running": (1, 1 << 16),
+    "max_waiting": (0, 1 << 16),
+    "max_body": (1, 1 << 30),
+    "max_tokens": (1, 1 << 30),
+    "max_choices": (1, 1 << 10),
+}
+_LONGEST_TIME = 10**7  # seconds, some four months
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 
@@ -54,16 +62,23 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.port < 65536, f"port must be from 0 to 65535, not {self.port}")
-        for what in ("max_running", "max_body", "max_tokens", "max_choices"):
-            _require(getattr(self, what) >= 1, f"{what} must be at least 1")
-        _require(self.max_waiting >= 0, "max_waiting must be 0 or more")
+        for what, (least, most) in _LIMITS.items():
+            _require(
+                least <= getattr(self, what) <= most,
+                f"{what} must be at least {least} and at most {most}",
+            )
         _require(
             self.max_prompt_tokens is None or self.max_prompt_tokens >= 1,
             "max_prompt_tokens must be at least 1, or null for the models' own limit",
         )
         for what in ("timeout", "stall"):
-            _require(getattr(self, what) > 0, f"{what} must be more than 0 seconds")
-        _require(self.drain >= 0, "drain must be 0 seconds or more")
+            _require(
+                0 < getattr(self, what) <= _LONGEST_TIME,
+                f"{what} must be more than 0 seconds and at most {_LONGEST_TIME}",
+            )
+        _require(
+            0 <= self.drain <= _LONGEST_TIME, f"drain must be from 0 to {_LONGEST_TIME} seconds"
+        )
         _require(all(self.api_keys), "an API key must not be empty")
         _require(all(key.isascii() for key in self.api_keys), "an API key must be plain ASCII")
         _require(

@@ -83,6 +83,29 @@ class AccessLog:
             LOG.log(level, "request", extra={"fields": {**about, "seconds": seconds, **fields}})
 
 
+class Framing:
+    """Refuses a request that says in two ways how long it is, Content-Length and Transfer-Encoding,
+    and closes its connection: whoever stands before this server may have taken the other one, and
+    what follows for a request of somebody else (request smuggling)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        if not ("content-length" in headers and "transfer-encoding" in headers):
+            await self._app(scope, receive, send)
+            return
+        error = ApiError(
+            400,
+            "a request has Content-Length or Transfer-Encoding, not both",
+            code="ambiguous_length",
+        )
+        scope["taketurns"]["error"] = error.code
+        response = JSONResponse(error.body(), error.status_code, {"connection": "close"})
+        await response(scope, receive, send)
+
+
 class HostCheck:
     """Refuses a request that calls the server by a foreign name.
 

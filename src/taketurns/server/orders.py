@@ -20,7 +20,6 @@ from taketurns.team import Team
 from taketurns.text import TextCodec
 from taketurns.types import Message, Query
 
-_SHORT = 1024  # characters that are read sooner than a thread is found for it
 _SEED_BITS = 48  # every client's numbers can hold it
 
 AnyRequest = ChatRequest | CompletionRequest
@@ -101,10 +100,9 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
     made: list[Order] = []
     for number, prompt in enumerate(prompts):
         first = number * count
-        if _length(prompt) <= _SHORT:
-            made += choices(first, prompt)
-        else:  # all streams are written on this loop, and would wait
-            made += await asyncio.to_thread(choices, first, prompt)
+        # All streams are written on this loop: they would wait for a long prompt, and for a
+        # template that takes its time over a short one.
+        made += await asyncio.to_thread(choices, first, prompt)
     return made
 
 
@@ -134,13 +132,6 @@ def _within(tokens: int, limit: int) -> None:
             f"the prompt has {tokens} tokens, this server takes {limit}",
             code="context_length_exceeded",
         )
-
-
-def _length(prompt: Any) -> int:
-    """Characters of a prompt, or token ids."""
-    if isinstance(prompt, str):
-        return len(prompt)
-    return sum(len(one.text) if isinstance(one, ChatMessage) else 1 for one in prompt)
 
 
 def _query(identifier: str, prompt: Any, codecs: Sequence[TextCodec]) -> Query:

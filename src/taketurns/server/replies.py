@@ -20,6 +20,7 @@ from taketurns.types import Delta, Patch, Token, Trace
 
 Json = dict[str, Any]
 
+_DEEP = 5  # response, choices, choice, log-probabilities, their tokens
 _LEAST = -9999.0  # JSON has no minus infinity
 _FINISH = {
     "stop": "stop",
@@ -287,6 +288,11 @@ class Reply:
             reply["prompt_token_ids"] = list(self.choices[0].prompt)
         return reply
 
+    def encoded(self) -> bytes:
+        """`whole` as JSON. It may take seconds, so it belongs in a thread. Raises ValueError for
+        NaN and infinity."""
+        return _in_parts(self.whole(), _DEEP).encode()
+
     def usage(self) -> Json:
         """Tokens read and written. A prompt counts once however many choices it has, as its first
         speaker read it."""
@@ -318,6 +324,21 @@ class Reply:
 def as_event(data: Json) -> bytes:
     """A server-sent event."""
     return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+
+
+def _in_parts(value: Any, depth: int) -> str:
+    """JSON of a value, made in parts so many levels down: while the library makes one, no other
+    thread runs."""
+    if depth and isinstance(value, dict):
+        items = (f"{_json(key)}:{_in_parts(part, depth - 1)}" for key, part in value.items())
+        return "{" + ",".join(items) + "}"
+    if depth and isinstance(value, list):
+        return "[" + ",".join(_in_parts(part, depth - 1) for part in value) + "]"
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _text(codec: TextCodec, token: int) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
-from taketurns.engines.base import BoundedEngine
+from taketurns.engines.base import BoundedEngine, FailingEngine
 from taketurns.errors import NotANumberError
 from taketurns.records import writable
 from taketurns.server.config import ServeConfig
@@ -26,7 +25,7 @@ from taketurns.server.tracing import Tracer
 from taketurns.server.watch import Watch
 from taketurns.server.writing import Answers, Began, Broke
 
-State = Literal["loading", "ready", "leaving"]
+State = Literal["loading", "ready", "leaving", "failed"]
 
 _GLANCE = 0.02
 _LAST_WORDS = 2.0  # seconds that broken off streams have to tell their clients
@@ -50,6 +49,9 @@ class Serving:
     def state(self) -> State:
         if not self.gate.open:
             return "leaving"
+        engine = self.roster.team.engine
+        if isinstance(engine, FailingEngine) and engine.failure is not None:
+            return "failed"
         return "ready" if self._loaded else "loading"
 
     async def load(self) -> None:
@@ -95,8 +97,8 @@ class Serving:
 
     async def respond(self, asked: AnyRequest, request: Request, style: Style) -> Response:
         """The response to a request for answers. Raises ApiError and TakeTurnsError."""
-        if self.state != "ready":
-            raise leaving() if self.state == "leaving" else _loading()
+        if (state := self.state) != "ready":
+            raise _UNREADY[state]()
         model = self.roster.find(asked.model).name
         made = await orders(asked, self.roster, self.config)
         scope = request.scope
@@ -112,18 +114,13 @@ class Serving:
         if asked.stream:
             return EventStream(stream)
 
-        async def whole() -> dict[str, Any]:
+        async def whole() -> bytes:
             async with self._watched(answers, watch, request):
                 return await _whole(answers, watch, reply)
 
         try:
             told = await while_connected(request.receive, whole())
-            try:
-                return JSONResponse(told)
-            except ValueError as error:  # what is written is no less written
-                untold = _untold()
-                untold.more = writable(reply.so_far())
-                raise untold from error
+            return Response(told, media_type="application/json")
         except HungUp:
             scope["taketurns"]["error"] = "client_gone"
             return Response(status_code=499)
@@ -179,7 +176,7 @@ async def _stream(
     await push(reply.closing())
 
 
-async def _whole(answers: Answers, watch: Watch, reply: Reply) -> dict[str, Any]:
+async def _whole(answers: Answers, watch: Watch, reply: Reply) -> bytes:
     async for events in answers:
         for index, event in events:
             watch.see(index, event)
@@ -188,11 +185,26 @@ async def _whole(answers: Answers, watch: Watch, reply: Reply) -> dict[str, Any]
                 raise event.error
             if not isinstance(event, Began):
                 reply.take(index, event)
-    return reply.whole()
+    try:
+        return await asyncio.to_thread(reply.encoded)
+    except ValueError as error:  # what is written is no less written
+        untold = _untold()
+        untold.more = writable(reply.so_far())
+        raise untold from error
 
 
 def _untold() -> ApiError:
     return failed(NotANumberError("an answer holds NaN or infinity, which JSON cannot say"))
+
+
+def _broken() -> ApiError:
+    return ApiError(
+        503,
+        "the models have stopped for good: the server must be started again",
+        kind="server_error",
+        code="engine_ended",
+        retry=False,
+    )
 
 
 def _loading() -> ApiError:
@@ -203,3 +215,10 @@ def _loading() -> ApiError:
         code="loading",
         headers={"retry-after": "1"},
     )
+
+
+_UNREADY: Mapping[State, Callable[[], ApiError]] = {
+    "loading": _loading,
+    "leaving": leaving,
+    "failed": _broken,
+}

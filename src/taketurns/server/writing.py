@@ -21,6 +21,8 @@ from taketurns.server.logs import LOG
 from taketurns.server.orders import Order
 from taketurns.types import Delta, Patch, Trace
 
+_AT_ONCE = 64  # events that are told before others have their turn
+
 
 @dataclass(frozen=True, slots=True)
 class Began:
@@ -72,13 +74,15 @@ class Answers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aiter__(self) -> AsyncIterator[list[tuple[int, Event]]]:
-        """What has happened since the last time, at least one event."""
+        """What has happened since the last time, at least one event. A client that reads slowly
+        has many before it, and others have their turn between the parts of them."""
         while self._open:
             events = [await self._events.get()]
-            while not self._events.empty():
+            while not self._events.empty() and len(events) < _AT_ONCE:
                 events.append(self._events.get_nowait())
             self._open -= sum(isinstance(event, Trace | Broke) for _, event in events)
             yield events
+            await asyncio.sleep(0)
 
     def interrupt(self) -> None:
         """The server must go now: break off what is not written yet."""

@@ -18,6 +18,7 @@ from taketurns.tasks.authors import CHOOSE, listed
 from taketurns.tasks.base import Split
 from taketurns.tasks.scored import ScoredTask, Unscored, scored_task
 from taketurns.types import Query
+from taketurns.yaml_files import construct, invalid, read_node
 
 EXAMPLE = """\
 name: capitals
@@ -90,12 +91,11 @@ def line_id(query: Query) -> str:
 
 
 def _read(path: Path) -> TaskFile:
+    node = read_node(path, "task file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
+        data = construct(node)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+        raise invalid(path, error) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a task file is a mapping with name, data and scorer")
     try:

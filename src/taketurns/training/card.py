@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from taketurns.files import write_text
+
 
 def card(metrics: Mapping[str, Any], base: str | None) -> str:
     """What it is, what it was trained on, what it is worth, how it is used, what it cannot do.
@@ -87,7 +89,7 @@ def card(metrics: Mapping[str, Any], base: str | None) -> str:
 
 def write_card(folder: Path, metrics: Mapping[str, Any], base: str | None) -> None:
     """Put the card into the folder."""
-    (folder / "README.md").write_text(card(metrics, base), encoding="utf-8")
+    write_text(folder / "README.md", card(metrics, base))
 
 
 def _where(made: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.errors import DataError
+from taketurns.files import write_whole
 from taketurns.labels import Label
 from taketurns.records import query_to_json, to_line
 from taketurns.seeds import derive
@@ -87,13 +88,17 @@ def select(
 def write_examples(examples: Examples, path: Path) -> None:
     """What was trained on, a line an example: its id, its part and its target."""
     parts = (("train", examples.train), ("validation", examples.validation))
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
-        for part, rows in parts:
-            for row in rows:
-                record = {"id": row.label.id, "task": row.label.task, "part": part}
-                file.write(to_line({**record, "target": list(row.target)}))
-    draft.replace(path)
+    records = (
+        {
+            "id": row.label.id,
+            "task": row.label.task,
+            "part": part,
+            "target": list(row.target),
+        }
+        for part, rows in parts
+        for row in rows
+    )
+    write_whole(path, map(to_line, records))
 
 
 def summary(report: Mapping[str, Any], min_margin: float) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from taketurns.errors import DataError
+from taketurns.files import entries, write_whole
 from taketurns.finite import parse_json
+from taketurns.locks import alone
 from taketurns.manifest import Manifest
 
 SCHEMA = "taketurns.switcher/1"
@@ -32,9 +35,7 @@ def read_metrics(path: Path) -> Mapping[str, Any] | None:
 
 def write_metrics(path: Path, record: Mapping[str, Any]) -> None:
     """There whole or not at all."""
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    draft.replace(path)
+    write_whole(path, [(json.dumps(record, indent=1) + "\n").encode("utf-8")])
 
 
 class RunFolder:
@@ -48,15 +49,25 @@ class RunFolder:
         self._metrics = path / "metrics.json"
         self._manifest = manifest
 
-    def claim(self, write_first: Callable[[Path], None]) -> None:
-        """Make the folder this run's, or raise DataError if it holds something else."""
+    @contextmanager
+    def claimed(self, write_first: Callable[[Path], None]) -> Iterator[None]:
+        """Make the folder this run's and hold it against other processes. Raises DataError if it
+        holds something else, or another process is writing it."""
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"{self.path} is a file; name a folder for the switcher")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
+        with alone(self._first):
+            self._claim(write_first)
+            yield
+
+    def _claim(self, write_first: Callable[[Path], None]) -> None:
+        try:
             begun = self._first.exists()
             own = f"{self._first.stem}."
-            strangers = [p.name for p in self.path.iterdir() if not p.name.startswith(own)]
+            strangers = [name for name in entries(self.path) if not name.startswith(own)]
         except OSError as error:
             raise DataError(f"cannot write to {self.path}: {error.strerror}") from error
         if strangers and not begun:

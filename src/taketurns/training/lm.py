@@ -24,6 +24,7 @@ from taketurns.finite import probabilities as probabilities_of
 from taketurns.switchers import LMSwitcher
 from taketurns.training.examples import Example
 from taketurns.training.models import load_trainable, lora_config, one_thread, size
+from taketurns.training.rehearsal import rehearse_saving
 from taketurns.training.settings import SMALL, Course, LMSettings
 from taketurns.types import ModelSpec
 
@@ -162,7 +163,8 @@ def tune(
     start: ModelSpec, rows: Rendered, folder: Path, settings: LMSettings, course: Course
 ) -> tuple[Plan, list[Mapping[str, float]]]:
     """Train until it is over, going on from what is in `folder`; the plan and the history of
-    epochs. Raises ConfigError if the model cannot be loaded."""
+    epochs. Raises ConfigError if the model cannot be loaded or saved, DataError where there is no
+    room for it."""
     from datasets import Dataset
     from transformers import set_seed
     from trl import SFTConfig
@@ -223,6 +225,8 @@ def tune(
             callbacks=[EarlyStop(spent), Watch(told)],
             peft_config=lora_config(settings.rank) if plan.lora else None,
         )
+        if last is None:
+            rehearse_saving(trainer.model, tokenizer, folder, plan.epochs)
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     history = epochs_of(trainer.state.log_history)
     del model, trainer

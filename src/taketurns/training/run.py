@@ -14,6 +14,7 @@ from taketurns import naming
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.extras import TUNING, require
+from taketurns.files import write_text
 from taketurns.heads import HeadConfig, describe_blind, describe_labels
 from taketurns.labels import Label, read_labels
 from taketurns.manifest import Manifest, describe_run, fingerprint
@@ -66,12 +67,27 @@ def train(
     _check_cuts(team, read, labels)
     examples = select(read, names, selection, course.seed)
     say(summary(examples.report, selection.min_margin))
-    work = _lm if isinstance(settings, LMSettings) else _head
     folder = RunFolder(output, _manifest(team, labels, examples, settings, course))
-    folder.claim(partial(write_examples, examples))
-    if (done := folder.metrics) is not None:
-        say(f"{output} is finished; nothing to do")
-        return done
+    with folder.claimed(partial(write_examples, examples)):
+        if (done := folder.metrics) is not None:
+            say(f"{output} is finished; nothing to do")
+            return done
+        return _train(team, read, examples, folder, settings, selection, course, say)
+
+
+def _train(
+    team: TeamConfig,
+    read: Sequence[Label],
+    examples: Examples,
+    folder: RunFolder,
+    settings: LMSettings | HeadSettings,
+    selection: Selection,
+    course: Course,
+    say: Say,
+) -> Mapping[str, Any]:
+    """The run in its folder."""
+    names = [candidate.name for candidate in team.candidates]
+    work = _lm if isinstance(settings, LMSettings) else _head
     began = time.monotonic()
     trained = work(team, examples, folder, settings, course, say)
     metrics = {
@@ -97,8 +113,8 @@ def train(
         "history": trained.metrics["history"],
         "seconds": round(time.monotonic() - began, 1),
     }
-    write_card(output, metrics, trained.base)
-    (output / "team.yaml").write_text(team_yaml(team, trained.entry, output), encoding="utf-8")
+    write_card(folder.path, metrics, trained.base)
+    write_text(folder.path / "team.yaml", team_yaml(team, trained.entry, folder.path))
     folder.finish(metrics)
     return metrics
 

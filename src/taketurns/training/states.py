@@ -12,6 +12,7 @@ from pathlib import Path
 from taketurns.config import TeamConfig
 from taketurns.draft import Draft
 from taketurns.errors import DataError
+from taketurns.files import replacing
 from taketurns.handover import Reader
 from taketurns.heads import HeadConfig, StateReader, View, check_hidden
 from taketurns.labels import Label
@@ -90,9 +91,8 @@ def _save(views: Sequence[View], path: Path) -> None:
     for index, view in enumerate(views):
         if view.states is not None:
             tensors[f"states.{index}"] = view.states.contiguous()
-    draft = path.with_name(path.name + ".draft")
-    save_file(tensors, draft)
-    draft.replace(path)
+    with replacing(path) as draft:
+        save_file(tensors, draft)
 
 
 def _load(path: Path, count: int) -> list[View]:

@@ -15,6 +15,7 @@ from taketurns.evaluate.report.blocks import Block, Figure, Heading, Paragraph, 
 from taketurns.evaluate.report.markdown import markdown
 from taketurns.evaluate.report.page import page
 from taketurns.evaluate.report.theme import standalone
+from taketurns.files import write_text
 
 
 def write_report(folder: Path, run: Run, traces: int) -> None:
@@ -29,14 +30,14 @@ def write_report(folder: Path, run: Run, traces: int) -> None:
         for chart in (part for part in section.parts if isinstance(part, Chart)):
             name = _named(section, chart)
             figures[name] = draw(chart, name, run.subject.pool)
-            _write(folder / "figures" / f"{name}.svg", standalone(figures[name]))
-            _write(folder / "data" / f"{name}.csv", as_csv(chart))
+            write_text(folder / "figures" / f"{name}.svg", standalone(figures[name]))
+            write_text(folder / "data" / f"{name}.csv", as_csv(chart))
         tables = [part for part in section.parts if isinstance(part, Table)]
         for number, table in enumerate(tables, start=1):
-            _write(folder / "data" / f"{section.name}-table-{number}.csv", _table(table))
+            write_text(folder / "data" / f"{section.name}-table-{number}.csv", _table(table))
     blocks = [*_summary(run, sections), *(b for section in sections for b in _blocks(section))]
-    _write(folder / "report.html", page(blocks, figures, style(), browser(run, traces)))
-    _write(folder / "report.md", markdown(blocks))
+    write_text(folder / "report.html", page(blocks, figures, style(), browser(run, traces)))
+    write_text(folder / "report.md", markdown(blocks))
 
 
 def _summary(run: Run, sections: Sequence[Section]) -> Iterator[Block]:
@@ -72,7 +73,3 @@ def _table(table: Table) -> str:
     rows.writerow(table.header)
     rows.writerows(table.rows)
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from taketurns.evaluate.report.figures import draw
 from taketurns.evaluate.report.markdown import markdown
 from taketurns.evaluate.report.page import page
 from taketurns.evaluate.report.theme import standalone
+from taketurns.files import write_text
 
 
 def write_report(found: Mapping[str, Any], folder: Path) -> None:
@@ -18,7 +19,6 @@ def write_report(found: Mapping[str, Any], folder: Path) -> None:
     figures, blocks = draw(found), report(found)
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in figures.items():
-        path = folder / "figures" / f"{name}.svg"
-        path.write_text(standalone(figure), encoding="utf-8")
-    (folder / "report.html").write_text(page(blocks, figures), encoding="utf-8")
-    (folder / "report.md").write_text(markdown(blocks), encoding="utf-8")
+        write_text(folder / "figures" / f"{name}.svg", standalone(figure))
+    write_text(folder / "report.html", page(blocks, figures))
+    write_text(folder / "report.md", markdown(blocks))

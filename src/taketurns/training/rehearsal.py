@@ -1,0 +1,34 @@
+"""What a training run does when it is over, tried before it begins: saving the model and its
+tokenizer, in the place where they will be saved, with room for all that is kept on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from taketurns.errors import ConfigError, DataError, one_line
+from taketurns.files import require_room, trial
+
+KEPT = 3  # checkpoints at a time: two, and the one that is being written
+STATES = 8  # bytes of optimizer state for a number that learns
+
+
+def rehearse_saving(model: Any, tokenizer: Any, folder: Path, epochs: int) -> None:
+    """Save `model`, as it is before training, and `tokenizer` under `folder` and remove them again.
+    Raises ConfigError where one of them cannot be saved, DataError where the folder cannot be
+    written or has no room for the checkpoints of so many epochs."""
+    try:
+        with trial(folder) as made:
+            model.save_pretrained(made)
+            tokenizer.save_pretrained(made)
+            size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # of whichever kind: it lies in the model or its tokenizer
+        raise ConfigError(
+            "the model could not be saved when it is trained, so it is not trained: "
+            f"{one_line(error)}"
+        ) from error
+    learned = sum(int(one.numel()) for one in model.parameters() if one.requires_grad)
+    needed = min(epochs, KEPT) * (size + STATES * learned) + size
+    require_room(folder, needed, "the checkpoints of a training")

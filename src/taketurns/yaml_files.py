@@ -1,0 +1,100 @@
+"""YAML files as plain data, within limits.
+
+A few lines of YAML can stand for more values than any memory holds, since an alias of a list may be
+an entry of another one that has aliases too. So what a file comes to is counted on its nodes, each
+of which is visited once, before anything is made of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from taketurns.errors import ConfigError
+
+MOST_BYTES = 1 << 20  # of a file; a reader in Python takes some seconds for these
+MOST_VALUES = 100_000  # with every alias filled in
+MOST_DEPTH = 64  # of lists and mappings in each other
+
+
+class TooLargeError(yaml.YAMLError):
+    """What is written stands for more than is read."""
+
+
+def read_node(path: Path, what: str) -> yaml.Node | None:
+    """The nodes of a YAML file, None where it is empty; `what` is how errors call it. Raises
+    ConfigError, with the line where there is one."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise TooLargeError(_too_long())
+        return compose(data.decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: a {what} is UTF-8 text, this is not") from error
+    except TooLargeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise invalid(path, error) from error
+
+
+def compose(text: str) -> yaml.Node | None:
+    """The nodes of a YAML document. Raises yaml.YAMLError, TooLargeError where it stands for too
+    much, and RecursionError."""
+    if len(text) > MOST_BYTES:
+        raise TooLargeError(_too_long())
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is not None:
+        _measure(node, {})
+    return node
+
+
+def construct(node: yaml.Node | None) -> Any:
+    """The plain data that nodes stand for. Raises yaml.YAMLError and ValueError."""
+    return None if node is None else yaml.SafeLoader("").construct_document(node)
+
+
+def invalid(path: Path, error: Exception) -> ConfigError:
+    """What a YAML reader says of a file, in one sentence."""
+    if isinstance(error, RecursionError):
+        return ConfigError(f"{path}: not valid YAML: nested too deeply")
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        return ConfigError(f"{path}{line}: not valid YAML: {error.problem}")
+    return ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}")
+
+
+def _too_long() -> str:
+    return f"this is longer than {MOST_BYTES:,} bytes, the most that is read"
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """How many values a node stands for, and how deep they go; `known` are those of nodes that were
+    visited, None of those that are being visited."""
+    if id(node) in known:
+        found = known[id(node)]
+        if found is None:
+            line = node.start_mark.line + 1
+            raise TooLargeError(f"line {line}: an alias must not stand inside its own anchor")
+        return found
+    known[id(node)] = None
+    values, depth = 1, 0
+    if isinstance(node, yaml.CollectionNode):
+        inside = [
+            part for item in node.value for part in (item if isinstance(item, tuple) else (item,))
+        ]
+        for part in inside:
+            more, deeper = _measure(part, known)
+            values, depth = values + more, max(depth, deeper + 1)
+    if values > MOST_VALUES:
+        raise TooLargeError(
+            f"this stands for more than {MOST_VALUES:,} values, its aliases filled in: write less"
+        )
+    if depth > MOST_DEPTH:
+        raise TooLargeError(f"this is nested more than {MOST_DEPTH} deep: write it flatter")
+    known[id(node)] = values, depth
+    return values, depth
