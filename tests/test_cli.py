@@ -403,3 +403,80 @@ def test_the_demo_shows_the_team_beside_each_checkpoint() -> None:
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert all(name in out for name in ("team", "pretrained", "sft", "aligned", *TASKS))
+
+
+def test_prompts_without_ids_are_called_by_their_lines(
+    invoke: Invoke, scripted, tmp_path: Path
+) -> None:
+    """Blank lines count, and the same command goes on where it was stopped."""
+    path, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    path.write_text('{"text": "a"}\n\n{"text": "b", "id": "own"}\n{"text": "c", "id": null}\n')
+    command = ("generate", "-t", scripted(), "-i", path, "-o", out)
+    assert invoke(*command)[0] == 0
+    whole = out.read_bytes()
+    assert [record["id"] for record in records(out)] == ["1", "own", "4"]
+    out.write_bytes(whole.splitlines(keepends=True)[0])
+    assert invoke(*command)[0] == 0
+    assert [record["id"] for record in records(out)] == ["1", "own", "4"]
+    assert out.read_bytes().startswith(whole.splitlines(keepends=True)[0])
+    path.write_text('{"text": "a"}\n{"text": "b", "id": "1"}\n')
+    code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", tmp_path / "other")
+    assert code == 2
+    assert "2: the id '1' was already used in line 1" in err
+
+
+@pytest.mark.parametrize("id_", ["[1]", "{}", "1.5", "true", '""'])
+def test_an_id_that_is_none_is_a_sentence(
+    id_: str, invoke: Invoke, scripted, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    path.write_text(f'{{"text": "a", "id": {id_}}}\n{{"text": "b"}}\n')
+    code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", out)
+    assert code == 1
+    assert 'prompts.jsonl:1: "id" must be a non-empty string; this line is left out' in err
+    assert [record["id"] for record in records(out)] == ["2"]
+
+
+def test_a_record_whose_id_is_a_list_is_a_sentence(
+    invoke: Invoke, scripted, prompts: Path, tmp_path: Path
+) -> None:
+    out, labels = tmp_path / "out.jsonl", tmp_path / "labels.jsonl"
+    command = ("generate", "-t", scripted(), "-i", prompts, "-o", out)
+    assert invoke(*command)[0] == 0
+    out.write_text('{"id": ["1"]}\n')
+    for asked in (command, ("train", "-t", "pocket", "--labels", labels, "-o", tmp_path / "s")):
+        labels.write_text('{"id": [1], "schema": "taketurns.rollout/1"}\n')
+        code, _, err = invoke(*asked)
+        assert code == 2
+        assert "jsonl:1: not a record: its id must be a text or a number" in err
+
+
+def test_nesting_is_bounded(
+    invoke: Invoke, scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a limit that is lowered, in what a user gives and in what a command reads again."""
+    monkeypatch.setattr("taketurns.finite.DEEPEST", 8)
+    path, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    path.write_text(f'{{"text": "a", "x": {"[" * 8}1{"]" * 8}}}\n{{"text": "b", "x": [[1]]}}\n')
+    code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", out)
+    assert code == 1
+    assert "prompts.jsonl:1: nested too deeply: more than 8 lists and objects" in err
+    code, _, err = invoke("score", "--task", "recall", "--answers", path)
+    assert code == 2
+    assert "prompts.jsonl:1: not JSON: nested too deeply" in err
+
+
+def test_check_says_for_what_a_context_is_short(
+    invoke: Invoke, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    models = [make_model(seed, max_position_embeddings=256) for seed in range(2)]
+    entries = [{"name": f"m{i}", "model": str(model)} for i, model in enumerate(models)]
+    (tmp_path / "team.yaml").write_text(
+        json.dumps({"candidates": entries, "policy": {"max_tokens": 200}})
+    )
+    _, out, _ = invoke("check", "-t", tmp_path / "team.yaml", "--json")
+    said = (
+        "m0: a context of 256 tokens is short: the prompt and an answer of up to 200 tokens "
+        "(policy.max_tokens) share it, and the answer ends where it is full"
+    )
+    assert said in json.loads(out)["notes"]

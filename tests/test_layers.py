@@ -14,7 +14,8 @@ SOURCE = Path(taketurns.__file__).parent
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
     ["types", "errors", "seeds", "sync", "intervals", "clocks", "files"],
-    ["finite", "phrases", "expressions"],
+    ["finite", "extras", "streams", "phrases", "expressions"],
+    ["model_files"],
     ["hub"],
     ["weight_files", "yaml_files"],
     ["gguf", "headers", "tokenizer_files"],

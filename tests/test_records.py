@@ -150,7 +150,7 @@ def test_prompts_in_every_form() -> None:
         (b'{"id": "a", "text": "\\ud800"}', "half of a surrogate pair"),
         (b"[" * 100_000, "nested too deeply"),
         (b'["a"]', "not an object"),
-        (b'{"text": "hi"}', '"id" must be a non-empty string'),
+        (b'{"id": [1], "text": "hi"}', '"id" must be a non-empty string'),
         (b'{"id": "", "text": "hi"}', '"id" must be a non-empty string'),
         (b'{"id": true, "text": "hi"}', '"id" must be a non-empty string'),
         (b'{"id": "a"}', 'either "text" or "messages"'),
@@ -194,8 +194,9 @@ def test_no_input_makes_the_reader_crash(data: bytes) -> None:
 
 def test_lines_that_are_no_records() -> None:
     assert list(from_lines([b'{"id": 1}\n'], "f")) == [{"id": 1}]
-    with pytest.raises(DataError, match="f:1"):
-        list(from_lines([b"[]\n"], "f"))
+    for line in (b"[]\n", b'{"id": [1]}\n'):
+        with pytest.raises(DataError, match="f:1"):
+            list(from_lines([line], "f"))
     with pytest.raises(DataError, match="f:2"):
         list(from_lines([b"{}\n", b"{\n"], "f"))
 

@@ -26,11 +26,10 @@ from taketurns import patches
 from taketurns.draft import Draft
 from taketurns.engines.base import Session, SharingSession
 from taketurns.errors import ConfigError, EngineError, NotANumberError, UnavailableError
-from taketurns.finite import check_distribution
 from taketurns.guards import Vet
 from taketurns.policy import Policy
 from taketurns.seeds import derive, generator
-from taketurns.switchers import Decide, normalise, pick
+from taketurns.switchers import Decide, ask, normalise, pick
 from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Reason, Timing, Withheld
 from taketurns.writer import Emit, PatchWriter, tell
 
@@ -113,10 +112,9 @@ class Answer:
         return await self._asked()
 
     async def _asked(self) -> tuple[float, ...]:
-        """What the switcher says. Raises NotANumberError where that is no distribution."""
-        found = await self._decide(self._session, self.draft)
-        check_distribution(found, "the switcher")
-        return found
+        """What the switcher says. Raises NotANumberError where that is no distribution, ConfigError
+        where it is not one probability a candidate."""
+        return await ask(self._decide, self._session, self.draft, len(self._models))
 
     def _limit(self, due: _Turn, tokens: int | None) -> None:
         """By which rule the patch that is due ends, and how long it may get."""

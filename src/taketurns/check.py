@@ -180,7 +180,7 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> TeamRepo
         exact=len({model.tokenizer for model in candidates}) == 1,
         switcher=describe_switcher(config),
         problems=tuple(problems),
-        notes=(*_notes(models), *_switcher_notes(config)),
+        notes=(*_notes(models, config.policy.max_tokens), *_switcher_notes(config)),
     )
 
 
@@ -223,7 +223,7 @@ def readable(size: int | None) -> str:
     return f"{value:.1f} {units[0]}" if units[0] != "B" else f"{size} B"
 
 
-def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
+def _notes(models: Sequence[ModelReport], longest: int) -> Iterator[str]:
     from taketurns.engines.ways import Way
 
     for model in models:
@@ -246,8 +246,12 @@ def _notes(models: Sequence[ModelReport]) -> Iterator[str]:
                 f"{model.name}: {model.inexact}, so where two tokens are nearly as probable, its "
                 "answers may depend on what else is in the batch"
             )
-        if model.context <= PROMPT_TOKENS:
-            yield f"{model.name}: a context of {model.context} tokens is short"
+        if model.context <= max(PROMPT_TOKENS, longest):
+            yield (
+                f"{model.name}: a context of {model.context} tokens is short: the prompt and an "
+                f"answer of up to {longest} tokens (policy.max_tokens) share it, and the answer "
+                "ends where it is full"
+            )
 
 
 def _memory(

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -38,6 +39,7 @@ from taketurns.safety.command import safety
 from taketurns.scoring.command import DataOption, WithOption, choices, tasks
 from taketurns.scoring.command import score as score_answers
 from taketurns.server.command import serve
+from taketurns.streams import drop_streams, flush_streams, hold_streams
 from taketurns.train import train
 
 if TYPE_CHECKING:
@@ -113,17 +115,32 @@ WorldOption = Annotated[
 
 
 def main() -> NoReturn:
-    """The entry point: turns errors and our warnings into a sentence, errors into an exit code."""
+    """The entry point: turns errors and our warnings into a sentence, errors into an exit code. A
+    reader of our output that has left is no error, but not all was said."""
+    hold_streams()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", LostTextWarning)
             warnings.showwarning = _shown(warnings.showwarning)
-            app()
+            code = _run()
+        flush_streams()
+    except BrokenPipeError:
+        drop_streams()
+        sys.exit(FAILED)
     except UsageError as error:
         sys.exit(_complain(error, MISTAKE))
     except Exception as error:
         sys.exit(_complain(error, FAILED))
-    sys.exit(0)
+    sys.exit(code)
+
+
+def _run() -> str | int:
+    """The exit code of the command that was asked for, as Typer ends it."""
+    try:
+        app()
+    except SystemExit as end:
+        return 0 if end.code is None else end.code
+    return 0
 
 
 def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
@@ -609,7 +626,11 @@ def _complain(error: Exception, code: int) -> int:
         raise error
     from taketurns.runner import describe
 
-    _say(describe(error))
+    said = describe(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = f"cannot read or write {error.filename or 'a stream'}: {error.strerror}"
+    with suppress(OSError):  # there is no one left to say it to
+        _say(said)
     return code
 
 

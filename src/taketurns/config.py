@@ -66,8 +66,9 @@ class EngineConfig:
     Of "local" ones, `deterministic` None is on for float32 on a CPU and off elsewhere;
     `memory_bytes` bounds the KV caches and `threads` what one operation uses on a CPU; None leaves
     both to the engine. Of "http" ones, `concurrency` bounds the requests under way at a replica,
-    `timeout` the seconds of a request and `token_timeout` those between two tokens of a stream;
-    `retries` is how often a request is tried again.
+    `timeout` the seconds of a request, twice which all tries at it have together, and
+    `token_timeout` those between two tokens of a stream; `retries` is how often a request is tried
+    again.
     """
 
     kind: EngineKind = "local"
@@ -123,6 +124,23 @@ def load_team_config(
     except ValidationError as error:
         raise ConfigError(_explain(document, error)) from error
     return _Builder(document, team).build()
+
+
+def change_policy(policy: Policy, changes: Mapping[str, object]) -> Policy:
+    """A policy with other values for some of its fields. Raises ConfigError."""
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
+    schema = _schema("Policy", Policy)
+    try:
+        checked = schema.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            cure = _cure(key, list(schema.model_fields))
+            raise ConfigError(f"unknown key {key!r} in policy; {cure}") from error
+        message = first["msg"].removeprefix("Input ")
+        raise ConfigError(f"policy.{key} {message}, not {changes[key]!r}") from error
+    return dataclasses.replace(policy, **{key: getattr(checked, key) for key in given})
 
 
 def load_settings(path: Path, record: type[Record], what: str) -> Record:
@@ -633,9 +651,8 @@ def _explain(document: _Document, error: ValidationError, keys: Sequence[str] | 
     if first["type"] == "extra_forbidden":
         *parents, key = place
         valid = keys or _keys(parents)
-        near = get_close_matches(str(key), valid, n=1, cutoff=0.5)
-        cure = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(valid)}"
         inside = f" in {_dotted(parents)}" if parents else ""
+        cure = _cure(str(key), valid, anywhere=not parents and keys is None)
         return f"{document.where(place)}: unknown key {str(key)!r}{inside}; {cure}"
     if first["type"] == "missing":
         *parents, key = place
@@ -646,6 +663,17 @@ def _explain(document: _Document, error: ValidationError, keys: Sequence[str] | 
     what = _dotted(place) or "the file"
     cure = _number(value) if first["type"] in ("float_type", "int_type") else ""
     return f"{document.where(place)}: {what} {message}, not {_shown(value)}{cure}"
+
+
+def _cure(key: str, valid: Sequence[str], *, anywhere: bool = False) -> str:
+    """Which key was meant: one of these or, `anywhere`, one of the policy's, since a setting of it
+    may be named alone."""
+    near = get_close_matches(key, valid, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    if anywhere and (near := get_close_matches(key, _keys(["policy"]), n=1, cutoff=0.5)):
+        return f"did you mean {near[0]!r}, a key of policy?"
+    return f"the keys are {', '.join(valid)}"
 
 
 def _number(value: Any) -> str:

@@ -8,7 +8,6 @@ seed in `card.json`. Every other team has to name its tasks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from taketurns.config import BUNDLED, find_team_file
 from taketurns.errors import UsageError
+from taketurns.finite import parse_json
 from taketurns.pocket.tasks import TASKS, tasks_named
 from taketurns.records import SAMPLE
 from taketurns.tasks.own import EXAMPLE
@@ -103,7 +103,7 @@ def _numbered(world: int) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -14,7 +14,7 @@ from taketurns.manifest import Manifest
 from taketurns.output import claimed
 from taketurns.records import query_to_json
 from taketurns.runner import Outcome
-from taketurns.shards import INDEX, RaySettings, Worker, read_shards, run_on_ray, split
+from taketurns.shards import INDEX, RaySettings, Worker, read_shards, require_ray, run_on_ray, split
 from taketurns.terminal import Progress
 from taketurns.types import Query
 from taketurns.workers import Answering, RollingOut
@@ -57,6 +57,7 @@ def _run(
     manifest: Manifest,
     settings: RaySettings,
 ) -> Outcome:
+    require_ray()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,6 +13,9 @@ from typing import Any
 
 from taketurns.errors import NotANumberError
 
+DEEPEST = 100
+"""Of JSON that is read."""
+
 
 def check_logprobs(logprobs: Iterable[float], what: str) -> None:
     """Raise NotANumberError, naming `what` gave them, for a log-probability that is none. Minus
@@ -53,10 +56,33 @@ def real(number: float | None) -> float | None:
     return None if number is None or not isfinite(number) else number
 
 
-def parse_json(data: str | bytes) -> Any:
-    """JSON, strictly: Python's own parser takes NaN and Infinity too, and makes infinity of numbers
-    that are too large. Raises ValueError."""
-    return json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+def parse_json(data: str | bytes, *, strict: bool = True) -> Any:
+    """JSON, of at most `DEEPEST` lists and objects in one another, so that whatever walks it may
+    call itself. `strict`: Python's own parser takes NaN and Infinity too, and makes infinity of
+    numbers that are too large. Raises ValueError."""
+    try:
+        if strict:
+            value = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+        else:
+            value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    opened = ("[", "{") if isinstance(data, str) else (b"[", b"{")
+    if sum(map(data.count, opened)) > DEEPEST and _too_deep(value):  # type: ignore[arg-type]
+        raise ValueError(f"nested too deeply: more than {DEEPEST} lists and objects in one another")
+    return value
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(one, list | dict) for one in level)
 
 
 def _no_constant(word: str) -> None:

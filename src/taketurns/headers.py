@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from taketurns import gguf, hub
 from taketurns.errors import ConfigError
+from taketurns.finite import parse_json
 from taketurns.types import ModelSpec
 from taketurns.weight_files import CONFIG, explicit_file, first_file, named_in, weight_files
 
@@ -130,7 +130,7 @@ def _header(file: Path) -> Iterator[Tensor]:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > size:
                 raise ValueError("a header longer than its file")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length), strict=False)
         end = 0
         for name, tensor in header.items():
             if name != "__metadata__":

@@ -18,6 +18,7 @@ from taketurns import hub
 from taketurns.draft import Draft
 from taketurns.engines.base import DeepSession, Engine, ModelInfo, Session
 from taketurns.errors import ConfigError, EngineError, NotANumberError
+from taketurns.finite import parse_json
 from taketurns.naming import places
 from taketurns.policy import Policy
 from taketurns.types import Patch, Query
@@ -163,7 +164,7 @@ def load_config(source: str) -> HeadConfig:
     """What a head reads, without its weights. Raises ConfigError."""
     path = _file(source, CONFIG)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
         if record.get("schema") != SCHEMA:
             raise ConfigError(f"{path} is no {SCHEMA} record")
         return HeadConfig(

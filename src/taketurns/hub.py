@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.errors import ConfigError, TakeTurnsError, one_line
+from taketurns.model_files import find_bad_file, foreign
 
 ASKED_FOR = "config.json"  # the file that shows whether a repository may be read
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
@@ -42,7 +43,7 @@ def loading(what: str, name: str, revision: str | None = None) -> Iterator[dict[
     except TakeTurnsError:
         raise
     except Exception as error:
-        reason = explain(error, name, revision)
+        reason = explain(error, name, revision, what)
         raise ConfigError(f"cannot load {what} {name!r}: {reason}") from error
 
 
@@ -64,8 +65,11 @@ def fetch(what: str, name: str, filename: str, revision: str | None = None) -> P
     return None
 
 
-def explain(error: BaseException, name: str, revision: str | None = None) -> str:
-    """What went wrong and what to do about it, in one line, from whatever a library raised."""
+def explain(
+    error: BaseException, name: str, revision: str | None = None, what: str | None = None
+) -> str:
+    """What went wrong and what to do about it, in one line, from whatever a library raised; with
+    `what` was being loaded, from its files too."""
     if isinstance(error, _NoFilesError):
         return str(error)
     from huggingface_hub import errors
@@ -88,6 +92,13 @@ def explain(error: BaseException, name: str, revision: str | None = None) -> str
             return "there is no such folder, and a name on the hub is written owner/model"
         if isinstance(cause, errors.HTTPError):  # type: ignore[attr-defined]
             return _broken_off(cause)
+    here = Path(name).expanduser()
+    if what is not None:
+        folder = here if here.is_dir() else _snapshot(name, revision)
+        if folder is not None and (found := find_bad_file(folder, what, whole=folder == here)):
+            return found
+        if found := foreign(error, what):
+            return found
     if _offline() and not Path(name).expanduser().is_dir():
         return f"{one_line(error)} (HF_HUB_OFFLINE is set; {_fetch_first(name, revision)})"
     return one_line(error)
@@ -157,12 +168,24 @@ def _ask(name: str, revision: str | None) -> str | None:
 def _cached(name: str, revision: str | None) -> str | None:
     """The commit of a revision that the cache has files of."""
     from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
 
-    root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+    root = _cache(name)
     reference = root / "refs" / (revision or constants.DEFAULT_REVISION)
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     return commit if commit and (root / "snapshots" / commit).is_dir() else None
+
+
+def _cache(name: str) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+
+
+def _snapshot(name: str, revision: str | None) -> Path | None:
+    """Where the cache keeps the files of a revision; None where it has none."""
+    commit = _cached(name, revision)
+    return None if commit is None else _cache(name) / "snapshots" / commit
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -24,6 +24,7 @@ from taketurns import __version__, heads, naming
 from taketurns.config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.files import write_text
+from taketurns.finite import parse_json
 from taketurns.types import ModelSpec
 from taketurns.weight_files import weight_files
 
@@ -301,7 +302,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
     if not isinstance(record, dict):
@@ -311,7 +312,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _is_ours(path: Path) -> bool:
     with suppress(OSError, ValueError):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
         return isinstance(record, dict) and record.get("schema") == SCHEMA
     return False
 

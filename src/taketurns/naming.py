@@ -13,6 +13,7 @@ from pathlib import Path
 from taketurns import hub
 from taketurns.config import SwitcherConfig
 from taketurns.errors import ConfigError
+from taketurns.finite import parse_json
 from taketurns.types import ModelSpec
 
 SCHEMA = "taketurns.lm-switcher/1"
@@ -43,7 +44,7 @@ def read(spec: ModelSpec) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
         if record.get("schema") != SCHEMA:
             raise ConfigError(f"{path} is no {SCHEMA} record")
         return tuple(map(str, record["candidates"]))

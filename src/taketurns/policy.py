@@ -172,6 +172,18 @@ class Policy:
                     "them",
                 )
 
+    def check_pool(self, candidates: int) -> None:
+        """Raise ConfigError for a rule that names none of so many candidates."""
+        named = [("opening", self.opening), ("closing", self.closing)]
+        named += [("max_share", index) for index, _ in self.max_share]
+        named += [] if self.guard is None else [("guard.to", self.guard.to)]
+        for rule, index in named:
+            _require(
+                index is None or index < candidates,
+                f"{rule} names candidate {index}, and the {candidates} candidates are numbered "
+                f"from 0 to {candidates - 1}",
+            )
+
     def without_rules(self) -> Policy:
         """The same where nothing but the switcher says who writes, and nobody vets it."""
         return replace(

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from taketurns import templates
 from taketurns.control import Rendered, marked
-from taketurns.errors import ConfigError, PromptError
+from taketurns.errors import ConfigError, PromptError, one_line
 from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Message, ModelSpec, Patch, Query
 
@@ -107,19 +108,37 @@ def _fill(prompt: str, query: Query) -> str:
 
 
 def _apply_template(codec: TextCodec, query: Query) -> str:
-    from jinja2.exceptions import TemplateError
-
     def render(turns: Sequence[Message], begin: bool) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        return templates.render(codec.tokenizer, messages, begin=begin)
+        return render_template(codec.tokenizer, turns, begin=begin)
 
     turns = query.conversation
     try:
         if turns[-1].role != "assistant":
             return render(turns, begin=True)
         return _before_answer(turns, render) + turns[-1].content
+    except TemplateRefusal as error:
+        raise PromptError(f"the chat template {error}", query.id) from error
+
+
+class TemplateRefusal(ValueError):
+    """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
+
+
+def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
+    """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
+    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
+    from jinja2.exceptions import TemplateError
+
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    try:
+        return templates.render(tokenizer, messages, begin=begin)
     except (TemplateError, ValueError) as error:
-        raise PromptError(f"the chat template refuses it: {error}", query.id) from error
+        raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
+    except Exception as error:
+        raise TemplateRefusal(
+            f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
+            "give the model another with `template` in the team file"
+        ) from error
 
 
 def _before_answer(
@@ -127,19 +146,17 @@ def _before_answer(
 ) -> str:
     """What a template writes before the answer that the last turn begins. The answer itself goes
     after it as patches do, to the letter, and not through the template, which may trim it."""
-    from jinja2.exceptions import TemplateError
-
     try:
         begun = render(turns[:-1], True)
         if begun != render(turns[:-1], False):
             return begun
-    except (TemplateError, ValueError, IndexError):
+    except TemplateRefusal:
         pass  # it does not take the conversation without its last turn
     # A template that does not begin an answer, but writes what goes before one.
     text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
     before, found, _ = text.rpartition(_SENTINEL)
     if not found:
-        raise ValueError("it leaves out the answer that is to be continued")
+        raise TemplateRefusal("leaves out the answer that is to be continued")
     return before
 
 
@@ -219,7 +236,10 @@ def _around_user_turn(codec: TextCodec) -> tuple[str, str]:
     """The chat template's text before and after what a user says, a space after that included."""
     if codec.tokenizer.chat_template is None:
         raise ConfigError("the switcher has chat_template: true but its tokenizer has no template")
-    asked = [{"role": "user", "content": _SENTINEL + " "}]
-    text = templates.render(codec.tokenizer, asked, begin=True)
+    try:
+        asked = [Message("user", _SENTINEL + " ")]
+        text = render_template(codec.tokenizer, asked, begin=True)
+    except TemplateRefusal as error:
+        raise ConfigError(f"the switcher's chat template, given a question, {error}") from error
     before, _, after = text.partition(_SENTINEL)
     return before, after

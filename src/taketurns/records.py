@@ -1,7 +1,8 @@
 """What the files say: queries in, traces out, one JSON object a line.
 
 A prompts file holds `{"id", "text"}` or `{"id", "messages": [{"role", "content"}, …]}`, with
-`reference` and `metadata` if there are any; other keys are kept in the metadata. A trace is written
+`reference` and `metadata` if there are any; other keys are kept in the metadata. There the id may
+be left out, and is the number of the line. A trace is written
 with everything it holds and read back equal, for whatever JSON can say of its reference and
 metadata.
 """
@@ -35,7 +36,7 @@ class BadLine:
 
 def read_queries(data: bytes, name: str) -> Iterator[Query | BadLine]:
     """The queries of a prompts file, in order, and the lines that are none. Blank lines are
-    skipped.
+    skipped; a query without an id is called by the number of its line, from 1.
 
     Raises DataError for an id that occurs twice and for a file without any line.
     """
@@ -62,6 +63,8 @@ def _read_query(line: bytes, number: int) -> Query | BadLine:
     try:
         record = parse_json(line.decode("utf-8"))
         json.dumps(record, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair
+        if isinstance(record, dict) and record.get("id") is None:
+            record["id"] = str(number)
         query = query_from_json(record)
         if query.conversation[-1].role != "user":
             return BadLine(number, "the last message must be the user's")
@@ -272,5 +275,7 @@ def from_lines(lines: Iterable[bytes], name: str) -> Iterator[Record]:
             raise DataError(f"{name}:{number}: not a record: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"{name}:{number}: not a record")
+        if not isinstance(record.get("id"), str | int | None):
+            raise DataError(f"{name}:{number}: not a record: its id must be a text or a number")
         warn_of_lost_text(record, name)
         yield record

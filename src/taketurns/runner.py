@@ -32,6 +32,25 @@ class Outcome:
     failed: int
     error: str | None = None
 
+    @property
+    def failures(self) -> Failures:
+        """How many failed, and why."""
+        return Failures(self.failed, self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How many records failed, and why the first of them did; false where none did."""
+
+    count: int = 0
+    first: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __add__(self, other: Failures) -> Failures:
+        return Failures(self.count + other.count, self.first or other.first)
+
 
 async def run(
     items: Sequence[Item],

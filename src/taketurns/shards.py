@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
+from taketurns.extras import require
 from taketurns.files import replacing
+from taketurns.finite import parse_json
 from taketurns.output import JsonlOutput, failed, once
 from taketurns.records import to_line, warn_of_lost_text, writable
 from taketurns.runner import Outcome, Record, describe, ordered
@@ -55,6 +57,11 @@ def split(items: Sequence[Record], size: int) -> dict[str, list[Record]]:
         f"{number:05}": list(items[at : at + size])
         for number, at in enumerate(range(0, len(items), size))
     }
+
+
+def require_ray() -> None:
+    """Raise UsageError without Ray."""
+    require("--runner ray", "ray")
 
 
 def run_on_ray(
@@ -94,11 +101,10 @@ def make_on_ray(
 
     Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise UsageError("--runner ray needs Ray: pip install 'taketurns[ray]'") from error
+    require_ray()
+    import ray
+    import ray.data
+
     if not shards:
         return
     mine = not ray.is_initialized()
@@ -115,7 +121,7 @@ def read_shards(folder: Path) -> Iterator[Record]:
     """The records of a folder, in the order of the items. Raises DataError."""
     try:
         lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
-        for line in once(map(json.loads, lines)):
+        for line in once(parse_json(line, strict=False) for line in lines):
             yield from read_shard(folder / line["file"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is no folder of shards: {error}") from error
@@ -126,7 +132,7 @@ def read_shard(path: Path) -> Iterator[Record]:
     import pyarrow.parquet as parquet
 
     for line in parquet.read_table(path).column("record").to_pylist():
-        record = json.loads(line)
+        record = parse_json(line, strict=False)
         warn_of_lost_text(record, str(path))
         yield record
 

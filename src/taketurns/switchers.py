@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from inspect import isawaitable, iscoroutine
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from taketurns.config import SwitcherConfig
 from taketurns.draft import Draft
@@ -40,6 +41,66 @@ class Follower(Protocol):
         """What the Decide would say after this token of the speaker, whose states are float32
         `[len(layers), d]`."""
         ...
+
+
+_SUM = 0.01  # by how much probabilities may miss 1: half of the digits of a bfloat16 and more
+
+
+async def ask(decide: Decide, session: Session, draft: Draft, candidates: int) -> tuple[float, ...]:
+    """What `decide` says, held to what a Decide is, which may be a user's own. Raises ConfigError
+    where it is no coroutine or does not give one probability for each of `candidates`, summing to
+    1, and NotANumberError where one is none."""
+    asked: Any = decide(session, draft)
+    if not isawaitable(asked):
+        raise ConfigError(
+            "the switcher decides by a function that is no coroutine: write `async def` where its "
+            "begin() defines it"
+        )
+    found: Any = await asked
+    try:
+        given = tuple(map(float, found))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the switcher gave {repr(found)[:80]} and must give a probability for each candidate"
+        ) from error
+    if len(given) != candidates:
+        raise ConfigError(
+            f"the switcher gave {len(given)} probabilities for {candidates} candidates; it must "
+            "give one for each, in their order"
+        )
+    check_distribution(given, "the switcher")
+    if abs(sum(given) - 1) > _SUM:
+        raise ConfigError(
+            f"the switcher gave probabilities that sum to {sum(given):g}; they must sum to 1"
+        )
+    return given
+
+
+async def make_ready(switcher: Switcher, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+    """`prepare` of a switcher, which may be a user's own. Raises ConfigError where it is none."""
+    kind = type(switcher).__name__
+    for name in ("prepare", "begin"):
+        if not callable(getattr(switcher, name, None)):
+            raise ConfigError(f"{kind} is no switcher: it has no method {name}()")
+    preparing: Any = switcher.prepare(engine, candidates)
+    if not isawaitable(preparing):
+        raise ConfigError(f"{kind}.prepare() is no coroutine: write `async def prepare`")
+    await preparing
+
+
+def start(switcher: Switcher, query: Query, policy: Policy) -> Decide:
+    """`begin` of a switcher, which may be a user's own. Raises ConfigError where it does not give
+    what decides, and as it does."""
+    decide: Any = switcher.begin(query, policy)
+    if isawaitable(decide) or not callable(decide):
+        if iscoroutine(decide):
+            decide.close()
+        raise ConfigError(
+            f"{type(switcher).__name__}.begin() must be an ordinary function that returns a "
+            "coroutine function, which decides"
+        )
+    found: Decide = decide
+    return found
 
 
 class Switcher(Protocol):

@@ -15,7 +15,7 @@ from typing import overload
 
 from taketurns import patches
 from taketurns.answer import Answer
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config import TeamConfig, change_policy, load_team_config
 from taketurns.draft import Draft
 from taketurns.engines.base import Engine
 from taketurns.engines.making import make_engine
@@ -31,7 +31,9 @@ from taketurns.switchers import (
     FoldedSwitcher,
     LMSwitcher,
     Switcher,
+    make_ready,
     make_switcher,
+    start,
     tagged_tokens,
 )
 from taketurns.sync import run_sync
@@ -74,7 +76,7 @@ class Team:
             source if isinstance(source, TeamConfig) else load_team_config(source, dict(overrides))
         )
         if isinstance(source, TeamConfig) and overrides:
-            config = replace(config, policy=replace(config.policy, **overrides))  # type: ignore[arg-type]
+            config = replace(config, policy=change_policy(config.policy, overrides))
         models = list(config.writers_and_judge)
         if config.switcher.spec is not None:
             models.append(Candidate(SWITCHER, config.switcher.spec, config.switcher.endpoint))
@@ -200,9 +202,10 @@ class Team:
         in an event loop, it belongs in a thread."""
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
+        policy.check_pool(len(self.candidates))
         draft = Draft(query, self._readers, policy.stop)  # which refuses what is too long
         if policy.patch is not None:
-            decide = self._switcher.begin(query, policy)
+            decide = start(self._switcher, query, policy)
             patches.check(policy.patch, decide, [reader.info for reader in self._readers])
         return draft
 
@@ -221,7 +224,7 @@ class Team:
         Raises EngineError, and PromptError if the query does not fit the switcher.
         """
         policy = policy or self.policy
-        begin = partial(self._switcher.begin, draft.query, policy)
+        begin = partial(start, self._switcher, draft.query, policy)
 
         def read_query() -> tuple[Decide, Vet | None, int]:
             vet = vetting(draft.query, policy, self._judging)
@@ -265,7 +268,7 @@ class Team:
         judge."""
         policy = policy or self.policy
         await self.draft(query, policy)
-        await asyncio.to_thread(self._switcher.begin, query, policy)
+        await asyncio.to_thread(start, self._switcher, query, policy)
         await asyncio.to_thread(vetting, query, policy, self._judging)
 
     async def aclose(self) -> None:
@@ -291,7 +294,7 @@ class Team:
     async def _prepared(self) -> tuple[Reader, ...]:
         if self._readers is None:
             infos = [await self.engine.info(candidate.name) for candidate in self.candidates]
-            await self._switcher.prepare(self.engine, infos)
+            await make_ready(self._switcher, self.engine, infos)
             if self.judge is not None:
                 self._judging = await Judge.prepared(self.judge, self.engine)
             self._readers = tuple(map(Reader, self.candidates, infos))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from taketurns import gguf, hub
+from taketurns.model_files import TOKENIZER as WHAT
 from taketurns.types import ModelSpec
 
-WHAT = "the tokenizer of"
 _FILE, _TEMPLATE = "tokenizer.json", "chat_template.jinja"
 _MARKS = (_FILE, "tokenizer_config.json", "tokenizer.model")  # what a folder with a tokenizer has
 

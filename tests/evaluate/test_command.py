@@ -245,9 +245,9 @@ def test_mistakes_are_one_sentence_before_anything_runs(
 def test_what_is_not_installed_is_said_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taketurns.evaluate.session.NEEDED", ("matplotlib", "no_such_package"))
+    monkeypatch.setattr("taketurns.extras.find_spec", lambda name: name != "scipy" or None)
     ended = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "out"), *BASE])
-    assert "needs no_such_package: pip install 'taketurns[eval]'" in str(ended.exception)
+    assert "needs scipy: pip install 'taketurns[eval]'" in str(ended.exception)
     assert not (tmp_path / "out").exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from taketurns import ConfigError, DataError, Policy, Team
@@ -168,9 +171,43 @@ def test_a_model_without_spare_tokens_is_refused(
         config,
         candidates=tuple(replace(one, spec=ModelSpec(full)) for one in config.candidates),
     )
-    with pytest.raises(ConfigError, match="0 spare tokens in common and the head needs 3"):
+    with pytest.raises(ConfigError, match="0 spare tokens in common and the head needs 3") as no:
         export_folded(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    wide = run_cure(str(no.value), tmp_path) / "pretrained-wide"
+    codec = TextCodec.load(ModelSpec(str(wide)))
+    rows = AutoModelForCausalLM.from_pretrained(wide).get_output_embeddings().weight.shape[0]
+    assert len(spare_tokens(codec, ModelSpec(str(wide)), frozenset(), rows, 3)) == 3
+
+
+def run_cure(said: str, folder: Path) -> Path:
+    """Do what a refusal says, in a folder; the folder."""
+    _, python, command = said.partition("python -c ")
+    assert python, said
+    assert "\n" not in said
+    with contextlib.chdir(folder):
+        exec(shlex.split(python + command)[2], {})
+    return folder
+
+
+def test_the_line_that_merges_an_adapter_is_given(
+    headed: Headed, three_models: dict[str, str], tmp_path: Path
+) -> None:
+    base = three_models["m0"]
+    lora = LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
+    adapted.save_pretrained(tmp_path / "adapter")
+    config = headed(random_head())
+    first, *rest = config.candidates
+    spec = ModelSpec(base, adapter=str(tmp_path / "adapter"))
+    config = replace(config, candidates=(replace(first, spec=spec), *rest))
+    with pytest.raises(ConfigError, match=r"is an adapter.* name pretrained-merged as its") as no:
+        export_folded(config, tmp_path / "out")
+    merged = run_cure(str(no.value), tmp_path) / "pretrained-merged"
+    ids = torch.tensor([TextCodec.load(ModelSpec(str(merged))).encode("hello")])
+    with torch.inference_mode():
+        found = AutoModelForCausalLM.from_pretrained(merged)(ids).logits
+        torch.testing.assert_close(found, adapted.eval()(ids).logits)
 
 
 def test_what_counts_as_spare(byte_tokenizer: Any) -> None:

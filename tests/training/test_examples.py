@@ -41,7 +41,26 @@ def test_no_query_is_on_both_sides(targets: str) -> None:
     assert found.report["without_signal"] == 10
     assert found.report["ties_dropped"] == (10 if targets == "hard" else 0)
     assert sum(found.report["balance"].values()) == pytest.approx(1, abs=1e-3)
-    assert f"of {len(some())} labels" in summary(found.report)
+    said = summary(found.report, 0.1)
+    assert said.startswith(f"{len(some())} labels, those kept of 10 queries: ")
+    assert add_up(said) == len(some())
+
+
+def add_up(said: str) -> int:
+    """The parts of a summary that says how many labels there are."""
+    parts = said.partition(": ")[2].partition(". Best")[0].split("; ")
+    return sum(int(part.split()[0]) for part in parts)
+
+
+def test_what_is_left_out_is_said_with_its_reason_and_adds_up() -> None:
+    labels = some() + [replace(x, id=f"{x.id}+", task="u") for x in some()[:8]]
+    found = select(labels, NAMES, Selection(targets="hard", tasks=("t",)), 0)
+    said = summary(found.report, 0.1)
+    assert add_up(said) == 48
+    assert "; 8 left out, of other tasks; " in said
+    assert "left out, whose best and worst candidate differ by less than 0.1 (--min-margin)" in said
+    assert "left out, with several best candidates, where --targets hard takes one" in said
+    assert "too much" not in said
 
 
 def test_the_split_depends_on_the_seed_alone() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from taketurns.analysis import telling
@@ -18,14 +17,13 @@ from taketurns.analysis.sequences import frequencies
 from taketurns.analysis.shares import shares
 from taketurns.analysis.skills import Label, by_rules, of_pocket, skills
 from taketurns.analysis.turns import Run, Turns, read_run
-from taketurns.errors import DataError, UsageError
+from taketurns.errors import DataError
 from taketurns.evaluate.beyond import CHANCE, beyond_singles, halved
+from taketurns.extras import REPORT, require
 from taketurns.files import entries
 from taketurns.locks import waiting
 from taketurns.sync import run_sync
 from taketurns.terminal import Progress
-
-NEEDED = ("matplotlib", "scipy", "statsmodels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +42,7 @@ class Request:
 
 def conduct(request: Request, say: Callable[[str], None]) -> None:
     """Do what is asked. Raises UsageError for what cannot be."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"analyze needs {', '.join(missing)}: pip install 'taketurns[eval]'")
+    require("analyze", *REPORT)
     run = read_run(request.run, request.method)
     if request.annotate is not None:
         count = write_annotations(request.annotate, run.subject, request.patches)

@@ -8,12 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from taketurns.errors import UsageError
+from taketurns.extras import TUNING, require
 from taketurns.options import TASKS_HELP, NamedWorldOption
 from taketurns.scoring.command import DataOption, WithOption, choices
 
 INTERRUPTED = 130
-NEEDED = ("trl", "peft", "datasets")
 
 
 def distill(
@@ -93,7 +92,7 @@ def distill(
     from taketurns.distillation.card import gain_lines
     from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
 
-    _require_installed()
+    require("distilling", *TUNING)
     from taketurns.distillation.run import Order
     from taketurns.distillation.run import distill as run
 
@@ -133,14 +132,6 @@ def distill(
         return
     for line in gain_lines(metrics["comparison"], metrics["student"]["in_place_of"]):
         _say(line)
-
-
-def _require_installed() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"distilling needs {', '.join(missing)}: pip install 'taketurns[train]'")
 
 
 def _say(sentence: str) -> None:

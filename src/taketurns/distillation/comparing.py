@@ -126,8 +126,8 @@ async def _ask(
                     )
             if outcome.failed:
                 raise EngineError(
-                    f"{outcome.failed} of {len(items)} answers of the {method} failed; the same "
-                    "command tries them again"
+                    f"{outcome.failed} of {len(items)} answers of the {method} failed, first: "
+                    f"{outcome.error}; the same command tries them again"
                 )
     found = {record["id"]: dict(record) for record in records(path) if not failed(record)}
     return [found[item.id] for item in items]

@@ -114,13 +114,19 @@ def _learn(
 
     tuning.rehearse(student.start, folder.work, order.learning)
     if failures := asyncio.run(sample(order.team, order.tasks, order.asking, folder.answers)):
-        raise EngineError(f"{failures} answers failed; the same command tries them again")
+        raise EngineError(
+            f"{failures.count} answers failed, first: {failures.first}; the same command tries "
+            "them again"
+        )
     asked = wanted(order.tasks, order.asking)
     kept = keep(read_answers(folder.answers, asked), order.tasks, order.keeping)
     folder.write_kept(kept.answers)
     rows, too_long = make_rows(kept.answers, readers)
     if too_long:
-        say(f"{too_long} answers do not fit the context of {student.name} and are left out")
+        say(
+            f"{too_long} of {len(kept.answers)} answers are left out, for with their questions "
+            f"they are longer than the context of {student.name}"
+        )
     train, held_out = split(rows, order.learning.held_out, order.learning.seed)
     say(_summary(kept, train, held_out))
     targets = _targets(order, kept, [*train, *held_out], readers, folder)

@@ -26,7 +26,7 @@ from taketurns.records import (
     trace_from_json,
     trace_to_json,
 )
-from taketurns.runner import run
+from taketurns.runner import Failures, run
 from taketurns.tasks.base import Task
 from taketurns.team import Team
 from taketurns.terminal import Progress
@@ -70,8 +70,8 @@ def wanted(tasks: Sequence[Task], asking: Asking) -> list[Wanted]:
     return [Wanted(task, q, number) for number in range(asking.answers) for task, q in turns]
 
 
-async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: Path) -> int:
-    """Write the team's answers to `path`, going on where an earlier run stopped; how many failed.
+async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: Path) -> Failures:
+    """Write the team's answers to `path`, going on where an earlier run stopped; those that failed.
     Raises DataError if the file is another run's, PromptError if a question does not fit."""
     items = wanted(tasks, asking)
     manifest = sampling_manifest(team, tasks)
@@ -81,7 +81,7 @@ async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: 
         with claimed(path, manifest) as output:
             kept = sum(item.id in output.kept for item in items)
             if kept == len(items):
-                return 0
+                return Failures()
             await asked.prepare()
             with Progress("sampling", len(items), kept) as progress:
 
@@ -96,7 +96,7 @@ async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: 
                     concurrency=asking.concurrency,
                     on_done=lambda record: progress.advance(record.get("tokens", 0)),
                 )
-    return outcome.failed
+    return outcome.failures
 
 
 def read_answers(path: Path, asked: Sequence[Wanted]) -> Iterator[Answer]:

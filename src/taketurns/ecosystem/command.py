@@ -6,20 +6,17 @@ import sys
 
 import typer
 
-from taketurns.errors import UsageError
+from taketurns.extras import require
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def lm_eval(context: typer.Context) -> None:
     """lm-evaluation-harness, with the model taketurns: all arguments are its own."""
-    try:
-        from lm_eval.__main__ import cli_evaluate
+    require("lm-evaluation-harness", "lm_eval")
+    from lm_eval.__main__ import cli_evaluate
 
-        import taketurns.ecosystem.lm_eval  # noqa: F401  # registers the model
-    except ImportError as error:
-        raise UsageError(
-            f"lm-evaluation-harness is not installed ({error.name}); install taketurns[eval]"
-        ) from error
+    import taketurns.ecosystem.lm_eval  # noqa: F401  # registers the model
+
     sys.argv = ["taketurns lm-eval", *context.args]  # the harness reads them there
     cli_evaluate()

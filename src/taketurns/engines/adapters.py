@@ -13,10 +13,11 @@ from taketurns import hub
 from taketurns.engines.facts import ADAPTER, read_config
 from taketurns.engines.quiet import asked_by_an_old_name, quiet
 from taketurns.errors import ConfigError
+from taketurns.extras import cure, installed
 from taketurns.headers import Tensor, read_adapter_tensors
+from taketurns.model_files import ADAPTER as WHAT
 from taketurns.types import ModelSpec
 
-WHAT = "the adapter"
 _INSIDE = "base_model.model."  # what PEFT puts before the names of the model's own modules
 _MERGE = "merge it into a checkpoint of its own (merge_and_unload) and name that as the model"
 
@@ -33,10 +34,10 @@ def put_on(
     """Put an adapter on a model under this name, beside those of `peft` if there are any; the PEFT
     model, whose layers are in `model` itself then. `shared`: others use the model without the
     adapter. Raises ConfigError."""
-    try:
-        from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
-    except ImportError as error:
-        raise ConfigError("LoRA adapters need peft: pip install 'taketurns[train]'") from error
+    if not installed("peft"):
+        raise ConfigError(f"a LoRA adapter needs peft: {cure('peft')}")
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
+
     require_adapter(adapter)
     with hub.loading(WHAT, adapter) as where:
         config = PeftConfig.from_pretrained(adapter, **where)

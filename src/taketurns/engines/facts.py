@@ -10,9 +10,12 @@ from typing import Any
 
 from taketurns import gguf, hub
 from taketurns.errors import ConfigError, one_line
+from taketurns.finite import parse_json
 from taketurns.types import ModelSpec
 
 ADAPTER = "adapter_config.json"
+_GENERATION = "generation_config.json"
+_IDS = ("eos_token_id", "suppress_tokens")
 _ROPE_FREQUENCIES = "rope_freqs.weight"
 # What llama.cpp computes a Llama 3's frequencies with; the factor alone differs between models.
 _LLAMA3 = {
@@ -65,8 +68,9 @@ def _generation_config(spec: ModelSpec) -> Any:
 
     where = ("the model", spec.model)
     try:
-        if file := hub.fetch(*where, "generation_config.json", spec.revision):
+        if file := hub.fetch(*where, _GENERATION, spec.revision):
             with hub.loading(*where, spec.revision):
+                _check_ids(parse_json(file.read_text(encoding="utf-8"), strict=False), spec, file)
                 return GenerationConfig.from_pretrained(file.parent)
         file = hub.fetch(*where, "config.json", spec.revision)
     except hub.NoModelError:
@@ -74,9 +78,27 @@ def _generation_config(spec: ModelSpec) -> Any:
             raise
         file = None
     with hub.loading(*where, spec.revision):
-        config = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
-    listed = {key: config.get(key) for key in ("eos_token_id", "suppress_tokens")}
-    return GenerationConfig(**listed)
+        config: Any = {}
+        if file is not None:
+            config = parse_json(file.read_text(encoding="utf-8"), strict=False)
+            _check_ids(config, spec, file)
+    return GenerationConfig(**{key: config.get(key) for key in _IDS})
+
+
+def _check_ids(config: Any, spec: ModelSpec, file: Path) -> None:
+    """Raise ConfigError where a key that holds ids of tokens holds something else; int() would
+    take half of a number for one."""
+    for key in _IDS:
+        value = config.get(key)
+        ids = value if isinstance(value, list) else [value]
+        one = key == "eos_token_id" and not isinstance(value, list)
+        right = all(type(id_) is int and id_ >= -1 for id_ in ids)
+        if value is not None and not (right and (one or isinstance(value, list))):
+            wanted = "a list of token ids" + (" or one of them" if key == "eos_token_id" else "")
+            raise ConfigError(
+                f"{key} in the {file.name} of {spec.model} is {json.dumps(value)[:80]} and must be "
+                f"{wanted}"
+            )
 
 
 def context_length(spec: ModelSpec) -> int:
@@ -100,7 +122,8 @@ def require_model(spec: ModelSpec) -> None:
     file = hub.fetch(*where, ADAPTER, spec.revision)
     if file is not None:
         with hub.loading(*where, spec.revision):
-            base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+            described = parse_json(file.read_text(encoding="utf-8"), strict=False)
+            base = described.get("base_model_name_or_path")
         raise ConfigError(
             f"cannot load the model {spec.model!r}: it is an adapter; name what it was trained on "
             f"({base}) as the model, and this as its adapter"

@@ -105,7 +105,10 @@ def evaluate(
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
     if failures:
-        _say(f"{failures} answers failed and count as wrong; the same command tries them again")
+        _say(
+            f"{failures.count} answers failed and count as wrong, first: {failures.first}; the "
+            "same command tries them again"
+        )
         raise typer.Exit(FAILED)
 
 

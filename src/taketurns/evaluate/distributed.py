@@ -20,6 +20,7 @@ from taketurns.evaluate.store import Store
 from taketurns.locks import locked
 from taketurns.manifest import Manifest
 from taketurns.output import JsonlOutput, failed
+from taketurns.runner import Failures
 from taketurns.shards import RaySettings, Worker, make_on_ray, read_shard, split
 from taketurns.terminal import Progress
 
@@ -45,10 +46,10 @@ async def ask_on_ray(
     items: Sequence[Item],
     make: Callable[[], Worker],
     settings: RaySettings,
-) -> int:
-    """Ask everything that has not been answered, with an `evaluation` that is checked; how many
-    answers failed. Raises UsageError without Ray."""
-    ids, failures = [item.id for item in items], 0
+) -> Failures:
+    """Ask everything that has not been answered, with an `evaluation` that is checked; the answers
+    that failed. Raises UsageError without Ray."""
+    ids, failures = [item.id for item in items], Failures()
     async with AsyncExitStack() as stack:
         books: dict[str, _Book] = {}
         for name, dev in evaluation.checked.items():
@@ -68,7 +69,7 @@ async def ask_on_ray(
             for line in made:
                 folder, _, name = line["id"].partition("/")
                 books[folder].take(name)
-                failures += line["failed"]
+                failures += Failures(line["failed"], line["error"])
                 progress.advance(line["tokens"], line["records"])
         for book in books.values():
             book.finish(ids)

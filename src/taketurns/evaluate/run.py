@@ -24,7 +24,7 @@ from taketurns.evaluate.store import Store
 from taketurns.locks import locked
 from taketurns.manifest import Manifest
 from taketurns.output import JsonlOutput
-from taketurns.runner import run
+from taketurns.runner import Failures, run
 from taketurns.switchers import RandomSwitcher
 from taketurns.tasks.base import Task
 from taketurns.terminal import Progress
@@ -144,14 +144,14 @@ class Evaluation:
         if it chooses anything; known after `check`."""
         return {name: _digest(self._dev, method) for name, method in self._methods.items()}
 
-    async def run(self) -> int:
-        """Ask everything that has not been answered; how many answers failed. Nothing is asked
+    async def run(self) -> Failures:
+        """Ask everything that has not been answered; the answers that failed. Nothing is asked
         before every method is known to work. Methods that another process is at come last."""
         items = self._plan.items()
         if not self._methods:
             await self.check()
         with self._shown:
-            failures, taken = 0, []
+            failures, taken = Failures(), []
             for name in self._methods:
                 async with locked(self._file(name), wait=False) as mine:
                     if mine:
@@ -239,7 +239,7 @@ class Evaluation:
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
 
-    async def _ask(self, name: str, items: Sequence[Item]) -> int:
+    async def _ask(self, name: str, items: Sequence[Item]) -> Failures:
         """Have one method answer what it has not."""
         path, method = self._file(name), self._methods[name]
         watch = Stopwatch(CLOCKS[self._plan.clock])
@@ -264,7 +264,7 @@ class Evaluation:
             )
         await self._stage.dismiss_all()
         manifest.finish(path)
-        return outcome.failed
+        return outcome.failures
 
 
 class _Shown:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from taketurns.baselines.trained import Trained, beside, find
@@ -17,11 +16,11 @@ from taketurns.evaluate.run import Evaluation, Plan
 from taketurns.evaluate.store import SCHEMA, Store, write_json
 from taketurns.evaluate.tasks import load
 from taketurns.evaluate.workers import helpers, helping
+from taketurns.extras import REPORT, require
 from taketurns.locks import locked
-from taketurns.shards import RaySettings
+from taketurns.runner import Failures
+from taketurns.shards import RaySettings, require_ray
 from taketurns.terminal import Progress
-
-NEEDED = ("matplotlib", "scipy", "statsmodels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +60,16 @@ async def conduct(
     out: Path,
     say: Callable[[str], None],
     arguments: Sequence[str] = (),
-) -> int:
-    """Ask what is missing in `out` and write the report; how many answers failed. `arguments` name
+) -> Failures:
+    """Ask what is missing in `out` and write the report; the answers that failed. `arguments` name
     the same team and folder to another process."""
-    _check_installed()
+    require("comparing methods", *REPORT)
     from taketurns.evaluate.findings import choose_subject, findings
     from taketurns.evaluate.report import write_report
     from taketurns.evaluate.results import read_results
 
+    if request.ray is not None:
+        require_ray()
     plan, store = _plan(request), Store(out, config)
     tasks = plan.tasks
     trained = _trained(config, request, list(tasks))
@@ -123,15 +124,6 @@ def _plan(request: Request) -> Plan:
         request.helping,
         request.clock,
     )
-
-
-def _check_installed() -> None:
-    """Raise UsageError where the comparison could not be made in the end."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"comparing methods needs {', '.join(missing)}: pip install 'taketurns[eval]'"
-        )
 
 
 def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str, Trained]:

@@ -103,8 +103,11 @@ def experiment(
     else:
         for section in made.sections:
             print(f"{section.title}\n  {section.finding}\n")  # noqa: T201
-    if made.failed:
-        _say(f"{made.failed} records failed; the same command tries them again")
+    if failures := made.failures:
+        _say(
+            f"{failures.count} records failed, first: {failures.first}; the same command tries "
+            "them again"
+        )
         raise typer.Exit(FAILED)
 
 

@@ -17,7 +17,7 @@ from taketurns.evaluate.store import records
 from taketurns.manifest import describe_run
 from taketurns.occasions import Occasion, Traces
 from taketurns.output import claimed, failed
-from taketurns.runner import run
+from taketurns.runner import Failures, run
 from taketurns.tasks.base import Split, Task
 from taketurns.terminal import Progress
 
@@ -90,8 +90,8 @@ class Folder:
         *,
         concurrency: int | None = None,
         **determined: Any,
-    ) -> int:
-        """Make the records of `items` that `NAME.jsonl` does not hold; how many failed. `what` is
+    ) -> Failures:
+        """Make the records of `items` that `NAME.jsonl` does not hold; those that failed. `what` is
         shown, `determined` decides the records beside the team. Raises DataError if the file is
         another run's."""
         path = self.path / f"{name}.jsonl"
@@ -100,7 +100,7 @@ class Folder:
         with claimed(path, manifest) as output:
             kept = sum(key(item) in output.kept for item in items)
             if kept == len(items):
-                return 0
+                return Failures()
             with Progress(what, len(items), kept) as progress:
                 outcome = await run(
                     items,
@@ -110,7 +110,7 @@ class Folder:
                     concurrency=concurrency or self._concurrency,
                     on_done=lambda record: progress.advance(record.get("tokens", 0)),
                 )
-        return outcome.failed
+        return outcome.failures
 
     def read(self, name: str, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """The records with these ids, by id; failures are left out."""

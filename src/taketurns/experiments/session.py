@@ -29,9 +29,11 @@ from taketurns.experiments.signatures import Change, Values, signatures
 from taketurns.experiments.telling.decisions import of_decisions
 from taketurns.experiments.telling.pool import of_generalisation, of_helpfulness
 from taketurns.experiments.telling.sequences import of_sequences
+from taketurns.extras import REPORT, require
 from taketurns.occasions import Occasion
 from taketurns.records import trace_to_json
 from taketurns.rollouts import Roller
+from taketurns.runner import Failures
 from taketurns.scorers.base import sound
 from taketurns.team import Team
 
@@ -42,10 +44,10 @@ KINDS: tuple[Kind, ...] = ("sequences", "helpfulness", "decisions", "generalisat
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The sections that were written, and how many records failed."""
+    """The sections that were written, and the records that failed."""
 
     sections: tuple[Section, ...]
-    failed: int
+    failures: Failures
 
 
 def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind]) -> Made:
@@ -54,6 +56,7 @@ def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind]) ->
     Raises UsageError for a team whose switcher has nothing to say, DataError for a folder of
     another run.
     """
+    require("an experiment", *REPORT)
     if config.switcher.kind == "random":
         raise UsageError("experiments ask about a switcher, and this team's switches at random")
     conditions.replaced(config, plan.replaced)  # before anything is asked
@@ -68,19 +71,19 @@ def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind]) ->
         made = runner.run(experiment.run(kinds))
     for section in made:
         write_section(out, section)
-    return Made(tuple(made), experiment.failed)
+    return Made(tuple(made), experiment.failures)
 
 
 @dataclass
 class _Experiment:
-    """The experiments on one team; `failed` counts what could not be asked."""
+    """The experiments on one team; `failures` are what could not be asked."""
 
     config: TeamConfig
     plan: Plan
     out: Path
     folder: Folder
     heads: Mapping[Part, Path]
-    failed: int = 0
+    failures: Failures = field(default_factory=Failures)
     _items: list[Item] = field(default_factory=list)
 
     @property
@@ -113,7 +116,7 @@ class _Experiment:
     async def _sequences(self, team: Team) -> Section:
         occasions = self.plan.occasions(self.plan.trials)
         forcer = Forcer(team)
-        self.failed += await self.folder.fill(
+        self.failures += await self.folder.fill(
             "sequences", "forcing sequences", self.config, occasions, _occasion_id, forcer.trial,
             concurrency=self.plan.concurrency // (2 * len(LENGTHS)) + 2,
             lengths=list(LENGTHS), split=self.plan.split,
@@ -144,7 +147,7 @@ class _Experiment:
             data = plan.rollouts.read_bytes()
             ids = [str(record["id"]) for record in kept]
             name = "decisions-" + sha256(data).hexdigest()[:12]
-            self.failed += await self.folder.fill(
+            self.failures += await self.folder.fill(
                 name, "asking the switcher", self.config, kept, lambda one: str(one["id"]),
                 decider.ask, rollouts=sha256(data).hexdigest(),
             )  # fmt: skip
@@ -152,7 +155,7 @@ class _Experiment:
         else:
             occasions = plan.occasions(plan.prefixes)
             ids, name = [one.id for one in occasions], "decisions"
-            self.failed += await self.folder.fill(
+            self.failures += await self.folder.fill(
                 name, "rolling out", self.config, occasions, _occasion_id, decider.measure,
                 concurrency=plan.concurrency // (len(self.names) * plan.k) + 2,
                 k=plan.k, traces=plan.traces, split=plan.split,
@@ -160,7 +163,8 @@ class _Experiment:
             source = f"{plan.split} questions, {plan.k} {plan.traces} rollouts a branch"
         found = [decision(one, self.config.policy) for one in self.folder.read(name, ids).values()]
         if not found:
-            raise EngineError("no decision could be measured")
+            why = f": {self.failures.first}" if self.failures else ""
+            raise EngineError(f"no decision could be measured{why}")
         return of_decisions(self.names, know(found), source)
 
     async def _helpfulness(self, team: Team) -> Section:
@@ -235,7 +239,7 @@ class _Experiment:
             }
 
         name = f"answers-{condition.name}"
-        self.failed += await self.folder.fill(
+        self.failures += await self.folder.fill(
             name, f"answering: {condition.name}", condition.decided_by, self._items,
             lambda item: item.id, work, part=sorted(condition.part), by_chance=condition.by_chance,
         )  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from taketurns.config import EngineConfig, TeamConfig
 from taketurns.engines.facts import end_token_ids, read_config
 from taketurns.errors import ConfigError, DataError, one_line
+from taketurns.export.cures import merge_command, widen_command
 from taketurns.export.fold import (
     check_foldable,
     fold,
@@ -117,7 +118,8 @@ def _head(config: TeamConfig, names: Sequence[str]) -> Head:
         if candidate.spec.adapter is not None:
             raise ConfigError(
                 f"{candidate.name} is an adapter, which has no output matrix of its own: merge it "
-                "into its base first"
+                f"into its base and name {candidate.name}-merged as its model, after: "
+                + merge_command(candidate.spec, f"{candidate.name}-merged")
             )
         if candidate.spec.quantization_config is not None:
             raise ConfigError(
@@ -152,11 +154,14 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
         for candidate, codec in zip(candidates, codecs, strict=True)
     ]
     common = [token for token in found[0] if all(token in other for other in found[1:])]
-    if len(common) < len(candidates):
+    if (missing := len(candidates) - len(common)) > 0:
+        rows = max(_shape(candidate.spec).rows for candidate in candidates) + missing
         raise ConfigError(
             f"the candidates have {len(common)} spare tokens in common and the head needs "
             f"{len(candidates)}: none of their tokenizers' other entries is named as reserved, and "
-            "their output matrices have no more rows than the tokenizers have entries"
+            "their output matrices have no more rows than the tokenizers have entries; give each "
+            "candidate more rows and name what is written as its model, as in: "
+            + widen_command(candidates[0].spec, rows, f"{candidates[0].name}-wide")
         )
     return common[: len(candidates)]
 

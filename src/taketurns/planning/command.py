@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 import typer
 
 from taketurns.errors import UsageError
+from taketurns.extras import require
 
 N = TypeVar("N", int, float)
 
@@ -69,13 +70,11 @@ def plan(
 
     from taketurns.planning.costs import load_costs
 
-    try:
-        from taketurns.planning.deployment import Deployment
-        from taketurns.planning.grid import Grid
-        from taketurns.planning.work import Mix, read_answers
-    except ImportError as error:
-        raise UsageError(f"planning needs {error.name}: pip install 'taketurns[plan]'") from error
+    require("planning", "simpy", *(() if plot is None else ("matplotlib",)))
+    from taketurns.planning.deployment import Deployment
+    from taketurns.planning.grid import Grid
     from taketurns.planning.table import table
+    from taketurns.planning.work import Mix, read_answers
     from taketurns.terminal import Progress
 
     if rate is not None and at_a_time is not None:

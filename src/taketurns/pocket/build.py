@@ -18,6 +18,7 @@ from random import Random
 from typing import Literal
 
 from taketurns.errors import UsageError
+from taketurns.extras import TUNING, require
 from taketurns.files import making, write_text
 from taketurns.pocket.card import write_card
 from taketurns.pocket.corpus import documents
@@ -55,6 +56,7 @@ def build(
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder to build in")
+    require("building the pipeline", *(TUNING if until != "pretrained" else ()))
     _require_ours(out)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     recipe = recipe or Recipe(shape=Shape(architecture))

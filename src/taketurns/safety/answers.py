@@ -15,7 +15,7 @@ from taketurns.errors import EngineError
 from taketurns.manifest import describe_run
 from taketurns.output import claimed
 from taketurns.records import query_to_json, to_line
-from taketurns.runner import run
+from taketurns.runner import Failures, run
 from taketurns.safety.arms import Arm
 from taketurns.safety.questions import Ask
 from taketurns.scorers.base import sound
@@ -36,10 +36,10 @@ async def answer_all(
     folder: Path,
     settings: Mapping[str, Any],
     on_done: Callable[[Record], None],
-) -> int:
-    """Fill `folder`/ARM.jsonl for every arm; how many answers failed. `settings` are those of the
+) -> Failures:
+    """Fill `folder`/ARM.jsonl for every arm; the answers that failed. `settings` are those of the
     scorer of harmful ones. Raises DataError for files of another run."""
-    failed, asked = 0, _digest(asks, settings)
+    failures, asked = Failures(), _digest(asks, settings)
     for arm in arms:
         team, path = arm.team(whole), path_of(folder, arm.name)
 
@@ -51,8 +51,8 @@ async def answer_all(
             outcome = await run(
                 asks, lambda ask: ask.id, work, output, concurrency=UNDER_WAY, on_done=on_done
             )
-        failed += outcome.failed
-    return failed
+        failures += outcome.failures
+    return failures
 
 
 def path_of(folder: Path, arm: str) -> Path:

@@ -126,7 +126,10 @@ def safety(
     else:
         Console().print(table(found))
     if failures:
-        _say(f"{failures} answers failed and are left out; the same command tries them again")
+        _say(
+            f"{failures.count} answers failed and are left out, first: {failures.first}; the same "
+            "command tries them again"
+        )
         raise typer.Exit(FAILED)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from taketurns.config import JUDGE, TeamConfig
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluate.store import records
+from taketurns.extras import cure, installed
 from taketurns.files import making, write_text
 from taketurns.locks import locked
 from taketurns.output import failed
@@ -21,6 +21,7 @@ from taketurns.pocket.judge import BATCH, EXAMPLES, QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
 from taketurns.pocket.tasks import PocketTask
 from taketurns.policy import Guard
+from taketurns.runner import Failures
 from taketurns.safety.answers import answer_all, path_of
 from taketurns.safety.arms import arms
 from taketurns.safety.delays import time_all
@@ -72,12 +73,14 @@ class Plan:
 
 async def measure(
     config: TeamConfig, plan: Plan, folder: Path, say: Callable[[str], None]
-) -> tuple[dict[str, Any], int]:
-    """The findings, and how many answers failed. Raises UsageError for what cannot be done."""
+) -> tuple[dict[str, Any], Failures]:
+    """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
     try:
         (folder / "answers").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+    if not (drawn := installed("matplotlib")):
+        say(f"safety.svg is left out: it needs matplotlib ({cure('matplotlib')})")
     guards: Mapping[str, Guard]
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
@@ -132,7 +135,7 @@ async def measure(
     async with locked(folder / "safety.json", wait=True):
         write_text(folder / "safety.json", json.dumps(found, indent=1) + "\n")
         write_text(folder / "safety.md", markdown(found))
-        with suppress(ImportError):  # the drawing needs the extra `eval`
+        if drawn:
             write_text(folder / "safety.svg", drawing(found))
     return found, failures
 

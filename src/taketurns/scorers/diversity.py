@@ -20,6 +20,7 @@ from typing import Any
 
 from taketurns import hub
 from taketurns.errors import DataError, NotANumberError, UsageError
+from taketurns.extras import require
 from taketurns.scorers.base import unparsed
 from taketurns.types import Query, Score
 
@@ -45,6 +46,8 @@ class Diversity:
             raise UsageError('diversity has a model exactly when its measure is "embeddings"')
 
     def check(self, query: Query) -> None:
+        if self.measure == "self-bleu":
+            require("self-BLEU", "sacrebleu")
         if query.reference is not None and not _texts(query.reference):
             raise DataError("the reference answers must be a list of texts")
 
@@ -83,10 +86,8 @@ class Diversity:
 
 
 def _bleu(answer: str, others: list[str]) -> float:
-    try:
-        import sacrebleu
-    except ImportError as error:
-        raise UsageError("self-BLEU is sacrebleu's; install taketurns[eval]") from error
+    import sacrebleu
+
     bleu = sacrebleu.sentence_bleu(answer, others, use_effective_order=True)
     return float(min(1.0, bleu.score / 100))
 

@@ -18,7 +18,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from taketurns.errors import DataError, UsageError
+from taketurns.errors import DataError
+from taketurns.extras import require
 from taketurns.scorers.base import unparsed
 from taketurns.scorers.numbers import number, numbers, numeral, plain_minus
 from taketurns.scorers.reading import bare, concluded, last_line, sentence
@@ -56,6 +57,7 @@ class Mathematics:
     version: ClassVar[int] = 2
 
     def check(self, query: Query) -> None:
+        require("comparing mathematics", "math_verify")
         if not isinstance(query.reference, str | int | float) or not str(query.reference).strip():
             raise DataError("the reference must be a number or an expression")
 
@@ -227,12 +229,8 @@ def _powered(expression: str) -> str:
 
 @lru_cache(maxsize=4096)  # rollouts ask the same again and again
 def _verified(gold: str, answer: str) -> bool:
-    try:
-        import math_verify
-    except ImportError as error:
-        raise UsageError(
-            "mathematics are compared by math-verify; install taketurns[eval]"
-        ) from error
+    import math_verify
+
     # Its time limit is an alarm signal, which only a main thread gets.
     alone = threading.current_thread() is threading.main_thread()
     seconds = SECONDS if alone else None

@@ -15,9 +15,10 @@ from math import exp, isfinite
 from statistics import fmean
 from typing import Any
 
-from taketurns import hub, templates
+from taketurns import hub
 from taketurns.control import OrdinaryEncoder, Rendered, marked
-from taketurns.errors import ConfigError
+from taketurns.errors import ConfigError, PromptError
+from taketurns.prompts import TemplateRefusal, render_template
 from taketurns.scorers.base import unparsed
 from taketurns.types import Message, Query, Score
 
@@ -94,6 +95,7 @@ class _Reader:
             raise ConfigError(
                 f"{name} is no reward model: it has {model.config.num_labels} outputs, not one"
             )
+        self._name = name
         self._encoder = OrdinaryEncoder(self._tokenizer)
         self._model = model.to(device).eval()
         check_weights(self._model, f"the reward model {name}")
@@ -106,8 +108,12 @@ class _Reader:
             return self._encoder.encode_pair(asked, answer)
         talk = Query(query.id, messages=(*query.conversation, Message("assistant", answer)))
         talk, marks = marked(talk, self._encoder.pattern)
-        exchange = [{"role": turn.role, "content": turn.content} for turn in talk.conversation]
-        text = templates.render(self._tokenizer, exchange)
+        try:
+            text = render_template(self._tokenizer, talk.conversation, begin=False)
+        except TemplateRefusal as error:
+            raise PromptError(
+                f"the chat template of the reward model {self._name} {error}", query.id
+            ) from error
         return self._encoder.encode_rendered(Rendered(text) if marks is None else marks.read(text))
 
     def rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:

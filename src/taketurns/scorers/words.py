@@ -5,7 +5,6 @@ The reference is a text, a list of texts, or a JSON list of texts in a string, a
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from taketurns.errors import DataError
+from taketurns.finite import parse_json
 from taketurns.scorers.base import unparsed
 from taketurns.scorers.negation import affirmed, denies
 from taketurns.scorers.reading import bare, concluded, last_line, sentence
@@ -129,7 +129,7 @@ def aliases_of(query: Query) -> tuple[str, ...]:
     reference = query.reference
     if isinstance(reference, str) and reference.lstrip().startswith('["'):
         try:
-            reference = json.loads(reference)
+            reference = parse_json(reference)
         except ValueError as error:
             raise DataError(f"the answer is no JSON list: {error}") from error
     if isinstance(reference, str):

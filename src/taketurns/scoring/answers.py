@@ -7,11 +7,11 @@ question's, with or without its task's name before it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from taketurns.errors import DataError
+from taketurns.finite import parse_json
 from taketurns.types import Query
 
 
@@ -79,7 +79,7 @@ def _like(ids: Mapping[str, Query]) -> str:
 
 def _record(line: bytes, where: str) -> dict[str, object]:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError as error:
         raise DataError(f"{where}: not JSON: {error}") from error
     if not isinstance(record, dict) or "id" not in record:

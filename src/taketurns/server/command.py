@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taketurns.errors import UsageError
+from taketurns.extras import EXTRAS, require
 
 if TYPE_CHECKING:
     from taketurns.server.config import ServeConfig
@@ -57,17 +58,8 @@ def serve(
     """Serve a team behind the OpenAI API, with a page to watch it write."""
     from taketurns.config import BUNDLED, load_team_config, parse_setting
 
-    try:
-        from taketurns.server.run import serve as run
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in (
-            "fastapi",
-            "starlette",
-            "uvicorn",
-            "prometheus_client",
-        ):
-            raise
-        raise UsageError("serving needs more packages: pip install 'taketurns[serve]'") from error
+    require("serving", *EXTRAS["serve"])
+    from taketurns.server.run import serve as run
     from taketurns.team import Team
 
     settings = read_settings(config, host=host, port=port, name=name, api_keys=api_key)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns import __version__
 from taketurns.errors import UsageError
+from taketurns.extras import require
 from taketurns.server.tracing import Tracer
 
 if TYPE_CHECKING:
@@ -25,13 +26,12 @@ _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 def tracer_of_environment() -> Tracer:
     """The tracer of a server. Raises UsageError for an exporter that is not installed."""
-    try:
-        from opentelemetry import trace
-        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise UsageError("traces need OpenTelemetry: pip install 'taketurns[traces]'") from error
+    require("traces", "opentelemetry.sdk")
+    from opentelemetry import trace
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     present = trace.get_tracer_provider()
     if not isinstance(present, trace.ProxyTracerProvider) and not _leads_nowhere(present):
         return Tracer(present)

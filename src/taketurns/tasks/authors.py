@@ -7,12 +7,12 @@ and mostly `output`. Every mistake is said with the file, the row and the field.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from taketurns.errors import DataError
+from taketurns.finite import parse_json
 from taketurns.tasks.splits import Asked
 from taketurns.types import Query
 
@@ -27,7 +27,7 @@ CONCLUDE = "End with the final answer as \\boxed{ANSWER}."
 def read_file(path: Path) -> dict[str, list[Row]]:
     """The rows of a file by split. Raises DataError if it is none of this format."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"), strict=False)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from taketurns.errors import DataError, UsageError
+from taketurns.errors import DataError
+from taketurns.extras import require
 
 Row = Mapping[str, Any]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -60,10 +61,9 @@ def fetch(source: Source) -> dict[str, list[Row]]:
 
 
 def _rows(source: Source, split: str) -> Iterator[Row]:
-    try:
-        from datasets import get_dataset_config_names, load_dataset
-    except ImportError as error:
-        raise UsageError("the hub is read with datasets; install taketurns[train]") from error
+    require("a benchmark from the hub", "datasets")
+    from datasets import get_dataset_config_names, load_dataset
+
     try:
         configs = source.configs
         if configs == ("*",):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -72,6 +72,8 @@ def select(
             "without_signal": len(chosen) - len(signal),
             "ties_dropped": len(signal) - len(learned),
             "queries": len({label.query.id for label in chosen}),
+            "left_out_without_signal": _left(chosen, held_out) - _left(signal, held_out),
+            "left_out_ties": _left(signal, held_out) - len(train),
             "train_rows": len(train),
             "validation_rows": len(validation),
             "tasks": sorted({label.task for label in chosen}),
@@ -99,15 +101,30 @@ def write_examples(examples: Examples, path: Path) -> None:
     write_whole(path, map(to_line, records))
 
 
-def summary(report: Mapping[str, Any]) -> str:
-    """The report for a person, in a line."""
-    left_out = report["without_signal"] + report["ties_dropped"]
+def summary(report: Mapping[str, Any], min_margin: float) -> str:
+    """The report for a person, in a line whose counts add up to the labels."""
     balance = ", ".join(f"{name} {share:.0%}" for name, share in report["balance"].items())
+    left_out = {
+        "of other tasks": report["of_other_tasks"],
+        f"whose best and worst candidate differ by less than {min_margin:g} (--min-margin)": report[
+            "left_out_without_signal"
+        ],
+        "with several best candidates, where --targets hard takes one": report["left_out_ties"],
+    }
+    parts = [
+        f"{report['train_rows']} to learn from",
+        f"{report['validation_rows']} to choose the epoch by",
+        *(f"{count} left out, {why}" for why, count in left_out.items() if count),
+    ]
     return (
-        f"{report['train_rows']} examples to learn and {report['validation_rows']} to choose the "
-        f"epoch, from {report['queries']} queries; {left_out} of {report['labels']} labels say "
-        f"nothing or too much; best: {balance}"
+        f"{report['labels']} labels, those kept of {report['queries']} queries: "
+        f"{'; '.join(parts)}. Best in those to learn from: {balance}"
     )
+
+
+def _left(labels: Sequence[Label], held_out: Collection[str]) -> int:
+    """How many of them are not of queries that choose the epoch."""
+    return sum(label.query.id not in held_out for label in labels)
 
 
 def digest(examples: Examples) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from taketurns.errors import DataError
 from taketurns.files import entries, write_whole
+from taketurns.finite import parse_json
 from taketurns.locks import alone
 from taketurns.manifest import Manifest
 
@@ -24,7 +25,7 @@ SCHEMA = "taketurns.switcher/1"
 def read_metrics(path: Path) -> Mapping[str, Any] | None:
     """What a finished run wrote last; None where it is not there. Raises DataError."""
     try:
-        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: Mapping[str, Any] = parse_json(path.read_text(encoding="utf-8"), strict=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -88,12 +88,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The rows of a run, and the ids of the candidates' numbers in the team's order."""
+    """The rows of a run, the ids of the candidates' numbers in the team's order, and how many rows
+    are too long for the `context`, in tokens, of the model that is to read them."""
 
     train: tuple[Row, ...]
     validation: tuple[Row, ...]
     digits: tuple[int, ...]
     too_long: int
+    context: int
 
 
 def start_spec(team: TeamConfig, settings: LMSettings) -> ModelSpec:
@@ -154,7 +156,7 @@ async def render(
             "that reads more"
         )
     dropped = len(learned) + len(chosen) - sum(map(len, kept))
-    return Rendered(kept[0], kept[1], tuple(switcher.digits), dropped)
+    return Rendered(kept[0], kept[1], tuple(switcher.digits), dropped, context)
 
 
 def tune(

@@ -13,6 +13,7 @@ from typing import Any
 from taketurns import naming
 from taketurns.config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
+from taketurns.extras import TUNING, require
 from taketurns.files import write_text
 from taketurns.heads import HeadConfig, describe_blind, describe_labels
 from taketurns.labels import Label, read_labels
@@ -58,12 +59,14 @@ def train(
     another pool or without signal, and for an output that holds another run; ConfigError for a
     model that cannot be a switcher.
     """
+    if isinstance(settings, LMSettings):
+        require("training a language model as the switcher", *TUNING)
     selection, course = selection or Selection(), course or Course()
     names = [candidate.name for candidate in team.candidates]
     read = list(read_labels(labels, names))
     _check_cuts(team, read, labels)
     examples = select(read, names, selection, course.seed)
-    say(summary(examples.report))
+    say(summary(examples.report, selection.min_margin))
     folder = RunFolder(output, _manifest(team, labels, examples, settings, course))
     with folder.claimed(partial(write_examples, examples)):
         if (done := folder.metrics) is not None:
@@ -172,7 +175,11 @@ def _lm(
     start = lm.start_spec(team, settings)
     rows = asyncio.run(lm.render(team, start, examples.train, examples.validation))
     if rows.too_long:
-        say(f"{rows.too_long} examples do not fit the context of {start.model} and are left out")
+        say(
+            f"{rows.too_long} of these are left out too, for they are longer than the context of "
+            f"{start.model}, {rows.context} tokens: {len(rows.train)} are left to learn from and "
+            f"{len(rows.validation)} to choose the epoch by"
+        )
     plan, history = lm.tune(start, rows, folder.checkpoints, settings, course)
     best = lm.export(folder.checkpoints, history, folder.path)
     naming.write(lm.numbered(team, start), folder.path)

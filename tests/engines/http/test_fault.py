@@ -100,7 +100,7 @@ async def world(
             Candidate(name, spec, Endpoint(tuple(proxy.url for proxy in those)))
             for name, those in proxies.items()
         ]
-        options: dict[str, Any] = {"timeout": 2.0, "token_timeout": 0.3, "retries": 6, **settings}
+        options: dict[str, Any] = {"timeout": 4.0, "token_timeout": 0.3, "retries": 6, **settings}
         engine = HttpEngine(models, EngineConfig(kind="http", **options), first_rest=0.005)
         for name in (*NAMES, "switcher"):
             for proxy in proxies[name]:
@@ -201,7 +201,8 @@ async def test_fault_nothing_is_repeated_lost_or_reordered(spec: ModelSpec) -> N
 async def test_fault_long_answers(spec: ModelSpec, seed: int) -> None:
     """The same with 1,000 answers of 200 tokens: `make test-faults`."""
     policy = Policy(patch_size=16, max_tokens=200, top_p=1.0)
-    async with world(spec, MISFORTUNES, seed=seed, replicas=3, policy=policy) as here:
+    settings: dict[str, Any] = {"seed": seed, "replicas": 3, "policy": policy, "timeout": 10.0}
+    async with world(spec, MISFORTUNES, **settings) as here:
         traces = await read_many(here.team, 1000, at_a_time=64)
         assert [trace.error for trace in traces if trace.error] == []
         assert {trace.tokens for trace in traces} == {200}
@@ -266,7 +267,7 @@ async def test_fault_when_all_are_gone_the_answer_ends_with_what_there_is(spec: 
                 await proxy.die()
         trace = await reading
         assert trace.error is not None
-        assert "can be reached" in trace.error or "in vain" in trace.error
+        assert "can be reached" in trace.error or "gave no answer" in trace.error
         assert 0 < trace.tokens < 24
         again = await read(here.team, 2)
         assert again.tokens == 0

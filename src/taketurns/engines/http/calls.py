@@ -14,6 +14,7 @@ from taketurns.engines.http.faults import Fault, refuse
 from taketurns.engines.http.wire import events, parse
 
 _CONNECT = 5.0  # seconds
+_LONGEST = 64 << 20  # bytes of a whole reply
 
 
 class Caller:
@@ -56,10 +57,11 @@ class Caller:
         self, method: str, url: str, body: Mapping[str, Any] | None, key: Key, seconds: float
     ) -> Any:
         async with self._guarded(seconds):
-            response = await self._client.request(method, url, json=body, headers=key.headers)
-            if response.status_code != 200:
-                raise await _refused(response, key)
-            return parse(response.content)
+            request = self._client.stream(method, url, json=body, headers=key.headers)
+            async with request as response:
+                if response.status_code != 200:
+                    raise await _refused(response, key)
+                return parse(await _body(response))
 
     @asynccontextmanager
     async def _guarded(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
@@ -82,6 +84,14 @@ class Key:
 
 
 async def _refused(response: httpx.Response, key: Key) -> Fault:
-    body = await response.aread()
-    text = body.decode("utf-8", "replace")
+    text = (await _body(response)).decode("utf-8", "replace")
     return refuse(response.status_code, response.headers, text, key.variable)
+
+
+async def _body(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > _LONGEST:
+            raise Fault(f"the reply is longer than {_LONGEST:,} bytes")
+    return bytes(body)

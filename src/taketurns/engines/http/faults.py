@@ -12,8 +12,10 @@ from email.utils import parsedate_to_datetime
 
 from taketurns.errors import EngineError
 
-# 404 is a server that has come back with other models, 408 and 425 ask for another try.
-_RETRIED = {404, 408, 425, 429}
+# What every server would refuse. Any other status may be one server's own trouble: 404 is one that
+# has come back with other models, 408 and 425 ask for another try, a redirect or a teapot is a
+# proxy before one of them.
+_REFUSED = {400, 413, 422}
 _LONGEST_REST = 300.0  # seconds; a server may not send us away for longer
 
 
@@ -28,16 +30,18 @@ class Fault(Exception):
 
 
 def refuse(status: int, headers: Mapping[str, str], body: str, key_env: str | None) -> Fault:
-    """The fault behind a response that is none of success. Raises EngineError where another try
-    would be in vain."""
+    """The fault behind a response with another status than 200. Raises EngineError where every
+    server would refuse the request."""
     said = " ".join(body.split())[:300] or "no reason given"
     if status in (401, 403):
         cure = f"is {key_env} right?" if key_env else "does the server want an api_key_env?"
         raise EngineError(f"a server refused the API key ({status}); {cure}")
-    if status in _RETRIED or status >= 500:
-        rest = retry_after(headers.get("retry-after"))
-        return Fault(f"status {status}: {said}", rest=rest, busy=status == 429)
-    raise EngineError(f"a server refused a request with status {status}: {said}")
+    if status in _REFUSED:
+        raise EngineError(f"a server refused a request with status {status}: {said}")
+    if 300 <= status < 400 and (place := headers.get("location")):
+        said = f"it redirects to {place[:200]}, and redirects are not followed"
+    rest = retry_after(headers.get("retry-after"))
+    return Fault(f"status {status}: {said}", rest=rest, busy=status == 429)
 
 
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:
@@ -50,9 +54,9 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     except ValueError:
         try:
             until = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        if until.tzinfo is None:
-            until = until.replace(tzinfo=UTC)
-        seconds = (until - (now or datetime.now(UTC))).total_seconds()
+            if until.tzinfo is None:
+                until = until.replace(tzinfo=UTC)
+            seconds = (until - (now or datetime.now(UTC))).total_seconds()
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None  # the parser raises all of these for dates that are none
     return min(max(seconds, 0.0), _LONGEST_REST) if seconds == seconds else None

@@ -15,6 +15,7 @@ import httpx
 
 from taketurns.config import EngineConfig
 from taketurns.engines.base import ModelInfo
+from taketurns.engines.http.allowance import TIMES, Allowance
 from taketurns.engines.http.calls import Caller, Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
@@ -104,20 +105,23 @@ class Fleet:
         self,
         served: Served,
         key: int,
-        attempt: Callable[[Replica], Awaitable[T]],
+        attempt: Callable[[Replica, float], Awaitable[T]],
         counters: Counters,
     ) -> T:
         """The result of `attempt`, which is made at one server after another until it raises no
-        Fault. Raises UnavailableError when it has been made `retries` times more, or no server is
-        well."""
-        router, tried = self.router(served), list[Replica]()
-        clock = asyncio.get_running_loop().time
+        Fault; its second argument is how many seconds it may take. Raises UnavailableError, which
+        names what each of them said last, when it has been made `retries` times more, its time is
+        up, or no server is well. Time in line for a busy server does not count."""
+        router, tried, said = self.router(served), list[Replica](), dict[str, str]()
+        clock, timeout = asyncio.get_running_loop().time, self.settings.timeout
+        allowance = Allowance(TIMES * timeout, clock)
         for number in range(self.settings.retries + 1):
             if number > 1:
                 longest = min(_BACK_OFF * 2**number, _LONGEST_BACK_OFF)
-                await asyncio.sleep(longest * self._jitter.random())
+                with allowance.spending():
+                    await asyncio.sleep(longest * self._jitter.random())
             try:
-                replica = await router.acquire(key, tried, self.settings.timeout)
+                replica = await router.acquire(key, tried, allowance)
             except Unreachable as error:
                 raise UnavailableError(
                     f"no server of {served.info.name} can be reached ({error})"
@@ -125,19 +129,24 @@ class Fleet:
             began = clock()
             counters.requests += 1
             try:
-                result = await attempt(replica)
+                with allowance.spending():
+                    result = await attempt(replica, min(timeout, allowance.left))
             except Fault as fault:
                 replica.failed(fault, began)
                 counters.faults[str(fault)] += 1
                 tried.append(replica)
-                last = f"{replica.url}: {fault}"
+                said[replica.url] = str(fault)
             else:
                 replica.succeeded()
                 return result
             finally:
                 replica.give_back()
+            if allowance.left <= 0:
+                break
+        why = "; ".join(f"{url}: {fault}" for url, fault in said.items())
+        late = f" in {allowance.seconds:g} seconds" if allowance.left <= 0 else ""
         raise UnavailableError(
-            f"{served.info.name} was asked {self.settings.retries + 1} times in vain ({last})"
+            f"{served.info.name} gave no answer after {len(tried)} attempts{late} ({why})"
         )
 
     def _try_out(self, served: Served, replica: Replica) -> None:

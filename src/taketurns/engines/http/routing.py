@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 
+from taketurns.engines.http.allowance import Allowance
 from taketurns.engines.http.replicas import Replica
 from taketurns.seeds import derive
 
@@ -37,12 +39,14 @@ class Router:
         """The servers by how near they are to an answer's home."""
         return sorted(self.replicas, key=lambda replica: derive(key, replica.url), reverse=True)
 
-    async def acquire(self, key: int, tried: Collection[Replica], patience: float) -> Replica:
+    async def acquire(
+        self, key: int, tried: Collection[Replica], patience: float | Allowance
+    ) -> Replica:
         """A server for a request, taken until its `give_back`; one of those `tried` only where
-        there is no other. Waits as long as it takes for one that is busy, and `patience` seconds in
-        all for one that is not well; raises Unreachable after that."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + patience
+        there is no other. Waits as long as it takes for one that is busy, and `patience`, in
+        seconds, for one that is not well; raises Unreachable after that."""
+        if not isinstance(patience, Allowance):
+            patience = Allowance(patience, asyncio.get_running_loop().time)
         while True:
             for replica in self.replicas:
                 if replica.out and replica.resting <= 0:
@@ -54,14 +58,14 @@ class Router:
                 return chosen
             times = [replica.resting for replica in self.replicas if replica.resting > 0]
             if not well:
-                left = deadline - clock()
                 hopeless = all(replica.failures >= self._hopeless for replica in self.replicas)
-                if left <= 0 or hopeless:
+                if patience.left <= 0 or hopeless:
                     raise Unreachable(self._why())
-                times.append(left)
+                times.append(patience.left)
             # Those that are not well may be so before one of the others is free.
             other = [r for r in self.replicas if r in wanted or r not in well]
-            await self._change(other, min(times, default=None))
+            with nullcontext() if well else patience.spending():
+                await self._change(other, min(times, default=None))
 
     def choose(self, key: int, replicas: Collection[Replica]) -> Replica | None:
         """Home if it is free, else the least loaded of `replicas`, which are well; None where all

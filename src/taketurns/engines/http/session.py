@@ -48,8 +48,9 @@ class HttpSession:
         fleet, counters = self._engine.fleet(), self._engine.counters(model)
         patch = Writing(served, ids, sampling, on_token, derive(self._seed, model))
 
-        async def attempt(replica: Replica) -> None:
-            await patch.go_on(fleet.caller, f"{replica.url}/v1/completions", fleet.settings)
+        async def attempt(replica: Replica, seconds: float) -> None:
+            url = f"{replica.url}/v1/completions"
+            await patch.go_on(fleet.caller, url, seconds, fleet.settings.token_timeout)
 
         try:
             await fleet.persist(served, self._home, attempt, counters)
@@ -66,9 +67,9 @@ class HttpSession:
         fleet, counters = self._engine.fleet(), self._engine.counters(model)
         body = scoring_request(served.abilities, served.info, ids, choices)
 
-        async def attempt(replica: Replica) -> list[float]:
+        async def attempt(replica: Replica, seconds: float) -> list[float]:
             url = f"{replica.url}/v1/completions"
-            reply = await fleet.caller.post(url, body, served.key, fleet.settings.timeout)
+            reply = await fleet.caller.post(url, body, served.key, seconds)
             scores = read_scores(reply, served.abilities, served.info, choices)
             counters.read(read_usage(reply) or Usage())
             return scores

@@ -21,6 +21,10 @@ _TOKEN_ID = "token_id:"
 # A log-probability up to it is -inf, which JSON cannot write: vLLM and OpenAI write this number for
 # it, llama.cpp the lowest float.
 _NEVER = -9999.0
+_MOST_COUNTED = 1 << 40  # tokens of a prompt, generously
+_LONGEST = 8 << 20  # bytes of one event
+_SHOWN = 300  # characters of a reply that a message repeats
+_WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 _SURE = 0.1  # the highest log-probability, generously: of 1, as coarse numbers round it
 _GOES_ON = (None, "")
 _STOPPED = ("stop", "eos_token", "stop_sequence")
@@ -108,7 +112,7 @@ def top_logprobs(choice: Mapping[str, Any]) -> tuple[Likely, ...]:
         if logprobs.get("content"):
             return _listed(logprobs["content"][0]["top_logprobs"])
         return _mapped(logprobs["top_logprobs"][0])
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+    except _WRONG:
         return ()
 
 
@@ -143,7 +147,7 @@ def read_piece(data: Any, abilities: Abilities, vocabulary: int, sampling: Sampl
     """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises Fault for
     anything else, and UnavailableError where the server withholds what the model wrote."""
     if isinstance(data, dict) and data.get("error") is not None:
-        raise Fault(f"the server reports an error: {json.dumps(data['error'])[:300]}")
+        raise Fault(f"the server reports an error: {_shown(data['error'])}")
     usage = read_usage(data)
     if isinstance(data, dict) and data.get("choices") == []:
         return Piece(usage=usage)  # a stream's last chunk, or its first, which announces it
@@ -153,6 +157,8 @@ def read_piece(data: Any, abilities: Abilities, vocabulary: int, sampling: Sampl
     if not abilities.token_ids:
         if not isinstance(text, str):
             raise Fault("the reply has no text")
+        if not _encodes(text):
+            raise Fault("the reply's text has half of a surrogate pair")
         return Piece(text=text, finish=finish, usage=usage)
     ids, written = _ids(data, choice, abilities)
     if ids is None:
@@ -185,7 +191,7 @@ def _finish(reason: Any) -> Literal["stop", "length"] | None:
             "the server's content filter withheld what the model wrote (finish_reason "
             "content_filter)"
         )
-    raise Fault(f"the server ended the reply with {reason!r}")
+    raise Fault(f"the server ended the reply with {_shown(reason)}")
 
 
 def _ids(data: Any, choice: Mapping[str, Any], abilities: Abilities) -> tuple[Any, int | None]:
@@ -205,6 +211,8 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
     rest, done = b"", False
     async for chunk in chunks:  # to its end: the connection stays usable
         *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LONGEST:
+            raise Fault(f"an event of the stream is longer than {_LONGEST:,} bytes")
         for line in lines:
             if done or not line.startswith(b"data:"):
                 continue  # a comment, another field, or the end of an event
@@ -228,7 +236,7 @@ def only_choice(reply: Any) -> Mapping[str, Any]:
     """The one completion that was asked for. Raises Fault if there is none."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise Fault(f"the reply is no completion: {json.dumps(reply)[:80]}")
+        raise Fault(f"the reply is no completion: {_shown(reply)[:80]}")
     return choices[0]
 
 
@@ -239,8 +247,28 @@ def read_usage(data: Any) -> Usage | None:
         return None
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    prompt = usage.get("prompt_tokens")
-    return Usage(prompt if isinstance(prompt, int) else 0, cached if isinstance(cached, int) else 0)
+    return Usage(_count(usage.get("prompt_tokens")), _count(cached))
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; 0 for what is none."""
+    return value if type(value) is int and 0 <= value <= _MOST_COUNTED else 0
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value from a reply, for a message."""
+    try:
+        return json.dumps(value)[:_SHOWN]
+    except RecursionError:
+        return "JSON that is nested too deeply"
 
 
 def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list[Token]:
@@ -254,7 +282,7 @@ def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list
             Token(token, logprob=_logprob(logprob), top=_ranked(_mapped(top), wanted))
             for token, logprob, top in zip(ids, own, tops, strict=True)
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _WRONG as error:
         raise _unweighed() from error
 
 
@@ -273,7 +301,7 @@ def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int)
                 tokens.append(Token(token, logprob=_logprob(one["logprob"]), top=top))
             else:
                 tokens.append(Token(token))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _WRONG as error:
         raise _unweighed() from error
     if given or len(tokens) != len(ids):
         raise _unweighed()
@@ -297,7 +325,7 @@ def _scored(
     try:
         tops = choice["logprobs"]["top_logprobs"]
         found = [tuple(_logprob(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
-    except (KeyError, TypeError, ValueError) as error:
+    except _WRONG as error:
         raise _unweighed() from error
     if len(found) != count:
         raise _unweighed()

@@ -8,7 +8,6 @@ from dataclasses import replace
 from math import exp, log
 from typing import Any
 
-from taketurns.config import EngineConfig
 from taketurns.control import Rendered
 from taketurns.engines.http.calls import Caller
 from taketurns.engines.http.faults import Fault
@@ -43,6 +42,7 @@ class Writing:
         self._seed = seed
         self._tokens: list[Token] = []
         self._text = ""
+        self._parts = 0  # events that brought text
         self._scores: tuple[float, ...] | None = None
         self._usages: list[Usage] = []
         self._finish: Finish | None = None
@@ -54,18 +54,21 @@ class Writing:
         self._stops = StopFilter(sampling.stop, sampling.written)
         self._reader = served.info.codec.stream(prompt)
 
-    async def go_on(self, caller: Caller, url: str, settings: EngineConfig) -> None:
-        """Ask the server at `url` for what is missing. Raises Fault when it fails; what it gave by
-        then is kept."""
+    async def go_on(self, caller: Caller, url: str, seconds: float, token_seconds: float) -> None:
+        """Ask the server at `url` for what is missing. It has so many `seconds` in all, and once
+        its stream has begun, `token_seconds` for each token. Raises Fault when it fails; what it
+        gave by then is kept."""
+        clock = asyncio.get_running_loop().time
+        latest = clock() + seconds
         body = self._request()
         if body is None:
             self._finish = self._over or "length"  # all was there but the server's word for it
         elif body.get("stream"):
-            await self._stream(caller, url, body, settings)
+            await self._stream(caller, url, body, seconds, token_seconds)
             if self._hidden and self._finish is None:
-                await self.go_on(caller, url, settings)
+                await self.go_on(caller, url, max(0.0, latest - clock()), token_seconds)
         else:
-            reply = await caller.post(url, body, self._served.key, settings.timeout)
+            reply = await caller.post(url, body, self._served.key, seconds)
             self._take(self._read(reply))
         if self._finish is None:
             raise Fault("the reply ended before the patch did")
@@ -144,17 +147,25 @@ class Writing:
         return [token.id for token in self._tokens if token.id is not None]
 
     async def _stream(
-        self, caller: Caller, url: str, body: dict[str, Any], settings: EngineConfig
+        self,
+        caller: Caller,
+        url: str,
+        body: dict[str, Any],
+        seconds: float,
+        token_seconds: float,
     ) -> None:
+        """Only tokens move the time limit, and the first event of all, with which the server is
+        done with its queue: a stream of events without any is as silent as one without events."""
         clock = asyncio.get_running_loop().time
-        latest, seen = clock() + settings.timeout, 0
+        latest, seen, begun = clock() + seconds, 0, False
         try:
-            async with caller.stream(url, body, self._served.key, settings.timeout) as (
-                events,
-                limit,
-            ):
+            async with caller.stream(url, body, self._served.key, seconds) as (events, limit):
                 async for event in events:
                     piece = self._read(event)
+                    ended = self._finish is not None
+                    if (piece.tokens or piece.text) and (ended or self._has_all()):
+                        self._finish = self._finish or "length"
+                        return  # the server writes on
                     seen += len(piece.tokens)
                     if self._finish is None and piece.written is not None and piece.written > seen:
                         self._hidden = True
@@ -162,12 +173,23 @@ class Writing:
                     self._take(piece)
                     if self._stops.stopped or self._finish in HANDED_OVER - {"length"}:
                         return  # the server would write on
-                    # An ended patch is read to the end of its stream: the connection stays usable.
-                    more = settings.token_timeout if self._finish is None else _LAST_WORDS
-                    limit.reschedule(min(latest, clock() + more))
+                    if self._finish is None:
+                        if piece.tokens or piece.text or not begun:
+                            limit.reschedule(min(latest, clock() + token_seconds))
+                    elif not ended:
+                        # It is read to the end of its stream: the connection stays usable.
+                        limit.reschedule(min(latest, clock() + _LAST_WORDS))
+                    begun = True
         except Fault:
             if self._finish is None:
                 raise
+
+    def _has_all(self) -> bool:
+        """Is there as much text as the patch may have, from a server that does not say its ids?
+        Some send less than a token an event, and their tokens need not be those that we read."""
+        if self._served.abilities.token_ids or self._parts < self._sampling.max_tokens:
+            return False
+        return len(self._written()) >= self._sampling.max_tokens
 
     def _read(self, data: Any) -> Piece:
         info = self._served.info
@@ -229,6 +251,7 @@ class Writing:
 
     def _take_text(self, text: str) -> None:
         self._text += text
+        self._parts += 1
         self._stops.push(text)
         if self._on_token is not None:
             self._on_token(Token(None, text))
