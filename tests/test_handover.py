@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
+from taketurns.control import Rendered
 from taketurns.draft import Draft
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.local import LocalEngine
@@ -225,6 +226,28 @@ def test_forced_text_has_ids_only_where_they_mean_the_same_to_all() -> None:
     taken_up = Draft(Query("q", text=PROMPT), readers(CODECS[0], CODECS[0]), ())
     taken_up.resume(unlike.patches)
     assert taken_up.prompt(0) == shared.prompt(0)
+
+
+def test_a_text_is_read_once_however_often_its_ids_are_asked_for() -> None:
+    """To make tokens of a long prompt takes its time, and a patch asks for its room, its prompt and
+    where to go on."""
+    read: list[str] = []
+
+    class Counting(TextCodec):
+        def encode_rendered(self, prompt: Rendered, special: bool = False) -> list[int]:
+            read.append(prompt.text)
+            return super().encode_rendered(prompt, special)
+
+    counting = Counting(CODECS[3].tokenizer)
+    draft = Draft(Query("q", text=PROMPT), readers(CODECS[0], counting), ())
+    draft.start_patch(0)
+    draft.read(CODECS[0].encode("and so, "))
+    read.clear()
+    first = draft.prompt(1)
+    assert draft.room(1) > 0
+    draft.start_patch(1)
+    assert draft.prompt(1) == first
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("patch_size", [1, 7, 24])

@@ -204,12 +204,17 @@ class TextHandover:
         self._text = ""
         self._speaker = 0
         self._under_way: list[int] | None = None  # what the speaker read and wrote in its patch
+        self._read: dict[int, tuple[str, list[int]]] = {}  # what each has read last, as its ids
         self._stream: TextStream | None = None
 
     def prompt(self, speaker: int) -> list[int]:
         if not self._text:
             return list(self._prompts[speaker].ids)
-        return self._readers[speaker].encode(self._prompts[speaker].rendered, self._text)
+        text, ids = self._read.get(speaker, ("", []))
+        if text != self._text:  # a patch asks several times, and long prompts take their time
+            ids = self._readers[speaker].encode(self._prompts[speaker].rendered, self._text)
+            self._read[speaker] = self._text, ids
+        return list(ids)
 
     def continued(self) -> list[int]:
         return self.prompt(self._speaker) if self._under_way is None else list(self._under_way)
@@ -250,6 +255,7 @@ class TextHandover:
 
     def copy(self) -> TextHandover:
         twin = copy(self)
+        twin._read = dict(self._read)
         twin._under_way = None if self._under_way is None else list(self._under_way)
         twin._stream = None if self._stream is None else self._stream.copy()
         return twin
