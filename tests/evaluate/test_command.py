@@ -28,6 +28,7 @@ from taketurns.evaluate.run import Evaluation, Plan
 from taketurns.evaluate.session import Request, conduct
 from taketurns.evaluate.store import Store
 from taketurns.pocket.tasks import PocketTask
+from taketurns.runner import Failures
 from taketurns.tasks.base import Split
 from taketurns.types import Query
 
@@ -96,7 +97,7 @@ def test_two_that_end_together_write_one_after_the_other(
         if list(results(folder)["methods"]) != list(found["methods"]):
             mixed.append(folder)
 
-    def end(methods: str) -> int:
+    def end(methods: str) -> Failures:
         config = load_team_config("pocket", {"policy.max_tokens": 24})
         tasks = ("recall", "arithmetic")
         request = Request(tasks, tuple(methods.split(",")), (), 2, 3, 3, None, 8)
@@ -104,7 +105,7 @@ def test_two_that_end_together_write_one_after_the_other(
 
     monkeypatch.setattr(report, "write_report", slow)
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(end, [METHODS, "pretrained,sft,aligned,switch"])) == [0, 0]
+        assert not any(pool.map(end, [METHODS, "pretrained,sft,aligned,switch"]))
     assert not mixed
     assert not list(out.rglob(".*"))
 

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from taketurns import ConfigError, DataError, Policy, Team
 from taketurns.config import TeamConfig, load_team_config
+from taketurns.engines.quiet import asked_by_an_old_name
 from taketurns.export.fold import fold
 from taketurns.export.run import export_folded
 from taketurns.export.spare import spare_tokens
@@ -185,7 +186,7 @@ def run_cure(said: str, folder: Path) -> Path:
     _, python, command = said.partition("python -c ")
     assert python, said
     assert "\n" not in said
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), asked_by_an_old_name():
         exec(shlex.split(python + command)[2], {})
     return folder
 
@@ -195,7 +196,8 @@ def test_the_line_that_merges_an_adapter_is_given(
 ) -> None:
     base = three_models["m0"]
     lora = LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False)
-    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
+    with asked_by_an_old_name():
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
     adapted.save_pretrained(tmp_path / "adapter")
     config = headed(random_head())
     first, *rest = config.candidates
