@@ -12,6 +12,7 @@ from recipes.real.models import RealModel
 from taketurns.errors import DataError
 
 SOURCE = "source.json"  # says which GGUF file a folder was made of
+CONVERTER = 2  # counts what changes the folder: one that was made otherwise is made again
 
 
 def converted(model: RealModel, cache: Path) -> bool:
@@ -45,11 +46,11 @@ def convert(model: RealModel, gguf: Path, cache: Path) -> Path:
 
 
 def _source(model: RealModel) -> dict[str, Any]:
-    return {"gguf": model.gguf, "sha256": model.sha256}
+    return {"gguf": model.gguf, "sha256": model.sha256, "converter": CONVERTER}
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file
 
     model, tokenizer = _load(gguf)
     # `save_pretrained` refuses a model that was quantised, though what is loaded no longer is.
@@ -58,7 +59,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     del config.quantization_config
     config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    # As `save_pretrained` does: `safetensors.torch.save_model` would keep a tied output matrix and
+    # leave out the embeddings, and servers that look for those run the model without any.
+    tied = model.all_tied_weights_keys
+    weights = {name: t.contiguous() for name, t in model.state_dict().items() if name not in tied}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
 
 

@@ -26,6 +26,7 @@ def test_what_is_fetched_loads_as_the_model_that_it_was_written_from(
     registry: Any, tiny_model: Path, tmp_path: Path
 ) -> None:
     import torch
+    from safetensors import safe_open
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     fetch(tmp_path / "cache", [registry.model])
@@ -36,6 +37,10 @@ def test_what_is_fetched_loads_as_the_model_that_it_was_written_from(
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert made.config.tie_word_embeddings
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        # vLLM looks for the embeddings alone, and runs a model without any if they are not there.
+        assert "model.embed_tokens.weight" in weights.keys()  # noqa: SIM118
+        assert "lm_head.weight" not in weights.keys()  # noqa: SIM118
     assert made.dtype == torch.float32
     original = AutoModelForCausalLM.from_pretrained(tiny_model)
     torch.testing.assert_close(made(ids).logits, original(ids).logits, rtol=0, atol=1e-6)
@@ -190,7 +195,7 @@ def test_killed_while_it_converts_it_leaves_nothing_half_made(
         "def die(model, path, **_):\n"
         "    open(path, 'wb').write(b'half of it')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "safetensors.torch.save_model = die\n"
+        "safetensors.torch.save_file = die\n"
         "fetch(*pickle.loads(sys.stdin.buffer.read()))\n",
         encoding="utf-8",
     )

@@ -63,10 +63,10 @@ def writing(text: str, kind: type[ModelServer] = LlamaServer, **options: Any) ->
     def script(prompt: str, sampling: Sampling) -> Sequence[int]:
         return scripted_codec().encode(text)[len(requests[-1]["prompt"]) - 1 :]
 
-    def even(prompt: str, choices: Sequence[int]) -> list[float]:
-        return [1 / len(choices)] * len(choices)
+    def falling(prompt: str, choices: Sequence[int]) -> list[float]:
+        return [1 / (2 + choice) for choice in choices]
 
-    engine = ScriptedEngine({"a": script}, scores={"a": options.pop("scores", even)})
+    engine = ScriptedEngine({"a": script}, scores={"a": options.pop("scores", falling)})
     return kind(engine, ("a",), requests=requests, **options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from math import inf, nan
+from math import inf, log, nan
 from typing import Any
 
 import httpx
@@ -15,7 +15,7 @@ from taketurns import Candidate, ModelSpec, Policy, Team
 from taketurns.config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.scripted import scripted_codec
-from taketurns.errors import UnavailableError
+from taketurns.errors import ConfigError, UnavailableError
 from taketurns.switchers import FixedSwitcher
 from taketurns.types import Completion, Endpoint, Sampling, Token
 
@@ -40,6 +40,7 @@ class Servers:
 
     def __init__(self, ids: bool, **replies: Sequence[list[Chunk]]) -> None:
         self.ids = ids
+        self.probabilities = (0.2, 0.1, 0.3)  # of the first tokens that are asked about
         self.left = {model: list(found) for model, found in replies.items()}
 
     def reply(self, request: httpx.Request) -> httpx.Response:
@@ -51,7 +52,8 @@ class Servers:
             return httpx.Response(404)
         asked = json.loads(request.content)
         if asked["max_tokens"] == 1 and len(asked["prompt"]) == len("1 + 1 = 2"):
-            tops = [{f"token_id:{i}": -1.0 for i in asked.get("logprob_token_ids", ())}]
+            wanted = zip(asked.get("logprob_token_ids", ()), self.probabilities, strict=False)
+            tops = [{f"token_id:{i}": log(p) for i, p in wanted}]
             ids: dict[str, Any] = {"token_ids": [A]} if self.ids else {}
             return httpx.Response(
                 200, json=piece("a", "length", logprobs={"top_logprobs": tops}, **ids)
@@ -180,3 +182,12 @@ async def test_a_token_weighed_by_no_number_is_a_fault(spec: ModelSpec, own: boo
 
     done = await ask(spec, Servers(True, a=[reply(nan), reply(-0.5)]), tokens=1, logprobs=1)
     assert done.logprobs == (-0.5 if own else -1.0,)
+
+
+async def test_a_server_whose_model_has_no_weights_is_refused(spec: ModelSpec) -> None:
+    """Fault: vLLM 0.32 serves a model whose embeddings it did not find with all logits equal, and
+    each answer was empty."""
+    servers = Servers(True, a=[[piece("a", "length", token_ids=[A])]])
+    servers.probabilities = (1 / len(scripted_codec().tokenizer),) * 3
+    with pytest.raises(ConfigError, match="every token the same probability"):
+        await ask(spec, servers)

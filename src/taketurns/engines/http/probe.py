@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import log
 from typing import Any
 
 from taketurns.engines.http.calls import Caller, Key
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.requests import VERBOSE, Abilities, forced
-from taketurns.engines.http.wire import only_choice, read_usage, top_logprobs
+from taketurns.engines.http.wire import Likely, only_choice, read_usage, top_logprobs
 from taketurns.errors import ConfigError, EngineError
 from taketurns.text import TextCodec
 from taketurns.types import Candidate
@@ -18,6 +19,7 @@ PROBE_SECONDS = 60.0  # a first request may have to wait for kernels to be compi
 _TEXT = "1 + 1 = 2"
 # What is read alike by no two tokenizers that were not made from the same text.
 _TELLING = 'In 1987, naïve bakers\n\tsold 3,141.59 €-worth of "Brötchen"; 日本語 too 🙂!'
+_BARELY = 0.01  # more than what is equal, for rounding
 _TOPS = (1000, 20, 5, 1)  # how many log-probabilities servers give, by habit
 
 
@@ -65,6 +67,7 @@ async def probe(
     ]
     body, reply = await _first(caller, url, key, attempts, len(ids))
     choice = only_choice(reply)
+    _check_unequal(top_logprobs(choice), codec)
     about = reply.get("__verbose")
     verbose = isinstance(about, dict) and isinstance(about.get("tokens"), list)
     able = replace(
@@ -79,7 +82,7 @@ async def probe(
     bare = {name: value for name, value in body.items() if name not in extras}
     if verbose:
         bare |= forced(wanted[0])
-    return replace(able, top_logprobs=await _most(caller, url, key, bare))
+    return replace(able, top_logprobs=await _most(caller, url, key, bare, codec))
 
 
 async def _first(
@@ -100,7 +103,7 @@ async def _first(
     raise Fault(why)
 
 
-async def _most(caller: Caller, url: str, key: Key, body: dict[str, Any]) -> int:
+async def _most(caller: Caller, url: str, key: Key, body: dict[str, Any], codec: TextCodec) -> int:
     """How many log-probabilities the server gives where it was asked for many."""
     for count in _TOPS:
         try:
@@ -109,8 +112,22 @@ async def _most(caller: Caller, url: str, key: Key, body: dict[str, Any]) -> int
             )
         except (EngineError, Fault):
             continue
-        return min(count, len(top_logprobs(only_choice(reply))))
+        likely = top_logprobs(only_choice(reply))
+        _check_unequal(likely, codec)
+        return min(count, len(likely))
     return 0
+
+
+def _check_unequal(likely: Sequence[Likely], codec: TextCodec) -> None:
+    """Raise ConfigError where no token is likelier than it is by chance: what a model computes
+    whose weights are all zero. vLLM 0.32 serves one so if its checkpoint names its embeddings
+    otherwise than vLLM looks for them, and every answer is empty."""
+    found = {one.logprob for one in likely}
+    if len(likely) > 1 and len(found) == 1 and found.pop() <= _BARELY - log(len(codec.tokenizer)):
+        raise ConfigError(
+            "it gives every token the same probability, so it has not read the model's weights: "
+            "its log may say which it left out"
+        )
 
 
 Entry = Mapping[str, Any]
