@@ -17,7 +17,7 @@ PIP := $(INSTALL) --quiet
 NEWEST := $(VENV)-newest
 
 .PHONY: help install install-dev demo serve test test-all test-newest test-faults test-vllm test-ray \
-    test-ecosystem soak real real-models real-learn real-vllm llama-server check format bench models evaluate clean
+    test-ecosystem soak real real-models real-learn real-vllm llama-server check format bench golden models evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -100,6 +100,9 @@ bench: install  ## what taking turns costs beside one model alone
 
 models: install-dev  ## which architectures run, and how: docs/models.md (a minute)
 	@$(BIN)/python benchmarks/models/survey.py docs/models.md
+
+golden: install-dev  ## what the code here does, held against BASE=COMMIT to the last bit (ten minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/golden/compare.py "$(BASE)"
 
 evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hour on two cores)
 	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --output runs/evaluation
