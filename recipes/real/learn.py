@@ -28,6 +28,7 @@ from recipes.real import results
 from recipes.real.download import say
 from recipes.real.fetch import default_cache, fetch
 from taketurns.errors import DataError
+from taketurns.files import write_text
 
 TASKS = ("popqa", "arc_challenge")  # facts, and science with options: short questions and answers
 TEAM = """\
@@ -93,9 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "seconds": round(seconds, 1),
                 "results": step.results(),
             }
-            _write(book, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+            write_text(book, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
         say(results.line(step.name, done[step.name]))
-    _write(out / "learn.md", results.markdown(done))
+    write_text(out / "learn.md", results.markdown(done))
     print(results.markdown(done), end="")
     return 0
 
@@ -148,12 +149,6 @@ def _run(arguments: Sequence[str]) -> float | None:
         [sys.executable, "-m", "taketurns", *arguments], stdout=sys.stderr, env=os.environ
     )
     return time.monotonic() - begun if done.returncode == 0 else None
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 if __name__ == "__main__":
