@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from recipes.real.download import say
 from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns.files import making
 
 STEPS = 24
 BATCH = 4
@@ -39,11 +39,9 @@ def train_adapter(cache: Path) -> Path:
     folder = cache / "smollm2-terse"
     if folder.is_dir():
         return folder
-    draft = cache / ".smollm2-terse.draft"
-    shutil.rmtree(draft, ignore_errors=True)
     say(f"smollm2-terse: training an adapter, {STEPS} steps")
-    _train(cache / "smollm2", draft)
-    draft.replace(folder)
+    with making(folder) as draft:
+        _train(cache / "smollm2", draft)
     return folder
 
 

@@ -51,6 +51,10 @@ class Failures:
     def __add__(self, other: Failures) -> Failures:
         return Failures(self.count + other.count, self.first or other.first)
 
+    def sentence(self, failed: str) -> str:
+        """What a user should know and do; `failed` goes on from the number, "answers failed"."""
+        return f"{self.count} {failed}, first: {self.first}; the same command tries them again"
+
 
 async def run(
     items: Sequence[Item],

@@ -114,10 +114,7 @@ def _learn(
 
     tuning.rehearse(student.start, folder.work, order.learning)
     if failures := asyncio.run(sample(order.team, order.tasks, order.asking, folder.answers)):
-        raise EngineError(
-            f"{failures.count} answers failed, first: {failures.first}; the same command tries "
-            "them again"
-        )
+        raise EngineError(failures.sentence("answers failed"))
     asked = wanted(order.tasks, order.asking)
     kept = keep(read_answers(folder.answers, asked), order.tasks, order.keeping)
     folder.write_kept(kept.answers)

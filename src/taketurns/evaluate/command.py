@@ -105,10 +105,7 @@ def evaluate(
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
     if failures:
-        _say(
-            f"{failures.count} answers failed and count as wrong, first: {failures.first}; the "
-            "same command tries them again"
-        )
+        _say(failures.sentence("answers failed and count as wrong"))
         raise typer.Exit(FAILED)
 
 

@@ -104,10 +104,7 @@ def experiment(
         for section in made.sections:
             print(f"{section.title}\n  {section.finding}\n")  # noqa: T201
     if failures := made.failures:
-        _say(
-            f"{failures.count} records failed, first: {failures.first}; the same command tries "
-            "them again"
-        )
+        _say(failures.sentence("records failed"))
         raise typer.Exit(FAILED)
 
 

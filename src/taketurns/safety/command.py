@@ -126,10 +126,7 @@ def safety(
     else:
         Console().print(table(found))
     if failures:
-        _say(
-            f"{failures.count} answers failed and are left out, first: {failures.first}; the same "
-            "command tries them again"
-        )
+        _say(failures.sentence("answers failed and are left out"))
         raise typer.Exit(FAILED)
 
 
