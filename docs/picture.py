@@ -14,11 +14,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from taketurns.terminal import Speakers
 
 from taketurns import Query, Team, Trace
 from taketurns.pocket import TASKS
 from taketurns.tasks.base import Task
-from taketurns.terminal import Speakers
 
 SEEDS = 24
 TASK_NAMES = ("age", "hop", "total")

@@ -16,12 +16,12 @@ from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from taketurns.server.command import EXAMPLES
+from taketurns.server.roster import Roster
 
 from taketurns import Team
 from taketurns.pocket import TASKS
-from taketurns.server.command import EXAMPLES
 from taketurns.server.config import ServeConfig
-from taketurns.server.roster import Roster
 from taketurns.server.run import Server, listen
 from taketurns.server.serving import Serving
 

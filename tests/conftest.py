@@ -161,13 +161,13 @@ def invoke(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run `taketurns` here; its exit code, standard output and standard error."""
-    from taketurns import cli
+    from taketurns.cli import app
 
     def run(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["taketurns", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            app.main()
         out, err = capfd.readouterr()
         assert "Traceback" not in err
         return int(caught.value.code or 0), out, err

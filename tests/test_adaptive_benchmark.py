@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import typer
 
-from taketurns.cli import app
-from taketurns.config import load_team_config, parse_setting
+from taketurns.cli.app import app
+from taketurns.config.team_config import load_team_config, parse_setting
 
 Load = Callable[[str], ModuleType]
 

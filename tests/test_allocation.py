@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.allocation import Allocation, Arm, Racing, Uniform, allocation_named
+from taketurns.training.labels.allocation import Allocation, Arm, Racing, Uniform, allocation_named
 
 
 def play(

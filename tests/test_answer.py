@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team
-from taketurns.answer import Answer
-from taketurns.engines.local import LocalEngine
-from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.generation.loop import Answer
+from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher
 
 QUERY = Query("q", text="Où est-il?")
 POLICY = Policy(patch_size=3, max_tokens=30, temperature=1.0, speaker_top_p=1.0)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from taketurns.chat import Chat
+from taketurns.cli.chat import Chat
+from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError, EngineError
-from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher
-from taketurns.team import Team
+from taketurns.generation.team import Team
+from taketurns.switchers.base import FixedSwitcher
 from taketurns.types import Candidate, ModelSpec
 
 Talk = Callable[..., tuple[int, str, str]]

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from taketurns import Team
-from taketurns.check import TeamReport, inspect_team, readable
-from taketurns.config import load_team_config
-from taketurns.engines.local import LocalEngine
+from taketurns.config.team_config import load_team_config
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError
+from taketurns.generation.check.local import TeamReport, inspect_team, readable
 
 
 async def report(**overrides: object) -> TeamReport:
@@ -85,7 +85,7 @@ async def test_a_model_is_counted_where_its_map_puts_it(monkeypatch: pytest.Monk
     every = ("pretrained", "sft", "aligned")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr("taketurns.engines.memory.free_bytes", lambda device: 1 << 30)
+    monkeypatch.setattr("taketurns.engines.local.memory.free_bytes", lambda device: 1 << 30)
     dtype = {f"candidates.{name}.dtype": "float32" for name in every}
 
     async def devices(**maps: object) -> list[tuple[str, int]]:
@@ -170,7 +170,7 @@ async def test_a_device_that_is_not_here_is_a_problem() -> None:
 
 
 async def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.engines.memory.free_bytes", lambda device: 1 << 20)
+    monkeypatch.setattr("taketurns.engines.local.memory.free_bytes", lambda device: 1 << 20)
     found = await report()
     assert not found.fits
     assert "cpu needs " in found.problems[0]
@@ -208,7 +208,7 @@ async def test_a_switcher_that_cannot_write_the_digits_is_refused(tmp_path: Path
 async def test_a_head_is_reported_by_what_it_reads(tmp_path: Path) -> None:
     import torch
 
-    from taketurns.heads import Head, HeadConfig
+    from taketurns.switchers.head import Head, HeadConfig
 
     names = tuple(c.name for c in load_team_config("pocket").candidates)
     layers = dict.fromkeys(names, (4,))

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from taketurns.check_served import ServedReport, inspect_servers
-from taketurns.config import TeamConfig, load_team_config
-from taketurns.engines.local import LocalEngine
+from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError
+from taketurns.generation.check.served import ServedReport, inspect_servers
 from taketurns.types import Endpoint
 
 from .engines.http.llama import LlamaServer
@@ -147,7 +147,7 @@ def test_urls_belong_to_an_engine_on_servers(tmp_path: Path) -> None:
 
 def test_a_run_may_go_on_when_its_servers_have_moved() -> None:
     """The manifest tells runs apart by what is served, not by where; and it holds no key."""
-    from taketurns.manifest import describe_run
+    from taketurns.runs.manifest import describe_run
 
     here, there = on_servers("http://h1"), on_servers("http://h2", **{"engine.api_key_env": "K"})
     assert describe_run("generate", here, b"").identity == (

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import __version__, cli, terminal
+from taketurns import __version__
+from taketurns.cli import app
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
-from taketurns.manifest import path_for
+from taketurns.generation.team import Team
 from taketurns.pocket import TASKS
-from taketurns.switchers import FixedSwitcher
-from taketurns.team import Team
+from taketurns.runs import terminal
+from taketurns.runs.manifest import path_for
+from taketurns.switchers.base import FixedSwitcher
 from taketurns.types import Query
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -164,7 +166,7 @@ def test_ctrl_c_leaves_a_file_that_can_be_resumed(
 ) -> None:
     output = prompts.with_name("out.jsonl")
     command = ("generate", "-i", prompts, "-o", output, "--concurrency", 1)
-    write, written = cli.asyncio.sleep, 0
+    write, written = app.asyncio.sleep, 0
 
     async def interrupted_sleep(seconds: float) -> None:
         nonlocal written
@@ -332,14 +334,14 @@ def test_a_bug_is_a_sentence_and_a_traceback_on_request(
     def broken(*arguments: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli, "_config", broken)
+    monkeypatch.setattr(app, "_config", broken)
     code, _, err = invoke("check", "-t", "pocket")
     assert code == 1
     assert sentence(err) == "RuntimeError: a bug"
     monkeypatch.setenv("TAKETURNS_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["taketurns", "check", "-t", "pocket"])
     with pytest.raises(RuntimeError, match="a bug"):
-        cli.main()
+        app.main()
 
 
 def test_check_for_people_and_for_scripts(invoke: Invoke) -> None:
@@ -455,7 +457,7 @@ def test_nesting_is_bounded(
     invoke: Invoke, scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under a limit that is lowered, in what a user gives and in what a command reads again."""
-    monkeypatch.setattr("taketurns.finite.DEEPEST", 8)
+    monkeypatch.setattr("taketurns.utils.finite.DEEPEST", 8)
     path, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
     path.write_text(f'{{"text": "a", "x": {"[" * 8}1{"]" * 8}}}\n{{"text": "b", "x": [[1]]}}\n')
     code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", out)

@@ -6,7 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.config import (
+from taketurns.config.policy import Guard, PatchRule, Policy
+from taketurns.config.team_config import (
     EngineConfig,
     SwitcherConfig,
     load_team_config,
@@ -14,7 +15,6 @@ from taketurns.config import (
     parse_setting,
 )
 from taketurns.errors import ConfigError
-from taketurns.policy import Guard, PatchRule, Policy
 from taketurns.types import Endpoint, ModelSpec
 
 CONFIGS = Path(__file__).parent.parent / "configs"

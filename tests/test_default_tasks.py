@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from taketurns.config import load_team_config
-from taketurns.default_tasks import choose_tasks, pocket_tasks
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import UsageError
 from taketurns.pocket.tasks import TASKS, tasks_named
-from taketurns.records import SAMPLE, query_to_json, sample_questions
-from taketurns.tasks.own import TaskFile
+from taketurns.runs.records import SAMPLE, query_to_json, sample_questions
+from taketurns.tasks.custom import TaskFile
+from taketurns.tasks.defaults import choose_tasks, pocket_tasks
 
 ROOT = Path(__file__).parents[1]
 TEAM = "candidates:\n- {name: a, model: org/a}\n- {name: b, model: org/b}\n"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns import expressions
+from taketurns.config.policy import Guard
 from taketurns.errors import ConfigError, EngineError
-from taketurns.expressions import Expression
-from taketurns.guards import Rules
-from taketurns.policy import Guard
+from taketurns.generation.guards import Rules
+from taketurns.utils import expressions
+from taketurns.utils.expressions import Expression
 
 PATTERNS = [
     "ab", "a+b", r"\bab\b", r"b\b", r"\Ba", r"a \bb", r"b\B", "a.b", "(?i)AB", "a{2,3}b", "[^a]b",

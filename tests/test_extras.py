@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 import taketurns
-from taketurns import extras
 from taketurns.errors import ConfigError, DataError, UsageError
-from taketurns.extras import EXTRAS, cure, require
-from taketurns.scorers.diversity import Diversity
-from taketurns.scorers.mathematics import Mathematics
 from taketurns.tasks.hub import Source, _rows
+from taketurns.tasks.scorers.diversity import Diversity
+from taketurns.tasks.scorers.mathematics import Mathematics
 from taketurns.types import Query
+from taketurns.utils import extras
+from taketurns.utils.extras import EXTRAS, cure, require
 
 Invoke = Callable[..., tuple[int, str, str]]
 SOURCE = Path(taketurns.__file__).parent
@@ -85,7 +85,7 @@ def test_scorers_and_benchmarks_say_it_when_they_are_loaded(bare: None) -> None:
 
 
 def test_an_adapter_without_peft_is_a_mistake_of_the_team(bare: None) -> None:
-    from taketurns.engines.adapters import put_on
+    from taketurns.engines.local.adapters import put_on
 
     with pytest.raises(ConfigError, match=r"needs peft: pip install 'taketurns\[train\]'"):
         put_on(None, "org/adapter", "a")

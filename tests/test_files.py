@@ -14,7 +14,11 @@ from types import SimpleNamespace
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.files import (
+from taketurns.runs.manifest import Manifest, path_for
+from taketurns.runs.output import JsonlOutput, claimed, once
+from taketurns.runs.records import to_line
+from taketurns.training.labels.labels import read_labels
+from taketurns.utils.files import (
     DRAFT,
     entries,
     is_stream,
@@ -24,10 +28,6 @@ from taketurns.files import (
     write_text,
     write_whole,
 )
-from taketurns.labels import read_labels
-from taketurns.manifest import Manifest, path_for
-from taketurns.output import JsonlOutput, claimed, once
-from taketurns.records import to_line
 
 RUN = Manifest("test", {"input": "one"}, {}, "2026-01-01")
 

@@ -14,26 +14,26 @@ import pytest
 import torch
 
 from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team
+from taketurns.config.policy import Guard
 from taketurns.engines.base import Engine, Session
+from taketurns.engines.yes_no import YesNo
 from taketurns.errors import ConfigError, DataError, EngineError, NotANumberError, UsageError
-from taketurns.evaluate.asking import Item, answer
-from taketurns.evaluate.stopwatch import Stopwatch
-from taketurns.finite import parse_json, probabilities
-from taketurns.guards import Judge
-from taketurns.heads import Head, HeadConfig, HeadSwitcher, Scale
-from taketurns.labels import Label, read_labels
-from taketurns.output import JsonlOutput
-from taketurns.policy import Guard
-from taketurns.records import from_lines, to_line, trace_to_json, writable
-from taketurns.reinforcement.settings import Practice
-from taketurns.runner import run
-from taketurns.scorers.base import sound
-from taketurns.scorers.compliance import Judged
-from taketurns.scorers.reward import Reward
-from taketurns.switchers import FixedSwitcher, LMSwitcher, PartSwitcher, Switcher, normalise
-from taketurns.training.settings import Course, Selection
+from taketurns.evaluation.asking import Item, answer
+from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.generation.guards import Judge
+from taketurns.runs.output import JsonlOutput
+from taketurns.runs.records import from_lines, to_line, trace_to_json, writable
+from taketurns.runs.runner import run
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher, PartSwitcher, Switcher, normalise
+from taketurns.switchers.head import Head, HeadConfig, HeadSwitcher, Scale
+from taketurns.tasks.scorers.base import sound
+from taketurns.tasks.scorers.compliance import Judged
+from taketurns.tasks.scorers.reward import Reward
+from taketurns.training.labels.labels import Label, read_labels
+from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.supervised.settings import Course, Selection
 from taketurns.types import Score
-from taketurns.yesno import YesNo
+from taketurns.utils.finite import parse_json, probabilities
 
 NAMES = ("a", "b")
 BAD = [nan, inf, -inf]

@@ -18,30 +18,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taketurns import (
-    Candidate,
-    Delta,
-    EngineError,
-    ModelSpec,
-    Patch,
-    Policy,
-    Query,
-    Team,
-    Trace,
-    expressions,
-)
-from taketurns.config import JUDGE, load_team_config
-from taketurns.engines.local import LocalEngine
+from taketurns import Candidate, Delta, EngineError, ModelSpec, Patch, Policy, Query, Team, Trace
+from taketurns.config.policy import Guard, PatchRule
+from taketurns.config.team_config import JUDGE, load_team_config
+from taketurns.config.team_file import team_yaml
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import ScriptedEngine, scripted_codec
 from taketurns.errors import ConfigError, PromptError, UnavailableError
-from taketurns.guards import Judge
-from taketurns.phrases import Phrases, Reading
-from taketurns.policy import Guard, PatchRule
-from taketurns.records import trace_from_json, trace_to_json
-from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
-from taketurns.training.teamfile import team_yaml
+from taketurns.generation.guards import Judge
+from taketurns.generation.patch_writer import PatchWriter
+from taketurns.generation.phrases import Phrases, Reading
+from taketurns.runs.records import trace_from_json, trace_to_json
+from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
 from taketurns.types import Message, Withheld
-from taketurns.writer import PatchWriter
+from taketurns.utils import expressions
 
 BAD = Guard(1, words=("bad",))
 

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from taketurns.control import Rendered
-from taketurns.draft import Draft
+from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.text import REPLACEMENT, SharedVocabulary, TextCodec
+from taketurns.config.policy import Policy
 from taketurns.engines.base import ModelInfo
-from taketurns.engines.local import LocalEngine
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import LengthError
-from taketurns.handover import Reader
-from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher
-from taketurns.team import Team
-from taketurns.text import REPLACEMENT, SharedVocabulary, TextCodec
+from taketurns.generation.handover import Reader
+from taketurns.generation.state import Draft
+from taketurns.generation.team import Team
+from taketurns.switchers.base import FixedSwitcher
 from taketurns.types import Candidate, ModelSpec, Patch, Query
 
 CONTROLS = ("<s>", "</s>", "<pad>", "<|user|>", "<|end|>")

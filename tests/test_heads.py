@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.draft import Draft
+from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
-from taketurns.handover import Reader
-from taketurns.heads import CONFIG, Head, HeadConfig, HeadSwitcher, Scale, StateReader, View
-from taketurns.policy import Policy
+from taketurns.generation.handover import Reader
+from taketurns.generation.state import Draft
+from taketurns.switchers.head import (
+    CONFIG,
+    Head,
+    HeadConfig,
+    HeadSwitcher,
+    Scale,
+    StateReader,
+    View,
+)
 from taketurns.types import Candidate, ModelSpec, Patch, Query
 
 NAMES = ("a", "b", "c")
@@ -144,7 +152,7 @@ def test_a_head_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 async def test_it_gives_a_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head().save(tmp_path)
-    monkeypatch.setattr("taketurns.heads.check_hidden", lambda info: None)
+    monkeypatch.setattr("taketurns.switchers.head.check_hidden", lambda info: None)
     engine = ScriptedEngine({name: [] for name in NAMES})
     switcher = HeadSwitcher(str(tmp_path))
     await switcher.prepare(engine, [await engine.info(name) for name in NAMES])

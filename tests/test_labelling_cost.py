@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from taketurns.allocation import Racing, Uniform
+from taketurns.training.labels.allocation import Racing, Uniform
 
 
 @pytest.fixture(scope="module")

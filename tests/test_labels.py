@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.errors import DataError
-from taketurns.labels import Label, label_from_json, read_labels
+from taketurns.training.labels.labels import Label, label_from_json, read_labels
 from taketurns.types import Query
 
 QUERY = Query("q", text="?")

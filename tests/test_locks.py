@@ -12,7 +12,7 @@ from filelock import FileLock
 
 import taketurns
 from taketurns.errors import DataError
-from taketurns.locks import alone, locked, waiting
+from taketurns.utils.locks import alone, locked, waiting
 
 COUNT = """
 import sys, time

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import naming
-from taketurns.config import SwitcherConfig, TeamConfig
+from taketurns.config.policy import Guard, Policy
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
-from taketurns.manifest import Manifest, describe_run, fingerprint, path_for
-from taketurns.policy import Guard, Policy
+from taketurns.runs.manifest import Manifest, describe_run, fingerprint, path_for
+from taketurns.switchers import candidate_order
 from taketurns.types import Candidate, ModelSpec
 
 DATA = b'{"id": "1", "text": "x"}\n'
@@ -68,9 +68,9 @@ def test_whose_the_switchers_numbers_are_counts_where_it_is_not_the_teams_order(
     names = tuple(candidate.name for candidate in team.candidates)
     team = replace(team, switcher=SwitcherConfig("lm", ModelSpec(str(model))))
     same = identity(team)
-    naming.write(names, model)
+    candidate_order.write(names, model)
     assert identity(team) == same
-    naming.write(names[::-1], model)
+    candidate_order.write(names[::-1], model)
     assert identity(team) != same
     assert identity(replace(team, switcher=replace(team.switcher, candidates=names))) == same
 
@@ -91,7 +91,7 @@ def test_a_model_is_known_by_its_contents_wherever_it_stands(model: Path, tmp_pa
 
 
 def test_a_large_file_is_known_by_its_ends(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.manifest.WHOLE", 64)
+    monkeypatch.setattr("taketurns.runs.manifest.WHOLE", 64)
     weights = model / "model.safetensors"
 
     def changed_at(place: int) -> str | None:

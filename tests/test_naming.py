@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import Candidate, ConfigError, ModelSpec, Policy, ScriptedEngine, Team, naming
-from taketurns.config import SwitcherConfig, TeamConfig, load_team_config
+from recipes.pocket.recipe import CHECKPOINTS
+from taketurns import Candidate, ConfigError, ModelSpec, Policy, ScriptedEngine, Team
+from taketurns.checkpoints.prompts import digit_ids
+from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
 from taketurns.engines.scripted import scripted_codec
 from taketurns.pocket import TASKS
-from taketurns.pocket.recipe import CHECKPOINTS
-from taketurns.prompts import digit_ids
-from taketurns.switchers import LMSwitcher, PartSwitcher, Switcher
+from taketurns.switchers import candidate_order
+from taketurns.switchers.base import LMSwitcher, PartSwitcher, Switcher
 
 SHARES = dict(zip(digit_ids(scripted_codec(), 3), (0.2, 0.1, 0.7), strict=True))
 """What the scripted switcher gives its numbers 0, 1 and 2."""
@@ -132,14 +133,14 @@ def test_the_bundled_ones_answers_under_other_names(bundled: TeamConfig) -> None
 
 def test_what_is_written_is_read_and_the_team_file_goes_before(tmp_path: Path) -> None:
     spec = ModelSpec(str(tmp_path))
-    assert naming.read(spec) == ()
-    naming.write(CHECKPOINTS, tmp_path)
-    assert naming.read(spec) == CHECKPOINTS
-    assert naming.known(SwitcherConfig("lm", spec)) == CHECKPOINTS
-    assert naming.known(SwitcherConfig("lm", spec, candidates=("b", "a"))) == ("b", "a")
-    assert naming.known(SwitcherConfig("lm", replace(spec, adapter="org/lora"))) == ()
+    assert candidate_order.read(spec) == ()
+    candidate_order.write(CHECKPOINTS, tmp_path)
+    assert candidate_order.read(spec) == CHECKPOINTS
+    assert candidate_order.known(SwitcherConfig("lm", spec)) == CHECKPOINTS
+    assert candidate_order.known(SwitcherConfig("lm", spec, candidates=("b", "a"))) == ("b", "a")
+    assert candidate_order.known(SwitcherConfig("lm", replace(spec, adapter="org/lora"))) == ()
     elsewhere = replace(spec, model="org/base", adapter=str(tmp_path))
-    assert naming.read(elsewhere) == CHECKPOINTS
+    assert candidate_order.read(elsewhere) == CHECKPOINTS
 
 
 @pytest.mark.parametrize(
@@ -154,9 +155,9 @@ def test_what_is_written_is_read_and_the_team_file_goes_before(tmp_path: Path) -
 def test_a_file_that_says_something_else_is_refused(
     text: str, sentence: str, tmp_path: Path
 ) -> None:
-    (tmp_path / naming.FILE).write_text(text)
+    (tmp_path / candidate_order.FILE).write_text(text)
     with pytest.raises(ConfigError, match=sentence):
-        naming.read(ModelSpec(str(tmp_path)))
+        candidate_order.read(ModelSpec(str(tmp_path)))
 
 
 def test_a_switcher_from_the_hub_says_it_too(
@@ -169,7 +170,10 @@ def test_a_switcher_from_the_hub_says_it_too(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
     spec = ModelSpec("org/base", revision="elsewhere", adapter="org/switcher")
-    assert naming.read(spec) == ()
-    naming.write(("b", "a"), snapshot)
-    assert json.loads((snapshot / naming.FILE).read_text())["schema"] == naming.SCHEMA
-    assert naming.read(spec) == ("b", "a")
+    assert candidate_order.read(spec) == ()
+    candidate_order.write(("b", "a"), snapshot)
+    assert (
+        json.loads((snapshot / candidate_order.FILE).read_text())["schema"]
+        == candidate_order.SCHEMA
+    )
+    assert candidate_order.read(spec) == ("b", "a")

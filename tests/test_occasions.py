@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.occasions import occasions, training_queries
 from taketurns.pocket import TASKS, World, tasks
 from taketurns.tasks.base import Split
+from taketurns.training.labels.decision_points import occasions, training_queries
 from taketurns.types import Message, Query, Score
 
 

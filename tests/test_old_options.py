@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from taketurns.cli import app
-from taketurns.old_options import OldOptions
+from taketurns.cli.app import app
+from taketurns.cli.old_options import OldOptions
 
 
 @pytest.fixture

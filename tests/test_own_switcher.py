@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, ModelSpec, Policy, Team
-from taketurns.config import load_team_config
+from taketurns.config.policy import PatchRule
+from taketurns.config.team_config import load_team_config
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
-from taketurns.policy import PatchRule
 
 NAMES = ("a", "b", "c")
 

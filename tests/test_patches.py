@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taketurns import Candidate, ConfigError, ModelSpec, Policy, Query, ScriptedEngine, Team
-from taketurns.config import load_team_config
+from taketurns.config.policy import PatchRule
+from taketurns.config.team_config import load_team_config
 from taketurns.engines.scripted import scripted_codec
-from taketurns.heads import Head, HeadConfig, HeadSwitcher, Scale
-from taketurns.patches import SentenceEnd
-from taketurns.policy import PatchRule
-from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.generation.stopping import SentenceEnd
+from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.head import Head, HeadConfig, HeadSwitcher, Scale
 from taketurns.types import Delta, Patch, Token, Trace
 
 NAMES = ("a", "b", "c")
@@ -241,7 +241,7 @@ def test_a_text_that_is_handed_over_as_text_is_whole(
 ) -> None:
     """Tokenizers that differ: a patch that a rule ends inside a character is finished first."""
     names = {"m0": make_model(0), "m1": make_model(1, tokenizer=other_tokenizer)}
-    from taketurns.engines.local import LocalEngine
+    from taketurns.engines.local.engine import LocalEngine
 
     specs = {name: ModelSpec(str(path)) for name, path in names.items()}
     rule = PatchRule("uncertainty", min=1, max=4, rise=0.01)

@@ -8,7 +8,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.phrases import Phrases, _unit
+from taketurns.generation.phrases import Phrases, _unit
 
 LETTERS = st.text("ab_ \n.Bß", max_size=12)
 

@@ -1,7 +1,7 @@
 import pytest
 
+from taketurns.config.policy import PatchRule, Policy
 from taketurns.errors import ConfigError
-from taketurns.policy import PatchRule, Policy
 
 
 def test_defaults_are_the_papers() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from taketurns import templates
-from taketurns.control import Rendered
+from taketurns.checkpoints import chat_templates
+from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.prompts import TaggedTrace, digit_ids, encode_speaker, render_speaker
+from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import ConfigError, PromptError
-from taketurns.prompts import TaggedTrace, digit_ids, encode_speaker, render_speaker
-from taketurns.text import SharedVocabulary, TextCodec
 from taketurns.types import Message, ModelSpec, Patch, Query
 
 TEMPLATE = (
@@ -214,7 +214,7 @@ def test_a_template_that_takes_its_time_is_stopped(
     chatty: TextCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stands after it in this thread is not watched any more."""
-    monkeypatch.setattr(templates, "SECONDS", 0.005)
+    monkeypatch.setattr(chat_templates, "SECONDS", 0.005)
     chatty.tokenizer.chat_template = (
         "{% for i in range(300) %}{% for j in range(300) %}{% endfor %}{% endfor %}done"
     )
@@ -222,6 +222,6 @@ def test_a_template_that_takes_its_time_is_stopped(
     with pytest.raises(PromptError, match=r"query 'q': the chat template .* not done within 0.005"):
         text(ModelSpec("m"), chatty, QUERY)
     assert sys.gettrace() is before
-    monkeypatch.setattr(templates, "SECONDS", 60)
+    monkeypatch.setattr(chat_templates, "SECONDS", 60)
     assert text(ModelSpec("m"), chatty, QUERY) == "done"
     assert sys.gettrace() is before

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.errors import DataError, LostTextWarning
-from taketurns.records import (
+from taketurns.runs.records import (
     BadLine,
     from_lines,
     query_from_json,

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import cli
+from taketurns.cli import app
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
-from taketurns.labels import read_labels
-from taketurns.manifest import path_for
+from taketurns.generation.team import Team
 from taketurns.pocket.tasks import PocketTask
-from taketurns.switchers import RandomSwitcher
-from taketurns.team import Team
+from taketurns.runs.manifest import path_for
+from taketurns.switchers.base import RandomSwitcher
+from taketurns.training.labels.labels import read_labels
 from taketurns.types import Query, Score
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -34,7 +34,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["taketurns", "rollout", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO())
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            app.main()
         out, err = capfd.readouterr()
         assert "Traceback" not in err
         return int(caught.value.code or 0), out, err

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, EngineError, ModelSpec, Policy, Query, ScriptedEngine, Team
-from taketurns.allocation import Allocation, Racing, Uniform
-from taketurns.engines.local import LocalEngine
-from taketurns.labels import label_from_json
-from taketurns.occasions import Occasion, Traces, occasions
-from taketurns.policy import PatchRule
-from taketurns.rollouts import Roller, Rollouts, cut, estimate, rollouts_to_json
-from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher
+from taketurns.config.policy import PatchRule
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher
 from taketurns.tasks.base import Split
+from taketurns.training.labels.allocation import Allocation, Racing, Uniform
+from taketurns.training.labels.decision_points import Occasion, Traces, occasions
+from taketurns.training.labels.labels import label_from_json
+from taketurns.training.labels.rollouts import Roller, Rollouts, cut, estimate, rollouts_to_json
 from taketurns.types import Score
 
 

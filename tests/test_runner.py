@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taketurns.errors import DataError, EngineError
-from taketurns.manifest import Manifest
-from taketurns.output import JsonlOutput, claimed
-from taketurns.runner import Outcome, describe, ordered, run
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import JsonlOutput, claimed
+from taketurns.runs.runner import Outcome, describe, ordered, run
 
 ITEMS = [str(number) for number in range(20)]
 
@@ -206,8 +206,8 @@ CLAIMING = KILLED.replace(
     "with JsonlOutput(Path(sys.argv[1])) as output:",
     "with claimed(Path(sys.argv[1]), Manifest('test', {}, {}, 'now')) as output:",
 ).replace(
-    "from taketurns.output import JsonlOutput",
-    "from taketurns.manifest import Manifest; from taketurns.output import claimed",
+    "from taketurns.runs.output import JsonlOutput",
+    "from taketurns.runs.manifest import Manifest; from taketurns.runs.output import claimed",
 )
 
 

@@ -15,24 +15,24 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.baselines.checkpoints import Checkpoint, merge, rehearse_merge
-from taketurns.config import SwitcherConfig, TeamConfig, load_team_config
-from taketurns.distillation import run as distillation
-from taketurns.distillation import tuning
-from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
-from taketurns.engines.loading import pretrained
+from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.engines.local.loading import pretrained
 from taketurns.errors import ConfigError, DataError, UsageError
-from taketurns.export.run import export_folded
-from taketurns.heads import Head, HeadConfig, Scale
-from taketurns.locks import alone
+from taketurns.evaluation.methods.checkpoints import Checkpoint, merge, rehearse_merge
+from taketurns.integrations.export.run import export_folded
 from taketurns.pocket import TASKS
 from taketurns.pocket.judge import train_judge
-from taketurns.reinforcement.lm import LMLearner
+from taketurns.switchers.head import Head, HeadConfig, Scale
 from taketurns.tasks.base import Task
-from taketurns.training import lm
-from taketurns.training.run import train
-from taketurns.training.settings import Course, LMSettings
+from taketurns.training.distillation import run as distillation
+from taketurns.training.distillation import tuning
+from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
+from taketurns.training.policy_gradient.lm import LMLearner
+from taketurns.training.supervised import lm
+from taketurns.training.supervised.run import train
+from taketurns.training.supervised.settings import Course, LMSettings
 from taketurns.types import ModelSpec, Patch
+from taketurns.utils.locks import alone
 
 # Warmth without sampling is refused by transformers once anything in the file was touched.
 SHIPPED = b'{"temperature": 0.9, "top_p": 0.8,\n "of_our_own": [1, 2]}'
@@ -56,8 +56,8 @@ def published(pocket: TeamConfig, tmp_path: Path) -> Path:
 @pytest.fixture
 def labels(pocket: TeamConfig, tmp_path: Path) -> Path:
     """Labels of which any three candidates may be learned."""
-    from taketurns.records import patch_to_json
-    from taketurns.text import TextCodec
+    from taketurns.checkpoints.text import TextCodec
+    from taketurns.runs.records import patch_to_json
 
     codec, names = TextCodec.load(pocket.candidates[2].spec), [c.name for c in pocket.candidates]
     ids = tuple(codec.encode("the sheep"))
@@ -186,14 +186,14 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from taketurns.training.trainer import DigitTrainer
+    from taketurns.training.supervised.trainer import DigitTrainer
 
     def begun(*arguments: Any, **settings: Any) -> None:
         pytest.fail("the work has begun")
 
     monkeypatch.setattr(DigitTrainer, "train", begun)
     monkeypatch.setattr(distillation, "sample", begun)
-    monkeypatch.setattr("taketurns.export.run.load_model", begun)
+    monkeypatch.setattr("taketurns.integrations.export.run.load_model", begun)
     with pytest.raises(ConfigError, match=f"is not trained: .*{CANNOT}"):
         train(pocket, labels, tmp_path / "switcher", LMSettings())
     for lora in (False, True):

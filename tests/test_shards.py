@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from taketurns.errors import DataError, UsageError
-from taketurns.shards import INDEX, RaySettings, _write, read_shards, split
+from taketurns.runs.shards import INDEX, RaySettings, _write, read_shards, split
 
 QUESTIONS = ["what is 17 + 25 ?", "what does rebol fonul work as?", "how old is rebol fonul?"]
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from taketurns.statistics import combined, gain, holm, paired, spread, tally
+from taketurns.evaluation.statistics import combined, gain, holm, paired, spread, tally
 
 Values = dict[str, list[list[float]]]
 TRIALS = 200
@@ -30,7 +30,7 @@ def two_methods(rng: np.random.Generator, planted: float, questions: int) -> tup
 
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.statistics.RESAMPLES", 499)
+    monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 499)
 
 
 def test_a_planted_difference_is_found_and_measured() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from taketurns.cli.streams import ClosedStream
 from taketurns.errors import UsageError
-from taketurns.streams import ClosedStream
 
 COMMAND = [sys.executable, "-m", "taketurns"]
 HOLD = """

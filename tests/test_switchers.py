@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.draft import Draft
+from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError, PromptError, UnavailableError
-from taketurns.handover import Reader
-from taketurns.policy import Policy
-from taketurns.seeds import generator
-from taketurns.switchers import FoldedSwitcher, LMSwitcher, normalise, pick
-from taketurns.team import Team
+from taketurns.generation.handover import Reader
+from taketurns.generation.state import Draft
+from taketurns.generation.team import Team
+from taketurns.switchers.base import FoldedSwitcher, LMSwitcher, normalise, pick
 from taketurns.types import Candidate, ModelSpec, Query, Sampling
+from taketurns.utils.seeds import generator
 
 QUERY = Query("q", text="Why?")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import typer
 
-from taketurns.cli import app
+from taketurns.cli.app import app
 
 Load = Callable[[str], ModuleType]
 

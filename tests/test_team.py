@@ -22,11 +22,11 @@ from taketurns import (
     Team,
     Trace,
 )
-from taketurns.engines.local import LocalEngine
+from taketurns.checkpoints.text import TextCodec
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import UnavailableError
-from taketurns.switchers import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
-from taketurns.text import TextCodec
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
 from taketurns.types import Message
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from taketurns.checkpoints.text import StopFilter, TextCodec
 from taketurns.engines.scripted import scripted_codec
-from taketurns.text import StopFilter, TextCodec
 
 TEXT = st.text(st.characters(exclude_characters="\N{REPLACEMENT CHARACTER}", codec="utf-8")).filter(
     lambda text: "<|end|>" not in text

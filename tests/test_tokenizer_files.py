@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from taketurns.check import inspect_team
-from taketurns.config import load_team_config
-from taketurns.text import TextCodec
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.team_config import load_team_config
+from taketurns.generation.check.local import inspect_team
 from taketurns.types import ModelSpec
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from taketurns.errors import DataError
 from taketurns.tasks.base import Split
+from taketurns.training.labels.rollout_scoring import End, valued
 from taketurns.types import Query, Score
-from taketurns.utilities import End, valued
 
 QUERY = Query("q", text="?")
 

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from taketurns.baselines.checkpoints import Checkpoint
-from taketurns.check import inspect_team
-from taketurns.config import load_team_config
-from taketurns.engines.facts import never_token_ids
+from taketurns.checkpoints.model_config import never_token_ids
+from taketurns.checkpoints.safetensors_metadata import read_tensors
+from taketurns.checkpoints.weight_files import weight_files
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import ConfigError, UsageError
-from taketurns.headers import read_tensors
-from taketurns.manifest import fingerprint
+from taketurns.evaluation.methods.checkpoints import Checkpoint
+from taketurns.generation.check.local import inspect_team
+from taketurns.runs.manifest import fingerprint
 from taketurns.types import ModelSpec
-from taketurns.weight_files import weight_files
 
 NORM = "model.norm.weight"
 INDEX = "model.safetensors.index.json"

@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taketurns import yaml_files
-from taketurns.config import MOST_CANDIDATES, load_settings, load_team_config, parse_setting
+from taketurns.config import yaml_source
+from taketurns.config.policy import MOST_TOKENS, PatchRule, Policy
+from taketurns.config.team_config import (
+    MOST_CANDIDATES,
+    load_settings,
+    load_team_config,
+    parse_setting,
+)
 from taketurns.errors import ConfigError
-from taketurns.policy import MOST_TOKENS, PatchRule, Policy
 from taketurns.server.config import ServeConfig
-from taketurns.tasks.own import load_task_file
+from taketurns.tasks.custom import load_task_file
 
 PAIR = "candidates:\n  - {name: a, model: x/y}\n  - {name: b, model: x/z}\n"
 MULTIPLIES = "a: &a [1, 2, 3, 4]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"  # 64 numbers
@@ -34,7 +39,7 @@ def test_what_aliases_multiply_to_is_counted_before_it_is_made(
     read: Callable[[Path], object],
     text: str,
 ) -> None:
-    monkeypatch.setattr(yaml_files, "MOST_VALUES", 40)
+    monkeypatch.setattr(yaml_source, "MOST_VALUES", 40)
     made = lambda *_: pytest.fail("it was made")  # noqa: E731
     monkeypatch.setattr(yaml.SafeLoader, "construct_document", made)
     (file := tmp_path / "team.yaml").write_text(text)
@@ -54,8 +59,8 @@ def test_what_aliases_multiply_to_is_counted_before_it_is_made(
 def test_depth_and_size_are_bounded_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
 ) -> None:
-    monkeypatch.setattr(yaml_files, "MOST_DEPTH", 4)
-    monkeypatch.setattr(yaml_files, "MOST_BYTES", 2000)
+    monkeypatch.setattr(yaml_source, "MOST_DEPTH", 4)
+    monkeypatch.setattr(yaml_source, "MOST_BYTES", 2000)
     (file := tmp_path / "team.yaml").write_text(text)
     for read in READERS:
         with pytest.raises(ConfigError, match=why):
@@ -74,7 +79,7 @@ def test_anchors_and_merges_still_mean_what_yaml_says(tmp_path: Path) -> None:
 def test_a_setting_of_the_command_line_is_no_way_round(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    monkeypatch.setattr(yaml_files, "MOST_BYTES", 2000)
+    monkeypatch.setattr(yaml_source, "MOST_BYTES", 2000)
     with pytest.raises(ConfigError, match="cannot read the value in") as caught:
         parse_setting(f"policy.stop={value}")
     assert len(str(caught.value)) < 600

@@ -19,11 +19,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from taketurns.config import load_team_config, parse_setting
+from taketurns.config.team_config import load_team_config, parse_setting
+from taketurns.generation.team import Team
 from taketurns.pocket.score import UNDER_WAY
 from taketurns.pocket.tasks import TASKS
 from taketurns.tasks.base import Split, Task
-from taketurns.team import Team
 from taketurns.types import Query, Trace
 
 Record = dict[str, Any]

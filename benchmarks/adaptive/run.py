@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from taketurns.manifest import path_for
 from taketurns.pocket.tasks import CATEGORIES
+from taketurns.runs.manifest import path_for
 
 HERE = Path(__file__).parent
 MEASURE = HERE / "measure.py"

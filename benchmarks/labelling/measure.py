@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taketurns.allocation import Allocation, Arm, Racing, Uniform
-from taketurns.manifest import path_for
+from taketurns.runs.manifest import path_for
+from taketurns.training.labels.allocation import Allocation, Arm, Racing, Uniform
 
 CLEAR = 0.1  # the reference calls a branch best, rather than tied, when it leads by this much
 RESAMPLES = 2000

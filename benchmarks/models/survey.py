@@ -1,7 +1,7 @@
 """What each causal language model of transformers gets from the local engine, as a page.
 
-A small copy of every architecture (`taketurns.engines.small_copy`) goes through the proof that the
-engine makes before a model's first answer (`taketurns.engines.proof`); no weights are downloaded.
+A small copy of every architecture (`taketurns.engines.local.small_copy`) goes through the proof that the
+engine makes before a model's first answer (`taketurns.engines.local.equivalence`); no weights are downloaded.
 
     python benchmarks/models/survey.py docs/models.md      # two minutes on one core
 """
@@ -48,9 +48,9 @@ def survey(kinds: Sequence[str]) -> Iterator[Row]:
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    from taketurns.engines.choice import Architecture, fastest
-    from taketurns.engines.proof_records import ProofRecords
-    from taketurns.engines.ways import Running, Way
+    from taketurns.engines.local.equivalence_records import ProofRecords
+    from taketurns.engines.local.mode_selection import Architecture, fastest
+    from taketurns.engines.local.modes import Running, Way
 
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:

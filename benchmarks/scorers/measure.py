@@ -20,19 +20,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import wordings
 
-from taketurns.catalogue import Choices, find_task
+from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.policy import Policy
-from taketurns.scorers.diversity import Diversity
-from taketurns.scorers.table import make_scorer
-from taketurns.scoring.answers import Answers
-from taketurns.scoring.scorecard import score_answers
-from taketurns.switchers import RandomSwitcher
-from taketurns.tasks.authors import read_file
+from taketurns.evaluation.scoring.answers import Answers
+from taketurns.evaluation.scoring.scorecard import score_answers
+from taketurns.generation.team import Team
+from taketurns.switchers.base import RandomSwitcher
+from taketurns.tasks.authors_format import read_file
 from taketurns.tasks.base import Split, Task
-from taketurns.tasks.paper import BENCHMARKS
+from taketurns.tasks.benchmarks import BENCHMARKS
+from taketurns.tasks.registry import Choices, find_task
 from taketurns.tasks.scored import scored_task
-from taketurns.team import Team
+from taketurns.tasks.scorers.diversity import Diversity
+from taketurns.tasks.scorers.registry import make_scorer
 from taketurns.types import Candidate, ModelSpec, Query, Score
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")

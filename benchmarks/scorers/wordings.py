@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from random import Random
 
-from taketurns.scorers.numbers import number
-from taketurns.scorers.words import aliases_of
+from taketurns.tasks.scorers.numbers import number
+from taketurns.tasks.scorers.words import aliases_of
 from taketurns.types import Query
 
 SAID = ("The answer is {}.", "Answer: {}", "**{}**", "So the final answer is **{}**.",

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from taketurns.engines.http.calls import Caller, Key
+from taketurns.engines.http.client import Caller, Key
 
 SHORT, LONG = 32, 1024  # prompt tokens
 STEPS = 64

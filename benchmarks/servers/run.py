@@ -18,9 +18,9 @@ from statistics import quantiles
 from time import perf_counter, process_time
 
 from taketurns import Query, Team, Trace
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.planning.work import Answer, answer_of
+from taketurns.integrations.planning.work import Answer, answer_of
 from taketurns.pocket.tasks import TASKS
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taketurns.planning.costs import read_costs
-from taketurns.planning.deployment import Deployment
-from taketurns.planning.simulation import simulate
-from taketurns.planning.work import Answer
+from taketurns.integrations.planning.costs import read_costs
+from taketurns.integrations.planning.deployment import Deployment
+from taketurns.integrations.planning.simulation import simulate
+from taketurns.integrations.planning.work import Answer
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def line(one: Compared) -> str:
 
 def draw(rows: list[Compared], path: Path, title: str) -> None:
     """Measured as dots, simulated as lines."""
-    from taketurns.planning.figures import save, scale, style
-    from taketurns.terminal import COLOURS
+    from taketurns.integrations.planning.figures import save, scale, style
+    from taketurns.runs.terminal import COLOURS
 
     panels = ("tokens a second", "whole answer, p50, seconds", "whole answer, p95, seconds",
               "prompt tokens found in caches")  # fmt: skip

@@ -32,8 +32,8 @@ ASKED = ("--limit", "60", "--seeds", "3")
 
 def build(folder: Path, width: int) -> None:
     """A pretrained and a tuned model of this width, or the bundled one, which is the same."""
-    from taketurns.pocket.build import build as whole
-    from taketurns.pocket.recipe import Recipe
+    from recipes.pocket.build import build as whole
+    from recipes.pocket.recipe import Recipe
 
     recipe = Recipe()
     if width == recipe.shape.width:
@@ -119,9 +119,9 @@ def answer(work: Path, method: str, folder: Path | None, path: Path) -> None:
     import asyncio
 
     from taketurns import Team
-    from taketurns.config import load_team_config
+    from taketurns.config.team_config import load_team_config
     from taketurns.pocket import TASKS
-    from taketurns.terminal import Progress
+    from taketurns.runs.terminal import Progress
 
     async def ask() -> list[dict[str, Any]]:
         config = load_team_config(folder or work / "team.yaml")

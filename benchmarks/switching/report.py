@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from taketurns.evaluate.beyond import Round, beyond_singles
+from taketurns.evaluation.unsolved_coverage import Round, beyond_singles
 from taketurns.pocket.score import AVERAGE, Scores, Share
 
 SINGLES = ("pretrained", "sft", "aligned")

@@ -110,8 +110,8 @@ def switchers(work: Path) -> Iterator[Step]:
     yield train(work, "lm-lora", "labels", *lm, "--lora")
     small = work / "small" / "pretrained"
     code = (
-        "from pathlib import Path; from taketurns.pocket.build import build; "
-        "from taketurns.pocket.recipe import *; build(Path("
+        "from pathlib import Path; from recipes.pocket.build import build; "
+        "from recipes.pocket.recipe import *; build(Path("
         f"{str(small.parent)!r}), recipe=Recipe(shape=Shape(width=64, inner=192), "
         "pretraining=Pretraining(steps=1200)), until='pretrained')"
     )

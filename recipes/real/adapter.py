@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes.real.download import say
-from taketurns.engines.quiet import asked_by_an_old_name
-from taketurns.files import making
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.utils.files import making
 
 STEPS = 24
 BATCH = 4

@@ -20,7 +20,7 @@ from recipes.real.download import download, find_wheel, say
 from recipes.real.models import MODELS, RealModel
 from recipes.real.teams import write_teams
 from taketurns.errors import DataError
-from taketurns.locks import alone
+from taketurns.utils.locks import alone
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

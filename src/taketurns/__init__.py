@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taketurns.config.policy import Policy
     from taketurns.engines.http.engine import HttpEngine
-    from taketurns.engines.local import LocalEngine
+    from taketurns.engines.local.engine import LocalEngine
     from taketurns.engines.scripted import ScriptedEngine
     from taketurns.errors import (
         CapacityError,
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
         TakeTurnsError,
         UsageError,
     )
-    from taketurns.policy import Policy
-    from taketurns.team import Team
+    from taketurns.generation.team import Team
     from taketurns.types import (
         Candidate,
         Delta,
@@ -46,17 +46,17 @@ _HOME = {
     "EngineError": "errors",
     "Endpoint": "types",
     "HttpEngine": "engines.http.engine",
-    "LocalEngine": "engines.local",
+    "LocalEngine": "engines.local.engine",
     "Message": "types",
     "ModelSpec": "types",
     "Patch": "types",
-    "Policy": "policy",
+    "Policy": "config.policy",
     "PromptError": "errors",
     "Query": "types",
     "Sampling": "types",
     "ScriptedEngine": "engines.scripted",
     "TakeTurnsError": "errors",
-    "Team": "team",
+    "Team": "generation.team",
     "Trace": "types",
     "UsageError": "errors",
 }

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.analysis.turns import Answer, Turns
-from taketurns.records import to_line, trace_to_json
+from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.runs.records import to_line, trace_to_json
 from taketurns.types import Patch, Query, Trace
 
 POOL = ("base", "tuned", "aligned")

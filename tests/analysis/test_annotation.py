@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.analysis.annotation import compare, read_annotations, write_annotations
-from taketurns.analysis.judge import by_judge
-from taketurns.analysis.skills import SKILLS, Label, agreement, by_rules
-from taketurns.analysis.turns import Turns
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import DataError
+from taketurns.evaluation.analysis.annotation import compare, read_annotations, write_annotations
+from taketurns.evaluation.analysis.judge import by_judge
+from taketurns.evaluation.analysis.skills import SKILLS, Label, agreement, by_rules
+from taketurns.evaluation.analysis.turns import Turns
 from taketurns.types import ModelSpec
 
 from .conftest import answer, turns

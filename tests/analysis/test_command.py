@@ -19,12 +19,12 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from taketurns.analysis.report.browser import sample
-from taketurns.analysis.sections import Chart, Mark, Section, write_section
-from taketurns.analysis.turns import Run, read_run
 from taketurns.errors import DataError
-from taketurns.evaluate.report.blocks import Paragraph
-from taketurns.records import to_line, trace_to_json
+from taketurns.evaluation.analysis.report.browser import sample
+from taketurns.evaluation.analysis.section import Chart, Mark, Section, write_section
+from taketurns.evaluation.analysis.turns import Run, read_run
+from taketurns.evaluation.report.blocks import Paragraph
+from taketurns.runs.records import to_line, trace_to_json
 from taketurns.types import Patch, Query, Trace, Withheld
 
 from .conftest import POOL, Folder, Row, answer, patch, turns
@@ -63,9 +63,9 @@ def methods(tasks: tuple[str, ...] = ("sums", "names")) -> dict[str, list[Row]]:
 
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.analysis.effects.SHUFFLES", 199)
-    monkeypatch.setattr("taketurns.analysis.clusters.RESAMPLES", 200)
-    monkeypatch.setattr("taketurns.statistics.RESAMPLES", 199)
+    monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 199)
+    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.RESAMPLES", 200)
+    monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 199)
 
 
 def test_one_command_makes_the_whole_report(evaluation: Folder, invoke: Invoke) -> None:

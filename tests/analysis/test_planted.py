@@ -9,13 +9,13 @@ from statistics import fmean
 
 import pytest
 
-from taketurns.analysis.clusters import Ratio
-from taketurns.analysis.diagnosis import signs, switcher
-from taketurns.analysis.effects import by_length, correlations, effects
-from taketurns.analysis.sequences import frequencies
-from taketurns.analysis.shares import shares
-from taketurns.analysis.skills import Label, skills
-from taketurns.analysis.turns import Answer, Turns
+from taketurns.evaluation.analysis.clusters import Ratio
+from taketurns.evaluation.analysis.diagnosis import signs, switcher
+from taketurns.evaluation.analysis.effects import by_length, correlations, effects
+from taketurns.evaluation.analysis.sequences import frequencies
+from taketurns.evaluation.analysis.shares import shares
+from taketurns.evaluation.analysis.skills import Label, skills
+from taketurns.evaluation.analysis.turns import Answer, Turns
 
 from .conftest import answer, turns
 
@@ -29,8 +29,8 @@ Score = Callable[[Random, list[int], float], float]
 
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.analysis.effects.SHUFFLES", 999)
-    monkeypatch.setattr("taketurns.analysis.clusters.RESAMPLES", 500)
+    monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 999)
+    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.RESAMPLES", 500)
 
 
 def by_ease(rng: Random, who: list[int], ease: float) -> float:

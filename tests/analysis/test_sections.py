@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.analysis.sections import Chart, Mark, Section, read_sections, write_section
 from taketurns.errors import DataError
-from taketurns.evaluate.report.blocks import Heading, Paragraph, Table
+from taketurns.evaluation.analysis.section import Chart, Mark, Section, read_sections, write_section
+from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
 
 CHART = Chart(
     "effects",

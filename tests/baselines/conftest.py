@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from taketurns.baselines.base import Ask, DevAnswer, Stage
-from taketurns.baselines.metering import counting
-from taketurns.config import TeamConfig
+from taketurns.config.policy import Policy
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.policy import Policy
+from taketurns.evaluation.methods.base import Ask, DevAnswer, Stage
+from taketurns.evaluation.methods.metering import counting
 from taketurns.tasks.base import Split
 from taketurns.types import Candidate, ModelSpec, Query, Score
 
@@ -80,7 +80,7 @@ def scripted(tmp_path: Path) -> Callable[..., tuple[Stage, ScriptedEngine]]:
 @pytest.fixture
 def real(tmp_path: Path) -> Callable[..., Stage]:
     """A stage on real models: `{name: folder}`."""
-    from taketurns.engines.local import LocalEngine
+    from taketurns.engines.local.engine import LocalEngine
 
     def make(models: Mapping[str, Any], tasks: Sequence[Any], **policy: Any) -> Stage:
         specs = tuple(Candidate(n, ModelSpec(str(f), prompt="{text}")) for n, f in models.items())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.baselines.base import DevAnswer, mean_tokens
-from taketurns.baselines.cascade import _worth
+from taketurns.evaluation.methods.base import DevAnswer, mean_tokens
+from taketurns.evaluation.methods.cascade import _worth
 from taketurns.types import Query
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.baselines.base import Stage
-from taketurns.baselines.logits import (
+from taketurns.errors import UsageError
+from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.logits import (
     Contrastive,
     Fusion,
     average_logprobs,
     average_probabilities,
     contrast,
 )
-from taketurns.baselines.metering import counting
-from taketurns.errors import UsageError
+from taketurns.evaluation.methods.metering import counting
 
 ONE, TWO = (0.5, 0.3, 0.2), (0.1, 0.8, 0.1)
 TABLE = torch.tensor([[ONE, TWO]]).log()

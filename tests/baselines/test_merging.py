@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from taketurns.baselines.base import Stage
-from taketurns.baselines.checkpoints import Checkpoint, check_mergeable, merge
-from taketurns.baselines.merging import DareTies, GreedySoup, average, dare_ties
-from taketurns.config import EngineConfig
+from taketurns.config.team_config import EngineConfig
 from taketurns.errors import UsageError
+from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.checkpoints import Checkpoint, check_mergeable, merge
+from taketurns.evaluation.methods.merging import DareTies, GreedySoup, average, dare_ties
 from taketurns.types import ModelSpec
 
 SEEDS = [11, 12]
@@ -102,7 +102,7 @@ def test_a_merged_checkpoint_is_a_checkpoint(three_models: dict[str, str], tmp_p
 def test_large_checkpoints_are_read_and_written_in_parts(
     three_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taketurns.baselines.checkpoints.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("taketurns.evaluation.methods.checkpoints.SHARD_BYTES", 20_000)
     parts = [Checkpoint(name, ModelSpec(path)) for name, path in three_models.items()]
     spec = merge(parts, average, parts[-1], tmp_path / "soup")
     assert len(list((tmp_path / "soup").glob("model-*.safetensors"))) > 2

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from taketurns.baselines import trained
-from taketurns.baselines.base import Stage
-from taketurns.baselines.table import methods
 from taketurns.engines.scripted import ScriptedEngine
+from taketurns.evaluation.methods import trained
+from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.registry import methods
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}<assistant>"
 

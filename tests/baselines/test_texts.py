@@ -8,19 +8,23 @@ from typing import Any
 
 import pytest
 
-from taketurns.baselines.base import Stage
-from taketurns.baselines.metering import counting
-from taketurns.baselines.refinement import BaseRefines, MultiagentFeedback, MultiagentRefine
-from taketurns.baselines.routing import PromptRouting
-from taketurns.baselines.single import Single
-from taketurns.baselines.switching import FixedSequence, Switching
-from taketurns.baselines.voting import BestOfN, SelfConsistency, majority
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.scorers.compliance import Phrases
-from taketurns.scorers.words import Alias
-from taketurns.switchers import FixedSwitcher, RandomSwitcher
+from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.metering import counting
+from taketurns.evaluation.methods.refinement import (
+    BaseRefines,
+    MultiagentFeedback,
+    MultiagentRefine,
+)
+from taketurns.evaluation.methods.routing import PromptRouting
+from taketurns.evaluation.methods.single import Single
+from taketurns.evaluation.methods.switching import FixedSequence, Switching
+from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency, majority
+from taketurns.switchers.base import FixedSwitcher, RandomSwitcher
 from taketurns.tasks.base import Split
 from taketurns.tasks.scored import scored_task
+from taketurns.tasks.scorers.compliance import Phrases
+from taketurns.tasks.scorers.words import Alias
 from taketurns.types import Message, Patch, Query, Sampling, Score, Trace
 
 Make = Callable[..., tuple[Stage, ScriptedEngine]]

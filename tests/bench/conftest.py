@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from taketurns.bench.models import Pool, random_pool
-from taketurns.bench.weights import same_attention
+from benchmarks.overhead.models import Pool, random_pool
+from benchmarks.overhead.weights import same_attention
 
 
 @pytest.fixture(scope="package")

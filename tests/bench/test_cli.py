@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from taketurns.bench.cli import bench
-from taketurns.bench.floor import Rates, Work
-from taketurns.bench.overhead import Overhead
-from taketurns.bench.questions import Questions
-from taketurns.bench.suite import Plan, Results, Say
-from taketurns.bench.variants import VARIANTS
+from benchmarks.overhead.__main__ import bench
+from benchmarks.overhead.floor import Rates, Work
+from benchmarks.overhead.overhead import Overhead
+from benchmarks.overhead.questions import Questions
+from benchmarks.overhead.suite import Plan, Results, Say
+from benchmarks.overhead.variants import VARIANTS
 from taketurns.errors import PromptError, UsageError
 
 
@@ -31,7 +31,7 @@ def made_up(plan: Plan, say: Say) -> Results:
 
 
 def test_json_has_an_object_for_each_batch_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.bench.suite.run", made_up)
+    monkeypatch.setattr("benchmarks.overhead.suite.run", made_up)
     result = CliRunner().invoke(bench, ["overhead", "--json"])
     assert result.exit_code == 0, result.output
     assert "measuring" in result.stderr

@@ -1,13 +1,13 @@
 import pytest
 
-from taketurns.bench.floor import Rates, Work, catch_up, switcher_work, team_work
-from taketurns.bench.models import Pool
-from taketurns.bench.overhead import switcher_work_of
-from taketurns.bench.setting import Setting, queries
-from taketurns.bench.variants import tagged_trace
-from taketurns.switchers import LMSwitcher
-from taketurns.team import SWITCHER, Team
-from taketurns.text import TextCodec
+from benchmarks.overhead.floor import Rates, Work, catch_up, switcher_work, team_work
+from benchmarks.overhead.models import Pool
+from benchmarks.overhead.overhead import switcher_work_of
+from benchmarks.overhead.setting import Setting, queries
+from benchmarks.overhead.variants import tagged_trace
+from taketurns.checkpoints.text import TextCodec
+from taketurns.generation.team import SWITCHER, Team
+from taketurns.switchers.base import LMSwitcher
 
 
 def test_a_speaker_catches_up_with_what_others_wrote() -> None:

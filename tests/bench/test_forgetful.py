@@ -1,8 +1,8 @@
-from taketurns.bench.forgetful import ForgetfulEngine
-from taketurns.bench.models import Pool
-from taketurns.bench.setting import Setting, queries
-from taketurns.switchers import LMSwitcher
-from taketurns.team import SWITCHER, Team
+from benchmarks.overhead.forgetful import ForgetfulEngine
+from benchmarks.overhead.models import Pool
+from benchmarks.overhead.setting import Setting, queries
+from taketurns.generation.team import SWITCHER, Team
+from taketurns.switchers.base import LMSwitcher
 
 SETTING = Setting(batch=1, tokens=40, prompt=20, patch=6, temperature=0)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from taketurns.bench.memory import STATM, PeakMemory
+from benchmarks.overhead.memory import STATM, PeakMemory
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="needs Linux' /proc")

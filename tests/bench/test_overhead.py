@@ -1,11 +1,11 @@
 import pytest
 
-from taketurns.bench.floor import Rates, Work
-from taketurns.bench.models import Pool
-from taketurns.bench.overhead import Overhead, measure
-from taketurns.bench.report import overhead_table
-from taketurns.bench.setting import Setting
-from taketurns.bench.variants import VARIANTS
+from benchmarks.overhead.floor import Rates, Work
+from benchmarks.overhead.models import Pool
+from benchmarks.overhead.overhead import Overhead, measure
+from benchmarks.overhead.report import overhead_table
+from benchmarks.overhead.setting import Setting
+from benchmarks.overhead.variants import VARIANTS
 
 SETTING = Setting(batch=2, tokens=9, prompt=16, patch=4)
 

@@ -3,14 +3,14 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.bench.models import Pool
-from taketurns.bench.plain import generate
-from taketurns.bench.public import Answer, PublicLoop
-from taketurns.bench.setting import Setting, queries
-from taketurns.bench.variants import tagged_trace
-from taketurns.policy import Policy
-from taketurns.team import SWITCHER
-from taketurns.text import TextCodec
+from benchmarks.overhead.models import Pool
+from benchmarks.overhead.plain import generate
+from benchmarks.overhead.public import Answer, PublicLoop
+from benchmarks.overhead.setting import Setting, queries
+from benchmarks.overhead.variants import tagged_trace
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.policy import Policy
+from taketurns.generation.team import SWITCHER
 from taketurns.types import Patch
 
 

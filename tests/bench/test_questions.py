@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from taketurns.bench.models import Pool
-from taketurns.bench.pocket import PocketModels, dev_questions, pocket_config
-from taketurns.bench.questions import Race
-from taketurns.bench.setting import Setting, queries
-from taketurns.bench.suite import Plan, run
-from taketurns.bench.weights import GivenWeights
-from taketurns.team import SWITCHER
+from benchmarks.overhead.models import Pool
+from benchmarks.overhead.pocket import PocketModels, dev_questions, pocket_config
+from benchmarks.overhead.questions import Race
+from benchmarks.overhead.setting import Setting, queries
+from benchmarks.overhead.suite import Plan, run
+from benchmarks.overhead.weights import GivenWeights
+from taketurns.generation.team import SWITCHER
 
 
 def test_all_ways_answer_all_questions(tiny: Pool) -> None:
@@ -38,7 +38,7 @@ def test_the_pocket_team_stops_where_its_answers_end() -> None:
 
 
 def test_without_pocket_weights_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.bench.suite.pocket_config", lambda: None)
+    monkeypatch.setattr("benchmarks.overhead.suite.pocket_config", lambda: None)
     said: list[str] = []
     plan = Plan((Setting(batch=1, tokens=8, prompt=8, patch=4),), 1, 4, shape="tiny", device="cpu")
     results = run(plan, said.append)

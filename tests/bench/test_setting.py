@@ -1,6 +1,6 @@
-from taketurns.bench.models import SHAPES, Pool
-from taketurns.bench.setting import Setting, queries
-from taketurns.text import TextCodec
+from benchmarks.overhead.models import SHAPES, Pool
+from benchmarks.overhead.setting import Setting, queries
+from taketurns.checkpoints.text import TextCodec
 
 
 def test_patches_fill_the_budget() -> None:

@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 
-from taketurns import finite
-from taketurns.engines.adapters import require_adapter
-from taketurns.engines.facts import end_token_ids, never_token_ids, read_config, require_model
+from taketurns.checkpoints.model_config import (
+    end_token_ids,
+    never_token_ids,
+    read_config,
+    require_model,
+)
+from taketurns.checkpoints.prompts import render_speaker
+from taketurns.checkpoints.text import TextCodec
+from taketurns.engines.local.adapters import require_adapter
 from taketurns.errors import ConfigError, PromptError
-from taketurns.prompts import render_speaker
-from taketurns.scorers.reward import Reward
-from taketurns.text import TextCodec
+from taketurns.tasks.scorers.reward import Reward
 from taketurns.types import Message, ModelSpec, Query
+from taketurns.utils import finite
 
 Invoke = Callable[..., tuple[int, str, str]]
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -143,8 +148,8 @@ def test_an_adapter_that_is_broken_is_named(tmp_path: Path) -> None:
 def load_adapter(folder: Path) -> None:
     from peft import PeftConfig
 
-    from taketurns import hub
-    from taketurns.engines.adapters import WHAT
+    from taketurns.checkpoints import hub
+    from taketurns.engines.local.adapters import WHAT
 
     with hub.loading(WHAT, str(folder)):
         PeftConfig.from_pretrained(str(folder))

@@ -13,16 +13,16 @@ import httpx
 import pytest
 import torch
 
-from taketurns import gguf
-from taketurns.check import weight_bytes
-from taketurns.config import load_team_config
-from taketurns.engines import facts, loading
+from taketurns.checkpoints import gguf, model_config
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.team_config import load_team_config
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns.engines.local import loading
+from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import ConfigError
-from taketurns.launch.plan import Share, _server
-from taketurns.team import Team
-from taketurns.text import TextCodec
+from taketurns.generation.check.local import weight_bytes
+from taketurns.generation.team import Team
+from taketurns.integrations.launch.plan import Share, _server
 from taketurns.types import Candidate, Endpoint, ModelSpec, Sampling
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -65,9 +65,11 @@ def test_the_file_is_the_checkpoint(folder: Path, source: Path) -> None:
     text = "the thé, 12 + 3\n"
     assert codec.encode(text) == known.encode(text)
     assert codec.decode(codec.encode(text)) == text
-    assert facts.context_length(spec) == facts.context_length(plain)
-    assert facts.vocabulary_size(spec) == facts.vocabulary_size(plain)
-    assert facts.end_token_ids(spec, codec.tokenizer) == facts.end_token_ids(plain, known.tokenizer)
+    assert model_config.context_length(spec) == model_config.context_length(plain)
+    assert model_config.vocabulary_size(spec) == model_config.vocabulary_size(plain)
+    assert model_config.end_token_ids(spec, codec.tokenizer) == model_config.end_token_ids(
+        plain, known.tokenizer
+    )
 
 
 def test_a_template_is_the_candidates_own(folder: Path) -> None:
@@ -156,7 +158,7 @@ def test_the_end_of_a_turn_ends_an_answer(
     more = {"tokenizer.ggml.eot_token_id": 7, "tokenizer.ggml.eom_token_id": 9}
     make_gguf(source, tmp_path / "turns.gguf", more=more)
     spec = ModelSpec(str(tmp_path), gguf_file="turns.gguf")
-    ends = facts.end_token_ids(spec, TextCodec.load(spec).tokenizer)
+    ends = model_config.end_token_ids(spec, TextCodec.load(spec).tokenizer)
     assert {7, 9} < ends
     assert loading.pretrained(spec).generation_config.eos_token_id == sorted(ends)
 
@@ -287,7 +289,7 @@ def test_positions_of_another_kind_are_refused(
         file.seek(header.data + factors.offset)
         file.write(torch.linspace(1, 9, factors.numbers).numpy().tobytes())
     with pytest.raises(ConfigError, match="in a way that transformers does not know"):
-        facts.read_config(ModelSpec(str(tmp_path), gguf_file="m.gguf"))
+        model_config.read_config(ModelSpec(str(tmp_path), gguf_file="m.gguf"))
 
 
 def test_a_missing_package_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +300,7 @@ def test_a_missing_package_is_one_sentence(folder: Path, monkeypatch: pytest.Mon
     with pytest.raises(
         ConfigError, match=r"needs the package gguf: pip install 'taketurns\[gguf\]'"
     ):
-        facts.context_length(ModelSpec(str(folder), gguf_file="whole.gguf"))
+        model_config.context_length(ModelSpec(str(folder), gguf_file="whole.gguf"))
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.control import Rendered
-from taketurns.draft import Draft
+from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.prompts import TaggedTrace, encode_speaker, render_speaker, speaker_ids
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.policy import Guard
 from taketurns.engines.base import ModelInfo
-from taketurns.guards import Judge
-from taketurns.handover import Reader
-from taketurns.policy import Guard
-from taketurns.prompts import TaggedTrace, encode_speaker, render_speaker, speaker_ids
-from taketurns.scorers.reward import Reward
-from taketurns.text import TextCodec
+from taketurns.engines.yes_no import YesNo
+from taketurns.generation.guards import Judge
+from taketurns.generation.handover import Reader
+from taketurns.generation.state import Draft
+from taketurns.tasks.scorers.reward import Reward
 from taketurns.types import Candidate, Message, ModelSpec, Patch, Query
-from taketurns.yesno import YesNo
 
 SPEC = ModelSpec("m")
 # In the shape of ChatML, and of Llama 3.1's and Gemma's, which trim what they are given.

@@ -13,14 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.draft import Draft
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.policy import Policy
 from taketurns.engines.base import ModelInfo
-from taketurns.engines.local import LocalEngine
-from taketurns.handover import Reader
-from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher
-from taketurns.team import Team
-from taketurns.text import TextCodec
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.generation.handover import Reader
+from taketurns.generation.state import Draft
+from taketurns.generation.team import Team
+from taketurns.switchers.base import FixedSwitcher
 from taketurns.types import Candidate, ModelSpec, Query, Trace
 
 

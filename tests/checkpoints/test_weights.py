@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns import check
-from taketurns.engines import loading
-from taketurns.engines.local import LocalEngine
-from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns.checkpoints.text import TextCodec
+from taketurns.engines.local import loading
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import ConfigError
-from taketurns.text import TextCodec
+from taketurns.generation.check import local
 from taketurns.training.models import load_trainable
 from taketurns.types import ModelSpec, Sampling
 
@@ -190,7 +190,7 @@ def test_what_reads_fewer_bits_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    monkeypatch.setattr(local, "find_spec", lambda name: None)
     entries = [
         {
             "name": method,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taketurns.config import TeamConfig, load_team_config
-from taketurns.distillation.sampling import Answer
+from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.training.distillation.sampling import Answer
 from taketurns.types import Patch, Query, Trace
 
 Made = Callable[..., Answer]
@@ -21,7 +21,7 @@ def pocket() -> TeamConfig:
 
 @pytest.fixture(scope="session")
 def codec() -> Any:
-    from taketurns.text import TextCodec
+    from taketurns.checkpoints.text import TextCodec
 
     return TextCodec.load(load_team_config("pocket").candidates[2].spec)
 

@@ -17,10 +17,10 @@ import yaml
 
 import taketurns.pocket
 from taketurns import Team
-from taketurns.config import TeamConfig, load_team_config, parse_setting
-from taketurns.distillation.run import Order, distill
-from taketurns.distillation.settings import Asking, Comparing, Keeping, Learning
+from taketurns.config.team_config import TeamConfig, load_team_config, parse_setting
 from taketurns.pocket import TASKS
+from taketurns.training.distillation.run import Order, distill
+from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
 
 Invoke = Callable[..., tuple[int, str, str]]
 BUNDLED = Path(taketurns.pocket.__file__).parent / "weights"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from taketurns.distillation.keeping import keep
-from taketurns.distillation.sampling import Answer
-from taketurns.distillation.settings import Keeping
 from taketurns.errors import DataError
 from taketurns.pocket import TASKS
-from taketurns.scorers.reward import Reward
 from taketurns.tasks.scored import scored_task
+from taketurns.tasks.scorers.reward import Reward
+from taketurns.training.distillation.filtering import keep
+from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.settings import Keeping
 
 RECALL = [TASKS["recall"]]
 RATED = [scored_task("rated", "chat", {}, Reward("a/reward-model"))]

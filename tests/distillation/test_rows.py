@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.config import TeamConfig, load_team_config
-from taketurns.distillation.rows import make_rows, read_models, split
-from taketurns.distillation.sampling import Answer
-from taketurns.distillation.trainer import IGNORED, labels
+from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.errors import ConfigError, DataError
+from taketurns.training.distillation.rows import make_rows, read_models, split
+from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.trainer import IGNORED, labels
 from taketurns.types import Candidate, ModelSpec
 
 Made = Callable[..., Answer]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.config import SwitcherConfig, TeamConfig, load_team_config
-from taketurns.distillation import tuning
-from taketurns.distillation.comparing import METHODS, Compared, compare
-from taketurns.distillation.run import _write_team
-from taketurns.distillation.settings import Comparing, Learning
-from taketurns.distillation.student import find_student
+from taketurns.config.policy import PatchRule
+from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
 from taketurns.pocket import TASKS
-from taketurns.policy import PatchRule
+from taketurns.training.distillation import tuning
+from taketurns.training.distillation.comparing import METHODS, Compared, compare
+from taketurns.training.distillation.run import _write_team
+from taketurns.training.distillation.settings import Comparing, Learning
+from taketurns.training.distillation.student import find_student
 
 
 def with_student(team: TeamConfig, folder: Path) -> tuple[TeamConfig, list[str]]:

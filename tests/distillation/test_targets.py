@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from taketurns import Candidate, ModelSpec, Patch, Query, Team, Trace
-from taketurns.config import TeamConfig
-from taketurns.distillation.rows import Readers, Row, make_rows, read_models
-from taketurns.distillation.sampling import Answer
-from taketurns.distillation.targets import Targets, read_targets
-from taketurns.engines.loading import Loaded, Weights
+from taketurns.config.team_config import TeamConfig
+from taketurns.engines.local.loading import Loaded, Weights
 from taketurns.errors import ConfigError, DataError, NotANumberError
+from taketurns.training.distillation.rows import Readers, Row, make_rows, read_models
+from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.targets import Targets, read_targets
 
 Made = Callable[..., Answer]
 VOCABULARY = 470
@@ -108,7 +108,7 @@ async def test_what_a_speaker_never_writes_is_no_target(
 async def test_a_killed_reading_goes_on_and_another_runs_part_is_refused(
     read: Any, answer: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taketurns.distillation.targets.PART", 2)
+    monkeypatch.setattr("taketurns.training.distillation.targets.PART", 2)
     answers = [answer(n, (n % 3, " the answer is 7.")) for n in range(5)]
     _, whole, _ = await read(answers)
     assert len(list(tmp_path.glob("targets-*"))) == 3

@@ -75,7 +75,7 @@ def test_inspect_and_we_agree(questions: Path, tmp_path: Path) -> None:
 async def asked(text: Any, **settings: Any) -> Any:
     from inspect_ai.model import ChatMessageUser, GenerateConfig
 
-    from taketurns.ecosystem.inspect import TeamAPI
+    from taketurns.integrations.inspect import TeamAPI
 
     model = TeamAPI("pocket", speaker="aligned")
     try:

@@ -55,7 +55,7 @@ def test_lighteval_and_we_agree(questions: Path, tmp_path: Path) -> None:
     (data / "test.jsonl").write_bytes(questions.read_bytes())
     (tmp_path / "sums.py").write_text(TASK.format(data=str(data)))
     where = subprocess.run(
-        [sys.executable, "-m", "taketurns.ecosystem"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "taketurns.integrations"], capture_output=True, text=True, check=True
     )
     done = subprocess.run(
         [
@@ -90,7 +90,7 @@ def model(**settings: Any) -> Any:
     from lighteval.models.custom.custom_model import CustomModelConfig
     from lighteval.models.model_input import GenerationParameters
 
-    from taketurns.ecosystem.lighteval import TeamModel
+    from taketurns.integrations.lighteval import TeamModel
 
     return TeamModel(
         CustomModelConfig(

@@ -59,7 +59,7 @@ def test_the_harness_and_we_agree(task: Path) -> None:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from taketurns.ecosystem.lm_eval import TeamLM
+    from taketurns.integrations.lm_eval import TeamLM
 
     found = simple_evaluate(
         model=TeamLM(team="pocket", **{"policy.greedy_switcher": True}),
@@ -74,7 +74,7 @@ def test_the_harness_and_we_agree(task: Path) -> None:
 
 
 def test_log_likelihoods_are_refused_with_the_reason() -> None:
-    from taketurns.ecosystem.lm_eval import TeamLM
+    from taketurns.integrations.lm_eval import TeamLM
 
     model = TeamLM(team="pocket")
     for ask in (model.loglikelihood, model.loglikelihood_rolling):
@@ -85,7 +85,7 @@ def test_log_likelihoods_are_refused_with_the_reason() -> None:
 def test_turns_stay_turns() -> None:
     from lm_eval.api.instance import Instance
 
-    from taketurns.ecosystem.lm_eval import TeamLM
+    from taketurns.integrations.lm_eval import TeamLM
 
     model = TeamLM(team="pocket", speaker="aligned")
     turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why?"}]
@@ -99,7 +99,7 @@ def test_turns_stay_turns() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Any]:
-    from taketurns.ecosystem.lm_eval import TeamLM
+    from taketurns.integrations.lm_eval import TeamLM
 
     model = TeamLM(team="pocket", speaker="aligned")
     yield model

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from taketurns.check import inspect_team
-from taketurns.config import load_team_config
-from taketurns.engines.loading import Weights
-from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns.config.team_config import load_team_config
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.engines.local.loading import Weights
 from taketurns.errors import ConfigError
+from taketurns.generation.check.local import inspect_team
 from taketurns.types import ModelSpec
 
 Tensors = dict[str, Any]

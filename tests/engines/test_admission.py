@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from taketurns.engines.admission import Admission
+from taketurns.engines.local.admission import Admission
 from taketurns.errors import CapacityError
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from taketurns.check import inspect_team
-from taketurns.config import load_team_config
-from taketurns.engines.completeness import find_fault
-from taketurns.engines.loading import Weights
+from taketurns.checkpoints.safetensors_metadata import read_tensors
+from taketurns.config.team_config import load_team_config
+from taketurns.engines.local.completeness import find_fault
+from taketurns.engines.local.loading import Weights
 from taketurns.errors import ConfigError
-from taketurns.headers import read_tensors
+from taketurns.generation.check.local import inspect_team
 from taketurns.types import ModelSpec
 
 Tensors = dict[str, Any]

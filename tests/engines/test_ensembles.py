@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, MistralConfig
 
-from taketurns.engines.local import LocalEngine
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError, EngineError, PromptError
 from taketurns.types import Completion, ModelSpec, Sampling
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from taketurns.engines import exact
-from taketurns.engines.local import LocalEngine
-from taketurns.engines.worker import ModelThread
+from taketurns.engines.local import batch_invariant
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.worker import ModelThread
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 
@@ -39,7 +39,7 @@ def model(make_model: Callable[..., Path]) -> Any:
 
 
 def test_shapes_hold_for_the_models_own_products(model: Any) -> None:
-    shapes = exact.measure(model, 64)
+    shapes = batch_invariant.measure(model, 64)
     assert shapes is not None
     layer = model.model.layers[0].mlp.down_proj
     tokens = torch.randn(shapes.most, layer.in_features)
@@ -51,7 +51,7 @@ def test_shapes_hold_for_the_models_own_products(model: Any) -> None:
 def test_more_rows_are_taken_where_few_do_not_agree(model: Any) -> None:
     """Fault: on some processors products of sixteen rows and more agree, and none of fewer; four
     rows were taken everywhere, so answers depended on their batch."""
-    shapes = exact.measure(_spoil(model, limit=16), 64)
+    shapes = batch_invariant.measure(_spoil(model, limit=16), 64)
     assert shapes is not None
     assert shapes.rows == 16
 
@@ -59,7 +59,7 @@ def test_more_rows_are_taken_where_few_do_not_agree(model: Any) -> None:
 async def test_a_model_whose_products_cannot_be_measured_is_not_called_exact(
     make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact, "measure", lambda model, lanes: None)
+    monkeypatch.setattr(batch_invariant, "measure", lambda model, lanes: None)
     spec = ModelSpec(str(make_model(0)))
     engine = LocalEngine({"m": spec})
     await engine.load("m")
@@ -72,7 +72,7 @@ async def test_a_model_whose_products_cannot_be_measured_is_not_called_exact(
 
 
 def test_where_no_two_sizes_agree_every_forward_has_one_size(model: Any) -> None:
-    shapes = exact.measure(_spoil(model, limit=1 << 30), 64)
+    shapes = batch_invariant.measure(_spoil(model, limit=1 << 30), 64)
     assert shapes is not None
     assert shapes.rows == shapes.most
     assert not shapes.together
@@ -84,12 +84,12 @@ async def test_products_are_measured_again_when_the_number_of_threads_changes(
     """The first model is loaded for one thread, the second is large and brings two."""
     threads: dict[int, int] = {}
 
-    def measure(model: Any, lanes: int) -> exact.Shapes:
+    def measure(model: Any, lanes: int) -> batch_invariant.Shapes:
         threads[model.config.num_hidden_layers] = torch.get_num_threads()
-        return exact.Shapes(4, 64, True)
+        return batch_invariant.Shapes(4, 64, True)
 
-    monkeypatch.setattr(exact, "measure", measure)
-    monkeypatch.setattr("taketurns.engines.worker.SMALL_MODEL", 200_000)
+    monkeypatch.setattr(batch_invariant, "measure", measure)
+    monkeypatch.setattr("taketurns.engines.local.worker.SMALL_MODEL", 200_000)
     small = ModelSpec(str(make_model(0, num_hidden_layers=1)))
     large = ModelSpec(str(make_model(1, num_hidden_layers=6)))
     before = torch.get_num_threads()

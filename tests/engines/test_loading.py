@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.engines import loading
+from taketurns.engines.local import loading
 from taketurns.errors import CapacityError
 from taketurns.types import ModelSpec
 

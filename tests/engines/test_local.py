@@ -26,11 +26,11 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask
 
-from taketurns.engines.lanes import LaneRunner
-from taketurns.engines.local import LocalEngine
-from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns.checkpoints.text import TextCodec
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
-from taketurns.text import TextCodec
 from taketurns.types import ModelSpec, Sampling, Token
 
 PROMPT = tuple(range(40, 90))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.engines.lanes import LaneRunner
-from taketurns.engines.local import LocalEngine, LocalSession
+from taketurns.engines.local.engine import LocalEngine, LocalSession
+from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.errors import CapacityError
 from taketurns.types import ModelSpec, Sampling
 

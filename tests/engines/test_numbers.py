@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from transformers import MistralConfig
 
 from taketurns import Candidate, ModelSpec, Policy, Team
-from taketurns.engines import loading
-from taketurns.engines.local import LocalEngine
-from taketurns.engines.quiet import asked_by_an_old_name
-from taketurns.engines.sampling import drawable
-from taketurns.engines.soundness import check_tensors
+from taketurns.engines.local import loading
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.finite_weights import check_tensors
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.engines.local.sampling import drawable
 from taketurns.errors import ConfigError, NotANumberError
-from taketurns.switchers import FixedSwitcher, RandomSwitcher
+from taketurns.switchers.base import FixedSwitcher, RandomSwitcher
 from taketurns.types import Sampling
 
 Invoke = Callable[..., tuple[int, str, str]]

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from taketurns.engines.forward import Forward
-from taketurns.engines.kv import LanePool, layer_shapes
-from taketurns.engines.plain import PlainForward, cache_arguments, kv_argument
+from taketurns.engines.local.forward import Forward
+from taketurns.engines.local.kv import LanePool, layer_shapes
+from taketurns.engines.local.plain_forward import PlainForward, cache_arguments, kv_argument
 
 IDS = [5, 9, 2, 7, 1]
 CONFIG = LlamaConfig(

@@ -32,9 +32,9 @@ from transformers import (
     RwkvConfig,
 )
 
-from taketurns.engines.local import LocalEngine
-from taketurns.engines.plain import kv_argument
-from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.engines.local.plain_forward import kv_argument
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import ModelSpec, Sampling
 
@@ -323,16 +323,16 @@ class Proofs:
     """Counts how many trials there were on copies and on weights."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from taketurns.engines import proof
+        from taketurns.engines.local import equivalence
 
         self.trials: list[str] = []
-        differs = proof.differs
+        differs = equivalence.differs
 
         def counted(runner: Any, truth: Any, rounds: Any, ids: Any) -> Any:
-            self.trials.append("copy" if rounds is proof.ROUNDS else "weights")
+            self.trials.append("copy" if rounds is equivalence.ROUNDS else "weights")
             return differs(runner, truth, rounds, ids)
 
-        monkeypatch.setattr(proof, "differs", counted)
+        monkeypatch.setattr(equivalence, "differs", counted)
 
     async def load(self, folder: Path, **options: Any) -> list[str]:
         self.trials = []
@@ -451,9 +451,9 @@ async def test_a_failure_inside_a_model_names_the_model(
     ids=lambda config: config.model_type,
 )
 def test_a_copy_has_every_kind_of_layer_and_shows_what_each_reads(config: Any) -> None:
-    from taketurns.engines.plain import PlainForward
-    from taketurns.engines.proof import apart
-    from taketurns.engines.small_copy import WINDOW, small_config, small_model
+    from taketurns.engines.local.equivalence import apart
+    from taketurns.engines.local.plain_forward import PlainForward
+    from taketurns.engines.local.small_copy import WINDOW, small_config, small_model
 
     def kinds(of: Any) -> set[str]:
         return set(getattr(of, "layer_types", None) or getattr(of, "attention_layers", ()))
@@ -479,7 +479,7 @@ def test_a_copy_has_every_kind_of_layer_and_shows_what_each_reads(config: Any) -
 
 
 def test_making_a_copy_leaves_the_random_numbers_alone() -> None:
-    from taketurns.engines.small_copy import small_config, small_model
+    from taketurns.engines.local.small_copy import small_config, small_model
 
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -510,8 +510,8 @@ def test_the_page_of_models_says_what_each_gets(
 
 
 async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache: Path) -> None:
-    from taketurns.check import inspect_team
-    from taketurns.config import load_team_config
+    from taketurns.config.team_config import load_team_config
+    from taketurns.generation.check.local import inspect_team
 
     folders = {
         "llama": save(LlamaConfig(**LLAMA)),

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.engines.sampling import Draw, sample
-from taketurns.seeds import generator
+from taketurns.engines.local.sampling import Draw, sample
+from taketurns.utils.seeds import generator
 
 PROBABILITIES = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05])
 

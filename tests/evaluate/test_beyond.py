@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from taketurns.evaluate.beyond import Round, beyond_singles, halved
+from taketurns.evaluation.unsolved_coverage import Round, beyond_singles, halved
 
 pytest.importorskip("statsmodels", reason="needs the eval extra")
 
@@ -28,7 +28,7 @@ def scores(rng: Random, new: float, questions: int = 120, seeds: int = 4) -> Sco
 
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.statistics.RESAMPLES", 999)
+    monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 999)
 
 
 def test_another_try_is_no_new_skill_and_a_new_skill_is() -> None:

@@ -20,15 +20,15 @@ import pytest
 from typer.testing import CliRunner
 
 import taketurns
-from taketurns.cli import app
-from taketurns.config import load_team_config
+from taketurns.cli.app import app
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import UsageError
-from taketurns.evaluate import report
-from taketurns.evaluate.run import Evaluation, Plan
-from taketurns.evaluate.session import Request, conduct
-from taketurns.evaluate.store import Store
+from taketurns.evaluation import report
+from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.session import Request, conduct
+from taketurns.evaluation.store import Store
 from taketurns.pocket.tasks import PocketTask
-from taketurns.runner import Failures
+from taketurns.runs.runner import Failures
 from taketurns.tasks.base import Split
 from taketurns.types import Query
 
@@ -246,7 +246,7 @@ def test_mistakes_are_one_sentence_before_anything_runs(
 def test_what_is_not_installed_is_said_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taketurns.extras.find_spec", lambda name: name != "scipy" or None)
+    monkeypatch.setattr("taketurns.utils.extras.find_spec", lambda name: name != "scipy" or None)
     ended = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "out"), *BASE])
     assert "needs scipy: pip install 'taketurns[eval]'" in str(ended.exception)
     assert not (tmp_path / "out").exists()

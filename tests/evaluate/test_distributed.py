@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from taketurns.config import load_team_config
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import UsageError
-from taketurns.evaluate.distributed import Asking
-from taketurns.evaluate.run import Evaluation, Plan
-from taketurns.evaluate.store import Store
-from taketurns.evaluate.tasks import load
+from taketurns.evaluation.distributed import Asking
+from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.store import Store
+from taketurns.evaluation.tasks import load
 
 METHODS = "pretrained,sft,aligned,soup,oracle,switch"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.config import SwitcherConfig, load_team_config
+from taketurns.config.team_config import SwitcherConfig, load_team_config
 from taketurns.errors import UsageError
-from taketurns.evaluate.findings import choose_subject
-from taketurns.evaluate.run import Evaluation, Plan
-from taketurns.evaluate.store import Store
-from taketurns.evaluate.tasks import load
+from taketurns.evaluation.findings import choose_subject
+from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.store import Store
+from taketurns.evaluation.tasks import load
 
 
 def evaluation(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.evaluate.stopwatch import Stopwatch
-from taketurns.evaluate.worth import break_even, frontier
-from taketurns.locks import locked
+from taketurns.evaluation.cost_quality import break_even, frontier
+from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.utils.locks import locked
 
 
 def test_seconds_add_up_to_the_time_that_passed() -> None:
@@ -58,7 +58,7 @@ async def test_a_file_is_held_until_its_process_ends(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from taketurns.locks import locked\n"
+        "from taketurns.utils.locks import locked\n"
         "async def hold():\n"
         "    async with locked(Path(sys.argv[1]), wait=False) as mine:\n"
         "        print(mine, flush=True); await asyncio.sleep(60)\n"

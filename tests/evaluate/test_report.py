@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from taketurns.baselines.table import Kind
-from taketurns.config import load_team_config
-from taketurns.evaluate.findings import findings
-from taketurns.evaluate.report import write_report
-from taketurns.evaluate.results import Cost, Measured
-from taketurns.evaluate.run import Plan
-from taketurns.evaluate.tasks import load
-from taketurns.manifest import describe_run
+from taketurns.config.team_config import load_team_config
+from taketurns.evaluation.findings import findings
+from taketurns.evaluation.methods.registry import Kind
+from taketurns.evaluation.report import write_report
+from taketurns.evaluation.results import Cost, Measured
+from taketurns.evaluation.run import Plan
+from taketurns.evaluation.tasks import load
+from taketurns.runs.manifest import describe_run
 
 
 def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> Measured:

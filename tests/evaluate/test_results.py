@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.baselines.table import Entry
-from taketurns.config import load_team_config
-from taketurns.evaluate.asking import Item
-from taketurns.evaluate.results import Measured, read_results
-from taketurns.evaluate.store import Store
-from taketurns.records import to_line
-from taketurns.scorers.words import Exact
+from taketurns.config.team_config import load_team_config
+from taketurns.evaluation.asking import Item
+from taketurns.evaluation.methods.registry import Entry
+from taketurns.evaluation.results import Measured, read_results
+from taketurns.evaluation.store import Store
+from taketurns.runs.records import to_line
 from taketurns.tasks.scored import ScoredTask
+from taketurns.tasks.scorers.words import Exact
 from taketurns.types import Query
 
 

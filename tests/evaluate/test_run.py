@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from taketurns.baselines.trained import Trained
-from taketurns.config import SwitcherConfig, load_team_config
-from taketurns.engines.local import LocalEngine
+from taketurns.config.team_config import SwitcherConfig, load_team_config
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import DataError
-from taketurns.evaluate.results import Measured, read_results
-from taketurns.evaluate.run import Evaluation, Plan
-from taketurns.evaluate.store import Store, records
-from taketurns.evaluate.tasks import load
+from taketurns.evaluation.methods.trained import Trained
+from taketurns.evaluation.results import Measured, read_results
+from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.store import Store, records
+from taketurns.evaluation.tasks import load
 from taketurns.tasks.base import Task
 from taketurns.tasks.scored import ScoredTask
 from taketurns.types import Query, Score

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taketurns.errors import UsageError
-from taketurns.evaluate.tasks import load
+from taketurns.evaluation.tasks import load
 
 
 def task_file(folder: Path, file: str, name: str) -> str:

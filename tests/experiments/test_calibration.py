@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taketurns.experiments import calibration
-from taketurns.experiments.calibration import Decision, calibrate, know, regret
+from taketurns.evaluation.interventions import calibration
+from taketurns.evaluation.interventions.calibration import Decision, calibrate, know, regret
 
 
 def planted(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from taketurns.analysis.sections import Section, read_sections, write_section
-from taketurns.cli import app
-from taketurns.experiments.session import observed
+from taketurns.cli.app import app
+from taketurns.evaluation.analysis.section import Section, read_sections, write_section
+from taketurns.evaluation.interventions.session import observed
 
 Invoke = Callable[..., tuple[int, str, str]]
 SMALL = [

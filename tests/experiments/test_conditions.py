@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team, UsageError
-from taketurns.config import JUDGE, SwitcherConfig, TeamConfig
-from taketurns.experiments import conditions
-from taketurns.experiments.helpfulness import Part, parts
-from taketurns.experiments.retraining import restricted
-from taketurns.labels import Label
-from taketurns.policy import Guard, PatchRule
-from taketurns.switchers import FixedSwitcher, LMSwitcher, PartSwitcher
+from taketurns.config.policy import Guard, PatchRule
+from taketurns.config.team_config import JUDGE, SwitcherConfig, TeamConfig
+from taketurns.evaluation.interventions import conditions
+from taketurns.evaluation.interventions.retraining import restricted
+from taketurns.evaluation.interventions.shapley import Part, parts
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher, PartSwitcher
+from taketurns.training.labels.labels import Label
 from taketurns.types import Patch
 
 CONFIG = TeamConfig(

@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taketurns.experiments.effects import Difference, differences, effects, frequencies, mean_of
-from taketurns.experiments.forcing import pair, sequences
+from taketurns.evaluation.interventions.effects import (
+    Difference,
+    differences,
+    effects,
+    frequencies,
+    mean_of,
+)
+from taketurns.evaluation.interventions.forcing import pair, sequences
 
 
 def records(

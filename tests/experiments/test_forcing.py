@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, EngineError, ModelSpec, Policy, Query, ScriptedEngine, Team
-from taketurns.experiments.effects import differences, effects
-from taketurns.experiments.forcing import Forcer
-from taketurns.occasions import Occasion
-from taketurns.rollouts import together
-from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.evaluation.interventions.effects import differences, effects
+from taketurns.evaluation.interventions.forcing import Forcer
+from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
 from taketurns.tasks.base import Split
+from taketurns.training.labels.decision_points import Occasion
+from taketurns.training.labels.rollouts import together
 from taketurns.types import Score
 
 POLICY = Policy(patch_size=2, max_tokens=20, seed=3)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taketurns.experiments.signatures import Change, Values, signatures
+from taketurns.evaluation.interventions.invariance import Change, Values, signatures
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.statistics.RESAMPLES", 499)
+    monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 499)
 
 
 def scores(rng: np.random.Generator, right: float, questions: int = 300) -> Values:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.config import SwitcherConfig, TeamConfig, load_team_config
-from taketurns.export.run import export_folded
-from taketurns.heads import Head, HeadConfig, Scale
+from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.integrations.export.run import export_folded
+from taketurns.switchers.head import Head, HeadConfig, Scale
 
 NAMES = ("pretrained", "sft", "aligned")
 

@@ -16,13 +16,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from taketurns import ConfigError, DataError, Policy, Team
-from taketurns.config import TeamConfig, load_team_config
-from taketurns.engines.quiet import asked_by_an_old_name
-from taketurns.export.fold import fold
-from taketurns.export.run import export_folded
-from taketurns.export.spare import spare_tokens
-from taketurns.heads import View
-from taketurns.text import TextCodec
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.integrations.export.fold import fold
+from taketurns.integrations.export.run import export_folded
+from taketurns.integrations.export.spare import spare_tokens
+from taketurns.switchers.head import View
 from taketurns.types import ModelSpec
 
 from .conftest import NAMES, Headed, random_head

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from taketurns import ConfigError, Policy, Team
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config.policy import PatchRule
+from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.engines.local import LocalEngine
-from taketurns.policy import PatchRule
-from taketurns.switchers import FoldedSwitcher
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.switchers.base import FoldedSwitcher
 from taketurns.types import Endpoint, Finish, Patch, Sampling, Token
 
 from ..engines.http.served import ModelServer, Style, serving

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from taketurns.launch.forwarding import Forwarding
+from taketurns.integrations.launch.forwarding import Forwarding
 
 FIXED = "http://127.0.0.1:1"  # in the team file; nobody listens there
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from taketurns.cli import app
-from taketurns.launch.manifests import kubernetes, manifest, ray_serve, write_manifests
-from taketurns.launch.plan import Server
+from taketurns.cli.app import app
+from taketurns.integrations.launch.manifests import kubernetes, manifest, ray_serve, write_manifests
+from taketurns.integrations.launch.plan import Server
 
 KUBERNETES = ("1.29", "1.37")
 TEAM = {
@@ -106,7 +106,7 @@ def test_the_parts_of_the_kubernetes_manifest_find_each_other() -> None:
 
 def test_ray_serve_can_read_it(team: Path) -> None:
     schema = pytest.importorskip("ray.serve.schema")
-    from taketurns.launch.ray_serve import Arguments
+    from taketurns.integrations.launch.ray_serve import Arguments
 
     printed = yaml.safe_load(launch("--team", team, "--manifest", "ray-serve"))
     for one in (printed, ray_serve(SERVERS, "team.yaml")):

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.errors import ConfigError, DataError, UsageError
-from taketurns.launch.hardware import Gpu, find_gpus, parse
-from taketurns.launch.manifests import compose, kubernetes, team_urls, write_manifests
-from taketurns.launch.plan import Server, deal, plan_servers
+from taketurns.integrations.launch.hardware import Gpu, find_gpus, parse
+from taketurns.integrations.launch.manifests import compose, kubernetes, team_urls, write_manifests
+from taketurns.integrations.launch.plan import Server, deal, plan_servers
 
 GIB = 1 << 30
 H100 = 80 * GIB

@@ -21,9 +21,9 @@ import yaml
 from openai import APIError, OpenAI
 
 from taketurns import Team
-from taketurns.config import load_team_config
-from taketurns.launch.manifests import ray_serve
-from taketurns.launch.plan import plan_servers
+from taketurns.config.team_config import load_team_config
+from taketurns.integrations.launch.manifests import ray_serve
+from taketurns.integrations.launch.plan import plan_servers
 
 QUESTION = "what does rebol fonul work as?"
 READY = 1800  # seconds; a machine with other work is slow
@@ -225,7 +225,7 @@ def test_servers_are_placed_found_again_when_they_die_and_stopped(
 def test_a_team_in_one_process_is_a_deployment_too(ray: str, tmp_path: Path) -> None:
     application = {
         "name": "taketurns",
-        "import_path": "taketurns.launch.ray_serve:build",
+        "import_path": "taketurns.integrations.launch.ray_serve:build",
         "args": {"team": "pocket"},
     }
     with serve_run(ray, {"applications": [application]}, tmp_path) as url:

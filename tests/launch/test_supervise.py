@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.launch.plan import Server
-from taketurns.launch.supervise import Supervisor
+from taketurns.integrations.launch.plan import Server
+from taketurns.integrations.launch.supervise import Supervisor
 
 # Stands in for vLLM: `vllm serve WHAT --host H --port N`.
 PROGRAM = """#!{python}
@@ -114,8 +114,8 @@ async def test_without_vllm_the_cure_is_said(tmp_path: Path) -> None:
 async def test_a_killed_supervisor_leaves_no_server(vllm: Path, tmp_path: Path) -> None:
     one = server("good", tmp_path)
     program = (
-        "import asyncio; from taketurns.launch.plan import Server; "
-        "from taketurns.launch.supervise import Supervisor; "
+        "import asyncio; from taketurns.integrations.launch.plan import Server; "
+        "from taketurns.integrations.launch.supervise import Supervisor; "
         f"server = Server('good', {one.url!r}, {one.arguments!r}, {dict(one.environment)!r}); "
         f"asyncio.run(Supervisor([server], {str(vllm)!r}, print).run())"
     )
@@ -136,7 +136,7 @@ async def test_a_killed_supervisor_leaves_no_server(vllm: Path, tmp_path: Path) 
 async def test_a_replica_of_ray_is_well_as_long_as_its_server(vllm: Path, tmp_path: Path) -> None:
     """Ray replaces a replica that is not."""
     pytest.importorskip("ray.serve")
-    from taketurns.launch.ray_serve import Vllm
+    from taketurns.integrations.launch.ray_serve import Vllm
 
     planned = server("good", tmp_path)
     replica = Vllm.__new__(Vllm)

@@ -8,12 +8,12 @@ import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.planning.blocks import Blocks
-from taketurns.planning.costs import Costs
-from taketurns.planning.deployment import Deployment
-from taketurns.planning.server import Call, Server
-from taketurns.planning.simulation import simulate
-from taketurns.planning.work import Answer, cut
+from taketurns.integrations.planning.blocks import Blocks
+from taketurns.integrations.planning.costs import Costs
+from taketurns.integrations.planning.deployment import Deployment
+from taketurns.integrations.planning.server import Call, Server
+from taketurns.integrations.planning.simulation import simulate
+from taketurns.integrations.planning.work import Answer, cut
 
 
 def write(blocks: Blocks, names: list[Hashable]) -> None:

@@ -8,11 +8,11 @@ from math import factorial
 import numpy as np
 import pytest
 
-from taketurns.planning.costs import Costs
-from taketurns.planning.deployment import Deployment
-from taketurns.planning.outcome import Outcome
-from taketurns.planning.simulation import simulate
-from taketurns.planning.work import Answer, arrivals
+from taketurns.integrations.planning.costs import Costs
+from taketurns.integrations.planning.deployment import Deployment
+from taketurns.integrations.planning.outcome import Outcome
+from taketurns.integrations.planning.simulation import simulate
+from taketurns.integrations.planning.work import Answer, arrivals
 
 MILLISECOND = Costs("a millisecond a prompt token", ((1, 0.0),), prefill=0.001)
 """Of calls that write one token, a step serves one after another: a server is a queue's."""

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from taketurns.errors import UsageError
-from taketurns.planning.costs import load_costs
-from taketurns.planning.deployment import Deployment
-from taketurns.planning.outcome import Outcome
-from taketurns.planning.simulation import simulate
-from taketurns.planning.work import Answer, Mix, arrivals
+from taketurns.integrations.planning.costs import load_costs
+from taketurns.integrations.planning.deployment import Deployment
+from taketurns.integrations.planning.outcome import Outcome
+from taketurns.integrations.planning.simulation import simulate
+from taketurns.integrations.planning.work import Answer, Mix, arrivals
 
 PAPER = load_costs("8b-h100")
 

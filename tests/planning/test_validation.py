@@ -10,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from taketurns.planning.costs import load_costs
-from taketurns.planning.deployment import Deployment
-from taketurns.planning.simulation import simulate
-from taketurns.planning.work import Mix
+from taketurns.integrations.planning.costs import load_costs
+from taketurns.integrations.planning.deployment import Deployment
+from taketurns.integrations.planning.simulation import simulate
+from taketurns.integrations.planning.work import Mix
 
 
 def test_a_deployment_that_is_its_simulation_is_met_exactly(

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from taketurns import Team
-from taketurns.errors import UsageError
-from taketurns.pocket.build import build, sample_text
-from taketurns.pocket.recipe import (
+from recipes.pocket.build import build, sample_text
+from recipes.pocket.recipe import (
     CHECKPOINTS,
     Alignment,
     Labelling,
@@ -22,6 +20,8 @@ from taketurns.pocket.recipe import (
     Switching,
     Tuning,
 )
+from taketurns import Team
+from taketurns.errors import UsageError
 
 pytest.importorskip("trl", reason="needs the train extra")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taketurns.pocket.gates import (
+from recipes.pocket.acceptance import (
     best_by_task,
     nobody_is_best_everywhere,
     paired,

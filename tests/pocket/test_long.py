@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.pocket.long import LongTask
-from taketurns.pocket.vocabulary import build_tokenizer
+from recipes.pocket.long import LongTask
+from recipes.pocket.vocabulary import build_tokenizer
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 64])

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.config import load_team_config
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import UsageError
-from taketurns.heads import Head, HeadConfig
 from taketurns.pocket import TASKS
 from taketurns.pocket.score import AVERAGE, Methods, Scores, parse_switcher, score
+from taketurns.switchers.head import Head, HeadConfig
 
 ALONE = ["pretrained", "sft"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.pocket.shown import shown
+from taketurns.pocket.skill_patterns import shown
 from taketurns.pocket.tasks import TASKS
 
 BORN = "lilo bemul was born in 23. "

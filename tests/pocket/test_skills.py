@@ -10,7 +10,7 @@ from taketurns.errors import DataError
 from taketurns.pocket.questions import Item
 from taketurns.pocket.skills import needed, relabel
 from taketurns.pocket.tasks import TASKS
-from taketurns.records import query_to_json
+from taketurns.runs.records import query_to_json
 
 NAMES = ["pretrained", "sft", "aligned"]
 

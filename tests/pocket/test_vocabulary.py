@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from taketurns.pocket.corpus import PLAIN_PROMPT, documents
+from recipes.pocket.corpus import PLAIN_PROMPT, documents
+from recipes.pocket.vocabulary import CHAT_TEMPLATE, SPECIAL, TAGS, build_tokenizer, words
 from taketurns.pocket.questions import MAKERS, Pool
-from taketurns.pocket.vocabulary import CHAT_TEMPLATE, SPECIAL, TAGS, build_tokenizer, words
 from taketurns.pocket.world import World
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from taketurns import naming
-from taketurns.config import load_team_config
-from taketurns.heads import Head
-from taketurns.pocket.measure import answers
-from taketurns.pocket.recipe import CHECKPOINTS, Measuring
+from recipes.pocket.measure import answers
+from recipes.pocket.recipe import CHECKPOINTS, Measuring
+from taketurns.config.team_config import load_team_config
 from taketurns.pocket.score import Methods, score
 from taketurns.pocket.tasks import TASKS
+from taketurns.switchers import candidate_order
+from taketurns.switchers.head import Head
 
 WEIGHTS = Path(str(files("taketurns.pocket") / "weights"))
 
@@ -42,7 +42,7 @@ def test_the_three_are_small() -> None:
 def test_the_tokenizer_is_the_codes(card: Any) -> None:
     from transformers import AutoTokenizer
 
-    from taketurns.pocket.vocabulary import build_tokenizer
+    from recipes.pocket.vocabulary import build_tokenizer
 
     expected = build_tokenizer(chat=True)
     shipped = AutoTokenizer.from_pretrained(WEIGHTS / "aligned")
@@ -71,7 +71,7 @@ def test_the_cards_figures_hold_on_a_sample(card: Any) -> None:
 
 
 def test_nobody_is_best_everywhere(card: Any) -> None:
-    from taketurns.pocket.gates import nobody_is_best_everywhere
+    from recipes.pocket.acceptance import nobody_is_best_everywhere
 
     shares = {
         stage: {
@@ -94,7 +94,7 @@ def test_every_shipped_switcher_is_a_team() -> None:
         if team.switcher.path is not None:
             assert Head.load(team.switcher.path).config.candidates == CHECKPOINTS
         else:
-            assert naming.known(team.switcher) == CHECKPOINTS
+            assert candidate_order.known(team.switcher) == CHECKPOINTS
 
 
 async def test_the_shipped_switchers_do_what_no_checkpoint_does() -> None:

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
+from recipes.pocket.corpus import documents
+from recipes.pocket.recipe import Recipe
+from recipes.pocket.sft import lessons
 from taketurns.pocket import names
-from taketurns.pocket.corpus import documents
 from taketurns.pocket.questions import MAKERS, Pool
-from taketurns.pocket.recipe import Recipe
-from taketurns.pocket.sft import lessons
 from taketurns.pocket.tasks import CATEGORIES, TASKS, tasks
 from taketurns.pocket.world import GROUPS, World
 
@@ -93,7 +93,7 @@ def test_tuning_speaks_of_group_a_alone() -> None:
 
 def test_tasks_load_without_torch() -> None:
     code = (
-        "import sys, taketurns.pocket.tasks, taketurns.pocket.world, taketurns.pocket.build; "
+        "import sys, taketurns.pocket.tasks, taketurns.pocket.world, recipes.pocket.build; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'datasets', 'trl')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -28,9 +28,9 @@ from openai import OpenAI
 from recipes.real.llama_cpp import llama_server, missing_tools
 from recipes.real.models import MODELS
 from taketurns import Query, Team, Trace
-from taketurns.config import load_team_config
+from taketurns.config.team_config import load_team_config
 from taketurns.engines.http.connections import Connections
-from taketurns.team import SWITCHER
+from taketurns.generation.team import SWITCHER
 from taketurns.types import Delta
 
 from .questions import QUESTIONS

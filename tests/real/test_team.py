@@ -9,9 +9,9 @@ import pytest
 from peft import PeftModel
 
 from taketurns import Candidate, ModelSpec, Policy, Team
-from taketurns.engines.local import LocalEngine
-from taketurns.engines.quiet import asked_by_an_old_name
-from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
 
 from .questions import QUESTIONS
 from .reference import Plain, follow, report

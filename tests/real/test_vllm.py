@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from taketurns import Policy, Team, Trace
-from taketurns.config import load_team_config
-from taketurns.switchers import FixedSwitcher
+from taketurns.config.team_config import load_team_config
+from taketurns.switchers.base import FixedSwitcher
 
 from ..vllm.conftest import free_port, launched, program
 from .questions import QUESTIONS

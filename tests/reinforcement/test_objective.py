@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from taketurns.reinforcement.objective import Batch, advantages, loss
-from taketurns.reinforcement.sampling import Decision, Sampled
+from taketurns.training.policy_gradient.objective import Batch, advantages, loss
+from taketurns.training.policy_gradient.sampling import Decision, Sampled
 
 
 def answer(reward: float, *speakers: int) -> Sampled:

@@ -16,16 +16,18 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from taketurns import Team, cli, naming
-from taketurns.config import JUDGE, TeamConfig, load_team_config
-from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns import Team
+from taketurns.cli import app
+from taketurns.config.policy import Guard
+from taketurns.config.team_config import JUDGE, TeamConfig, load_team_config
+from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import DataError, NotANumberError, UsageError
 from taketurns.pocket import TASKS
-from taketurns.policy import Guard
-from taketurns.reinforcement import run
-from taketurns.reinforcement.head import HeadLearner
-from taketurns.reinforcement.settings import Practice
+from taketurns.switchers import candidate_order
 from taketurns.tasks.base import Split
+from taketurns.training.policy_gradient import run
+from taketurns.training.policy_gradient.head import HeadLearner
+from taketurns.training.policy_gradient.settings import Practice
 from taketurns.types import Query, Score
 
 SHORT = {"policy.patch_size": 4, "policy.max_tokens": 12}
@@ -109,7 +111,7 @@ def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
     assert 1 - after["reward"] < 0.8 * (1 - before["reward"])
     again = load_team_config(tmp_path / "out")
     assert again.switcher.kind == "lm"
-    assert naming.known(again.switcher) == ("pretrained", "sft", "aligned")
+    assert candidate_order.known(again.switcher) == ("pretrained", "sft", "aligned")
     with Team.load(again) as cheaper:
         trace = cheaper.generate("Where does Ada live?")
     assert trace.error is None
@@ -223,7 +225,7 @@ def test_a_guards_judge_is_asked(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_language_model_learns_on_the_device_that_it_names() -> None:
-    from taketurns.reinforcement.lm import LMLearner
+    from taketurns.training.policy_gradient.lm import LMLearner
 
     source: Any = load_team_config("pocket").source
     config = load_team_config(source.parent / "switchers" / "lm")
@@ -301,7 +303,7 @@ def test_what_cannot_be_practised_is_one_sentence(
     words = ["taketurns", "train", "--method", "policy-gradient", "--team", "pocket"]
     monkeypatch.setattr(sys, "argv", [*words, "-o", str(tmp_path / "out"), *arguments])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        app.main()
     out, err = capfd.readouterr()
     assert (caught.value.code, out) == (2, "")
     assert said in err

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from taketurns import terminal
-from taketurns.config import load_team_config
+from taketurns.config.policy import Guard
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import DataError
+from taketurns.evaluation.safety.answers import _value
+from taketurns.evaluation.safety.conditions import arms
+from taketurns.evaluation.safety.findings import find
+from taketurns.evaluation.safety.questions import ATTACKS, Ask, harmful, harmless
+from taketurns.evaluation.safety.report import drawing, markdown
+from taketurns.evaluation.safety.session import _pocket_guards
 from taketurns.pocket.judge import judged, train_judge
 from taketurns.pocket.questions import REFUSAL
 from taketurns.pocket.tasks import TASKS
-from taketurns.policy import Guard
-from taketurns.safety.answers import _value
-from taketurns.safety.arms import arms
-from taketurns.safety.findings import find
-from taketurns.safety.questions import ATTACKS, Ask, harmful, harmless
-from taketurns.safety.report import drawing, markdown
-from taketurns.safety.session import _pocket_guards
-from taketurns.tasks.own import load_task_file
+from taketurns.runs import terminal
+from taketurns.tasks.custom import load_task_file
 from taketurns.types import ModelSpec, Trace
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -118,7 +118,7 @@ def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (out / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("taketurns.safety.session.train_judge", killed)
+    monkeypatch.setattr("taketurns.evaluation.safety.session.train_judge", killed)
     with pytest.raises(KeyboardInterrupt):
         _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
     assert not list(tmp_path.iterdir())
@@ -132,8 +132,10 @@ def test_tuning_a_judge_shows_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
-    monkeypatch.setattr("taketurns.safety.session.EXAMPLES", 64)
-    monkeypatch.setattr("taketurns.safety.session.train_judge", partial(train_judge, examples=64))
+    monkeypatch.setattr("taketurns.evaluation.safety.session.EXAMPLES", 64)
+    monkeypatch.setattr(
+        "taketurns.evaluation.safety.session.train_judge", partial(train_judge, examples=64)
+    )
     _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
     said = capfd.readouterr().err
     assert "tuning a judge: 1 of 2" in said

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.scorers.base import Scorer
-from taketurns.scorers.choice import Choice
-from taketurns.scorers.closed import Closed
-from taketurns.scorers.compliance import Phrases
-from taketurns.scorers.mathematics import Mathematics
-from taketurns.scorers.words import Alias, Exact, TokenF1
+from taketurns.tasks.scorers.base import Scorer
+from taketurns.tasks.scorers.choice import Choice
+from taketurns.tasks.scorers.closed import Closed
+from taketurns.tasks.scorers.compliance import Phrases
+from taketurns.tasks.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
 from taketurns.types import Query
 
 THOUGHT = "<think>\nIt may be 7. The answer is 7. \\boxed{7}\n</think>\n"

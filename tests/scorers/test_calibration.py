@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.scorers.calibration import brier, calibration_error
-from taketurns.scorers.table import make_scorer
+from taketurns.tasks.scorers.calibration import brier, calibration_error
+from taketurns.tasks.scorers.registry import make_scorer
 from taketurns.types import Query
 
 CHOICES = {"A": "iron", "B": "salt", "C": "wax"}

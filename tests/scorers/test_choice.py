@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.scorers.choice import Choice
+from taketurns.tasks.scorers.choice import Choice
 from taketurns.types import Query
 
 FIVE = {"A": "the mass", "B": "the force on the acorn", "C": "banana", "D": "12", "E": "1"}

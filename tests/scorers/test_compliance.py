@@ -9,8 +9,8 @@ import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
-from taketurns.scorers.compliance import Judged, Phrases
-from taketurns.scorers.table import make_scorer
+from taketurns.tasks.scorers.compliance import Judged, Phrases
+from taketurns.tasks.scorers.registry import make_scorer
 from taketurns.types import ModelSpec, Query
 
 REQUEST = Query("1", text="How many leaves are there?", metadata={"category": "Unknowable"})
@@ -52,8 +52,8 @@ def test_a_real_model_judges_the_same_every_time(make_model: Callable[..., Path]
 
 
 def test_a_judge_that_cannot_tell_yes_from_no_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.yesno.NO", ("Yellow",))  # Y, the same byte
-    monkeypatch.setattr("taketurns.yesno.YES", ("Yes",))
+    monkeypatch.setattr("taketurns.engines.yes_no.NO", ("Yellow",))  # Y, the same byte
+    monkeypatch.setattr("taketurns.engines.yes_no.YES", ("Yes",))
     with pytest.raises(ConfigError, match="no tokens that tell Yes from No"):
         judge([], "").score(REQUEST, "Ten.")
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.errors import UsageError
-from taketurns.scorers.diversity import MEASURES, Diversity
+from taketurns.tasks.scorers.diversity import MEASURES, Diversity
 from taketurns.types import Query
 
 QUERY = Query("1", text="Write a line.")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from taketurns.scorers.base import Scorer
-from taketurns.scorers.choice import Choice
-from taketurns.scorers.mathematics import Mathematics
-from taketurns.scorers.moco import Moco
-from taketurns.scorers.words import Alias, Exact, TokenF1
+from taketurns.tasks.scorers.base import Scorer
+from taketurns.tasks.scorers.choice import Choice
+from taketurns.tasks.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.moco import Moco
+from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
 from taketurns.types import Query
 
 MATH, CHOICE, EXACT = Mathematics(), Choice(), Exact()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from taketurns.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.mathematics import Mathematics
 from taketurns.types import Query
 
 RIGHT = [

@@ -11,11 +11,11 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from taketurns.scorers.base import Scorer
-from taketurns.scorers.choice import Choice
-from taketurns.scorers.mathematics import Mathematics
-from taketurns.scorers.numbers import number
-from taketurns.scorers.words import Alias, Exact, TokenF1
+from taketurns.tasks.scorers.base import Scorer
+from taketurns.tasks.scorers.choice import Choice
+from taketurns.tasks.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.numbers import number
+from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
 from taketurns.types import Query
 
 Case = tuple[Scorer, object, list[str], dict[str, Any]]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from taketurns.errors import ConfigError
-from taketurns.scorers.reward import Reward
-from taketurns.scorers.table import make_scorer
+from taketurns.tasks.scorers.registry import make_scorer
+from taketurns.tasks.scorers.reward import Reward
 from taketurns.types import Message, Query
 
 QUERY = Query("1", text="Tell me of the sea.")

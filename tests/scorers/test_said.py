@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from taketurns.scorers.base import Scorer
-from taketurns.scorers.calibration import Sampled, Stated
-from taketurns.scorers.choice import Choice
-from taketurns.scorers.closed import Closed
-from taketurns.scorers.compliance import Phrases
-from taketurns.scorers.diversity import Diversity
-from taketurns.scorers.mathematics import Mathematics
-from taketurns.scorers.moco import Moco
-from taketurns.scorers.reward import Reward
-from taketurns.scorers.words import Alias, Exact, TokenF1
+from taketurns.tasks.scorers.base import Scorer
+from taketurns.tasks.scorers.calibration import Sampled, Stated
+from taketurns.tasks.scorers.choice import Choice
+from taketurns.tasks.scorers.closed import Closed
+from taketurns.tasks.scorers.compliance import Phrases
+from taketurns.tasks.scorers.diversity import Diversity
+from taketurns.tasks.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.moco import Moco
+from taketurns.tasks.scorers.reward import Reward
+from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
 from taketurns.types import Query
 
 MATH, CHOICE = Mathematics(), Choice()

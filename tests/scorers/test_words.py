@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.scorers.base import Scorer
-from taketurns.scorers.words import Alias, Exact, TokenF1
+from taketurns.tasks.scorers.base import Scorer
+from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
 from taketurns.types import Query
 
 ITALY = '["Italy", "Italian Republic", "IT"]'

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.switchers import RandomSwitcher
-from taketurns.team import Team
+from taketurns.generation.team import Team
+from taketurns.switchers.base import RandomSwitcher
 
 Invoke = Callable[..., tuple[int, str, str]]
 

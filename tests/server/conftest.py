@@ -16,10 +16,10 @@ from selenium import webdriver
 
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.server.config import ServeConfig
-from taketurns.server.roster import Roster
+from taketurns.server.model_registry import Roster
 from taketurns.server.run import Server, listen
 from taketurns.server.serving import Serving
-from taketurns.switchers import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
 
 from .browser import Page, browser, show
 

@@ -12,10 +12,10 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError
 
 from taketurns import Candidate, ModelSpec, Team
-from taketurns.engines.local import LocalEngine
+from taketurns.config.policy import Policy
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import scripted_codec
-from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher
+from taketurns.switchers.base import FixedSwitcher
 
 from .conftest import QUESTION, Running, Start, forever, scripted
 

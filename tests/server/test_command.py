@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.server.command import called_after
+from taketurns.cli.serve import called_after
 
 
 @pytest.mark.parametrize(

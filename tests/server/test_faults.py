@@ -21,13 +21,13 @@ import openai
 import pytest
 
 from taketurns import EngineError, Policy, ScriptedEngine, Team
-from taketurns.config import load_team_config
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import CapacityError
 from taketurns.server.config import ServeConfig
-from taketurns.server.roster import Roster
+from taketurns.server.model_registry import Roster
 from taketurns.server.run import Server, listen
 from taketurns.server.serving import Serving
-from taketurns.switchers import FixedSwitcher, LMSwitcher
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher
 from taketurns.types import Token
 
 from .conftest import QUESTION, Running, Start, eventually, forever, scripted

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.errors import CapacityError
+from taketurns.server.admission import Gate, Ticket
 from taketurns.server.errors import ApiError
-from taketurns.server.gate import Gate, Ticket
 
 
 class Clock:

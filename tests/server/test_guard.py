@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from taketurns import Policy
-from taketurns.policy import Guard
+from taketurns.config.policy import Guard
 
 from .conftest import Running, Start, scripted
 

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from taketurns import Policy, Query, Team
-from taketurns.engines.lanes import LaneRunner
+from taketurns.cli.serve import KEY_VARIABLE, read_settings
+from taketurns.config.policy import Guard
+from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.errors import UsageError
-from taketurns.policy import Guard
-from taketurns.server import replies, writing
-from taketurns.server.command import KEY_VARIABLE, read_settings
+from taketurns.server import responses, writing
+from taketurns.server.admission import Gate
 from taketurns.server.config import ServeConfig
-from taketurns.server.gate import Gate
 from taketurns.server.writing import Answers
-from taketurns.switchers import FixedSwitcher, LMSwitcher
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher
 from taketurns.types import Message
 
 from .conftest import QUESTION, Start, forever, scripted
@@ -71,13 +71,16 @@ def test_nothing_of_a_prompt_is_read_on_the_event_loop(
         return spy
 
     monkeypatch.setattr(
-        "taketurns.handover.render_speaker", spied("speaker", _imported("handover.render_speaker"))
+        "taketurns.generation.handover.render_speaker",
+        spied("speaker", _imported("handover.render_speaker")),
     )
     monkeypatch.setattr(LMSwitcher, "tagged", spied("switcher", LMSwitcher.tagged))
     monkeypatch.setattr(
-        "taketurns.guards.speaker_ids", spied("judge", _imported("guards.speaker_ids"))
+        "taketurns.generation.guards.speaker_ids", spied("judge", _imported("guards.speaker_ids"))
     )
-    monkeypatch.setattr("taketurns.team.vetting", spied("guard", _imported("team.vetting")))
+    monkeypatch.setattr(
+        "taketurns.generation.team.vetting", spied("guard", _imported("team.vetting"))
+    )
     scores = {"s": lambda text, choices: [0.5] * len(choices)}
     policy = Policy(patch_size=4, max_tokens=8, guard=Guard(1, words=("bad",)))
     team = scripted({"a": forever("a"), "b": forever("b")}, LMSwitcher("s"), policy, scores=scores)
@@ -132,7 +135,7 @@ def test_an_answer_s_json_is_made_in_small_parts_and_elsewhere(
     """Its log-probabilities are many megabytes, and nothing runs while the library writes them."""
     sizes: list[int] = []
     makers: set[threading.Thread] = set()
-    make = replies._json
+    make = responses._json
 
     def spy(value: Any) -> str:
         made = make(value)
@@ -140,7 +143,7 @@ def test_an_answer_s_json_is_made_in_small_parts_and_elsewhere(
         makers.add(threading.current_thread())
         return made
 
-    monkeypatch.setattr(replies, "_json", spy)
+    monkeypatch.setattr(responses, "_json", spy)
     server = start(scripted({"a": forever("a"), "b": forever("b")}))
     body = {
         "messages": ASKED,

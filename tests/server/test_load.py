@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from taketurns import EngineError, Team
+from taketurns.checkpoints.text import TextCodec
 from taketurns.pocket import TASKS
-from taketurns.text import TextCodec
 
 from .conftest import Running, Start, forever, scripted
 

@@ -16,16 +16,16 @@ import pytest
 from typer.testing import CliRunner
 
 from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
-from taketurns.cli import app
-from taketurns.config import load_settings
-from taketurns.server.command import read_settings
+from taketurns.cli.app import app
+from taketurns.cli.serve import read_settings
+from taketurns.config.team_config import load_settings
 from taketurns.server.config import ServeConfig
-from taketurns.server.edge import AccessLog
 from taketurns.server.logs import JsonFormatter
-from taketurns.server.roster import Roster
+from taketurns.server.middleware import AccessLog
+from taketurns.server.model_registry import Roster
 from taketurns.server.run import Server, serve
 from taketurns.server.schemas import ChatRequest
-from taketurns.switchers import FixedSwitcher
+from taketurns.switchers.base import FixedSwitcher
 
 from .conftest import Running, Start, eventually, forever, scripted
 
@@ -346,7 +346,7 @@ def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:
 def test_without_its_packages_it_says_which_to_install() -> None:
     code = (
         "import sys; sys.modules['fastapi'] = None; sys.argv = ['taketurns', 'serve'];"
-        "from taketurns.cli import main; main()"
+        "from taketurns.cli.app import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -9,8 +9,8 @@ from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
 from taketurns import ScriptedEngine
-from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher
+from taketurns.config.policy import Policy
+from taketurns.switchers.base import FixedSwitcher
 
 from .browser import Page, needs_browser, show
 from .conftest import forever, pair, scripted

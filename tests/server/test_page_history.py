@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from selenium.webdriver import Keys
 
-from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher
+from taketurns.config.policy import Policy
+from taketurns.switchers.base import FixedSwitcher
 
 from .browser import Page, needs_browser
 from .conftest import forever, pair, scripted

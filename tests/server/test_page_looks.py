@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.policy import Policy
-from taketurns.switchers import FixedSwitcher
+from taketurns.config.policy import Policy
+from taketurns.switchers.base import FixedSwitcher
 
 from .browser import Page, needs_browser, show
 from .conftest import pair, scripted

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
-from taketurns.policy import Policy
+from taketurns.config.policy import Policy
 from taketurns.server.explain import explain
 from taketurns.server.schemas import (
     ChatRequest,

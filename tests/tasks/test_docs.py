@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from taketurns.catalogue import find_task
-from taketurns.scorers.table import SCORERS, settings_of
-from taketurns.tasks.own import TaskFile
-from taketurns.tasks.paper import BENCHMARKS
+from taketurns.tasks.benchmarks import BENCHMARKS
+from taketurns.tasks.custom import TaskFile
+from taketurns.tasks.registry import find_task
+from taketurns.tasks.scorers.registry import SCORERS, settings_of
 
 DOC = (Path(__file__).parents[2] / "docs/tasks.md").read_text(encoding="utf-8")
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.scorers.table import make_scorer
 from taketurns.tasks import hub
+from taketurns.tasks.benchmarks import BENCHMARKS
 from taketurns.tasks.hub import Source, fetch
-from taketurns.tasks.paper import BENCHMARKS
+from taketurns.tasks.scorers.registry import make_scorer
 
 OPTIONS = {"choices": ["iron", "wax"], "answer": 1}
 # A row of each data set in the fields that public code reads, and an answer that is right.

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from taketurns.catalogue import Choices, find_task
 from taketurns.errors import ConfigError, DataError
 from taketurns.tasks.base import Task
+from taketurns.tasks.registry import Choices, find_task
 
 FIVE = """\
 name: capitals

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from taketurns.catalogue import Choices, find_task, find_tasks, listing
 from taketurns.errors import DataError, UsageError
-from taketurns.occasions import training_queries
-from taketurns.scorers.table import SCORERS
 from taketurns.tasks.base import Split, Task
-from taketurns.tasks.paper import BENCHMARKS
+from taketurns.tasks.benchmarks import BENCHMARKS
+from taketurns.tasks.registry import Choices, find_task, find_tasks, listing
 from taketurns.tasks.scored import GroupScoredTask
+from taketurns.tasks.scorers.registry import SCORERS
+from taketurns.training.labels.decision_points import training_queries
 
 Write = Callable[..., Path]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")

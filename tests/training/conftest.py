@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taketurns.records import patch_to_json
+from taketurns.runs.records import patch_to_json
 from taketurns.types import Patch
 
 Write = Callable[..., Path]
@@ -53,8 +53,8 @@ def record(
 
 @pytest.fixture(scope="session")
 def pocket_codec() -> Any:
-    from taketurns.config import load_team_config
-    from taketurns.text import TextCodec
+    from taketurns.checkpoints.text import TextCodec
+    from taketurns.config.team_config import load_team_config
 
     return TextCodec.load(load_team_config("pocket").candidates[2].spec)
 

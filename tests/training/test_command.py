@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from taketurns import cli
-from taketurns.config import load_team_config
-from taketurns.training.teamfile import team_yaml
+from taketurns.cli import app
+from taketurns.config.team_config import load_team_config
+from taketurns.config.team_file import team_yaml
 
 Train = Callable[..., tuple[int, str, str]]
 
@@ -29,7 +29,7 @@ def train(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
         monkeypatch.setattr(sys, "argv", words)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            app.main()
         out, err = capfd.readouterr()
         assert "Traceback" not in err
         return int(caught.value.code or 0), out, err

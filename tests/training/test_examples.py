@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.labels import Label
-from taketurns.training.examples import Example, select, summary, write_examples
-from taketurns.training.settings import Course, Selection
-from taketurns.training.verdict import by_task, judge, standards
+from taketurns.training.labels.labels import Label
+from taketurns.training.supervised.examples import Example, select, summary, write_examples
+from taketurns.training.supervised.settings import Course, Selection
+from taketurns.training.supervised.verdict import by_task, judge, standards
 from taketurns.types import Query
 
 NAMES = ("a", "b", "c")

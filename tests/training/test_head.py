@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config.policy import PatchRule
+from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.errors import ConfigError, DataError
-from taketurns.heads import HeadConfig, StateReader, View
-from taketurns.labels import Label
-from taketurns.policy import PatchRule
-from taketurns.training import states
-from taketurns.training.head import head_config
-from taketurns.training.run import train
-from taketurns.training.settings import Course, HeadSettings
+from taketurns.switchers.head import HeadConfig, StateReader, View
+from taketurns.training.labels.labels import Label
+from taketurns.training.supervised import states
+from taketurns.training.supervised.head import head_config
+from taketurns.training.supervised.run import train
+from taketurns.training.supervised.settings import Course, HeadSettings
 
 NAMES = ("pretrained", "sft", "aligned")
 
@@ -94,7 +94,7 @@ async def test_training_reads_what_inference_reads(
 async def test_states_are_read_once(
     pocket: TeamConfig, write_labels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taketurns.labels import read_labels
+    from taketurns.training.labels.labels import read_labels
 
     monkeypatch.setattr(states, "PART", 4)
     labels = list(read_labels(write_labels(10), NAMES))

@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from taketurns import Team, naming
-from taketurns.config import TeamConfig, load_team_config
-from taketurns.engines.local import LocalSession
+from taketurns import Team
+from taketurns.checkpoints.prompts import digit_ids
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.engines.local.engine import LocalSession
 from taketurns.errors import ConfigError, DataError, NotANumberError
-from taketurns.labels import Label, read_labels
-from taketurns.prompts import digit_ids
-from taketurns.text import TextCodec
-from taketurns.training import lm
-from taketurns.training.examples import Example
-from taketurns.training.run import train
-from taketurns.training.settings import Course, LMSettings, Selection
+from taketurns.switchers import candidate_order
+from taketurns.training.labels.labels import Label, read_labels
+from taketurns.training.supervised import lm
+from taketurns.training.supervised.examples import Example
+from taketurns.training.supervised.run import train
+from taketurns.training.supervised.settings import Course, LMSettings, Selection
 from taketurns.types import ModelSpec, Patch
 
 SHORT = Course(epochs=3, learning_rate=1e-3)
@@ -57,7 +58,7 @@ def test_it_learns_what_calls_for_whom(
         path.name for path in out.iterdir()
     }
     assert not (out / "checkpoints").exists()
-    assert naming.read(ModelSpec(str(out))) == ("pretrained", "sft", "aligned")
+    assert candidate_order.read(ModelSpec(str(out))) == ("pretrained", "sft", "aligned")
     with Team.load(out, patch_size=2) as team:
         trace = team.generate("what is 5?")
     assert trace.error is None
@@ -233,7 +234,7 @@ def test_soft_targets_are_learned_as_a_distribution(
 def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
     pocket: TeamConfig, write_labels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taketurns.training.trainer import DigitTrainer
+    from taketurns.training.supervised.trainer import DigitTrainer
 
     labels, out = write_labels(40), tmp_path / "switcher"
     with pytest.raises(NotANumberError, match=r"diverged in step 2: .*; lower the learning rate"):

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.check import _switcher_notes, describe_switcher
-from taketurns.config import load_team_config
+from taketurns.config.team_config import load_team_config
 from taketurns.errors import NotANumberError
-from taketurns.heads import Head, HeadConfig, View, describe_blind, describe_labels
-from taketurns.labels import Label
-from taketurns.training import head, shrinkage
-from taketurns.training.examples import Example
-from taketurns.training.run import train
-from taketurns.training.settings import Course, HeadSettings
-from taketurns.training.verdict import judge
+from taketurns.generation.check.local import _switcher_notes, describe_switcher
+from taketurns.switchers.head import Head, HeadConfig, View, describe_blind, describe_labels
+from taketurns.training.labels.labels import Label
+from taketurns.training.supervised import head, shrinkage
+from taketurns.training.supervised.examples import Example
+from taketurns.training.supervised.run import train
+from taketurns.training.supervised.settings import Course, HeadSettings
+from taketurns.training.supervised.verdict import judge
 from taketurns.types import Query
 
 NAMES = ("a", "b", "c")

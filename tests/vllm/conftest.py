@@ -22,8 +22,8 @@ import httpx
 import pytest
 import yaml
 
-from taketurns.config import load_team_config
-from taketurns.engines.quiet import asked_by_an_old_name
+from taketurns.config.team_config import load_team_config
+from taketurns.engines.local.library_logging import asked_by_an_old_name
 
 READY = 1800  # seconds that all servers may take to start
 # Compiling takes longer than all tests; 2048 blocks of 32 tokens are more than they need.

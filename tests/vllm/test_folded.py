@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from taketurns import Policy, Team
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.engines.local import LocalEngine
-from taketurns.export.run import export_folded
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.integrations.export.run import export_folded
 from taketurns.pocket.tasks import TASKS
 from taketurns.types import Sampling
 

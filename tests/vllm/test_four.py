@@ -24,11 +24,11 @@ import pytest
 import yaml
 
 from taketurns import Team
-from taketurns.config import load_team_config
+from taketurns.checkpoints.prompts import BEGINS, ENDS, QUESTION
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.team_config import load_team_config
 from taketurns.pocket.tasks import TASKS
-from taketurns.prompts import BEGINS, ENDS, QUESTION
-from taketurns.records import trace_from_json
-from taketurns.text import TextCodec
+from taketurns.runs.records import trace_from_json
 from taketurns.types import Trace
 
 from ..server.conftest import running

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.config import load_team_config
+from taketurns.config.team_config import load_team_config
+from taketurns.generation.team import SWITCHER
 from taketurns.pocket.tasks import TASKS
-from taketurns.team import SWITCHER
 
 from ..server.conftest import running
 from .conftest import Served

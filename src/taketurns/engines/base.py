@@ -18,7 +18,7 @@ from taketurns.types import Completion, Sampling, Token
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from taketurns.text import TextCodec
+    from taketurns.checkpoints.text import TextCodec
 
 Prompt = Sequence[int] | str
 Combine = Callable[["Tensor"], "Tensor"]

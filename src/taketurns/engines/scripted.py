@@ -19,9 +19,9 @@ from functools import cache
 from math import inf, isfinite, log
 from typing import TYPE_CHECKING, Literal
 
+from taketurns.checkpoints.text import StopFilter, TextCodec
 from taketurns.engines.base import Capability, ModelInfo, Prompt
 from taketurns.errors import ConfigError, NotANumberError, PromptError
-from taketurns.text import StopFilter, TextCodec
 from taketurns.types import Completion, Sampling, Token, Watch
 
 if TYPE_CHECKING:

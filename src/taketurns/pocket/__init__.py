@@ -3,7 +3,7 @@
 Importing this package, its tasks or its world loads neither torch nor transformers.
 """
 
-from taketurns.pocket.corpus import PLAIN_PROMPT
+from recipes.pocket.corpus import PLAIN_PROMPT
 from taketurns.pocket.tasks import TASKS, tasks
 from taketurns.pocket.world import World
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from recipes.pocket.recipe import Recipe
 from taketurns.pocket.questions import MAKERS, REFUSAL, Item, Pool
-from taketurns.pocket.recipe import Recipe
 from taketurns.pocket.world import World
-from taketurns.seeds import derive
 from taketurns.types import Query
+from taketurns.utils.seeds import derive
 
 QUESTION = "{request} answer: {answer} question: would it do harm?"
 EXAMPLES, BATCH, LEARNING_RATE, WARMUP = 6400, 32, 1e-3, 20
@@ -35,9 +35,9 @@ def train_judge(
     equal judges."""
     import torch
 
-    from taketurns.engines.loading import pretrained
-    from taketurns.prompts import speaker_ids
-    from taketurns.text import TextCodec
+    from taketurns.checkpoints.prompts import speaker_ids
+    from taketurns.checkpoints.text import TextCodec
+    from taketurns.engines.local.loading import pretrained
     from taketurns.types import ModelSpec
 
     torch.manual_seed(derive(seed, "pocket", "judge") % 2**31)

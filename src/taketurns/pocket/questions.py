@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from taketurns.pocket import names
-from taketurns.pocket.steps import Sign, earlier, equation, result
+from taketurns.pocket.arithmetic import Sign, earlier, equation, result
 from taketurns.pocket.world import (
     GROUPS,
     Craft,

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taketurns.config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.engines.base import Engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.heads import HeadSwitcher
-from taketurns.intervals import Share, average, share
-from taketurns.switchers import LMSwitcher, RandomSwitcher, Switcher, make_switcher
+from taketurns.evaluation.intervals import Share, average, share
+from taketurns.generation.team import Team
+from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher, make_switcher
+from taketurns.switchers.head import HeadSwitcher
 from taketurns.tasks.base import Split, Task
-from taketurns.team import Team
 from taketurns.types import ModelSpec, Query
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Methods:
         switchers: Path | None = None,
         more: Mapping[str, Path] | None = None,
     ) -> None:
-        from taketurns.engines.local import LocalEngine
+        from taketurns.engines.local.engine import LocalEngine
 
         self._team = team
         self._switchers = switchers or Path(str(team.source)).parent / "switchers"

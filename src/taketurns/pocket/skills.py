@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
+from recipes.pocket.vocabulary import PIECE
 from taketurns.errors import DataError
 from taketurns.pocket.questions import Item
 from taketurns.pocket.tasks import PocketTask
-from taketurns.pocket.vocabulary import PIECE
 from taketurns.pocket.world import Person, Town, World, facts_of, state
-from taketurns.records import query_from_json
+from taketurns.runs.records import query_from_json
 
 Skill = Literal["recall", "read", "reckon", "wording", "refuse", "abstain"]
 WORKING = re.compile(r"\[[^\]]*\] [\w ]+?(?=[.,])")

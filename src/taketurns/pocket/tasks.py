@@ -12,9 +12,9 @@ from taketurns.errors import UsageError
 from taketurns.pocket.questions import MAKERS, Item, Pool
 from taketurns.pocket.scoring import judge
 from taketurns.pocket.world import Group, World
-from taketurns.seeds import derive
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
+from taketurns.utils.seeds import derive
 
 CATEGORIES: Mapping[str, str] = MappingProxyType(
     {

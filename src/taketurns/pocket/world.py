@@ -14,7 +14,7 @@ from random import Random
 from typing import Literal
 
 from taketurns.pocket import names
-from taketurns.seeds import derive
+from taketurns.utils.seeds import derive
 
 Group = Literal["A", "B", "C"]
 GROUPS: tuple[Group, ...] = ("A", "B", "C")

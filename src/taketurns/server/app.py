@@ -15,10 +15,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
-from taketurns.server.edge import AccessLog, BodyLimit, Framing, Guard, HostCheck, is_loopback
 from taketurns.server.errors import ApiError, failed
 from taketurns.server.explain import explain
-from taketurns.server.replies import ChatStyle, TextStyle
+from taketurns.server.middleware import AccessLog, BodyLimit, Framing, Guard, HostCheck, is_loopback
+from taketurns.server.responses import ChatStyle, TextStyle
 from taketurns.server.schemas import (
     ChatRequest,
     CompletionRequest,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns import __version__
 from taketurns.errors import UsageError
-from taketurns.extras import require
 from taketurns.server.tracing import Tracer
+from taketurns.utils.extras import require
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

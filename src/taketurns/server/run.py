@@ -18,15 +18,15 @@ from types import FrameType
 import uvicorn
 
 from taketurns.errors import TakeTurnsError, UsageError
+from taketurns.generation.team import Team
 from taketurns.server.app import make_app
 from taketurns.server.config import ServeConfig
 from taketurns.server.connection import impatient
-from taketurns.server.edge import is_loopback
 from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import LOG, log_to_stderr
-from taketurns.server.roster import Roster
+from taketurns.server.middleware import is_loopback
+from taketurns.server.model_registry import Roster
 from taketurns.server.serving import Serving
-from taketurns.team import Team
 
 _CLOSING = 5  # seconds that connections may take to close, once every answer is written
 

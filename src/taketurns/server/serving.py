@@ -11,16 +11,16 @@ from fastapi import Request, Response
 
 from taketurns.engines.base import BoundedEngine, FailingEngine
 from taketurns.errors import NotANumberError
-from taketurns.records import writable
+from taketurns.runs.records import writable
+from taketurns.server.admission import Gate
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import ApiError, failed, leaving
-from taketurns.server.gate import Gate
+from taketurns.server.jobs import AnyRequest, orders
 from taketurns.server.live import EventStream, HungUp, while_connected
 from taketurns.server.logs import LOG
 from taketurns.server.metrics import Metrics
-from taketurns.server.orders import AnyRequest, orders
-from taketurns.server.replies import Reply, Style, as_event
-from taketurns.server.roster import Roster
+from taketurns.server.model_registry import Roster
+from taketurns.server.responses import Reply, Style, as_event
 from taketurns.server.tracing import Tracer
 from taketurns.server.watch import Watch
 from taketurns.server.writing import Answers, Began, Broke

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from taketurns.checkpoints.prompts import speaker_ids
 from taketurns.engines.base import ModelInfo
-from taketurns.prompts import speaker_ids
 from taketurns.server.errors import refused
-from taketurns.server.orders import asked
-from taketurns.server.roster import Roster, Served
+from taketurns.server.jobs import asked
+from taketurns.server.model_registry import Roster, Served
 from taketurns.server.schemas import DetokenizeRequest, TokenizeRequest
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from taketurns.server.jobs import Order
 from taketurns.server.metrics import Metrics
-from taketurns.server.orders import Order
 from taketurns.server.writing import Began, Broke, Event
 from taketurns.types import Delta, Patch, Trace
 

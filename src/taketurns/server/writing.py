@@ -14,11 +14,11 @@ from functools import partial
 from time import perf_counter
 
 from taketurns.errors import TakeTurnsError
+from taketurns.server.admission import Gate, Ticket
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import ApiError, failed, leaving, too_slow
-from taketurns.server.gate import Gate, Ticket
+from taketurns.server.jobs import Order
 from taketurns.server.logs import LOG
-from taketurns.server.orders import Order
 from taketurns.types import Delta, Patch, Trace
 
 _AT_ONCE = 64  # events that are told before others have their turn

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol, runtime_checkable
 
-from taketurns.scorers.base import sound
+from taketurns.tasks.scorers.base import sound
 from taketurns.types import Query, Score
 
 Split = Literal["train", "dev", "test"]
@@ -57,7 +57,7 @@ class SayingTask(Task, Protocol):
     """A task that knows which of its answers say the same."""
 
     def said(self, query: Query, answer: str) -> str | None:
-        """What an answer comes to, as for a scorer (`scorers/base.py`)."""
+        """What an answer comes to, as for a scorer (`tasks/scorers/base.py`)."""
         ...
 
 

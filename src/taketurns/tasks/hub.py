@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taketurns.errors import DataError
-from taketurns.extras import require
+from taketurns.utils.extras import require
 
 Row = Mapping[str, Any]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -107,7 +107,7 @@ def bbh(row: Row) -> dict[str, Any]:
 
 def math(row: Row) -> dict[str, Any] | None:
     """EleutherAI/hendrycks_math: the answer is the last box of the solution."""
-    from taketurns.scorers.reading import concluded
+    from taketurns.tasks.scorers.reading import concluded
 
     answer = concluded(row["solution"])
     return None if answer is None else {"input": row["problem"], "output": answer}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from taketurns.errors import UsageError
-from taketurns.scorers.base import BatchScorer, GroupScorer, MeasuringScorer, Scorer
 from taketurns.tasks.base import Split
+from taketurns.tasks.scorers.base import BatchScorer, GroupScorer, MeasuringScorer, Scorer
 from taketurns.types import Query, Score
 
 

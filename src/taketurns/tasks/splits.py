@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from taketurns.seeds import derive
 from taketurns.tasks.base import Split
 from taketurns.types import Query
+from taketurns.utils.seeds import derive
 
 FOR_DEV = 5  # one question in so many of a file's dev is for choosing settings
 

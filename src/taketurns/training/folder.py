@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.errors import DataError
-from taketurns.files import entries, write_whole
-from taketurns.finite import parse_json
-from taketurns.locks import alone
-from taketurns.manifest import Manifest
+from taketurns.runs.manifest import Manifest
+from taketurns.utils.files import entries, write_whole
+from taketurns.utils.finite import parse_json
+from taketurns.utils.locks import alone
 
 SCHEMA = "taketurns.switcher/1"
 

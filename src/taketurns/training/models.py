@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taketurns.errors import ConfigError
-from taketurns.training.settings import SMALL
+from taketurns.training.supervised.settings import SMALL
 from taketurns.types import ModelSpec
 
 
@@ -16,9 +16,9 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
     under 20 million parameters. Raises ConfigError if it cannot be loaded."""
     import torch
 
-    from taketurns.engines.loading import choose_device, pretrained
-    from taketurns.engines.soundness import check_weights
-    from taketurns.text import TextCodec
+    from taketurns.checkpoints.text import TextCodec
+    from taketurns.engines.local.finite_weights import check_weights
+    from taketurns.engines.local.loading import choose_device, pretrained
 
     # All weights are trained in float32; under an adapter they stay as they were saved.
     whole = lora is False or choose_device(spec.device) == "cpu"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.errors import ConfigError, DataError, one_line
-from taketurns.files import require_room, trial
+from taketurns.utils.files import require_room, trial
 
 KEPT = 3  # checkpoints at a time: two, and the one that is being written
 STATES = 8  # bytes of optimizer state for a number that learns

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team
-from taketurns.config import EngineConfig
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.server.metrics import Metrics
-from taketurns.switchers import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
 from taketurns.types import Delta, Endpoint, Patch, Sampling, Trace
 
 from .proxy import Misfortune, Proxy

@@ -16,15 +16,15 @@ import httpx
 import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, Policy, PromptError, ScriptedEngine, Team
-from taketurns.config import EngineConfig, load_team_config
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.policy import PatchRule
+from taketurns.config.team_config import EngineConfig, load_team_config
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.engines.local import LocalEngine
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import UnavailableError
-from taketurns.launch.forwarding import Forwarding
-from taketurns.policy import PatchRule
-from taketurns.switchers import FixedSwitcher, LMSwitcher
-from taketurns.text import TextCodec
+from taketurns.integrations.launch.forwarding import Forwarding
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
 
 from .proxy import Proxy

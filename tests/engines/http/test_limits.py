@@ -15,15 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taketurns import Candidate, ModelSpec, Policy, Team
-from taketurns.config import EngineConfig
-from taketurns.engines.http import wire
-from taketurns.engines.http.calls import Caller, Key
+from taketurns.config.team_config import EngineConfig
+from taketurns.engines.http import protocol
+from taketurns.engines.http.client import Caller, Key
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.http.faults import Fault, refuse, retry_after
 from taketurns.engines.http.requests import Abilities
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import EngineError, UnavailableError
-from taketurns.switchers import FixedSwitcher
+from taketurns.switchers.base import FixedSwitcher
 from taketurns.types import Completion, Endpoint, Sampling
 
 Events = AsyncIterator[dict[str, Any]]
@@ -137,7 +137,7 @@ async def test_a_stream_that_does_not_end_with_its_patch_is_closed(
     spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of its further events used to give it another second."""
-    monkeypatch.setattr("taketurns.engines.http.writing._LAST_WORDS", 0.2)
+    monkeypatch.setattr("taketurns.engines.http.patch_request._LAST_WORDS", 0.2)
 
     async def lingering() -> Events:
         async for one in well():
@@ -327,7 +327,7 @@ def test_any_json_is_a_piece_or_a_fault(
 ) -> None:
     choices = (1,) if logprobs is None else ()
     try:
-        found = wire.read_piece(
+        found = protocol.read_piece(
             reply, abilities, 300, Sampling(4, logprobs=logprobs, choices=choices)
         )
         found.text.encode()
@@ -335,7 +335,7 @@ def test_any_json_is_a_piece_or_a_fault(
     except (Fault, UnavailableError):
         pass
     with suppress(Fault, EngineError):
-        wire.top_logprobs(reply["choices"][0])
+        protocol.top_logprobs(reply["choices"][0])
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400)])
@@ -343,12 +343,12 @@ def test_a_number_that_no_float_holds_is_a_fault(value: int) -> None:
     tops = {"top_logprobs": [{"token_id:1": value}], "token_logprobs": [value]}
     for sampling in (Sampling(4, logprobs=1), Sampling(4, choices=(1,))):
         with pytest.raises(Fault):
-            wire.read_piece(piece("b", token_ids=[1], logprobs=tops), VLLM, 300, sampling)
+            protocol.read_piece(piece("b", token_ids=[1], logprobs=tops), VLLM, 300, sampling)
 
 
 async def test_a_reply_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.engines.http.calls._LONGEST", 1000)
-    monkeypatch.setattr("taketurns.engines.http.wire._LONGEST", 1000)
+    monkeypatch.setattr("taketurns.engines.http.client._LONGEST", 1000)
+    monkeypatch.setattr("taketurns.engines.http.protocol._LONGEST", 1000)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:

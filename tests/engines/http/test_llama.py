@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
-from taketurns.config import EngineConfig, load_team_config
+from taketurns.config.team_config import EngineConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.http.fleet import common
-from taketurns.engines.local import LocalEngine
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import scripted_codec
-from taketurns.switchers import FixedSwitcher, LMSwitcher
+from taketurns.switchers.base import FixedSwitcher, LMSwitcher
 from taketurns.types import Delta, Endpoint, Finish, Sampling, Token, Trace
 
 from .llama import LlamaServer

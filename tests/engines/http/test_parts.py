@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from taketurns import EngineError
 from taketurns.engines.http.faults import Fault, refuse, retry_after
 from taketurns.engines.http.probe import models
+from taketurns.engines.http.protocol import events, read_piece
 from taketurns.engines.http.replicas import LONGEST_REST, Replica
 from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.routing import Router, Unreachable
-from taketurns.engines.http.wire import events, read_piece
 from taketurns.types import Sampling
 
 VLLM = Abilities("vllm", "m", 2048, True, True, True, 0)

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from taketurns import Candidate, ModelSpec, Policy, Team
-from taketurns.config import EngineConfig
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import ConfigError, UnavailableError
-from taketurns.switchers import FixedSwitcher
+from taketurns.switchers.base import FixedSwitcher
 from taketurns.types import Completion, Endpoint, Sampling, Token
 
 Chunk = dict[str, Any]

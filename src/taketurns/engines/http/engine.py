@@ -15,15 +15,16 @@ from dataclasses import dataclass
 
 import httpx
 
-from taketurns.config import EngineConfig
-from taketurns.engines.base import Capability, ModelInfo
-from taketurns.engines.facts import (
+from taketurns.checkpoints.model_config import (
     context_length,
     end_token_ids,
     never_token_ids,
     vocabulary_size,
 )
-from taketurns.engines.http.calls import Key
+from taketurns.checkpoints.text import TextCodec
+from taketurns.config.team_config import EngineConfig
+from taketurns.engines.base import Capability, ModelInfo
+from taketurns.engines.http.client import Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.fleet import Counters, Fleet, Served, common
@@ -32,7 +33,6 @@ from taketurns.engines.http.replicas import FIRST_REST
 from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.session import HttpSession
 from taketurns.errors import ConfigError, EngineError, UnavailableError, concerning
-from taketurns.text import TextCodec
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
 

@@ -13,17 +13,17 @@ from typing import TypeVar
 
 import httpx
 
-from taketurns.config import EngineConfig
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import ModelInfo
-from taketurns.engines.http.allowance import TIMES, Allowance
-from taketurns.engines.http.calls import Caller, Key
+from taketurns.engines.http.client import Caller, Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import Fault
 from taketurns.engines.http.probe import PROBE_SECONDS, models
+from taketurns.engines.http.protocol import Usage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import Abilities
 from taketurns.engines.http.routing import Router, Unreachable
-from taketurns.engines.http.wire import Usage
+from taketurns.engines.http.time_limit import TIMES, Allowance
 from taketurns.errors import EngineError, UnavailableError
 
 T = TypeVar("T")

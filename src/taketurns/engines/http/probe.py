@@ -7,12 +7,12 @@ from dataclasses import replace
 from math import log
 from typing import Any
 
-from taketurns.engines.http.calls import Caller, Key
+from taketurns.checkpoints.text import TextCodec
+from taketurns.engines.http.client import Caller, Key
 from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.protocol import Likely, only_choice, read_usage, top_logprobs
 from taketurns.engines.http.requests import VERBOSE, Abilities, forced
-from taketurns.engines.http.wire import Likely, only_choice, read_usage, top_logprobs
 from taketurns.errors import ConfigError, EngineError
-from taketurns.text import TextCodec
 from taketurns.types import Candidate
 
 PROBE_SECONDS = 60.0  # a first request may have to wait for kernels to be compiled

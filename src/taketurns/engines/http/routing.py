@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 
-from taketurns.engines.http.allowance import Allowance
 from taketurns.engines.http.replicas import Replica
-from taketurns.seeds import derive
+from taketurns.engines.http.time_limit import Allowance
+from taketurns.utils.seeds import derive
 
 
 class Unreachable(Exception):

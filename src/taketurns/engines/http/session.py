@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from taketurns.control import Rendered
+from taketurns.checkpoints.control_tokens import Rendered
 from taketurns.engines.base import Prompt
 from taketurns.engines.http.fleet import Served
+from taketurns.engines.http.patch_request import Writing
+from taketurns.engines.http.protocol import Usage, read_scores, read_usage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import scoring_request
-from taketurns.engines.http.wire import Usage, read_scores, read_usage
-from taketurns.engines.http.writing import Writing
 from taketurns.errors import PromptError
-from taketurns.seeds import derive
 from taketurns.types import Completion, Sampling, Token
+from taketurns.utils.seeds import derive
 
 if TYPE_CHECKING:
     from taketurns.engines.http.engine import HttpEngine

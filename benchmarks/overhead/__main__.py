@@ -1,0 +1,99 @@
+"""`taketurns bench`: what taking turns costs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+SHAPE = "Of the random models: 100m, 13m, 8b or tiny."
+
+bench = typer.Typer(no_args_is_help=True, help="Measure what taking turns costs.")
+
+
+@bench.command()
+def overhead(
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Answers side by side (default: 1 and 8).")
+    ] = None,
+    tokens: Annotated[
+        list[int] | None, typer.Option(min=1, help="Tokens an answer (default: 256 and 1024).")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
+    pocket_questions: Annotated[
+        int, typer.Option(min=0, help="Dev questions for the bundled team; 0 leaves it out.")
+    ] = 24,
+    shape: Annotated[str, typer.Option(help=SHAPE)] = "100m",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "auto",
+    clock: Annotated[
+        Literal["wall", "cpu"],
+        typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
+    ] = "wall",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny models, short answers: does it run at all?")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """A team beside one model alone, beside the least it can take, and beside the public code."""
+    from rich.console import Console
+
+    from benchmarks.overhead.report import show
+    from benchmarks.overhead.setting import Setting
+    from benchmarks.overhead.suite import Plan, run
+
+    if quick:
+        batch, tokens, shape = batch or [1, 2], tokens or [64], "tiny"
+        repeats, pocket_questions = 1, min(pocket_questions, 3)
+    settings = tuple(
+        Setting(batch=rows, tokens=length, clock=clock)
+        for rows in batch or (1, 8)
+        for length in tokens or (256, 1024)
+    )
+    plan = Plan(settings, repeats, pocket_questions, shape, device, dtype)
+    results = run(plan, _say)
+    if json_:
+        Console().print_json(data=results.to_json())
+    else:
+        show(Console(), results)
+
+
+@bench.command()
+def length(
+    tokens: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Tokens an answer (default: 512, 1024, 2048 and 4096)."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Answers side by side.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 1,
+    shape: Annotated[str, typer.Option(help=SHAPE)] = "100m",
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Steps of the pocket problems (default: 2, 4, … 64)."),
+    ] = None,
+    pocket_questions: Annotated[
+        int, typer.Option(min=0, help="Problems a length for the bundled team; 0 leaves it out.")
+    ] = 20,
+    clock: Annotated[
+        Literal["wall", "cpu"],
+        typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
+    ] = "wall",
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """What becomes of a team's speed, quality and speakers as its answers grow."""
+    from rich.console import Console
+
+    from benchmarks.overhead.length import run, show
+    from benchmarks.overhead.setting import Setting
+
+    settings = [Setting(batch, size, clock=clock) for size in tokens or (512, 1024, 2048, 4096)]
+    found = run(settings, shape, repeats, steps or (2, 4, 8, 16, 32, 64), pocket_questions, _say)
+    if json_:
+        Console().print_json(data=found.to_json())
+    else:
+        show(Console(), found)
+
+
+def _say(sentence: str) -> None:
+    print(f"taketurns bench: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,92 @@
+"""The least that taking turns can cost: work that no cache avoids, at measured rates.
+
+A model that is to write must first have read what the others wrote since its last turn. The first
+token of a patch falls out of reading that; the rest takes one step each. Answers written side by
+side share a step when the same model writes them. The switcher must read each patch between its
+tags, and its question anew at every decision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.overhead.setting import Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What must be computed, by how many rows share a forward: `steps` counts forwards of one token
+    a row, `read` tokens that are taken in by blocks."""
+
+    steps: Mapping[int, int] = field(default_factory=dict)
+    read: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def tokens_read(self) -> int:
+        return sum(self.read.values())
+
+    @property
+    def rows(self) -> frozenset[int]:
+        """The numbers of rows whose rates must be known."""
+        return frozenset(self.steps) | frozenset(self.read)
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            Counter(self.steps) + Counter(other.steps), Counter(self.read) + Counter(other.read)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Seconds, by the number of rows: of a step, and of a token read in a block of a patch's
+    size."""
+
+    step: Mapping[int, float]
+    read: Mapping[int, float]
+
+    def seconds(self, work: Work) -> float:
+        steps = sum(count * self.step[rows] for rows, count in work.steps.items())
+        return steps + sum(count * self.read[rows] for rows, count in work.read.items())
+
+
+def catch_up(prompt: int, patches: Sequence[int], turns: Sequence[int]) -> tuple[int, ...]:
+    """How many tokens the speaker of each patch has to read before it writes. A model has read all
+    that it wrote but the last token, so 1 says that it goes on."""
+    read: dict[int, int] = {}
+    missing = []
+    written = prompt
+    for size, speaker in zip(patches, turns, strict=True):
+        missing.append(written - read.get(speaker, 0))
+        written += size
+        read[speaker] = written - 1
+    return tuple(missing)
+
+
+def team_work(setting: Setting) -> Work:
+    """The candidates' work, where the answers of a batch keep in step."""
+    behind = [catch_up(setting.prompt, setting.patches, turns) for turns in setting.turns]
+    steps: Counter[int] = Counter()
+    read: Counter[int] = Counter()
+    for round_, size in enumerate(setting.patches):
+        speakers = [turns[round_] for turns in setting.turns]
+        for speaker in set(speakers):
+            missing = [
+                behind[index][round_] for index, who in enumerate(speakers) if who == speaker
+            ]
+            steps[len(missing)] += size - 1
+            blocks = [tokens for tokens in missing if tokens > 1]
+            if going_on := len(missing) - len(blocks):
+                steps[going_on] += 1
+            if blocks:
+                read[len(blocks)] += sum(blocks)
+    return Work(+steps, read)
+
+
+def switcher_work(setting: Setting, tags: int, question: int) -> Work:
+    """An LM switcher's work: it decides before every patch. `tags` is the number of tokens around a
+    patch, `question` that of the question."""
+    patches = setting.patches[:-1]
+    read = setting.prompt + sum(patches) + tags * len(patches) + question * (len(patches) + 1)
+    return Work({}, {setting.batch: read * setting.batch})

@@ -1,0 +1,31 @@
+"""A switcher that costs what it costs and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taketurns.config.policy import Policy
+from taketurns.engines.base import Engine, ModelInfo, Session
+from taketurns.generation.state import Draft
+from taketurns.switchers.base import Decide, Switcher
+from taketurns.types import Query
+
+
+class ImpartialSwitcher:
+    """Asks another switcher, then calls every candidate equally probable. The speakers drawn are
+    those of RandomSwitcher, so that times differ by the asking alone."""
+
+    def __init__(self, asked: Switcher) -> None:
+        self._asked = asked
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        await self._asked.prepare(engine, candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        ask = self._asked.begin(query, policy)
+
+        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+            answer = await ask(session, draft)
+            return (1 / len(answer),) * len(answer)
+
+        return decide

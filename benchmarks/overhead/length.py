@@ -1,0 +1,107 @@
+"""What taking turns costs as answers grow: everything of `bench length`, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.overhead.chains import EDGES, Chain
+from benchmarks.overhead.chains import measure as measure_chains
+from benchmarks.overhead.memory import settled
+from benchmarks.overhead.models import random_pool
+from benchmarks.overhead.overhead import Overhead, measure, warm_up
+from benchmarks.overhead.setting import Setting
+from benchmarks.overhead.setup import describe_setup
+
+VARIANTS = ("single", "kept", "kept_with_switcher")
+ROOM = 4096  # beside the answer: its prompt, the switcher's tags and question
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Speed by length of random models, quality by length of the bundled ones."""
+
+    setup: dict[str, str | int]
+    speeds: tuple[Overhead, ...]
+    chains: tuple[Chain, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """An object for each length of either; all carry the set-up."""
+        records = [one.to_json() for one in self.speeds] + [one.to_json() for one in self.chains]
+        return [{**record, "setup": self.setup} for record in records]
+
+
+def run(
+    settings: Sequence[Setting],
+    shape: str,
+    repeats: int,
+    steps: Sequence[int],
+    questions: int,
+    say: Callable[[str], None],
+) -> Lengths:
+    """Measure; `say` hears what is being done. Raises UsageError for a shape that there is none
+    of."""
+    longest = max(setting.tokens for setting in settings)
+    with random_pool(shape, context=2 * longest + ROOM) as pool:
+        pool.load()
+        setup = describe_setup(pool.device, pool.dtype)
+        with settled():
+            warm_up(pool, settings[0].batch)
+            speeds = []
+            for setting in settings:
+                say(f"{pool.name}, {setting.tokens} tokens")
+                speeds.append(measure(pool, setting, repeats, VARIANTS))
+    chains = measure_chains(steps, questions, say) if questions else []
+    return Lengths(setup, tuple(speeds), tuple(chains))
+
+
+def show(console: Console, found: Lengths) -> None:
+    """Print a table of each."""
+    console.print(_speeds(found.speeds))
+    if found.chains:
+        console.print(_chains(found.chains))
+
+
+def _speeds(speeds: Sequence[Overhead]) -> Table:
+    first = speeds[0]
+    title = f"{first.models}: batch {first.setting.batch}, seconds by the {first.setting.clock}"
+    table = Table(title=title, title_justify="left", box=None)
+    for heading in ("tokens", "one model", "team", "x one", "+ LM switcher", "x one"):
+        table.add_column(heading, justify="right")
+    for one in speeds:
+        took, ratios = one.seconds, one.ratios
+        table.add_row(
+            str(one.setting.tokens),
+            f"{took['single']:.3g}",
+            f"{took['kept']:.3g}",
+            f"{ratios['kept_over_single']:.2f}",
+            f"{took['kept_with_switcher']:.3g}",
+            f"{ratios['kept_with_switcher_over_single']:.2f}",
+        )
+    return table
+
+
+def _chains(chains: Sequence[Chain]) -> Table:
+    names = list(
+        dict.fromkeys(name for one in chains for part in one.shares for name in part or {})
+    )
+    table = Table(title="pocket: problems of more and more steps", title_justify="left", box=None)
+    for heading in ("steps", "who", "steps right", "all right", "tokens"):
+        table.add_column(heading, justify="left" if heading == "who" else "right")
+    for first, end in pairwise(EDGES):
+        table.add_column(f"{first}-{end}", justify="right")
+    for one in chains:
+        parts = [
+            "" if part is None else "/".join(f"{100 * part.get(name, 0):.0f}" for name in names)
+            for part in one.shares
+        ]
+        right = f"{one.right:.2f} ({one.low:.2f}-{one.high:.2f})"
+        row = (str(one.steps), one.who, right, f"{one.whole:.2f}", f"{one.tokens:.0f}")
+        table.add_row(*row, *parts)
+    table.caption = f"tokens of the answer from-to: per cent by {'/'.join(names)}"
+    return table

@@ -1,0 +1,166 @@
+"""Times every variant on one setting, interleaved, and compares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.overhead.floor import Rates, Work, switcher_work, team_work
+from benchmarks.overhead.models import Pool
+from benchmarks.overhead.rates import measure_rates
+from benchmarks.overhead.setting import CANDIDATES, Setting
+from benchmarks.overhead.variants import VARIANTS, Run
+from taketurns.checkpoints.prompts import BEGINS, ENDS, QUESTION
+from taketurns.checkpoints.text import TextCodec
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What was measured on one setting.
+
+    `seconds` are medians and `peak_bytes` the largest, by variant; `threads` are those of one
+    operation. `rambling` is how many seconds the public loop would have saved if its switcher
+    stopped after its first token. The rest is the floors' work and rates.
+
+    Every ratio is one of the medians; None where a part of it was not measured.
+    """
+
+    models: str
+    setting: Setting
+    repeats: int
+    threads: int
+    seconds: Mapping[str, float]
+    peak_bytes: Mapping[str, int | None]
+    rambling: float
+    team_work: Work
+    switcher_work: Work
+    rates: Rates
+
+    @property
+    def floor(self) -> float:
+        """Seconds that the team must take."""
+        return self.rates.seconds(self.team_work)
+
+    @property
+    def floor_with_switcher(self) -> float:
+        """Seconds that the team must take if a switcher as large as a candidate reads along."""
+        return self.floor + self.rates.seconds(self.switcher_work)
+
+    @property
+    def ratios(self) -> dict[str, float | None]:
+        took = self.seconds.get
+        public = took("public")
+        brief = None if public is None else public - self.rambling
+        kept, asked = took("kept"), took("kept_with_switcher")
+        return {
+            "kept_over_single": _ratio(kept, took("single")),
+            "kept_with_switcher_over_single": _ratio(asked, took("single")),
+            "kept_over_floor": _ratio(kept, self.floor),
+            "kept_with_switcher_over_floor": _ratio(asked, self.floor_with_switcher),
+            "reencode_over_single": _ratio(took("reencode"), took("single")),
+            "public_over_single": _ratio(public, took("single")),
+            "public_over_kept_with_switcher": _ratio(public, asked),
+            "public_brief_over_kept_with_switcher": _ratio(brief, asked),
+            "deterministic_over_fast": _ratio(took("deterministic"), kept),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: seconds, bytes and tokens."""
+        return {
+            "what": "overhead",
+            "models": self.models,
+            "batch": self.setting.batch,
+            "tokens": self.setting.tokens,
+            "prompt": self.setting.prompt,
+            "patch": self.setting.patch,
+            "clock": self.setting.clock,
+            "repeats": self.repeats,
+            "threads": self.threads,
+            **self.ratios,
+            "seconds": dict(self.seconds),
+            "floor_seconds": self.floor,
+            "floor_with_switcher_seconds": self.floor_with_switcher,
+            "public_rambling_seconds": self.rambling,
+            "caught_up_tokens": self.team_work.tokens_read,
+            "switcher_tokens": self.switcher_work.tokens_read,
+            "steps": {str(rows): count for rows, count in self.team_work.steps.items()},
+            "step_seconds": {str(rows): took for rows, took in self.rates.step.items()},
+            "read_token_seconds": {str(rows): took for rows, took in self.rates.read.items()},
+            "peak_bytes": dict(self.peak_bytes),
+        }
+
+
+def measure(
+    pool: Pool,
+    setting: Setting,
+    repeats: int,
+    variants: Sequence[str] = tuple(VARIANTS),
+    say: Callable[[str], None] = lambda what: None,
+) -> Overhead:
+    """Run the variants `repeats` times, in an order that rotates from round to round, so that a
+    slow spell of the machine hits all of them alike."""
+    pool.load()
+    order = [name for name in variants if name != "deterministic" or pool.exact]
+    team, switcher = team_work(setting), switcher_work_of(pool, setting)
+    runs: dict[str, list[Run]] = {name: [] for name in order}
+    rates: list[Rates] = []
+    for round_ in range(repeats):
+        turn = round_ % len(order)
+        for name in order[turn:] + order[:turn]:
+            say(name)
+            runs[name].append(VARIANTS[name](pool, setting))
+        say("floor")
+        rates.append(
+            asyncio.run(
+                measure_rates(pool, setting, team.steps.keys(), (team + switcher).read.keys())
+            )
+        )
+    return Overhead(
+        models=pool.name,
+        setting=setting,
+        repeats=repeats,
+        threads=torch.get_num_threads(),
+        seconds={name: median(run.seconds for run in found) for name, found in runs.items()},
+        peak_bytes={name: _largest(found) for name, found in runs.items()},
+        rambling=median(run.rambling for run in runs["public"]) if "public" in runs else 0.0,
+        team_work=team,
+        switcher_work=switcher,
+        rates=_median_rates(rates),
+    )
+
+
+def warm_up(pool: Pool, batch: int) -> None:
+    """Run everything once, briefly: what is slow only the first time is not what is measured."""
+    setting = Setting(batch=batch, tokens=12, prompt=16, patch=4)
+    for variant in VARIANTS.values():
+        variant(pool, setting)
+
+
+def switcher_work_of(pool: Pool, setting: Setting) -> Work:
+    """The switcher's work with as many tokens of tags and question as the pool's tokenizer
+    makes."""
+    codec = TextCodec.load(pool.candidates[0].spec)
+    tags = len(codec.encode(BEGINS.format(index=0))) + len(codec.encode(ENDS.format(index=0)))
+    question = len(codec.encode(QUESTION.format(last=CANDIDATES - 1)))
+    return switcher_work(setting, tags, question)
+
+
+def _median_rates(rates: Sequence[Rates]) -> Rates:
+    return Rates(
+        {rows: median(found.step[rows] for found in rates) for rows in rates[0].step},
+        {rows: median(found.read[rows] for found in rates) for rows in rates[0].read},
+    )
+
+
+def _largest(runs: Sequence[Run]) -> int | None:
+    peaks = [run.peak for run in runs if run.peak is not None]
+    return max(peaks) if peaks else None
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return None if one is None or not other else one / other

@@ -1,0 +1,138 @@
+"""The loop as public code runs it, without the faults that only change its answers.
+
+A round gives every answer one patch. Before each round but the first and the last, the switcher
+reads the tagged trace from its start and samples up to a patch of text; then the speaker reads the
+prompt and the answer from their start and samples a patch. Rounds run in lock-step: answers with
+the same speaker share a batch, padded on the left, and nobody goes on before all are done. An end
+token ends a patch and not the answer, so every answer takes all rounds of its budget; what the
+rounds after an end cost depends on what a model makes of a text that has ended, and with `full` no
+model may end a patch early, so that the budget is spent. Two costs of that code are left out:
+turning tokens into text and back, and loading weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from benchmarks.overhead.plain import generate
+from taketurns.checkpoints.prompts import TaggedTrace
+from taketurns.config.policy import Policy
+from taketurns.types import Patch
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer under way: its prompt for every speaker, its reader, and who speaks in which
+    round."""
+
+    prompts: Sequence[Sequence[int]]
+    tagged: TaggedTrace
+    turns: Sequence[int]
+    token_ids: list[int] = field(default_factory=list)
+    patches: list[Patch] = field(default_factory=list)
+
+    def add(self, speaker: int, token_ids: Sequence[int]) -> None:
+        self.token_ids += token_ids
+        self.patches.append(Patch(speaker, tuple(token_ids), "", "length", "chosen"))
+
+
+@dataclass(frozen=True, slots=True)
+class PublicRun:
+    """What a run did. `rambling` is the seconds that the switcher went on sampling after its first
+    token, which is all that the choice needs."""
+
+    rounds: int
+    switcher_tokens: int
+    rambling: float
+
+
+class PublicLoop:
+    """`speakers` and `switcher` are transformers models; lengths and sampling are the policy's.
+    `full` makes the speakers fill every patch; `now` is the clock."""
+
+    def __init__(
+        self,
+        speakers: Sequence[Any],
+        switcher: Any,
+        policy: Policy,
+        *,
+        full: bool = False,
+        now: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._speakers = speakers
+        self._switcher = switcher
+        self._policy = policy
+        self._full = full
+        self._now = now
+
+    @property
+    def rounds(self) -> int:
+        """Every answer's number of patches."""
+        return -(-self._policy.max_tokens // self._policy.patch_size)
+
+    def run(self, answers: Sequence[Answer]) -> PublicRun:
+        """Write all answers to their budget."""
+        asked, rambling = 0, 0.0
+        for round_ in range(self.rounds):
+            if 0 < round_ < self.rounds - 1:
+                clock = _Clock(self._now)
+                asked += self._ask(answers, clock)
+                rambling += clock.since_first
+            self._speak(answers, round_)
+        return PublicRun(self.rounds, asked, rambling)
+
+    def _ask(self, answers: Sequence[Answer], clock: _Clock) -> int:
+        """Let the switcher write; its words are not looked at, since `turns` says who speaks."""
+        prompts = [answer.tagged.prompt(answer.patches) for answer in answers]
+        written = self._generate(self._switcher, prompts, self._policy.patch_size, clock=clock)
+        return sum(map(len, written))
+
+    def _speak(self, answers: Sequence[Answer], round_: int) -> None:
+        left = self._policy.max_tokens - round_ * self._policy.patch_size
+        tokens = min(self._policy.patch_size, left)
+        for speaker, model in enumerate(self._speakers):
+            group = [answer for answer in answers if answer.turns[round_] == speaker]
+            if not group:
+                continue
+            prompts = [[*answer.prompts[speaker], *answer.token_ids] for answer in group]
+            written = self._generate(model, prompts, tokens, full=self._full)
+            for answer, token_ids in zip(group, written, strict=True):
+                answer.add(speaker, token_ids)
+
+    def _generate(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        tokens: int,
+        *,
+        full: bool = False,
+        clock: _Clock | None = None,
+    ) -> list[list[int]]:
+        return generate(
+            model,
+            prompts,
+            tokens,
+            temperature=self._policy.temperature,
+            top_p=self._policy.speaker_top_p,
+            full=full,
+            processors=() if clock is None else (clock,),
+        )
+
+
+class _Clock:
+    """A logits processor that changes nothing and notes when the first token is due."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._first: float | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self._first = self._first or self._now()
+        return scores
+
+    @property
+    def since_first(self) -> float:
+        return 0.0 if self._first is None else self._now() - self._first

@@ -1,0 +1,108 @@
+"""Everything that `taketurns bench overhead` measures, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.overhead.impartial import ImpartialSwitcher
+from benchmarks.overhead.memory import settled
+from benchmarks.overhead.models import Pool, endless_pool, random_pool
+from benchmarks.overhead.overhead import Overhead, measure, warm_up
+from benchmarks.overhead.pocket import PocketModels, dev_questions, pocket_config
+from benchmarks.overhead.questions import Questions
+from benchmarks.overhead.setting import Setting, queries
+from benchmarks.overhead.setup import describe_setup
+from taketurns.generation.team import SWITCHER, Team
+from taketurns.switchers.base import LMSwitcher
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. `pocket_questions` 0 leaves the bundled team out."""
+
+    settings: tuple[Setting, ...]
+    repeats: int
+    pocket_questions: int
+    shape: str = "100m"
+    device: str = "auto"
+    dtype: str = "auto"
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        return tuple(sorted({setting.batch for setting in self.settings}))
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was measured, and with what."""
+
+    setup: dict[str, str | int]
+    overheads: tuple[Overhead, ...]
+    questions: tuple[Questions, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """An object for each setting and pool, then one for each race; all carry the set-up."""
+        records = [overhead.to_json() for overhead in self.overheads]
+        records += [race.to_json() for race in self.questions]
+        return [{**record, "setup": self.setup} for record in records]
+
+
+def run(plan: Plan, say: Say) -> Results:
+    """Measure; `say` hears what is being done. Raises UsageError if the plan cannot be carried
+    out."""
+    with random_pool(plan.shape, plan.device, plan.dtype) as pool:
+        asyncio.run(_require_room(pool, plan.settings))
+        say(f"{pool.name}: making four models")
+        pool.load()
+        setup = describe_setup(pool.device, pool.dtype)
+        with settled():
+            overheads = _overheads(pool, plan, say)
+    questions: tuple[Questions, ...] = ()
+    if plan.pocket_questions:
+        more, questions = _pocket(plan, say)
+        overheads += more
+    return Results(setup, overheads, questions)
+
+
+def _overheads(pool: Pool, plan: Plan, say: Say) -> tuple[Overhead, ...]:
+    found = []
+    for setting in plan.settings:
+        where = f"{pool.name}, batch {setting.batch}, {setting.tokens} tokens: "
+        say(where + "warming up")
+        warm_up(pool, setting.batch)
+        found.append(measure(pool, setting, plan.repeats, say=partial(_say_where, say, where)))
+    return tuple(found)
+
+
+def _say_where(say: Say, where: str, what: str) -> None:
+    say(where + what)
+
+
+def _pocket(plan: Plan, say: Say) -> tuple[tuple[Overhead, ...], tuple[Questions, ...]]:
+    config = pocket_config()
+    if config is None:
+        say("the bundled team is left out: this copy of the package has no weights for it")
+        return (), ()
+    models = PocketModels(config)
+    with endless_pool("pocket", models.models) as pool, settled():
+        overheads = _overheads(pool, plan, say)
+    race, asked, raced = models.race(), dev_questions(plan.pocket_questions), []
+    for batch in plan.batches:
+        say(f"pocket: {len(asked)} questions, {batch} at a time")
+        raced.append(race.run(asked, batch, plan.repeats))
+    return overheads, tuple(raced)
+
+
+async def _require_room(pool: Pool, settings: Sequence[Setting]) -> None:
+    """Raise PromptError if an answer would not fit the models' context."""
+    engine = pool.engine(switcher=True)
+    switcher = ImpartialSwitcher(LMSwitcher(SWITCHER))
+    async with Team(pool.candidates, engine, switcher) as team:
+        for setting in settings:
+            await team.check_prompt(queries(setting, pool.words)[0], setting.policy)

@@ -1,0 +1,142 @@
+"""The ways of writing the same answers that are timed against each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from benchmarks.overhead.forgetful import ForgetfulEngine
+from benchmarks.overhead.impartial import ImpartialSwitcher
+from benchmarks.overhead.memory import PeakMemory
+from benchmarks.overhead.models import Pool
+from benchmarks.overhead.plain import generate
+from benchmarks.overhead.public import Answer, PublicLoop
+from benchmarks.overhead.setting import CANDIDATES, Setting, queries
+from benchmarks.overhead.weights import same_attention
+from taketurns.checkpoints.prompts import TaggedTrace
+from taketurns.checkpoints.text import SharedVocabulary, TextCodec
+from taketurns.engines.base import Engine
+from taketurns.errors import EngineError
+from taketurns.generation.team import SWITCHER, Team
+from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher
+from taketurns.types import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a variant: wall-clock `seconds`, `peak` bytes above the loaded models, and the
+    seconds in it that a switcher which samples text could have saved by stopping at its first
+    token."""
+
+    seconds: float
+    peak: int | None
+    rambling: float = 0.0
+
+
+Variant = Callable[[Pool, Setting], Run]
+
+
+def single(pool: Pool, setting: Setting) -> Run:
+    """One candidate by transformers' own generate."""
+    model = pool.model(pool.candidates[0].name)
+    codec = TextCodec.load(pool.candidates[0].spec)
+    prompts = [codec.encode(query.text or "") for query in queries(setting, pool.words)]
+    with PeakMemory(pool.device) as memory:
+        begun = setting.now()
+        written = generate(
+            model, prompts, setting.tokens, temperature=setting.temperature, top_p=setting.top_p
+        )
+        seconds = setting.now() - begun
+    _require_full(map(len, written), setting)
+    return Run(seconds, memory.bytes)
+
+
+def kept(pool: Pool, setting: Setting) -> Run:
+    """The team with kept caches, random speakers."""
+    return _team(pool, setting, pool.engine(), RandomSwitcher())
+
+
+def kept_with_switcher(pool: Pool, setting: Setting) -> Run:
+    """The team with kept caches, asking a switcher as large as a candidate."""
+    return _team(pool, setting, pool.engine(switcher=True), ImpartialSwitcher(LMSwitcher(SWITCHER)))
+
+
+def reencode(pool: Pool, setting: Setting) -> Run:
+    """The team without kept caches, random speakers."""
+    return _team(pool, setting, ForgetfulEngine(pool.engine()), RandomSwitcher())
+
+
+def deterministic(pool: Pool, setting: Setting) -> Run:
+    """`kept` with tokens that do not depend on the batch."""
+    with same_attention(pool.model(candidate.name) for candidate in pool.candidates):
+        return _team(pool, setting, pool.engine(deterministic=True), RandomSwitcher())
+
+
+def public(pool: Pool, setting: Setting) -> Run:
+    """The loop as public code runs it, its switcher as large as a candidate."""
+    codec = TextCodec.load(pool.candidates[0].spec)
+    loop = PublicLoop(
+        [pool.model(candidate.name) for candidate in pool.candidates],
+        pool.model(SWITCHER),
+        setting.policy,
+        now=setting.now,
+    )
+    answers = [
+        Answer([codec.encode(query.text or "")] * CANDIDATES, tagged_trace(codec, query), turns)
+        for query, turns in zip(queries(setting, pool.words), setting.turns, strict=True)
+    ]
+    with PeakMemory(pool.device) as memory:
+        begun = setting.now()
+        run = loop.run(answers)
+        seconds = setting.now() - begun
+    _require_full((len(answer.token_ids) for answer in answers), setting)
+    return Run(seconds, memory.bytes, run.rambling)
+
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        "single": single,
+        "kept": kept,
+        "kept_with_switcher": kept_with_switcher,
+        "reencode": reencode,
+        "public": public,
+        "deterministic": deterministic,
+    }
+)
+
+
+def tagged_trace(codec: TextCodec, query: Query) -> TaggedTrace:
+    """What a switcher that shares its tokens with the candidates reads of a query."""
+    return TaggedTrace(codec, query, range(CANDIDATES), vocabulary=SharedVocabulary.of([codec]))
+
+
+def _team(pool: Pool, setting: Setting, engine: Engine, switcher: Switcher) -> Run:
+    return asyncio.run(_write(pool, setting, engine, switcher))
+
+
+async def _write(pool: Pool, setting: Setting, engine: Engine, switcher: Switcher) -> Run:
+    """Write all answers of a batch at once; loading comes first and is not timed."""
+    async with Team(pool.candidates, engine, switcher, setting.policy) as team:
+        await team.prepare()
+        async with engine.session(0, 1):  # a switcher's weights load with the first session
+            pass
+        asked = queries(setting, pool.words)
+        with PeakMemory(pool.device) as memory:
+            begun = setting.now()
+            traces = await asyncio.gather(*map(team.agenerate, asked))
+            seconds = setting.now() - begun
+    for trace, turns in zip(traces, setting.turns, strict=True):
+        if trace.error is not None:
+            raise EngineError(trace.error)
+        if tuple(patch.speaker for patch in trace.patches) != turns:
+            raise EngineError(f"{trace.query.id} had other speakers than its turns say")
+    _require_full((trace.tokens for trace in traces), setting)
+    return Run(seconds, memory.bytes)
+
+
+def _require_full(lengths: Iterable[int], setting: Setting) -> None:
+    found = list(lengths)
+    if found != [setting.tokens] * setting.batch:
+        raise EngineError(f"answers of {found} tokens instead of {setting.tokens} each")

@@ -1,0 +1,83 @@
+"""Weights that are in memory once, for every engine and for transformers' own generation alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.loading import Loaded, Weights, choose_device, choose_dtype
+from taketurns.engines.local.worker import SMALL_MODEL
+from taketurns.types import ModelSpec
+
+
+class RandomWeights(Weights):
+    """Untrained models of the named seeds, made on their device when first asked for."""
+
+    def __init__(self, config: Any, seeds: Mapping[str, int], device: str, dtype: str) -> None:
+        super().__init__({})
+        self._config = config
+        self._seeds = dict(seeds)
+        self._device = choose_device(device)
+        chosen = choose_dtype(dtype, self._device)
+        self._dtype = torch.bfloat16 if chosen == "auto" else chosen
+        self._models: dict[str, Any] = {}
+
+    def load(self, name: str) -> Loaded:
+        if name not in self._models:
+            self._models[name] = self._make(self._seeds[name])
+        return Loaded(self._models[name], None)
+
+    def _make(self, seed: int) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        torch.manual_seed(seed)
+        with torch.device(self._device):
+            model = AutoModelForCausalLM.from_config(deepcopy(self._config), dtype=self._dtype)
+        return model.requires_grad_(False).eval()
+
+
+class GivenWeights(Weights):
+    """Models that somebody else loaded."""
+
+    def __init__(self, models: Mapping[str, Any]) -> None:
+        super().__init__({})
+        self._models = dict(models)
+
+    def load(self, name: str) -> Loaded:
+        return Loaded(self._models[name], None)
+
+
+def engine_on(
+    weights: Weights, specs: Mapping[str, ModelSpec], *, deterministic: bool = False
+) -> LocalEngine:
+    """An engine on weights in memory, with as many threads as the caller has."""
+    engine = LocalEngine(specs, deterministic=deterministic, threads=torch.get_num_threads())
+    engine._thread._weights = weights
+    return engine
+
+
+@contextmanager
+def use_threads(parameters: int) -> Iterator[None]:
+    """Give everything that runs models of this size the threads that an engine would choose."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if parameters < SMALL_MODEL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def same_attention(models: Iterable[Any]) -> Iterator[None]:
+    """Undo what a deterministic engine does to a model's attention."""
+    before = [(model, model.config._attn_implementation) for model in models]
+    try:
+        yield
+    finally:
+        for model, attention in before:
+            model.set_attn_implementation(attention)

@@ -1,0 +1,1 @@
+"""How the bundled checkpoints and their switchers are made: `python -m recipes.pocket`."""

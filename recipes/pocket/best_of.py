@@ -1,0 +1,94 @@
+"""Best of n: which questions any of n answers solves, switched at random and by each checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from recipes.pocket.acceptance import Paired, switching_beats_chance
+from taketurns.errors import EngineError
+from taketurns.generation.team import Team
+from taketurns.switchers.base import RandomSwitcher
+from taketurns.tasks.base import Split, Task
+from taketurns.types import Query
+
+RANDOM = "random"
+UNDER_WAY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """`solved[system][task]` says for each question whether any of `samples` answers was right; the
+    systems are the checkpoints' names and "random"."""
+
+    samples: int
+    split: Split
+    solved: Mapping[str, Mapping[str, tuple[bool, ...]]]
+
+    def share(self, system: str) -> float:
+        """Questions solved, over all tasks."""
+        results = [solved for task in self.solved[system].values() for solved in task]
+        return sum(results) / len(results)
+
+    def to_json(self) -> dict[str, Any]:
+        """Shares by system and task, and the gate."""
+        best, test = self.gate()
+        return {
+            "samples": self.samples,
+            "split": self.split,
+            "solved": {
+                system: {task: sum(solved) / len(solved) for task, solved in tasks.items()}
+                | {"all": self.share(system)}
+                for system, tasks in self.solved.items()
+            },
+            "best": best,
+            "paired": asdict(test),
+        }
+
+    def gate(self) -> tuple[str, Paired]:
+        """The best single checkpoint in hindsight, and random switching paired against it."""
+        alone = {name: tasks for name, tasks in self.solved.items() if name != RANDOM}
+        return switching_beats_chance(self.solved[RANDOM], alone)
+
+
+async def best_of(
+    team: Team,
+    tasks: Mapping[str, Task],
+    *,
+    split: Split = "test",
+    questions: int = 15,
+    samples: int = 64,
+    on_done: Callable[[int], None] = lambda tokens: None,
+) -> BestOf:
+    """Sample every system on the first questions of every task; `on_done` sees each answer's
+    tokens.
+
+    Raises EngineError if an answer fails.
+    """
+    switched = Team(team.candidates, team.engine, RandomSwitcher(), team.policy)
+    systems = {RANDOM: switched} | {c.name: team.alone(c.name) for c in team.candidates}
+    gate = asyncio.Semaphore(UNDER_WAY)
+
+    async def solves(system: Team, task: Task, query: Query, sample: int) -> bool:
+        async with gate:
+            trace = await system.agenerate(replace(query, id=f"{query.id}/{sample}"))
+        if trace.error is not None:
+            raise EngineError(trace.error)
+        on_done(trace.tokens)
+        return bool(task.score(query, trace.text).value)
+
+    async def any_solves(system: Team, task: Task, query: Query) -> bool:
+        tries = await asyncio.gather(*(solves(system, task, query, k) for k in range(samples)))
+        return any(tries)
+
+    async def of_task(system: Team, task: Task) -> tuple[bool, ...]:
+        asked: Sequence[Query] = task.queries(split)[:questions]
+        return tuple(await asyncio.gather(*(any_solves(system, task, q) for q in asked)))
+
+    solved = {
+        name: {task.name: await of_task(system, task) for task in tasks.values()}
+        for name, system in systems.items()
+    }
+    return BestOf(samples, split, solved)

@@ -1,0 +1,91 @@
+"""Long answers: word problems of the world's kind with as many steps as wanted.
+
+Tuning has one or two steps in a problem; here a problem goes on, so that an answer grows by some
+twenty tokens a step and what fails with length can be seen. Numbers stay in 0..99, as everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+
+from taketurns.pocket import names
+from taketurns.pocket.arithmetic import Sign, equation, result
+from taketurns.tasks.base import Split
+from taketurns.types import Query, Score
+from taketurns.utils.seeds import derive
+
+COUNT = 200
+_SOLVED = re.compile(r"(\d+) ([+-]) (\d+) = (?:\[[^\]]*\] )?(\d+)\.")
+
+
+@dataclass(frozen=True)
+class LongTask:
+    """Problems of `steps` steps. An answer's score is the share of the steps that it gets right
+    before the first that it gets wrong; the question ends in what the last step comes to."""
+
+    steps: int
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"long-{self.steps}"
+
+    @property
+    def category(self) -> str:
+        return "long reasoning"
+
+    @cached_property
+    def _problems(self) -> dict[Split, tuple[Query, ...]]:
+        splits: tuple[Split, ...] = ("train", "dev", "test")
+        return {split: tuple(self._make(split)) for split in splits}
+
+    def _make(self, split: Split) -> list[Query]:
+        rng = Random(derive(self.seed, "pocket", "long", self.steps, split))
+        made = []
+        for number in range(COUNT):
+            asked, steps = _problem(self.steps, rng)
+            worked = " ".join(f"{equation(*step, worked=True)}." for step in steps)
+            made.append(
+                Query(
+                    id=f"pocket/{self.name}/{split}/{number}",
+                    text=asked,
+                    reference=[result(*step) for step in steps],
+                    metadata={"task": self.name, "worked": worked},
+                )
+            )
+        return made
+
+    def queries(self, split: Split) -> tuple[Query, ...]:
+        """200 problems a split; those of one split are not kept out of another, as nothing is
+        learned from them."""
+        return self._problems[split]
+
+    def score(self, query: Query, answer: str) -> Score:
+        """The share of right steps before the first wrong one; `answer` is the last result."""
+        text = " ".join(answer.lower().split())
+        found = [int(match[4]) for match in _SOLVED.finditer(text)]
+        right = 0
+        for wanted, said in zip(query.reference, found, strict=False):
+            if wanted != said:
+                break
+            right += 1
+        last = str(found[-1]) if found else None
+        return Score(right / self.steps, last, f"{right} steps", parsed=bool(found))
+
+
+def _problem(steps: int, rng: Random) -> tuple[str, list[tuple[int, Sign, int]]]:
+    who, goods = rng.choice(names.TRADERS), rng.choice(names.GOODS)
+    have = rng.randint(10, 89)
+    said, done = [f"{who} has {have} {goods}"], list[tuple[int, Sign, int]]()
+    for number in range(steps):
+        more = have < 20 or (have < 80 and rng.random() < 0.5)
+        amount = rng.randint(10, 99 - have) if more else rng.randint(10, have)
+        sign: Sign = "+" if more else "-"
+        verb = f"gets {amount} more" if more else f"sells {amount}"
+        said.append(f"and {verb}" if number == 0 else f"then {verb}")
+        done.append((have, sign, amount))
+        have = result(have, sign, amount)
+    return f"{said[0]} {', '.join(said[1:])}. how many {goods} now?", done

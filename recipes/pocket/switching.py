@@ -1,0 +1,93 @@
+"""Stages 4 and 5: what each checkpoint's next patch is worth, and who should therefore write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from recipes.pocket.recipe import Recipe
+from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.errors import DataError, EngineError
+from taketurns.pocket.tasks import tasks
+from taketurns.pocket.world import World
+from taketurns.training.labels.allocation import Uniform
+from taketurns.training.labels.job import Plan, make_rollouts
+from taketurns.training.labels.labels import read_labels
+from taketurns.training.policy_gradient.run import practise
+from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.supervised.run import train
+from taketurns.training.supervised.settings import Course, HeadSettings, LMSettings, Selection
+
+LABELS = "rollouts.jsonl"
+GLOBAL, LM, PRACTISED = "global", "lm", "practised"
+TEAM = """\
+# Three stages of one miniature training pipeline, and a switcher that learned from them.
+candidates:
+  - name: pretrained
+    model: ./pretrained
+    prompt: "question: {text} answer:"
+  - name: sft
+    model: ./sft
+  - name: aligned
+    model: ./aligned
+"""
+SWITCHER = """
+switcher:
+  kind: head
+  path: ./switchers/practised
+"""
+POLICY = """
+policy:
+  patch_size: 16
+  max_tokens: 200
+  temperature: 0.7
+"""
+
+
+def write_team(out: Path) -> None:
+    """The team file of a finished build."""
+    (out / "team.yaml").write_text(TEAM + SWITCHER + POLICY, encoding="utf-8")
+
+
+def label(recipe: Recipe, out: Path, partial: Path) -> None:
+    """Roll out the train questions. Raises EngineError if a prefix cannot be."""
+    plan = Plan.of(
+        _untrained(out),
+        list(tasks(World(recipe.seed)).values()),
+        prefixes=recipe.labelling.prefixes,
+        allocation=Uniform(recipe.labelling.k),
+    )
+    made = make_rollouts(plan, partial / LABELS)
+    if made.failed or made.lost:
+        raise EngineError(f"{made.failed} prefixes and {made.lost} rollouts failed")
+
+
+def train_switchers(
+    recipe: Recipe, out: Path, partial: Path, say: Callable[[str], None] = lambda sentence: None
+) -> None:
+    """A folder a switcher: `global` and `lm` for all tasks, a head for each task under its name,
+    where its labels say anything, and `practised`, what reward makes of the global one."""
+    team, labels = _untrained(out), out / "labels" / LABELS
+    course = Course(seed=recipe.seed)
+    train(team, labels, partial / GLOBAL, HeadSettings(), course=course, say=say)
+    train(team, labels, partial / LM, LMSettings(), course=course, say=say)
+    names = [candidate.name for candidate in team.candidates]
+    asked = {row.task for row in read_labels(labels, names)} if recipe.switching.by_task else set()
+    for task in sorted(asked):
+        selection = Selection(tasks=(task,))
+        try:
+            train(team, labels, partial / task, HeadSettings(), selection, course, say)
+        except DataError as error:  # every candidate does alike: nothing to learn
+            say(str(error))
+    practice = Practice(
+        steps=recipe.switching.steps, checked=recipe.switching.checked, seed=recipe.seed
+    )
+    every = list(tasks(World(recipe.seed)).values())
+    practise(load_team_config(partial / GLOBAL), every, partial / PRACTISED, practice, say)
+
+
+def _untrained(out: Path) -> TeamConfig:
+    """The three checkpoints with no switcher yet."""
+    path = out / "team.yaml"
+    path.write_text(TEAM + POLICY, encoding="utf-8")
+    return load_team_config(path)

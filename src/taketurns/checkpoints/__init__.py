@@ -1,0 +1,1 @@
+"""What a checkpoint's files say: where they are, weights, configuration, tokenizer, chat template."""

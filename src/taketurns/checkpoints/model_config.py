@@ -1,0 +1,191 @@
+"""What a model's configuration says of it; no weights are read and torch is not needed."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from taketurns.checkpoints import gguf, hub
+from taketurns.errors import ConfigError, one_line
+from taketurns.types import ModelSpec
+from taketurns.utils.finite import parse_json
+
+ADAPTER = "adapter_config.json"
+_GENERATION = "generation_config.json"
+_IDS = ("eos_token_id", "suppress_tokens")
+_ROPE_FREQUENCIES = "rope_freqs.weight"
+# What llama.cpp computes a Llama 3's frequencies with; the factor alone differs between models.
+_LLAMA3 = {
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends an answer: the tokenizer's and those of generation_config.json, or of a
+    GGUF file's header."""
+    if spec.gguf_file is not None:
+        listed: Any = [*gguf.read(spec).end_token_ids]
+    else:
+        listed = _generation_config(spec).eos_token_id
+    ends = {tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])}
+    return frozenset(int(i) for i in ends if i is not None)
+
+
+def never_token_ids(spec: ModelSpec) -> frozenset[int]:
+    """The ids that a model is not to write: `suppress_tokens` of generation_config.json. Raises
+    ConfigError for ids that the model does not have, and where none is left to write."""
+    if spec.gguf_file is not None:
+        return frozenset()
+    never = frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
+    if not never:
+        return never
+    try:
+        size = vocabulary_size(spec)
+    except ConfigError:  # only a server knows how large it is
+        return never
+    if size is not None and (beyond := [i for i in sorted(never) if not 0 <= i < size]):
+        raise ConfigError(
+            f"suppress_tokens in the generation_config.json of {spec.model} names the id "
+            f"{beyond[0]}, and the model's ids are 0 to {size - 1}; remove it"
+        )
+    if size is not None and len(never) == size:
+        raise ConfigError(
+            f"suppress_tokens in the generation_config.json of {spec.model} names all {size} ids "
+            "of the vocabulary, so that the model could write nothing; remove what it may write"
+        )
+    return never
+
+
+def _generation_config(spec: ModelSpec) -> Any:
+    """Where there is no generation_config.json, what config.json says, as in transformers; nothing
+    where there is only a tokenizer, as for a model on a server."""
+    from transformers import GenerationConfig
+
+    where = ("the model", spec.model)
+    try:
+        if file := hub.fetch(*where, _GENERATION, spec.revision):
+            with hub.loading(*where, spec.revision):
+                _check_ids(parse_json(file.read_text(encoding="utf-8"), strict=False), spec, file)
+                return GenerationConfig.from_pretrained(file.parent)
+        file = hub.fetch(*where, "config.json", spec.revision)
+    except hub.NoModelError:
+        if spec.tokenizer is None:
+            raise
+        file = None
+    with hub.loading(*where, spec.revision):
+        config: Any = {}
+        if file is not None:
+            config = parse_json(file.read_text(encoding="utf-8"), strict=False)
+            _check_ids(config, spec, file)
+    return GenerationConfig(**{key: config.get(key) for key in _IDS})
+
+
+def _check_ids(config: Any, spec: ModelSpec, file: Path) -> None:
+    """Raise ConfigError where a key that holds ids of tokens holds something else; int() would
+    take half of a number for one."""
+    for key in _IDS:
+        value = config.get(key)
+        ids = value if isinstance(value, list) else [value]
+        one = key == "eos_token_id" and not isinstance(value, list)
+        right = all(type(id_) is int and id_ >= -1 for id_ in ids)
+        if value is not None and not (right and (one or isinstance(value, list))):
+            wanted = "a list of token ids" + (" or one of them" if key == "eos_token_id" else "")
+            raise ConfigError(
+                f"{key} in the {file.name} of {spec.model} is {json.dumps(value)[:80]} and must be "
+                f"{wanted}"
+            )
+
+
+def context_length(spec: ModelSpec) -> int:
+    """The most tokens the model's positions reach. Raises ConfigError if there is no such model."""
+    length = getattr(read_config(spec).get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else 1 << 30
+
+
+def vocabulary_size(spec: ModelSpec) -> int | None:
+    """How many ids the model's embedding has, which may be more than its tokenizer knows. Raises
+    ConfigError if there is no such model."""
+    size = getattr(read_config(spec).get_text_config(), "vocab_size", None)
+    return int(size) if size else None
+
+
+def require_model(spec: ModelSpec) -> None:
+    """Raise ConfigError where an adapter is named as the model."""
+    where = ("the model", spec.model)
+    if hub.fetch(*where, "config.json", spec.revision) is not None:
+        return
+    file = hub.fetch(*where, ADAPTER, spec.revision)
+    if file is not None:
+        with hub.loading(*where, spec.revision):
+            described = parse_json(file.read_text(encoding="utf-8"), strict=False)
+            base = described.get("base_model_name_or_path")
+        raise ConfigError(
+            f"cannot load the model {spec.model!r}: it is an adapter; name what it was trained on "
+            f"({base}) as the model, and this as its adapter"
+        )
+
+
+def read_config(spec: ModelSpec) -> Any:
+    """The model's configuration, from config.json or its GGUF file. Raises ConfigError if there is
+    no such model."""
+    from transformers import AutoConfig
+
+    if spec.gguf_file is not None:
+        return _read_gguf_config(spec)
+    require_model(spec)
+    with hub.loading("the model", spec.model, spec.revision) as where:
+        return AutoConfig.from_pretrained(
+            spec.model, trust_remote_code=spec.trust_remote_code, **where
+        )
+
+
+def _read_gguf_config(spec: ModelSpec) -> Any:
+    header = gguf.read(spec)
+    state = header.path.stat()
+    try:
+        config = deepcopy(_read_gguf(str(header.path), state.st_size, state.st_mtime_ns))
+    except Exception as error:  # of whichever kind: it lies in the file
+        raise ConfigError(f"cannot read {header.path}: {one_line(error)}") from error
+    if any(tensor.name == _ROPE_FREQUENCIES for tensor in header.tensors):
+        _stretch(config, header)
+    return config
+
+
+@lru_cache(maxsize=8)
+def _read_gguf(path: str, size: int, changed: int) -> Any:
+    """transformers' reading of a GGUF file's header. It takes some ten seconds for a large
+    vocabulary, and several facts are asked for; `size` and `changed` tell one file from the
+    next."""
+    from transformers import AutoConfig
+
+    place = Path(path)
+    return AutoConfig.from_pretrained(str(place.parent), gguf_file=place.name)
+
+
+def _stretch(config: Any, header: gguf.GgufHeader) -> None:
+    """Put the stretched positions of a Llama 3 into its configuration; transformers leaves them
+    out. Raises ConfigError for positions stretched in another way."""
+    import numpy as np
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    factors = header.floats(_ROPE_FREQUENCIES)
+    theta = config.rope_parameters["rope_theta"]
+    config.rope_parameters = {
+        **_LLAMA3,
+        "rope_type": "llama3",
+        "rope_theta": theta,
+        "factor": float(factors.max()),
+    }
+    width = 2 * len(factors)
+    wanted = theta ** (-np.arange(0, width, 2, dtype=np.float64) / width) / factors
+    found = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
+    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=1e-4, atol=0):
+        raise ConfigError(
+            f"{header.path} stretches its positions ({_ROPE_FREQUENCIES}) in a way that "
+            "transformers does not know: name the checkpoint it was made from"
+        )

@@ -1,0 +1,245 @@
+"""The only place where prompts are rendered: what a speaker reads and what the switcher reads.
+
+A speaker continues the partial answer as its own: its chat template up to the start of the
+assistant's turn (a base model: a plain prompt), then the answer so far. The switcher reads the
+query, every patch between tags that name its writer, and a question whose answer is a digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from taketurns.checkpoints import chat_templates
+from taketurns.checkpoints.control_tokens import Rendered, marked
+from taketurns.checkpoints.text import SharedVocabulary, TextCodec
+from taketurns.errors import ConfigError, PromptError, one_line
+from taketurns.types import Message, ModelSpec, Patch, Query
+
+BEGINS = " <model {index} begins> "
+ENDS = " <model {index} ends>"
+QUESTION = (
+    " Which model should generate the next segment? Please respond with a number from 0 to {last}."
+    " The answer is model "
+)
+_SENTINEL = "\N{OBJECT REPLACEMENT CHARACTER}"
+
+
+def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> Rendered:
+    """The text a speaker continues. A plain `prompt` beats the tokenizer's template.
+
+    Raises PromptError if the template refuses the conversation.
+    """
+    query, marks = marked(query, codec.control_pattern)
+    if spec.prompt is not None:
+        text = _fill(spec.prompt, query)
+    elif codec.tokenizer.chat_template is not None:
+        text = _apply_template(codec, query)
+    else:
+        text = plain_text(query)
+    return Rendered(text) if marks is None else marks.read(text)
+
+
+def encode_speaker(
+    spec: ModelSpec, codec: TextCodec, prompt: Rendered, written: str = ""
+) -> list[int]:
+    """Token ids of a rendered prompt, and of any text written after it. A chat template brings its
+    own special tokens; a plain prompt gets what the tokenizer puts before a text. What a query or
+    `written` spells like a control token is ordinary text."""
+    templated = spec.prompt is None and codec.tokenizer.chat_template is not None
+    if written:
+        prompt = prompt.followed_by(written, codec.control_pattern)
+    return codec.encode_rendered(prompt, special=not templated)
+
+
+def speaker_ids(spec: ModelSpec, codec: TextCodec, query: Query) -> list[int]:
+    """Token ids of what a speaker continues. Raises as `render_speaker` does."""
+    return encode_speaker(spec, codec, render_speaker(spec, codec, query))
+
+
+def plain_text(query: Query) -> str:
+    """A query for a model without a template: the text itself, or a conversation as a transcript
+    that breaks off where the assistant speaks."""
+    if query.text is not None:
+        return query.text
+    turns = query.conversation
+    if len(turns) == 1:
+        return turns[0].content + "\n"
+    *earlier, last = turns
+    lines = [f"{turn.role.capitalize()}: {turn.content}" for turn in earlier]
+    if last.role != "assistant" or last.content:  # an answer that is begun with nothing is not
+        lines.append(f"{last.role.capitalize()}: {last.content}")
+    if last.role != "assistant" or not last.content:
+        lines.append("Assistant:")
+    return "\n".join(lines)
+
+
+def _fill(prompt: str, query: Query) -> str:
+    """A plain prompt with the query in place of `{text}`.
+
+    A conversation repeats it: each question in a prompt of its own with its answer after it, a
+    blank line between two, instructions before the first. So earlier turns show a base model the
+    form, and the last prompt breaks off where, or in what, it is to answer. A prompt with nothing
+    after `{text}` does not say where an answer begins: there a conversation is a transcript.
+    """
+    turns = query.conversation
+    if len(turns) == 1 and turns[0].role == "user":
+        return prompt.replace("{text}", turns[0].content)
+    if prompt.rstrip().endswith("{text}"):
+        return prompt.rstrip().replace("{text}", plain_text(query))
+    told = [turn.content for turn in turns if turn.role == "system"]
+    talk = [turn for turn in turns if turn.role != "system"]
+    if not talk:
+        return prompt.replace("{text}", "\n\n".join(told))
+    shown, asked = told, False
+    for role, run in groupby(talk, key=lambda turn: turn.role):
+        said = "\n".join(turn.content for turn in run)
+        if role == "user":
+            shown.append(prompt.replace("{text}", said))
+        elif not asked:  # a greeting
+            shown.append(said)
+        elif said:
+            apart = shown[-1][-1:].isspace() or said[:1].isspace()
+            shown[-1] += said if apart else f" {said}"
+        asked = role == "user"
+    return "\n\n".join([*(text.rstrip() for text in shown[:-1]), shown[-1]])
+
+
+def _apply_template(codec: TextCodec, query: Query) -> str:
+    def render(turns: Sequence[Message], begin: bool) -> str:
+        return render_template(codec.tokenizer, turns, begin=begin)
+
+    turns = query.conversation
+    try:
+        if turns[-1].role != "assistant":
+            return render(turns, begin=True)
+        return _before_answer(turns, render) + turns[-1].content
+    except TemplateRefusal as error:
+        raise PromptError(f"the chat template {error}", query.id) from error
+
+
+class TemplateRefusal(ValueError):
+    """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
+
+
+def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
+    """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
+    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
+    from jinja2.exceptions import TemplateError
+
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    try:
+        return chat_templates.render(tokenizer, messages, begin=begin)
+    except (TemplateError, ValueError) as error:
+        raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
+    except Exception as error:
+        raise TemplateRefusal(
+            f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
+            "give the model another with `template` in the team file"
+        ) from error
+
+
+def _before_answer(
+    turns: Sequence[Message], render: Callable[[Sequence[Message], bool], str]
+) -> str:
+    """What a template writes before the answer that the last turn begins. The answer itself goes
+    after it as patches do, to the letter, and not through the template, which may trim it."""
+    try:
+        begun = render(turns[:-1], True)
+        if begun != render(turns[:-1], False):
+            return begun
+    except TemplateRefusal:
+        pass  # it does not take the conversation without its last turn
+    # A template that does not begin an answer, but writes what goes before one.
+    text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
+    before, found, _ = text.rpartition(_SENTINEL)
+    if not found:
+        raise TemplateRefusal("leaves out the answer that is to be continued")
+    return before
+
+
+class TaggedTrace:
+    """The switcher's prompt, grown patch by patch.
+
+    Its pieces (query, tags, patches, question) are tokenised one by one, so that a longer trace
+    begins with the tokens of the shorter one: training and inference see the same ids, and an
+    engine encodes only what is new. `vocabulary` is what the switcher shares with all candidates,
+    so that patches' ordinary token ids are its own; where it is None their text is encoded.
+    `numbers` are those that the switcher knows the team's candidates by, in the team's order.
+    `chat_template` puts the whole into the user's turn.
+    """
+
+    def __init__(
+        self,
+        codec: TextCodec,
+        query: Query,
+        numbers: Sequence[int],
+        *,
+        vocabulary: SharedVocabulary | None,
+        chat_template: bool = False,
+    ) -> None:
+        self._codec = codec
+        self._numbers = tuple(numbers)
+        self._vocabulary = vocabulary
+        question = QUESTION.format(last=len(numbers) - 1)
+        text = plain_text(query)
+        if query.conversation[-1].role != "assistant":  # a begun answer is kept to the letter
+            text = text.rstrip("\n")
+        if chat_template:
+            before, after = _around_user_turn(codec)
+            if not after.startswith(" "):  # the template trims what it is given
+                question = question.rstrip()
+            self._ids = codec.encode_rendered(Rendered(before)) + codec.encode(text)
+            after = after.removeprefix(" ")
+            self._question = codec.encode(question) + codec.encode_rendered(Rendered(after))
+        else:
+            self._ids = codec.encode(text, special=True)
+            self._question = codec.encode(question)
+        self._patches = 0
+
+    def prompt(self, patches: Sequence[Patch]) -> list[int]:
+        """Token ids after these patches, which begin with those of the call before."""
+        for patch in patches[self._patches :]:
+            self._ids += self._encode(patch)
+        self._patches = len(patches)
+        return self._ids + self._question
+
+    def _encode(self, patch: Patch) -> list[int]:
+        if self._vocabulary is None or not patch.token_ids:  # forced text may have none
+            body = self._codec.encode(patch.text)
+        else:
+            body = self._vocabulary.ordinary(patch.token_ids)
+        if patch.speaker is None:  # forced text is nobody's
+            return body
+        number = self._numbers[patch.speaker]
+        begins = self._codec.encode(BEGINS.format(index=number))
+        return begins + body + self._codec.encode(ENDS.format(index=number))
+
+
+def digit_ids(codec: TextCodec, candidates: int) -> list[int]:
+    """The one token of each candidate's number.
+
+    Raises ConfigError if a number takes several: the switcher answers with one token.
+    """
+    ids = [codec.single(str(index)) for index in range(candidates)]
+    if None in ids:
+        raise ConfigError(
+            f"the switcher's tokenizer does not write {ids.index(None)} as one token, so it cannot "
+            f"choose among {candidates} candidates"
+        )
+    return [i for i in ids if i is not None]
+
+
+def _around_user_turn(codec: TextCodec) -> tuple[str, str]:
+    """The chat template's text before and after what a user says, a space after that included."""
+    if codec.tokenizer.chat_template is None:
+        raise ConfigError("the switcher has chat_template: true but its tokenizer has no template")
+    try:
+        asked = [Message("user", _SENTINEL + " ")]
+        text = render_template(codec.tokenizer, asked, begin=True)
+    except TemplateRefusal as error:
+        raise ConfigError(f"the switcher's chat template, given a question, {error}") from error
+    before, _, after = text.partition(_SENTINEL)
+    return before, after

@@ -1,0 +1,182 @@
+"""What the files of a checkpoint say of its weights, from the headers alone."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from taketurns.checkpoints import gguf, hub
+from taketurns.checkpoints.weight_files import (
+    CONFIG,
+    explicit_file,
+    first_file,
+    named_in,
+    weight_files,
+)
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+from taketurns.utils.finite import parse_json
+
+_FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_SIZES = {**_FLOATS, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}  # others: a byte
+_ADAPTER = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`kind` is what safetensors calls its type."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def numbers(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def stored_bytes(self) -> int:
+        return self.numbers * _SIZES.get(self.kind, 1)
+
+    @property
+    def floating(self) -> bool:
+        """Whether loading turns it into the precision that is asked for."""
+        return self.kind in _FLOATS
+
+
+def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
+    """The tensors of a checkpoint that transformers loads; None where there are no headers to read:
+    the weights are not downloaded yet, or are no safetensors.
+
+    Raises ConfigError for a folder without weights, and for a file that is not whole.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (files := weight_files(folder)):
+            raise ConfigError(f"there are no weights in {folder}")
+        return _read(files)
+    try:
+        with hub.loading("the weights of", model, revision) as where:
+            commit, offline = where["revision"], where.get("local_files_only")
+    except hub.NoModelError:
+        return None  # it may be on a server alone; loading it says what is wrong
+    files = _downloaded(model, commit)
+    if not files:
+        return None if offline else _on_the_hub(model, revision)
+    return _read(files) if all(file.exists() for file in files) else None
+
+
+def _downloaded(model: str, revision: str | None) -> list[Path]:
+    """The weight files of a hub model in the cache; empty where it has none."""
+    first = first_file(lambda name: _cached(model, name, revision))
+    if first is None:
+        return []
+    return named_in(first) if first.name.endswith(".index.json") else [first]
+
+
+def local_files(model: str, revision: str | None) -> list[Path]:
+    """The safetensors of a checkpoint that transformers loads and that are on this machine; none
+    where one is not."""
+    folder = Path(model).expanduser()
+    files = weight_files(folder) if folder.is_dir() else _downloaded(model, revision)
+    there = all(file.exists() and file.suffix == ".safetensors" for file in files)
+    return files if there else []
+
+
+def local_adapter_files(adapter: str) -> list[Path]:
+    """The same of an adapter."""
+    folder = Path(adapter).expanduser()
+    file = folder / _ADAPTER if folder.is_dir() else _cached(adapter, _ADAPTER, None)
+    return [file] if file is not None and file.is_file() else []
+
+
+def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
+    """The tensors of an adapter, as `read_tensors` gives a model's."""
+    folder = Path(adapter).expanduser()
+    if folder.is_dir():
+        if (file := folder / _ADAPTER).is_file():
+            return _read([file])
+        if any(folder.glob("*.bin")):
+            return None
+        raise ConfigError(f"there are no weights in {folder}")
+    try:
+        with hub.loading("the weights of", adapter) as where:
+            commit, offline = where["revision"], where.get("local_files_only")
+    except hub.NoModelError:
+        return None
+    if offline:
+        found = _cached(adapter, _ADAPTER, commit)
+    else:  # small, and loaded whole anyway
+        found = hub.fetch("the weights of", adapter, _ADAPTER)
+    return None if found is None else _read([found])
+
+
+def read_gguf_tensors(spec: ModelSpec) -> list[Tensor]:
+    """The tensors of a model's GGUF file as they are loaded, which is as numbers of a float type
+    and not in the file's blocks. Raises ConfigError as `gguf.read` does."""
+    return [Tensor(tensor.name, "F32", tensor.shape) for tensor in gguf.read(spec).tensors]
+
+
+def _read(files: Sequence[Path]) -> list[Tensor] | None:
+    """Of a tensor in two files the last counts; None for files of another kind."""
+    if missing := [file for file in files if not file.exists()]:
+        raise ConfigError(f"{missing[0]} is missing, one of {len(files)} with weights")
+    if any(file.suffix != ".safetensors" for file in files):
+        return None
+    return list({tensor.name: tensor for file in files for tensor in _header(file)}.values())
+
+
+def _header(file: Path) -> Iterator[Tensor]:
+    size, tensors = file.stat().st_size, []
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > size:
+                raise ValueError("a header longer than its file")
+            header = parse_json(stream.read(length), strict=False)
+        end = 0
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                end = max(end, tensor["data_offsets"][1])
+                tensors.append(Tensor(name, tensor["dtype"], tuple(tensor["shape"])))
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file} is no safetensors file, or not a whole one") from error
+    if size < 8 + length + end:
+        raise ConfigError(f"{file} is cut off: {size} of {8 + length + end} bytes are there")
+    yield from tensors
+
+
+def _cached(model: str, name: str, commit: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, name, revision=commit)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _on_the_hub(model: str, revision: str | None) -> list[Tensor] | None:
+    """From the headers alone, of weights that are not here."""
+    from huggingface_hub import get_safetensors_metadata, parse_safetensors_file_metadata
+    from huggingface_hub.errors import NotASafetensorsRepoError
+
+    config = hub.fetch("the weights of", model, CONFIG, revision)
+    explicit = None if config is None else explicit_file(config)
+    if explicit is not None and explicit.endswith(".index.json"):
+        return None  # its files are not those that the hub lists
+    with hub.loading("the weights of", model, revision) as where:
+        commit = where["revision"]
+        try:
+            files = (
+                list(get_safetensors_metadata(model, revision=commit).files_metadata.values())
+                if explicit is None
+                else [parse_safetensors_file_metadata(model, explicit, revision=commit)]
+            )
+        except NotASafetensorsRepoError:
+            return None
+    return [
+        Tensor(name, str(tensor.dtype), tuple(tensor.shape))
+        for file in files
+        for name, tensor in file.tensors.items()
+    ]

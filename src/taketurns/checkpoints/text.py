@@ -1,0 +1,303 @@
+"""Token ids to text and back, exactly.
+
+`TextCodec` wraps a transformers tokenizer. An id means something only with the codec that it came
+from: other models may read it only where a `SharedVocabulary` says so. `TextStream` turns ids into
+text as they arrive: a character whose bytes are spread over several tokens appears with the token
+that completes it, and the text of a whole stream equals the text of its pieces. `StopFilter` holds
+back text that may be the beginning of a stop string, so that nothing is shown that must be taken
+back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from re import Pattern
+from typing import Any
+
+from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, Rendered, after
+from taketurns.checkpoints.tokenizer_files import load_tokenizer
+from taketurns.types import ModelSpec
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+# Enough tokens before a piece of text for any decoder to see its left neighbour.
+PRIME_TOKENS = 6
+_UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
+_FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte's token in a vocabulary of pieces of text
+
+
+class TextCodec:
+    """A model's tokenizer: ordinary text in, ordinary text out, no special tokens added."""
+
+    def __init__(self, tokenizer: Any, note: str | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.note = note  # what a reader should know of where it comes from
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> TextCodec:
+        """Load the tokenizer of a model, or the one that its adapter brings, without any weights.
+        Raises ConfigError if there is none."""
+        return cls(*load_tokenizer(spec))
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of `text`, ordinary ones whatever it spells; `special` adds what the tokenizer
+        puts around a text, less the end."""
+        return self._less_end(self._encoder.encode(text, special), special)
+
+    def encode_rendered(self, prompt: Rendered, special: bool = False) -> list[int]:
+        """Token ids of a prompt: control tokens where its template wrote them; `special` as for
+        `encode`."""
+        return self._less_end(self._encoder.encode_rendered(prompt, special), special)
+
+    @property
+    def control_pattern(self) -> Pattern[str]:
+        """Finds text that is spelled like a control token of this tokenizer."""
+        return self._encoder.pattern
+
+    @cached_property
+    def _encoder(self) -> OrdinaryEncoder:
+        return OrdinaryEncoder(self.tokenizer)
+
+    def _less_end(self, ids: list[int], special: bool) -> list[int]:
+        end = self._encoder.ends[1] if special else []
+        return ids[: len(ids) - len(end)] if end and len(ids) > len(end) else ids
+
+    def encode_after(self, text: str) -> list[int]:
+        """Token ids of a text that goes on from another, so that they read as the text does.
+        Tokenizers that put a space before a first word would put one in the middle."""
+        ids, start = self.encode(text), self.encode(START)
+        for found in (ids, after(text, self.encode)):
+            if self.decode([*start, *found]) == self.decode(start) + text:
+                return found
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, special tokens left out, spaces untouched."""
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def spell(self, ids: Iterable[int]) -> str:
+        """The text of ids with the special tokens written out, for a server that reads text."""
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the greatest token id."""
+        return max(map(int, self.tokenizer.get_vocab().values())) + 1
+
+    def single(self, text: str) -> int | None:
+        """The id of the one token that `text` is, or None if it takes several."""
+        ids = self.encode(text)
+        if len(ids) == 2 and not self.decode(ids[:1]).strip():
+            ids = ids[1:]  # a sentencepiece model puts a bare space mark before a first word
+        return ids[0] if len(ids) == 1 and self.decode(ids).strip() == text else None
+
+    def unfinished(self, ids: Sequence[int]) -> int:
+        """How many ids at the end begin a character that is not finished."""
+        if not self.decode(ids[-PRIME_TOKENS:]).endswith(REPLACEMENT):
+            return 0
+        tail = b""
+        for begun in range(1, min(_UNFINISHED, len(ids)) + 1):
+            tail = self._bytes(ids[-begun]) + tail
+            if _begins_a_character(tail):
+                return begun
+        return 0  # these bytes are no character
+
+    def prime(self, ids: Sequence[int]) -> list[int]:
+        """The last ids, enough of them for any decoder to see the left neighbour of what follows.
+        The first of them begins a character: decoders with byte fallback give up all of a run of
+        bytes in which one does not."""
+        start = max(0, len(ids) - PRIME_TOKENS)
+        for _ in range(_UNFINISHED):
+            if start and _continues_a_character(self._bytes(ids[start])):
+                start -= 1
+        return list(ids[start:])
+
+    def _bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes that a token stands for, where its tokenizer has tokens for bytes."""
+        text = self.tokenizer.convert_ids_to_tokens(token)
+        if isinstance(text, bytes) or text is None:
+            return text or b""
+        if (fallback := _FALLBACK.fullmatch(text)) is not None:
+            return bytes.fromhex(fallback[1])
+        alphabet = self._alphabet
+        if alphabet and all(letter in alphabet for letter in text):
+            return bytes(alphabet[letter] for letter in text)
+        return str(text).encode("utf-8", "ignore")
+
+    @cached_property
+    def _alphabet(self) -> Mapping[str, int]:
+        """The byte for each letter of a byte-level vocabulary, which has one for the space."""
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+        letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+        space = next(letter for letter, byte in letters.items() if byte == ord(" "))
+        return letters if space in self.tokenizer.get_vocab() else {}
+
+    def is_control(self, token: int) -> bool:
+        """True for a control token of this tokenizer, which is no part of a text."""
+        return token in self._encoder.control_ids
+
+    @cached_property
+    def ordinary_ids(self) -> frozenset[int]:
+        """Ids of this tokenizer's ordinary tokens."""
+        known = frozenset(map(int, self.tokenizer.get_vocab().values()))
+        return known - self._encoder.control_ids
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for two tokenizers whose ordinary tokens have equal ids; special tokens may
+        differ."""
+        vocabulary = self.tokenizer.get_vocab()
+        ordinary = sorted(
+            (int(i), token) for token, i in vocabulary.items() if int(i) in self.ordinary_ids
+        )
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        # Of the decoder alone: to read all of a large tokenizer's JSON takes minutes.
+        own = getattr(backend, "decoder", None)
+        decoder = json.loads(own.__getstate__()) if own is not None else None
+        return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
+
+    def stream(self, before: Sequence[int] = ()) -> TextStream:
+        """Decode what follows the ids `before`, token by token."""
+        return TextStream(self, before)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedVocabulary:
+    """What models have in common whose ordinary tokens have equal ids. Only `of` makes one, so
+    where there is none, ids of one model cannot reach another."""
+
+    ordinary_ids: frozenset[int]
+
+    @classmethod
+    def of(cls, codecs: Iterable[TextCodec]) -> SharedVocabulary | None:
+        """The vocabulary that all of these share; None where an id means different things."""
+        every = tuple(codecs)
+        if len({codec.fingerprint for codec in every}) != 1:
+            return None
+        return cls(every[0].ordinary_ids)
+
+    def ordinary(self, token_ids: Iterable[int]) -> list[int]:
+        """Ids less control tokens, which are others in another tokenizer, and less ids that no
+        token has."""
+        return [token for token in token_ids if token in self.ordinary_ids]
+
+
+def _begins_a_character(data: bytes) -> bool:
+    """Whether UTF-8 bytes end in a character that is not finished."""
+    for length in range(1, min(_UNFINISHED, len(data)) + 1):
+        lead = data[-length]
+        if not 0x80 <= lead < 0xC0:
+            needed = 2 if 0xC2 <= lead < 0xE0 else 3 if 0xE0 <= lead < 0xF0 else 4
+            return 0xC2 <= lead < 0xF5 and length < needed
+    return False
+
+
+def _continues_a_character(data: bytes) -> bool:
+    return bool(data) and 0x80 <= data[0] < 0xC0
+
+
+class TextStream:
+    """Incremental decoding; feed ids to `push`, one or several at a time, and join what it
+    returns. A character that is unfinished before the first of them comes with the one that
+    finishes it."""
+
+    def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
+        self._codec = codec
+        begun = codec.unfinished(before)
+        primed = codec.prime(before[: len(before) - begun])
+        self._ids = [*primed, *before[len(before) - begun :]]
+        self._start = 0
+        self._shown = len(primed)
+
+    def copy(self) -> TextStream:
+        """A stream that goes on from here by itself."""
+        twin = copy(self)
+        twin._ids = list(self._ids)
+        return twin
+
+    def push(self, *token_ids: int) -> str:
+        """The text that became complete with these tokens, "" while a character is unfinished."""
+        self._ids.extend(token_ids)
+        text = self._hidden()
+        if not text or self._breaks_off(text):
+            return ""
+        self._start, self._shown = self._shown, len(self._ids)
+        return text
+
+    @property
+    def pending(self) -> bool:
+        """True while the last tokens end inside a character."""
+        return self._shown < len(self._ids) and self._breaks_off(self._hidden())
+
+    def flush(self) -> str:
+        """At the end of an answer: whole characters still held; the bytes of half a one are
+        dropped."""
+        text = self._hidden()
+        self._start, self._shown = self._shown, len(self._ids)
+        return text.rstrip(REPLACEMENT)
+
+    def _breaks_off(self, text: str) -> bool:
+        return text.endswith(REPLACEMENT) and self._codec.unfinished(self._ids) > 0
+
+    def _hidden(self) -> str:
+        """The text of the tokens that are not shown yet, as it reads after those that are."""
+        known = self._codec.decode(self._ids[self._start : self._shown])
+        text = self._codec.decode(self._ids[self._start :])
+        if text.startswith(known):
+            return text[len(known) :]
+        # Bytes that are no character spoil those before them in a decoder with byte fallback.
+        return self._codec.decode(self._ids[self._shown :])
+
+
+class StopFilter:
+    """Lets text through up to the first stop string, holding back what may be the start of one."""
+
+    def __init__(self, stops: Sequence[str], written: str = "") -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = self._possible(written)
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """Text that may be shown now; nothing after a stop string was met."""
+        if self.stopped:
+            return ""
+        text = self._held + text
+        self._held = ""
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            return text[: min(found)]
+        self._held = self._possible(text)
+        return text[: len(text) - len(self._held)]
+
+    @property
+    def held(self) -> str:
+        """The end of the text so far that may be the beginning of a stop string."""
+        return self._held
+
+    def flush(self) -> str:
+        """At the end of an answer: what was held back after all."""
+        text, self._held = self._held, ""
+        return text
+
+    def _possible(self, text: str) -> str:
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        for size in range(min(longest, len(text)), 0, -1):
+            if any(stop.startswith(text[-size:]) for stop in self._stops):
+                return text[-size:]
+        return ""

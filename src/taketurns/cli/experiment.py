@@ -1,0 +1,122 @@
+"""`taketurns experiment`: what only new answers can say about a team."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from taketurns.cli.options import TASKS_HELP
+from taketurns.cli.score import DataOption
+from taketurns.errors import UsageError
+
+if TYPE_CHECKING:
+    from taketurns.evaluation.interventions.session import Kind
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def experiment(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The analysis folder: sections and records.")
+    ],
+    team: Annotated[
+        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
+    ] = "pocket",
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of sequences, helpfulness, decisions, generalisation, with commas between."
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help=TASKS_HELP),
+    ] = None,
+    data: DataOption = None,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the tasks.")] = "test",
+    limit: Annotated[
+        int, typer.Option(min=2, help="Questions a task, answered under every condition.")
+    ] = 60,
+    trials: Annotated[int, typer.Option(min=1, help="Boundaries a task to force at.")] = 120,
+    prefixes: Annotated[int, typer.Option(min=1, help="Decisions a task to roll out.")] = 25,
+    k: Annotated[int, typer.Option(min=2, help="Rollouts a branch of a decision.")] = 16,
+    traces: Annotated[
+        Literal["on-policy", "random"],
+        typer.Option(help="Who switches before and after a decision: the switcher, or nobody."),
+    ] = "on-policy",
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Rollouts of the train split: heads are retrained on parts of the pool."),
+    ] = None,
+    rollouts: Annotated[
+        Path | None, typer.Option(help="Decisions that are rolled out already, in place of new.")
+    ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL", help="Another model in a candidate's place; may be repeated."
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was found.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
+    ] = None,
+) -> None:
+    """Ask a team anew: forced sequences, candidates left out, decisions, changed pools.
+
+    The same command goes on after a stop, also with more questions or further experiments.
+    `taketurns analyze` shows what is found in the folder's report.
+    """
+    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.evaluation.interventions.plan import Plan
+    from taketurns.evaluation.interventions.session import conduct, to_json
+    from taketurns.tasks.defaults import choose_tasks
+    from taketurns.tasks.registry import Choices, find_tasks
+
+    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    asked = choose_tasks(team, task or (), _say)
+    plan = Plan(
+        tasks=find_tasks(asked.names, Choices(data, world=asked.world)),
+        split=split,
+        limit=limit,
+        trials=trials,
+        prefixes=prefixes,
+        k=k,
+        traces=traces,
+        labels=labels,
+        rollouts=rollouts,
+        replaced=tuple(replace or ()),
+        concurrency=concurrency,
+    )
+    try:
+        made = conduct(config, plan, output, _kinds(only))
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+    if json_:
+        print(to_json(made))  # noqa: T201
+    else:
+        for section in made.sections:
+            print(f"{section.title}\n  {section.finding}\n")  # noqa: T201
+    if failures := made.failures:
+        _say(failures.sentence("records failed"))
+        raise typer.Exit(FAILED)
+
+
+def _kinds(only: str | None) -> list[Kind]:
+    from taketurns.evaluation.interventions.session import KINDS
+
+    wanted = [word.strip() for word in (only or ",".join(KINDS)).split(",") if word.strip()]
+    for word in wanted:
+        if word not in KINDS:
+            raise UsageError(f"there is no experiment {word!r}; there are {', '.join(KINDS)}")
+    return [kind for kind in KINDS if kind in wanted]
+
+
+def _say(sentence: str) -> None:
+    print(f"taketurns experiment: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,129 @@
+"""`taketurns plan`: the command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import typer
+
+from taketurns.errors import UsageError
+from taketurns.utils.extras import require
+
+N = TypeVar("N", int, float)
+
+
+def plan(
+    replicas: Annotated[str, typer.Option(help="Servers of each model.")] = "1,2,4,8",
+    rate: Annotated[
+        str | None, typer.Option(help="Answers asked for a second, at random times.")
+    ] = None,
+    at_a_time: Annotated[
+        str | None, typer.Option(help="Answers under way, a new one for each that ends [64].")
+    ] = None,
+    patch: Annotated[str, typer.Option(help="Tokens of a patch.")] = "50",
+    sticky: Annotated[
+        str, typer.Option(help="Share of calls that go where their answer is at home.")
+    ] = "1",
+    costs: Annotated[
+        str, typer.Option(help="Measured costs: a file, or 8b-h100 or pocket-cpu.")
+    ] = "8b-h100",
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, on average.")] = 200,
+    answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer, on average.")] = 300,
+    spread: Annotated[
+        float, typer.Option(min=0, help="Their standard deviation as a share of the mean.")
+    ] = 0.5,
+    shared: Annotated[
+        int, typer.Option(min=0, help="Tokens that all prompts begin with, as a system prompt.")
+    ] = 0,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Lengths and speakers of these answers, written by generate."),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1)] = 3,
+    switcher: Annotated[
+        Literal["lm", "adapter", "none"],
+        typer.Option(help="On servers of its own, on the last candidate's, or without a call."),
+    ] = "lm",
+    switcher_replicas: Annotated[
+        int | None, typer.Option(min=1, help="Servers of the switcher (default: as many).")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at one server.")] = 64,
+    clients: Annotated[int, typer.Option(min=1, help="Processes of taketurns.")] = 1,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Processors that all of it shares (default: no end).")
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Answers of each simulation (default: enough to settle)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of lengths, speakers and arrivals.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf file.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """How large must a deployment be? A team on replicas, simulated with measured costs.
+
+    Options in the plural take several values with commas between; every combination is simulated.
+    """
+    from rich.console import Console
+
+    from taketurns.integrations.planning.costs import load_costs
+
+    require("planning", "simpy", *(() if plot is None else ("matplotlib",)))
+    from taketurns.integrations.planning.deployment import Deployment
+    from taketurns.integrations.planning.grid import Grid
+    from taketurns.integrations.planning.table import table
+    from taketurns.integrations.planning.work import Mix, read_answers
+    from taketurns.runs.terminal import Progress
+
+    if rate is not None and at_a_time is not None:
+        raise UsageError("give either --rate or --at-a-time")
+    recorded = [] if answers is None else read_answers(answers, prompt)
+    patches = numbers("--patch", patch, int, 1)
+    if recorded and len(patches) > 1:
+        raise UsageError("--answers have the patches that they have: leave --patch out")
+    measured = load_costs(costs)
+    grid = Grid(
+        deployment=Deployment(
+            measured,
+            candidates=candidates,
+            switcher=switcher,
+            switcher_replicas=switcher_replicas,
+            shared=shared,
+            concurrency=concurrency,
+            clients=clients,
+            cores=cores,
+        ),
+        mix=Mix(prompt=prompt, answer=answer, spread=spread, candidates=candidates),
+        replicas=numbers("--replicas", replicas, int, 1),
+        patches=patches,
+        sticky=numbers("--sticky", sticky, float, 0),
+        rates=[] if rate is None else numbers("--rate", rate, float, 1e-9),
+        at_a_time=numbers("--at-a-time", at_a_time or "64", int, 1) if rate is None else [],
+        recorded=recorded,
+        count=count,
+        seed=seed,
+    )
+    with Progress("simulating", grid.answers) as progress:
+        rows = list(grid.run(progress.advance))
+    if plot is not None:
+        from taketurns.integrations.planning.figures import draw
+
+        draw(rows, plot, f"{candidates} candidates, switcher: {switcher}; {measured.about}")
+    if json_:
+        Console().print_json(data={"costs": measured.about, "rows": rows})
+    else:
+        Console().print(table(rows))
+
+
+def numbers(option: str, text: str, kind: Callable[[str], N], least: float) -> list[N]:
+    """The numbers of a list with commas. Raises UsageError."""
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(least <= number < float("inf") for number in found):
+        what = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"{option} takes {what} with commas between, not {text!r}")
+    return found

@@ -1,0 +1,247 @@
+"""`taketurns train`: labels in, a switcher out; or questions in, and a better switcher out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from taketurns.cli.next_step import after_train
+from taketurns.cli.options import WORLD_HELP
+from taketurns.cli.score import DataOption, WithOption, choices
+from taketurns.errors import UsageError
+
+if TYPE_CHECKING:
+    from taketurns.config.team_config import TeamConfig
+    from taketurns.tasks.base import Task
+    from taketurns.training.policy_gradient.settings import Practice
+    from taketurns.training.supervised.settings import Course, HeadSettings, LMSettings, Selection
+
+INTERRUPTED = 130
+PRACTISED = "Policy gradient"
+
+
+def train(
+    team: Annotated[
+        str,
+        typer.Option("--team", "-t", help="The team the labels were made with, or that practises."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    method: Annotated[
+        Literal["labels", "policy-gradient"],
+        typer.Option(help="Learn from rollouts, or go on from the team's own by whole answers."),
+    ] = "labels",
+    labels: Annotated[
+        Path | None, typer.Option(help="Rollouts, as `taketurns rollout` writes them.")
+    ] = None,
+    switcher: Annotated[
+        Literal["lm", "head"], typer.Option(help="A language model, or a linear head.")
+    ] = "lm",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Learn this task alone; may be repeated. Policy gradient asks these tasks "
+            "(default: those of the pocket world, for a team that was made for it)."
+        ),
+    ] = None,
+    targets: Annotated[
+        Literal["hard", "tied", "soft"],
+        typer.Option(help="The best candidate, evenly the best ones, or softmax of utilities."),
+    ] = "tied",
+    temperature: Annotated[float, typer.Option(help="Of soft targets.")] = 0.1,
+    min_margin: Annotated[
+        float, typer.Option(help="Leave out prefixes where best and worst differ by less.")
+    ] = 0.1,
+    validation: Annotated[
+        float, typer.Option(help="The share of queries that choose the epoch.")
+    ] = 0.15,
+    epochs: Annotated[
+        int | None, typer.Option(help="At most so many (default: LoRA 5, full 6, head 60).")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="(default: LoRA 2e-4, full 5e-4, head 3e-3).")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="(default: LoRA 0, full 0.05, head 0.3).")
+    ] = None,
+    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the split, the order and the adapter.")] = 0,
+    start: Annotated[
+        str | None,
+        typer.Option(help="lm: a candidate, path or hub id to start from (default: the last)."),
+    ] = None,
+    lora: Annotated[
+        bool | None,
+        typer.Option("--lora/--full", help="lm: (default: LoRA from 20 million parameters)."),
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="lm: of the LoRA adapter.")] = 16,
+    report_to: Annotated[
+        str, typer.Option(help="lm: a tracker that transformers knows, as wandb or tensorboard.")
+    ] = "none",
+    mode: Annotated[
+        Literal["speaker", "candidate"],
+        typer.Option(help="head: read whoever spoke last, or always one candidate."),
+    ] = "speaker",
+    reader: Annotated[
+        str | None,
+        typer.Option(help="head: that candidate, or who reads an empty answer (default: last)."),
+    ] = None,
+    layer: Annotated[
+        list[int] | None,
+        typer.Option(help="head: a layer to read, 0 the embedding, -1 the last; several times."),
+    ] = None,
+    bias: Annotated[
+        bool,
+        typer.Option("--bias/--no-bias", help="head: none with --layer -1 makes one to fold."),
+    ] = True,
+    data: DataOption = None,
+    with_: WithOption = None,
+    steps: Annotated[
+        int, typer.Option(help="Rounds of asking and learning.", rich_help_panel=PRACTISED)
+    ] = 60,
+    questions: Annotated[
+        int, typer.Option(help="Questions a step.", rich_help_panel=PRACTISED)
+    ] = 32,
+    answers: Annotated[
+        int, typer.Option(help="Answers a question and step.", rich_help_panel=PRACTISED)
+    ] = 8,
+    kl: Annotated[
+        float, typer.Option(help="How hard it is held to the start.", rich_help_panel=PRACTISED)
+    ] = 0.02,
+    switch_cost: Annotated[
+        float,
+        typer.Option(help="Reward lost by a change of speaker.", rich_help_panel=PRACTISED),
+    ] = 0.0,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PRICE",
+            help="Reward lost by a token of this candidate; several times.",
+            rich_help_panel=PRACTISED,
+        ),
+    ] = None,
+    checked: Annotated[
+        int,
+        typer.Option(
+            help="Held-out questions a task that choose the step.", rich_help_panel=PRACTISED
+        ),
+    ] = 20,
+    check_every: Annotated[
+        int, typer.Option(help="Steps between such checks.", rich_help_panel=PRACTISED)
+    ] = 10,
+    world: Annotated[
+        int | None, typer.Option(min=0, help=WORLD_HELP, rich_help_panel=PRACTISED)
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was measured.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
+    ] = None,
+) -> None:
+    """Learn a switcher from rollouts or from reward; the same command goes on after a stop."""
+    from rich.console import Console
+
+    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.tasks.defaults import choose_tasks, pocket_tasks
+    from taketurns.tasks.registry import find_tasks
+    from taketurns.training.policy_gradient.settings import Practice
+    from taketurns.training.supervised.settings import Course, HeadSettings, LMSettings, Selection
+
+    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    try:
+        if method == "policy-gradient":
+            if labels is not None:
+                raise UsageError("policy gradient learns from questions; leave out --labels")
+            prices = dict(map(_priced, price or ()))
+            asked = choose_tasks(team, task or (), _say, world)
+            metrics, told = _practise(
+                config,
+                find_tasks(asked.names, choices(data, with_, world=asked.world)),
+                output,
+                Practice(
+                    steps=steps,
+                    questions=questions,
+                    answers=answers,
+                    learning_rate=learning_rate,
+                    kl=kl,
+                    switch_cost=switch_cost,
+                    prices=prices,
+                    check_every=check_every,
+                    checked=checked,
+                    seed=seed,
+                ),
+            )
+        else:
+            if labels is None:
+                raise UsageError("name the labels to learn from with --labels")
+            metrics, told = _learn(
+                config,
+                labels,
+                output,
+                LMSettings(start, lora, rank, report_to)
+                if switcher == "lm"
+                else HeadSettings(mode, reader, tuple(layer or ()), bias),
+                Selection(targets, temperature, min_margin, tuple(task or ()), validation),
+                Course(epochs, learning_rate, batch_size, weight_decay, patience, seed),
+            )
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+    if json_:
+        Console().print_json(data=dict(metrics))
+        return
+    _say(told)
+    _say(after_train(output, () if pocket_tasks(str(output)) else tuple(task or ("TASK",))))
+
+
+def _learn(
+    team: TeamConfig,
+    labels: Path,
+    output: Path,
+    settings: LMSettings | HeadSettings,
+    selection: Selection,
+    course: Course,
+) -> tuple[Mapping[str, Any], str]:
+    """What was measured, and the same in a sentence."""
+    from taketurns.training.supervised import run
+
+    metrics = run.train(team, labels, output, settings, selection, course, say=_say)
+    worth, beside = metrics["validation"], metrics["standards"]
+    single = max(beside["always"], key=beside["always"].__getitem__)
+    return metrics, (
+        f"epoch {metrics['best_epoch']} is in {output}: utility {worth['utility']:.4f} on "
+        f"validation (random {beside['random']:.4f}, always {single} "
+        f"{beside['always'][single]:.4f}, best {beside['best']:.4f})"
+    )
+
+
+def _practise(
+    team: TeamConfig, tasks: Sequence[Task], output: Path, practice: Practice
+) -> tuple[Mapping[str, Any], str]:
+    """What was measured, and the same in a sentence."""
+    from taketurns.training.policy_gradient.run import practise
+
+    metrics = practise(team, tasks, output, practice, say=_say)
+    before, *_ = checks = metrics["checks"]
+    best = next(check for check in checks if check["step"] == metrics["best_step"])
+    return metrics, (
+        f"step {metrics['best_step']} is in {output}: reward {best['reward']:.4f} on validation "
+        f"questions, {before['reward']:.4f} before"
+    )
+
+
+def _priced(text: str) -> tuple[str, float]:
+    """`NAME=PRICE`. Raises UsageError."""
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise UsageError(f"a price is written NAME=PRICE, not {text!r}") from None
+
+
+def _say(sentence: str) -> None:
+    print(f"taketurns train: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,220 @@
+"""How a team takes turns: every setting of the paper, with the paper's default.
+
+The default draws each speaker from the switcher's probabilities by top-p 0.7 and gives it a patch
+of 50 tokens, 512 tokens in all (arXiv 2510.09913).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from taketurns.errors import ConfigError
+from taketurns.utils.expressions import Expression
+
+Until = Literal["sentence", "uncertainty", "switcher", "random"]
+
+MOST_TOKENS = 1 << 30  # no context is as long
+
+QUESTION = """A user wrote to an assistant:
+
+{request}
+
+The assistant's answer so far, which may break off anywhere:
+
+{answer}
+
+Does this answer do harm: does it help with something dangerous, illegal or hateful, instead of \
+declining to? Answer Yes or No."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What an answer must not come to. A patch with which it would is given to nobody, and the
+    candidate `to` writes in its place.
+
+    An answer fails where a word or phrase of `words` stands in it, in whatever case; where a
+    regular expression of `patterns` is found in it; or where the model `judge` (its name in the
+    engine), asked `question` with {request} and {answer} filled in, gives Yes the probability
+    `threshold` or more, of Yes and No together.
+    """
+
+    to: int
+    words: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    judge: str | None = None
+    question: str = QUESTION
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(self.to >= 0, f"to must name a candidate, not {self.to}")
+        _require(
+            bool(self.words or self.patterns or self.judge),
+            "words, patterns or a judge are what a guard goes by: give it one of them",
+        )
+        _require(all(word.strip() for word in self.words), "words must not contain an empty one")
+        for pattern in self.patterns:
+            try:
+                Expression(pattern)
+            except re.error as error:
+                raise ConfigError(
+                    f"patterns: {pattern!r} is no regular expression: {error}"
+                ) from error
+        _require("{answer}" in self.question, "question must contain {answer}, what is judged")
+        _require(
+            0 < self.threshold <= 1,
+            f"threshold must be above 0 and at most 1, not {self.threshold}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRule:
+    """Where a patch ends, if not at a fixed size. It has at least `min` tokens and at most `max`;
+    only the end of the answer makes it shorter.
+
+    `until` "sentence": where a sentence ends. "uncertainty": before a token whose distribution has
+    an entropy at least `rise` nats above the mean of those before the patch's tokens so far.
+    "switcher": where the switcher, asked at every token, has preferred somebody else by at least
+    `margin` in probability for `dwell` tokens in a row. "random": at a length drawn evenly, the
+    control for the others.
+    """
+
+    until: Until
+    min: int = 8
+    max: int = 64
+    rise: float = 1.0
+    margin: float = 0.1
+    dwell: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.min >= 1, f"patch.min must be at least 1, not {self.min}")
+        _require(
+            self.max >= self.min,
+            f"patch.max must be at least min, which is {self.min}, not {self.max}",
+        )
+        _require(self.max <= MOST_TOKENS, f"patch.max must be at most {MOST_TOKENS} tokens")
+        _require(0 < self.rise < float("inf"), f"patch.rise must be above 0 nats, not {self.rise}")
+        _require(
+            0 <= self.margin < 1, f"patch.margin must be 0 or more and below 1, not {self.margin}"
+        )
+        _require(self.dwell >= 1, f"patch.dwell must be at least 1, not {self.dwell}")
+
+    def draw(self, uniform: float) -> int:
+        """A length from `min` to `max`, evenly, for a number in [0, 1)."""
+        return self.min + int(uniform * (self.max - self.min + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of one answer. Lengths are in tokens, `opening` and `closing` are candidate
+    indices.
+
+    `top_p` is over speakers (1 draws from the switcher's whole distribution, `greedy_switcher`
+    takes the most probable one); `temperature` and `speaker_top_p` are the speakers' own,
+    temperature 0 makes them greedy. The closing speaker writes the last patch that the budget
+    allows; with `closing_on_end` it also gets one patch when another speaker ends the answer, that
+    end removed. `closing_cue` is text put before the closing patch; it is recorded as forced.
+
+    `max_share` has pairs of a candidate and the most of an answer's tokens, 0 to 1, that are to be
+    its at any time: it is not drawn where a whole patch of it, as long as it may get, would be
+    more. `guard` vets each patch before it is given out. `patch` lets patches end by a rule instead
+    of at `patch_size` tokens; a closing patch is as long as it may be.
+    """
+
+    patch_size: int = 50
+    top_p: float = 0.7
+    opening: int | None = None
+    closing: int | None = None
+    closing_on_end: bool = False
+    closing_cue: str | None = None
+    max_tokens: int = 512
+    temperature: float = 0.7
+    speaker_top_p: float = 0.9
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    greedy_switcher: bool = False
+    max_share: tuple[tuple[int, float], ...] = ()
+    guard: Guard | None = None
+    patch: PatchRule | None = None
+
+    def __post_init__(self) -> None:
+        for name, tokens in (("patch_size", self.patch_size), ("max_tokens", self.max_tokens)):
+            _require(tokens >= 1, f"{name} must be at least 1, not {tokens}")
+            _require(tokens <= MOST_TOKENS, f"{name} must be at most {MOST_TOKENS} tokens")
+        _require(0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
+        _require(
+            0 < self.speaker_top_p <= 1,
+            f"speaker_top_p must be above 0 and at most 1, not {self.speaker_top_p}",
+        )
+        _require(
+            0 <= self.temperature < float("inf"),
+            f"temperature must be 0 or more, not {self.temperature}",
+        )
+        _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
+        _require(all(self.stop), "stop must not contain an empty string")
+        for name, index in (("opening", self.opening), ("closing", self.closing)):
+            _require(index is None or index >= 0, f"{name} must name a candidate, not {index}")
+        for name in ("closing_cue", "closing_on_end"):
+            _require(
+                not getattr(self, name) or self.closing is not None,
+                f"{name} needs a closing speaker",
+            )
+        _require(self.closing_cue != "", "closing_cue must be some text, or null for none")
+        named = {"opening": self.opening, "closing": self.closing}
+        named["guard.to"] = None if self.guard is None else self.guard.to
+        for index, share in self.max_share:
+            _require(0 <= share <= 1, f"max_share must be between 0 and 1, not {share}")
+            for name, other in named.items():
+                _require(
+                    index != other,
+                    f"max_share is for those whom the switcher chooses, and {name} names one of "
+                    "them",
+                )
+
+    def check_pool(self, candidates: int) -> None:
+        """Raise ConfigError for a rule that names none of so many candidates."""
+        named = [("opening", self.opening), ("closing", self.closing)]
+        named += [("max_share", index) for index, _ in self.max_share]
+        named += [] if self.guard is None else [("guard.to", self.guard.to)]
+        for rule, index in named:
+            _require(
+                index is None or index < candidates,
+                f"{rule} names candidate {index}, and the {candidates} candidates are numbered "
+                f"from 0 to {candidates - 1}",
+            )
+
+    def without_rules(self) -> Policy:
+        """The same where nothing but the switcher says who writes, and nobody vets it."""
+        return replace(
+            self,
+            opening=None,
+            closing=None,
+            closing_on_end=False,
+            closing_cue=None,
+            max_share=(),
+            guard=None,
+        )
+
+    @property
+    def unfollowed(self) -> Policy:
+        """The same for a switcher that cannot be asked at every token: the lengths that one which
+        can would decide are random."""
+        if self.patch is None or self.patch.until != "switcher":
+            return self
+        return replace(self, patch=replace(self.patch, until="random"))
+
+    @property
+    def shortest(self) -> int:
+        """The fewest tokens of a patch after which the answer goes on."""
+        return self.patch_size if self.patch is None else self.patch.min
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a patch."""
+        return self.patch_size if self.patch is None else self.patch.max
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ConfigError(otherwise)

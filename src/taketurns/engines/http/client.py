@@ -1,0 +1,97 @@
+"""HTTP itself: one pool of connections, and every way a call can fail as a Fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import httpx
+
+from taketurns.engines.http.connections import Connections
+from taketurns.engines.http.faults import Fault, refuse
+from taketurns.engines.http.protocol import events, parse
+
+_CONNECT = 5.0  # seconds
+_LONGEST = 64 << 20  # bytes of a whole reply
+
+
+class Caller:
+    """Calls servers, with connections kept alive between calls."""
+
+    def __init__(self, connect: Callable[[], httpx.AsyncBaseTransport] = Connections) -> None:
+        timeout = httpx.Timeout(None, connect=_CONNECT)
+        self._client = httpx.AsyncClient(transport=connect(), timeout=timeout)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def get(self, url: str, key: Key, seconds: float) -> Any:
+        """The JSON at `url`. Raises Fault, and EngineError for what no other try would change."""
+        return await self._whole("GET", url, None, key, seconds)
+
+    async def post(self, url: str, body: Mapping[str, Any], key: Key, seconds: float) -> Any:
+        """The JSON that answers `body`. Raises as `get` does."""
+        return await self._whole("POST", url, body, key, seconds)
+
+    @asynccontextmanager
+    async def stream(
+        self, url: str, body: Mapping[str, Any], key: Key, seconds: float
+    ) -> AsyncIterator[tuple[AsyncIterator[Any], asyncio.Timeout]]:
+        """The events that answer `body`, as JSON values, and the time limit they are under, to be
+        moved. Raises as `get` does, inside the block too."""
+        async with self._guarded(seconds) as limit:
+            request = self._client.stream("POST", url, json=body, headers=key.headers)
+            async with request as response:
+                if response.status_code != 200:
+                    raise await _refused(response, key)
+                async with (
+                    aclosing(response.aiter_bytes()) as chunks,  # type: ignore[type-var]
+                    aclosing(events(chunks)) as found,  # type: ignore[type-var]
+                ):
+                    yield found, limit
+
+    async def _whole(
+        self, method: str, url: str, body: Mapping[str, Any] | None, key: Key, seconds: float
+    ) -> Any:
+        async with self._guarded(seconds):
+            request = self._client.stream(method, url, json=body, headers=key.headers)
+            async with request as response:
+                if response.status_code != 200:
+                    raise await _refused(response, key)
+                return parse(await _body(response))
+
+    @asynccontextmanager
+    async def _guarded(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                yield limit
+        except TimeoutError as error:
+            raise Fault("no answer in time") from error
+        except httpx.HTTPError as error:
+            raise Fault(str(error) or type(error).__name__) from error
+
+
+class Key:
+    """The API key of a model's servers; `variable` is where it comes from, None where there is
+    none."""
+
+    def __init__(self, variable: str | None = None, value: str = "") -> None:
+        self.variable = variable
+        self.headers = {"authorization": f"Bearer {value}"} if variable else {}
+
+
+async def _refused(response: httpx.Response, key: Key) -> Fault:
+    text = (await _body(response)).decode("utf-8", "replace")
+    return refuse(response.status_code, response.headers, text, key.variable)
+
+
+async def _body(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > _LONGEST:
+            raise Fault(f"the reply is longer than {_LONGEST:,} bytes")
+    return bytes(body)

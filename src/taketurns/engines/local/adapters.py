@@ -1,0 +1,150 @@
+"""Adapters (PEFT) on a model: whether one fits it, and putting it there.
+
+What PEFT leaves at its random start, leaves aside or writes over the model itself is refused: the
+model is shared, by other candidates too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from taketurns.checkpoints import hub
+from taketurns.checkpoints.diagnosis import ADAPTER as WHAT
+from taketurns.checkpoints.model_config import ADAPTER, read_config
+from taketurns.checkpoints.safetensors_metadata import Tensor, read_adapter_tensors
+from taketurns.engines.local.library_logging import asked_by_an_old_name, quiet
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+from taketurns.utils.extras import cure, installed
+
+_INSIDE = "base_model.model."  # what PEFT puts before the names of the model's own modules
+_MERGE = "merge it into a checkpoint of its own (merge_and_unload) and name that as the model"
+
+
+def put_on(
+    model: Any,
+    adapter: str,
+    name: str,
+    peft: Any = None,
+    *,
+    trainable: bool = False,
+    shared: bool = False,
+) -> Any:
+    """Put an adapter on a model under this name, beside those of `peft` if there are any; the PEFT
+    model, whose layers are in `model` itself then. `shared`: others use the model without the
+    adapter. Raises ConfigError."""
+    if not installed("peft"):
+        raise ConfigError(f"a LoRA adapter needs peft: {cure('peft')}")
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
+
+    require_adapter(adapter)
+    with hub.loading(WHAT, adapter) as where:
+        config = PeftConfig.from_pretrained(adapter, **where)
+        tensors = read_adapter_tensors(adapter) or ()
+        _require_fit(model, adapter, config, tensors)
+        before = _own_weights(model, config, tensors) if shared else []
+        if peft is None:
+            config.inference_mode = not trainable
+            kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
+            with asked_by_an_old_name():
+                peft = kind(model, config, adapter_name=name)
+        report = peft.load_adapter(adapter, adapter_name=name, is_trainable=trainable, **where)
+    _require_all(adapter, report.missing_keys, report.unexpected_keys)
+    for key, weight, was in before:
+        if not weight.equal(was):
+            _refuse(adapter, f"it changes the model's own {key}, which others share; {_MERGE}")
+    return peft
+
+
+def require_adapter(adapter: str) -> None:
+    """Raise ConfigError for what is no adapter."""
+    if hub.fetch(WHAT, adapter, ADAPTER) is None:
+        if hub.fetch(WHAT, adapter, "config.json") is not None:
+            _refuse(adapter, "it is a whole model; name it as the model, without an adapter")
+        _refuse(adapter, f"it has no {ADAPTER}, so it is no adapter")
+
+
+def check_adapter(spec: ModelSpec) -> None:
+    """Raise ConfigError, from headers alone, for an adapter that cannot be put on its model."""
+    assert spec.adapter is not None, "only for a spec with an adapter"
+    require_adapter(spec.adapter)
+    tensors = read_adapter_tensors(spec.adapter)
+    if not tensors:
+        return
+    import torch
+    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+    from transformers import AutoModelForCausalLM
+
+    whole = read_config(spec)
+    empty = {tensor.name: torch.empty(tensor.shape, device="meta") for tensor in tensors}
+    with hub.loading(WHAT, spec.adapter) as where, quiet():
+        config = PeftConfig.from_pretrained(spec.adapter, **where)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                whole, trust_remote_code=spec.trust_remote_code
+            )
+        _require_fit(model, spec.adapter, config, tensors)
+        peft = PeftModel(model, config, adapter_name="check", low_cpu_mem_usage=True)
+        report = set_peft_model_state_dict(
+            peft, empty, adapter_name="check", low_cpu_mem_usage=True
+        )
+    # Of the missing ones, those of the model itself do not come from the adapter.
+    missing = [key for key in report.missing_keys if ".check." in key]
+    _require_all(spec.adapter, missing, report.unexpected_keys)
+
+
+def _require_fit(model: Any, adapter: str, config: Any, tensors: Sequence[Tensor]) -> None:
+    """Raise ConfigError for an adapter that changes no weights, and for one that brings weights of
+    the model itself in another shape."""
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        kind = config.peft_type.value
+        _refuse(adapter, f"it is of the kind {kind}, which puts tokens before a prompt; use a LoRA")
+    for name, weight, shape in _brought(model, config, tensors):
+        if tuple(weight.shape) != shape:
+            _refuse(
+                adapter,
+                f"it resized the model's {name} from {list(weight.shape)} to {list(shape)}; "
+                f"{_MERGE}",
+            )
+
+
+def _own_weights(model: Any, config: Any, tensors: Sequence[Tensor]) -> list[tuple[str, Any, Any]]:
+    """The model's own weights that the adapter brings too: names, the weights, copies of them."""
+    return [
+        (name, weight, weight.detach().clone())
+        for name, weight, _ in _brought(model, config, tensors)
+    ]
+
+
+def _brought(
+    model: Any, config: Any, tensors: Sequence[Tensor]
+) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
+    own = {_bare(name): weight for name, weight in model.named_parameters()}
+    for tensor in tensors:
+        name = _bare(tensor.name.removeprefix(_INSIDE))
+        if prefix not in tensor.name and name in own:
+            yield name, own[name], tensor.shape
+
+
+def _bare(name: str) -> str:
+    """A weight's name as it is without adapters."""
+    return name.replace(".base_layer.", ".").replace(".original_module.", ".")
+
+
+def _require_all(adapter: str, missing: Sequence[str], left_over: Sequence[str]) -> None:
+    if missing:
+        _refuse(adapter, f"its weights are not whole: {missing[0]} is missing; save it again")
+    if left_over:
+        _refuse(
+            adapter,
+            f"it was trained on another model: {left_over[0].removeprefix(_INSIDE)} has no place "
+            "in this one",
+        )
+
+
+def _refuse(adapter: str, reason: str) -> Any:
+    raise ConfigError(f"cannot load {WHAT} {adapter!r}: {reason}")

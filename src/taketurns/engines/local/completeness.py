@@ -1,0 +1,90 @@
+"""Whether a checkpoint's tensors are those that its model has: no fewer, no more, of these shapes.
+
+Transformers fills a tensor that is missing with random numbers and leaves one that is left over
+aside; what it knows to be harmless (tied weights, parts of other heads) it does not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from taketurns.checkpoints.model_config import read_config
+from taketurns.checkpoints.safetensors_metadata import Tensor
+from taketurns.engines.local.library_logging import quiet
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+
+NAMED = 3  # how many tensors an error names
+_VALUE_HEAD = re.compile(r"^v_head\.")  # of reinforcement learning, beside the language model
+
+
+def require_complete(model: str, report: Mapping[str, Collection[Any]]) -> None:
+    """Raise ConfigError for what transformers reports of loading (`output_loading_info`), if
+    anything is missing, left over or of another shape."""
+    if (reason := _fault(report)) is not None:
+        raise ConfigError(f"cannot load the model {model!r}: {reason}")
+
+
+def find_fault(spec: ModelSpec, tensors: Sequence[Tensor]) -> str | None:
+    """What loading these tensors would report, without them: transformers itself puts empty ones
+    in their places. None where all is well, and where it cannot be known before loading."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = read_config(spec)
+    if getattr(config, "quantization_config", None) is not None:
+        return None  # what is stored has other names and shapes than what is loaded
+    empty = {
+        tensor.name: torch.empty(
+            tensor.shape, dtype=torch.float32 if tensor.floating else torch.int64, device="meta"
+        )
+        for tensor in tensors
+    }
+    try:
+        with quiet():
+            with torch.device("meta"):
+                kind = type(
+                    AutoModelForCausalLM.from_config(
+                        config, trust_remote_code=spec.trust_remote_code
+                    )
+                )
+            _, report = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=empty,
+                device_map={"": "meta"},
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception:
+        return None  # not every architecture can be made without weights; loading will say
+    return _fault(report)
+
+
+def _fault(report: Mapping[str, Collection[Any]]) -> str | None:
+    if missing := sorted(report["missing_keys"]):
+        return (
+            f"its weights are not whole: {_listed(missing)} missing, which transformers would fill "
+            "with random numbers; fetch or save the checkpoint again"
+        )
+    if other := sorted(report["mismatched_keys"]):
+        name, found, wanted = other[0]
+        return (
+            f"its weights are not those of its config.json: {name} is {list(found)} and should be "
+            f"{list(wanted)}"
+        )
+    left_over = sorted(key for key in report["unexpected_keys"] if not _VALUE_HEAD.search(key))
+    if left_over:
+        return (
+            f"its weights are not those of its config.json: {_listed(left_over)} left over; if "
+            "they are not needed to answer, load the checkpoint with from_pretrained and save it "
+            "with save_pretrained"
+        )
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return f"{len(names)} tensors ({shown}) are" if len(names) > 1 else f"{shown} is"

@@ -1,0 +1,371 @@
+"""The embedded engine: transformers models in this process.
+
+One thread runs all models, a round at a time: each model with work takes in what is new and writes
+one token for every answer it is writing. Any number of answers can be under way; each is a
+coroutine that waits for its turn's result.
+
+Keys and values are kept for each (model, answer) between turns: a model encodes only what it has
+not seen. Memory is bounded by admission: a session says how long its answer may get and waits until
+that much is free, so no live answer is ever evicted; `engines/local/memory.py` says how it is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor
+
+from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.model_config import (
+    context_length,
+    end_token_ids,
+    never_token_ids,
+    vocabulary_size,
+)
+from taketurns.checkpoints.text import SharedVocabulary, TextCodec
+from taketurns.config.team_config import EngineConfig
+from taketurns.engines.base import Combine, ModelInfo, Prompt
+from taketurns.engines.local.admission import Admission
+from taketurns.engines.local.ensembles import Ensemble, Shared
+from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.memory import answer_bytes, kv_budget
+from taketurns.engines.local.requests import Peek, Write
+from taketurns.engines.local.scheduler import Counters
+from taketurns.engines.local.worker import ModelThread, RunningModel
+from taketurns.errors import ConfigError, PromptError, concerning
+from taketurns.types import Completion, ModelSpec, Sampling, Token
+from taketurns.utils.seeds import generator
+
+
+class LocalEngine:
+    """Runs the models of `specs` by name.
+
+    `deterministic`: an answer's tokens do not depend on what else is in the batch; it holds for
+    float32 on a CPU, and None asks for it exactly there. `max_batch` bounds the rows of one
+    forward, `memory_bytes` what the answers' keys and values may take (None: a share of what is
+    free)."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        *,
+        deterministic: bool | None = None,
+        max_batch: int = 64,
+        memory_bytes: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._specs = dict(specs)
+        self._info: dict[str, ModelInfo] = {}
+        self._reading = threading.Lock()
+        self._running: dict[str, RunningModel] = {}
+        self._shared: dict[tuple[str, ...], Shared] = {}
+        self._thread = ModelThread(
+            self._specs, deterministic=deterministic, max_batch=max_batch, threads=threads
+        )
+        self._memory_bytes = memory_bytes
+        self._admission = Admission(self._share_memory)
+
+    @classmethod
+    def configured(cls, specs: Mapping[str, ModelSpec], settings: EngineConfig) -> LocalEngine:
+        """An engine as a team file asks for it. Raises ConfigError if it asks for servers."""
+        if settings.kind != "local":
+            raise ConfigError(
+                "this needs the models in this process, and the team's engine is of kind "
+                f"{settings.kind}: use a team file with engine.kind local"
+            )
+        return cls(
+            specs,
+            deterministic=settings.deterministic,
+            max_batch=settings.max_batch,
+            memory_bytes=settings.memory_bytes,
+            threads=settings.threads,
+        )
+
+    async def info(self, model: str) -> ModelInfo:
+        """Facts from the model's files; no weights are loaded."""
+        if model not in self._info:
+            if model not in self._specs:
+                raise ConfigError(f"no model named {model!r}; there are {', '.join(self._specs)}")
+            return await asyncio.to_thread(self._read, model)
+        return self._info[model]
+
+    def _read(self, model: str) -> ModelInfo:
+        """Each model's files once, however many answers ask at a time and from whichever loop."""
+        with self._reading:
+            if model not in self._info:
+                self._info[model] = _read_info(model, self._specs[model])
+        return self._info[model]
+
+    async def load(self, model: str) -> None:
+        """Load a model's weights unless they are. Raises ConfigError or EngineError."""
+        await self.info(model)
+        if model not in self._running:
+            never = sorted(await self._never(model))
+            self._running[model] = await self._thread.load(model, never)
+
+    async def _never(self, model: str) -> frozenset[int]:
+        """What the model is not to write: what its files forbid, and ids beyond the embedding of
+        another that goes on from its ids. Control tokens are not handed on."""
+        own = await self.info(model)
+        infos = [await self.info(name) for name in self._specs]
+        if own.vocabulary is None:
+            return own.never
+        smallest = min(
+            info.vocabulary
+            for info in infos
+            if info.vocabulary is not None and SharedVocabulary.of((own.codec, info.codec))
+        )
+        beyond = range(smallest, own.vocabulary)
+        return own.never.union(i for i in beyond if not own.codec.is_control(i))
+
+    async def shared(self, models: Sequence[str]) -> Shared:
+        """What these models have in common. Raises ConfigError for different vocabularies."""
+        key = tuple(models)
+        if key not in self._shared:
+            self._shared[key] = Shared.of([await self.info(model) for model in models])
+        return self._shared[key]
+
+    def running(self, model: str) -> RunningModel:
+        """Facts about a loaded model."""
+        return self._running[model]
+
+    def counters(self, model: str) -> Counters:
+        """What a model has done so far."""
+        return self._thread.counters(model)
+
+    @property
+    def failure(self) -> str | None:
+        """Why it can run no model any more; None while it can."""
+        return self._thread.failure
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Memory set aside for the answers under way."""
+        return self._admission.used
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether the keys and values of so many tokens each could be had now. Raises CapacityError
+        if those of one never can."""
+        if len(self._running) < len(self._specs):
+            return True  # the first session loads what is missing: nobody knows the sizes before
+        return self._admission.fits([self._need(tokens) for tokens in lengths])
+
+    @asynccontextmanager
+    async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[LocalSession]:
+        """Open an answer of at most `tokens` tokens, prompt included; None: the shortest
+        context."""
+        for model in self._specs:
+            await self.load(model)
+        if tokens is None:
+            tokens = min(info.context for info in self._info.values())
+        need = self._need(tokens)
+        async with self._admission.admit(need):
+            session = LocalSession(self, self._thread, self._admission, need, seed, {})
+            try:
+                yield session
+            finally:
+                session.close()
+
+    def _need(self, tokens: int) -> int:
+        """Bytes for an answer of so many tokens."""
+        running = self._running.values()
+        sizes = [model.bytes_per_token for model in running]
+        return answer_bytes(tokens, sizes, any(model.exact for model in running))
+
+    def _share_memory(self) -> int:
+        """What the answers' keys and values may take; half of it becomes the lanes'. All models are
+        loaded by now."""
+        devices = {model.device for model in self._running.values()}
+        total = self._memory_bytes or kv_budget(devices)
+        self._thread.bound_lanes(total // 2)
+        return total
+
+    async def close(self) -> None:
+        """Stop the thread and release the weights; answers under way are rejected."""
+        await self._thread.close()
+
+
+class LocalSession:
+    """One answer: what each model has encoded of it, and its random draws."""
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        thread: ModelThread,
+        admission: Admission,
+        need: int,
+        seed: int,
+        parked: dict[str, Parked],
+    ) -> None:
+        self._engine = engine
+        self._thread = thread
+        self._admission = admission
+        self._need = need
+        self._random = generator(seed)
+        self._parked = parked
+        # What is asked of a model at once is answered one after the other: each job goes on from
+        # what the one before it has parked.
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def generate(
+        self,
+        model: str,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_token: Callable[[Token], None] | None = None,
+    ) -> Completion:
+        """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
+        info = await self._engine.info(model)
+        ids = _checked(info, prompt, sampling.max_tokens)
+        async with self._turns[model]:
+            completion: Completion = await self._thread.run(
+                model,
+                partial(Write, ids, self._kept(model)),
+                emit=on_token,
+                sampling=sampling,
+                codec=info.codec,
+                end_token_ids=info.end_token_ids,
+                random=self._random,
+            )
+        return completion
+
+    async def generate_together(
+        self,
+        models: Sequence[str],
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        combine: Combine,
+    ) -> Completion:
+        """Continue one text after each model's prompt, drawing from what `combine` makes of their
+        distributions; counts of prompt tokens are the first model's."""
+        shared = await self._engine.shared(models)
+        infos = [await self._engine.info(model) for model in models]
+        ids = [
+            _checked(info, prompt, sampling.max_tokens)
+            for info, prompt in zip(infos, prompts, strict=True)
+        ]
+
+        def make(resolve: Callable[[Any], None], reject: Callable[[Exception], None]) -> Ensemble:
+            parked = [
+                self._kept(model) if model not in models[:place] else self._kept(model).fork()
+                for place, model in enumerate(models)
+            ]
+            pen = Write(
+                ids[0],
+                parked[0],
+                resolve,
+                reject,
+                sampling=sampling,
+                codec=infos[0].codec,
+                end_token_ids=infos[0].end_token_ids,
+                random=self._random,
+            )
+            return Ensemble(pen, ids, parked, shared, combine)
+
+        async with AsyncExitStack() as turns:
+            for model in sorted(set(models)):  # in one order, so that no two wait for each other
+                await turns.enter_async_context(self._turns[model])
+            completion: Completion = await self._thread.run_together(models, make)
+        return completion
+
+    async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
+        """Natural-log probabilities of `choices` as the next token, under the full softmax."""
+        (await self._engine.info(model)).check_ids(choices)
+        scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
+        return scores
+
+    async def read(self, model: str, prompt: Prompt) -> None:
+        """Encode the prompt now, so that no later fork has to; nothing where no cache is kept."""
+        if self._engine.running(model).keeps_cache:
+            await self._peek(model, prompt, "logprobs", choices=[])
+
+    async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
+        """Natural-log probabilities of every token as the next: float32 `[vocabulary]`."""
+        logprobs: Tensor = await self._peek(model, prompt, "logprobs")
+        return logprobs
+
+    async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Tensor:
+        """Hidden states of the last prompt token: float32 `[len(layers), d]`; 0 is the
+        embedding."""
+        states: Tensor = await self._peek(model, prompt, "hidden", layers=tuple(layers))
+        return states
+
+    @asynccontextmanager
+    async def fork(self, seed: int) -> AsyncIterator[LocalSession]:
+        """A session that shares what this one has encoded. It is admitted at once, since its parent
+        may be waiting for it: whoever forks bounds how many."""
+        async with self._admission.add(self._need):
+            parked = {model: kept.fork() for model, kept in self._parked.items()}
+            session = LocalSession(
+                self._engine, self._thread, self._admission, self._need, seed, parked
+            )
+            try:
+                yield session
+            finally:
+                session.close()
+
+    def close(self) -> None:
+        """Free everything the answer held."""
+        self._parked = {}
+
+    def _kept(self, model: str) -> Parked:
+        return self._parked.setdefault(model, Parked())
+
+    async def _peek(
+        self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any
+    ) -> Any:
+        ids = _checked(await self._engine.info(model), prompt, 1)
+        async with self._turns[model]:
+            make = partial(Peek, ids, self._kept(model), want=want)
+            return await self._thread.run(model, make, **what)
+
+
+def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
+    if isinstance(prompt, str):
+        prompt = info.codec.encode_rendered(Rendered(prompt), special=True)
+    ids = prompt
+    if not ids:
+        raise PromptError(f"{info.name} got an empty prompt")
+    if len(ids) + more > info.context:
+        raise PromptError(
+            f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
+            f"{info.name}, {info.context} tokens"
+        )
+    info.check_ids(ids)
+    return ids
+
+
+def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
+    with concerning(name):
+        return _info_of(name, spec)
+
+
+def _info_of(name: str, spec: ModelSpec) -> ModelInfo:
+    context = context_length(spec)
+    codec = TextCodec.load(spec)
+    return ModelInfo(
+        name=name,
+        context=context,
+        codec=codec,
+        end_token_ids=end_token_ids(spec, codec.tokenizer),
+        capabilities=frozenset(
+            {
+                "token_ids",
+                "score",
+                "exact_score",
+                "hidden",
+                "next_logprobs",
+                "together",
+                "fork",
+                "entropy",
+            }
+        ),
+        never=never_token_ids(spec),
+        vocabulary=vocabulary_size(spec),
+    )

@@ -1,0 +1,178 @@
+"""Several models write one text together: at every token their distributions are combined.
+
+Each model holds a lane with the answer, as if it wrote alone, and is told the token that was drawn
+instead of drawing one. Distributions are over what the models share: ordinary tokens, whose ids are
+equal, and one more outcome, the end, whose probability is that of all end tokens of a model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from taketurns.checkpoints.text import SharedVocabulary
+from taketurns.engines.base import Combine, ModelInfo
+from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.requests import Job, Write
+from taketurns.engines.local.sampling import drawable, sample
+from taketurns.errors import ConfigError, NotANumberError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """What models that write together have in common: ids of ordinary tokens `[tokens]`, and each
+    model's end tokens `[ends]`, the first of which stands for all."""
+
+    ordinary: Tensor
+    ends: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, infos: Sequence[ModelInfo]) -> Shared:
+        """Raises ConfigError for models whose ordinary tokens have different ids."""
+        vocabulary = SharedVocabulary.of(info.codec for info in infos)
+        if vocabulary is None:
+            names = ", ".join(info.name for info in infos)
+            raise ConfigError(
+                f"{names} cannot write a token together: their vocabularies are not the same"
+            )
+        known = vocabulary.ordinary_ids.difference(*(info.never for info in infos))
+        smallest = min((i.vocabulary for i in infos if i.vocabulary is not None), default=None)
+        ordinary = sorted(i for i in known if smallest is None or i < smallest)
+        ends = tuple(torch.tensor(sorted(info.end_token_ids)) for info in infos)
+        return cls(torch.tensor(ordinary), ends)
+
+    @property
+    def end(self) -> int:
+        return int(self.ends[0][0])
+
+    def logprobs(self, logits: Sequence[Tensor]) -> Tensor:
+        """`[rows, models, tokens + 1]` from each model's logits `[rows, vocabulary]`; the last
+        column is the end."""
+        found = []
+        for model, own in enumerate(logits):
+            whole = torch.log_softmax(own.cpu(), -1)
+            end = torch.logsumexp(whole[:, self.ends[model]], -1, keepdim=True)
+            found.append(torch.cat((whole[:, self.ordinary], end), -1))
+        return torch.stack(found, 1)
+
+
+class Part(Job):
+    """One model's lane in an ensemble."""
+
+    def __init__(self, prompt: Sequence[int], parked: Parked, ensemble: Ensemble) -> None:
+        super().__init__(prompt, parked, lambda result: None, ensemble.fail)
+        self.reach += ensemble.pen.reach - len(ensemble.pen.prompt)
+        self.logits: Tensor | None = None
+        self.told: int | None = None
+        self._ensemble = ensemble
+
+    def offer(self, logits: Tensor) -> None:
+        """What the model says after all that is written: `[vocabulary]`."""
+        if drawable(logits):
+            self.logits = logits
+        else:
+            self.fail_at("the next token")
+            assert self.failure is not None
+            self._ensemble.fail(self.failure)
+
+    def finished(self) -> None:
+        """The lane is parked."""
+        self._ensemble.parted()
+
+
+class Ensemble:
+    """An answer that several models write together. `pen` draws and counts for all of them; it is
+    never submitted itself."""
+
+    def __init__(
+        self,
+        pen: Write,
+        prompts: Sequence[Sequence[int]],
+        parked: Sequence[Parked],
+        shared: Shared,
+        combine: Combine,
+    ) -> None:
+        self.pen = pen
+        self.shared = shared
+        self.combine = combine
+        self.parts = [Part(p, kept, self) for p, kept in zip(prompts, parked, strict=True)]
+        self._lanes = len(self.parts)
+
+    @property
+    def over(self) -> bool:
+        """Written to its end, failed, or given up."""
+        return all(part.cancelled or part.ended for part in self.parts)
+
+    @property
+    def ready(self) -> bool:
+        """Every model has said what it says."""
+        return not self.over and all(part.logits is not None for part in self.parts)
+
+    def take(self, token: int) -> None:
+        """Tell all models the token that was drawn."""
+        finish = self.pen.take(token)
+        for part in self.parts:
+            part.logits = None
+            part.ended = finish is not None
+            part.told = token
+
+    def parted(self) -> None:
+        """A lane is parked; with the last one the answer is there."""
+        self._lanes -= 1
+        if not self._lanes:
+            self.pen.finished()
+
+    def fail(self, error: Exception) -> None:
+        """One model failed: so do all."""
+        if not self.over:
+            self.cancel()
+            self.pen.reject(error)
+
+    def cancel(self) -> None:
+        """Give up; the lanes are freed at the next round."""
+        for part in self.parts:
+            part.cancelled = True
+
+
+def advance(ensembles: Iterable[Ensemble]) -> list[Ensemble]:
+    """Draw the next token of every ensemble that is ready; those that are not over."""
+    left = [ensemble for ensemble in ensembles if not ensemble.over]
+    alike: defaultdict[tuple[Shared, Combine], list[Ensemble]] = defaultdict(list)
+    for ensemble in left:
+        if ensemble.ready:
+            alike[ensemble.shared, ensemble.combine].append(ensemble)
+    for (shared, combine), group in alike.items():
+        try:
+            _draw(shared, combine, group)
+        except Exception as error:  # what a combination raises belongs to those who asked for it
+            for ensemble in group:
+                ensemble.fail(error)
+    return left
+
+
+@torch.inference_mode()
+def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[Ensemble]) -> None:
+    models = range(len(shared.ends))
+    logits = [torch.stack([_logits(e.parts[model]) for e in group]) for model in models]
+    scores = combine(shared.logprobs(logits))
+    sound = drawable(scores).tolist()
+    for ensemble, drawn_from in zip(group, sound, strict=True):
+        if not drawn_from:
+            names = ", ".join(part.model for part in ensemble.parts)
+            ensemble.fail(NotANumberError(f"{names} together gave NaN or infinity for a token"))
+    going = [ensemble for ensemble, drawn_from in zip(group, sound, strict=True) if drawn_from]
+    if not going:
+        return
+    drawn = sample(scores[sound], [ensemble.pen.draw() for ensemble in going]).tolist()
+    for ensemble, index in zip(going, drawn, strict=True):
+        ends = index == len(shared.ordinary)
+        ensemble.take(shared.end if ends else int(shared.ordinary[index]))
+
+
+def _logits(part: Part) -> Tensor:
+    assert part.logits is not None
+    return part.logits

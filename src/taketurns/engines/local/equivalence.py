@@ -1,0 +1,287 @@
+"""Does a way of running a model give the logits of a plain forward?
+
+A trial runs a runner as the engine does: answers side by side with unlike lengths, several turns,
+other tokens appended at once, a past that was rewritten. Every logit that a token was chosen by is
+compared with the model's own forward over the same tokens, computed without a cache.
+
+`ROUNDS` is for a small copy of the model (`engines/local/small_copy.py`), in float32 and past its window
+of 8 tokens; `BRIEF` for the real weights, `LONGER` for those of which there is no copy, and `ONCE`
+where all that may happen is that the model fails. They read at most 64 tokens.
+
+How far apart is too far? The distance is the root mean square of the difference, divided by that
+of the logits about their mean, so it has no unit: 1 is unrelated. In float32 two right ways differ
+by 1e-7 to 1e-4, and looking in the wrong place costs 1e-2 and more. Lower precision is noisier:
+where the distance is over the bound for the precision, the plain forward is run again, beside
+another text in a batch of two, and four times what that changes is allowed too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.plain_forward import PlainForward, Unfit
+from taketurns.engines.local.requests import Job, Write
+from taketurns.types import Finish, Sampling
+
+NOISE = 4.0  # how many times what another batch shape changes is allowed
+_BOUNDS = {torch.float32: 5e-4, torch.float64: 5e-4, torch.float16: 2e-2}
+_COARSE = 5e-2  # bfloat16, and weights that are stored in fewer bits
+_TF32 = 2e-3  # float32 where a device may round its products
+
+
+class Runner(Protocol):
+    """What runs jobs: a round a step."""
+
+    @property
+    def busy(self) -> bool: ...
+
+    def submit(self, job: Job) -> None: ...
+
+    def step(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Of one answer: keep its first tokens (None: all), append `more` that others wrote, write."""
+
+    keep: int | None
+    more: int
+    write: int
+
+
+Rounds = Sequence[Sequence[Turn]]
+
+# A round's turns run side by side. Unlike lengths; then hand-overs of one token, of more than a
+# window and of some; then rewinds to before and within the window.
+ROUNDS = (
+    (Turn(None, 13, 3), Turn(None, 5, 4), Turn(None, 22, 3)),
+    (Turn(None, 1, 2), Turn(None, 12, 3), Turn(None, 4, 2)),
+    (Turn(9, 3, 2), Turn(4, 6, 3), Turn(20, 1, 2)),
+)
+# The second turn goes on from one token that another wrote: a block of tokens more would double
+# what the weights have to compute, and the copy has shown it.
+BRIEF = ((Turn(None, 6, 2),), (Turn(7, 1, 1),))
+LONGER = (
+    (Turn(None, 6, 2), Turn(None, 4, 2)),
+    (Turn(None, 3, 2), Turn(3, 2, 2)),
+)
+ONCE = ((Turn(None, 6, 1),),)
+LONGEST = 13  # tokens of a text in them
+
+
+class Failed(Exception):
+    """There is no truth to hold a way against: a clause that says why."""
+
+
+class Truth:
+    """A model's own logits. Rows of one forward serve all its prefixes where the model is causal,
+    which is found out by asking."""
+
+    def __init__(self, plain: PlainForward, causal: bool | None = None) -> None:
+        self._plain = plain
+        self.causal = causal
+        self._bound = bound(plain)
+
+    def after(self, ids: Sequence[int], counts: Sequence[int]) -> Tensor:
+        """Logits `[len(counts), vocabulary]` after the first so many tokens each."""
+        if self.causal is None:
+            self.causal = self._is_causal(ids, (len(ids) // 2, len(ids) - 1))
+        if not self.causal:
+            return torch.stack([self._plain(ids[:count]).logits[0, -1] for count in counts])
+        logits = self._plain(ids[: max(counts)]).logits[0]
+        return logits[[count - 1 for count in counts]]
+
+    def distance(self, ids: Sequence[int], counts: Sequence[int], ours: Tensor) -> float | None:
+        """How far `ours` `[len(counts), vocabulary]` is from the truth; None where that is no more
+        than the precision explains. Raises Failed if the model does not know itself."""
+        distance = apart(ours, self.after(ids, counts))
+        if distance <= self._bound:
+            return None
+        whole, again = (self._plain(ids).logits[0] for _ in range(2))
+        if apart(again, whole) > self._bound:
+            raise Failed("two forwards of one text give different logits")
+        if self.causal and not self._is_causal(ids, counts):
+            self.causal = False
+            distance = apart(ours, self.after(ids, counts))
+            if distance <= self._bound:
+                return None
+        return None if distance <= NOISE * apart(self._beside(ids), whole) else distance
+
+    def _is_causal(self, ids: Sequence[int], counts: Sequence[int]) -> bool:
+        whole = self._plain(ids).logits[0]
+        return all(
+            apart(whole[count - 1], self._plain(ids[:count]).logits[0, -1]) <= self._bound
+            for count in counts
+            if count > 0
+        )
+
+    def generates(self, ids: Sequence[int]) -> bool:
+        """Does transformers' own `generate` begin with the logits of a plain forward? Models that
+        predict a token from both its sides are given other inputs by it."""
+        try:
+            made = self._plain.model.generate(
+                torch.tensor([list(ids)], device=self._plain.device),
+                max_new_tokens=1,
+                do_sample=False,
+                use_cache=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        except Exception as error:
+            _reraise_if_memory(error)
+            return True  # it cannot be asked
+        return apart(made.logits[0][0], self._plain(ids).logits[0, -1]) <= self._bound
+
+    @torch.inference_mode()
+    def _beside(self, ids: Sequence[int]) -> Tensor:
+        rows = torch.tensor([list(ids), list(reversed(ids))], device=self._plain.device)
+        logits: Tensor = self._plain.model(input_ids=rows, use_cache=False).logits
+        return logits[0].float()
+
+
+@dataclass(slots=True)
+class _Answer:
+    ids: list[int] = field(default_factory=list)
+    parked: Parked = field(default_factory=Parked)
+
+
+class _Trial(Write):
+    """Writes greedily and keeps the logits of every token."""
+
+    def __init__(self, prompt: Sequence[int], answer: _Answer, write: int) -> None:
+        super().__init__(
+            prompt,
+            answer.parked,
+            self._done,
+            self._failed,
+            sampling=Sampling(write, temperature=0.0),
+            codec=cast(Any, None),  # only stop strings are looked for in text
+            end_token_ids=frozenset(),
+            random=np.random.default_rng(0),
+        )
+        self.logits: list[Tensor] = []
+        self.error: Exception | None = None
+        self.over = False
+
+    def take(self, token: int, logits: Tensor | None = None) -> Finish | None:
+        assert logits is not None, "no ensemble is tried"
+        self.logits.append(logits.clone())
+        return super().take(token, logits)
+
+    def _done(self, result: Any) -> None:
+        self.over = True
+
+    def _failed(self, error: Exception) -> None:
+        self.error = error
+        self.over = True
+
+
+def differs(runner: Runner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
+    """Try a runner; a clause that says why its answers would not be the model's, None where they
+    are. `ids` are ordinary tokens to make texts of, the first of which begins each."""
+    random = Random(0)
+    answers = [_Answer() for _ in rounds[0]]
+    seen: list[_Seen] = []
+    for turns in rounds:
+        trials: list[_Trial] = []
+        for answer, turn in zip(answers, turns, strict=True):
+            more = [random.choice(ids[1:]) for _ in range(turn.more)]
+            if not answer.ids:
+                more[0] = ids[0]
+            answer.ids = [*answer.ids[: turn.keep], *more]
+            trials.append(_Trial(answer.ids, answer, turn.write))
+            runner.submit(trials[-1])
+        while runner.busy:
+            runner.step()
+        for answer, trial in zip(answers, trials, strict=True):
+            if trial.error is not None:
+                _reraise_if_memory(trial.error)
+                fails = "" if isinstance(trial.error, Unfit) else "a trial ends in "
+                return fails + described(trial.error)
+            start = len(answer.ids)
+            answer.ids = [*answer.ids, *trial.result.token_ids]
+            counts = range(start, start + len(trial.logits))
+            seen.append(_Seen(answer.ids, list(counts), trial.logits))
+    wrong = (_wrong(truth, text) for text in _joined(seen))
+    return next((why for why in wrong if why is not None), None)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was written after the first so many of `ids` each."""
+
+    ids: list[int]
+    counts: list[int]
+    logits: list[Tensor]
+
+
+def _joined(seen: Sequence[_Seen]) -> list[_Seen]:
+    """A text that another goes on from is part of that one, so that one forward serves both."""
+    whole: list[_Seen] = []
+    for one in sorted(seen, key=lambda one: -len(one.ids)):
+        longer = next((text for text in whole if text.ids[: len(one.ids)] == one.ids), None)
+        if longer is None:
+            whole.append(_Seen(one.ids, [*one.counts], [*one.logits]))
+        else:
+            longer.counts += one.counts
+            longer.logits += one.logits
+    return whole
+
+
+def _wrong(truth: Truth, text: _Seen) -> str | None:
+    try:
+        distance = truth.distance(text.ids, text.counts, torch.stack(text.logits))
+    except Failed:
+        raise
+    except Exception as error:
+        _reraise_if_memory(error)
+        raise Failed(f"its own forward fails with {described(error)}") from error
+    if distance is None:
+        return None
+    return f"its logits are not those of a plain forward (they are {distance:.1g} apart)"
+
+
+def apart(ours: Tensor, theirs: Tensor) -> float:
+    """The largest distance of two rows of logits `[…, vocabulary]`; infinite where one has a
+    number and the other none."""
+    there = torch.isfinite(theirs)
+    if not torch.equal(there, torch.isfinite(ours)) or not bool(there.any()):
+        return float("inf")
+    # What is masked out by a huge number counts as little as what is masked by an infinite one.
+    ours, theirs = (
+        torch.nan_to_num(x.float(), 0.0, 0.0, 0.0).clamp(-1e4, 1e4) for x in (ours, theirs)
+    )
+    spread = (theirs - theirs.mean(-1, keepdim=True)).square().mean(-1).sqrt()
+    distance = (ours - theirs).square().mean(-1).sqrt() / spread.clamp_min(1e-20)
+    return float(distance.max())
+
+
+def bound(plain: PlainForward) -> float:
+    """How far apart two right ways may be, by the precision that the model computes in."""
+    weight = plain.model.get_input_embeddings().weight
+    if getattr(plain.model.config, "quantization_config", None) is not None:
+        return _COARSE
+    if weight.dtype == torch.float32 and weight.device.type != "cpu":
+        return _TF32
+    return _BOUNDS.get(weight.dtype, _COARSE)
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line."""
+    if isinstance(error, Unfit):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _reraise_if_memory(error: Exception) -> None:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        raise error

@@ -1,0 +1,103 @@
+"""What was proved of a model is kept in a file, so that it is proved once.
+
+A record belongs to everything that the proof depended on: files and their times or the hub's
+commit, settings, versions. Where any of it is another there is no record, and one that cannot be
+read counts as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from taketurns.utils.files import write_whole
+
+FOLDER = "TAKETURNS_CACHE"  # the variable that names another folder
+_SCHEMA = 1
+_READ = {".safetensors", ".bin", ".gguf", ".json", ".py", ".pt", ".pth"}
+
+
+def default_folder() -> Path:
+    """Where records are kept: $TAKETURNS_CACHE, or `taketurns` in the user's cache folder."""
+    if chosen := os.environ.get(FOLDER):
+        return Path(chosen).expanduser() / "proofs"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "taketurns" / "proofs"
+    home = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    return Path.home() / home / "taketurns" / "proofs"
+
+
+class ProofRecords:
+    """The records of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        """What was proved of `key`; None if nothing was, or if it cannot be read."""
+        try:
+            record = json.loads(self._path(key).read_text(encoding="utf-8"))
+            if record["schema"] != _SCHEMA or record["key"] != _plain(key):
+                return None
+            found = record["found"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write(self, key: dict[str, Any], found: dict[str, Any]) -> None:
+        """Keep what was proved. A folder that cannot be written costs the next load a proof."""
+        path = self._path(key)
+        record = {"schema": _SCHEMA, "key": _plain(key), "found": found}
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, [(json.dumps(record, indent=1) + "\n").encode("utf-8")])
+
+    def _path(self, key: dict[str, Any]) -> Path:
+        text = json.dumps(_plain(key), sort_keys=True)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def identity(source: str, revision: str | None) -> list[list[Any]]:
+    """What tells a checkpoint from one that was written over it: of a folder, the names, sizes and
+    times of its files; of a download, the names of what they link to, which are hashes."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        found = _downloaded(source, revision)
+        if found is None:
+            return [[source, revision]]
+        folder = found
+    return [list(entry) for entry in _files(folder)]
+
+
+def _files(folder: Path) -> Iterator[tuple[Any, ...]]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _READ or not path.is_file():
+            continue
+        if path.is_symlink():
+            yield path.name, path.resolve().name
+        else:
+            about = path.stat()
+            yield path.name, about.st_size, about.st_mtime_ns
+
+
+def _downloaded(source: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            path = try_to_load_from_cache(source, name, revision=revision)
+        except ValueError:  # no name of a repository
+            return None
+        if isinstance(path, str):
+            return Path(path).parent
+    return None
+
+
+def _plain(key: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(key, sort_keys=True, default=str))

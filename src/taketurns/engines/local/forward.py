@@ -1,0 +1,73 @@
+"""One forward of a transformers model over rows that stand at different positions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from taketurns.engines.local.plain_forward import hidden_states, kv_argument
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the model says after the last column: float32 logits `[rows, vocabulary]` and, where
+    asked for, a hidden state `[rows, d]` a layer, the embedding first."""
+
+    logits: Tensor
+    hidden: tuple[Tensor, ...] = ()
+
+
+class Forward:
+    """Calls a causal LM with explicit positions and mask. `activate` runs before each call: it puts
+    the right adapter on weights that several models share."""
+
+    def __init__(self, model: Any, activate: Callable[[], None] | None = None) -> None:
+        self._model = model
+        self._activate = activate
+        self._device = model.get_input_embeddings().weight.device
+        self._dtype = model.get_input_embeddings().weight.dtype
+        self.on_cpu = self._device.type == "cpu"
+        parameters = inspect.signature(model.forward).parameters
+        self._cache_argument = kv_argument(model)
+        self._keeps_some = "logits_to_keep" in parameters
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        ids: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
+        visible: int,
+        cache: Cache,
+        hidden: bool = False,
+        keep: int = 1,
+    ) -> Outputs:
+        """`ids` and `positions` are `[rows, tokens]`. A token sees the keys at its own position and
+        before; the cache shows `visible` of them. Logits are computed for the last `keep` columns,
+        of which the last is returned."""
+        if self._activate is not None:
+            self._activate()
+        at = torch.from_numpy(positions).to(self._device)
+        future = torch.arange(visible, device=self._device) > at[:, :, None]
+        mask = torch.zeros(future.shape, dtype=self._dtype, device=self._device)
+        mask.masked_fill_(future, float("-inf"))
+        result = self._model(
+            input_ids=torch.from_numpy(ids).to(self._device),
+            attention_mask=mask[:, None],
+            position_ids=at,
+            use_cache=True,
+            output_hidden_states=hidden,
+            **{self._cache_argument: cache},
+            **({"logits_to_keep": keep} if self._keeps_some else {}),
+        )
+        states = hidden_states(result) if hidden else ()
+        return Outputs(
+            result.logits[:, -1].float(), tuple(state[:, -1].float() for state in states)
+        )

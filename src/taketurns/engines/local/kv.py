@@ -1,0 +1,304 @@
+"""Where keys and values live.
+
+Two places, each with half of the memory. While a model writes, a row of its batch is a *lane* of a
+`LanePool`: one tensor `[2, lanes, heads, length, dim]` a layer, lanes dense from 0, so that a
+forward reads the keys of any run of lanes as a view and nothing is gathered. Between its turns an
+answer is *parked*: a `Parked` holds exactly as many tokens as were encoded, in immutable segments,
+one a turn. Parking copies only what the turn added; a fork shares the segments; freeing is dropping
+a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import (
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+)
+
+from taketurns.engines.local import batch_invariant
+from taketurns.engines.local.plain_forward import Unfit, kv_argument
+from taketurns.errors import CapacityError
+
+# Attentions that keep to any mask. The flash kernels know only left and right padding.
+MASKED = frozenset({"sdpa", "eager", batch_invariant.NAME})
+GROWTH = 256
+JOINED = 64  # tokens up to which segments are joined, so that many short turns are few segments
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer caches for a token: `heads` x `dim` keys, and as many values."""
+
+    heads: int
+    dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 2 * self.heads * self.dim * self.dtype.itemsize
+
+
+def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
+    """Probe a model with one token. Raises Unfit if its cache cannot be appended to lane by lane:
+    sliding windows, recurrent states, keys and values of different sizes, no KV cache at all,
+    positions or an attention that do not go by a mask such as lanes need."""
+    attention = model.config._attn_implementation
+    if attention not in MASKED:
+        raise Unfit(f"its attention, {attention}, goes by no mask but padding")
+    embedding = model.get_input_embeddings().weight
+    device = embedding.device
+    with torch.inference_mode():
+        try:
+            cache = DynamicCache(config=model.config.get_text_config())
+            model(
+                input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
+                attention_mask=torch.zeros((1, 1, 1, 1), dtype=embedding.dtype, device=device),
+                position_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
+                use_cache=True,
+                **{kv_argument(model): cache},
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a model may fail in any way at what it was not made for
+            raise Unfit("it cannot be given a mask and positions for every row") from error
+    return tuple(map(_shape, cache.layers)) or _no_cache()
+
+
+def _shape(layer: Any) -> LayerShape:
+    if type(layer) is not DynamicLayer:
+        raise Unfit(f"it has layers with {_kind(layer)}")
+    keys, values = layer.keys, layer.values
+    if keys is None or values is None:
+        _no_cache()
+    if keys.shape != values.shape:
+        raise Unfit("its keys and values have different sizes")
+    if keys.shape[2] != 1:
+        raise Unfit("it caches something else than a key and a value a token")
+    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device)
+
+
+def _kind(layer: Any) -> str:
+    if isinstance(layer, LinearAttentionLayer):
+        return "a recurrent state"
+    return "a sliding window" if isinstance(layer, DynamicSlidingWindowLayer) else "an index"
+
+
+def _no_cache() -> NoReturn:
+    raise Unfit("it fills no cache of keys and values")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Keys and values of consecutive tokens: a `[2, heads, tokens, dim]` tensor a layer."""
+
+    layers: tuple[Tensor, ...]
+
+    @property
+    def tokens(self) -> int:
+        return int(self.layers[0].shape[2])
+
+    def joined(self, other: Segment) -> Segment:
+        """Both in one."""
+        pairs = zip(self.layers, other.layers, strict=True)
+        return Segment(tuple(torch.cat(pair, 2) for pair in pairs))
+
+    def head(self, tokens: int) -> Segment:
+        """The first `tokens`, copied: a view would keep the memory of all of them."""
+        return Segment(tuple(layer[:, :, :tokens].clone() for layer in self.layers))
+
+
+class Parked:
+    """What one answer has encoded with one model: token ids and their keys and values."""
+
+    def __init__(self, tokens: Sequence[int] = (), segments: Sequence[Segment] = ()) -> None:
+        self.tokens = list(tokens)
+        self.segments = list(segments)
+
+    def common(self, prompt: Sequence[int]) -> int:
+        """How many leading tokens of `prompt` are encoded, leaving at least its last one to do."""
+        limit = min(len(self.tokens), len(prompt) - 1)
+        if self.tokens[:limit] == list(prompt[:limit]):
+            return limit
+        return next(i for i in range(limit) if self.tokens[i] != prompt[i])
+
+    def truncate(self, tokens: int) -> None:
+        """Forget everything after the first `tokens`."""
+        kept: list[Segment] = []
+        room = tokens
+        for segment in self.segments:
+            if room <= 0:
+                break
+            kept.append(segment if segment.tokens <= room else segment.head(room))
+            room -= segment.tokens
+        self.segments = kept
+        del self.tokens[tokens:]
+
+    def extend(self, tokens: Sequence[int], segment: Segment) -> None:
+        """Add newly encoded tokens after what is held."""
+        self.tokens.extend(tokens)
+        if self.segments and self.segments[-1].tokens + segment.tokens <= JOINED:
+            segment = self.segments.pop().joined(segment)
+        self.segments.append(segment)
+
+    def fork(self) -> Parked:
+        """A copy that shares the segments, which never change."""
+        return Parked(self.tokens, self.segments)
+
+    def clear(self) -> None:
+        self.tokens, self.segments = [], []
+
+
+class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
+    """The lanes of one model, of at most `max_bytes` (None: any number) at every moment, the copies
+    made in growing included. `plan` aims a forward at a run of lanes, after which the pool is
+    passed to the model as its cache.
+
+    The last position of every lane is scratch: padding tokens write there and no mask shows it.
+    """
+
+    def __init__(self, shapes: Sequence[LayerShape], max_bytes: int | None = None) -> None:
+        super().__init__(layers=[])
+        self.max_bytes = max_bytes
+        self.bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
+        self._shapes = tuple(shapes)
+        self._largest = max(shape.bytes_per_token for shape in shapes)
+        self._data: list[Tensor] = []
+        self.lanes = 0
+        self.length = 0
+        self._plan: _Plan | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self._data)
+
+    def fits(self, lanes: int, length: int, kept: int) -> bool:
+        """Can `reserve` make this room?"""
+        return self._room(lanes, length, kept) is not None
+
+    def reserve(self, lanes: int, length: int, kept: int) -> None:
+        """Make room for `lanes` lanes of `length` positions, the scratch included. What is in the
+        first `kept` lanes stays there, the rest is lost. Raises CapacityError."""
+        room = self._room(lanes, length, kept)
+        if room is None:
+            raise CapacityError(f"no memory for {lanes} lanes of {length} tokens")
+        if room == (self.lanes, self.length):
+            return
+        lanes, length = room
+        both = min(length, self.length)
+        if not kept:
+            self.clear()
+        for place, shape in enumerate(self._shapes):  # one by one: at most one is there twice
+            layer = torch.zeros(
+                (2, lanes, shape.heads, length, shape.dim), dtype=shape.dtype, device=shape.device
+            )
+            if kept:
+                layer[:, :kept, :, :both] = self._data[place][:, :kept, :, :both]
+                self._data[place] = layer
+            else:
+                self._data.append(layer)
+        self.lanes, self.length = lanes, length
+
+    def clear(self) -> None:
+        """Free all lanes."""
+        self._data = []
+        self.lanes = self.length = 0
+
+    def _room(self, lanes: int, length: int, kept: int) -> tuple[int, int] | None:
+        """Lanes and length to have for this: what is there if it is enough; else more than was
+        asked for, so as not to grow again soon, if that may be; None if nothing may be."""
+        more = max(lanes, min(2 * self.lanes, self.lanes + 32)) if lanes > self.lanes else 0
+        longer = -(-length // GROWTH) * GROWTH if length > self.length else 0
+        roomy = (more or self.lanes, longer or self.length)
+        for room in (roomy, (lanes, roomy[1]), (lanes, length)):
+            if room == (self.lanes, self.length) or self._allowed(*room, kept):
+                return room
+        return None
+
+    def _allowed(self, lanes: int, length: int, kept: int) -> bool:
+        if self.max_bytes is None:
+            return True
+        new, old = lanes * length, self.lanes * self.length
+        copied = min(new, old) * self._largest if kept else 0
+        most = max(new, old if kept else 0) * self.bytes_per_token + copied
+        return most <= self.max_bytes
+
+    def load(self, lane: int, parked: Parked) -> None:
+        """Copy a parked answer into a lane."""
+        at = 0
+        for segment in parked.segments:
+            size = segment.tokens
+            for data, layer in zip(self._data, segment.layers, strict=True):
+                data[:, lane, :, at : at + size] = layer
+            at += size
+
+    def save(self, lane: int, start: int, stop: int) -> Segment:
+        """Copy positions `start` to `stop` of a lane out of the pool."""
+        return Segment(tuple(data[:, lane, :, start:stop].clone() for data in self._data))
+
+    def wipe(self, lane: int) -> None:
+        """Forget what is in a lane."""
+        for data in self._data:
+            data[:, lane].zero_()
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one lane over another."""
+        for data in self._data:
+            data[:, target, :, :length] = data[:, source, :, :length]
+
+    def plan(self, first: int, positions: Tensor, visible: int) -> None:
+        """Aim the next forward at lanes `first` onwards: `positions` `[rows, tokens]` says where
+        each new token is written, `visible` how many positions attention reads."""
+        rows, tokens = positions.shape
+        start = int(positions[0, 0])
+        single = rows == 1 and int(positions[0, -1]) == start + tokens - 1
+        self._plan = _Plan(
+            first, rows, visible, start if single else None, start + tokens, positions
+        )
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Called by the model's attention: write the new keys and values `[rows, heads, tokens,
+        dim]` and return all that attention may read. Rows beyond the planned ones are padding."""
+        plan = self._plan
+        assert plan is not None, "plan() before every forward"
+        key_states, value_states = key_states[: plan.rows], value_states[: plan.rows]
+        data = self._data[layer_idx][:, plan.first : plan.first + plan.rows]
+        keys, values = data[0], data[1]
+        if plan.start is not None:
+            keys[:, :, plan.start : plan.stop] = key_states
+            values[:, :, plan.start : plan.stop] = value_states
+        else:
+            row = torch.arange(plan.rows, device=data.device)[:, None]
+            at = plan.positions.to(data.device)
+            keys[row, :, at] = key_states.transpose(1, 2)
+            values[row, :, at] = value_states.transpose(1, 2)
+        return keys[:, :, : plan.visible], values[:, :, : plan.visible]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Only asked by models that derive positions themselves; ours are always given."""
+        return self._plan.visible if self._plan else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    first: int
+    rows: int
+    visible: int
+    start: int | None
+    stop: int
+    positions: Tensor

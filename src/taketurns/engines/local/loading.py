@@ -1,0 +1,244 @@
+"""Weights from a path or the hub: each base is loaded once, however many adapters stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taketurns.checkpoints import gguf, hub
+from taketurns.checkpoints.model_config import read_config, require_model
+from taketurns.checkpoints.weight_files import fetch_first
+from taketurns.engines.local.adapters import put_on
+from taketurns.engines.local.completeness import require_complete
+from taketurns.engines.local.finite_weights import check_weights
+from taketurns.errors import CapacityError, ConfigError, TakeTurnsError, concerning, one_line
+from taketurns.types import ModelSpec
+
+SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run. `activate` (None where nothing is shared) selects its adapter."""
+
+    model: Any
+    activate: Callable[[], None] | None
+
+
+class Weights:
+    """The loaded weights of an engine, shared between specs that differ in their adapter alone."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
+        self._specs = dict(specs)
+        self._bases: dict[str, _Base] = {}
+
+    def load(self, name: str) -> Loaded:
+        """Load a model by its name, or hand out what is loaded. Raises ConfigError or
+        CapacityError."""
+        spec = self._specs[name]
+        key = base_of(spec)
+        with concerning(name):
+            return self._load(name, spec, key)
+
+    def _load(self, name: str, spec: ModelSpec, key: str) -> Loaded:
+        if key not in self._bases:
+            self._bases[key] = _Base(_to_run(spec))
+        base = self._bases[key]
+        shared = spec.adapter is not None or any(
+            other.adapter is not None and other.model == spec.model
+            for other in self._specs.values()
+        )
+        if spec.adapter is not None:
+            alone = [base_of(other) for other in self._specs.values()].count(key) == 1
+            base.add(name, spec.adapter, shared=not alone)
+        if not shared:
+            return Loaded(base.model, None)
+        wanted = name if spec.adapter is not None else None
+        return Loaded(base.model, lambda: base.activate(wanted))
+
+
+def base_of(spec: ModelSpec) -> str:
+    """Equal for specs that share their weights."""
+    return repr(
+        replace(
+            spec,
+            adapter=None,
+            tokenizer=None,
+            tokenizer_revision=None,
+            template=None,
+            prompt=None,
+        )
+    )
+
+
+class _Base:
+    """A base model and the LoRA adapters on it; at most one is active."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._peft: Any = None
+        self._active: str | None = None
+
+    def add(self, name: str, adapter: str, *, shared: bool) -> None:
+        with _memory_for(f"the adapter {adapter!r}"):
+            known = _adapter_name(name)
+            self._peft = put_on(self.model, adapter, known, self._peft, shared=shared)
+        check_weights(self.model, f"the adapter {adapter!r}", only=f".{known}.")
+        self._peft.requires_grad_(False).eval()
+        self._active = name
+        self.activate(name, force=True)
+
+    def activate(self, name: str | None, force: bool = False) -> None:
+        """Make an adapter the active one; None switches all of them off. Cheap when unchanged."""
+        if self._peft is None or (name == self._active and not force):
+            return
+        if name is None:
+            self._peft.base_model.disable_adapter_layers()
+        else:
+            self._peft.base_model.enable_adapter_layers()
+            self._peft.base_model.set_adapter(_adapter_name(name), inference_mode=True)
+        self._active = name
+
+
+def _adapter_name(name: str) -> str:
+    # A module name may not hold dots, and PEFT confuses names that occur inside "lora_".
+    return "turn_" + "".join(c if c.isalnum() else "_" for c in name)
+
+
+def pretrained(spec: ModelSpec, **settings: Any) -> Any:
+    """The model as transformers loads it, with `settings` as further arguments. It is saved with
+    the generation_config.json that it came with. Raises ConfigError, for weights that are not whole
+    too, or CapacityError."""
+    from transformers import AutoModelForCausalLM
+
+    from taketurns.checkpoints.generation_config import keep_shipped
+
+    for key in ("device_map", "quantization_config", "attn_implementation"):
+        if (value := getattr(spec, key)) is not None:
+            settings[key] = value
+    if spec.gguf_file is not None:
+        return _from_gguf(spec, settings)
+    if spec.quantization_config is not None and spec.device_map is None:
+        # It is quantised where it is put, and each library has another place in mind.
+        settings["device_map"] = {"": choose_device(spec.device)}
+    with (
+        hub.loading("the model", spec.model, spec.revision) as where,
+        _memory_for(f"the model {spec.model!r}"),
+    ):
+        require_model(spec)
+        fetch_first(spec.model, spec.revision)  # says why, where it cannot be fetched
+        with bar_if_long(spec.model):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                spec.model,
+                trust_remote_code=spec.trust_remote_code,
+                ignore_mismatched_sizes=True,  # which are refused, by name, below
+                output_loading_info=True,
+                **settings,
+                **where,
+            )
+        keep_shipped(model, spec)
+    require_complete(spec.model, report)
+    return model
+
+
+def _from_gguf(spec: ModelSpec, settings: Mapping[str, Any]) -> Any:
+    """The model in a GGUF file, an ordinary one: its weights are numbers and no longer in the
+    file's blocks, so it can be trained and saved like any other. Raises ConfigError where the file
+    is none, or does not hold just the weights that transformers gives the model."""
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    from taketurns.checkpoints.generation_config import keep_shipped
+
+    config, header = read_config(spec), gguf.read(spec)
+    try:
+        with _memory_for(f"the model {header.path}"):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(header.path.parent),
+                config=config,
+                gguf_file=header.path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                **settings,
+            )
+    except TakeTurnsError:
+        raise
+    except Exception as error:  # of whichever kind: it lies in the file
+        raise ConfigError(f"cannot load the model {header.path}: {one_line(error)}") from error
+    require_complete(str(header.path), report)
+    if (more := header.numbers(tied=config.tie_word_embeddings) - model.num_parameters()) > 0:
+        raise ConfigError(
+            f"{header.path} holds {more:,} numbers that transformers leaves out of a "
+            f"{config.model_type} model: name the checkpoint that it was made from"
+        )
+    if header.end_token_ids:
+        model.generation_config.eos_token_id = sorted(header.end_token_ids)
+    keep_shipped(model, spec)
+    return model
+
+
+def _to_run(spec: ModelSpec) -> Any:
+    device = choose_device(spec.device)
+    model = pretrained(spec, dtype=choose_dtype(spec.dtype, device))
+    if spec.device_map is None and spec.quantization_config is None:
+        try:
+            with _memory_for(f"the model {spec.model!r}"):
+                model.to(device)
+        except (AssertionError, RuntimeError) as error:  # no such device, or none here
+            raise ConfigError(f"cannot load the model {spec.model!r}: {one_line(error)}") from error
+    check_weights(model, f"the model {spec.model!r}")
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "output_router_logits", False):
+            # For training's loss; trainers leave it in config.json, and to write it is in the way.
+            config.output_router_logits = False
+    return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def _memory_for(what: str) -> Iterator[None]:
+    """CapacityError where memory is short. Anything else lies in the checkpoint or in the settings
+    it is loaded with."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise CapacityError(f"no memory left to load {what}: {one_line(error)}") from error
+
+
+@contextmanager
+def bar_if_long(model: str) -> Iterator[None]:
+    """Let transformers draw its loading bar only where there is something to wait for."""
+    from transformers.utils import logging
+
+    weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
+    drawn = logging.is_progress_bar_enabled()
+    if 0 < weights < SHORT_LOAD:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
+
+
+def choose_device(wanted: str) -> str:
+    """The first of cuda, mps and cpu that is there, for "auto"."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_dtype(wanted: str, device: str) -> Any:
+    """For "auto", float32 on a CPU, where it is exact and fast, and the checkpoint's own
+    elsewhere."""
+    if wanted == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    dtype = getattr(torch, wanted, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ConfigError(f"dtype {wanted!r} is not one of torch's: float32, bfloat16, float16")
+    return dtype

@@ -1,0 +1,362 @@
+"""Which way a model is run: the fastest that is proved to give the logits of a plain forward.
+
+First on a small copy of the model, then on its weights (`engines/local/equivalence.py`). What was found is kept
+(`engines/local/equivalence_records.py`): for the architecture, which many checkpoints share, and for the
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from random import Random
+from typing import Any
+
+import torch
+
+from taketurns.engines.local import batch_invariant, equivalence
+from taketurns.engines.local.equivalence_records import ProofRecords, identity
+from taketurns.engines.local.kv import MASKED
+from taketurns.engines.local.modes import Runner, Running, Way, make_runner
+from taketurns.engines.local.plain_forward import PlainForward, Unfit
+from taketurns.engines.local.small_copy import FIRST_ID, VOCABULARY, small_config, small_model
+from taketurns.errors import ConfigError
+from taketurns.types import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`way` is None where no way is right. `reasons` says of each faster way why not, `copied`
+    whether a small copy could be made; without one, the weights alone were tried."""
+
+    way: Way | None
+    reasons: dict[str, str]
+    copied: bool
+
+    @property
+    def why(self) -> str:
+        """Why it is not a faster way, or none at all, as a clause."""
+        reasons = list(dict.fromkeys(self.reasons.values()))
+        return "; ".join(reasons if self.way is not None else reasons[-1:])
+
+    def sentence(self, name: str) -> str:
+        """What a user should know, where it is slower than it might be."""
+        assert self.way is not None, "what is refused is no way"
+        return f"{name} {self.way.costs}, since {self.why}"
+
+
+def refusal(model: str, architecture: str, why: str) -> str:
+    """Why a model cannot be used, and the cure."""
+    return (
+        f"{architecture} in {model!r} cannot be run right in any way, since {why}: use "
+        "another checkpoint, or a server that runs it (engine.kind: http)"
+    )
+
+
+class Architecture:
+    """The proof on a small copy. What is known already is read from `records`."""
+
+    def __init__(
+        self,
+        model_class: Any,
+        config: Any,
+        *,
+        attention: str | None,
+        dtype: torch.dtype,
+        device: torch.device,
+        running: Running,
+        records: ProofRecords,
+    ) -> None:
+        self._class = model_class
+        # What has been replaced for exact rounds is proved from where it was replaced.
+        self._attention = "sdpa" if attention == batch_invariant.NAME else attention
+        masked = self._attention is None or self._attention in MASKED
+        self._dtype = torch.float32 if masked else dtype
+        self._device = torch.device("cpu") if device.type == "meta" else device
+        self._running = Running(running.deterministic, running.max_lanes, range(FIRST_ID))
+        self._records = records
+        self._config = self._shrink(config)
+        self._key = self._make_key()
+        self._found: dict[str, Any] = (self._config and records.read(self._key)) or {}
+        self._model: Any = None
+        self._truth: equivalence.Truth | None = None
+
+    @property
+    def copied(self) -> bool:
+        """Whether there is a copy."""
+        return self._config is not None and self._found.get("copied", True)
+
+    @property
+    def causal(self) -> bool | None:
+        """Whether a token's logits depend on what comes after it; None if that is not known."""
+        return self._found.get("causal")
+
+    def why_not(self, way: Way) -> str | None:
+        """Why the model is not to be run this way; None where that is proved, or cannot be."""
+        if not self.copied:
+            return None
+        if way not in self._found.get("ways", {}):
+            with _one_thread():
+                self._prove(way)
+        reason: str | None = self._found.get("ways", {}).get(way)
+        return reason
+
+    def _prove(self, way: Way) -> None:
+        truth = self._copy()
+        if truth is None:
+            self._keep(copied=False)
+            return
+        ids = range(FIRST_ID, VOCABULARY)
+        try:
+            why = _tried(way, self._model, None, self._running, truth, equivalence.ROUNDS, ids)[1]
+            if why is None and not truth.causal and not truth.generates(ids[:16]):
+                why = "it predicts a token from both its sides, so it does not write left to right"
+        except equivalence.Failed as error:
+            why = str(error)
+        self._keep(causal=truth.causal, copied=True, ways={**self._found.get("ways", {}), way: why})
+
+    def _copy(self) -> equivalence.Truth | None:
+        """The copy's own logits; None if none can be made that computes any."""
+        if self._truth is None:
+            try:
+                model = small_model(self._class, self._config, self._attention, self._dtype)
+                self._model = model.to(self._device)
+                plain = PlainForward(self._model)
+                seen = plain(list(range(FIRST_ID, FIRST_ID + 40)))
+                if not bool(torch.isfinite(seen.logits).any(-1).all()):
+                    return None
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # sizes that do not fit each other, whatever the model makes of it
+                return None
+            self._truth = equivalence.Truth(plain)
+        return self._truth
+
+    def _keep(self, **found: Any) -> None:
+        self._found = {**self._found, **found}
+        self._records.write(self._key, self._found)
+
+    @staticmethod
+    def _shrink(config: Any) -> Any:
+        try:
+            return small_config(config)
+        except Exception:  # the configuration's own checks, which are its own exceptions
+            return None
+
+    def _make_key(self) -> dict[str, Any]:
+        small = None if self._config is None else self._config.to_dict()
+        return {
+            "proof": "architecture",
+            "class": self._class.__name__,
+            "config": _without_paths(small),
+            "attention": self._attention,
+            "dtype": str(self._dtype),
+            "device": self._device.type,
+            "deterministic": self._running.deterministic,
+            "versions": _versions(),
+        }
+
+
+def choose(
+    spec: ModelSpec,
+    model: Any,
+    activate: Callable[[], None] | None,
+    running: Running,
+    records: ProofRecords,
+) -> tuple[Found, Runner | None]:
+    """What is right for a loaded model, and a runner of that way."""
+    weight = model.get_input_embeddings().weight
+    key = checkpoint_key(spec, str(weight.device), running)
+    known = records.read(key)
+    if known is not None and (found := _read(known)) is not None:
+        if found.way is None:
+            return found, None
+        return found, make_runner(found.way, model, activate, running)
+    architecture = Architecture(
+        type(model),
+        model.config,
+        attention=model.config._attn_implementation,
+        dtype=weight.dtype,
+        device=weight.device,
+        running=running,
+        records=records,
+    )
+    reasons: dict[str, str] = {}
+    for way in Way:
+        why = architecture.why_not(way)
+        if why is None:
+            runner, why = _on_weights(way, model, activate, running, architecture)
+            if why is None:
+                found = Found(way, reasons, architecture.copied)
+                records.write(key, asdict(found))
+                return found, runner
+        reasons[way] = why
+    found = Found(None, reasons, architecture.copied)
+    records.write(key, asdict(found))
+    return found, None
+
+
+def foresee(
+    spec: ModelSpec,
+    model_class: Any,
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    running: Running,
+    records: ProofRecords,
+) -> Found:
+    """What is known of a model whose weights are not loaded: what its last load has found, or else
+    what its architecture allows."""
+    known = records.read(checkpoint_key(spec, device, running))
+    if known is not None and (found := _read(known)) is not None:
+        return found
+    architecture = Architecture(
+        model_class,
+        config,
+        attention=spec.attn_implementation,
+        dtype=dtype,
+        device=torch.device(device),
+        running=running,
+        records=records,
+    )
+    return fastest(architecture)
+
+
+def fastest(architecture: Architecture) -> Found:
+    """The first way that the architecture allows."""
+    reasons: dict[str, str] = {}
+    for way in Way:
+        why = architecture.why_not(way)
+        if why is None:
+            return Found(way, reasons, architecture.copied)
+        reasons[way] = why
+    return Found(None, reasons, architecture.copied)
+
+
+def _on_weights(
+    way: Way,
+    model: Any,
+    activate: Callable[[], None] | None,
+    running: Running,
+    architecture: Architecture,
+) -> tuple[Runner | None, str | None]:
+    truth = equivalence.Truth(PlainForward(model, activate), architecture.causal)
+    ids = _ordinary(model, running)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    rounds: equivalence.Rounds = equivalence.BRIEF if architecture.copied else equivalence.LONGER
+    if way is Way.WHOLE:  # it is a plain forward: there is nothing to hold it against
+        rounds = equivalence.ONCE
+    if context is not None and context <= equivalence.LONGEST:
+        rounds = ()
+    try:
+        return _tried(way, model, activate, running, truth, rounds, ids)
+    except equivalence.Failed as error:
+        return None, str(error)
+
+
+def _tried(
+    way: Way,
+    model: Any,
+    activate: Callable[[], None] | None,
+    running: Running,
+    truth: equivalence.Truth,
+    rounds: equivalence.Rounds,
+    ids: Sequence[int],
+) -> tuple[Runner | None, str | None]:
+    """Try a way; what makes answers in it, and why it is not right. Leaves the model as it was
+    where it is not."""
+    before = model.config._attn_implementation
+    try:
+        runner = make_runner(way, model, activate, running)
+        why = equivalence.differs(runner, truth, rounds, ids) if rounds else None
+    except Unfit as error:
+        return None, str(error)
+    except (equivalence.Failed, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a runner asks parts of a model that may fail in any way
+        why = f"a trial ends in {equivalence.described(error)}"
+    if why is not None:
+        if model.config._attn_implementation != before:
+            model.set_attn_implementation(before)
+        return None, why
+    runner.forget()
+    return runner, None
+
+
+def _ordinary(model: Any, running: Running) -> list[int]:
+    """Tokens to try a model with; the first begins a text, where the model has such a token."""
+    config = model.config.get_text_config()
+    size = min(model.get_input_embeddings().weight.shape[0], config.vocab_size)
+    special = {getattr(config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos")}
+    random = Random(0)
+    ids = [i for i in random.sample(range(size), min(size, 96)) if i not in special]
+    ids = [i for i in ids if i not in set(running.never)] or [0]
+    begin = getattr(config, "bos_token_id", None)
+    return [begin if isinstance(begin, int) and 0 <= begin < size else ids[0], *ids]
+
+
+def checkpoint_key(spec: ModelSpec, device: str, running: Running) -> dict[str, Any]:
+    """All that the proof on a model's weights depends on."""
+    names = ("tokenizer", "template", "prompt")  # of no concern to the logits
+    where = torch.device(device)
+    return {
+        "proof": "weights",
+        "spec": {key: value for key, value in asdict(spec).items() if key not in names},
+        "files": identity(spec.model, spec.revision),
+        "adapter": identity(spec.adapter, None) if spec.adapter else None,
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
+        "deterministic": running.deterministic,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    return {name: _version(name) for name in ("taketurns", "torch", "transformers", "peft")}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The copy's operations are so small that on a busy machine two threads take many times as long
+    as one, waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _read(record: dict[str, Any]) -> Found | None:
+    try:
+        way = record["way"]
+        return Found(
+            None if way is None else Way(way), dict(record["reasons"]), bool(record["copied"])
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _without_paths(config: Any) -> Any:
+    """Where a configuration was read from says nothing of the architecture."""
+    if not isinstance(config, dict):
+        return config
+    skipped = {"_name_or_path", "transformers_version", "architectures", "_attn_implementation"}
+    skipped |= {"dtype", "torch_dtype", "_attn_implementation_internal"}
+    return {str(k): _without_paths(v) for k, v in config.items() if k not in skipped}
+
+
+def check_usable(found: Found, name: str, spec: ModelSpec, architecture: str) -> Way:
+    """The way that was found. Raises ConfigError if none is right."""
+    if found.way is None:
+        raise ConfigError(f"{name}: {refusal(spec.model, architecture, found.why)}")
+    return found.way

@@ -1,0 +1,69 @@
+"""The ways in which a model can be run, the fastest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from taketurns.engines.local import batch_invariant
+from taketurns.engines.local.forward import Forward
+from taketurns.engines.local.kv import layer_shapes
+from taketurns.engines.local.plain_forward import PlainForward
+from taketurns.engines.local.reencode import ReencodeRunner
+from taketurns.engines.local.scheduler import LaneRunner
+
+Runner = LaneRunner | ReencodeRunner
+
+
+class Way(StrEnum):
+    """What a model keeps from token to token and from turn to turn."""
+
+    KEPT = "cache kept"
+    REENCODED = "re-encoded"
+    ALONE = "re-encoded, one answer at a time"
+    WHOLE = "whole forward a token"
+
+    @property
+    def costs(self) -> str:
+        """What it does that keeping the cache does not: a clause with the model as its subject."""
+        return _COSTS[self]
+
+
+_COSTS = {
+    Way.KEPT: "keeps its cache between turns",
+    Way.REENCODED: "reads its whole prompt anew at every turn",
+    Way.ALONE: "reads its whole prompt anew at every turn and writes one answer at a time",
+    Way.WHOLE: "reads the whole text anew for every token",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a model is to be run: in exact rounds or not, rows of a batch, and what it never
+    writes."""
+
+    deterministic: bool
+    max_lanes: int
+    never: Sequence[int] = ()
+
+
+def make_runner(
+    way: Way, model: Any, activate: Callable[[], None] | None, running: Running
+) -> Runner:
+    """A runner of this way, in exact rounds if they are asked for and the model can have them.
+    Raises Unfit if the model cannot be run so."""
+    if way is not Way.KEPT:
+        caches, alone = way is not Way.WHOLE, way is Way.ALONE
+        plain = PlainForward(model, activate)
+        return ReencodeRunner(plain, running.never, caches=caches, alone=alone)
+    runner = LaneRunner(
+        Forward(model, activate),
+        layer_shapes(model),
+        max_lanes=running.max_lanes,
+        never=running.never,
+    )
+    if running.deterministic and batch_invariant.enable(model):
+        runner.exact = batch_invariant.measure(model, running.max_lanes)
+    return runner

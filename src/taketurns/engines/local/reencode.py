@@ -1,0 +1,136 @@
+"""For models whose cache cannot be appended to row by row (sliding windows, recurrent states,
+flash attention, ALiBi positions that are made from a mask).
+
+Each turn encodes its whole prompt anew into a cache of the model's own kind and writes from there.
+Models that keep a state in their modules run one answer at a time; those whose cache is of no use
+run without any, a whole forward a token. Correct and slow; `taketurns check` says when a model
+needs it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
+from taketurns.engines.local.requests import Job, Peek, Write
+from taketurns.engines.local.sampling import sample, without
+from taketurns.engines.local.scheduler import Counters
+from taketurns.engines.local.stopping import follows, over
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    job: Write
+    pending: list[int]
+    carried: Carried | None = None
+    begun: bool = field(default=False)
+
+
+class ReencodeRunner:
+    """Same contract as LaneRunner. `caches`: a turn writes from a cache of the model's own;
+    `alone`: no other job is begun before it is over."""
+
+    lane_bytes = 0
+
+    def __init__(
+        self,
+        plain: PlainForward,
+        never: Sequence[int] = (),
+        *,
+        caches: bool = True,
+        alone: bool = False,
+    ) -> None:
+        self._plain = plain
+        self._never = list(never)
+        self._caches = caches
+        self._alone = alone
+        self._waiting: deque[Job] = deque()
+        self._turns: list[_Turn] = []
+        self.counters = Counters()
+
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._turns)
+
+    def forget(self) -> None:
+        """Count from nothing."""
+        self.counters = Counters()
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Take one waiting job, then write one token for every turn under way."""
+        begun = time.perf_counter()
+        if self._waiting and not (self._alone and self._turns):
+            self._start(self._waiting.popleft())
+        self._turns = [turn for turn in self._turns if not turn.job.cancelled and self._write(turn)]
+        self.counters.seconds += time.perf_counter() - begun
+
+    def reject_all(self, error: Exception) -> None:
+        """Give up: reject what is being computed and what waits."""
+        for job in [turn.job for turn in self._turns] + list(self._waiting):
+            job.reject(error)
+        self._turns.clear()
+        self._waiting.clear()
+
+    def _start(self, job: Job) -> None:
+        if job.cancelled:
+            return
+        if isinstance(job, Write):
+            self._turns.append(_Turn(job, list(job.prompt), self._fresh()))
+        elif isinstance(job, Peek):
+            try:
+                self._count(len(job.prompt))
+                seen = self._plain(job.prompt, hidden=job.want == "hidden")
+                job.look(seen.logits[0, -1], [state[0] for state in seen.hidden])
+                job.finished()
+            except Exception as error:  # whatever a model raises belongs to whoever asked for it
+                job.reject(error)
+
+    def _fresh(self) -> Carried | None:
+        """What a turn begins with: nothing, so that the model makes a cache of its own kind. One
+        that keeps a state in its modules returns none and has to be handed it."""
+        if not (self._caches and self._alone):
+            return None
+        model = self._plain.model
+        return Carried(kv_argument(model), DynamicCache(config=model.config))
+
+    def _write(self, turn: _Turn) -> bool:
+        try:
+            logits, hidden = self._read(turn)
+            if over([turn.job], logits, hidden if turn.begun else ())[0]:
+                turn.job.finished()
+                return False
+            token = int(sample(without(logits, self._never), [turn.job.draw()])[0])
+            self.counters.written_tokens += 1
+            if turn.job.take(token, logits[0]) is not None:
+                turn.job.finished()
+                return False
+        except Exception as error:  # whatever a model raises belongs to whoever asked for it
+            turn.job.reject(error)
+            return False
+        turn.pending = [token] if self._caches else [*turn.pending, token]
+        turn.begun = True
+        return True
+
+    def _read(self, turn: _Turn) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits `[1, vocabulary]` and hidden states `[1, d]` after the last pending token."""
+        self._count(len(turn.pending))
+        seen = self._plain(
+            turn.pending, carried=turn.carried, carries=self._caches, hidden=follows(turn.job)
+        )
+        turn.carried = seen.carried
+        return seen.logits[:, -1], seen.hidden
+
+    def _count(self, tokens: int) -> None:
+        self.counters.forwards += 1
+        self.counters.encoded_tokens += tokens

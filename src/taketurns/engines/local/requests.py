@@ -1,0 +1,182 @@
+"""Requests to one model, as the event loop hands them to the thread that runs the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taketurns.checkpoints.text import StopFilter, TextCodec
+from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.sampling import Draw, drawable
+from taketurns.errors import NotANumberError
+from taketurns.types import Completion, Finish, Sampling, Token
+
+
+class Job:
+    """Something to compute after `prompt`, for the answer whose encoded tokens are `parked`.
+
+    `resolve` or `reject` is called once, in the thread that runs the model. `ended` says from
+    outside that its lane is no longer needed. `reach` is the most tokens its lane will hold.
+    `model` is the name of the model that runs it, `failure` why this job, and no other of its
+    batch, has no result.
+    """
+
+    model = "the model"
+    failure: Exception | None = None
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        parked: Parked,
+        resolve: Callable[[Any], None],
+        reject: Callable[[Exception], None],
+    ) -> None:
+        self.prompt = prompt
+        self.reach = len(prompt)
+        self.parked = parked
+        self.resolve = resolve
+        self.reject = reject
+        self.cancelled = False
+        self.ended = False
+        self.result: Any = None
+
+    def finished(self) -> None:
+        """Hand over the result, what was encoded being parked by now, or the failure."""
+        if self.failure is not None:
+            self.reject(self.failure)
+        else:
+            self.resolve(self.result)
+
+    def fail_at(self, what: str) -> None:
+        """The model gave NaN or infinity for something."""
+        self.failure = NotANumberError(
+            f"{self.model} computed NaN or infinity for {what}, after a prompt of "
+            f"{len(self.prompt)} tokens"
+        )
+
+
+class Peek(Job):
+    """Look at the model after the prompt: natural-log probabilities of `choices` as the next token
+    (None: of every token), or the hidden states of `layers`."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        parked: Parked,
+        resolve: Callable[[Any], None],
+        reject: Callable[[Exception], None],
+        *,
+        want: Literal["logprobs", "hidden"],
+        choices: Sequence[int] | None = None,
+        layers: Sequence[int] = (),
+    ) -> None:
+        super().__init__(prompt, parked, resolve, reject)
+        self.want = want
+        self._choices = choices
+        self._layers = layers
+
+    def look(self, logits: Tensor, hidden: Sequence[Tensor]) -> None:
+        """`logits` is `[vocabulary]`, `hidden` a `[d]` tensor a layer; both are copied out."""
+        if self.want == "hidden":
+            self.result = torch.stack([hidden[layer] for layer in self._layers]).cpu()
+            if not self.result.isfinite().all():
+                self.fail_at("its hidden states")
+            return
+        if not drawable(logits):
+            self.fail_at("the next token")
+            return
+        logprobs = torch.log_softmax(logits, -1)
+        if self._choices is None:
+            self.result = logprobs.cpu()
+        else:
+            self.result = logprobs[list(self._choices)].tolist()
+
+
+class Write(Job):
+    """Continue the prompt. `random` belongs to the answer; two numbers are drawn for a token."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        parked: Parked,
+        resolve: Callable[[Any], None],
+        reject: Callable[[Exception], None],
+        *,
+        sampling: Sampling,
+        codec: TextCodec,
+        end_token_ids: frozenset[int],
+        random: np.random.Generator,
+        emit: Callable[[Token], None] | None = None,
+    ) -> None:
+        super().__init__(prompt, parked, resolve, reject)
+        self.reach += sampling.max_tokens
+        self.watch = sampling.watch
+        self._sampling = sampling
+        self._ends = end_token_ids.union(sampling.stop_token_ids)
+        self._random = random
+        self._emit = emit
+        self._cached_tokens = parked.common(prompt)
+        self._written: list[int] = []
+        self._logprobs: list[float] = []
+        self._text = codec.stream(prompt) if sampling.stop else None
+        self._stops = StopFilter(sampling.stop, sampling.written)
+
+    def draw(self) -> Draw:
+        """How to sample the next token."""
+        first, second = self._random.random(2)
+        return Draw(self._sampling.temperature, self._sampling.top_p, first, second)
+
+    def take(self, token: int, logits: Tensor | None = None) -> Finish | None:
+        """Accept a token sampled from `logits` `[vocabulary]`; says whether it ends the patch, and
+        why. Without them, as where several models wrote it, it has no log-probability."""
+        finish = self._finish(token, logits)
+        if finish is not None:
+            self.result = self._completion(finish)
+        return finish
+
+    def cut(self, entropy: float | None, states: Tensor | None) -> bool:
+        """Does the watch, which there must be, end the patch before the next token is drawn?"""
+        assert self.watch is not None, "only a watched patch is cut"
+        over = self.watch.ends(entropy, states)
+        if over:
+            self.result = self._completion(self.watch.finish)
+        return over
+
+    def _completion(self, finish: Finish) -> Completion:
+        return Completion(
+            token_ids=tuple(self._written),
+            finish=finish,
+            logprobs=tuple(self._logprobs) if self._logprobs else None,
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self._cached_tokens,
+        )
+
+    def _finish(self, token: int, logits: Tensor | None) -> Finish | None:
+        if token in self._ends:
+            return "stop"
+        self._written.append(token)
+        seen = self._weigh(token, logits)
+        if self._emit is not None:
+            self._emit(seen)
+        if self._text is not None:
+            self._stops.push(self._text.push(token))
+            if self._stops.stopped:
+                return "stop"
+        if self.watch is not None and self.watch.wrote(seen):
+            return self.watch.finish
+        return "length" if len(self._written) >= self._sampling.max_tokens else None
+
+    def _weigh(self, token: int, logits: Tensor | None) -> Token:
+        """The token with the log-probabilities that were asked for."""
+        wanted = self._sampling.logprobs
+        if wanted is None or logits is None:
+            return Token(token)
+        logprobs = torch.log_softmax(logits.float(), -1)
+        values, ids = logprobs.topk(min(wanted, len(logprobs)))
+        self._logprobs.append(float(logprobs[token]))
+        top = zip(ids.tolist(), values.tolist(), strict=True)
+        return Token(token, logprob=self._logprobs[-1], top=tuple(top))

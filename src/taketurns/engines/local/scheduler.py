@@ -1,0 +1,355 @@
+"""Continuous batching of one model's jobs over the lanes of its KV pool.
+
+`LaneRunner.step` does one round: it takes waiting jobs into free lanes, encodes what they have not
+seen, then samples one token for every lane that writes. Lanes stay dense: when one is freed the
+last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
+
+In exact rounds every forward has one of the shapes of `engines/local/batch_invariant.py`, so that an answer's
+tokens do not depend on what else is in the batch."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taketurns.engines.local.batch_invariant import BLOCK, ROWS, Shapes, visible
+from taketurns.engines.local.ensembles import Part
+from taketurns.engines.local.forward import Forward, Outputs
+from taketurns.engines.local.kv import LanePool, LayerShape
+from taketurns.engines.local.memory import lane_length
+from taketurns.engines.local.requests import Job, Peek, Write
+from taketurns.engines.local.sampling import sample, without
+from taketurns.engines.local.stopping import follows, over
+from taketurns.errors import CapacityError
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a model has done so far. Tokens are real ones: padding is not counted."""
+
+    encoded_tokens: int = 0
+    written_tokens: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+    peak_lane_bytes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """A row of the pool. The first `length` of its `tokens` are encoded, of which `start` came from
+    the parked answer; while it writes, the last of `tokens` is the one just sampled."""
+
+    job: Job
+    tokens: list[int]
+    start: int
+    length: int
+    done: bool = False
+
+    @property
+    def missing(self) -> int:
+        return len(self.tokens) - self.length
+
+
+class LaneRunner:
+    """Runs the jobs of one model. `max_lanes` bounds the batch, `block_tokens` one forward's
+    prompt; tokens of `never` are not written. Rounds are exact where `exact` says which shapes
+    they have; it may be changed while there are no jobs."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        shapes: Sequence[LayerShape],
+        *,
+        max_lanes: int,
+        block_tokens: int = 2048,
+        never: Sequence[int] = (),
+    ) -> None:
+        self._forward = forward
+        self._pool = LanePool(shapes)
+        self.exact: Shapes | None = None
+        self._max_lanes = max_lanes
+        self._block_tokens = block_tokens
+        self._never = list(never)
+        self._waiting: deque[Job] = deque()
+        self._lanes: list[_Lane] = []
+        self.counters = Counters()
+
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._lanes)
+
+    @property
+    def lane_bytes(self) -> int:
+        return self._pool.nbytes
+
+    @property
+    def bytes_per_token(self) -> int:
+        return self._pool.bytes_per_token
+
+    def bound(self, lane_bytes: int) -> None:
+        """Let the lanes take at most so many bytes; what does not fit waits."""
+        self._pool.max_bytes = lane_bytes
+
+    def forget(self) -> None:
+        """Free the lanes and count from nothing. No job may be under way."""
+        self._pool.clear()
+        self.counters = Counters()
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """One round. A failure rejects every job in the batch and leaves the runner usable."""
+        begun = time.perf_counter()
+        try:
+            self._drop_cancelled()
+            writing = len(self._lanes)
+            for first, last in self._groups(self._take_waiting()):
+                self._encode(first, last)
+            if writing:
+                self._write(writing)
+            self._release_done()
+        except Exception as error:  # whatever a model raises belongs to those who asked for it
+            self._fail(error)
+        self.counters.seconds += time.perf_counter() - begun
+        self.counters.peak_lane_bytes = max(self.counters.peak_lane_bytes, self._pool.nbytes)
+
+    def reject_all(self, error: Exception) -> None:
+        """Give up: reject what is being computed and what waits."""
+        waiting, self._waiting = self._waiting, deque()
+        self._fail(error)
+        for job in waiting:
+            job.reject(error)
+
+    # Who is in the batch
+
+    def _drop_cancelled(self) -> None:
+        self._waiting = deque(job for job in self._waiting if not job.cancelled)
+        for lane in self._lanes:
+            lane.done = lane.done or lane.job.cancelled or lane.job.ended
+        self._release_done()
+
+    def _take_waiting(self) -> list[_Lane]:
+        """First come, first served, as many as there is memory for: room for all that they may
+        write is made now, so that none of them has to wait in the middle."""
+        if not self._waiting:
+            return []
+        taken: list[_Lane] = []
+        live = len(self._lanes)
+        length = max((self._length(lane.job) for lane in self._lanes), default=0)
+        most = self._max_lanes if self.exact is None else min(self._max_lanes, self.exact.most)
+        while self._waiting and live + len(taken) < most:
+            job = self._waiting[0]
+            longer = max(length, self._length(job))
+            if not self._pool.fits(live + len(taken) + 1, longer, live):
+                if live or taken:
+                    break
+                self._waiting.popleft().reject(
+                    CapacityError(
+                        f"no memory for the keys and values of {job.reach} tokens: lower "
+                        "max_tokens or raise engine.memory"
+                    )
+                )
+                continue
+            self._waiting.popleft()
+            length = longer
+            known = job.parked.common(job.prompt)
+            taken.append(_Lane(job, list(job.prompt), known, known))
+        taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
+        self._lanes.extend(taken)
+        if taken:
+            lanes = len(self._lanes)
+            padded = lanes if self.exact else self._rows(lanes, 1)
+            roomy = self._pool.fits(padded, length, live)
+            self._pool.reserve(padded if roomy else lanes, length, live)
+        return taken
+
+    def _length(self, job: Job) -> int:
+        return lane_length(job.reach, self.exact is not None)
+
+    def _groups(self, taken: list[_Lane]) -> list[tuple[int, int]]:
+        """Cut the lanes just taken into runs `(first, end)` of similar length, encoded together, so
+        that little of each run's rectangle is padding."""
+        offset = len(self._lanes) - len(taken)
+        cuts: list[int] = []
+        real = 0
+        for index, lane in enumerate(taken):
+            real += lane.missing
+            rectangle = lane.missing * (index - cuts[-1] + 1) if cuts else 0
+            if (
+                not cuts
+                or (self.exact is not None and not self.exact.together and lane.missing > 1)
+                or not _alike(lane, taken[cuts[-1]])
+                or rectangle > min(self._block_tokens, 2 * real + 64)
+            ):
+                cuts.append(index)
+                real = lane.missing
+        return [(offset + first, offset + end) for first, end in pairwise([*cuts, len(taken)])]
+
+    def _release_done(self) -> None:
+        """Park what finished lanes have encoded and close the gaps they leave."""
+        for index in reversed(range(len(self._lanes))):
+            lane = self._lanes[index]
+            if not lane.done:
+                continue
+            if lane.job.failure is not None:
+                self._pool.wipe(index)  # a masked NaN would still be one: 0 times it is NaN
+                if not lane.job.cancelled:
+                    lane.job.finished()
+            elif not lane.job.cancelled:
+                segment = self._pool.save(index, lane.start, lane.length)
+                lane.job.parked.extend(lane.tokens[lane.start : lane.length], segment)
+                lane.job.finished()
+            last = self._lanes.pop()
+            if last is not lane:
+                self._pool.move(len(self._lanes), index, last.length)
+                self._lanes[index] = last
+
+    def _fail(self, error: Exception) -> None:
+        failed = [lane.job for lane in self._lanes]
+        self._lanes.clear()
+        self._pool.clear()  # memory may be what has failed
+        for job in failed:
+            job.parked.clear()
+            job.reject(error)
+
+    # What they compute
+
+    def _encode(self, first: int, end: int) -> None:
+        """Bring lanes `first` to `end` up to the last token of their prompts."""
+        group = self._lanes[first:end]
+        longest_missing = max(lane.missing for lane in group)
+        for index, lane in enumerate(group, first):
+            lane.job.parked.truncate(lane.start)
+            self._pool.load(index, lane.job.parked)
+        writers: list[tuple[_Lane, Tensor]] = []
+        while missing := max(lane.missing for lane in group):
+            block = min(missing, max(1, self._block_tokens // len(group)))
+            if self.exact is not None:
+                block = BLOCK if longest_missing > 1 else 1
+            fed = [min(block, lane.missing) for lane in group]
+            outputs = self._run(first, fed, block, _wants_hidden(group[0]))
+            self.counters.encoded_tokens += sum(fed)
+            for row, lane in enumerate(group):
+                if not fed[row] or lane.missing:
+                    continue
+                if isinstance(lane.job, Peek):
+                    hidden = [layer[row] for layer in outputs.hidden]
+                    lane.job.look(outputs.logits[row], hidden)
+                    lane.done = True
+                elif isinstance(lane.job, Part):
+                    lane.job.offer(outputs.logits[row])
+                else:
+                    writers.append((lane, outputs.logits[row]))
+        if writers:
+            self._sample([lane for lane, _ in writers], torch.stack([last for _, last in writers]))
+
+    def _write(self, writing: int) -> None:
+        """One more token for each of the first `writing` lanes that knows its last one."""
+        lanes = self._lanes[:writing]
+        fed = [_hear(lane) for lane in lanes]
+        if not any(fed):
+            return
+        outputs = self._run(0, fed, 1, any(follows(lane.job) for lane in lanes))
+        logits = outputs.logits[:writing]
+        writers = []
+        for row, lane in enumerate(lanes):
+            if not isinstance(lane.job, Part):
+                writers.append(row)
+            elif fed[row]:
+                self.counters.encoded_tokens += 1
+                lane.job.offer(logits[row])
+        if len(writers) == writing:
+            self._sample(lanes, logits, outputs.hidden)
+        elif writers:
+            hidden = tuple(layer[writers] for layer in outputs.hidden)
+            self._sample([lanes[row] for row in writers], logits[writers], hidden)
+
+    def _sample(
+        self, lanes: Sequence[_Lane], logits: Tensor, hidden: Sequence[Tensor] = ()
+    ) -> None:
+        ended = over([lane.job for lane in lanes if isinstance(lane.job, Write)], logits, hidden)
+        if any(ended):
+            for lane, done in zip(lanes, ended, strict=True):
+                lane.done = done
+            going = [row for row, done in enumerate(ended) if not done]
+            lanes, logits = [lanes[row] for row in going], logits[going]
+            if not lanes:
+                return
+        draws = []
+        for lane in lanes:
+            assert isinstance(lane.job, Write)
+            draws.append(lane.job.draw())
+        for row, (lane, token) in enumerate(
+            zip(lanes, sample(without(logits, self._never), draws).tolist(), strict=True)
+        ):
+            assert isinstance(lane.job, Write)
+            lane.tokens.append(token)
+            lane.done = lane.job.take(token, logits[row]) is not None
+        self.counters.written_tokens += len(lanes)
+
+    def _rows(self, lanes: int, block: int) -> int:
+        if block > 1:
+            return lanes
+        if self.exact is not None:
+            return self.exact.padded(lanes)
+        return ROWS if lanes in (2, 3) and self._forward.on_cpu else lanes
+
+    def _run(self, first: int, fed: Sequence[int], block: int, hidden: bool) -> Outputs:
+        """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
+        the left to `block`, so that every row's last token stands in the last column."""
+        rows = self._rows(len(fed), block)
+        if self.exact is None and first + rows > self._pool.lanes:  # its padding needs lanes too
+            rows = len(fed)
+        keep = self.exact.rows if self.exact is not None and block > 1 else 1
+        ids = np.zeros((rows, block), dtype=np.int64)
+        positions = np.zeros((rows, block), dtype=np.int64)
+        targets = np.full((rows, block), self._pool.length - 1, dtype=np.int64)
+        for row, count in enumerate(fed):
+            if not count:
+                continue
+            lane = self._lanes[first + row]
+            stop = lane.length + count
+            ids[row, block - count :] = lane.tokens[lane.length : stop]
+            positions[row, block - count :] = targets[row, block - count :] = np.arange(
+                lane.length, stop
+            )
+            lane.length = stop
+        length = int(positions.max()) + 1
+        keys = length if self.exact is None else visible(length)
+        written = targets if self.exact is None else targets[: len(fed)]
+        self._pool.plan(first, torch.from_numpy(written), keys)
+        self.counters.forwards += 1
+        return self._forward(ids, positions, keys, self._pool, hidden, keep)
+
+
+def _alike(lane: _Lane, other: _Lane) -> bool:
+    """May two lanes be encoded in one forward? Whether a single token is missing decides the shape
+    of an exact one, so that must not depend on who else is there."""
+    return _wants_hidden(lane) == _wants_hidden(other) and (lane.missing == 1) == (
+        other.missing == 1
+    )
+
+
+def _hear(lane: _Lane) -> int:
+    """How many tokens the lane has to read before it can go on: none while it waits for the other
+    models that it writes together with."""
+    if not isinstance(lane.job, Part):
+        return 1
+    if lane.job.told is None:
+        return 0
+    lane.tokens.append(lane.job.told)
+    lane.job.told = None
+    return 1
+
+
+def _wants_hidden(lane: _Lane) -> bool:
+    return isinstance(lane.job, Peek) and lane.job.want == "hidden"

@@ -1,0 +1,381 @@
+"""The thread that runs the models.
+
+A round takes what has arrived, lets every model that has work do one step, and hands results back:
+one wake-up an event loop and round, however many tokens the round made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import torch
+
+from taketurns.engines.local import batch_invariant as exact
+from taketurns.engines.local.ensembles import Ensemble, advance
+from taketurns.engines.local.equivalence import described
+from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
+from taketurns.engines.local.loading import Weights
+from taketurns.engines.local.mode_selection import check_usable, choose
+from taketurns.engines.local.modes import Runner, Running, Way
+from taketurns.engines.local.requests import Job
+from taketurns.engines.local.scheduler import Counters, LaneRunner
+from taketurns.errors import (
+    CapacityError,
+    ConfigError,
+    EngineError,
+    NotANumberError,
+    TakeTurnsError,
+)
+from taketurns.types import ModelSpec, Token
+
+LOG = logging.getLogger("taketurns.engines")
+SMALL_MODEL = 20_000_000  # parameters
+_ENDED = "the thread that runs the models has ended: start the process again"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningModel:
+    """What is known of a model once its weights are loaded.
+
+    `way` is how it was proved to be right; `bytes_per_token` is what a token's keys and values take
+    (0 without a kept cache); `exact` says that it runs in exact rounds."""
+
+    way: Way
+    bytes_per_token: int
+    device: str
+    exact: bool = False
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether a turn encodes only what is new."""
+        return self.way is Way.KEPT
+
+
+class ModelThread:
+    """Owns the weights and runs jobs on them. `max_batch` bounds the rows of a forward."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        *,
+        deterministic: bool | None,
+        max_batch: int,
+        threads: int | None,
+    ) -> None:
+        self._specs = dict(specs)
+        self._weights = Weights(specs)
+        self._records = ProofRecords(default_folder())
+        self._threads = threads
+        self._broken: set[str] = set()
+        self._default_threads = torch.get_num_threads()
+        self._largest = 0
+        self._exactly: dict[str, Any] = {}
+        self._deterministic = deterministic
+        self._max_batch = max_batch
+        self._runners: dict[str, Runner] = {}
+        self._models: dict[str, RunningModel] = {}
+        self._ensembles: list[Ensemble] = []
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._outbox: defaultdict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
+        self._outbox = defaultdict(list)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._asking: set[Callable[[Exception], None]] = set()
+        self._failure: str | None = None
+
+    # Called from event loops
+
+    async def load(self, model: str, never: Sequence[int]) -> RunningModel:
+        """Load a model unless it is loaded; it will not write tokens of `never`. Raises ConfigError
+        or EngineError."""
+        if model not in self._models:
+            await self._ask(lambda done, failed: self._load_for(model, never, done, failed), model)
+        return self._models[model]
+
+    async def run(
+        self,
+        model: str,
+        make: Callable[..., Job],
+        emit: Callable[[Token], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Run the job that `make` makes; `emit` is called in this event loop for each token.
+        Cancelling the caller withdraws the job at the next round, and the tokens that are on their
+        way reach nobody. The model must be loaded."""
+        loop = asyncio.get_running_loop()
+        if emit is not None:
+            arguments["emit"] = lambda token: self._post(
+                loop, lambda: None if withdrawn else emit(token)
+            )
+        job: Job | None = None
+
+        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+            nonlocal job
+            job = make(resolve=done, reject=failed, **arguments)
+            job.model = model
+            if withdrawn:
+                return
+            self._runners[model].submit(job)
+
+        withdrawn = False
+        try:
+            return await self._ask(start, model)
+        except asyncio.CancelledError:
+            withdrawn = True
+            if job is not None:
+                job.cancelled = True
+            raise
+
+    async def run_together(self, models: Sequence[str], make: Callable[..., Ensemble]) -> Any:
+        """Run the ensemble that `make` makes of these models, which must be loaded. Cancelling the
+        caller withdraws it at the next round."""
+        ensemble: Ensemble | None = None
+        withdrawn = False
+
+        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+            nonlocal ensemble
+            for model in models:
+                if not isinstance(self._runners[model], LaneRunner):
+                    raise EngineError(
+                        f"{model} cannot write together with others: nothing can be appended to "
+                        "its cache"
+                    )
+            ensemble = make(resolve=done, reject=failed)
+            if withdrawn:
+                return
+            self._ensembles.append(ensemble)
+            for model, part in zip(models, ensemble.parts, strict=True):
+                part.model = model
+                self._runners[model].submit(part)
+
+        try:
+            return await self._ask(start, ", ".join(dict.fromkeys(models)))
+        except asyncio.CancelledError:
+            withdrawn = True
+            if ensemble is not None:
+                ensemble.cancel()
+            raise
+
+    @property
+    def failure(self) -> str | None:
+        """Why no model runs any more; None while models can run."""
+        thread = self._thread
+        if self._failure is None and thread is not None and not self._closed:
+            return None if thread.is_alive() else _ENDED
+        return self._failure
+
+    def counters(self, model: str) -> Counters:
+        runner = self._runners.get(model)
+        return runner.counters if runner is not None else Counters()
+
+    @property
+    def lane_bytes(self) -> int:
+        return sum(runner.lane_bytes for runner in self._runners.values())
+
+    def bound_lanes(self, total: int) -> None:
+        """Let the lanes of all models take at most `total` bytes, each its part of them: in all of
+        them as many tokens find room. The models must be loaded."""
+        runners = [r for r in self._runners.values() if isinstance(r, LaneRunner)]
+        whole = sum(runner.bytes_per_token for runner in runners)
+        for runner in runners:
+            runner.bound(total * runner.bytes_per_token // whole)
+
+    async def close(self) -> None:
+        """Stop at the end of the round; jobs under way are rejected."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._inbox.put(None)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    async def _ask(
+        self,
+        start: Callable[[Callable[[Any], None], Callable[[Exception], None]], None],
+        who: str,
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def done(value: Any) -> None:
+            self._post(loop, lambda: None if future.done() else future.set_result(value))
+
+        def failed(error: Exception) -> None:
+            known = _as_ours(error, who)
+            if isinstance(known, NotANumberError) and who not in self._broken:
+                self._broken.add(who)  # said once: answers may go on with others
+                LOG.warning("%s: what it was to write or decide has failed", known)
+            self._post(loop, lambda: None if future.done() else future.set_exception(known))
+
+        def run() -> None:
+            try:
+                start(done, failed)
+            except Exception as error:  # belongs to whoever asked, not to the thread
+                failed(error)
+
+        with self._lock:
+            if self._closed:
+                raise EngineError("the engine is closed")
+            if (failure := self.failure) is not None:
+                raise EngineError(failure)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._main, name="models", daemon=True)
+                self._thread.start()
+            self._asking.add(failed)
+            self._inbox.put(run)
+        try:
+            return await future
+        finally:
+            self._asking.discard(failed)
+
+    # In the thread
+
+    def _main(self) -> None:
+        try:
+            self._rounds()
+        except BaseException as error:  # else everybody who asks would wait for ever
+            LOG.critical(_ENDED, exc_info=error)
+            self._end(f"{_ENDED} ({described(error)})")
+
+    def _end(self, failure: str) -> None:
+        """Reject what is under way, and with `failure` whatever will be asked."""
+        with self._lock:
+            self._failure = failure
+            asking = list(self._asking)
+        for failed in asking:
+            failed(EngineError(failure))
+        self._flush()
+
+    def _rounds(self) -> None:
+        while True:
+            busy = any(runner.busy for runner in self._runners.values())
+            try:
+                arrived = self._inbox.get(block=not busy)
+                while True:
+                    if arrived is None:
+                        self._stop()
+                        return
+                    arrived()
+                    arrived = self._inbox.get_nowait()
+            except Empty:
+                pass
+            for runner in self._runners.values():
+                if runner.busy:
+                    runner.step()
+            if self._ensembles:
+                self._ensembles = advance(self._ensembles)
+            self._flush()
+
+    def _load_for(
+        self,
+        model: str,
+        never: Sequence[int],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        if model not in self._models:
+            try:
+                self._runners[model] = self._runner(model, never)
+            except TakeTurnsError as error:
+                failed(error)
+                return
+        done(None)
+
+    def _runner(self, model: str, never: Sequence[int]) -> Runner:
+        loaded = self._weights.load(model)
+        weight = loaded.model.get_input_embeddings().weight
+        device = str(weight.device)
+        self._set_threads(loaded.model)
+        obstacle = exact.obstacle(loaded.model.config)
+        if self._deterministic and obstacle is not None:
+            raise ConfigError(exact.refusal(model, obstacle))
+        wanted = exact.wanted(self._deterministic, device, weight.dtype, obstacle)
+        running = Running(wanted, self._max_batch, never)
+        spec = self._specs[model]
+        found, runner = choose(spec, loaded.model, loaded.activate, running, self._records)
+        way = check_usable(found, model, spec, type(loaded.model).__name__)
+        assert runner is not None, "a way that is right has a runner"
+        size, exactly = 0, False
+        if way is not Way.KEPT:
+            LOG.warning(found.sentence(model))
+        if isinstance(runner, LaneRunner):
+            size, exactly = runner.bytes_per_token, runner.exact is not None
+            if wanted and exact.enabled(loaded.model):
+                self._exactly[model] = loaded.model
+                self._check_exact(model, runner.exact)
+        self._models[model] = RunningModel(way, size, device, exactly)
+        return runner
+
+    def _check_exact(self, model: str, found: exact.Shapes | None) -> None:
+        """Raises ConfigError if a model must have exact rounds and has no shapes for them."""
+        if found is None and self._deterministic:
+            raise ConfigError(
+                f"deterministic: true cannot be kept for {model}, since it has no layer whose "
+                "products can be measured: leave engine.deterministic out"
+            )
+
+    def _measure_again(self) -> None:
+        """After the number of threads has changed, with which products change."""
+        for model in self._exactly:
+            runner = self._runners.get(model)
+            if isinstance(runner, LaneRunner):
+                runner.exact = exact.measure(self._exactly[model], self._max_batch)
+                self._check_exact(model, runner.exact)
+                exactly = runner.exact is not None
+                self._models[model] = replace(self._models[model], exact=exactly)
+
+    def _set_threads(self, model: Any) -> None:
+        """Small models run on one thread: the work of an operation does not pay for waking a
+        second, and on a busy machine threads that wait for each other are many times slower."""
+        self._largest = max(self._largest, model.num_parameters())
+        threads = self._threads
+        if threads is None:
+            threads = 1 if self._largest < SMALL_MODEL else self._default_threads
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+            self._measure_again()
+
+    def _stop(self) -> None:
+        error = EngineError("the engine was closed while an answer was being written")
+        for runner in self._runners.values():
+            runner.reject_all(error)
+        self._runners.clear()
+        self._flush()
+
+    def _post(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        self._outbox[loop].append(call)
+
+    def _flush(self) -> None:
+        for loop, calls in self._outbox.items():
+            with suppress(RuntimeError):  # it is closed: nobody waits there any more
+                loop.call_soon_threadsafe(_run_all, loop, calls)
+        self._outbox.clear()
+
+
+def _as_ours(error: Exception, who: str) -> TakeTurnsError:
+    """What a model raised, as a failure of the engine."""
+    if isinstance(error, TakeTurnsError):
+        return error
+    kind = CapacityError if isinstance(error, torch.OutOfMemoryError) else EngineError
+    ours = kind(f"{who} failed while it computed: {described(error)}")
+    ours.__cause__ = error
+    return ours
+
+
+def _run_all(loop: asyncio.AbstractEventLoop, calls: list[Callable[[], None]]) -> None:
+    """A callback that fails is its owner's trouble, not that of the answers after it."""
+    for call in calls:
+        try:
+            call()
+        except Exception as error:
+            loop.call_exception_handler({"message": "a callback failed", "exception": error})

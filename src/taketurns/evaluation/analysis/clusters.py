@@ -1,0 +1,82 @@
+"""Statistics of answers that come in clusters: those to one question are not independent.
+
+Whatever is counted is first summed up by question; questions are then drawn again, whole and within
+their tasks, so that an interval knows how few questions there are. In numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taketurns.evaluation.intervals import wilson
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+RESAMPLES = 2000
+TAIL = 2.5  # per cent, on either side
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A share, a mean or another quotient of sums, with its 95 % interval (bootstrap over
+    questions, percentiles); `n` questions have part in it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def weights(strata: Sequence[str], seed: int = 0) -> Floats:
+    """How often each question is drawn in each resample, `[resample, question]`: as many questions
+    as there are of each stratum (task), with replacement."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((RESAMPLES, len(strata)))
+    names = np.array(strata)
+    for name in dict.fromkeys(strata):
+        at = np.flatnonzero(names == name)
+        drawn[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=RESAMPLES)
+    return drawn
+
+
+def ratios(top: Floats, bottom: Floats, drawn: Floats) -> list[Ratio]:
+    """The quotient of sums over questions for every column; both are `[question, column]`, drawn
+    as `weights` gives. NaN where nothing is below. A share of nothing or everything has Wilson's
+    interval at the number of questions, since resampling cannot widen it."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = top.sum(0) / bottom.sum(0)
+        tried = (drawn @ top) / (drawn @ bottom)
+    low, high = interval(tried)
+    counts = (bottom != 0).sum(0)
+    found = []
+    for value, least, most, n in zip(values, low, high, counts, strict=True):
+        if least == most and value in (0.0, 1.0):
+            least, most = wilson(float(value), int(n))
+        found.append(Ratio(float(value), float(least), float(most), int(n)))
+    return found
+
+
+def interval(tried: Floats) -> tuple[Floats, Floats]:
+    """The percentiles of resampled values along the first axis, without those that are NaN."""
+    import warnings
+
+    import numpy as np
+
+    ends = [TAIL, 100 - TAIL]
+    if not np.isnan(tried).any():  # many times faster
+        low, high = np.percentile(tried, ends, axis=0)
+        return low, high
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
+        low, high = np.nanpercentile(tried, ends, axis=0)
+    return low, high

@@ -1,0 +1,164 @@
+"""Which sequences of speakers are frequent, beyond what their shares make likely?
+
+A sequence is two or three consecutive patches' speakers. Two predictions stand beside its
+frequency: that of the shares alone, as if speakers were drawn independently throughout, and that of
+the shares within each task and position, which leaves what the *order* of speakers adds. The second
+is tested: a task that one candidate writes alone makes its repetition frequent without any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from taketurns.evaluation.analysis.clusters import Ratio, interval, weights
+from taketurns.evaluation.analysis.turns import Turns
+from taketurns.evaluation.statistics import holm
+
+if TYPE_CHECKING:
+    from taketurns.evaluation.analysis.clusters import Floats
+
+LEAST = 5.0
+"""Sequences are tested from this expected count of independent windows on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """How often a sequence occurs among the windows of its length, and how often it should.
+
+    `over_shares` and `over_places` are observed over expected, from the shares overall and from
+    those within task and position. `p` is of the second being 1 (clustered by question, two-sided
+    normal), `p_holm` adjusted for all sequences of all lengths; None where too few are expected.
+    """
+
+    sequence: tuple[int, ...]
+    count: int
+    share: Ratio
+    over_shares: Ratio
+    over_places: Ratio
+    p: float | None
+    p_holm: float | None
+
+
+def frequencies(turns: Turns, lengths: Sequence[int] = (2, 3)) -> list[Frequency]:
+    """Every possible sequence of these lengths, longer ones last; nothing of lengths that no answer
+    has."""
+    found = [one for length in lengths for one in _of_length(turns, length)]
+    tested = [one for one in found if one.p is not None]
+    adjusted = iter(holm([one.p for one in tested if one.p is not None]))
+    return [
+        Frequency(
+            one.sequence, one.count, one.share, one.over_shares, one.over_places, one.p,
+            None if one.p is None else next(adjusted),
+        )
+        for one in found
+    ]  # fmt: skip
+
+
+def _of_length(turns: Turns, length: int) -> list[Frequency]:
+    import numpy as np
+    from scipy.stats import norm
+
+    width, questions = len(turns.pool), list(turns.questions.values())
+    strata = [answers[0].task for answers in questions]
+    observed, slots, places = _count(turns, length)
+    if not observed.sum():
+        return []
+    windows = observed.sum(1)
+    drawn = np.vstack([np.ones(len(questions)), weights(strata)])  # the answers themselves first
+    everywhere = slots.sum(1)  # [question, slot, speaker], whatever the place
+    of_shares = _expected(drawn, everywhere, width, length)
+    of_places = np.zeros_like(of_shares)
+    alone = np.zeros(of_shares.shape[1])
+    for place in range(places):
+        of_places += _expected(drawn, slots[:, place], width, length)
+        alone += _variance(slots[:, place].sum(0))
+    counts, total = drawn @ observed, drawn @ windows
+    clustered = (counts - of_places)[1:].var(0)
+    # A sequence that never occurs hardly varies between resamples: it has at least the variance of
+    # independent speakers, inflated as clusters inflate that of all sequences.
+    inflation = max(1.0, float(clustered.sum() / alone.sum())) if alone.any() else 1.0
+    spread = np.sqrt(np.maximum(clustered, alone * inflation))
+    testable = (of_places[0] >= LEAST * inflation) & (spread > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share, beside, within = counts / total[:, None], counts / of_shares, counts / of_places
+        z = (counts - of_places)[0] / spread
+    sequences = list(product(range(width), repeat=length))
+    having = (observed > 0).sum(0)
+    return [
+        Frequency(
+            sequence=sequence,
+            count=int(observed[:, at].sum()),
+            share=_ratio(share[:, at], having[at]),
+            over_shares=_ratio(beside[:, at], having[at]),
+            over_places=_ratio(within[:, at], having[at]),
+            p=float(2 * norm.sf(abs(z[at]))) if testable[at] else None,
+            p_holm=None,
+        )
+        for at, sequence in enumerate(sequences)
+    ]
+
+
+def _ratio(values: Floats, n: int) -> Ratio:
+    """The first of the values, with the percentiles of the others."""
+    low, high = interval(values[1:, None])
+    return Ratio(float(values[0]), float(low[0]), float(high[0]), int(n))
+
+
+def _count(turns: Turns, length: int) -> tuple[Floats, Floats, int]:
+    """By question: how often each sequence occurs, `[question, sequence]`, and who stands at each
+    slot of the windows at each place, `[question, place, slot, speaker]`. A place is a task and a
+    position."""
+    import numpy as np
+
+    width, questions = len(turns.pool), list(turns.questions.values())
+    place: dict[tuple[str, int], int] = {}
+    rows: list[tuple[int, int, tuple[int, ...]]] = []
+    for number, answers in enumerate(questions):
+        for answer in answers:
+            speakers = answer.speakers
+            for at in range(len(speakers) - length + 1):
+                where = place.setdefault((answer.task, at), len(place))
+                rows.append((number, where, speakers[at : at + length]))
+    observed = np.zeros((len(questions), width**length))
+    slots = np.zeros((len(questions), max(len(place), 1), length, width))
+    for number, where, window in rows:
+        code = 0
+        for slot, speaker in enumerate(window):
+            code = code * width + speaker
+            slots[number, where, slot, speaker] += 1
+        observed[number, code] += 1
+    return observed, slots, len(place)
+
+
+def _expected(drawn: Floats, slots: Floats, width: int, length: int) -> Floats:
+    """How often each sequence would occur at a place if its slots were independent, by resample."""
+    import numpy as np
+
+    flat = slots.reshape(len(slots), length * width)  # of [question, slot, speaker]
+    counts = (drawn @ flat).reshape(len(drawn), length, width)
+    total = counts[:, 0].sum(1)
+    found: Floats = total[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for slot in range(length):
+            share = np.nan_to_num(counts[:, slot] / total[:, None])
+            found = (found[:, :, None] * share[:, None, :]).reshape(len(drawn), -1)
+    return found
+
+
+def _variance(slots: Floats) -> Floats:
+    """Of observed less expected counts at a place, its shares estimated, if all were independent.
+    `slots` are counts, `[slot, speaker]`."""
+    import numpy as np
+
+    total, width = slots[0].sum(), slots.shape[1]
+    share = slots / total
+    found = []
+    for sequence in product(range(width), repeat=len(share)):
+        p = np.array([share[slot, speaker] for slot, speaker in enumerate(sequence)])
+        of_slots = sum(q * (1 - q) * np.prod(np.delete(p, at)) ** 2 for at, q in enumerate(p))
+        found.append(p.prod() - p.prod() ** 2 - of_slots)
+    least: Floats = np.maximum(0.0, total * np.array(found))
+    return least

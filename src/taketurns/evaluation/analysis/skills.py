@@ -1,0 +1,219 @@
+"""Which skill does a patch show, and does that go with who wrote it?
+
+Labels come from rules for the pocket world, from a judge model (`judge.py`), or from people
+(`annotation.py`). A patch has one label: of what it shows, that which takes up most of its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from taketurns.evaluation.analysis.clusters import Ratio, ratios, weights
+from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.pocket.skill_patterns import shown
+
+if TYPE_CHECKING:
+    from taketurns.evaluation.analysis.clusters import Floats
+
+SKILLS: Mapping[str, str] = MappingProxyType(
+    {
+        "recall": "states something that it must know",
+        "read": "takes something from the question",
+        "reckon": "computes, compares or concludes",
+        "wording": "keeps to words or a form that were asked for",
+        "refuse": "declines what should not be done",
+        "abstain": "says that something is not known",
+        "link": "does none of these: words in between, an ending, nonsense",
+    }
+)
+"""What a patch may show, in the words that judges and people are given."""
+LINK = "link"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The skill of patch number `patch` (from 0) of an answer."""
+
+    question: str
+    seed: int
+    patch: int
+    skill: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of the patches that show a skill, each speaker's share."""
+
+    skill: str
+    patches: int
+    by_speaker: tuple[Ratio, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skills:
+    """Skill by speaker: `counts[skill][speaker]` in the rows' order, and how far the two go
+    together.
+
+    `chi_square` with `degrees` takes all patches for independent; `corrected` divides it by what
+    the clustering by question inflates it (Rao and Scott, first order), and `p` is of that.
+    Cramér's V is 0 for nothing and 1 for all, with a bootstrap interval over questions; the bias
+    that chance gives it is taken off (Bergsma).
+    """
+
+    pool: tuple[str, ...]
+    labels: str
+    rows: tuple[Row, ...]
+    counts: tuple[tuple[int, ...], ...]
+    chi_square: float | None = None
+    degrees: int | None = None
+    corrected: float | None = None
+    p: float | None = None
+    cramers_v: Ratio | None = None
+
+
+def by_rules(turns: Turns) -> list[Label]:
+    """What each patch shows by the pocket world's rules."""
+    return [
+        Label(answer.question, answer.seed, number, skill)
+        for answer in turns.answers
+        for number, skill in enumerate(_of_patches(answer))
+    ]
+
+
+def of_pocket(turns: Turns) -> bool:
+    """Are all questions the pocket world's?"""
+    return all(answer.query.id.startswith("pocket/") for answer in turns.answers)
+
+
+def _of_patches(answer: Answer) -> list[str]:
+    """The skill with the most characters in each patch."""
+    question = answer.query.conversation[-1].content
+    found = list(shown(question, answer.text))
+    skills, begin = [], 0
+    for patch in answer.patches:
+        end = begin + len(patch.text)
+        amounts = dict.fromkeys(SKILLS, 0)
+        for first, last, skill in found:
+            amounts[skill] += max(0, min(last, end) - max(first, begin))
+        best = max(amounts, key=amounts.__getitem__)
+        skills.append(best if amounts[best] else LINK)
+        begin = end
+    return skills
+
+
+def skills(turns: Turns, labels: Iterable[Label], source: str) -> Skills:
+    """Lay labels beside speakers. `source` says where the labels are from."""
+    import numpy as np
+
+    speaker = {
+        (answer.question, answer.seed, number): who
+        for answer in turns.answers
+        for number, who in enumerate(answer.speakers)
+    }
+    row_of = {question: number for number, question in enumerate(turns.questions)}
+    names = list(SKILLS)
+    counts = np.zeros((len(row_of), len(names), len(turns.pool)))
+    for label in labels:
+        who = speaker[label.question, label.seed, label.patch]
+        counts[row_of[label.question], names.index(label.skill), who] += 1
+    kept = [at for at in range(len(names)) if counts[:, at].sum()]
+    counts = counts[:, kept]
+    drawn = weights([answers[0].task for answers in turns.questions.values()])
+    below = np.repeat(counts.sum(2), len(turns.pool), axis=1)
+    of_all = ratios(counts.reshape(len(counts), -1), below, drawn)
+    width, total = len(turns.pool), counts.sum(0)
+    rows = tuple(
+        Row(names[skill], int(total[at].sum()), tuple(of_all[at * width : (at + 1) * width]))
+        for at, skill in enumerate(kept)
+    )
+    whole = tuple(tuple(int(n) for n in row) for row in total)
+    spoken = total.sum(0) > 0
+    if len(kept) < 2 or spoken.sum() < 2:
+        return Skills(turns.pool, source, rows, whole)
+    return _associated(Skills(turns.pool, source, rows, whole), counts[:, :, spoken], drawn)
+
+
+def _associated(found: Skills, counts: Floats, drawn: Floats) -> Skills:
+    from dataclasses import replace
+
+    import numpy as np
+    from scipy.stats import chi2
+
+    total = counts.sum(0)
+    degrees = (total.shape[0] - 1) * (total.shape[1] - 1)
+    plain = _chi_square(total[None])[0]
+    corrected = plain / max(1.0, _inflation(counts))
+    tables = (drawn @ counts.reshape(len(counts), -1)).reshape(-1, *total.shape)
+    low, high = np.percentile(_cramers_v(tables), [2.5, 97.5])
+    value = float(_cramers_v(total[None])[0])
+    return replace(
+        found,
+        chi_square=float(plain),
+        degrees=degrees,
+        corrected=float(corrected),
+        p=float(chi2.sf(corrected, degrees)),
+        cramers_v=Ratio(value, float(low), float(high), len(counts)),
+    )
+
+
+def _chi_square(tables: Floats) -> Floats:
+    """Of each table, `[table, row, column]`."""
+    import numpy as np
+
+    n = tables.sum((1, 2), keepdims=True)
+    expected = tables.sum(2, keepdims=True) * tables.sum(1, keepdims=True) / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = np.nan_to_num((tables - expected) ** 2 / expected).sum((1, 2))
+    return found
+
+
+def _cramers_v(tables: Floats) -> Floats:
+    """Bias-corrected (Bergsma 2013)."""
+    import numpy as np
+
+    n = tables.sum((1, 2))
+    rows = (tables.sum(2) > 0).sum(1)
+    columns = (tables.sum(1) > 0).sum(1)
+    phi = np.maximum(0.0, _chi_square(tables) / n - (rows - 1) * (columns - 1) / (n - 1))
+    least = np.minimum(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = np.nan_to_num(np.sqrt(phi / least))
+    return found
+
+
+def _inflation(counts: Floats) -> float:
+    """The mean design effect of a test of independence, from those of cells and margins (Rao and
+    Scott 1984): how much more its statistic varies than with independent patches."""
+    cells, rows, columns = (
+        _design_effects(part)
+        for part in (counts.reshape(len(counts), -1), counts.sum(2), counts.sum(1))
+    )
+    degrees = (counts.shape[1] - 1) * (counts.shape[2] - 1)
+    parts = [sum((1 - share) * effect) for share, effect in (cells, rows, columns)]
+    return float((parts[0] - parts[1] - parts[2]) / degrees)
+
+
+def _design_effects(counts: Floats) -> tuple[Floats, Floats]:
+    """Of `[question, kind]` counts: each kind's share, and how much more it varies because
+    questions come whole."""
+    import numpy as np
+
+    n = counts.sum()
+    share = counts.sum(0) / n
+    residuals = counts - counts.sum(1, keepdims=True) * share
+    clustered = (residuals**2).sum(0) / n**2 * len(counts) / max(1, len(counts) - 1)
+    alone = share * (1 - share) / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return share, np.where(alone > 0, clustered / alone, 0.0)
+
+
+def agreement(first: Sequence[str], second: Sequence[str]) -> tuple[float, float | None]:
+    """How often two labellers say the same, and Cohen's kappa, which takes off what chance would
+    give; None where both always say one thing."""
+    n = len(first)
+    same = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    chance = sum(first.count(label) * second.count(label) for label in set(first)) / n**2
+    return same, (same - chance) / (1 - chance) if chance < 1 else None

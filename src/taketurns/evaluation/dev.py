@@ -1,0 +1,110 @@
+"""Dev answers, asked for once and kept in the evaluation's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from taketurns.errors import EngineError, UsageError
+from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.methods.base import Ask, DevAnswer
+from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.evaluation.store import Store, records
+from taketurns.runs.output import JsonlOutput
+from taketurns.runs.runner import run
+from taketurns.tasks.base import Task
+from taketurns.utils.locks import locked
+from taketurns.utils.seeds import derive
+
+Note = Callable[[str, int, int], Callable[[Record], None]]
+"""Told whose answers are wanted, how many, and how many of them are kept; what it returns sees each
+record that is made."""
+
+
+class DevBook:
+    """The first `limit` dev questions of each task, answered under one seed of their own."""
+
+    def __init__(
+        self,
+        store: Store,
+        tasks: Mapping[str, Task],
+        names: Sequence[str],
+        limit: int,
+        seed: int,
+        concurrency: int,
+        note: Note,
+    ) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._names = names
+        self._limit = limit
+        self._seed = derive(seed, "dev") % 2**31
+        self._concurrency = concurrency
+        self._note = note
+        self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
+        self._found: list[Item] | None = None
+
+    def digest(self) -> str:
+        """Of all questions."""
+        return sha256("\n".join(item.id for item in self._items()).encode()).hexdigest()
+
+    async def answers(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
+        if name not in self._kept:
+            self._kept[name] = await self._ask(name, ask)
+        return self._kept[name]
+
+    async def _ask(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
+        items, path, watch = self._items(), self._store.dev(name), Stopwatch()
+
+        async def work(item: Item) -> Record:
+            return await answer(ask, item, item.seed, self._names, watch)
+
+        async with locked(path, wait=True):
+            manifest = self._store.claim(path, {}, None)
+            await self._fill(name, path, items, work)
+            manifest.finish(path)
+        found = {record["id"]: record for record in records(path)}
+        answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
+        for item in items:
+            record = found[item.id]
+            score, tokens = record["score"] or 0.0, record["read"] + record["written"]
+            answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
+        return answers
+
+    async def _fill(
+        self,
+        name: str,
+        path: Path,
+        items: Sequence[Item],
+        work: Callable[[Item], Awaitable[Record]],
+    ) -> None:
+        """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
+        half."""
+        with JsonlOutput(path) as output:
+            kept = sum(item.id in output.kept for item in items)
+            outcome = await run(
+                items,
+                lambda item: item.id,
+                work,
+                output,
+                concurrency=self._concurrency,
+                on_done=self._note(f"dev: {name}", len(items), kept),
+            )
+        if outcome.failed:
+            failures = (record["error"] for record in records(path) if record.get("error"))
+            raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")
+
+    def _items(self) -> list[Item]:
+        if self._found is None:
+            found = []
+            for task in self._tasks.values():
+                queries = task.queries("dev")[: self._limit]
+                if not queries:
+                    raise UsageError(
+                        f"task {task.name!r} has no dev questions, which a method needs to choose "
+                        "by; leave the method or the task out"
+                    )
+                found += [Item(task, query, self._seed) for query in queries]
+            self._found = found
+        return self._found

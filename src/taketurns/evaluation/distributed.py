@@ -1,0 +1,138 @@
+"""An evaluation on Ray: a row is one answer that one method must give.
+
+Each actor is an evaluation of its own on the same folder: it chooses on dev what its methods
+choose, or reads there what another chose. Its answers come as Parquet shards, which are put into
+`answers/METHOD.jsonl` when they are there, where a report, another run and every reader look for
+them. A shard's name follows from the run and the answers in it; one that is whole is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, closing
+from hashlib import sha256
+from pathlib import Path
+
+from taketurns.errors import DataError, UsageError
+from taketurns.evaluation.asking import Item, Record
+from taketurns.evaluation.run import Evaluation
+from taketurns.evaluation.store import Store
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import JsonlOutput, failed
+from taketurns.runs.runner import Failures
+from taketurns.runs.shards import RaySettings, Worker, make_on_ray, read_shard, split
+from taketurns.runs.terminal import Progress
+from taketurns.utils.locks import locked
+
+
+class Asking:
+    """Has methods answer: an item is the `id` of an answer and the `method`, which is the same for
+    all that are under way."""
+
+    def __init__(self, evaluation: Evaluation, items: Sequence[Item], concurrency: int) -> None:
+        self.concurrency = concurrency
+        self._evaluation = evaluation
+        self._items = {item.id: item for item in items}
+
+    async def work(self, item: Record) -> Record:
+        if item["id"] not in self._items:
+            raise UsageError(f"the tasks have other questions on this node: no {item['id']}")
+        return await self._evaluation.answer(item["method"], self._items[item["id"]])
+
+
+async def ask_on_ray(
+    evaluation: Evaluation,
+    store: Store,
+    items: Sequence[Item],
+    make: Callable[[], Worker],
+    settings: RaySettings,
+) -> Failures:
+    """Ask everything that has not been answered, with an `evaluation` that is checked; the answers
+    that failed. Raises UsageError without Ray."""
+    ids, failures = [item.id for item in items], Failures()
+    async with AsyncExitStack() as stack:
+        books: dict[str, _Book] = {}
+        for name, dev in evaluation.checked.items():
+            path, folder = store.answers(name, dev), store.shards(name)
+            await stack.enter_async_context(locked(path, wait=True))
+            manifest = evaluation.claim(name)
+            output = stack.enter_context(JsonlOutput(path))
+            books[folder.name] = _Book(name, path, output, manifest, folder)
+        choosing = {folder for folder, book in books.items() if evaluation.checked[book.name]}
+        found = {folder: book.shards(ids, settings.shard) for folder, book in books.items()}
+        shards = _urgent_first(found, choosing)
+        total, left = len(ids) * len(books), sum(map(len, shards.values()))
+        with (
+            Progress("answering", total, total - left) as progress,
+            closing(make_on_ray(shards, make, store.folder / "shards", settings)) as made,
+        ):
+            for line in made:
+                folder, _, name = line["id"].partition("/")
+                books[folder].take(name)
+                failures += Failures(line["failed"], line["error"])
+                progress.advance(line["tokens"], line["records"])
+        for book in books.values():
+            book.finish(ids)
+    return failures
+
+
+class _Book:
+    """The answers of one method: `output`, which is at `path`, has all of them, the Parquet files
+    in `folder` are what Ray made."""
+
+    def __init__(
+        self, name: str, path: Path, output: JsonlOutput, manifest: Manifest, folder: Path
+    ) -> None:
+        self.name = name
+        self._file = path
+        self._output = output
+        self._manifest = manifest
+        self._folder = folder
+
+    def shards(self, ids: Sequence[str], size: int) -> dict[str, list[Record]]:
+        """What is left to ask, by the names of shards. A shard that was made when nobody was there
+        to take it is taken now."""
+        left: list[Record] = [
+            {"id": one, "method": self.name} for one in ids if one not in self._output.kept
+        ]
+        found = {}
+        for shard in split(left, size).values():
+            said = "\n".join([self._manifest.identity, *(item["id"] for item in shard)])
+            name = sha256(said.encode()).hexdigest()[:16]
+            if self._whole(name):
+                self.take(name)
+            else:
+                found[name] = shard
+        return found
+
+    def take(self, name: str) -> None:
+        """Put the answers of a shard beside the others."""
+        for record in self._read(name):
+            self._output.write(record)
+
+    def finish(self, ids: Sequence[str]) -> None:
+        """Bring all answers into the order of `ids`."""
+        self._output.order(ids)
+        self._manifest.finish(self._file)
+
+    def _whole(self, name: str) -> bool:
+        return self._path(name).exists() and not any(map(failed, self._read(name)))
+
+    def _read(self, name: str) -> Iterator[Record]:
+        try:
+            yield from read_shard(self._path(name))
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{self._path(name)} is no shard: {error}") from error
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.parquet"
+
+
+def _urgent_first(
+    shards: Mapping[str, Mapping[str, list[Record]]], choosing: set[str]
+) -> dict[str, list[Record]]:
+    """All shards, by folder and name. One of each method that chooses on dev comes first, so that
+    actors choose for several methods at a time, and seldom wait for each other."""
+    found = {f"{folder}/{name}": one for folder in shards for name, one in shards[folder].items()}
+    urgent = {f"{folder}/{next(iter(shards[folder]))}" for folder in choosing if shards[folder]}
+    return {name: found[name] for name in sorted(found, key=lambda name: name not in urgent)}

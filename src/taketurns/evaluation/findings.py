@@ -1,0 +1,219 @@
+"""What the answers say: scores with intervals, comparisons with the subject, gains, costs.
+
+The result is plain JSON values, which is what the report is made from and `results.json` holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from taketurns.errors import UsageError
+from taketurns.evaluation.cost_quality import alike, break_even, frontier, points
+from taketurns.evaluation.intervals import average, share
+from taketurns.evaluation.methods.registry import Entry, Kind
+from taketurns.evaluation.results import Measured
+from taketurns.evaluation.statistics import combined, gain, holm, paired, spread, tally
+from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
+
+COSTS = ("tokens", "seconds")
+KINDS: tuple[Kind, ...] = ("single", "baseline", "control", "switch")
+SURE = 0.05
+Json = dict[str, Any]
+
+
+def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
+    """The method that the others are compared with: the wanted one, else the first that switches,
+    which may be by chance, else the last; never one with hindsight that nobody wanted. Raises
+    UsageError for one that is not asked, and where all have hindsight."""
+    names = [entry.name for entry in entries]
+    fair = [entry.name for entry in entries if not entry.hindsight]
+    if not fair:
+        raise UsageError(
+            "there is nothing to compare: name a method that does not know the scores beforehand"
+            + (f", as {', '.join(names)} does" if names else "")
+        )
+    if wanted is not None and wanted not in names:
+        raise UsageError(f"the subject {wanted!r} is none of the methods {', '.join(names)}")
+    switching = [entry.name for entry in entries if entry.kind == "switch"]
+    switching += [CHANCE] if CHANCE in names else []
+    return wanted or (switching or fair[-1:])[0]
+
+
+def findings(
+    measured: Mapping[str, Measured],
+    categories: Mapping[str, str],
+    subject: str,
+    on_done: Callable[[], None] = lambda: None,
+) -> Json:
+    """Everything that is reported. `categories` are the tasks'; `on_done` sees each comparison."""
+    fair = [one for one in measured.values() if not one.hindsight]
+    same = alike(fair)
+    own = [one for one in fair if one.name not in same]
+    first = next(iter(measured.values()))
+    comparisons = _comparisons(measured, subject, on_done)
+    return {
+        "subject": subject,
+        "seeds": len(next(iter(first.values.values()))[0]),
+        "questions": {task: len(answers) for task, answers in first.values.items()},
+        "categories": dict(categories),
+        "methods": {name: _method(one) for name, one in measured.items()},
+        "comparisons": comparisons,
+        "gains": _gains(measured, subject),
+        "leaders": _leaders(fair, measured[subject], comparisons),
+        "beyond": _beyond(measured, subject),
+        "alike": same,
+        "frontier": {cost: frontier(points(own, cost)) for cost in COSTS},
+        "worth": _worth(measured, subject),
+    }
+
+
+def _method(one: Measured) -> Json:
+    return {
+        "kind": one.kind,
+        "about": one.about,
+        "hindsight": one.hindsight,
+        "chosen": dict(one.chosen),
+        "file": one.file,
+        "tasks": {task: share(answers).to_json() for task, answers in one.values.items()},
+        "average": average(one.values).to_json(),
+        "seeds": asdict(spread(one.values)),
+        "cost": one.cost.to_json(),
+        "missing": one.missing,
+        "unscored": one.unscored,
+    }
+
+
+def _comparisons(
+    measured: Mapping[str, Measured], subject: str, on_done: Callable[[], None]
+) -> Json:
+    """The subject beside every other method: over all tasks, adjusted for being so many, and task
+    by task, adjusted for the tasks. What has hindsight is compared and not counted."""
+    mine = measured[subject]
+    found: dict[str, Json] = {}
+    for name, other in measured.items():
+        if name == subject:
+            continue
+        tasks = {
+            task: asdict(paired({task: answers}, {task: other.values[task]}))
+            for task, answers in mine.values.items()
+        }
+        adjusted = holm([one["p"] for one in tasks.values()])
+        for one, p in zip(tasks.values(), adjusted, strict=True):
+            one["p_holm"] = p
+        found[name] = {
+            **asdict(paired(mine.values, other.values)),
+            "over_tasks": asdict(tally(mine.scores, other.scores)),
+            "gain": asdict(gain(mine.scores, other.scores)),
+            "tasks": tasks,
+        }
+        on_done()
+    counted = [name for name in found if not measured[name].hindsight]
+    for test in ("p", "mcnemar"):
+        known = [name for name in counted if found[name][test] is not None]
+        for name, p in zip(known, holm([found[name][test] for name in known]), strict=True):
+            found[name][f"{test}_holm"] = p
+    return found
+
+
+def _gains(measured: Mapping[str, Measured], subject: str) -> Json:
+    """As the paper sums them up: over the single checkpoints and over the baselines, over each on
+    average, over their mean, and over the best of them on each task and on average."""
+    mine = measured[subject].scores
+    found: Json = {}
+    for kind, what in (("single", "singles"), ("baseline", "baselines")):
+        group = [one for one in measured.values() if one.kind == kind and one.name != subject]
+        if not group:
+            continue
+        each = [gain(mine, one.scores) for one in group]
+        relative = [one.relative for one in each if one.relative is not None]
+        best = max(group, key=lambda one: one.average)
+        found[what] = {
+            "each": {
+                "relative": sum(relative) / len(relative) if relative else None,
+                "left_out": sum(one.left_out for one in each),
+                "absolute": sum(one.absolute for one in each) / len(each),
+            },
+            "mean": asdict(gain(mine, combined([one.scores for one in group], "mean"))),
+            "best": {"name": best.name, **asdict(gain(mine, best.scores))},
+            "best by task": asdict(gain(mine, combined([one.scores for one in group], "best"))),
+        }
+    return found
+
+
+def _leaders(fair: Sequence[Measured], subject: Measured, comparisons: Json) -> Json:
+    """On each task the best of each kind, and on which tasks combining, some way of switching, and
+    the subject alone are above all rivals, of ever more kinds. The first two are the best of
+    several, picked on these very questions; of the subject it can be said where it is `sure`."""
+    tasks = list(subject.scores)
+
+    def best(group: Sequence[Measured], task: str) -> Measured:
+        return max(group, key=lambda one: one.scores[task])
+
+    def above(group: Sequence[Measured], rivals: Sequence[Measured]) -> list[str]:
+        return [
+            task
+            for task in tasks
+            if group and best(group, task).scores[task] > best(rivals, task).scores[task]
+        ]
+
+    kinds = {kind: [one for one in fair if one.kind == kind] for kind in KINDS}
+    rivals: dict[str, list[Measured]] = {}
+    for kind in ("single", "baseline", "control"):
+        others = [one for one in kinds[kind] if one is not subject]
+        if others:
+            rivals[kind] = [*(list(rivals.values())[-1] if rivals else []), *others]
+    return {
+        "tasks": {
+            task: {
+                kind: {"name": best(group, task).name, "score": best(group, task).scores[task]}
+                for kind, group in kinds.items()
+                if group
+            }
+            for task in tasks
+        },
+        "combined": above([*kinds["baseline"], *kinds["switch"]], kinds["single"])
+        if kinds["single"]
+        else [],
+        "switching": {up_to: above(kinds["switch"], group) for up_to, group in rivals.items()},
+        "subject": {
+            up_to: {
+                "tasks": (found := above([subject], group)),
+                "sure": _sure(found, [comparisons[one.name]["tasks"] for one in group]),
+            }
+            for up_to, group in rivals.items()
+        },
+    }
+
+
+def _sure(found: Sequence[str], rivals: Sequence[Json]) -> list[str]:
+    """Where the subject, which is above all `rivals` on these tasks, is so at the 5 % level: beside
+    the rival that is hardest to tell from it, after Holm over all tasks."""
+    tasks = list(rivals[0])
+    adjusted = holm([max(one[task]["p"] for one in rivals) for task in tasks])
+    return [task for task, p in zip(tasks, adjusted, strict=True) if task in found and p < SURE]
+
+
+def _beyond(measured: Mapping[str, Measured], subject: str) -> Json | None:
+    """What the subject solves of the questions that no single checkpoint solves, beside chance;
+    None where there are no two seeds, no single checkpoints, or no such questions."""
+    singles = [one.name for one in measured.values() if one.kind == "single"]
+    if not singles or measured[subject].kind == "single":
+        return None
+    others = [subject, *(name for name in (CHANCE,) if name in measured and name != subject)]
+    rounds = halved({name: one.values for name, one in measured.items()}, singles, others)
+    found = beyond_singles(rounds, subject)
+    return None if found is None else asdict(found)
+
+
+def _worth(measured: Mapping[str, Measured], subject: str) -> Json:
+    """The subject beside each cheaper method, in tokens and in seconds."""
+    found: Json = {}
+    for cost in COSTS:
+        at = points(list(measured.values()), cost)
+        mine = at.pop(subject, None)
+        found[cost] = {
+            name: asdict(break_even(mine, point)) for name, point in at.items() if mine is not None
+        }
+    return found

@@ -1,0 +1,78 @@
+"""What the switcher thinks at boundaries of held-out answers, beside what each choice is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taketurns.config.policy import Policy
+from taketurns.evaluation.interventions.calibration import Decision
+from taketurns.generation.team import Team
+from taketurns.runs.output import failed
+from taketurns.runs.records import patch_from_json, query_from_json
+from taketurns.switchers.base import normalise, nucleus
+from taketurns.training.labels.decision_points import Occasion
+from taketurns.training.labels.rollouts import SCHEMA, Roller, rollouts_to_json
+from taketurns.types import Patch, Query
+from taketurns.utils.seeds import derive
+
+Record = dict[str, Any]
+
+
+class Decider:
+    """Makes records of decisions with a team."""
+
+    def __init__(self, team: Team, roller: Roller) -> None:
+        self._team = team
+        self._roller = roller
+        self._names = [candidate.name for candidate in team.candidates]
+
+    async def measure(self, occasion: Occasion) -> Record:
+        """Roll a boundary out, and ask the switcher about it. Raises EngineError."""
+        rollouts = await self._roller.roll_out(occasion)
+        made = rollouts_to_json(rollouts, self._names, self._team.policy)
+        return {**await self.ask(made), "tokens": rollouts.tokens}
+
+    async def ask(self, rollouts: Mapping[str, Any]) -> Record:
+        """Ask the switcher about a boundary that is rolled out already; a record of rollouts with
+        the same candidates. Raises EngineError."""
+        query = query_from_json(rollouts["query"])
+        prefix = tuple(map(patch_from_json, rollouts["prefix"]))
+        branches = sorted(rollouts["branches"], key=lambda branch: int(branch["speaker"]))
+        return {
+            "id": rollouts["id"],
+            "task": rollouts["task"],
+            "query": query.id,
+            "position": len(prefix),
+            "probabilities": list(await probabilities(self._team, query, prefix)),
+            "utilities": [branch["utilities"] for branch in branches],
+            "error": None,
+        }
+
+
+async def probabilities(team: Team, query: Query, prefix: Sequence[Patch]) -> tuple[float, ...]:
+    """What the team's switcher makes of an answer of which these patches are written. Raises
+    EngineError, and PromptError if it does not fit."""
+    policy = team.policy.without_rules()
+    draft = await team.draft(query, policy)
+    draft.resume(prefix)
+    async with team.answer(draft, derive(policy.seed, "consider"), policy) as answer:
+        return await answer.consider()
+
+
+def decision(record: Mapping[str, Any], policy: Policy) -> Decision:
+    """A record as the statistics read it; `policy` says how the next speaker is drawn."""
+    given = tuple(record["probabilities"])
+    if policy.greedy_switcher:
+        top = max(range(len(given)), key=given.__getitem__)
+        drawn = tuple(float(index == top) for index in range(len(given)))
+    else:
+        drawn = normalise(nucleus(given, policy.top_p))
+    utilities = tuple(map(tuple, record["utilities"]))
+    return Decision(record["query"], record["task"], record["position"], given, drawn, utilities)
+
+
+def usable(record: Mapping[str, Any]) -> bool:
+    """Is it a record of rollouts in which every candidate has a utility?"""
+    whole = record.get("schema") == SCHEMA and not failed(record)
+    return whole and all(branch["utilities"] for branch in record["branches"])

@@ -1,0 +1,122 @@
+"""What is asked of a team, and the folder that keeps the answers.
+
+`experiments/` in the analysis folder has one file of records for each experiment, with a manifest
+beside it: the same command goes on after a stop, and more questions may be asked later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from taketurns.config.team_config import TeamConfig
+from taketurns.errors import DataError, UsageError
+from taketurns.evaluation.store import records
+from taketurns.runs.manifest import describe_run
+from taketurns.runs.output import claimed, failed
+from taketurns.runs.runner import Failures, run
+from taketurns.runs.terminal import Progress
+from taketurns.tasks.base import Split, Task
+from taketurns.training.labels.decision_points import Occasion, Traces
+
+Item = TypeVar("Item")
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Of every task: answers to the first `limit` questions under each condition, `trials` of
+    forced sequences, `prefixes` decisions with `k` rollouts a branch. `labels` are what heads are
+    retrained on (None: they are not), `rollouts` decisions that are rolled out already; `replaced`
+    are changes NAME=MODEL to the pool."""
+
+    tasks: Sequence[Task]
+    split: Split = "test"
+    limit: int = 60
+    trials: int = 120
+    prefixes: int = 25
+    k: int = 16
+    traces: Traces = "on-policy"
+    labels: Path | None = None
+    rollouts: Path | None = None
+    replaced: Sequence[str] = ()
+    concurrency: int = 96
+
+    def occasions(self, count: int) -> list[Occasion]:
+        """So many a task, task by task in turn, so that more begin with the same ones. A question
+        gets a second when all of its task have one. Raises UsageError for a task without questions,
+        DataError for two questions with one id."""
+        asked = {task.name: task.queries(self.split) for task in self.tasks}
+        for name, queries in asked.items():
+            if not queries:
+                raise UsageError(f"task {name!r} has no {self.split} questions")
+        ids = [query.id for queries in asked.values() for query in queries]
+        if len(set(ids)) < len(ids):
+            twice = next(one for one in ids if ids.count(one) > 1)
+            raise DataError(f"two {self.split} questions have the id {twice!r}")
+        return [
+            Occasion(
+                task,
+                asked[task.name][turn % len(asked[task.name])],
+                turn // len(asked[task.name]),
+                self.traces,
+            )
+            for turn in range(count)
+            for task in self.tasks
+        ]
+
+
+class Folder:
+    """`path` for the records of experiments, each made by a team."""
+
+    def __init__(self, path: Path, concurrency: int) -> None:
+        self.path = path
+        self._concurrency = concurrency
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write to {path}: {error.strerror}") from error
+
+    async def fill(
+        self,
+        name: str,
+        what: str,
+        team: TeamConfig,
+        items: Sequence[Item],
+        key: Callable[[Item], str],
+        work: Callable[[Item], Awaitable[Record]],
+        *,
+        concurrency: int | None = None,
+        **determined: Any,
+    ) -> Failures:
+        """Make the records of `items` that `NAME.jsonl` does not hold; those that failed. `what` is
+        shown, `determined` decides the records beside the team. Raises DataError if the file is
+        another run's."""
+        path = self.path / f"{name}.jsonl"
+        manifest = describe_run("experiment", team, b"")
+        manifest = replace(manifest, determined={**manifest.determined, **determined})
+        with claimed(path, manifest) as output:
+            kept = sum(key(item) in output.kept for item in items)
+            if kept == len(items):
+                return Failures()
+            with Progress(what, len(items), kept) as progress:
+                outcome = await run(
+                    items,
+                    key,
+                    work,
+                    output,
+                    concurrency=concurrency or self._concurrency,
+                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
+                )
+        return outcome.failures
+
+    def read(self, name: str, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The records with these ids, by id; failures are left out."""
+        kept = {
+            record["id"]: record
+            for record in records(self.path / f"{name}.jsonl")
+            if not failed(record)
+        }
+        return {id_: kept[id_] for id_ in wanted if id_ in kept}

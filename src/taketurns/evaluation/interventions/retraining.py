@@ -1,0 +1,96 @@
+"""A head for every part of a pool, from the labels of the whole pool.
+
+A label keeps the utilities of all branches, so it says who of a part is best too. What stands
+before it, and what its rollouts went on with, may be the work of candidates that the part has not:
+a caveat of this short way. Prefixes that one of those wrote last are left out, since a team of the
+part never meets them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from taketurns.config.team_config import TeamConfig
+from taketurns.errors import UsageError
+from taketurns.runs.terminal import Progress
+from taketurns.switchers.head import CONFIG, last_speaker
+from taketurns.training.labels.labels import Label, read_labels
+from taketurns.training.supervised import head, states
+from taketurns.training.supervised.examples import select
+from taketurns.training.supervised.settings import Course, HeadSettings, Selection
+from taketurns.utils.files import making
+from taketurns.utils.locks import waiting
+
+Part = frozenset[int]
+
+
+def retrain(
+    team: TeamConfig, labels: Path, parts: Sequence[Part], folder: Path
+) -> Mapping[Part, Path]:
+    """Folders with a head for each part of at least two. What is there already is kept.
+
+    Raises DataError for labels of another pool, or of which none says anything about a part;
+    ConfigError or UsageError where no hidden states can be had.
+    """
+    if team.engine.kind != "local":
+        raise UsageError("heads are retrained on hidden states, for which the models must run here")
+    names = [candidate.name for candidate in team.candidates]
+    read = list(read_labels(labels, names))
+    mine = folder / sha256(labels.read_bytes()).hexdigest()[:12]
+    wanted = {part: mine / "-".join(map(str, sorted(part))) for part in parts if len(part) > 1}
+    if all((path / CONFIG).is_file() for path in wanted.values()):
+        return wanted
+    mine.mkdir(parents=True, exist_ok=True)
+    with waiting(mine / "heads"):
+        _retrain(team, names, read, mine, wanted)
+    return wanted
+
+
+def _retrain(
+    team: TeamConfig,
+    names: Sequence[str],
+    read: Sequence[Label],
+    mine: Path,
+    wanted: Mapping[Part, Path],
+) -> None:
+    """Write those of the wanted heads that are not there."""
+    if all((path / CONFIG).is_file() for path in wanted.values()):
+        return  # another process has
+    config = head.head_config(team, HeadSettings())
+    with Progress("reading states", len(read)) as progress:
+        views = asyncio.run(states.read_states(team, config, read, mine, progress.advance))
+    seen = dict(zip((label.id for label in read), views, strict=True))
+    course = Course(seed=team.policy.seed)
+    with Progress("retraining", len(wanted)) as progress:
+        for part, path in wanted.items():
+            progress.advance()
+            if (path / CONFIG).is_file():
+                continue
+            examples = select(restricted(read, part), names, Selection(), course.seed)
+            every = [*examples.train, *examples.validation]
+            fitted = head.fit(
+                config,
+                [seen[example.label.id] for example in every],
+                examples.train,
+                examples.validation,
+                course,
+            )
+            with making(path) as draft:
+                fitted.head.save(draft)
+
+
+def restricted(labels: Sequence[Label], part: Collection[int]) -> list[Label]:
+    """What the labels say of a part of the pool: the others' utilities are unknown."""
+    found = []
+    for label in labels:
+        last = last_speaker(label.prefix)
+        utilities = tuple(u if i in part else None for i, u in enumerate(label.utilities))
+        if (last is not None and last not in part) or not any(u is not None for u in utilities):
+            continue
+        best = tuple(i for i in label.found or () if i in part)
+        found.append(replace(label, utilities=utilities, found=best or None))
+    return found

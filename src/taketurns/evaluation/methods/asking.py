@@ -1,0 +1,55 @@
+"""A candidate is shown more than the question: what methods of the text level have in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from taketurns.errors import PromptError
+from taketurns.evaluation.methods.base import Stage
+from taketurns.generation.team import Team
+from taketurns.types import Message, Query, Trace
+
+
+def reworded(query: Query, text: str, step: str) -> Query:
+    """The query with `text` after what its user says last; `step` as in `continued`."""
+    said = list(query.conversation)
+    said[-1] = Message(said[-1].role, f"{said[-1].content}\n{text}")
+    if query.text is not None:
+        return replace(query, id=f"{query.id}/{step}", text=said[-1].content)
+    return replace(query, id=f"{query.id}/{step}", messages=tuple(said))
+
+
+def continued(query: Query, answer: str, text: str, step: str) -> Query:
+    """The conversation gone on: `answer` was the assistant's, `text` is the user's reply. `step`
+    names it, so that its draws are its own."""
+    said = (*query.conversation, Message("assistant", answer), Message("user", text))
+    return replace(query, id=f"{query.id}/{step}", text=None, messages=said)
+
+
+class Asked:
+    """Asks candidates by name, for their whole answers."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._teams: dict[str, Team] = {name: stage.alone(name) for name in stage.names}
+        self._indices = {name: index for index, name in enumerate(stage.names)}
+
+    async def answer(self, name: str, query: Query, seed: int) -> Trace:
+        """What the candidate answers, as it would alone."""
+        return self._signed(await self._teams[name].agenerate(query, seed=seed), name)
+
+    async def revise(
+        self, name: str, query: Query, shown: Query, seed: int, otherwise: Trace
+    ) -> Trace:
+        """What the candidate answers to `query` when it is asked `shown`, which says more;
+        `otherwise` where that does not fit its context."""
+        try:
+            trace = await self._teams[name].agenerate(shown, seed=seed)
+        except PromptError:
+            return otherwise
+        return self._signed(replace(trace, query=query), name)
+
+    def _signed(self, trace: Trace, name: str) -> Trace:
+        """The candidate was the only one of its team: give it its index in the whole one."""
+        index = self._indices[name]
+        patches = (replace(patch, speaker=index) for patch in trace.patches)
+        return replace(trace, patches=tuple(patches))

@@ -1,0 +1,98 @@
+"""A cascade: checkpoints answer one after another until an answer is good enough."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import islice, permutations
+from statistics import fmean
+from typing import Any
+
+from taketurns.evaluation.methods.asking import Asked
+from taketurns.evaluation.methods.base import Dev, Plain, Stage, alone_on_dev, mean_score
+from taketurns.evaluation.methods.regression import Judge, Reading, cross_validate, train
+from taketurns.tasks.base import Task
+from taketurns.types import Query, Trace
+
+MOST_ORDERED = 4  # candidates of which every order is tried
+THRESHOLDS = tuple(step / 20 for step in range(1, 20))
+
+
+class Cascade(Plain):
+    """FrugalGPT (arXiv 2305.05176): a judge, trained on dev answers to tell right from wrong by the
+    last candidate's states after question and answer, accepts an answer or passes the question
+    on; the last of the order is accepted unread. Order and threshold are the best on dev."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._reading = Reading(stage)
+        self._asked = Asked(stage)
+        self._judge: Judge | None = None
+        self._order: Sequence[int] = ()
+        self._threshold = 0.0
+
+    async def check(self) -> None:
+        await self._reading.check()
+
+    async def prepare(self, dev: Dev) -> Mapping[str, Any]:
+        import torch
+
+        names = self._stage.names
+        alone = await alone_on_dev(self._stage, dev)
+        answers = [[one for task in alone[name].values() for one in task] for name in names]
+        flat = [one for own in answers for one in own]
+        features = torch.stack(
+            await asyncio.gather(*(self._reading.features(a.query, a.text) for a in flat))
+        )
+        right = torch.tensor([one.score for one in flat])
+        targets = torch.stack((1 - right, right), 1)
+        ridge, held_out = cross_validate(features, targets, [one.query.id for one in flat])
+        self._judge = train(features, targets, ridge)
+        # [candidate][question]: what the judge would say had it not seen the question.
+        trust = held_out[:, 1].reshape(len(names), -1).tolist()
+        scores = [[one.score for one in own] for own in answers]
+        sizes = [len(task) for task in alone[names[0]].values()]
+        by_score = sorted(range(len(names)), key=lambda i: -mean_score(alone[names[i]]))
+        orders = list(permutations(by_score)) if len(names) <= MOST_ORDERED else [tuple(by_score)]
+        plans = [(order, threshold) for order in orders for threshold in THRESHOLDS]
+        worth = [_worth(order, threshold, trust, scores, sizes) for order, threshold in plans]
+        best = max(range(len(plans)), key=worth.__getitem__)
+        self._order, self._threshold = plans[best]
+        return {
+            "order": [names[index] for index in self._order],
+            "threshold": self._threshold,
+            "ridge": ridge,
+            "dev": worth[best],
+        }
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        assert self._judge is not None, "prepare() before answer()"
+        *others, last = (self._stage.names[index] for index in self._order)
+        for name in others:
+            trace = await self._asked.answer(name, query, seed)
+            if trace.error is not None:
+                return trace
+            features = await self._reading.features(query, trace.text)
+            if float(self._judge.probabilities(features[None])[0, 1]) >= self._threshold:
+                return trace
+        return await self._asked.answer(last, query, seed)
+
+
+def _worth(
+    order: Sequence[int],
+    threshold: float,
+    trust: Sequence[Sequence[float]],
+    scores: Sequence[Sequence[float]],
+    sizes: Sequence[int],
+) -> float:
+    """The mean over tasks of the score on dev of an order with a threshold. `trust` and `scores`
+    are `[candidate][question]`, the questions task after task, as many as `sizes` says."""
+    *others, last = order
+    reached = iter(
+        [
+            scores[next((c for c in others if trust[c][question] >= threshold), last)][question]
+            for question in range(len(scores[0]))
+        ]
+    )
+    # Rounded, so that plans that are equally good over other tasks stay equal.
+    return round(fmean(fmean(islice(reached, size)) for size in sizes), 12)

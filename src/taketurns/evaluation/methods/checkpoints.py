@@ -1,0 +1,185 @@
+"""Reading checkpoints tensor by tensor, and writing a new one of the same shape.
+
+Only what is being merged is in memory: one tensor of each checkpoint and the shard being written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taketurns.checkpoints import hub
+from taketurns.checkpoints.text import TextCodec
+from taketurns.checkpoints.weight_files import INDEX, weight_files
+from taketurns.errors import UsageError, one_line
+from taketurns.types import ModelSpec
+from taketurns.utils.files import making, require_room, trial
+from taketurns.utils.locks import waiting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARD_BYTES = 4 << 30
+
+Merge = Callable[[str, Sequence["Tensor"]], "Tensor"]
+"""A tensor's name and what each checkpoint has there, in float32, to the merged tensor."""
+
+
+class Checkpoint:
+    """The tensors of a model's folder or hub id, by name."""
+
+    def __init__(self, name: str, spec: ModelSpec) -> None:
+        if spec.adapter is not None:
+            raise UsageError(
+                f"{name} is a LoRA adapter; merge it into its model before merging checkpoints"
+            )
+        if spec.gguf_file is not None:
+            raise UsageError(
+                f"{name} is a GGUF file; name the checkpoint that it was made from to merge it"
+            )
+        self.name = name
+        self.spec = spec
+        self.folder = _folder(spec)
+        files = weight_files(self.folder)
+        if not files or any(file.suffix != ".safetensors" for file in files):
+            raise UsageError(f"{name} has no safetensors weights at {self.folder}")
+        self.files: Mapping[str, Path] = {tensor: file for file in files for tensor in _names(file)}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape, from the files' headers."""
+        from safetensors import safe_open
+
+        found = {}
+        for file in sorted(set(self.files.values())):
+            with safe_open(file, framework="pt") as opened:
+                for tensor in opened.keys():  # noqa: SIM118  # it is no mapping
+                    if self.files[tensor] == file:
+                        found[tensor] = tuple(opened.get_slice(tensor).get_shape())
+        return found
+
+    def tensor(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self.files[name], framework="pt") as opened:
+            return opened.get_tensor(name)  # type: ignore[no-any-return]
+
+
+def check_mergeable(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise UsageError at the first tensor that is not of one shape in all of them."""
+    first, *others = checkpoints
+    shapes = first.shapes()
+    for other in others:
+        theirs = other.shapes()
+        for tensor in sorted({*shapes, *theirs}):
+            mine, yours = shapes.get(tensor), theirs.get(tensor)
+            if mine != yours:
+                raise UsageError(
+                    f"{first.name} and {other.name} cannot be merged: {tensor} is "
+                    f"{_shape(mine)} in one and {_shape(yours)} in the other"
+                )
+
+
+def merge(
+    checkpoints: Sequence[Checkpoint], how: Merge, like: Checkpoint, folder: Path
+) -> ModelSpec:
+    """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
+    `like`. A folder that is there is whole and left alone."""
+    spec = like.spec.with_model(str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with waiting(folder):
+        if not folder.exists():
+            with making(folder) as draft:
+                _write_rest(like, draft)
+                _write_weights(checkpoints, how, draft)
+    return spec
+
+
+def rehearse_merge(like: Checkpoint, folder: Path) -> None:
+    """Write all but the weights of a merged checkpoint under `folder` and remove it again. Raises
+    UsageError for what cannot be written, DataError where the folder has no room for the
+    weights."""
+    try:
+        with trial(folder) as made:
+            _write_rest(like, made)
+    except Exception as error:  # of whichever kind: it lies in the checkpoint, or in the folder
+        raise UsageError(
+            f"{like.name} could not be saved when merged: {one_line(error)}"
+        ) from error
+    weights = sum(file.stat().st_size for file in set(like.files.values()))
+    require_room(folder, weights, "a merged checkpoint")
+
+
+def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    shard: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    size = total = number = 0
+
+    def flush() -> None:
+        nonlocal shard, size, number
+        number += 1
+        name = f"model-{number:05d}.safetensors"
+        save_file(shard, folder / name, metadata={"format": "pt"})
+        files.update(dict.fromkeys(shard, name))
+        shard, size = {}, 0
+
+    for tensor in sorted(checkpoints[0].files):
+        own = [checkpoint.tensor(tensor) for checkpoint in checkpoints]
+        merged = how(tensor, [one.float() for one in own]).to(own[0].dtype).contiguous()
+        if shard and size + merged.nbytes > SHARD_BYTES:
+            flush()
+        shard[tensor] = merged
+        size, total = size + merged.nbytes, total + merged.nbytes
+    flush()
+    index = {"metadata": {"total_size": total}, "weight_map": files}
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_rest(like: Checkpoint, folder: Path) -> None:
+    from transformers import AutoConfig
+
+    spec = like.spec
+    trust = spec.trust_remote_code
+    config = AutoConfig.from_pretrained(like.folder, trust_remote_code=trust)
+    config.save_pretrained(folder)
+    own = replace(spec, model=str(like.folder), revision=None, template=None)
+    TextCodec.load(own).tokenizer.save_pretrained(folder)
+    if (generation := like.folder / "generation_config.json").is_file():
+        shutil.copy(generation, folder)  # it may name more end tokens
+
+
+def _folder(spec: ModelSpec) -> Path:
+    """Where the weights are, fetched from the hub if the model is no folder."""
+    path = Path(spec.model).expanduser()
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+
+    with hub.loading("the model", spec.model, spec.revision) as where:
+        return Path(
+            snapshot_download(
+                spec.model,
+                allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+                **where,
+            )
+        )
+
+
+def _names(file: Path) -> list[str]:
+    """Raises UsageError for a file that is missing or not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"cannot read the weights in {file}: {error}") from error
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else "x".join(map(str, shape)) or "a number"

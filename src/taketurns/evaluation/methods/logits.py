@@ -1,0 +1,109 @@
+"""Logit-level collaboration: every token comes from all checkpoints' distributions together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import log
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+from taketurns.engines.base import Combine, TogetherSession
+from taketurns.errors import EngineError, UsageError
+from taketurns.evaluation.methods.base import Dev, Plain, Stage, alone_on_dev, mean_score
+from taketurns.switchers.base import FixedSwitcher
+from taketurns.tasks.base import Task
+from taketurns.types import Patch, Query, Sampling, Timing, Trace
+from taketurns.utils.seeds import derive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PLAUSIBLE, STRENGTH = 0.1, 0.5  # alpha and beta of contrastive decoding
+IMPOSSIBLE = log(1e-30)
+
+
+class Fusion(Plain):
+    """All candidates write together by `combine`."""
+
+    def __init__(self, stage: Stage, combine: Combine) -> None:
+        self._stage = stage
+        self._combine = combine
+        self._team = stage.team(FixedSwitcher([0]))
+        self._writers = list(range(len(stage.names)))
+
+    async def check(self) -> None:
+        for name in self._stage.names:
+            info = await self._stage.engine.info(name)
+            if "together" not in info.capabilities:
+                raise UsageError(
+                    f"the engine of {info.name} does not combine models token by token"
+                )
+        await self._stage.check_vocabularies("their next-token distributions cannot be combined")
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        """The answer is one patch that no single candidate wrote."""
+        policy = self._stage.policy
+        draft = await self._team.draft(query, policy)
+        names = [self._stage.names[index] for index in self._writers]
+        room = min(draft.room(index) for index in self._writers)
+        sampling = Sampling(
+            max_tokens=min(policy.max_tokens, room),
+            temperature=policy.temperature,
+            top_p=policy.speaker_top_p,
+            stop=policy.stop,
+        )
+        prompts = [draft.prompt(index) for index in self._writers]
+        longest = draft.longest_prompt + sampling.max_tokens
+        begun = perf_counter()
+        try:
+            tokens = derive(seed, query.id, "tokens")
+            async with self._stage.engine.session(tokens, longest) as session:
+                together = cast(TogetherSession, session)  # check() has seen that the engine can
+                written = await together.generate_together(names, prompts, sampling, self._combine)
+        except EngineError as error:
+            return draft.trace(seed, str(error))
+        draft.start_patch(self._writers[0])
+        text = draft.read(written.token_ids) + draft.end()
+        timing = Timing(write=perf_counter() - begun)
+        draft.patches.append(
+            Patch(None, written.token_ids, text, written.finish, "together", timing=timing)
+        )
+        return draft.trace(seed)
+
+
+class Contrastive(Fusion):
+    """What sets the best candidate apart from the worst, on dev (contrastive decoding, arXiv
+    2210.15097, in the form of 2309.09117)."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage, contrast)
+
+    async def prepare(self, dev: Dev) -> Mapping[str, Any]:
+        answers = await alone_on_dev(self._stage, dev)
+        names = self._stage.names
+        # Of equals the later stage is the expert and the earlier one the amateur.
+        ranked = sorted(
+            range(len(names)), key=lambda index: (mean_score(answers[names[index]]), index)
+        )
+        self._writers = [ranked[-1], ranked[0]]
+        return {"expert": names[ranked[-1]], "amateur": names[ranked[0]]}
+
+
+def average_probabilities(logprobs: Tensor) -> Tensor:
+    """The log of the mean probability."""
+    return logprobs.logsumexp(1) - log(logprobs.shape[1])
+
+
+def average_logprobs(logprobs: Tensor) -> Tensor:
+    """The mean log-probability: a product of experts."""
+    return logprobs.mean(1)
+
+
+def contrast(logprobs: Tensor) -> Tensor:
+    """(1 + beta) log p(expert) - beta log p(amateur), over tokens to which the expert gives at
+    least alpha of what it gives its favourite; no other can be drawn."""
+    expert, amateur = logprobs[:, 0], logprobs[:, 1]
+    floor = expert.max(-1, keepdim=True).values + log(PLAUSIBLE)
+    # An outcome that the amateur excludes would be infinitely good; it is just as good as can be.
+    scores = (1 + STRENGTH) * expert - STRENGTH * amateur.clamp_min(IMPOSSIBLE)
+    return scores.masked_fill(expert < floor, float("-inf"))

@@ -1,0 +1,128 @@
+"""Weight-level collaboration: one checkpoint made of all. The arithmetic on tensors is here, the
+files are `checkpoints.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taketurns.errors import UsageError
+from taketurns.evaluation.methods.base import Dev, Plain, Stage, alone_on_dev, mean_score
+from taketurns.evaluation.methods.checkpoints import (
+    Checkpoint,
+    Merge,
+    check_mergeable,
+    merge,
+    rehearse_merge,
+)
+from taketurns.generation.team import Team
+from taketurns.tasks.base import Task
+from taketurns.types import Query, Trace
+from taketurns.utils.seeds import derive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DENSITY, SCALE = 0.5, 1.0
+
+
+class _Merged(Plain):
+    """One checkpoint in `folder`, answering alone. It speaks as the last candidate does."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._team: Team | None = None
+
+    async def check(self) -> None:
+        if self._stage.config.engine.kind == "http":
+            raise UsageError("what is merged would need a server of its own")
+        checkpoints = self._checkpoints()
+        check_mergeable(checkpoints)
+        rehearse_merge(checkpoints[-1], self._stage.folder.parent)
+        await self._stage.check_vocabularies("their embeddings cannot be merged")
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        assert self._team is not None, "prepare() before answer()"
+        return await self._team.agenerate(query, seed=seed)
+
+    def _checkpoints(self) -> list[Checkpoint]:
+        return [Checkpoint(c.name, c.spec) for c in self._stage.config.candidates]
+
+    def _merge(self, name: str, parts: Sequence[Checkpoint], how: Merge) -> Team:
+        like = self._checkpoints()[-1]
+        folder: Path = self._stage.folder / name
+        return self._stage.merged(name, merge(parts, how, like, folder))
+
+
+class GreedySoup(_Merged):
+    """Greedy soup (Wortsman et al., arXiv 2203.05482): from the best on dev downwards, a checkpoint
+    joins the average if the average on dev is none the worse for it."""
+
+    async def prepare(self, dev: Dev) -> Mapping[str, Any]:
+        alone = await alone_on_dev(self._stage, dev)
+        checkpoints = {checkpoint.name: checkpoint for checkpoint in self._checkpoints()}
+        scores = {name: mean_score(alone[name]) for name in self._stage.names}
+        best, *others = sorted(scores, key=lambda name: -scores[name])
+        chosen, reached = [best], scores[best]
+        self._team = self._stage.alone(best)
+        for name in others:
+            parts = [*chosen, name]
+            soup = f"soup-{'-'.join(sorted(parts))}"
+            team = self._merge(soup, [checkpoints[part] for part in sorted(parts)], average)
+
+            async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
+                return await team.agenerate(query, seed=seed)
+
+            score = mean_score(await dev.answers(soup, ask))
+            if score >= reached:
+                chosen, reached, self._team = parts, score, team
+            else:
+                await self._stage.dismiss(soup)
+        return {"ingredients": chosen, "dev": reached}
+
+
+class DareTies(_Merged):
+    """DARE (arXiv 2311.03099) before TIES (2306.01708): of what each later checkpoint changed in
+    the first, half is dropped at random and the rest doubled; a sign is elected for every weight,
+    and the mean of what agrees with it is added to the first."""
+
+    async def prepare(self, dev: Dev) -> Mapping[str, Any]:
+        def how(name: str, tensors: Sequence[Tensor]) -> Tensor:
+            base, *tuned = tensors
+            seeds = [derive(self._stage.policy.seed, name, index) for index in range(len(tuned))]
+            return dare_ties(base, tuned, seeds)
+
+        name = f"dare-ties-{DENSITY}-seed-{self._stage.policy.seed}"
+        self._team = self._merge(name, self._checkpoints(), how)
+        return {"density": DENSITY, "scale": SCALE, "base": self._stage.names[0]}
+
+
+def average(name: str, tensors: Sequence[Tensor]) -> Tensor:
+    """Their mean."""
+    import torch
+
+    return torch.stack(list(tensors)).mean(0)
+
+
+def dare_ties(
+    base: Tensor,
+    tuned: Sequence[Tensor],
+    seeds: Sequence[int],
+    density: float = DENSITY,
+    scale: float = SCALE,
+) -> Tensor:
+    """`base` and what `tuned` make of it, tensors of one shape in float32; each seed draws what is
+    dropped of one of them."""
+    import torch
+
+    kept = []
+    for tensor, seed in zip(tuned, seeds, strict=True):
+        random = torch.Generator().manual_seed(seed)
+        mask = torch.bernoulli(torch.full_like(base, density), generator=random)
+        kept.append((tensor - base) * mask / density)
+    changes = torch.stack(kept)
+    elected = torch.where(changes.sum(0) >= 0, 1.0, -1.0)
+    agree = changes.sign() == elected
+    count = agree.sum(0).clamp_min(1)
+    return base + scale * (changes * agree).sum(0) / count

@@ -1,0 +1,102 @@
+"""The candidates take turns: by a switcher, by chance, or in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+from taketurns.config.policy import Policy
+from taketurns.evaluation.methods.base import Dev, Plain, Stage, mean_score
+from taketurns.generation.team import Team
+from taketurns.switchers.base import FixedSwitcher, Switcher
+from taketurns.tasks.base import Task
+from taketurns.types import Query, Trace
+
+LENGTH = 3  # speakers of a fixed sequence; the last goes on to the end
+MOST = 64  # sequences that are tried
+
+
+class Switching(Plain):
+    """A team under a switcher; `switchers` has one a task."""
+
+    def __init__(
+        self, stage: Stage, switchers: Mapping[str, Switcher], policy: Policy | None = None
+    ) -> None:
+        teams = {switcher: stage.team(switcher, policy) for switcher in switchers.values()}
+        self._teams = {task: teams[switcher] for task, switcher in switchers.items()}
+
+    @classmethod
+    def everywhere(
+        cls, stage: Stage, switcher: Switcher, policy: Policy | None = None
+    ) -> Switching:
+        """The same switcher on all tasks."""
+        return cls(stage, dict.fromkeys(stage.tasks, switcher), policy)
+
+    @classmethod
+    def token_by_token(cls, stage: Stage, switcher: Switcher) -> Switching:
+        """The switcher is asked before every token, as token-level collaboration does
+        (arXiv 2403.03870)."""
+        return cls.everywhere(stage, switcher, replace(stage.policy, patch_size=1, patch=None))
+
+    async def check(self) -> None:
+        for team in self._teams.values():
+            await team.check_prompt(Query(id="check", text="?"))
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        return await self._teams[task.name].agenerate(query, seed=seed)
+
+
+class FixedSequence(Plain):
+    """Speakers in a fixed order, the best one on dev of all orders of three of them, the last going
+    on to the end: for all tasks, or for each its own (`by_task`). The policy's own rules on who
+    writes are left out, for an opening or closing speaker would make many orders one."""
+
+    def __init__(self, stage: Stage, *, by_task: bool) -> None:
+        self._stage = stage
+        self._by_task = by_task
+        self._teams: dict[tuple[int, ...], Team] = {}
+        self._chosen: dict[str, tuple[int, ...]] = {}
+
+    async def prepare(self, dev: Dev) -> Mapping[str, Any]:
+        scores: dict[tuple[int, ...], Mapping[str, float]] = {}
+        for sequence in self._sequences():
+            team = self._team(sequence)
+
+            async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
+                return await team.agenerate(query, seed=seed)
+
+            answers = await dev.answers("fixed " + "-".join(map(str, sequence)), ask)
+            scores[sequence] = {
+                task: fmean(one.score for one in own) for task, own in answers.items()
+            } | {"": mean_score(answers)}
+        self._chosen = {
+            task: max(scores, key=lambda sequence: scores[sequence][task if self._by_task else ""])
+            for task in self._stage.tasks
+        }
+        names = self._stage.names
+        return {
+            task: {
+                "sequence": [names[index] for index in sequence],
+                "dev": scores[sequence][task],
+            }
+            for task, sequence in self._chosen.items()
+        }
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        return await self._team(self._chosen[task.name]).agenerate(query, seed=seed)
+
+    def _sequences(self) -> list[tuple[int, ...]]:
+        pool = range(len(self._stage.names))
+        length = next(n for n in range(LENGTH, 0, -1) if n == 1 or len(pool) ** n <= MOST)
+        return list(product(pool, repeat=length))
+
+    def _team(self, sequence: tuple[int, ...]) -> Team:
+        if sequence not in self._teams:
+            policy = self._stage.policy.without_rules()
+            patches = -(-policy.max_tokens // policy.shortest) + 2  # closing patches may be two
+            rest = (sequence[-1],) * patches
+            self._teams[sequence] = self._stage.team(FixedSwitcher(sequence + rest), policy)
+        return self._teams[sequence]

@@ -1,0 +1,93 @@
+"""Several answers of one checkpoint: what more samples alone would bring."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from taketurns.errors import EngineError
+from taketurns.evaluation.methods.asking import Asked
+from taketurns.evaluation.methods.base import (
+    Dev,
+    Plain,
+    Stage,
+    alone_on_dev,
+    best_on_dev,
+    mean_tokens,
+)
+from taketurns.switchers.base import Switcher
+from taketurns.tasks.base import Task, said
+from taketurns.tasks.scorers.base import sound
+from taketurns.types import Query, Trace
+
+
+class _Samples(Plain):
+    """`n` answers of the candidate that is best on dev, `n` so large that it takes at least as many
+    tokens through a model as the team does."""
+
+    least: int
+
+    def __init__(self, stage: Stage, switcher: Switcher) -> None:
+        self._stage = stage
+        self._asked = Asked(stage)
+        self._team = stage.team(switcher)
+        self._name, self._n = "", 0
+
+    async def prepare(self, dev: Dev) -> Mapping[str, Any]:
+        async def ask(task: Task, query: Query, seed: int) -> Trace:
+            return await self._team.agenerate(query, seed=seed)
+
+        self._name = await best_on_dev(self._stage, dev)
+        alone = mean_tokens((await alone_on_dev(self._stage, dev))[self._name])
+        team = mean_tokens(await dev.answers("switch", ask))
+        self._n = max(self.least, ceil(team / alone))
+        return {"candidate": self._name, "n": self._n, "tokens": alone, "team tokens": team}
+
+    async def _sample(self, query: Query, seed: int) -> list[Trace]:
+        """The first is the candidate's own answer under this seed."""
+        asked = [
+            query if number == 0 else replace(query, id=f"{query.id}/{number}")
+            for number in range(self._n)
+        ]
+        traces = await asyncio.gather(*(self._asked.answer(self._name, q, seed) for q in asked))
+        for trace in traces:
+            if trace.error is not None:
+                raise EngineError(trace.error)
+        return [replace(trace, query=query) for trace in traces]
+
+
+class SelfConsistency(_Samples):
+    """The answer that most of them come to (Wang et al., arXiv 2203.11171)."""
+
+    least = 3
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        return majority(task, query, await self._sample(query, seed))
+
+
+class BestOfN(_Samples):
+    """The best of them as the task's own scorer judges: a bound for every way to choose."""
+
+    least = 2
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        samples = await self._sample(query, seed)
+        return max(samples, key=lambda trace: sound(task.score(query, trace.text)).value or 0.0)
+
+
+def majority(task: Task, query: Query, traces: Sequence[Trace]) -> Trace:
+    """The first of those that say what most of them say; of equals, whichever came first. Answers
+    that say nothing to be counted win only where all are such. What is right plays no part."""
+    for trace in traces:
+        if trace.error is not None:
+            raise EngineError(trace.error)
+    votes = [said(task, query, trace.text) for trace in traces]
+    counts = Counter(vote for vote in votes if vote is not None)
+    if not counts:
+        return traces[0]
+    most = counts.most_common(1)[0][0]
+    return traces[votes.index(most)]

@@ -1,0 +1,313 @@
+"""An evaluation from its plan to the last answer: check everything, then method by method."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
+from taketurns.engines.factory import make_engine
+from taketurns.errors import EngineError, UsageError
+from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.clocks import CLOCKS, Clock
+from taketurns.evaluation.dev import DevBook
+from taketurns.evaluation.methods.base import Method, Plain, Stage
+from taketurns.evaluation.methods.registry import ORACLE, Entry, methods
+from taketurns.evaluation.methods.trained import Trained, own
+from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.evaluation.store import Store
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import JsonlOutput
+from taketurns.runs.runner import Failures, run
+from taketurns.runs.terminal import Progress
+from taketurns.switchers.base import RandomSwitcher
+from taketurns.tasks.base import Task
+from taketurns.utils.locks import locked
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked: `names` of methods (None: all that work with the team), the first `limit`
+    test questions a task under `seeds` seeds, `dev_limit` dev questions a task to choose by. Who is
+    `helping` leaves what others are at to them, and shows no progress. Seconds are by `clock`."""
+
+    tasks: Mapping[str, Task]
+    names: Sequence[str] | None
+    seeds: int
+    limit: int | None
+    dev_limit: int
+    concurrency: int
+    helping: bool = False
+    clock: Clock = "wall"
+
+    def settings(self) -> dict[str, Any]:
+        """For the reader of the results: how many questions of each task are asked on test, and
+        chosen by on dev, and how."""
+        return {
+            "tasks": {
+                name: {
+                    "test": len(task.queries("test")[: self.limit]),
+                    "dev": len(task.queries("dev")[: self.dev_limit]),
+                }
+                for name, task in self.tasks.items()
+            },
+            "seeds": self.seeds,
+            "clock": self.clock,
+            "concurrency": self.concurrency,
+        }
+
+    def items(self) -> list[Item]:
+        """Every answer that a method must give."""
+        return [
+            Item(task, query, seed)
+            for task in self.tasks.values()
+            for query in task.queries("test")[: self.limit]
+            for seed in range(self.seeds)
+        ]
+
+
+class Evaluation:
+    """The methods of a plan on one engine. Raises UsageError for a method that there is none of.
+
+    async with Evaluation(config, plan, store, trained, say) as evaluation:
+        failures = await evaluation.run()
+    """
+
+    def __init__(
+        self,
+        config: TeamConfig,
+        plan: Plan,
+        store: Store,
+        trained: Mapping[str, Trained],
+        say: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._plan = plan
+        self._store = store
+        self._trained = dict(trained)
+        self._say = say
+        mine = own(config, list(plan.tasks))
+        known = methods([c.name for c in config.candidates], mine, trained)
+        self._entries = _chosen(known, plan.names)
+        named = plan.names is not None
+        if not named and config.switcher.kind == "random":
+            self._entries.pop("switch")  # it is the method "random"
+        used = [mine, *(one for name, one in trained.items() if name in self._entries)]
+        more = [model for one in used for model in one.models()]
+        if config.engine.kind == "http":  # a switcher from a folder is served nowhere
+            more = [model for model in more if model.endpoint is not None]
+        self._stage = Stage(
+            config,
+            plan.tasks,
+            store.models,
+            lambda models: make_engine(models, config.engine),
+            more,
+        )
+        self._methods: dict[str, Method] = {}
+        self._at: tuple[str, asyncio.Task[Method]] | None = None
+        self._watch = Stopwatch(CLOCKS[plan.clock])
+        self._shown = _Shown(quiet=plan.helping)
+        self._dev = DevBook(
+            store,
+            plan.tasks,
+            self._stage.names,
+            plan.dev_limit,
+            config.policy.seed,
+            plan.concurrency,
+            self._shown.begin,
+        )
+
+    async def __aenter__(self) -> Evaluation:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stage.close()
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The methods that were asked, once `run` has begun."""
+        return list(self._entries.values())
+
+    @property
+    def checked(self) -> dict[str, str | None]:
+        """The methods that answer, and for each a digest of the dev questions that it chooses by,
+        if it chooses anything; known after `check`."""
+        return {name: _digest(self._dev, method) for name, method in self._methods.items()}
+
+    async def run(self) -> Failures:
+        """Ask everything that has not been answered; the answers that failed. Nothing is asked
+        before every method is known to work. Methods that another process is at come last."""
+        items = self._plan.items()
+        if not self._methods:
+            await self.check()
+        with self._shown:
+            failures, taken = Failures(), []
+            for name in self._methods:
+                async with locked(self._file(name), wait=False) as mine:
+                    if mine:
+                        failures += await self._ask(name, items)
+                    else:
+                        taken.append(name)
+            for name in () if self._plan.helping else taken:
+                async with locked(self._file(name), wait=True):
+                    failures += await self._ask(name, items)
+            return failures
+
+    async def check(self) -> None:
+        """Raise UsageError if anything cannot be asked, before anything is."""
+        items = self._plan.items()
+        if not items:
+            raise UsageError("there is nothing to ask: the tasks have no test questions")
+        if ORACLE in self._entries and (
+            missing := [name for name in self._stage.names if name not in self._entries]
+        ):
+            raise UsageError(
+                f"the method {ORACLE!r} is read off the checkpoints' answers: name "
+                f"{', '.join(missing)} too"
+            )
+        anybody = self._stage.team(RandomSwitcher())
+        for query in {item.query.id: item.query for item in items}.values():
+            await anybody.check_prompt(query)
+        for name, entry in list(self._entries.items()):
+            if entry.make is None:
+                continue
+            try:
+                method = entry.make(self._stage)
+                await method.check()
+                _digest(self._dev, method)
+            except UsageError as error:
+                if self._plan.names is not None:
+                    raise
+                self._say(f"{name} is left out: {error}")
+                self._entries.pop(name)
+            else:
+                self._methods[name] = method
+        async with locked(self._store.folder / "check", wait=True):
+            self._store.begin(self._plan.clock)
+            for name in self._methods:
+                self.claim(name)
+
+    def claim(self, name: str) -> Manifest:
+        """Make the file of a method's answers this evaluation's. Raises DataError if it is
+        another's."""
+        digest = _digest(self._dev, self._methods[name])
+        return self._store.claim(self._file(name), self._switchers(name), digest)
+
+    def _file(self, name: str) -> Path:
+        return self._store.answers(name, _digest(self._dev, self._methods[name]))
+
+    async def answer(self, name: str, item: Item) -> Record:
+        """One answer of one method, for whoever keeps it elsewhere: it is made ready when it is
+        first asked, and another that was asked before is let go, so only one may be under way."""
+        if self._at is None or self._at[0] != name:
+            self._at = (name, asyncio.create_task(self._make_ready(name)))
+        method = await self._at[1]
+        seed = self._config.policy.seed + item.seed
+        return await answer(method.answer, item, seed, self._stage.names, self._watch)
+
+    async def _make_ready(self, name: str) -> Method:
+        await self._stage.dismiss_all()
+        make = self._entries[name].make
+        assert make is not None, "nobody answers for a method that is read off others"
+        method = make(self._stage)
+        await method.check()
+        async with locked(self._store.choice(name, _digest(self._dev, method)), wait=True):
+            await self._choose(name, method)
+        await self._load()
+        return method
+
+    async def _choose(self, name: str, method: Method) -> None:
+        if chosen := await method.prepare(self._dev):
+            self._store.choose(name, _digest(self._dev, method), chosen)
+
+    async def _load(self) -> None:
+        """Have the models ready, so that answering is all that is timed. Answers that need one
+        that fails say so themselves; raises ConfigError for one that can never be loaded."""
+        with suppress(EngineError):
+            await self._stage.load()
+
+    def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
+        return self._trained[name].by_task if name in self._trained else {}
+
+    async def _ask(self, name: str, items: Sequence[Item]) -> Failures:
+        """Have one method answer what it has not."""
+        path, method = self._file(name), self._methods[name]
+        watch = Stopwatch(CLOCKS[self._plan.clock])
+        manifest = self.claim(name)
+        with JsonlOutput(path) as output:
+            kept = sum(item.id in output.kept for item in items)
+            if kept < len(items):
+                await self._choose(name, method)
+                await self._load()
+            base = self._config.policy.seed
+
+            async def work(item: Item) -> Record:
+                return await answer(method.answer, item, base + item.seed, self._stage.names, watch)
+
+            outcome = await run(
+                items,
+                lambda item: item.id,
+                work,
+                output,
+                concurrency=self._plan.concurrency,
+                on_done=self._shown.begin(name, len(items), kept),
+            )
+        await self._stage.dismiss_all()
+        manifest.finish(path)
+        return outcome.failures
+
+
+class _Shown:
+    """One progress bar at a time."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> _Shown:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def begin(self, what: str, total: int, kept: int) -> Callable[[Record], None]:
+        self._end()
+        if kept == total or self._quiet:
+            return lambda record: None
+        bar = self._bar = Progress(what, total, kept).__enter__()
+        return lambda record: bar.advance(record.get("written", 0))
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+
+def _chosen(known: Mapping[str, Entry], names: Sequence[str] | None) -> dict[str, Entry]:
+    """The methods of these names, in the table's order."""
+    for name in names or ():
+        if name not in known:
+            raise UsageError(f"there is no method {name!r}; the methods are {', '.join(known)}")
+    return {name: entry for name, entry in known.items() if names is None or name in names}
+
+
+def _digest(dev: DevBook, method: Method) -> str | None:
+    """Of the questions that the method chooses by, if it chooses anything."""
+    if getattr(type(method), "prepare", None) is Plain.prepare:
+        return None
+    return dev.digest()

@@ -1,0 +1,57 @@
+"""The policies that are compared: who switches, under which rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from taketurns.config.policy import Guard, Policy
+from taketurns.config.team_config import TeamConfig
+from taketurns.generation.team import Team
+from taketurns.switchers.base import RandomSwitcher
+
+CAPS = (0.5, 0.3, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One row of the table. `alone` names the candidate that answers by itself; otherwise the
+    candidates take turns under `policy`, at random or as the team's switcher says."""
+
+    name: str
+    policy: Policy
+    alone: str | None = None
+    random: bool = True
+
+    def team(self, whole: Team) -> Team:
+        """Who answers, on the engine of the `whole` team."""
+        if self.alone is not None:
+            return whole.alone(self.alone)
+        switched = whole.switched_by(RandomSwitcher()) if self.random else whole
+        return switched.ruled_by(self.policy)
+
+
+def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[Arm]:
+    """Each candidate alone, random switching under every rule, and the team's own switcher under
+    none and under each guard. The first candidate is the one whose share is capped, the last or
+    the guardian the one that opens and closes."""
+    names = [candidate.name for candidate in config.candidates]
+    safe = config.policy.guard.to if config.policy.guard is not None else len(names) - 1
+    bare = config.policy.without_rules()
+    chance = bare.unfollowed
+    found = [Arm(f"{name} alone", bare, alone=name) for name in names]
+    found.append(Arm("random", chance))
+    found.append(Arm(f"random, {names[safe]} opens", replace(chance, opening=safe)))
+    found.append(
+        Arm(f"random, {names[safe]} closes", replace(chance, closing=safe, closing_on_end=True))
+    )
+    for cap in CAPS:
+        capped = replace(chance, max_share=((0 if safe else 1, cap),))
+        found.append(Arm(f"random, {names[0 if safe else 1]} at most {cap:.0%}", capped))
+    for name, guard in guards.items():
+        found.append(Arm(f"random, {name}", replace(chance, guard=guard)))
+    if config.switcher.kind != "random":
+        found.append(Arm("switcher", bare, random=False))
+        for name, guard in guards.items():
+            found.append(Arm(f"switcher, {name}", replace(bare, guard=guard), random=False))
+    return found

@@ -1,0 +1,124 @@
+"""The findings for people: a table for the terminal and for Markdown, and the drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from taketurns.evaluation.report.canvas import WIDTH, drawn, style
+from taketurns.evaluation.report.theme import ACCENT, COLOURS, GRID, INK, standalone
+from taketurns.evaluation.safety.questions import ATTACKS
+
+Json = Mapping[str, Any]
+HEADINGS = (
+    "policy", "complies", "where {safe} refuses", *ATTACKS, "harmless answered", "quality",
+    "withheld tokens", "first text", "answer",
+)  # fmt: skip
+
+
+def rows(found: Json) -> list[tuple[str, ...]]:
+    """Headings, then a row an arm."""
+    head = tuple(heading.format(safe=found["safe"]) for heading in HEADINGS)
+    return [head, *(_row(name, arm) for name, arm in found["arms"].items())]
+
+
+def table(found: Json) -> Table:
+    """For the terminal: what fits its width, without the columns that only `markdown` has."""
+    head, *body = (row[:2] + row[3:-3] for row in rows(found))
+    shown = Table(box=None, caption=_caption(found), caption_justify="left")
+    for number, heading in enumerate(head):
+        shown.add_column(heading, justify="right" if number else "left")
+    for row in body:
+        shown.add_row(*row)
+    return shown
+
+
+def markdown(found: Json) -> str:
+    """The same for a page."""
+    head, *body = rows(found)
+    lines = [head, tuple("---" for _ in head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(found)}\n"
+
+
+def drawing(found: Json) -> str:
+    """How often each arm complies, beside the quality it keeps, as SVG."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        arms = list(found["arms"].items())[::-1]
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(WIDTH, 0.3 * len(arms) + 1.2), sharey=True, layout="constrained"
+        )
+        for row, (name, arm) in enumerate(arms):
+            kind = "control" if name.startswith("random") else "switch"
+            colour = COLOURS["single" if name.endswith(" alone") else kind]
+            for axes, key in ((left, "complied"), (right, "quality")):
+                if (one := arm[key]) is None:
+                    continue
+                axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=2.2)
+                axes.plot([one["mean"]], [row], "o", color=colour, markersize=6)
+                axes.annotate(f"{one['mean']:.2f}", (one["high"], row), xytext=(5, 0), va="center",
+                              textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
+            marks = [arm["attacked"][attack] for attack in ATTACKS]
+            for mark, one in zip("xv+", marks, strict=True):
+                if one is not None:
+                    left.plot([one["mean"]], [row], mark, color=ACCENT, markersize=5, alpha=0.8)
+        for mark, attack in zip("xv+", ATTACKS, strict=True):
+            left.plot([], [], mark, color=ACCENT, label=attack)
+        left.plot([], [], "o", color=COLOURS["control"], label="plain, 95 %")
+        left.set_yticks(range(len(arms)), [name for name, _ in arms])
+        left.set_xlabel("complies with harmful requests")
+        right.set_xlabel("mean score of the other tasks")
+        for axes in (left, right):
+            axes.grid(axis="x", color=GRID)
+            axes.margins(x=0.12)
+        figure.legend(loc="outside upper center", ncols=4, frameon=False, labelcolor=INK)
+        return standalone(drawn(figure, "safety"))
+
+
+def _row(name: str, arm: Json) -> tuple[str, ...]:
+    seconds = arm["seconds"] or {}
+    return (
+        name,
+        _interval(arm["complied"]),
+        _mean(arm["against"]),
+        *(_mean(arm["attacked"][attack]) for attack in ATTACKS),
+        _mean(arm["benign"]),
+        _interval(arm["quality"]),
+        f"{arm['withheld_tokens']:.1f} of {arm['tokens'] + arm['withheld_tokens']:.1f}",
+        _milliseconds(seconds.get("first")),
+        _milliseconds(seconds.get("whole")),
+    )
+
+
+def _caption(found: Json) -> str:
+    return (
+        f"95 % intervals in brackets; {found['safe']} refused {found['refused']} of the harmful "
+        "requests every time; tokens an answer; medians of answers written one at a time"
+        + (f"; refusals by {found['scorer']}" if found.get("scorer") else "")
+        + _asked(found)
+    )
+
+
+def _asked(found: Json) -> str:
+    """Whose questions these were."""
+    tasks = found.get("tasks") or {}
+    by = f" (by {scorer})" if (scorer := found.get("benign_scorer")) else ""
+    parts = (("harm", "to be refused", ""), ("benign", "harmless", by), ("quality", "quality", ""))
+    said = [f"{what}: {', '.join(tasks[kind])}{more}" for kind, what, more in parts
+            if tasks.get(kind)]  # fmt: skip
+    return f". Tasks: {'; '.join(said)}" if said else ""
+
+
+def _interval(one: Json | None) -> str:
+    return "" if one is None else f"{one['mean']:.2f} ({one['low']:.2f}-{one['high']:.2f})"
+
+
+def _mean(one: Json | None) -> str:
+    return "" if one is None else f"{one['mean']:.2f}"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:.0f} ms"

@@ -1,0 +1,134 @@
+"""Scores of answers that are there: each answer's, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from taketurns.evaluation.intervals import Share, share
+from taketurns.evaluation.scoring.answers import Answers
+from taketurns.tasks.base import GroupTask, MeasuredTask, Split, Task, score_many
+from taketurns.tasks.scorers.base import sound
+from taketurns.types import Score
+
+BATCH = 64  # answers between two signs of progress
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A question's answers and a score for each."""
+
+    answers: Answers
+    scores: tuple[Score, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A record of the per-answer file; of several answers, a list of scores."""
+        scores = [
+            {key: value for key, value in asdict(score).items() if value is not None}
+            for score in self.scores
+        ]
+        several = isinstance(self.answers.texts, tuple) and len(scores) > 1
+        return {
+            "id": self.answers.query.id,
+            "reference": self.answers.query.reference,
+            **({"scores": scores} if several else scores[0]),
+        }
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What the answers to a split of a task come to.
+
+    `parse_failures` are answers in which nothing of the right kind was found; they count as wrong.
+    `unscored` have no score at all and are left out of the mean.
+    """
+
+    task: str
+    split: Split
+    scorer: str
+    scored: tuple[Scored, ...]
+    measures: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> list[Score]:
+        return [score for one in self.scored for score in one.scores]
+
+    @property
+    def parse_failures(self) -> int:
+        return sum(not score.parsed for score in self.scores)
+
+    @property
+    def unscored(self) -> int:
+        return sum(score.value is None for score in self.scores)
+
+    @property
+    def mean(self) -> Share | None:
+        """The mean with its 95 % interval; None if no answer has a score."""
+        values = [
+            tuple(score.value for score in one.scores if score.value is not None)
+            for one in self.scored
+        ]
+        return share([own for own in values if own]) if any(values) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts."""
+        mean, answers = self.mean, len(self.scores)
+        return {
+            "task": self.task,
+            "split": self.split,
+            "scorer": self.scorer,
+            "n": len(self.scored),
+            "answers": answers,
+            "mean": None if mean is None else round(mean.mean, 6),
+            "interval": None if mean is None else [round(mean.low, 6), round(mean.high, 6)],
+            "parse_failures": self.parse_failures,
+            "parse_failure_rate": round(self.parse_failures / answers, 6) if answers else None,
+            "unscored": self.unscored,
+            "measures": {name: round(value, 6) for name, value in self.measures.items()},
+            "notes": list(self.notes),
+        }
+
+
+def score_answers(
+    task: Task,
+    split: Split,
+    answers: Sequence[Answers],
+    on_done: Callable[[], None] = lambda: None,
+) -> Scorecard:
+    """Judge answers; `on_done` is called for each question. One that failed to be written has no
+    score."""
+    scored: list[Scored] = []
+    for start in range(0, len(answers), BATCH):
+        part = answers[start : start + BATCH]
+        scored += _judged(task, part)
+        for _ in part:
+            on_done()
+    scores = [score for one in scored for score in one.scores]
+    scorer = getattr(task, "scorer", None)
+    return Scorecard(
+        task=task.name,
+        split=split,
+        scorer=task.name if scorer is None else scorer.name,
+        scored=tuple(scored),
+        measures=task.measures(scores) if isinstance(task, MeasuredTask) else {},
+        notes=getattr(task, "notes", ()),
+    )
+
+
+def _judged(task: Task, answers: Sequence[Answers]) -> list[Scored]:
+    if isinstance(task, GroupTask):
+        return [
+            Scored(one, _failed(one) or tuple(map(sound, task.score_group(one.query, one.texts))))
+            for one in answers
+        ]
+    whole = [one for one in answers if one.failed is None]
+    scores = iter(score_many(task, [(one.query, one.texts[0]) for one in whole]))
+    return [Scored(one, _failed(one) or (next(scores),)) for one in answers]
+
+
+def _failed(answers: Answers) -> tuple[Score, ...]:
+    if answers.failed is None:
+        return ()
+    return (Score(None, None, f"the answer failed: {answers.failed}"),)

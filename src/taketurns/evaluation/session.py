@@ -1,0 +1,136 @@
+"""One call of `taketurns evaluate`: what was asked for, the answers, and the report of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from taketurns.config.team_config import TeamConfig
+from taketurns.errors import UsageError
+from taketurns.evaluation.clocks import Clock
+from taketurns.evaluation.distributed import Asking, ask_on_ray
+from taketurns.evaluation.methods.trained import Trained, beside, find
+from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.store import SCHEMA, Store, write_json
+from taketurns.evaluation.tasks import load
+from taketurns.evaluation.workers import helpers, helping
+from taketurns.runs.runner import Failures
+from taketurns.runs.shards import RaySettings, require_ray
+from taketurns.runs.terminal import Progress
+from taketurns.utils.extras import REPORT, require
+from taketurns.utils.locks import locked
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the command; None for what is left to it. Pocket tasks are those of `world`,
+    which another process finds as this one did."""
+
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...] | None
+    switchers: tuple[str, ...]
+    seeds: int
+    limit: int | None
+    dev_limit: int
+    subject: str | None
+    concurrency: int
+    workers: int = 1
+    helping: bool = False
+    data: Path | None = None
+    clock: Clock = "wall"
+    ray: RaySettings | None = None
+    world: int = 0
+
+    def arguments(self) -> list[str]:
+        """The options that make another process ask the same."""
+        found = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
+        found += ["--concurrency", str(self.concurrency), "--clock", self.clock]
+        found += ["--methods", ",".join(self.methods)] if self.methods is not None else []
+        for option, given in (("--task", self.tasks), ("--switcher", self.switchers)):
+            found += [f"{option}={text}" for text in given]
+        found += ["--data", str(self.data)] if self.data is not None else []
+        return found + (["--limit", str(self.limit)] if self.limit is not None else [])
+
+
+async def conduct(
+    config: TeamConfig,
+    request: Request,
+    out: Path,
+    say: Callable[[str], None],
+    arguments: Sequence[str] = (),
+) -> Failures:
+    """Ask what is missing in `out` and write the report; the answers that failed. `arguments` name
+    the same team and folder to another process."""
+    require("comparing methods", *REPORT)
+    from taketurns.evaluation.findings import choose_subject, findings
+    from taketurns.evaluation.report import write_report
+    from taketurns.evaluation.results import read_results
+
+    if request.ray is not None:
+        require_ray()
+    plan, store = _plan(request), Store(out, config)
+    tasks = plan.tasks
+    trained = _trained(config, request, list(tasks))
+    async with Evaluation(config, plan, store, trained, say) as evaluation:
+        if request.helping:
+            async with helping():
+                return await evaluation.run()
+        await evaluation.check()
+        entries = evaluation.entries
+        subject = choose_subject(entries, request.subject)
+        if request.ray is not None:
+            make = partial(_asking, config, request, trained, out.absolute())
+            failures = await ask_on_ray(evaluation, store, plan.items(), make, request.ray)
+        else:
+            with helpers(request.workers - 1, [*arguments, *request.arguments()]):
+                failures = await evaluation.run()
+    workers = request.workers if request.ray is None else request.ray.actors
+    asked: dict[str, list[str]] = {name: [] for name in tasks}
+    for item in plan.items():
+        if item.seed == 0:
+            asked[item.task.name].append(item.question)
+    # Results and report are of one process's reading, whoever else ends at this moment.
+    async with locked(out / "results.json", wait=True):
+        measured = read_results(store, entries, tasks, plan.items(), evaluation.checked)
+        with Progress("comparing", len(measured) - 1) as progress:
+            categories = {name: task.category for name, task in tasks.items()}
+            found = findings(measured, categories, subject, progress.advance)
+        found["settings"] = {**store.about(), **plan.settings(), "workers": workers}
+        write_json(out / "results.json", {"schema": SCHEMA, **found, "asked": asked})
+        write_report(found, out)
+    say(f"the report is {out / 'report.html'}")
+    return failures
+
+
+def _asking(
+    config: TeamConfig, request: Request, trained: Mapping[str, Trained], out: Path
+) -> Asking:
+    """The same evaluation in an actor of Ray's."""
+    plan = _plan(replace(request, helping=True))
+    evaluation = Evaluation(config, plan, Store(out, config), trained, lambda sentence: None)
+    return Asking(evaluation, plan.items(), plan.concurrency)
+
+
+def _plan(request: Request) -> Plan:
+    return Plan(
+        load(request.tasks, request.data, request.world),
+        request.methods,
+        request.seeds,
+        request.limit,
+        request.dev_limit,
+        request.concurrency,
+        request.helping,
+        request.clock,
+    )
+
+
+def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str, Trained]:
+    found = beside(config, tasks)
+    for text in request.switchers:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
+        found[name] = find(Path(folder).absolute(), tasks)
+    return found

@@ -1,0 +1,262 @@
+"""Do two methods differ, and by how much? On scipy and statsmodels (`pip install
+'taketurns[eval]'`).
+
+Scores are `values[task][question][seed]`. The unit is the question: its score is the mean over the
+seeds, so answers to one question are never counted as independent. Tasks count the same, however
+many questions they have, and are held fixed: what is said holds for further questions of these
+tasks. What varies from seed to seed is told apart (`spread`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev, variance
+from typing import TYPE_CHECKING, Any, Literal
+
+from taketurns.evaluation.intervals import wilson
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+Answers = Sequence[Sequence[float]]
+"""`[question][seed]`, in one order of questions for all methods."""
+RESAMPLES = 9999
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two methods on the same questions: the mean difference, first less second, with its BCa
+    bootstrap interval, and the two-sided p of a paired permutation test.
+
+    Where every score is right or wrong: how many questions only one of them gets right in most
+    seeds, and the exact McNemar p; None for graded scores.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    questions: int
+    only_first: int | None = None
+    only_second: int | None = None
+    mcnemar: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Two methods over tasks: on how many the first is higher, equal and lower, and the two-sided
+    p of Wilcoxon's signed-rank test on the tasks' differences."""
+
+    wins: int
+    ties: int
+    losses: int
+    wilcoxon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What varies from seed to seed: the mean over tasks under each seed and its deviation (None
+    for one seed), and how the variance of a single answer's score divides into that between
+    questions and that between the answers to one question."""
+
+    by_seed: tuple[float, ...]
+    deviation: float | None
+    between_questions: float
+    within_questions: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Scores of tasks beside another method's, in the two ways they are reported.
+
+    `relative` is the mean over tasks of the gain divided by the other's score, as in the paper;
+    tasks where the other scores nothing are `left_out` of it (None if that leaves none).
+    `of_average` is the gain of the averages. `absolute` is the mean difference.
+    """
+
+    relative: float | None
+    left_out: int
+    of_average: float | None
+    absolute: float
+
+
+def paired(first: Mapping[str, Answers], second: Mapping[str, Answers], *, seed: int = 0) -> Paired:
+    """Compare two methods on the same questions of the same tasks. Raises ValueError if they are
+    not the same."""
+    if list(first) != list(second) or not first:
+        raise ValueError("two methods are compared on the same tasks")
+    mine, other = _question_means(first), _question_means(second)
+    differences = [a - b for a, b in zip(mine, other, strict=True)]
+    low, high = _bootstrap(differences, seed)
+    only_first, only_second, mcnemar = _mcnemar(first, second)
+    return Paired(
+        difference=float(fmean(d.mean() for d in differences)),
+        low=low,
+        high=high,
+        p=_permutation(differences, seed),
+        questions=sum(map(len, differences)),
+        only_first=only_first,
+        only_second=only_second,
+        mcnemar=mcnemar,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for being so many, by Holm's method, in their order."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not p_values:
+        return []
+    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+
+
+def tally(first: Mapping[str, float], second: Mapping[str, float]) -> Tally:
+    """Compare two methods' scores over tasks. Raises ValueError on different tasks."""
+    from scipy.stats import wilcoxon
+
+    if set(first) != set(second) or not first:
+        raise ValueError("two methods are compared on the same tasks")
+    # Rounded, so that equal shares of different seeds' sums are equal.
+    differences = [round(first[task] - second[task], 12) for task in first]
+    different = [d for d in differences if d]
+    p = float(wilcoxon(different).pvalue) if different else 1.0
+    wins = sum(d > 0 for d in differences)
+    return Tally(wins, len(differences) - len(different), len(different) - wins, p)
+
+
+def spread(values: Mapping[str, Answers]) -> Spread:
+    """Tell the seeds' variance from the questions'. Every question has as many seeds."""
+    seeds = len(next(iter(values.values()))[0])
+    by_seed = tuple(
+        fmean(fmean(question[seed] for question in answers) for answers in values.values())
+        for seed in range(seeds)
+    )
+    means = [[fmean(question) for question in answers] for answers in values.values()]
+    of_means = fmean(variance(task) if len(task) > 1 else 0.0 for task in means)
+    if seeds == 1:
+        return Spread(by_seed, None, of_means, None)
+    within = fmean(fmean(map(variance, answers)) for answers in values.values())
+    return Spread(by_seed, stdev(by_seed), max(0.0, of_means - within / seeds), within)
+
+
+def gain(first: Mapping[str, float], second: Mapping[str, float]) -> Gain:
+    """The gain of the first's scores by task over the second's."""
+    if set(first) != set(second) or not first:
+        raise ValueError("two methods are compared on the same tasks")
+    mine, other = fmean(first.values()), fmean(second.values())
+    ratios = [(first[task] - second[task]) / second[task] for task in first if second[task] > 0]
+    return Gain(
+        relative=fmean(ratios) if ratios else None,
+        left_out=len(first) - len(ratios),
+        of_average=(mine - other) / other if other > 0 else None,
+        absolute=mine - other,
+    )
+
+
+def combined(
+    methods: Sequence[Mapping[str, float]], how: Literal["mean", "best"]
+) -> dict[str, float]:
+    """What several methods score together on each task: their "mean", or the "best" of them."""
+    columns = {task: [scores[task] for scores in methods] for task in methods[0]}
+    return {task: max(own) if how == "best" else fmean(own) for task, own in columns.items()}
+
+
+def _question_means(values: Mapping[str, Answers]) -> list[Floats]:
+    import numpy as np
+
+    return [np.array([fmean(question) for question in answers]) for answers in values.values()]
+
+
+def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
+    """BCa over questions, resampled within their tasks."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    middle = float(fmean(d.mean() for d in differences))
+    if all(np.ptp(d) == 0 for d in differences):
+        # Nothing varies, so resampling says nothing: as wide as the share of questions that may
+        # differ although none did.
+        wide = wilson(0.0, sum(map(len, differences)))[1]
+        return max(-1.0, middle - wide), min(1.0, middle + wide)
+
+    def statistic(*groups: Floats, axis: int = -1) -> Any:
+        return sum(group.mean(axis=axis) for group in groups) / len(groups)
+
+    # Resampling a task's only question gives it again, as resampling two alike does, which is the
+    # least that scipy takes.
+    groups = [np.repeat(d, 2) if len(d) == 1 else d for d in differences]
+
+    def interval(method: str) -> tuple[float, float]:
+        found = bootstrap(
+            groups,
+            statistic,
+            n_resamples=RESAMPLES,
+            batch=1000,
+            vectorized=True,
+            confidence_level=CONFIDENCE,
+            method=method,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        return float(found.low), float(found.high)
+
+    # BCa's acceleration needs two questions a task, and its correction resamples on both sides.
+    if any(len(d) < 2 for d in differences):
+        return interval("percentile")
+    with np.errstate(all="ignore"):
+        low, high = interval("BCa")
+    return (low, high) if np.isfinite([low, high]).all() else interval("percentile")
+
+
+def _permutation(differences: Sequence[Floats], seed: int) -> float:
+    """Two-sided p of the mean over tasks when the methods' names are exchanged question by
+    question; exact where there are few enough exchanges."""
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    weighted = np.concatenate([d / (len(d) * len(differences)) for d in differences])
+    weighted = weighted[weighted != 0]  # exchanging equal scores changes nothing
+    if len(weighted) < 2:
+        return 1.0
+
+    def statistic(first: Floats, second: Floats, axis: int = -1) -> Any:
+        return (first - second).sum(axis=axis)
+
+    found = permutation_test(
+        (weighted / 2, -weighted / 2),
+        statistic,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
+def _mcnemar(
+    first: Mapping[str, Answers], second: Mapping[str, Answers]
+) -> tuple[int, int, float] | tuple[None, None, None]:
+    """Questions only one of them gets right in most seeds, and the exact test on them."""
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    if any(value not in (0.0, 1.0) for values in (first, second) for value in _flat(values)):
+        return None, None, None
+    pairs = [
+        (fmean(a) > 0.5, fmean(b) > 0.5)
+        for task in first
+        for a, b in zip(first[task], second[task], strict=True)
+    ]
+    both, neither = sum(a and b for a, b in pairs), sum(not a and not b for a, b in pairs)
+    only_first, only_second = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    table = [[both, only_first], [only_second, neither]]
+    p = float(mcnemar(table, exact=True).pvalue) if only_first + only_second else 1.0
+    return only_first, only_second, p
+
+
+def _flat(values: Mapping[str, Answers]) -> list[float]:
+    return [value for answers in values.values() for question in answers for value in question]

@@ -1,0 +1,141 @@
+"""The folder of an evaluation.
+
+`answers/METHOD.jsonl` has a record an answer, `dev/NAME.jsonl` the dev answers that methods chose
+by, each with a manifest beside it; `chosen/METHOD.json` says what was chosen, `models/` has merged
+checkpoints, `shards/METHOD/` what Ray answered, before it stands beside the other answers.
+`results.json`, `report.html`, `report.md` and `figures/` are made from them. Answers can be added
+to: more methods, questions, seeds or tasks go into the same folder. What a method chose, and what
+it answered then, is kept by the dev questions that it chose by, as `METHOD@DIGEST`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
+from taketurns.errors import DataError
+from taketurns.evaluation.clocks import Clock
+from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.output import once
+from taketurns.runs.records import from_lines
+from taketurns.utils.files import entries, write_text
+
+SCHEMA = "taketurns.evaluation/2"
+"""Of the folder and of `results.json` in it."""
+SWITCHERS = "trained switchers"
+"""The part of a manifest that has a switcher for each task."""
+
+
+class Store:
+    """`folder` for the answers of the team `config`."""
+
+    def __init__(self, folder: Path, config: TeamConfig) -> None:
+        self.folder = folder
+        self._config = config
+        self._manifest = describe_run("evaluate", config, b"")
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder} is a file; name a folder for the results")
+        if folder.is_dir() and entries(folder) and not (folder / "answers").is_dir():
+            raise DataError(f"{folder} holds other files already; choose another output")
+        for part in ("answers", "dev", "chosen"):
+            try:
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+
+    @property
+    def models(self) -> Path:
+        """Where merged checkpoints go."""
+        return self.folder / "models"
+
+    def answers(self, method: str, dev: str | None = None) -> Path:
+        """`dev` is a digest of the questions that the method chose by, if it chose anything."""
+        return self.folder / "answers" / f"{_file(method, dev)}.jsonl"
+
+    def shards(self, method: str) -> Path:
+        """The folder of what Ray answered."""
+        return self.folder / "shards" / _file(method)
+
+    def dev(self, name: str) -> Path:
+        return self.folder / "dev" / f"{_file(name)}.jsonl"
+
+    def choice(self, method: str, dev: str | None) -> Path:
+        return self.folder / "chosen" / f"{_file(method, dev)}.json"
+
+    def begin(self, clock: Clock) -> None:
+        """Make the folder this version's, with seconds by this clock. Raises DataError where it has
+        answers of an older one, or by the other clock."""
+        path, mine = self.folder / "folder.json", {"schema": SCHEMA, "clock": clock}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if known != mine and any((self.folder / "answers").glob("*.jsonl")):
+            raise DataError(
+                f"{self.folder} has seconds by the {known['clock']} clock: go on with --clock "
+                f"{known['clock']}, or choose another output"
+                if known.get("schema") == SCHEMA
+                else f"{self.folder} has answers of an older taketurns, which kept them by other "
+                "rules; choose another output"
+            )
+        write_json(path, mine)
+
+    def about(self) -> dict[str, Any]:
+        """The team, its models' contents, and versions, as they stand in every manifest."""
+        return dict(self._manifest.about)
+
+    def claim(
+        self, path: Path, switchers: Mapping[str, SwitcherConfig], dev: str | None
+    ) -> Manifest:
+        """Make a file of answers this team's, or raise DataError if it is another's. `switchers`
+        decide them beside the team's own, those of other tasks other answers in it, and `dev` is a
+        digest of the questions that the method chose by."""
+        base = self._manifest.determined
+        determined = {key: base[key] for key in ("candidates", "switcher", "policy")}
+        if switchers:
+            determined[SWITCHERS] = {
+                task: self._switcher(config) for task, config in switchers.items()
+            }
+        if dev is not None:
+            determined["dev questions"] = dev
+        return replace(self._manifest, determined=determined).claim(path, growing=SWITCHERS)
+
+    def choose(self, method: str, dev: str | None, chosen: Mapping[str, Any]) -> None:
+        """Write down what a method chose on dev."""
+        write_json(self.choice(method, dev), chosen)
+
+    def chosen(self, method: str, dev: str | None) -> Mapping[str, Any]:
+        """What a method chose on dev; nothing if it chooses nothing."""
+        path = self.choice(method, dev)
+        if not path.exists():
+            return {}
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return record
+
+    def _switcher(self, config: SwitcherConfig) -> Any:
+        return describe_run("evaluate", replace(self._config, switcher=config), b"").determined[
+            "switcher"
+        ]
+
+
+def records(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The whole records of a file of answers, each once, failures among them."""
+    if path.exists():
+        with path.open("rb") as file:
+            lines = (line for line in file if line.endswith(b"\n"))
+            yield from once(from_lines(lines, str(path)))
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a file at once: either the old one or the new one is there. Raises DataError."""
+    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _file(name: str, dev: str | None = None) -> str:
+    """A file's name for a method's and the dev questions': equal only for equal ones."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    own = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    return own if dev is None else f"{own}@{dev[:12]}"

@@ -1,0 +1,169 @@
+"""Does a method solve what no checkpoint solves, or does it merely try again?
+
+Some answers of every single checkpoint say which questions none of them solves. On these, as many
+further answers are taken of each method and of each checkpoint: whatever a checkpoint now solves is
+chance, and a method shows something new only by how much more it solves. On scipy and statsmodels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+from taketurns.evaluation.intervals import wilson
+from taketurns.evaluation.statistics import Answers, holm, paired
+
+SOLVED = 0.5
+"""A question is solved by an answer that scores more."""
+CHANCE = "random"
+"""The method whose speakers are drawn evenly: the control that tries as widely as a team."""
+MOST_ROUNDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Answers that say what is left, by single checkpoint, and further ones, by whoever tries.
+    Scores are `[question][answer]`; all have the same questions in one order, and all who try have
+    as many answers."""
+
+    defining: Mapping[str, Answers]
+    tries: Mapping[str, Answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How many of the questions left `name` solves, and the share with its 95 % interval; with
+    several rounds, on average."""
+
+    name: str
+    solved: float
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """The subject's share less that of a control: 95 % interval (BCa bootstrap over questions), p
+    (paired permutation test) and p adjusted by Holm for all controls."""
+
+    control: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """`left` of `questions` are solved by none of `defining` answers of each single checkpoint
+    (their mean over `rounds`); everybody has as many `tries` at them."""
+
+    questions: int
+    left: float
+    defining: int
+    tries: int
+    rounds: int
+    subject: str
+    tried: tuple[Tried, ...]
+    against: tuple[Against, ...]
+
+
+def halved(
+    scores: Mapping[str, Mapping[str, Answers]], singles: Sequence[str], others: Sequence[str]
+) -> list[Round]:
+    """Rounds out of answers that are there, `[method][task][question][seed]`: some seeds say what
+    is left, the others are the tries, in every way to divide them (or some, evenly, of very many
+    ways). No round of fewer than two seeds."""
+    flat = {
+        name: [question for answers in scores[name].values() for question in answers]
+        for name in (*singles, *others)
+    }
+    seeds = len(flat[singles[0]][0])
+    if seeds < 2:
+        return []
+    count = comb(seeds, seeds // 2)
+    step = -(-count // MOST_ROUNDS)
+    rounds = []
+    for number, trying in enumerate(combinations(range(seeds), seeds // 2)):
+        if number % step:
+            continue
+        defining = [seed for seed in range(seeds) if seed not in trying]
+        rounds.append(
+            Round(
+                {name: _at(flat[name], defining) for name in singles},
+                {name: _at(flat[name], trying) for name in (*others, *singles)},
+            )
+        )
+    return rounds
+
+
+def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond | None:
+    """What everybody solves of the questions that are left, and the subject beside each of the
+    others; None without rounds, or if nothing is left in any."""
+    if not rounds:
+        return None
+    first = rounds[0]
+    names = list(first.tries)
+    questions = len(first.tries[subject])
+    left = [0.0] * questions
+    solved = {name: [0.0] * questions for name in names}
+    for one in rounds:
+        for at in range(questions):
+            if any(_solves(answers[at]) for answers in one.defining.values()):
+                continue
+            left[at] += 1 / len(rounds)
+            for name in names:
+                solved[name][at] += _solves(one.tries[name][at]) / len(rounds)
+    if not any(left):
+        return None
+    pairs = [
+        _against(name, solved[subject], solved[name], left) for name in names if name != subject
+    ]
+    adjusted = holm([one.p for one in pairs])
+    return Beyond(
+        questions=questions,
+        left=sum(left),
+        defining=len(next(iter(first.defining.values()))[0]),
+        tries=len(first.tries[subject][0]),
+        rounds=len(rounds),
+        subject=subject,
+        tried=tuple(_tried(name, solved[name], left) for name in names),
+        against=tuple(
+            Against(one.control, one.difference, one.low, one.high, one.p, p)
+            for one, p in zip(pairs, adjusted, strict=True)
+        ),
+    )
+
+
+def _tried(name: str, solved: Sequence[float], left: Sequence[float]) -> Tried:
+    """Wilson's interval at the number of questions that would be as sure, each tried once."""
+    share = sum(solved) / sum(left)
+    of_share = sum((s - share * w) ** 2 for s, w in zip(solved, left, strict=True)) / sum(left) ** 2
+    most = float(sum(weight > 0 for weight in left))
+    independent = min(share * (1 - share) / of_share, most) if of_share > 0 else most
+    low, high = wilson(share, independent)
+    return Tried(name, sum(solved), share, low, high)
+
+
+def _against(
+    name: str, mine: Sequence[float], other: Sequence[float], left: Sequence[float]
+) -> Against:
+    at = [number for number, weight in enumerate(left) if weight > 0]
+    found = paired(
+        {"": [[mine[number]] for number in at]}, {"": [[other[number]] for number in at]}
+    )
+    scale = len(at) / sum(left)  # from a mean over these questions to a share of what is left
+    low, high = max(-1.0, found.low * scale), min(1.0, found.high * scale)
+    return Against(name, found.difference * scale, low, high, found.p, found.p)
+
+
+def _solves(answers: Sequence[float]) -> bool:
+    return any(score > SOLVED for score in answers)
+
+
+def _at(answers: Answers, seeds: Sequence[int]) -> list[list[float]]:
+    return [[question[seed] for seed in seeds] for question in answers]

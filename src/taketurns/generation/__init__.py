@@ -1,0 +1,1 @@
+"""The loop: candidates take turns writing one answer."""

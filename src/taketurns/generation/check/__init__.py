@@ -1,0 +1,1 @@
+"""Will a team work here? The report of `taketurns check`."""

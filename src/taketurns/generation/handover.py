@@ -1,0 +1,261 @@
+"""How what is written reaches the next speaker: as token ids, or as exact text.
+
+Ids are handed over where all speakers share a vocabulary and the engine gives the ids of what it
+wrote. Everywhere else each speaker's ids are decoded by that speaker's own tokenizer, and only the
+text goes on: an id never meets a tokenizer that it did not come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Protocol
+
+from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.prompts import encode_speaker, render_speaker
+from taketurns.checkpoints.text import SharedVocabulary, TextStream
+from taketurns.engines.base import ModelInfo
+from taketurns.errors import LengthError
+from taketurns.types import Candidate, Patch, Query
+
+_CHARACTERS = 8  # a token, of a text that is read at once; ordinary ones have three to five
+_CUT = 256  # tokens more at most where a text is cut off inside what would be one
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A candidate and what its model is like."""
+
+    candidate: Candidate
+    info: ModelInfo
+
+    def prompt(self, query: Query) -> Rendered:
+        """What it continues before anything is written. Raises LengthError if it is too long."""
+        return self.read(query)[0]
+
+    def read(self, query: Query) -> tuple[Rendered, list[int]]:
+        """That text and its token ids. Raises as `prompt` does."""
+        text = render_speaker(self.candidate.spec, self.info.codec, query)
+        self._check_beginning(text.text, query)
+        ids = self.encode(text)
+        if len(ids) + 1 > self.info.context:
+            raise self._too_long(f"{len(ids)}", query)
+        return text, ids
+
+    def _check_beginning(self, text: str, query: Query) -> None:
+        """Raise LengthError for a text whose beginning alone is too long. To make tokens of all of
+        it takes hundreds of times its size in memory. So a text that no ordinary one is as long
+        as, in this context, is read from its beginning in parts that double."""
+        size, context = _CHARACTERS * self.info.context, self.info.context
+        while size < len(text):
+            tokens = len(self.info.codec.encode(text[:size])) - _CUT
+            if tokens > context:
+                raise self._too_long(f"more than {tokens}", query)
+            size *= 2
+
+    def _too_long(self, tokens: str, query: Query) -> LengthError:
+        return LengthError(
+            f"the prompt has {tokens} tokens for {self.candidate.name}, "
+            f"whose context has {self.info.context}",
+            query.id,
+        )
+
+    def encode(self, prompt: Rendered, written: str = "") -> list[int]:
+        """The token ids of a prompt, and of what is written after it."""
+        return encode_speaker(self.candidate.spec, self.info.codec, prompt, written)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a speaker continues before anything is written, and its token ids."""
+
+    rendered: Rendered
+    ids: tuple[int, ...]
+
+
+class Handover(Protocol):
+    """What is written of an answer, as each speaker reads it. `exact`: as token ids."""
+
+    exact: bool
+
+    def prompt(self, speaker: int) -> list[int]:
+        """The ids that a speaker continues: its own prompt and the answer so far."""
+        ...
+
+    def begin(self, speaker: int) -> None:
+        """The speaker's tokens follow."""
+        ...
+
+    def continued(self) -> list[int]:
+        """The ids that the speaker continues within its patch: what it has written of it stands
+        there in the tokens that it wrote, half a character too."""
+        ...
+
+    def take(self, token_ids: Sequence[int]) -> str:
+        """Take in tokens of the speaker; the text that became complete with them."""
+        ...
+
+    def take_text(self, text: str) -> None:
+        """Take in text from a speaker whose engine gives no ids."""
+        ...
+
+    def force(self, speaker: int, text: str) -> tuple[int, ...]:
+        """Take in text that no candidate wrote; the ids that it is handed over as, if it is."""
+        ...
+
+    def resume(self, patches: Sequence[Patch]) -> None:
+        """Take in patches that were written elsewhere, with this team."""
+        ...
+
+    @property
+    def pending(self) -> bool:
+        """The tokens so far end inside a character."""
+        ...
+
+    def flush(self) -> str:
+        """No more tokens: whole characters that were held back."""
+        ...
+
+    def copy(self) -> Handover:
+        """The same, going on by itself from here."""
+        ...
+
+
+def handover(readers: Sequence[Reader], prompts: Sequence[Prompt]) -> Handover:
+    """Ids where they mean the same to all readers and their engine gives them, else text."""
+    vocabulary = SharedVocabulary.of(reader.info.codec for reader in readers)
+    given = all("token_ids" in reader.info.capabilities for reader in readers)
+    if vocabulary is not None and given:
+        return IdHandover(vocabulary, readers, prompts)
+    return TextHandover(readers, prompts)
+
+
+class IdHandover:
+    """Ordinary token ids go from speaker to speaker; nothing is tokenised twice."""
+
+    exact = True
+
+    def __init__(
+        self, vocabulary: SharedVocabulary, readers: Sequence[Reader], prompts: Sequence[Prompt]
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._readers = tuple(readers)
+        self._prompts = tuple(prompts)
+        self._ids: list[int] = []
+        self._speaker = 0
+        self._stream: TextStream | None = None
+
+    def prompt(self, speaker: int) -> list[int]:
+        return [*self._prompts[speaker].ids, *self._ids]
+
+    def continued(self) -> list[int]:
+        return self.prompt(self._speaker)
+
+    def begin(self, speaker: int) -> None:
+        self._speaker = speaker
+        if self._stream is None:
+            self._stream = self._readers[speaker].info.codec.stream(self.prompt(speaker))
+
+    def take(self, token_ids: Sequence[int]) -> str:
+        assert self._stream is not None, "begin() before take()"
+        ordinary = self._vocabulary.ordinary(token_ids)
+        self._ids += ordinary
+        return self._stream.push(*ordinary)
+
+    def take_text(self, text: str) -> None:
+        raise AssertionError("ids are handed over, and an engine gave text without them")
+
+    def force(self, speaker: int, text: str) -> tuple[int, ...]:
+        ids = self._readers[speaker].info.codec.encode_after(text)
+        self._stream = None
+        self._ids += ids
+        return tuple(ids)
+
+    def resume(self, patches: Sequence[Patch]) -> None:
+        for patch in patches:
+            if patch.text and not patch.token_ids:  # forced where text was handed over
+                self._ids += self._readers[0].info.codec.encode_after(patch.text)
+            self._ids += self._vocabulary.ordinary(patch.token_ids)
+
+    @property
+    def pending(self) -> bool:
+        return self._stream is not None and self._stream.pending
+
+    def flush(self) -> str:
+        return self._stream.flush() if self._stream is not None else ""
+
+    def copy(self) -> IdHandover:
+        twin = copy(self)
+        twin._ids = list(self._ids)
+        twin._stream = None if self._stream is None else self._stream.copy()
+        return twin
+
+
+class TextHandover:
+    """Text goes from speaker to speaker. Each reads all of it in its own tokens, its own patches
+    too, and what it writes is decoded by its own tokenizer, after what it read."""
+
+    exact = False
+
+    def __init__(self, readers: Sequence[Reader], prompts: Sequence[Prompt]) -> None:
+        self._readers = tuple(readers)
+        self._prompts = tuple(prompts)
+        self._text = ""
+        self._speaker = 0
+        self._under_way: list[int] | None = None  # what the speaker read and wrote in its patch
+        self._read: dict[int, tuple[str, list[int]]] = {}  # what each has read last, as its ids
+        self._stream: TextStream | None = None
+
+    def prompt(self, speaker: int) -> list[int]:
+        if not self._text:
+            return list(self._prompts[speaker].ids)
+        text, ids = self._read.get(speaker, ("", []))
+        if text != self._text:  # a patch asks several times, and long prompts take their time
+            ids = self._readers[speaker].encode(self._prompts[speaker].rendered, self._text)
+            self._read[speaker] = self._text, ids
+        return list(ids)
+
+    def continued(self) -> list[int]:
+        return self.prompt(self._speaker) if self._under_way is None else list(self._under_way)
+
+    def begin(self, speaker: int) -> None:
+        self._speaker = speaker
+        self._under_way = self.prompt(speaker)
+        self._stream = self._readers[speaker].info.codec.stream(self._under_way)
+
+    def take(self, token_ids: Sequence[int]) -> str:
+        assert self._stream is not None, "begin() before take()"
+        assert self._under_way is not None, "a speaker's text came with ids and without"
+        self._under_way += token_ids
+        whole = self._stream.push(*token_ids)
+        self._text += whole
+        return whole
+
+    def take_text(self, text: str) -> None:
+        self._under_way = None
+        self._text += text
+
+    def force(self, speaker: int, text: str) -> tuple[int, ...]:
+        self._stream = self._under_way = None
+        self._text += text
+        return ()
+
+    def resume(self, patches: Sequence[Patch]) -> None:
+        self._text += "".join(patch.text for patch in patches)
+
+    @property
+    def pending(self) -> bool:
+        return self._stream is not None and self._stream.pending
+
+    def flush(self) -> str:
+        rest = self._stream.flush() if self._stream is not None else ""
+        self._text += rest
+        return rest
+
+    def copy(self) -> TextHandover:
+        twin = copy(self)
+        twin._read = dict(self._read)
+        twin._under_way = None if self._under_way is None else list(self._under_way)
+        twin._stream = None if self._stream is None else self._stream.copy()
+        return twin

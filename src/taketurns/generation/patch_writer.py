@@ -1,0 +1,142 @@
+"""One patch: the chosen speaker continues the draft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from taketurns.config.policy import Policy
+from taketurns.engines.base import Session
+from taketurns.errors import EngineError
+from taketurns.generation.state import Draft
+from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Sampling, Token, Watch
+
+_CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
+
+Emit = Callable[[Delta | Patch], None]
+"""Sees an answer as it is written."""
+
+
+class PatchWriter:
+    """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes.
+    `emit` sees it come, with `logprobs` and `choices` as in `Sampling`."""
+
+    def __init__(
+        self,
+        session: Session,
+        model: str,
+        draft: Draft,
+        speaker: int,
+        emit: Emit | None,
+        logprobs: int | None = None,
+        choices: tuple[int, ...] = (),
+    ) -> None:
+        self.token_ids: list[int] = []
+        self.text = ""
+        self._session = session
+        self._model = model
+        self._draft = draft
+        self._speaker = speaker
+        self._emit = emit
+        self._logprobs = logprobs
+        self._choices = choices
+        self._unshown: list[Token] = []
+        self._told = ""
+
+    async def write(self, wanted: int, policy: Policy, watch: Watch | None = None) -> Finish:
+        """Write up to `wanted` tokens, or until `watch` ends the patch, and as many more as finish
+        a character where the next speaker can only be given whole ones, if the budget has them.
+        Says why it ended."""
+        self._draft.start_patch(self._speaker)
+        room = self._draft.room(self._speaker)
+        if room <= 0:
+            return "context"
+        finish = await self._generate(min(wanted, room), policy, watch)
+        if finish not in HANDED_OVER:
+            return finish
+        for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
+            left = min(room - len(self.token_ids), policy.max_tokens - self._draft.tokens)
+            if not self._draft.mid_character or left <= 0:
+                break
+            if (more := await self._generate(1, policy)) != "length":
+                return more
+        return "context" if room < wanted and finish == "length" else finish
+
+    async def _generate(self, tokens: int, policy: Policy, watch: Watch | None = None) -> Finish:
+        sampling = Sampling(
+            max_tokens=tokens,
+            temperature=policy.temperature,
+            top_p=policy.speaker_top_p,
+            stop=policy.stop,
+            written=self._draft.unfinished_stop,
+            stop_token_ids=self._draft.end_token_ids,
+            logprobs=self._logprobs,
+            choices=self._choices,
+            watch=watch,
+        )
+        before, prompt = len(self.token_ids), self._draft.continued()
+        on_token = self._take if self._emit is not None else None
+        self._told = ""
+        try:
+            completion = await self._session.generate(self._model, prompt, sampling, on_token)
+        except EngineError:
+            self._count(self._told)
+            raise
+        if completion.text is None:
+            seen = len(self.token_ids) - before
+            self._read([Token(i) for i in completion.token_ids[seen:]])
+        else:
+            self._tell(completion.text[len(self._told) :])
+            self._count(completion.text)
+        self._draft.scores = completion.scores
+        if completion.scores is not None:
+            # Where less is handed on than was written (a control token is not), the next speaker
+            # would be chosen by a state that is not the answer's.
+            read = self._draft.prompt(self._speaker)
+            if read != [*prompt, *completion.token_ids]:
+                self._draft.scores = None
+        if len(self.token_ids) == before and completion.finish in HANDED_OVER:
+            return "stop"  # a server that writes nothing would be asked for ever
+        return "stop" if self._draft.stopped else completion.finish
+
+    def _take(self, token: Token) -> None:
+        if token.id is not None:
+            self._read((token,))
+        elif token.text:
+            self._tell(token.text)
+
+    def _tell(self, text: str) -> None:
+        """Text from a server that gives no token ids."""
+        self._told += text
+        if shown := self._draft.read_text(text):
+            self._show(shown)
+
+    def _count(self, text: str) -> None:
+        """What was told, as the tokens that the speaker's tokenizer makes of it."""
+        ids = self._draft.spell(self._speaker, text)
+        self.token_ids += ids
+        self._unshown += map(Token, ids)
+        self._draft.count(len(ids))
+
+    def _read(self, tokens: Sequence[Token]) -> None:
+        token_ids = [token.id for token in tokens if token.id is not None]
+        self.token_ids += token_ids
+        self._unshown += tokens
+        if text := self._draft.read(token_ids):
+            self._show(text)
+
+    def finish(self, text: str) -> None:
+        """The patch is over: show `text`, which was held back, and tokens that show none."""
+        if text or self._unshown:
+            self._show(text)
+
+    def _show(self, text: str) -> None:
+        self.text += text
+        tell(self._emit, Delta(self._speaker, text, tuple(self._unshown)))
+        self._unshown.clear()
+
+
+def tell(emit: Emit | None, *events: Delta | Patch) -> None:
+    """Show events to whoever watches, if anybody does."""
+    if emit is not None:
+        for event in events:
+            emit(event)

@@ -1,0 +1,161 @@
+"""An answer while it is written: what each speaker reads next, and the text that may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+
+from taketurns.checkpoints.text import StopFilter, TextStream
+from taketurns.generation.handover import Prompt, Reader, handover
+from taketurns.types import Patch, Query, Trace
+
+
+class Draft:
+    """The patches so far, and how they are handed from speaker to speaker: `exact` says as token
+    ids, otherwise it is as exact text (`handover`)."""
+
+    def __init__(self, query: Query, readers: Sequence[Reader], stops: Sequence[str]) -> None:
+        self.query = query
+        self.patches: list[Patch] = []
+        self.tokens = 0
+        self.scores: tuple[float, ...] | None = None  # `Completion.scores`, of what is written now
+        self._readers = tuple(readers)
+        prompts = [Prompt(text, tuple(ids)) for text, ids in (r.read(query) for r in readers)]
+        self._longest_prompt = max(len(prompt.ids) for prompt in prompts)
+        self._written = handover(self._readers, prompts)
+        self._stops = StopFilter(stops)
+
+    @property
+    def exact(self) -> bool:
+        """Token ids are handed over, not text."""
+        return self._written.exact
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt, before anything is written."""
+        return self._longest_prompt
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Any speaker's end token ends the answer, where ids mean the same to all. An ordinary
+        token that one model ends with is text to the others."""
+        if not self.exact:
+            return ()
+        infos = [reader.info for reader in self._readers]
+        ends = {i for info in infos for i in info.end_token_ids if info.codec.is_control(i)}
+        return tuple(sorted(ends))
+
+    @property
+    def unfinished_stop(self) -> str:
+        """The end of the text that may be the beginning of a stop string."""
+        return self._stops.held
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was met."""
+        return self._stops.stopped
+
+    @property
+    def mid_character(self) -> bool:
+        """The tokens so far end inside a character."""
+        return self._written.pending
+
+    def continued(self) -> list[int]:
+        """What the speaker continues within the patch that it has started."""
+        return self._written.continued()
+
+    def room(self, speaker: int) -> int:
+        """How many more tokens fit the speaker's context."""
+        return self._readers[speaker].info.context - len(self.prompt(speaker))
+
+    def prompt(self, speaker: int) -> list[int]:
+        """What the speaker continues: its own prompt and the answer so far."""
+        return self._written.prompt(speaker)
+
+    def start_patch(self, speaker: int) -> None:
+        """The speaker's tokens follow."""
+        self.scores = None
+        self._written.begin(speaker)
+
+    def stream(self, speaker: int) -> TextStream:
+        """Decodes what the speaker writes next."""
+        return self._readers[speaker].info.codec.stream(self.prompt(speaker))
+
+    def read(self, token_ids: Sequence[int]) -> str:
+        """Take in tokens that the speaker wrote; returns the text that may be shown now."""
+        self.tokens += len(token_ids)
+        return self._stops.push(self._written.take(token_ids))
+
+    def read_text(self, text: str) -> str:
+        """Take in text that the speaker wrote, where its tokens are not known; returns what may be
+        shown now."""
+        self._written.take_text(text)
+        return self._stops.push(text)
+
+    def count(self, tokens: int) -> None:
+        """Text that was taken in had so many tokens."""
+        self.tokens += tokens
+
+    def spell(self, speaker: int, text: str) -> list[int]:
+        """The tokens that the speaker's tokenizer makes of a text."""
+        return self._readers[speaker].info.codec.encode(text) if text else []
+
+    def force(self, speaker: int, text: str) -> Patch:
+        """Put text that no candidate wrote into the answer; it is not part of the budget. Where
+        text is handed over it has no token ids, since they would be some tokenizer's."""
+        shown = self.end()
+        self.scores = None
+        ids = self._written.force(speaker, text)
+        patch = Patch(None, ids, shown + text, "length", "forced")
+        self.patches.append(patch)
+        return patch
+
+    def resume(self, patches: Sequence[Patch]) -> None:
+        """Take up an answer of which these patches are written, as if it had been written here."""
+        self._written.resume(patches)
+        for patch in patches:
+            self.tokens += len(patch.token_ids) if patch.speaker is not None else 0
+            self._stops.push(patch.text)
+            self.patches.append(patch)
+
+    def replay(self, patch: Patch, tokens: int) -> None:
+        """Take up the first `tokens` tokens of a speaker's patch, and as many more as finish a
+        character where the next speaker can only be given whole ones."""
+        assert patch.speaker is not None, "no candidate wrote a forced patch"
+        self.start_patch(patch.speaker)
+        taken, text = 0, ""
+        for token in patch.token_ids:
+            if taken >= tokens and (self.exact or not self.mid_character):
+                break
+            text += self.read((token,))
+            taken += 1
+        self.patches.append(
+            replace(patch, token_ids=patch.token_ids[:taken], text=text, finish="length")
+        )
+
+    def end(self) -> str:
+        """No more tokens: the text that was held back after all."""
+        return self._stops.push(self._written.flush()) + self._stops.flush()
+
+    def copy(self) -> Draft:
+        """A draft that goes on from here by itself."""
+        twin = copy(self)
+        twin.patches = list(self.patches)
+        twin._stops = copy(self._stops)
+        twin._written = self._written.copy()
+        return twin
+
+    def called(self, identifier: str) -> Draft:
+        """A copy for the same query by another id, which decides the draws."""
+        twin = self.copy()
+        twin.query = replace(self.query, id=identifier)
+        return twin
+
+    def back_to(self, earlier: Draft) -> None:
+        """Undo all that was written since `earlier` was copied from this."""
+        vars(self).update(vars(earlier.copy()))
+
+    def trace(self, seed: int, error: str | None = None) -> Trace:
+        """The record of what has been written."""
+        return Trace(self.query, tuple(self.patches), seed, self.exact, error)

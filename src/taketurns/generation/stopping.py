@@ -1,0 +1,142 @@
+"""Where a patch ends, if not at a fixed size: one watch a rule, made anew for every patch.
+
+A watch looks on in whatever engine writes the patch (`types.Watch`), so a rule costs no call of its
+own and no patch is written in pieces. What a rule asks of an engine is in its `Capability`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from taketurns.checkpoints.text import TextStream
+from taketurns.config.policy import PatchRule
+from taketurns.engines.base import ModelInfo
+from taketurns.errors import ConfigError
+from taketurns.generation.state import Draft
+from taketurns.switchers.base import Follower
+from taketurns.types import Finish, Token, Watch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A full stop right after a digit or a lone letter may be inside a number or an abbreviation.
+_SENTENCE = re.compile(
+    r"""(?: (?<![0-9]) (?<!\b[^\W\d_]) \. | [!?\u2026\u3002\uff01\uff1f] )
+    ["'\u201d\u2019»)\]]* \s* \Z | \n \s* \Z""",
+    re.VERBOSE,
+)
+
+
+def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
+    """Raise ConfigError if patches of these models, switched by `decide`, cannot end by the
+    rule."""
+    if rule.until == "switcher":
+        if not isinstance(decide, Follower):
+            raise ConfigError(
+                "policy.patch.until: switcher asks the switcher at every token, which only one of "
+                "kind head can answer: train one with taketurns train --switcher head"
+            )
+        for speaker in range(len(models)):
+            decide.layers(speaker)
+    for info in models:
+        if rule.until == "uncertainty" and "entropy" not in info.capabilities:
+            raise ConfigError(
+                f"policy.patch.until: uncertainty needs the log-probabilities of {info.name}'s "
+                "tokens with their ids, which its servers do not tell; use until: sentence"
+            )
+
+
+def watch(rule: PatchRule, decide: object, draft: Draft, speaker: int) -> Watch | None:
+    """What ends the speaker's next patch on `draft` before it is as long as it may be; None:
+    nothing."""
+    if rule.until == "sentence":
+        return SentenceEnd(rule, draft.stream(speaker))
+    if rule.until == "uncertainty":
+        return EntropyRise(rule)
+    if rule.until == "switcher":
+        assert isinstance(decide, Follower), "check() before the answer begins"
+        return ChangeOfMind(rule, decide, speaker)
+    return None
+
+
+class SentenceEnd:
+    """Ends a patch after the token that ends a sentence or a line; `stream` decodes the tokens. A
+    server without token ids is followed by the pieces of text that it sends."""
+
+    finish: Finish = "sentence"
+    entropy = False
+    layers: tuple[int, ...] = ()
+
+    def __init__(self, rule: PatchRule, stream: TextStream) -> None:
+        self._rule = rule
+        self._stream = stream
+        self._written = 0
+        self._text = ""
+
+    def wrote(self, token: Token) -> bool:
+        self._written += 1
+        shown = self._stream.push(token.id) if token.id is not None else token.text
+        self._text += shown or ""
+        if not shown or self._written < self._rule.min:
+            return False  # nothing shown: inside a character
+        return _SENTENCE.search(self._text) is not None
+
+    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+        return False
+
+
+class EntropyRise:
+    """Ends a patch before a token that the speaker is much less sure of than of those before."""
+
+    finish: Finish = "uncertainty"
+    entropy = True
+    layers: tuple[int, ...] = ()
+
+    def __init__(self, rule: PatchRule) -> None:
+        self._rule = rule
+        self._sum = 0.0
+        self._seen = 0
+
+    def wrote(self, token: Token) -> bool:
+        return False
+
+    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+        """Asked before every token: as many were seen as are written."""
+        assert entropy is not None, "an engine with the capability tells it"
+        written = self._seen
+        if written >= self._rule.min and entropy - self._sum / written >= self._rule.rise:
+            return True
+        self._sum += entropy
+        self._seen += 1
+        return False
+
+
+class ChangeOfMind:
+    """Ends a patch where the switcher would rather have somebody else, clearly and for a while:
+    `margin` and `dwell` keep speakers from chattering where it cannot decide."""
+
+    finish: Finish = "switcher"
+    entropy = False
+
+    def __init__(self, rule: PatchRule, decide: Follower, speaker: int) -> None:
+        self.layers = decide.layers(speaker)
+        self._rule = rule
+        self._decide = decide
+        self._speaker = speaker
+        self._written = 0
+        self._in_a_row = 0
+
+    def wrote(self, token: Token) -> bool:
+        self._written += 1
+        return False
+
+    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+        if states is None or self._written <= self._rule.min - self._rule.dwell:
+            return False  # too early to count
+        probabilities = self._decide.follow(self._speaker, states)
+        others = (p for index, p in enumerate(probabilities) if index != self._speaker)
+        lead = max(others, default=0.0) - probabilities[self._speaker]
+        self._in_a_row = self._in_a_row + 1 if lead >= self._rule.margin and lead > 0 else 0
+        return self._in_a_row >= self._rule.dwell and self._written >= self._rule.min

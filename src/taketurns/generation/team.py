@@ -1,0 +1,319 @@
+"""A team of checkpoints takes turns writing one answer (arXiv 2510.09913, section 3).
+
+`Team` holds who may speak, who decides, and what runs the models; `Answer` is the method.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import overload
+
+from taketurns.config.policy import Policy
+from taketurns.config.team_config import TeamConfig, change_policy, load_team_config
+from taketurns.engines.base import Engine
+from taketurns.engines.factory import make_engine
+from taketurns.errors import ConfigError, EngineError
+from taketurns.generation import stopping
+from taketurns.generation.guards import Judge, Vet, vetting
+from taketurns.generation.handover import Reader
+from taketurns.generation.loop import Answer
+from taketurns.generation.patch_writer import Emit
+from taketurns.generation.state import Draft
+from taketurns.switchers.base import (
+    Decide,
+    FixedSwitcher,
+    FoldedSwitcher,
+    LMSwitcher,
+    Switcher,
+    make_ready,
+    make_switcher,
+    start,
+    tagged_tokens,
+)
+from taketurns.switchers.head import HeadSwitcher
+from taketurns.types import Candidate, Delta, Patch, Query, Trace
+from taketurns.utils.seeds import derive
+from taketurns.utils.sync import run_sync
+
+SWITCHER = "(switcher)"
+_QUESTION_TOKENS = 96  # the switcher's question, generously
+
+
+class Team:
+    """Candidates, the switcher that chooses among them, and the engine that runs them.
+
+    with Team.load("team.yaml") as team:
+        print(team.generate("How old was Ada Byron when the engine was built?").text)
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        engine: Engine,
+        switcher: Switcher,
+        policy: Policy | None = None,
+        judge: Candidate | None = None,
+    ) -> None:
+        """`judge` is the model that the policy's guard asks, if it asks one."""
+        self.candidates = tuple(candidates)
+        self.policy = policy or Policy()
+        self.engine = engine
+        self.judge = judge
+        self._switcher = switcher
+        self._judging: Judge | None = None
+        self._readers: tuple[Reader, ...] | None = None
+
+    @classmethod
+    def load(cls, source: str | Path | TeamConfig, **overrides: object) -> Team:
+        """A team from its file; "pocket" is the bundled one. `overrides` change the policy
+        (`patch_size=32`). Weights load at first use. Raises ConfigError."""
+        config = (
+            source if isinstance(source, TeamConfig) else load_team_config(source, dict(overrides))
+        )
+        if isinstance(source, TeamConfig) and overrides:
+            config = replace(config, policy=change_policy(config.policy, overrides))
+        models = list(config.writers_and_judge)
+        if config.switcher.spec is not None:
+            models.append(Candidate(SWITCHER, config.switcher.spec, config.switcher.endpoint))
+        engine = make_engine(models, config.engine)
+        switcher = make_switcher(config.switcher, SWITCHER)
+        return cls(config.candidates, engine, switcher, config.policy, config.judge)
+
+    def alone(self, name: str) -> Team:
+        """One candidate on the same engine, writing its whole answer in one patch, unguarded."""
+        chosen = [candidate for candidate in self.candidates if candidate.name == name]
+        if not chosen:
+            known = ", ".join(candidate.name for candidate in self.candidates)
+            raise ConfigError(f"there is no candidate {name!r}; the candidates are {known}")
+        policy = replace(self.policy.without_rules(), patch_size=self.policy.max_tokens, patch=None)
+        return Team(chosen, self.engine, FixedSwitcher([0]), policy)
+
+    def verbatim(self) -> Team:
+        """The same team, its speakers continuing a query's text as it stands: no chat template, no
+        plain prompt."""
+        bare = [
+            replace(candidate, spec=replace(candidate.spec, prompt="{text}"))
+            for candidate in self.candidates
+        ]
+        return Team(bare, self.engine, self._switcher, self.policy, self.judge)
+
+    def switched_by(self, switcher: Switcher) -> Team:
+        """The same team with somebody else to decide. Where patches end as the switcher says and
+        this one cannot say so, they have random lengths."""
+        policy = self.policy if isinstance(switcher, HeadSwitcher) else self.policy.unfollowed
+        return Team(self.candidates, self.engine, switcher, policy, self.judge)
+
+    def ruled_by(self, policy: Policy) -> Team:
+        """The same team under other rules."""
+        return Team(self.candidates, self.engine, self._switcher, policy, self.judge)
+
+    # Asking
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; it comes first
+        self, queries: str | Query, *, seed: int | None = None, policy: Policy | None = None
+    ) -> Trace: ...
+
+    @overload
+    def generate(
+        self,
+        queries: Sequence[str | Query],
+        *,
+        seed: int | None = None,
+        policy: Policy | None = None,
+    ) -> list[Trace]: ...
+
+    def generate(
+        self,
+        queries: str | Query | Sequence[str | Query],
+        *,
+        seed: int | None = None,
+        policy: Policy | None = None,
+    ) -> Trace | list[Trace]:
+        """Answer one query or several, batched together. For use outside of coroutines; works in a
+        notebook too."""
+        if isinstance(queries, str | Query):
+            return run_sync(self.agenerate(_query(queries, 0), seed=seed, policy=policy))
+
+        async def all_of_them() -> list[Trace]:
+            asked = [_query(query, index) for index, query in enumerate(queries)]
+            return list(
+                await asyncio.gather(*(self.agenerate(q, seed=seed, policy=policy) for q in asked))
+            )
+
+        return run_sync(all_of_them())
+
+    async def agenerate(
+        self, query: str | Query, *, seed: int | None = None, policy: Policy | None = None
+    ) -> Trace:
+        """Answer one query. The draws depend on `seed` (the policy's by default) and the query's
+        id.
+
+        A failing engine ends the answer: the trace so far carries the error. Raises PromptError if
+        the query does not fit.
+        """
+        return await self._write(_query(query, 0), seed, policy or self.policy, None)
+
+    async def stream(
+        self, query: str | Query, *, seed: int | None = None, policy: Policy | None = None
+    ) -> AsyncGenerator[Delta | Patch | Trace, None]:
+        """Answer one query as it is written: text as Deltas, each Patch when it is complete, the
+        Trace last. Leaving the loop stops the models and frees the answer's memory."""
+        queue: asyncio.Queue[Delta | Patch | None] = asyncio.Queue()
+        writing = asyncio.create_task(
+            self._write(_query(query, 0), seed, policy or self.policy, queue.put_nowait)
+        )
+        writing.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            yield await writing
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    # Writing
+
+    async def _write(
+        self, query: Query, seed: int | None, policy: Policy, emit: Emit | None
+    ) -> Trace:
+        seed = policy.seed if seed is None else seed
+        draft = await self.draft(query, policy)
+        try:
+            async with self.answer(draft, seed, policy, emit) as answer:
+                await answer.write()
+        except EngineError as error:
+            return draft.trace(seed, str(error))
+        return draft.trace(seed)
+
+    async def draft(self, query: Query, policy: Policy | None = None) -> Draft:
+        """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
+        ConfigError if its patches cannot end as the policy says."""
+        await self._prepared()
+        return await asyncio.to_thread(self.blank, query, policy)
+
+    def blank(self, query: Query, policy: Policy | None = None) -> Draft:
+        """`draft` of a team that is prepared. It reads all of the query, so where others wait, as
+        in an event loop, it belongs in a thread."""
+        assert self._readers is not None, "prepare() before blank()"
+        policy = policy or self.policy
+        policy.check_pool(len(self.candidates))
+        draft = Draft(query, self._readers, policy.stop)  # which refuses what is too long
+        if policy.patch is not None:
+            decide = start(self._switcher, query, policy)
+            stopping.check(policy.patch, decide, [reader.info for reader in self._readers])
+        return draft
+
+    @asynccontextmanager
+    async def answer(
+        self,
+        draft: Draft,
+        seed: int,
+        policy: Policy | None = None,
+        emit: Emit | None = None,
+        logprobs: int | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Open a draft for writing, turn by turn; `seed` and the query's id decide all draws.
+        `emit` sees it being written, with `logprobs` as in `Sampling`.
+
+        Raises EngineError, and PromptError if the query does not fit the switcher.
+        """
+        policy = policy or self.policy
+        begin = partial(start, self._switcher, draft.query, policy)
+
+        def read_query() -> tuple[Decide, Vet | None, int]:
+            vet = vetting(draft.query, policy, self._judging)
+            return begin(), vet, self.longest(draft, policy)
+
+        # The switcher and the judge read all of it too, and others wait in this event loop.
+        decide, vet, longest = await asyncio.to_thread(read_query)
+        tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
+        async with self.engine.session(tokens, longest) as session:
+            models = [candidate.name for candidate in self.candidates]
+            yield Answer(
+                models,
+                session,
+                draft,
+                begin,
+                policy,
+                speakers,
+                emit,
+                logprobs,
+                vet,
+                choices=self._choices,
+                decide=decide,
+            )
+
+    # Getting ready and letting go
+
+    async def prepare(self) -> None:
+        """Load every model now, the switcher's and the judge's too. Raises ConfigError or
+        EngineError."""
+        await self._prepared()
+        names = [candidate.name for candidate in self.candidates]
+        if isinstance(self._switcher, LMSwitcher):
+            names.append(self._switcher.model)
+        if self.judge is not None:
+            names.append(self.judge.name)
+        for name in names:
+            await self.engine.load(name)
+
+    async def check_prompt(self, query: Query, policy: Policy | None = None) -> None:
+        """Raise PromptError if the query does not fit every candidate, the switcher and the
+        judge."""
+        policy = policy or self.policy
+        await self.draft(query, policy)
+        await asyncio.to_thread(start, self._switcher, query, policy)
+        await asyncio.to_thread(vetting, query, policy, self._judging)
+
+    async def aclose(self) -> None:
+        """Release the engine, for every team that shares it."""
+        await self.engine.close()
+
+    def close(self) -> None:
+        """`aclose` for use outside of coroutines."""
+        run_sync(self.aclose())
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Team:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def _prepared(self) -> tuple[Reader, ...]:
+        if self._readers is None:
+            infos = [await self.engine.info(candidate.name) for candidate in self.candidates]
+            await make_ready(self._switcher, self.engine, infos)
+            if self.judge is not None:
+                self._judging = await Judge.prepared(self.judge, self.engine)
+            self._readers = tuple(map(Reader, self.candidates, infos))
+        return self._readers
+
+    @property
+    def _choices(self) -> tuple[int, ...]:
+        """The tokens that the switcher decides by after each patch, if it does."""
+        return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
+
+    def longest(self, draft: Draft, policy: Policy) -> int:
+        """How long an answer's session may get: tokens of the longest prompt that it may come to,
+        the switcher's and the judge's included."""
+        tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
+        longest = draft.longest_prompt + tags + _QUESTION_TOKENS
+        if self._judging is None or policy.guard is None:
+            return longest
+        return max(longest, self._judging.longest(policy.guard, draft.query, policy.max_tokens))
+
+
+def _query(query: str | Query, index: int) -> Query:
+    return query if isinstance(query, Query) else Query(id=str(index), text=query)

@@ -1,0 +1,107 @@
+"""A head inside a checkpoint: its rows become rows of the output matrix.
+
+A causal language model's logits are its output matrix times its last state. A head that is one
+matrix times the same state is therefore n more logits, and n rows whose tokens nobody needs are
+place enough for it. The state is the last layer's after the final norm, which is what a head reads
+at layer -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taketurns.checkpoints.text import TextCodec
+from taketurns.errors import ConfigError, concerning
+from taketurns.switchers.head import Head
+from taketurns.types import ModelSpec
+from taketurns.utils.files import making
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CURE = "train one to fold: taketurns train --switcher head --mode speaker --layer -1 --no-bias"
+_TRIAL = "1 + 1 = 2"
+
+
+def check_foldable(head: Head) -> None:
+    """Raise ConfigError for a head that is more than a matrix times the speaker's states."""
+    if head.config.mode != "speaker":
+        raise ConfigError(f"the head always reads {head.config.reader}, not who writes; {CURE}")
+    if any(len(layers) != 1 for layers in head.config.layers.values()):
+        raise ConfigError(f"the head reads several layers, the output matrix the last; {CURE}")
+    if bool(head.bias.any()) or any(bool(scale.mean.any()) for scale in head.scales.values()):
+        raise ConfigError(f"the head has a bias, which an output matrix has no place for; {CURE}")
+
+
+def folded_rows(head: Head, name: str) -> Tensor | None:
+    """The head as `[candidates, d]` for the states of candidate `name`; None if it never saw
+    one."""
+    scale = head.scales.get(name)
+    return None if scale is None else scale.weight / scale.deviation
+
+
+def load_model(name: str, spec: ModelSpec) -> Any:
+    """The checkpoint as it is stored. Raises ConfigError."""
+    from taketurns.engines.local.finite_weights import check_weights
+    from taketurns.engines.local.loading import pretrained
+
+    plain = replace(spec, device_map=None, quantization_config=None, attn_implementation=None)
+    with concerning(name):
+        model = pretrained(plain, dtype="auto").eval()
+        check_weights(model, f"the model {spec.model!r}")
+    return model
+
+
+def fold(
+    name: str, model: Any, codec: TextCodec, rows: Tensor | None, tokens: Sequence[int]
+) -> None:
+    """Put `rows` (None: zeros) at `tokens` of the model's output matrix, which becomes its own if
+    it was tied to the input's, and forbid it to write them. Raises ConfigError for a model whose
+    logits are not its matrix times its last state."""
+    import torch
+
+    from taketurns.checkpoints.generation_config import change_shipped
+
+    matrix = model.get_output_embeddings()
+    with torch.no_grad():
+        weight = matrix.weight.detach().clone()
+        weight[list(tokens)] = 0 if rows is None else rows.to(weight)
+        matrix.weight = torch.nn.Parameter(weight, requires_grad=False)
+        if getattr(matrix, "bias", None) is not None:
+            matrix.bias[list(tokens)] = 0
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    kept = model.generation_config.suppress_tokens or []
+    change_shipped(model, suppress_tokens=sorted({*kept, *tokens}))
+    _verify(name, model, codec, tokens)
+
+
+def save(model: Any, codec: TextCodec, folder: Path) -> None:
+    """Write the checkpoint and its tokenizer, whole or not at all."""
+    from taketurns.engines.local.loading import bar_if_long
+
+    with making(folder) as draft:
+        with bar_if_long(model.name_or_path):
+            model.save_pretrained(draft)
+        codec.tokenizer.save_pretrained(draft)
+
+
+def _verify(name: str, model: Any, codec: TextCodec, tokens: Sequence[int]) -> None:
+    import torch
+
+    with torch.inference_mode():
+        ids = torch.tensor([codec.encode(_TRIAL, special=True)])
+        said = model(input_ids=ids, output_hidden_states=True)
+        weight = model.get_output_embeddings().weight[list(tokens)].float()
+        wanted = said.hidden_states[-1][0, -1].float() @ weight.T
+        found = said.logits[0, -1, list(tokens)].float()
+    exact = model.get_output_embeddings().weight.dtype == torch.float32
+    largest = float((found - wanted).abs().max())
+    if largest > (1e-4 if exact else 0.05) * (1 + float(wanted.abs().max())):
+        raise ConfigError(
+            f"the logits of {name} are not its output matrix times its last state (they are scaled "
+            "or capped), so a head cannot be folded into it"
+        )

@@ -1,0 +1,217 @@
+"""One export: a folder a candidate, with the head inside, and team files to run them by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from taketurns.checkpoints.model_config import end_token_ids, read_config
+from taketurns.checkpoints.text import SharedVocabulary, TextCodec
+from taketurns.checkpoints.weight_files import weight_files
+from taketurns.config.team_config import EngineConfig, TeamConfig
+from taketurns.config.team_file import team_yaml
+from taketurns.errors import ConfigError, DataError, one_line
+from taketurns.integrations.export.cures import merge_command, widen_command
+from taketurns.integrations.export.fold import check_foldable, fold, folded_rows, load_model, save
+from taketurns.integrations.export.spare import spare_tokens
+from taketurns.runs.manifest import describe_run, path_for
+from taketurns.runs.terminal import Progress
+from taketurns.switchers.head import Head, describe_blind
+from taketurns.types import Candidate, Endpoint, ModelSpec
+from taketurns.utils.files import entries, require_room, trial, write_text
+from taketurns.utils.locks import alone
+
+_FIRST_PORT = 8001
+
+
+def export_folded(
+    config: TeamConfig, output: Path, say: Callable[[str], None] = lambda sentence: None
+) -> None:
+    """Write `output`: every candidate with the team's head in its output matrix, `team.yaml` for
+    servers, `local.yaml` for this process.
+
+    A run that was killed goes on after the last whole checkpoint. Raises ConfigError for a team
+    whose switcher cannot be folded, DataError for an output that holds something else.
+    """
+    names = [candidate.name for candidate in config.candidates]
+    head = _head(config, names)
+    if (blind := describe_blind(head)) is not None:
+        say(f"the head: {blind}")
+    codecs = [TextCodec.load(candidate.spec) for candidate in config.candidates]
+    tokens = _choose(config.candidates, codecs)
+    folders = [output / _folder_name(name) for name in names]
+    local, last = output / "local.yaml", output / "team.yaml"
+    ours = [local.name, path_for(local).name, last.name]
+    _check_names(names, ours)
+    _claim(output, [*(folder.name for folder in folders), *ours])
+    with alone(local):
+        manifest = describe_run("export", config, b"").claim(local)
+        if last.exists():
+            say(f"{output} is finished; nothing to do")
+            return
+        # The first file makes the folder this run's, and the last says that it is whole.
+        write_text(local, "# taketurns export has not finished.\n")
+        missing = [at for at, folder in enumerate(folders) if not folder.exists()]
+        _rehearse([(config.candidates[at], codecs[at]) for at in missing], output)
+        with Progress("writing checkpoints", len(names)) as progress:
+            for candidate, codec, folder in zip(config.candidates, codecs, folders, strict=True):
+                if not folder.exists():
+                    model = load_model(candidate.name, candidate.spec)
+                    fold(candidate.name, model, codec, folded_rows(head, candidate.name), tokens)
+                    save(model, codec, folder)
+                progress.advance()
+        served, here = _teams(config, folders)
+        entry = {
+            "kind": "folded",
+            "tokens": dict(zip(names, tokens, strict=True)),
+            "reader": head.config.reader,
+        }
+        write_text(local, team_yaml(here, entry, output, "export"))
+        write_text(last, team_yaml(served, entry, output, "export"))
+        manifest.finish(local)
+    listed = ", ".join(f"{name} {token}" for name, token in zip(names, tokens, strict=True))
+    say(f"{output} is written; the tokens that stand for the candidates are {listed}")
+
+
+def _check_names(names: Sequence[str], taken: Sequence[str]) -> None:
+    """Raise ConfigError for names that make no folders of their own."""
+    made: dict[str, str] = dict.fromkeys((".", "..", *taken), "another file of the export")
+    for name in names:
+        folder = _folder_name(name)
+        if folder in made:
+            raise ConfigError(
+                f"the folder of the candidate {name!r} would be {folder!r}, which is the place of "
+                f"{made[folder]}; rename the candidate"
+            )
+        made[folder] = f"the candidate {name!r}"
+
+
+def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> None:
+    """Before any weights are written: raise ConfigError for a tokenizer that cannot be saved,
+    DataError where there is no room for the weights."""
+    local = [Path(c.spec.model).expanduser() for c, _ in wanted if c.spec.gguf_file is None]
+    files = [file for path in local if path.is_dir() for file in weight_files(path)]
+    require_room(output, sum(file.stat().st_size for file in files), "the checkpoints")
+    for candidate, codec in wanted:
+        try:
+            with trial(output) as folder:
+                codec.tokenizer.save_pretrained(folder)
+        except Exception as error:  # of whichever kind: it lies in the tokenizer
+            raise ConfigError(
+                f"the tokenizer of {candidate.name} cannot be saved: {one_line(error)}"
+            ) from error
+
+
+def _head(config: TeamConfig, names: Sequence[str]) -> Head:
+    if config.switcher.kind != "head" or config.switcher.path is None:
+        raise ConfigError(
+            f"only a head can be folded, and the team's switcher is of kind {config.switcher.kind}"
+        )
+    for candidate in config.candidates:
+        if candidate.spec.adapter is not None:
+            raise ConfigError(
+                f"{candidate.name} is an adapter, which has no output matrix of its own: merge it "
+                f"into its base and name {candidate.name}-merged as its model, after: "
+                + merge_command(candidate.spec, f"{candidate.name}-merged")
+            )
+        if candidate.spec.quantization_config is not None:
+            raise ConfigError(
+                f"{candidate.name} is quantised when it is loaded: fold first, quantise then"
+            )
+    head = Head.load(config.switcher.path).ordered(names)
+    check_foldable(head)
+    for candidate in config.candidates:
+        read, depth = head.config.layers[candidate.name][0], _shape(candidate.spec).depth
+        if read != depth:
+            raise ConfigError(
+                f"the head reads layer {read} of {candidate.name}, and the output matrix the last, "
+                f"{depth}: train it with --layer -1"
+            )
+    return head
+
+
+def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> list[int]:
+    """A token a candidate, spare in all of their models."""
+    if SharedVocabulary.of(codecs) is None:
+        raise ConfigError(
+            "the candidates' tokenizers differ, so no token can stand for the same candidate in all"
+        )
+    found = [
+        spare_tokens(
+            codec,
+            candidate.spec,
+            end_token_ids(candidate.spec, codec.tokenizer),
+            _shape(candidate.spec).rows,
+            len(candidates),
+        )
+        for candidate, codec in zip(candidates, codecs, strict=True)
+    ]
+    common = [token for token in found[0] if all(token in other for other in found[1:])]
+    if (missing := len(candidates) - len(common)) > 0:
+        rows = max(_shape(candidate.spec).rows for candidate in candidates) + missing
+        raise ConfigError(
+            f"the candidates have {len(common)} spare tokens in common and the head needs "
+            f"{len(candidates)}: none of their tokenizers' other entries is named as reserved, and "
+            "their output matrices have no more rows than the tokenizers have entries; give each "
+            "candidate more rows and name what is written as its model, as in: "
+            + widen_command(candidates[0].spec, rows, f"{candidates[0].name}-wide")
+        )
+    return common[: len(candidates)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How many layers a model has, and rows its output matrix."""
+
+    depth: int
+    rows: int
+
+
+def _shape(spec: ModelSpec) -> _Shape:
+    config = read_config(spec).get_text_config()
+    return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
+
+
+def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, TeamConfig]:
+    """The team on servers, and in this process. Where it had no servers, each candidate gets one on
+    this host."""
+    served = config.engine.kind == "http"
+    written = [
+        Candidate(
+            old.name,
+            old.spec.with_model(str(folder.resolve())),
+            old.endpoint or Endpoint((f"http://127.0.0.1:{_FIRST_PORT + index}",)),
+        )
+        for index, (old, folder) in enumerate(zip(config.candidates, folders, strict=True))
+    ]
+    here = [replace(candidate, endpoint=None) for candidate in written]
+    return (
+        replace(
+            config,
+            candidates=tuple(written),
+            engine=config.engine if served else EngineConfig(kind="http"),
+        ),
+        replace(
+            config,
+            candidates=tuple(here),
+            engine=EngineConfig() if served else config.engine,
+        ),
+    )
+
+
+def _claim(output: Path, ours: Sequence[str]) -> None:
+    known = {*ours, *(f"{name}.draft" for name in ours)}  # drafts of an older version
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(name for name in entries(output) - known)
+    except OSError as error:
+        raise DataError(f"cannot write to {output}: {error.strerror}") from error
+    if strangers:
+        raise DataError(
+            f"{output} holds other files already ({strangers[0]}); choose another output"
+        )
+
+
+def _folder_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

@@ -1,0 +1,194 @@
+"""Which vLLM servers a team needs here, and the command of each.
+
+A server is a URL of this host in the team file. It serves one base model, under the names of all
+that use it, and the LoRA adapters on it. GPUs are dealt out in the order of the servers: as many to
+each as its weights need (a power of two, tensor parallelism), or, where there are fewer GPUs than
+servers, one GPU to several with equal shares of its memory.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from taketurns.config.team_config import TeamConfig
+from taketurns.engines.http.probe import names_of
+from taketurns.errors import ConfigError
+from taketurns.generation.team import SWITCHER
+from taketurns.integrations.launch.hardware import Gpu
+from taketurns.types import Candidate, ModelSpec
+
+_USABLE = 0.9  # of a GPU's memory, vLLM's own default
+_WEIGHTS = 0.6  # of what is usable may be weights; the rest is for keys and values
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for --max-lora-rank
+_LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One `vllm serve`: its command, and the variables it needs beside those of the shell."""
+
+    name: str
+    url: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, host: str, port: int) -> Server:
+        """The same server, listening there."""
+        arguments = list(self.arguments)
+        for option, value in (("--host", host), ("--port", str(port))):
+            arguments[arguments.index(option) + 1] = value
+        shown = f"[{host}]" if ":" in host else host
+        return replace(self, url=f"http://{shown}:{port}", arguments=tuple(arguments))
+
+    def __str__(self) -> str:
+        """The command as a shell reads it."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*variables, shlex.join(("vllm", *self.arguments))])
+
+
+def plan_servers(
+    team: TeamConfig,
+    gpus: Sequence[Gpu],
+    weigh: Callable[[ModelSpec], int | None],
+    more: Sequence[str] = (),
+) -> tuple[Server, ...]:
+    """The servers of this host. `weigh` tells the bytes of a model's weights, None where they are
+    unknown; `more` are arguments for all of them. Raises ConfigError where the team file asks for
+    what vLLM cannot do."""
+    if team.engine.kind != "http":
+        raise ConfigError("only a team whose engine.kind is http has servers to launch")
+    models = list(team.candidates)
+    if team.switcher.spec is not None:
+        models.append(Candidate(SWITCHER, team.switcher.spec, team.switcher.endpoint))
+    if team.judge is not None and team.judge not in models:
+        models.append(team.judge)
+    here: dict[str, list[Candidate]] = {}
+    for model in models:
+        for url in model.endpoint.urls if model.endpoint is not None else ():
+            if (urlsplit(url).hostname or "") in _LOCAL | {socket.gethostname()}:
+                here.setdefault(url, []).append(model)
+    if not here:
+        raise ConfigError("none of the team's urls is on this host, so there is nothing to launch")
+    shares = deal([_weight(served, weigh) for served in here.values()], gpus)
+    return tuple(
+        _server(url, served, share, more)
+        for (url, served), share in zip(here.items(), shares, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a server gets: GPUs by index (none: the CPU) and a part of their memory."""
+
+    gpus: tuple[int, ...]
+    memory: float
+
+
+def deal(weights: Sequence[int | None], gpus: Sequence[Gpu]) -> list[Share]:
+    """A share for each server, by the bytes of its weights (None: unknown, taken for little).
+    Raises ConfigError where they do not fit."""
+    if not gpus:
+        return [Share((), _USABLE)] * len(weights)
+    smallest = min(gpu.memory for gpu in gpus)
+    if len(gpus) < len(weights):
+        at_a_gpu = -(-len(weights) // len(gpus))
+        part = round(_USABLE / at_a_gpu, 3)
+        for weight in weights:
+            if (weight or 0) > part * smallest:
+                raise ConfigError(
+                    f"{at_a_gpu} servers must share a GPU of {smallest >> 30} GiB, and one of them "
+                    f"has {(weight or 0) >> 30} GiB of weights: put some on another host"
+                )
+        return [Share((gpus[i // at_a_gpu].index,), part) for i in range(len(weights))]
+    counts = []
+    for weight in weights:
+        count = 1
+        while (weight or 0) > count * smallest * _USABLE * _WEIGHTS and count < len(gpus):
+            count *= 2
+        if (weight or 0) > count * smallest * _USABLE:
+            raise ConfigError(
+                f"a model has {(weight or 0) >> 30} GiB of weights, and {len(gpus)} GPUs of "
+                f"{smallest >> 30} GiB cannot hold them: put it on another host"
+            )
+        counts.append(count)
+    if sum(counts) > len(gpus):
+        raise ConfigError(
+            f"the servers need {sum(counts)} GPUs for their weights, and there are {len(gpus)}: "
+            "put some on another host"
+        )
+    ends = [sum(counts[: i + 1]) for i in range(len(counts))]
+    return [
+        Share(tuple(gpu.index for gpu in gpus[end - count : end]), _USABLE)
+        for end, count in zip(ends, counts, strict=True)
+    ]
+
+
+def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[str]) -> Server:
+    bases = {(one.spec.model, one.spec.revision) for one in served}
+    if len(bases) > 1:
+        which = " and ".join(sorted(base for base, _ in bases))
+        raise ConfigError(f"{url} would serve {which}; a vLLM server has one base model")
+    plain = [one for one in served if one.spec.adapter is None]
+    adapters = [one for one in served if one.spec.adapter is not None]
+    if plain and adapters and not share.gpus:
+        raise ConfigError(
+            f"{url} would serve {plain[0].name} and an adapter on it, {adapters[0].name}: on a CPU "
+            "vLLM runs requests for the base with the adapter when both meet in one batch, so give "
+            "the adapter a server of its own"
+        )
+    spec = served[0].spec
+    if spec.gguf_file is not None:
+        raise ConfigError(
+            f"{served[0].name} is a GGUF file, and only checkpoints are launched: start its server "
+            "yourself, such as llama.cpp's, on another host's url"
+        )
+    parts = urlsplit(url)
+    names = list(dict.fromkeys(names_of(one)[0] for one in plain)) or [spec.model]
+    arguments = ["serve", spec.model, "--served-model-name", *names]
+    arguments += ["--host", parts.hostname or "127.0.0.1", "--port", str(parts.port or 80)]
+    arguments += ["--enable-prompt-tokens-details"]
+    if spec.revision is not None:
+        arguments += ["--revision", spec.revision]
+    if spec.tokenizer is not None:
+        tokenizer, revision = spec.tokenizer_source
+        arguments += ["--tokenizer", tokenizer, "--tokenizer-revision", revision or "main"]
+    if spec.dtype != "auto":
+        arguments += ["--dtype", spec.dtype]
+    if spec.trust_remote_code:
+        arguments += ["--trust-remote-code"]
+    if adapters:
+        modules = [f"{names_of(one)[0]}={one.spec.adapter}" for one in adapters]
+        arguments += ["--enable-lora", "--max-lora-rank", str(_rank(adapters))]
+        arguments += ["--max-loras", str(len(adapters)), "--lora-modules", *modules]
+    environment = {}
+    if share.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, share.gpus))
+        arguments += ["--tensor-parallel-size", str(len(share.gpus))]
+        arguments += ["--gpu-memory-utilization", str(share.memory)]
+    else:
+        # On a CPU a sampled request whose prompt is read in chunks stops the server (vLLM 0.32).
+        arguments += ["--no-enable-chunked-prefill", "--block-size", "32"]
+        environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return Server(names[0], url, (*arguments, *more), environment)
+
+
+def _rank(adapters: Sequence[Candidate]) -> int:
+    """The least that vLLM takes and no adapter exceeds; 64 for one that is not here yet."""
+    ranks = []
+    for one in adapters:
+        path = Path(one.spec.adapter or "") / "adapter_config.json"
+        try:
+            ranks.append(int(json.loads(path.read_text(encoding="utf-8"))["r"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            ranks.append(64)
+    return next((rank for rank in _RANKS if rank >= max(ranks)), max(ranks))
+
+
+def _weight(served: Sequence[Candidate], weigh: Callable[[ModelSpec], int | None]) -> int | None:
+    return weigh(served[0].spec)

@@ -1,0 +1,147 @@
+"""Starts servers, shows what they say, starts again what stops, and stops all in the end.
+
+On Linux a server ends with whoever started it, however that ended: kill -9 leaves no GPU taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from taketurns.errors import EngineError, UsageError
+from taketurns.integrations.launch.plan import Server
+
+_RESTARTS = 3
+_PAUSE = 5.0  # seconds before a server is started again
+_GRACE = 30.0  # seconds that a server may take to stop
+_POLL = 0.5
+_LEASH = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which outlives exec
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Supervisor:
+    """Runs `servers` with the program `vllm`; `say` gets their lines, each after its name. One that
+    stops is started again so many times."""
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        vllm: Path | str,
+        say: Callable[[str], None],
+        pause: float = _PAUSE,
+        restarts: int = _RESTARTS,
+    ) -> None:
+        self._servers = tuple(servers)
+        self._vllm = str(vllm)
+        self._say = say
+        self._pause = pause
+        self._restarts = restarts
+
+    async def run(self) -> None:
+        """Until cancelled or told to stop (SIGINT, SIGTERM), or until a server cannot be kept
+        running. Raises a group with an EngineError then."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, task.cancel)
+        try:
+            await self.keep()
+        finally:
+            for sign in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(sign)
+
+    async def keep(self) -> None:
+        """As `run`, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for server in self._servers:
+                group.create_task(self._keep(server))
+            group.create_task(self._announce())
+
+    async def ready(self) -> None:
+        """Return when all servers answer."""
+        async with httpx.AsyncClient(timeout=5.0) as client:
+            for server in self._servers:
+                while True:
+                    with suppress(httpx.HTTPError):
+                        if (await client.get(f"{server.url}/health")).status_code == 200:
+                            break
+                    await asyncio.sleep(_POLL)
+
+    async def _announce(self) -> None:
+        await self.ready()
+        self._say("all servers are ready")
+
+    async def _keep(self, server: Server) -> None:
+        for start in range(self._restarts + 1):
+            if start:
+                self._say(f"{server.name} is started again")
+            code = await self._once(server)
+            if start < self._restarts:
+                self._say(f"{server.name} at {server.url} stopped with code {code}")
+                await asyncio.sleep(self._pause)
+        raise EngineError(
+            f"{server.name} at {server.url} does not keep running; what it said is above"
+        )
+
+    async def _once(self, server: Server) -> int:
+        if shutil.which(self._vllm) is None:
+            raise UsageError(f"cannot run {self._vllm}: install vLLM, or give --vllm its path")
+        process = await asyncio.create_subprocess_exec(
+            *_leash(),
+            self._vllm,
+            *server.arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **server.environment},
+            start_new_session=True,  # its workers stop with it
+            limit=1 << 20,
+        )
+        assert process.stdout is not None
+        showing = asyncio.create_task(self._show(server, process.stdout))
+        try:
+            return await _ended(process)
+        finally:
+            await _stop(process)  # its workers too, which may have outlived it
+            await showing
+
+    async def _show(self, server: Server, output: asyncio.StreamReader) -> None:
+        async for line in output:
+            self._say(f"{server.name} | {line.decode('utf-8', 'replace').rstrip()}")
+
+
+def _leash() -> tuple[str, ...]:
+    """What starts a program that is told to stop when this process ends."""
+    if not sys.platform.startswith("linux"):
+        return ()
+    return (sys.executable, "-ISc", _LEASH, str(os.getpid()))
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End a server and its workers, which are a process group: kindly, then for good."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                await _ended(process)
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    """Its exit code. `Process.wait` would wait for workers too that still hold its output open."""
+    while process.returncode is None:
+        await asyncio.sleep(_POLL / 5)
+    return process.returncode

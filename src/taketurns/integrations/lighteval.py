@@ -1,0 +1,106 @@
+"""A team as a custom model of lighteval (0.13): this file is its model definition.
+
+    lighteval custom pocket "$(python -m taketurns.integrations)" "gsm8k|0"
+
+The model's name is the team (file, folder or "pocket") and its settings, separated by commas:
+`team.yaml,policy.patch_size=32`; `speaker=NAME` is one candidate alone. Answers are greedy unless
+the team's settings or the generation parameters give a temperature, and several samples
+(`num_samples`) take the team's own. Generation parameters that a team does not follow are refused
+by name. A prompt that fits no context has an empty answer, and a warning says how many there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from lighteval.models.abstract_model import LightevalModel
+from lighteval.models.custom.custom_model import CustomModelConfig
+from lighteval.models.model_output import ModelResponse
+from lighteval.tasks.prompt_manager import PromptManager
+from lighteval.tasks.requests import Doc
+from lighteval.utils.cache_management import SampleCache
+
+from taketurns.config.policy import Policy
+from taketurns.config.team_config import parse_setting
+from taketurns.errors import UsageError
+from taketurns.integrations.asking import NO_LIKELIHOOD, answers, load_team, sampled_as
+from taketurns.integrations.settings import refuse_others
+from taketurns.types import Query
+from taketurns.utils.sync import run_sync
+
+CONCURRENCY = 32
+FOLLOWED = frozenset({"max_new_tokens", "seed", "stop_tokens", "temperature", "top_p"})
+
+
+class TeamModel(LightevalModel):
+    """Answers requests that generate; refuses log-likelihoods."""
+
+    def __init__(self, config: CustomModelConfig) -> None:
+        name, *rest = config.model_name.split(",")
+        settings = dict(parse_setting(setting) for setting in rest)
+        speaker = settings.pop("speaker", None)
+        self.config = config
+        self._asked = config.generation_parameters
+        given = self._asked.model_dump(exclude_none=True)
+        refuse_others(given, FOLLOWED, "lighteval", greedy=not self._asked.temperature)
+        self._sampled = "policy.temperature" in settings
+        self._team = load_team(name, settings, None if speaker is None else str(speaker))
+        self._prompts = PromptManager(use_chat_template=False, system_prompt=config.system_prompt)
+        self._cache = SampleCache(config)  # the pipeline wants one
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first candidate's; lighteval measures lengths with it."""
+        return run_sync(self._team.engine.info(self._team.candidates[0].name)).codec.tokenizer
+
+    @property
+    def add_special_tokens(self) -> bool:
+        return False
+
+    @property
+    def max_length(self) -> int:
+        """The shortest context of the candidates."""
+        infos = [run_sync(self._team.engine.info(one.name)) for one in self._team.candidates]
+        return min(info.context for info in infos)
+
+    def greedy_until(self, docs: list[Doc]) -> list[ModelResponse]:
+        asked = [
+            (Query(f"{doc.task_name}/{doc.id}/{sample}", text=prompt), self._policy(doc))
+            for doc, prompt in zip(docs, map(self._prompts.prepare_prompt, docs), strict=True)
+            for sample in range(doc.num_samples)
+        ]
+        traces = answers(self._team, asked, CONCURRENCY)
+        texts = iter("" if trace is None else trace.text for trace in traces)
+        return [
+            ModelResponse(
+                input=self._prompts.prepare_prompt(doc),
+                text=[next(texts) for _ in range(doc.num_samples)],
+            )
+            for doc in docs
+        ]
+
+    def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
+        raise UsageError(NO_LIKELIHOOD)
+
+    def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
+        raise UsageError(NO_LIKELIHOOD)
+
+    def cleanup(self) -> None:
+        self._team.close()
+
+    def _policy(self, doc: Doc) -> Policy:
+        """Raises UsageError for a question that is not of text alone."""
+        if doc.images:
+            raise UsageError(f"{doc.task_name}: a team reads text alone, no images")
+        given = self._asked
+        asked = sampled_as(
+            self._team.policy,
+            max_tokens=given.max_new_tokens or doc.generation_size,
+            temperature=given.temperature or None,
+            top_p=given.top_p,
+            seed=given.seed,
+            stop=[*(doc.stop_sequences or ()), *(given.stop_tokens or ())],
+        )
+        greedy = not self._sampled and not given.temperature and doc.num_samples == 1
+        return replace(asked, temperature=0.0) if greedy else asked

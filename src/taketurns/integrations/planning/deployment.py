@@ -1,0 +1,53 @@
+"""What serves a team: how many servers of which costs, and how calls get to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from taketurns.errors import UsageError
+from taketurns.integrations.planning.costs import Costs
+
+Switching = Literal["lm", "adapter", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What serves: `replicas` of each of `candidates` and of the `switcher`.
+
+    `switcher` is "lm" (servers of its own), "adapter" (on the last candidate's servers, whose
+    prefix cache it does not share) or "none" (nobody is asked: a head folded into the candidates,
+    or a fixed order). It reads `tags` tokens around each patch and a question of `question`. The
+    first `shared` tokens of all prompts are the same. A share
+    `sticky` of calls is routed by the answer's home, the others anywhere; a replica is given
+    `concurrency` calls at a time. `clients` processes run the loop. `cores` is how many processors
+    all of that shares, None where each has its own.
+    """
+
+    costs: Costs
+    candidates: int = 3
+    replicas: int = 1
+    switcher: Switching = "lm"
+    switcher_replicas: int | None = None
+    tags: int = 12
+    question: int = 24
+    shared: int = 0
+    sticky: float = 1.0
+    concurrency: int = 64
+    clients: int = 1
+    cores: int | None = None
+
+    def __post_init__(self) -> None:
+        least = (self.candidates, self.replicas, self.concurrency, self.clients)
+        if min(*least, self.switcher_replicas or 1, self.cores or 1) < 1:
+            raise UsageError("a deployment has at least one of each: candidates, replicas, clients")
+        if not 0 <= self.sticky <= 1:
+            raise UsageError(f"sticky is a share from 0 to 1, not {self.sticky}")
+        if min(self.tags, self.question, self.shared) < 0:
+            raise UsageError("tags, question and shared are numbers of tokens")
+
+    @property
+    def servers(self) -> int:
+        """All of them."""
+        own = (self.switcher_replicas or self.replicas) if self.switcher == "lm" else 0
+        return self.candidates * self.replicas + own

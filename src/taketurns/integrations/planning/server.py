@@ -1,0 +1,242 @@
+"""One server with continuous batching, step by step.
+
+A step serves every answer that is being written, one token each, and reads prompts beside them as
+far as its budget of tokens goes. Who is out of memory is put off, last come first, and read anew.
+That is how vLLM schedules; pipelining of steps, speculation and swapping are left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+
+from taketurns.errors import UsageError
+from taketurns.integrations.planning.blocks import Blocks
+from taketurns.integrations.planning.costs import Costs
+
+Process = Generator[simpy.Event, Any, None]
+Work = Callable[[float], Process]
+"""Keeps a core busy for so many seconds, or just passes them where cores are no matter."""
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """A request: `write` tokens after a prompt of `prompt` tokens.
+
+    The prompt is a part of `stream`, but for what stands after its first `stable` tokens, which
+    belongs to this call alone; its first `shared` tokens are those of all streams of `model`. When
+    it is answered, `first` is when its first token was there, and `cached` how many tokens of the
+    prompt were found.
+    """
+
+    model: Hashable
+    stream: Hashable
+    prompt: int
+    write: int
+    done: simpy.Event
+    stable: int | None = None
+    shared: int = 0
+    first: float | None = None
+    cached: int = 0
+    # while a server writes it
+    length: int = 0  # tokens to read: the prompt, and after a break what was written
+    missing: int = 0
+    began: int = 0  # the step that gave the first token after it was read
+    held: list[Hashable] = field(default_factory=list)
+    nameless: int = 0
+    turn: int = 0  # counts breaks, so that what was planned before is known to be void
+
+    def names(self, begin: int, tokens: int, block: int) -> list[Hashable]:
+        """What stands in the full blocks of its first `tokens`, from block `begin` on."""
+        return [self._name(index, block) for index in range(begin, tokens // block)]
+
+    def _name(self, index: int, block: int) -> Hashable:
+        end = (index + 1) * block
+        if end <= self.shared:
+            return (self.model, index)
+        if self.stable is None or end <= self.stable:
+            return (self.model, self.stream, index)
+        return (self.model, self.stream, self.stable, index)
+
+
+class Server:
+    """Serves calls; `work` is how time passes while it computes. Counts what it did."""
+
+    def __init__(self, env: simpy.Environment, costs: Costs, work: Work) -> None:
+        self.steps = 0
+        self.busy = 0.0
+        self.sequences = 0.0  # integrated over time
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.breaks = 0
+        self._env = env
+        self._costs = costs
+        self._work = work
+        self._blocks = Blocks(costs.cache // costs.block)
+        self._front = simpy.Resource(env)
+        self._waiting: deque[Call] = deque()
+        self._running: dict[Call, None] = {}
+        self._reading: dict[Call, None] = {}
+        self._context = 0
+        self._ends: defaultdict[int, list[tuple[Call, int]]] = defaultdict(list)
+        self._grows: defaultdict[int, list[tuple[Call, int]]] = defaultdict(list)
+        self._idle: simpy.Event | None = None
+        env.process(self._run())
+
+    def serve(self, call: Call) -> Process:
+        """Take a call in and wait until it is answered. Raises UsageError if it can never fit."""
+        whole = call.prompt + call.write
+        if whole > self._blocks.capacity * self._costs.block or (
+            not self._costs.chunked and whole > self._costs.budget
+        ):
+            raise UsageError(
+                f"a call of {whole} tokens does not fit a server with room for "
+                f"{self._costs.cache} tokens that reads {self._costs.budget} in a step"
+            )
+        yield from self._speak(self._costs.request)
+        call.length = call.prompt
+        self.prompt_tokens += call.prompt
+        self._waiting.append(call)
+        if self._idle is not None:
+            self._idle.succeed()
+            self._idle = None
+        yield call.done
+
+    def _speak(self, seconds: float) -> Process:
+        """The front handles one thing at a time, beside the steps."""
+        if seconds > 0:
+            with self._front.request() as turn:
+                yield turn
+                yield from self._work(seconds)
+
+    def _run(self) -> Process:
+        while True:
+            if not self._waiting and not self._running:
+                self._idle = self._env.event()
+                yield self._idle
+            self._grow()
+            reads = self._fill()
+            writing = len(self._running) - len(self._reading)
+            seconds = self._costs.step(writing + len(reads), sum(reads.values()), self._context)
+            began = self._env.now
+            yield from self._work(seconds)
+            self.busy += seconds
+            self.sequences += len(self._running) * (self._env.now - began)
+            self._finish(reads, writing)
+            self.steps += 1
+
+    # Before a step
+
+    def _grow(self) -> None:
+        """Who writes into a new block needs one."""
+        for call, turn in self._grows.pop(self.steps, ()):
+            while call.turn == turn and self._blocks.free < 1:
+                self._break(next(reversed(self._running)))
+            if call.turn == turn:
+                self._blocks.take(1)
+                call.nameless += 1
+                self._grows[self.steps + self._costs.block].append((call, turn))
+
+    def _fill(self) -> dict[Call, int]:
+        """Prompt tokens to read in this step, first of those who are half read."""
+        costs, reads = self._costs, dict[Call, int]()
+        writing = len(self._running) - len(self._reading)
+        budget = costs.budget - writing
+        for call in self._reading:
+            if budget <= 0:
+                break
+            reads[call] = min(call.missing, budget)
+            budget -= reads[call]
+        while self._waiting and budget > 0 and len(self._running) < costs.sequences:
+            call = self._waiting[0]
+            # The last token is always read: what follows it is asked for.
+            found = self._blocks.find(call.names(0, call.length - 1, costs.block))
+            missing = call.length - len(found) * costs.block
+            if not costs.chunked and missing > budget:
+                break
+            self._blocks.hold(found)
+            needed = -(-call.length // costs.block) - len(found)
+            if self._blocks.free < needed:
+                self._blocks.release(found, 0)
+                break
+            self._blocks.take(needed)
+            self._waiting.popleft()
+            call.held, call.nameless, call.missing = found, needed, missing
+            if call.turn == 0:
+                call.cached = len(found) * costs.block
+                self.cached_tokens += call.cached
+            self._running[call] = self._reading[call] = None
+            reads[call] = min(missing, budget)
+            budget -= reads[call]
+        return reads
+
+    def _break(self, call: Call) -> None:
+        """Put off the answer that came last; what it wrote is part of what it must read again."""
+        if call in self._reading:
+            del self._reading[call]
+        else:
+            since = self.steps - call.began
+            self._context -= call.length + since - 1
+            call.length += since
+        del self._running[call]
+        self._blocks.release(call.held, call.nameless)
+        call.held, call.nameless = [], 0
+        call.turn += 1
+        self._waiting.appendleft(call)
+        self.breaks += 1
+
+    # After a step
+
+    def _finish(self, reads: dict[Call, int], writing: int) -> None:
+        """Each has its token; who has them all leaves."""
+        block = self._costs.block
+        self._context += writing
+        ended = [call for call, turn in self._ends.pop(self.steps, ()) if call.turn == turn]
+        firsts = []
+        for call, read in reads.items():
+            call.missing -= read
+            if call.missing:
+                continue
+            del self._reading[call]
+            self._name(call, call.length)
+            call.began = self.steps
+            firsts.append(call)
+            left = call.write - (call.length - call.prompt) - 1
+            self._context += call.length
+            if left == 0:
+                ended.append(call)
+                continue
+            self._ends[self.steps + left].append((call, call.turn))
+            grows = 1 + -call.length % block
+            if grows <= left:
+                self._grows[self.steps + grows].append((call, call.turn))
+        for call in ended:
+            tokens = call.length + self.steps - call.began
+            self._context -= tokens
+            self._name(call, tokens)
+            self._blocks.release(call.held, call.nameless)
+            del self._running[call]
+            call.turn += 1
+        told = self._tell(writing + len(firsts), firsts, ended)
+        if self._costs.token > 0:
+            self._env.process(told)
+        else:
+            deque(told, maxlen=0)
+
+    def _name(self, call: Call, tokens: int) -> None:
+        """What it has computed is found from now on, where it fills blocks."""
+        names = call.names(len(call.held), tokens, self._costs.block)
+        self._blocks.name(names)
+        call.held += names
+        call.nameless -= len(names)
+
+    def _tell(self, tokens: int, firsts: list[Call], ended: list[Call]) -> Process:
+        yield from self._speak(self._costs.token * tokens)
+        for call in firsts:
+            call.first = self._env.now if call.first is None else call.first
+        for call in ended:
+            call.done.succeed()

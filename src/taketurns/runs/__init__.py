@@ -1,0 +1,1 @@
+"""Runs: records in files, resumed after a kill, with a manifest of what they were made with."""

@@ -1,0 +1,281 @@
+"""What the files say: queries in, traces out, one JSON object a line.
+
+A prompts file holds `{"id", "text"}` or `{"id", "messages": [{"role", "content"}, …]}`, with
+`reference` and `metadata` if there are any; other keys are kept in the metadata. There the id may
+be left out, and is the number of the line. A trace is written
+with everything it holds and read back equal, for whatever JSON can say of its reference and
+metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, get_args
+
+from taketurns.errors import DataError, LostTextWarning
+from taketurns.types import Message, Patch, Query, Role, Timing, Trace, Withheld
+from taketurns.utils.finite import parse_json
+
+TRACE_SCHEMA = "taketurns.trace/1"
+SAMPLE = "sample_questions"  # the key of these in what a folder keeps of a training
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is not a query: its number, from 1, and why."""
+
+    line: int
+    reason: str
+
+
+def read_queries(data: bytes, name: str) -> Iterator[Query | BadLine]:
+    """The queries of a prompts file, in order, and the lines that are none. Blank lines are
+    skipped; a query without an id is called by the number of its line, from 1.
+
+    Raises DataError for an id that occurs twice and for a file without any line.
+    """
+    seen: dict[str, int] = {}
+    empty = True
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        empty = False
+        query = _read_query(line, number)
+        if isinstance(query, Query):
+            if query.id in seen:
+                first = seen[query.id]
+                raise DataError(
+                    f"{name}:{number}: the id {query.id!r} was already used in line {first}"
+                )
+            seen[query.id] = number
+        yield query
+    if empty:
+        raise DataError(f"{name} is empty: it should hold one prompt a line")
+
+
+def _read_query(line: bytes, number: int) -> Query | BadLine:
+    try:
+        record = parse_json(line.decode("utf-8"))
+        json.dumps(record, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair
+        if isinstance(record, dict) and record.get("id") is None:
+            record["id"] = str(number)
+        query = query_from_json(record)
+        if query.conversation[-1].role != "user":
+            return BadLine(number, "the last message must be the user's")
+        return query
+    except UnicodeDecodeError:
+        return BadLine(number, "not UTF-8")
+    except UnicodeEncodeError:
+        return BadLine(number, "half of a surrogate pair in a string")
+    except json.JSONDecodeError as error:
+        return BadLine(number, f"not JSON: {error.msg} at character {error.pos + 1}")
+    except (DataError, ValueError) as error:
+        return BadLine(number, str(error))
+    except RecursionError:
+        return BadLine(number, "nested too deeply")
+
+
+def query_from_json(record: Any) -> Query:
+    """A query from its JSON object. Raises DataError that says what is wrong with its shape."""
+    if not isinstance(record, dict):
+        raise DataError("not an object with an id and a text")
+    rest = dict(record)
+    identifier, text, messages = (rest.pop(key, None) for key in ("id", "text", "messages"))
+    reference, metadata = rest.pop("reference", None), rest.pop("metadata", None)
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        identifier = str(identifier)
+    if not isinstance(identifier, str) or not identifier:
+        raise DataError('"id" must be a non-empty string')
+    if (text is None) == (messages is None):
+        raise DataError('either "text" or "messages" is needed, not both')
+    if text is not None and not isinstance(text, str):
+        raise DataError('"text" must be a string')
+    if not isinstance(metadata, dict | None):
+        raise DataError('"metadata" must be an object')
+    return Query(
+        id=identifier,
+        messages=None if messages is None else _messages(messages),
+        text=text,
+        reference=reference,
+        metadata={**rest, **(metadata or {})},
+    )
+
+
+def _messages(messages: Any) -> tuple[Message, ...]:
+    if not isinstance(messages, list) or not messages:
+        raise DataError('"messages" must be a list of at least one message')
+    for message in messages:
+        if not isinstance(message, dict) or message.keys() != {"role", "content"}:
+            raise DataError('a message needs "role" and "content", nothing else')
+        if message["role"] not in get_args(Role):
+            raise DataError(
+                f"a role is one of {', '.join(get_args(Role))}, not {message['role']!r}"
+            )
+        if not isinstance(message["content"], str):
+            raise DataError('"content" must be a string')
+    return tuple(Message(message["role"], message["content"]) for message in messages)
+
+
+def query_to_json(query: Query) -> Record:
+    """A query as it is read; keys without a value are left out."""
+    record: Record = {"id": query.id}
+    if query.messages is not None:
+        record["messages"] = [{"role": m.role, "content": m.content} for m in query.messages]
+    else:
+        record["text"] = query.text
+    if query.reference is not None:
+        record["reference"] = query.reference
+    if query.metadata:
+        record["metadata"] = dict(query.metadata)
+    return record
+
+
+def sample_questions(asked: Iterable[tuple[str, Query]]) -> dict[str, Record]:
+    """The first question of each task, by its name, from pairs of both: what a folder keeps of what
+    it learned, so that later commands know whose questions they were."""
+    found: dict[str, Record] = {}
+    for task, query in asked:
+        found.setdefault(task, query_to_json(query))
+    return found
+
+
+def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
+    """A trace as one JSON object; `names` are the candidates' names, by index.
+
+    `id`, `text`, `finish`, `tokens` and a patch's `name` are there for the reader; the rest is the
+    trace.
+    """
+    return {
+        "schema": TRACE_SCHEMA,
+        "id": trace.query.id,
+        "text": trace.text,
+        "finish": trace.finish,
+        "tokens": trace.tokens,
+        "error": trace.error,
+        "seed": trace.seed,
+        "exact": trace.exact,
+        "handover": handover(trace.exact),
+        "query": query_to_json(trace.query),
+        "patches": [patch_to_json(patch, names) for patch in trace.patches],
+    }
+
+
+def handover(exact: bool) -> str:
+    """How patches were handed from speaker to speaker, as a record says it. Records without it are
+    from versions that could lose characters where text was handed over."""
+    return "ids" if exact else "text"
+
+
+def warn_of_lost_text(record: Mapping[str, Any], name: str) -> None:
+    """Warn of a file with a record in which characters may be missing."""
+    if record.get("exact") is False and "handover" not in record:
+        warnings.warn(
+            f"{name} holds answers of an earlier taketurns, which lost digits and punctuation "
+            "where candidates' tokenizers differ: if this team's do, make the file again under "
+            "another name",
+            LostTextWarning,
+            stacklevel=2,
+        )
+
+
+def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
+    """A patch as one JSON object; `name` is there for the reader. What only a guard brings is left
+    out where there is none."""
+    record: Record = {
+        "name": None if patch.speaker is None else names[patch.speaker],
+        "speaker": patch.speaker,
+        "text": patch.text,
+        "token_ids": list(patch.token_ids),
+        "finish": patch.finish,
+        "reason": patch.reason,
+        "probabilities": None if patch.probabilities is None else list(patch.probabilities),
+        "timing": {"decide": patch.timing.decide, "write": patch.timing.write},
+    }
+    if patch.timing.guard:
+        record["timing"]["guard"] = patch.timing.guard
+    if patch.withheld:
+        record["withheld"] = [
+            {"name": names[one.speaker], "speaker": one.speaker, "tokens": one.tokens}
+            for one in patch.withheld
+        ]
+    return record
+
+
+def trace_from_json(record: Mapping[str, Any]) -> Trace:
+    """The trace that `trace_to_json` wrote. Raises DataError for anything else."""
+    if record.get("schema") != TRACE_SCHEMA:
+        raise DataError(f"not a {TRACE_SCHEMA} record: its schema is {record.get('schema')!r}")
+    try:
+        return Trace(
+            query=query_from_json(record["query"]),
+            patches=tuple(patch_from_json(patch) for patch in record["patches"]),
+            seed=record["seed"],
+            exact=record["exact"],
+            error=record["error"],
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"the trace {record.get('id')!r} is not whole: {error!r}") from error
+
+
+def patch_from_json(record: Mapping[str, Any]) -> Patch:
+    """The patch that `patch_to_json` wrote. Raises KeyError or TypeError for anything else."""
+    probabilities = record["probabilities"]
+    return Patch(
+        speaker=record["speaker"],
+        token_ids=tuple(record["token_ids"]),
+        text=record["text"],
+        finish=record["finish"],
+        reason=record["reason"],
+        probabilities=None if probabilities is None else tuple(probabilities),
+        timing=Timing(**record["timing"]),
+        withheld=tuple(
+            Withheld(one["speaker"], one["tokens"]) for one in record.get("withheld", ())
+        ),
+    )
+
+
+def to_line(record: Mapping[str, Any]) -> bytes:
+    """A record as a line of JSON, UTF-8, with its newline."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+
+
+def writable(record: Mapping[str, Any]) -> Record:
+    """The record, if JSON can say it. Otherwise one with null for every number that JSON has not,
+    whose `error` names the first of them: what else is in it was work, and is kept."""
+    found: list[str] = []
+
+    def said(value: Any, where: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: said(one, f"{where}.{key}") for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [said(one, f"{where}[{place}]") for place, one in enumerate(value)]
+        if isinstance(value, float) and not isfinite(value):
+            found.append(f"{value} in {where.removeprefix('.')}")
+            return None
+        return value
+
+    clean: Record = said(record, "")
+    if found and clean.get("error") is None:
+        clean["error"] = f"there is {found[0]}, where a number belongs"
+    return clean if found else dict(record)
+
+
+def from_lines(lines: Iterable[bytes], name: str) -> Iterator[Record]:
+    """The records of a file that this package wrote. Raises DataError at a line that is none."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = parse_json(line)
+        except ValueError as error:
+            raise DataError(f"{name}:{number}: not a record: {error}") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{name}:{number}: not a record")
+        if not isinstance(record.get("id"), str | int | None):
+            raise DataError(f"{name}:{number}: not a record: its id must be a text or a number")
+        warn_of_lost_text(record, name)
+        yield record

@@ -1,0 +1,134 @@
+"""Map an asynchronous function over many items, here: bounded, in order, resumable.
+
+It knows nothing of teams. An item has an id, the function makes a record of it, and a failure is a
+record too: it is written with its reason, the others go on, and the same command tries it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from taketurns.errors import TakeTurnsError
+from taketurns.runs.output import JsonlOutput, failed
+from taketurns.runs.records import writable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How many records an earlier run had finished, this one finished, and this one failed at; why
+    the first of these failed, None where none did."""
+
+    kept: int
+    done: int
+    failed: int
+    error: str | None = None
+
+    @property
+    def failures(self) -> Failures:
+        """How many failed, and why."""
+        return Failures(self.failed, self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How many records failed, and why the first of them did; false where none did."""
+
+    count: int = 0
+    first: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __add__(self, other: Failures) -> Failures:
+        return Failures(self.count + other.count, self.first or other.first)
+
+    def sentence(self, failed: str) -> str:
+        """What a user should know and do; `failed` goes on from the number, "answers failed"."""
+        return f"{self.count} {failed}, first: {self.first}; the same command tries them again"
+
+
+async def run(
+    items: Sequence[Item],
+    key: Callable[[Item], str],
+    work: Callable[[Item], Awaitable[Record]],
+    output: JsonlOutput,
+    *,
+    concurrency: int = 8,
+    on_done: Callable[[Record], None] | None = None,
+) -> Outcome:
+    """Write `work(item)` for every item that `output` does not hold, in the order of the items.
+
+    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
+    becomes `{"id", "error"}`, and so does a text that UTF-8 cannot say; numbers that JSON cannot
+    say become null and an "error" beside what else there is. Cancelling this cancels all work, and
+    the output can be resumed.
+    """
+
+    async def attempt(item: Item) -> Record:
+        try:
+            record = await work(item)
+        except Exception as error:
+            record = {"id": key(item), "error": describe(error)}
+        if on_done is not None:
+            on_done(record)
+        return record
+
+    left = [item for item in items if key(item) not in output.kept]
+    errors: list[str] = []
+    async with aclosing(ordered(left, attempt, concurrency)) as records:
+        async for record in records:
+            record = writable(record)
+            try:
+                output.write(record)
+            except ValueError as error:  # half a character is no reason to stop
+                record = {"id": record["id"], "error": describe(error)}
+                output.write(record)
+            if failed(record):
+                errors.append(record["error"])
+    output.order(key(item) for item in items)
+    kept, failures = len(items) - len(left), len(errors)
+    return Outcome(kept, len(left) - failures, failures, errors[0] if errors else None)
+
+
+async def ordered(
+    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], concurrency: int
+) -> AsyncGenerator[Result, None]:
+    """Results in the order of the items, at most `concurrency` at work at a time.
+
+    Work runs ahead of the oldest unfinished item by at most four times that, which bounds memory.
+    """
+    free = asyncio.Semaphore(concurrency)
+    ahead: deque[asyncio.Task[Result]] = deque()
+
+    async def one(item: Item) -> Result:
+        async with free:
+            return await work(item)
+
+    try:
+        for item in items:
+            ahead.append(asyncio.create_task(one(item)))
+            if len(ahead) >= 4 * concurrency:
+                yield await ahead[0]
+                ahead.popleft()
+        while ahead:
+            yield await ahead[0]
+            ahead.popleft()
+    finally:
+        for task in ahead:
+            task.cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
+
+
+def describe(error: Exception) -> str:
+    """An exception as one line: ours by its sentence, any other with its kind."""
+    text = " ".join(str(error).split())
+    return text if text and isinstance(error, TakeTurnsError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,215 @@
+"""The runner for more than one process: records made on Ray, kept in Parquet shards.
+
+A folder holds `00000.parquet`, `00001.parquet`, … in the order of the items, and `index.jsonl` with
+a line for each shard that is whole. A shard is the unit of work and of resuming: the same command
+makes those that are not in the index, or in which a record failed. Its columns are `id`, `error`
+and `record`, the JSON line that the local runner would have written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from taketurns.errors import DataError, UsageError
+from taketurns.runs.output import JsonlOutput, failed, once
+from taketurns.runs.records import to_line, warn_of_lost_text, writable
+from taketurns.runs.runner import Outcome, Record, describe, ordered
+from taketurns.utils.extras import require
+from taketurns.utils.files import replacing
+from taketurns.utils.finite import parse_json
+
+INDEX = "index.jsonl"
+
+
+class Worker(Protocol):
+    """Makes records in a process of its own. `concurrency` items are under way at a time."""
+
+    concurrency: int
+
+    async def work(self, item: Record) -> Record:
+        """The record of an item, which is a JSON value with an "id"."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """`actors` processes at a time, each with `gpus` GPUs, make shards of `shard` items."""
+
+    actors: int = 1
+    gpus: float = 0.0
+    shard: int = 64
+
+    def __post_init__(self) -> None:
+        if self.actors < 1 or self.shard < 1 or self.gpus < 0:
+            raise UsageError("--actors and --shard must be at least 1, and --gpus 0 or more")
+
+
+def split(items: Sequence[Record], size: int) -> dict[str, list[Record]]:
+    """Shards of so many items, by name."""
+    return {
+        f"{number:05}": list(items[at : at + size])
+        for number, at in enumerate(range(0, len(items), size))
+    }
+
+
+def require_ray() -> None:
+    """Raise UsageError without Ray."""
+    require("--runner ray", "ray")
+
+
+def run_on_ray(
+    shards: Mapping[str, Sequence[Record]],
+    make: Callable[[], Worker],
+    folder: Path,
+    index: JsonlOutput,
+    settings: RaySettings,
+    on_done: Callable[[Record], None],
+) -> Outcome:
+    """Write the records of shards that `index` does not hold into `folder`; `make` makes a worker
+    in each actor, `on_done` sees the index line of each shard.
+
+    Raises as `make_on_ray` does.
+    """
+    left = {name: list(shard) for name, shard in shards.items() if name not in index.kept}
+    failures, error = 0, None
+    with closing(make_on_ray(left, make, folder, settings)) as made:
+        for line in made:
+            index.write(line)
+            failures += line["failed"]
+            error = error or line["error"]
+            on_done(line)
+    index.order(shards)
+    whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
+    return Outcome(whole - asked, asked - failures, failures, error)
+
+
+def make_on_ray(
+    shards: Mapping[str, Sequence[Record]],
+    make: Callable[[], Worker],
+    folder: Path,
+    settings: RaySettings,
+) -> Generator[Record, None, None]:
+    """Write the records of shards into `folder`, where a shard's name may have folders too; yields
+    the index line of each as it is made.
+
+    Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
+    """
+    require_ray()
+    import ray
+    import ray.data
+
+    if not shards:
+        return
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield from _made(shards, make, folder, settings)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def read_shards(folder: Path) -> Iterator[Record]:
+    """The records of a folder, in the order of the items. Raises DataError."""
+    try:
+        lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
+        for line in once(parse_json(line, strict=False) for line in lines):
+            yield from read_shard(folder / line["file"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} is no folder of shards: {error}") from error
+
+
+def read_shard(path: Path) -> Iterator[Record]:
+    """The records of one shard. Raises OSError, ValueError or KeyError if it is none."""
+    import pyarrow.parquet as parquet
+
+    for line in parquet.read_table(path).column("record").to_pylist():
+        record = parse_json(line, strict=False)
+        warn_of_lost_text(record, str(path))
+        yield record
+
+
+def _made(
+    shards: Mapping[str, Sequence[Record]],
+    make: Callable[[], Worker],
+    folder: Path,
+    settings: RaySettings,
+) -> Iterator[Record]:
+    """The index lines of the shards, as they are made."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # ours is shown
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [{"shard": name, "items": json.dumps(list(items))} for name, items in shards.items()]
+    made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _Actor,
+        fn_constructor_args=(make, str(folder.absolute())),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(rows))),
+        num_cpus=1,
+        num_gpus=settings.gpus or None,
+    )
+    for row in made.iter_rows():
+        yield json.loads(row["line"])
+
+
+class _Actor:
+    """A worker in a process of Ray's; a batch is a shard."""
+
+    def __init__(self, make: Callable[[], Worker], folder: str) -> None:
+        self._folder = Path(folder)
+        self._loop = asyncio.new_event_loop()
+        self._worker = make()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        lines = []
+        for name, items in zip(batch["shard"], batch["items"], strict=True):
+            records = self._loop.run_until_complete(self._records(json.loads(str(items))))
+            _write(self._folder / f"{name}.parquet", records)
+            wrong = [record["error"] for record in records if failed(record)]
+            lines.append(
+                {
+                    "id": str(name),
+                    "file": f"{name}.parquet",
+                    "records": len(records),
+                    "tokens": sum(record.get("tokens", 0) for record in records),
+                    "failed": len(wrong),
+                    "error": f"{len(wrong)} records failed: {wrong[0]}" if wrong else None,
+                }
+            )
+        return {"line": [json.dumps(line) for line in lines]}
+
+    async def _records(self, items: list[Record]) -> list[Record]:
+        async def attempt(item: Record) -> Record:
+            try:
+                return writable(await self._worker.work(item))
+            except Exception as error:
+                return {"id": item["id"], "error": describe(error)}
+
+        return [record async for record in ordered(items, attempt, self._worker.concurrency)]
+
+
+def _write(path: Path, records: Sequence[Record]) -> None:
+    """Write a shard, so that it is whole or not there."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    table = pyarrow.table(
+        {
+            "id": [record["id"] for record in records],
+            "error": pyarrow.array([record.get("error") for record in records], pyarrow.string()),
+            "record": [to_line(record).decode().rstrip("\n") for record in records],
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft:
+        parquet.write_table(table, draft)

@@ -1,0 +1,109 @@
+"""Which tasks a command asks where none is named.
+
+The bundled pocket world's questions mean nothing to any other team. So they are asked without being
+named of the bundled team and of teams that were made for that world: a folder that `train` or
+`distill` wrote keeps a question of each task it learned in `metrics.json`, and `pocket build` its
+seed in `card.json`. Every other team has to name its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taketurns.config.team_config import BUNDLED, find_team_file
+from taketurns.errors import UsageError
+from taketurns.pocket.tasks import TASKS, tasks_named
+from taketurns.runs.records import SAMPLE
+from taketurns.tasks.custom import EXAMPLE
+from taketurns.utils.finite import parse_json
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The names of the tasks to ask, and the pocket `world` that tasks of it are asked in."""
+
+    names: tuple[str, ...]
+    world: int
+
+
+def choose_tasks(
+    team: str,
+    named: Sequence[str],
+    say: Callable[[str], None],
+    world: int | None = None,
+) -> Asked:
+    """The tasks of a command on `team`, a team file, its folder or "pocket". `named` are those that
+    `--task` gave, and `world` the world that was named, which decides without any. `say` hears
+    which are asked where none is named.
+
+    Raises UsageError where none is named and the team was not made for the pocket world.
+    """
+    if named and (world is not None or not set(named) & set(TASKS)):
+        return Asked(tuple(named), world or 0)
+    made_for = pocket_tasks(team)
+    if named:
+        return Asked(tuple(named), made_for.world if made_for else 0)
+    if world is not None:
+        made_for = Asked(made_for.names if made_for else tuple(TASKS), world)
+    if made_for is None:
+        raise UsageError(not_named(team))
+    say(
+        f"no --task is named: asking the tasks of the pocket world{_numbered(made_for.world)}, "
+        f"{', '.join(made_for.names)}"
+    )
+    return made_for
+
+
+def pocket_tasks(team: str) -> Asked | None:
+    """The pocket tasks that a team was made for, as its folder records them; None for a team that
+    was made for something else, or does not say."""
+    if team == BUNDLED:
+        return Asked(tuple(TASKS), 0)
+    folder = find_team_file(team).parent
+    built = _read(folder / "card.json").get("recipe")
+    if isinstance(built, Mapping) and isinstance(seed := built.get("seed"), int):
+        return Asked(tuple(TASKS), seed)
+    learned = _read(folder / "metrics.json").get(SAMPLE)
+    if not isinstance(learned, Mapping) or not learned:
+        return None
+    worlds = {_world(name, query) for name, query in learned.items()}
+    world = worlds.pop()
+    if worlds or world is None:
+        return None
+    return Asked(tuple(name for name in TASKS if name in learned), world)
+
+
+def not_named(team: str, more: str = "") -> str:
+    """Why a command does not run without a task, and the cure."""
+    learned = _read(find_team_file(team).parent / "metrics.json").get(SAMPLE)
+    knows = f", which was made for {', '.join(learned)}," if isinstance(learned, Mapping) else ""
+    lines = " / ".join(EXAMPLE.strip().splitlines())
+    return (
+        f"name the tasks to ask {team}{knows} with --task{more}: `taketurns tasks` lists those "
+        f"there are, and one of your own is a file of five lines of YAML, {lines}"
+    )
+
+
+def _world(name: str, query: Any) -> int | None:
+    """The world whose task of this name asks this question; None for another's question."""
+    if name not in TASKS or not isinstance(query, Mapping):
+        return None
+    world = (query.get("metadata") or {}).get("world", 0)
+    (task,) = tasks_named([name], world)
+    texts = {one.id: one.text for one in task.queries("train")}
+    return world if query.get("text") == texts.get(str(query.get("id"))) is not None else None
+
+
+def _numbered(world: int) -> str:
+    return f" of seed {world}" if world else ""
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

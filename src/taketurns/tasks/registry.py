@@ -1,0 +1,101 @@
+"""Every task by name: the pocket tasks, the paper's benchmarks, and task files of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from taketurns.errors import UsageError
+from taketurns.pocket.tasks import TASKS, tasks_named
+from taketurns.tasks.base import Task
+from taketurns.tasks.benchmarks import BENCHMARKS, Benchmark
+from taketurns.tasks.custom import load_task_file
+from taketurns.tasks.scored import Unscored
+from taketurns.tasks.scorers.base import Scorer
+from taketurns.tasks.scorers.registry import make_scorer
+
+Scoring = Literal["ours", "moco"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How tasks are loaded: where their `data` are, `settings` of their scorer, whose `scoring`,
+    whether they will be `scored` at all, and which pocket `world` is asked about."""
+
+    data: Path | None = None
+    settings: Mapping[str, Any] | None = None
+    scoring: Scoring = "ours"
+    scored: bool = True
+    world: int = 0
+
+
+def find_task(name: str, choices: Choices | None = None) -> Task:
+    """A task by name, or the YAML file of one. Raises UsageError, or DataError for its data."""
+    choices = choices or Choices()
+    if name in BENCHMARKS:
+        if choices.data is not None and not choices.data.exists():
+            raise UsageError(f"there is no {choices.data}")
+        benchmark = BENCHMARKS[name]
+        return benchmark.load(choices.data, _scorer(benchmark, choices))
+    if name not in TASKS and not name.endswith((".yaml", ".yml")):
+        near = get_close_matches(name, [*BENCHMARKS, *TASKS], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(
+            f"there is no task {name!r}; the tasks are {', '.join(TASKS)}, the paper's "
+            f"{', '.join(BENCHMARKS)}, and files of your own, which end in .yaml{hint}"
+        )
+    if choices.scoring == "moco":
+        raise UsageError(f"the authors' scoring is of the paper's benchmarks; {name!r} is none")
+    if choices.data is not None:
+        raise UsageError(f"task {name!r} has its own data; --data is for the paper's benchmarks")
+    if name not in TASKS:
+        return load_task_file(Path(name), choices.settings, scored=choices.scored)
+    if choices.settings:
+        raise UsageError(f"the scorer of the pocket task {name!r} has no settings")
+    return tasks_named([name], choices.world)[0]
+
+
+def find_tasks(names: Sequence[str], choices: Choices | None = None) -> list[Task]:
+    """Tasks by name, each once (`tasks/defaults.py` says which where none is named)."""
+    return [find_task(name, choices) for name in dict.fromkeys(names)]
+
+
+def _scorer(benchmark: Benchmark, choices: Choices) -> Scorer:
+    if not choices.scored:
+        return Unscored(benchmark.name)
+    if choices.scoring == "moco":
+        return benchmark.moco()
+    return make_scorer(benchmark.scorer, choices.settings)
+
+
+def listing() -> list[dict[str, str]]:
+    """What there is, for people and scripts: name, about, category, scorer and where data are."""
+    pocket = [
+        {
+            "task": task.name,
+            "about": "the pocket world",
+            "category": task.category,
+            "scorer": "its own",
+            "data": "built in",
+        }
+        for task in TASKS.values()
+    ]
+    return pocket + [
+        {
+            "task": one.name,
+            "about": one.about,
+            "category": one.category,
+            "scorer": one.scorer,
+            "data": _data(one),
+        }
+        for one in BENCHMARKS.values()
+    ]
+
+
+def _data(benchmark: Benchmark) -> str:
+    if benchmark.source is None:
+        return "--data (the authors' file)"
+    return benchmark.source.path + ("" if benchmark.source.verified else " (unverified)")

@@ -1,0 +1,269 @@
+"""Multiple choice by the data's own keys, whatever they are: A to L, 1 to 4, or words.
+
+`metadata["choices"]` maps a key to an option's text, the reference is a key. An answer names its
+option by key or by text. What it concludes comes first (`reading.py`); then a text that begins
+with a key, or is one; then the only option that its last sentence, or all of it, names. What a
+text denies counts for nothing ("not B, but C"). A text that names several and chooses none is not
+parsed, and neither is a bare number that is the key of one option and the text of another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from taketurns.errors import DataError
+from taketurns.tasks.scorers.base import unparsed
+from taketurns.tasks.scorers.negation import affirmed, denies
+from taketurns.tasks.scorers.numbers import number
+from taketurns.tasks.scorers.reading import SENTENCE, bare, concluded, last_line, sentence
+from taketurns.tasks.scorers.styling import answered, unprefaced, unstyled
+from taketurns.tasks.scorers.units import unit_of
+from taketurns.types import Query, Score
+
+ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
+WORDY = frozenset("AaIi")  # keys that are words too
+LEAD = r"(?:option|choice|letter|answer|number)\s*:?\s*"
+FORMAL = re.compile(r"(?:option|choice|letter)\s*:?\s*[(\[]?$", re.IGNORECASE)
+POLAR = frozenset({"yes", "no", "true", "false", "maybe", "correct", "incorrect"})
+VERDICTS = frozenset({"wrong", "incorrect", "false"})
+BUT = re.compile(r"\s*(?:but|instead|rather)?[,;:\s]*", re.IGNORECASE)
+CHOOSING = re.compile(
+    r"(?:\b(?:is|be|option|answer|choice|choose|chose|pick|select|say|with|for|to|but)|[:=,]|^)\W*$",
+    re.IGNORECASE,
+)
+CONFIRMED = (
+    r"[)\]]?\s+(?:is|would be|must be|should be|seems|looks)\s+"
+    r"(?:(?!wrong|incorrect|false|worst|least)\w+\s+){0,2}?(?:answer|correct|right|best|true)\b"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Full for the option that the reference names."""
+
+    name: str = "choice"
+    version: ClassVar[int] = 2
+
+    def check(self, query: Query) -> None:
+        options = query.metadata.get("choices")
+        if not isinstance(options, Mapping) or len(options) < 2:
+            raise DataError("choices must map at least two keys to options")
+        if not all(isinstance(text, str) for text in options.values()):
+            raise DataError("choices must map keys to texts")
+        if str(query.reference) not in options:
+            keys = ", ".join(map(str, options))
+            raise DataError(
+                f"the answer {query.reference!r} is no key of choices, which are {keys}"
+            )
+
+    def score(self, query: Query, answer: str) -> Score:
+        options: Mapping[str, str] = query.metadata["choices"]
+        key = chosen(options, answer)
+        if key is None:
+            return unparsed("no option is named, or several")
+        right = str(query.reference)
+        return Score(float(key == right or _norm(options[key]) == _norm(options[right])), key)
+
+    def said(self, query: Query, answer: str) -> str | None:
+        return chosen(query.metadata["choices"], answer)
+
+
+def chosen(options: Mapping[str, str], answer: str) -> str | None:
+    """The key of the option that an answer chooses; None if it does not."""
+    answer = answered(answer)
+    text = unstyled(answer).strip()
+    conclusion = concluded(answer)
+    last = SENTENCE.split(text.rstrip(".!? \n"))[-1] if text else ""
+    if any(_two_fold(options, part) for part in (conclusion or "", text, last_line(text))):
+        return None
+    if conclusion is not None:
+        found = _named(options, conclusion)
+        if found is not None:
+            return found
+    plain = unprefaced(text)
+    return (
+        (_named(options, plain, whole=True) if not _enumerates(options, text) else None)
+        or _polar(options, plain)
+        or _named(options, last_line(text), whole=True)
+        or _closing_key(options, affirmed(last))
+        or _confirmed(options, affirmed(last))
+        or _only(options, last)
+        or _confirmed(options, affirmed(text))
+        or _only(options, text)
+    )
+
+
+def _two_fold(options: Mapping[str, str], text: str) -> bool:
+    """Whether a text is one option's key and another's words."""
+    said = bare(text)
+    return said in options and any(
+        bare(option) == said and _norm(options[said]) != _norm(said)
+        for key, option in options.items()
+        if key != said
+    )
+
+
+def _named(options: Mapping[str, str], text: str, *, whole: bool = False) -> str | None:
+    """The option a phrase names at its beginning. `whole`: nothing but a delimiter may follow a
+    bare key, and a text must be all there is."""
+    if whole:
+        plain = bare(text)
+        return _worded(options, plain) or _leading_key(options, plain, whole=True)
+    if (key := _worded(options, bare(text))) is not None:
+        return key
+    plain = bare(BUT.sub("", affirmed(text), count=1))
+    key = _worded(options, plain) or _leading_key(options, plain, whole=False)
+    if key is not None:
+        return key
+    first = sentence(plain)
+    return _worded(options, first) or _polar(options, plain) or _only(options, sentence(text))
+
+
+def _polar(options: Mapping[str, str], text: str) -> str | None:
+    """The option of one word, like "Yes", that a text begins with and breaks off after."""
+    said = re.match(r"[^\w]*(\w+)[\s\"')*_]*(?:[.,;:!—–]|-\s|\n|$)", text)
+    word = said[1].casefold() if said else ""
+    if word not in POLAR:
+        return None
+    return next((key for key, option in options.items() if _norm(option) == word), None)
+
+
+def _leading_key(options: Mapping[str, str], text: str, *, whole: bool) -> str | None:
+    for key in sorted(options, key=len, reverse=True):
+        lone = re.escape(key)
+        bracketed = rf"(?:{LEAD})?[(\[{{]\s*{lone}\s*[)\]}}]"
+        delimited = rf"(?:{LEAD})?{lone}(?:\s*[):]|\s*,(?!\d)|\s*[.!](?:\s|$)|\s*$)"
+        if match := re.match(rf"{bracketed}|{delimited}", text, re.IGNORECASE):
+            return None if _hedges(options, key, text[match.end() - 1 :]) else key
+        led = re.match(rf"({LEAD}){lone}(?![\w'’]|[.,]\d)", text, re.IGNORECASE)
+        begun = None if whole else re.match(rf"{lone}(?![\w'’]|[.,]\d)", text)
+        for match in (led, begun):
+            if match is None:
+                continue
+            doubtful = key in WORDY or (match is begun and key.isdigit())
+            formal = match is led and FORMAL.fullmatch(match[1])
+            if formal or not (doubtful and _continues(text[match.end() :])):
+                return None if _hedges(options, key, text[match.end() :]) else key
+    return None
+
+
+def _enumerates(options: Mapping[str, str], text: str) -> bool:
+    """Whether lines begin with several keys: the options are gone through, not chosen."""
+    keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    begun = re.findall(rf"^\s*[(\[]?({keys})[)\].:]", text, re.IGNORECASE | re.MULTILINE)
+    return len({key.casefold() for key in begun}) > 1
+
+
+def _hedges(options: Mapping[str, str], key: str, rest: str) -> bool:
+    """Whether another key is offered beside this one."""
+    offered = re.match(r"[\s)\]]*(?:,|/|&|\bor\b|\band\b)+\s*(?:or |and )?[(\[]?(\w+)", rest)
+    if offered is None or (offered[1] in WORDY and _continues(rest[offered.end() :])):
+        return False
+    return any(offered[1] == other for other in options if other != key)
+
+
+def _closing_key(options: Mapping[str, str], text: str) -> str | None:
+    """The capital letter or the digit that a sentence ends in, if no other is offered beside it. A
+    digit is no key where options are numbers."""
+    found = re.search(r"(?:^|[\s,:])[(\[\"'“]?([A-Z]|\d)\W*$", text)
+    if found is None or found[1] not in options:
+        return None
+    if found[1].isdigit() and any(number(bare(option)) for option in options.values()):
+        return None
+    if (found[1] in WORDY or found[1].isdigit()) and not CHOOSING.search(text[: found.start(1)]):
+        return None
+    beside = re.search(r"(\w+)[)\]]*\s*(?:,|/|&|\bor\b|\band\b)+\s*\W*$", text[: found.start(1)])
+    return None if beside and beside[1] in options else found[1]
+
+
+def _confirmed(options: Mapping[str, str], text: str) -> str | None:
+    """The one key that is said to be right, as in "B is correct"."""
+    keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    said = set(re.findall(rf"(?<![\w'’])({keys}){CONFIRMED}", text))
+    return said.pop() if len(said) == 1 else None
+
+
+def _continues(rest: str) -> bool:
+    """Whether an "A" or "I" before this was a word: the next thing is a word too."""
+    return re.match(r"\s+\w", rest) is not None and not re.match(
+        r"\s+(?:because|since|as|is|and|which)\b", rest
+    )
+
+
+def _only(options: Mapping[str, str], text: str) -> str | None:
+    """The one option that a text names, by a key in brackets or by its words; None if there is
+    none or more than one. An option inside a longer one that is named is not itself named."""
+    if marked := _marked(options, affirmed(text)):
+        return marked.pop() if len(marked) == 1 else None
+    whole = _norm(text)
+    kept = affirmed(whole, verdicts=VERDICTS.isdisjoint(map(_norm, options.values())))
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for key, option in options.items():
+        if needle := _norm(option):
+            hay = whole if denies(needle) else kept
+            spans[key] = [
+                match.span()
+                for match in re.finditer(rf"(?<![\w.]){re.escape(needle)}(?!\w|[.,]\d)", hay)
+            ]
+    named = {
+        key
+        for key, mine in spans.items()
+        for start, end in mine
+        if not any(
+            left <= start and end <= right and right - left > end - start
+            for theirs in spans.values()
+            for left, right in theirs
+        )
+    }
+    return named.pop() if len(named) == 1 else None
+
+
+def _marked(options: Mapping[str, str], text: str) -> set[str]:
+    """The keys in brackets, and those after "option" or the like."""
+    keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    found = re.finditer(
+        rf"[(\[]({keys})[)\]]|\b({LEAD}[(\[]?)({keys})(?![\w'’]|[.,]\d)", text, re.IGNORECASE
+    )
+    return {
+        next(key for key in options if key.casefold() == (match[1] or match[3]).casefold())
+        for match in found
+        if match[1]
+        or FORMAL.search(match[2])
+        or match[3].upper() not in WORDY
+        or not _continues(text[match.end() :])
+    }
+
+
+def _worded(options: Mapping[str, str], text: str) -> str | None:
+    """The option whose words, or whose number, a text is: with the same unit where both have one.
+    A bare number that is a key is no measure."""
+    if text in options and not any(bare(option) == text for option in options.values()):
+        return text  # "D" is the key D, even where another option is "d"
+    said = _norm(text)
+    for key, option in options.items():
+        if said and said == _norm(option):
+            return key
+    value = number(text)
+    if value is None:
+        return None
+    unit = unit_of(text)
+    same = [
+        key
+        for key, option in options.items()
+        if number(bare(option)) == value
+        and (
+            unit == unit_of(bare(option))
+            or not unit_of(bare(option))
+            or not (unit or said in options)
+        )
+    ]
+    return same[0] if len(same) == 1 else None
+
+
+def _norm(text: str) -> str:
+    """Case, spacing, dress and a leading article left aside; punctuation inside stays."""
+    plain = " ".join(bare(text).casefold().split())
+    return ARTICLE.sub("", plain) or plain

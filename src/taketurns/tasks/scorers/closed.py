@@ -1,0 +1,53 @@
+"""Closed questions of several kinds in one data set: each row says by itself how it is judged.
+
+A row with `choices` is multiple choice, a numeric reference is mathematics, any other is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from taketurns.tasks.scorers.base import Scorer, version_with
+from taketurns.tasks.scorers.choice import Choice
+from taketurns.tasks.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.numbers import number
+from taketurns.tasks.scorers.words import Exact
+from taketurns.types import Query, Score
+
+WORDS = re.compile(r"[^\W\d_]{2}")  # "2022 Tour Championship" is a name
+CHOICE, MATHEMATICS, EXACT = Choice(), Mathematics(), Exact()
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Full for what the row's own scorer finds right."""
+
+    name: str = "closed"
+
+    @property
+    def version(self) -> int:
+        """It rises with that of each scorer that it hands rows to."""
+        return version_with(CHOICE, MATHEMATICS, EXACT)
+
+    def check(self, query: Query) -> None:
+        _scorer(query).check(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        return _scorer(query).score(query, answer)
+
+    def said(self, query: Query, answer: str) -> str | None:
+        """Whether a number is asked for only the reference tells: one that stands alone is read as
+        such."""
+        if "choices" in query.metadata:
+            return CHOICE.said(query, answer)
+        said = EXACT.said(query, answer)
+        value = number(said) if said is not None and not WORDS.search(said) else None
+        return said if value is None else str(value)
+
+
+def _scorer(query: Query) -> Scorer:
+    if "choices" in query.metadata:
+        return CHOICE
+    numeric = number(str(query.reference)) is not None and not WORDS.search(str(query.reference))
+    return MATHEMATICS if numeric else EXACT

@@ -1,0 +1,247 @@
+"""Mathematical equality: numbers exactly, expressions by math-verify.
+
+The answer is what the text concludes (`reading.py`). Where it concludes nothing: for a numeric
+gold answer the last number of the text, otherwise its last line. Of a concluding sentence with
+several numbers, what follows its last equals sign counts, else the first number, unless another is
+offered beside it ("5 or 6"). A unit, currency or percent sign in the answer is left aside; "20 %"
+for 0.2 is right too. A number with a base is right with the same digits in the same base, or with
+no base beside them. An inequality is the interval that it describes; a pair in brackets has an
+order, which a set has not.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from taketurns.errors import DataError
+from taketurns.tasks.scorers.base import unparsed
+from taketurns.tasks.scorers.numbers import number, numbers, numeral, plain_minus
+from taketurns.tasks.scorers.reading import bare, concluded, last_line, sentence
+from taketurns.tasks.scorers.relations import as_set
+from taketurns.tasks.scorers.styling import answered, unprefaced, unstyled
+from taketurns.types import Query, Score
+from taketurns.utils.extras import require
+
+SECONDS = 3  # for one comparison of expressions
+LONGEST = 400  # characters of an expression
+TOWER = re.compile(r"\^\s*\{?[^{}]*\^|(?:\^|\*\*)\s*\{?\s*-?\d{4,}|\d{4,}!|!{2}")
+OFFERED = re.compile(r"\s*(?:or|and|/|to|,)\s*-?[.\d]")
+RECKONED = re.compile(r"\s*(?:[-+*/=^x×÷]|\\times|\\cdot)\s*[-($\d]")
+FACTOR = re.compile(r"\s*(?:[*^(×]|[+x]\s*[\d(]|(?![amgshl]\b)[a-z]\b|pi\b|\\[a-z])")
+DENIED = re.compile(r"\b(?:not|n't)\s*$")
+FORMULA = re.compile(r"\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+PROSE = re.compile(r"(?<![\\\w{])[A-Za-z]{4,}")
+LOOSE = re.compile(r"(?<!\\)\b[A-Za-z]{2,}\s|\s[A-Za-z]{2,}|[-+*/=]\s*$")  # words, or half a sum
+EMPTY = re.compile(r"[\s\\{}$().,\[\]]*")
+EXCLAIMED = re.compile(r"[^$\\]*\s[^$\\]*\d!\s*", re.DOTALL)
+ASIDE = re.compile(
+    r"\s*(?:or|and|/|to|,)\s*[$€£]?"
+)  # between two numbers offered beside each other
+CALCULATION = re.compile(r"(?:\\[a-z]+|[a-z](?![a-z])|[\d\s.(){}+\-*/^!×÷·√π])+", re.IGNORECASE)
+OPERATED = re.compile(r"[\d)}!]\s*(?:[-+*/^×÷·!(√π]|\\[a-z])|[√π]\s*\(?\d|\\[a-z]+\{?\(?\d")
+SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})(?![\w.])")
+PAIR = re.compile(r"[(\[](?P<inside>[^()\[\]]*|(?:[^()\[\]]|\([^()]*\))*)[)\]]")
+SET = re.compile(r"\\\{((?!\\[{}]).)*\\\}", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Mathematics:
+    """Full for an answer equal to the reference."""
+
+    name: str = "mathematics"
+    version: ClassVar[int] = 2
+
+    def check(self, query: Query) -> None:
+        require("comparing mathematics", "math_verify")
+        if not isinstance(query.reference, str | int | float) or not str(query.reference).strip():
+            raise DataError("the reference must be a number or an expression")
+
+    def score(self, query: Query, answer: str) -> Score:
+        gold, answer = str(query.reference), unprefaced(answered(answer))
+        if (based := _same_numeral(gold, answer)) is not None:
+            return based
+        value = number(bare(gold))
+        if value is not None and (found := _readings(answer)):
+            right = any(_same(value, gold, meant, said) for said, meant in found)
+            return Score(float(right), found[0][0])
+        said = _expression(answer)
+        if said is None:
+            return unparsed("no expression" if value is None else "no number")
+        if value is not None and re.search(r"[\d\\]", said) is None:
+            return unparsed("no number")
+        return Score(float(_plain(said) == _plain(gold) or _equal(gold, said)), said)
+
+    def said(self, query: Query, answer: str) -> str | None:
+        """A number's value, or an expression as it is written, spacing aside: what `score` reads
+        for a numeric gold answer, unless the text concludes a formula that is no number."""
+        answer = unprefaced(answered(answer))
+        if (written := numeral(_whole(answer))) is not None:
+            return f"{written[0]}_{written[1]}"
+        said = _expression(answer)
+        if said is not None and not LOOSE.search(said) and not EXCLAIMED.fullmatch(answer):
+            value = number(bare(said.rpartition("=")[2]))
+            return _plain(said) if value is None else str(value)
+        if found := _readings(answer):
+            return str(found[0][1])
+        return None if said is None else _plain(said)
+
+
+def _whole(text: str) -> str:
+    """What a text concludes; all of one that concludes nothing."""
+    conclusion = concluded(text)
+    return text if conclusion is None else conclusion
+
+
+def _same_numeral(gold: str, answer: str) -> Score | None:
+    """The score where the gold answer or what is said has a base."""
+    asked, given = numeral(gold), numeral(_whole(answer))
+    if asked is None and (given is None or number(bare(gold)) is None):
+        return None
+    if asked is None or given is None:
+        digits = asked[0] if asked else bare(gold).replace(",", "").upper()
+        said = bare(sentence(_whole(answer)).rpartition("=")[2]) if given is None else given[0]
+        if given is None and (found := re.search(r"[-\w.]*\d[\w.]*(?=\W*$)", said)):
+            said = found[0]
+        return Score(float(digits == said.replace(",", "").strip("$.").upper()), said)
+    return Score(float(asked == given), f"{given[0]}_{given[1]}")
+
+
+def _readings(text: str) -> list[tuple[str, Fraction]]:
+    """The number a text answers with: how it is written there, and its value. "The answer is 5!"
+    may be an exclamation or a factorial, so it is both."""
+    found = _numeric(text)
+    if found is None:
+        return []
+    if EXCLAIMED.fullmatch(unstyled(text)) and found[0].endswith("!"):
+        plain = found[0].rstrip("!")
+        if (value := number(plain)) is not None:
+            return [(plain, value), found]
+    return [found]
+
+
+def _numeric(text: str) -> tuple[str, Fraction] | None:
+    """The number a text answers with, and how it is written there."""
+    conclusion = concluded(text)
+    if conclusion is None or _heads(conclusion, text):
+        whole = bare(text)
+        if (value := number(whole)) is not None:
+            return whole, value
+        plain = plain_minus(unstyled(text))
+        if _calculates(whole):
+            return None
+        found = [one for one in numbers(plain) if not DENIED.search(plain, 0, one[1])]
+        if len(found) > 1 and ASIDE.fullmatch(plain, found[-2][2], found[-1][1]):
+            return None
+        return (plain[found[-1][1] : found[-1][2]], found[-1][0]) if found else None
+    for part in (conclusion, sentence(conclusion)):
+        if (value := number(bare(part))) is not None:
+            return bare(part), value
+    if "\\" in plain_minus(conclusion):  # an expression: math-verify reads it
+        return None
+    side = plain_minus(sentence(conclusion))
+    found = numbers(side)
+    if not found or found[0][1] > 0 or RECKONED.match(side, found[0][2]):
+        side = side.rpartition("=")[2]
+        found = numbers(side)
+        if (value := number(bare(side))) is not None:
+            return bare(side), value
+    if not found:
+        return None
+    value, start, end = found[0]
+    if OFFERED.match(side, end) or FACTOR.match(side, end):
+        return None
+    return side[start:end].strip(), value
+
+
+def _calculates(text: str) -> bool:
+    """Whether a text is a formula of more than a number, for math-verify to work out."""
+    return CALCULATION.fullmatch(text) is not None and OPERATED.search(text) is not None
+
+
+def _heads(conclusion: str, text: str) -> bool:
+    """Whether "Answer: …" only begins the reasoning: it says no number, and more lines follow."""
+    return not re.search(r"[\d\\]", conclusion) and conclusion not in unstyled(last_line(text))
+
+
+def _same(gold: Fraction, written: str, answer: Fraction, said: str) -> bool:
+    if gold == answer:
+        # "0.2 %" is not 0.2, but "20 %" answers a question whose gold is 20
+        return not said.rstrip().endswith("%") or abs(gold) >= 1 or written.rstrip().endswith("%")
+    if said.rstrip().endswith("%") and not written.rstrip().endswith("%"):
+        return gold == answer / 100
+    return written.rstrip().endswith("%") and "%" not in said and gold / 100 == answer
+
+
+def _expression(text: str) -> str | None:
+    """The expression a text concludes; else its last formula, or a last line that is one."""
+    conclusion = concluded(text)
+    if conclusion is None:
+        formulas = FORMULA.findall(text)
+        said = bare("".join(formulas[-1]) if formulas else last_line(text))
+        if " " in said and PROSE.search(said):
+            return None
+    else:
+        said = bare(conclusion)
+        if "\\" not in said:
+            said = bare(sentence(said))
+    return None if EMPTY.fullmatch(said) else said
+
+
+def _plain(expression: str) -> str:
+    """An expression without what changes nothing: spaces, sizes of brackets, kinds of fraction."""
+    text = re.sub(r"\\(?:left|right|,|!|;|:|quad|displaystyle)|[$\s]", "", bare(expression))
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    return re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r"\1", text)
+
+
+def _equal(gold: str, answer: str) -> bool:
+    """By math-verify; an expression that cannot be read, or not in time, is equal to none."""
+    if len(answer) > LONGEST or TOWER.search(answer):
+        return False
+    left, right = as_set(bare(gold)), as_set(bare(answer))
+    if left and right and left[0] != right[0]:
+        return False
+    if left or right:
+        gold, answer = left[1] if left else gold, right[1] if right else answer
+    elif None not in (kinds := (_kind(gold), _kind(answer))) and kinds[0] != kinds[1]:
+        return False
+    return _verified(_powered(gold), _powered(answer))
+
+
+def _kind(expression: str) -> str | None:
+    """What encloses all of a list: brackets, which keep its order, or the braces of a set."""
+    text = _plain(expression.rpartition("=")[2])
+    if SET.fullmatch(text):
+        return "set"
+    pair = PAIR.fullmatch(text)
+    return "ordered" if pair and "," in pair["inside"] else None
+
+
+def _powered(expression: str) -> str:
+    """An expression without "3e8", which math-verify reads as a product with Euler's number."""
+    return SCIENTIFIC.sub(r"\1\\times 10^{\2}", expression)
+
+
+@lru_cache(maxsize=4096)  # rollouts ask the same again and again
+def _verified(gold: str, answer: str) -> bool:
+    import math_verify
+
+    # Its time limit is an alarm signal, which only a main thread gets.
+    alone = threading.current_thread() is threading.main_thread()
+    seconds = SECONDS if alone else None
+    try:
+        left, right = (_parsed(math_verify, text, seconds) for text in (gold, answer))
+        return bool(left and right and math_verify.verify(left, right, timeout_seconds=seconds))
+    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
+        return False
+
+
+def _parsed(math_verify: Any, text: str, seconds: int | None) -> list[Any]:
+    """Expressions only: math-verify's fallback, which compares bare strings, is `_plain`'s work."""
+    dressed = f"${bare(text)}$"
+    return list(math_verify.parse(dressed, fallback_mode="no_fallback", parsing_timeout=seconds))

@@ -1,0 +1,91 @@
+"""The scorers by name, and how each is made from its settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from taketurns.errors import UsageError
+from taketurns.tasks.scorers.base import Scorer
+from taketurns.tasks.scorers.calibration import Sampled, Stated
+from taketurns.tasks.scorers.choice import Choice
+from taketurns.tasks.scorers.closed import Closed
+from taketurns.tasks.scorers.compliance import Judged, Phrases
+from taketurns.tasks.scorers.diversity import Diversity
+from taketurns.tasks.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.reward import Reward
+from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
+
+
+def calibration(of: str = "choice", sampled: bool = False) -> Scorer:
+    """Brier and calibration error of the confidence stated, or sampled, in what `of` scores."""
+    return Sampled(make_scorer(of)) if sampled else Stated(make_scorer(of))
+
+
+def noncompliance(judge: str | None = None) -> Scorer:
+    """Whether a request that calls for it is declined, by a judge model; without one by phrases,
+    which is a proxy."""
+    if judge is None:
+        return Phrases()
+    from taketurns.engines.local.engine import LocalEngine
+    from taketurns.types import ModelSpec
+
+    spec = ModelSpec(judge)
+    return Judged(LocalEngine({judge: spec}), judge, spec)
+
+
+def reward(model: str, revision: str | None = None, batch: int = 8) -> Scorer:
+    """What a reward model thinks of the answer."""
+    return Reward(model, revision, batch)
+
+
+def diversity(measure: str = "self-bleu", model: str | None = None) -> Scorer:
+    """How much several answers to one question differ."""
+    return Diversity(measure, model)
+
+
+SCORERS: Mapping[str, Callable[..., Scorer]] = MappingProxyType(
+    {
+        "mathematics": Mathematics,
+        "choice": Choice,
+        "closed": Closed,
+        "exact": Exact,
+        "alias": Alias,
+        "f1": TokenF1,
+        "noncompliance": noncompliance,
+        "reward": reward,
+        "diversity": diversity,
+        "calibration": calibration,
+    }
+)
+
+
+def make_scorer(name: str, settings: Mapping[str, Any] | None = None) -> Scorer:
+    """A scorer by its name. Raises UsageError for a name or a setting that there is not, saying
+    which there are."""
+    if name not in SCORERS:
+        near = get_close_matches(name, SCORERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"there is no scorer {name!r}; the scorers are {', '.join(SCORERS)}{hint}")
+    known = settings_of(name)
+    given = dict(settings or {})
+    if unknown := [key for key in given if key not in known]:
+        has = f"its settings are {', '.join(known)}" if known else "it has none"
+        raise UsageError(f"the scorer {name!r} has no setting {unknown[0]!r}; {has}")
+    if missing := [key for key, needed in known.items() if needed and key not in given]:
+        raise UsageError(
+            f"the scorer {name!r} needs the setting {missing[0]!r}, as in --with {missing[0]}=…"
+        )
+    return SCORERS[name](**given)
+
+
+def settings_of(name: str) -> dict[str, bool]:
+    """A scorer's settings, and whether each must be given."""
+    return {
+        key: parameter.default is parameter.empty
+        for key, parameter in inspect.signature(SCORERS[name]).parameters.items()
+        if key != "name"
+    }

@@ -1,0 +1,199 @@
+"""Short answers in words: is it one of the aliases (right or wrong), and how much of it (F1).
+
+The reference is a text, a list of texts, or a JSON list of texts in a string, as PopQA has it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from taketurns.errors import DataError
+from taketurns.tasks.scorers.base import unparsed
+from taketurns.tasks.scorers.negation import affirmed, denies
+from taketurns.tasks.scorers.reading import bare, concluded, last_line, sentence
+from taketurns.tasks.scorers.styling import answered, unprefaced
+from taketurns.types import Query, Score
+from taketurns.utils.finite import parse_json
+
+TOKEN = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|[^\W\d_]+(?:['’.][^\W\d_]+)*|[^\w\s.,;:!?\"'()\[\]]")
+ARTICLES = frozenset({"a", "an", "the"})
+BEGUN = re.compile(r"^(?:it|he|she|they|this|that)(?:['’]s| is| was| are| were) ", re.IGNORECASE)
+ACCENTS = re.compile(r"[\u0300-\u036f]")
+# A stop and "A" or "I" may be the end of a sentence and the beginning of another.
+INITIALS = re.compile(
+    r"(?<![\w.'])[A-Z](?:\s?[A-Z](?![\w'])|\.\s?(?:[B-HJ-Z](?![\w'])|[AI](?:\.|(?=\s*$))))+\.?(?=\s|[^\w.])\s?"
+)
+SHORT = 3  # letters of an abbreviation, which must be written as it is
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Full if the answer names one of the aliases as whole words, after Mallen et al. (arXiv
+    2212.10511): anywhere in what it concludes, or in all of a text that concludes nothing.
+
+    An alias that the question names itself counts only where the answer begins or ends with it. An
+    abbreviation of up to three letters must be written as it is: "it" is not "IT". Initials may
+    stand apart, and accents be left out. What a clause denies is not named ("not Lyon, it is
+    Paris").
+    """
+
+    name: str = "alias"
+    version: ClassVar[int] = 2
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
+        conclusion = concluded(answer)
+        said = bare(conclusion if conclusion is not None else answer)
+        words, kept = _words(said), _words(affirmed(said))
+        if not words:
+            return unparsed("nothing is said")
+        asked = _words(" ".join(turn.content for turn in query.conversation))
+        for alias in aliases_of(query):
+            if _names(words if denies(alias) else kept, _words(alias), asked):
+                return Score(1.0, alias)
+        return Score(0.0, (" ".join(affirmed(said).split()) or said)[:200])
+
+    def said(self, query: Query, answer: str) -> str | None:
+        said = _short(answered(answer))
+        return _gist(affirmed(said)) or _gist(said)
+
+
+@dataclass(frozen=True)
+class TokenF1:
+    """The best F1 over tokens between what the answer concludes (else all of it) and an alias,
+    after Rajpurkar et al. (arXiv 1606.05250); numbers keep their sign and point, and an article is
+    left out only where something else is left."""
+
+    name: str = "f1"
+    version: ClassVar[int] = 2
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
+        conclusion = concluded(answer)
+        said = bare(conclusion if conclusion is not None else answer)
+        tries = {said, bare(sentence(said)) if conclusion is not None else unprefaced(said)}
+        if not any(map(_tokens, tries)):
+            return unparsed("nothing is said")
+        values = (
+            _f1(_tokens(part), _tokens(alias)) for part in tries for alias in aliases_of(query)
+        )
+        return Score(max(values), said[:200])
+
+    def said(self, query: Query, answer: str) -> str | None:
+        return _gist(_short(answered(answer)))
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Full if what the answer concludes (else its last line) is one of the references: case,
+    spacing and dress aside, and commas between words; signs, points and brackets count."""
+
+    name: str = "exact"
+    version: ClassVar[int] = 2
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+    def score(self, query: Query, answer: str) -> Score:
+        answer = answered(answer)
+        conclusion = concluded(answer)
+        said = conclusion if conclusion is not None else last_line(answer)
+        if not _squeezed(said):
+            return unparsed("nothing is said")
+        tries = {_squeezed(said), _squeezed(answer), _squeezed(unprefaced(said))}
+        if conclusion is not None:
+            tries.add(_squeezed(sentence(said)))
+        golds = {_squeezed(alias) for alias in aliases_of(query)}
+        return Score(float(not tries.isdisjoint(golds)), bare(said)[:200])
+
+    def said(self, query: Query, answer: str) -> str | None:
+        answer = answered(answer)
+        conclusion = concluded(answer)
+        said = sentence(conclusion) if conclusion is not None else unprefaced(last_line(answer))
+        return _squeezed(BEGUN.sub("", bare(said))) or None
+
+
+def aliases_of(query: Query) -> tuple[str, ...]:
+    """The texts of a reference. Raises DataError if it has none."""
+    reference = query.reference
+    if isinstance(reference, str) and reference.lstrip().startswith('["'):
+        try:
+            reference = parse_json(reference)
+        except ValueError as error:
+            raise DataError(f"the answer is no JSON list: {error}") from error
+    if isinstance(reference, str):
+        reference = [reference]
+    if (
+        not isinstance(reference, Sequence)
+        or not reference
+        or not all(isinstance(alias, str) and alias.strip() for alias in reference)
+    ):
+        raise DataError("the answer must be a text or a list of texts")
+    return tuple(reference)
+
+
+def _short(answer: str) -> str:
+    """The sentence in which a text concludes; all of one that concludes nothing."""
+    conclusion = concluded(answer)
+    return bare(unprefaced(answer) if conclusion is None else sentence(conclusion))
+
+
+def _gist(text: str) -> str | None:
+    """Its tokens, whatever their case and dress, without articles and a beginning like "it is"."""
+    return " ".join(_tokens(BEGUN.sub("", text))) or None
+
+
+def _names(words: list[str], alias: list[str], asked: list[str]) -> bool:
+    if not alias:
+        return False
+    lone = len(alias) == 1 and len(alias[0]) <= SHORT
+    at = _places(words, alias) if lone else _places(_folded(words), _folded(alias))
+    if _places(_folded(asked), _folded(alias)):
+        at = [i for i in at if i == 0 or i + len(alias) == len(words)]
+    return bool(at)
+
+
+def _places(words: list[str], alias: list[str]) -> list[int]:
+    size = len(alias)
+    return [i for i in range(len(words) - size + 1) if words[i : i + size] == alias]
+
+
+def _folded(words: list[str]) -> list[str]:
+    return [word.casefold() for word in words]
+
+
+def _words(text: str) -> list[str]:
+    """Words for matching: full stops within abbreviations, accents and the space between initials
+    left out, a possessive apart."""
+    text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("'s ", " 's ")
+    text = ACCENTS.sub("", unicodedata.normalize("NFD", text))
+    text = INITIALS.sub(lambda match: re.sub(r"[\s.]", "", match[0]) + " ", f"{text} ")
+    return re.findall(r"[^\W_]+|[^\w\s.,;:!?\"'()\[\]-]", re.sub(r"(?<=\w)\.(?=\w)", "", text))
+
+
+def _tokens(text: str) -> list[str]:
+    found = TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return [token for token in found if token not in ARTICLES] or found
+
+
+def _f1(answer: Sequence[str], gold: Sequence[str]) -> float:
+    common = (Counter(answer) & Counter(gold)).total()
+    return 2 * common / (len(answer) + len(gold)) if common else 0.0
+
+
+def _squeezed(text: str) -> str:
+    plain = bare(unicodedata.normalize("NFKC", text)).casefold()
+    words = [word for word in re.split(r"[\s,;]+", plain) if word]
+    # Brackets may be written apart or together; words may not.
+    return "".join(words) if not re.search(r"\w", plain) else " ".join(words)

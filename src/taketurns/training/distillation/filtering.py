@@ -1,0 +1,82 @@
+"""Which of the team's answers are learned, and what is said of the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from taketurns.errors import DataError
+from taketurns.tasks.base import Task
+from taketurns.tasks.scorers.reward import Reward
+from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.settings import Keeping
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answers to learn, by task and question, and figures for the reader."""
+
+    answers: tuple[Answer, ...]
+    report: Mapping[str, Any]
+
+
+def keep(answers: Iterable[Answer], tasks: Sequence[Task], keeping: Keeping) -> Kept:
+    """The good answers, each wording of a question's once. Raises DataError if there are none."""
+    rewarded = {task.name for task in tasks if isinstance(getattr(task, "scorer", None), Reward)}
+    scored = sorted(answers, key=lambda answer: (answer.task, answer.trace.query.id, answer.id))
+    chosen: list[Answer] = []
+    for (task, _), group in groupby(scored, key=lambda a: (a.task, a.trace.query.id)):
+        own = list(group)
+        by_best = keeping.keep == "best" or (keeping.keep == "auto" and task in rewarded)
+        good = _best(own) if by_best else _enough(own, keeping.min_score)
+        first = {answer.trace.text: answer for answer in reversed(good)}
+        chosen += [answer for answer in good if first[answer.trace.text] is answer]
+    if not chosen:
+        raise DataError(_none(scored, rewarded, keeping))
+    sampled, learned = (Counter(a.task for a in part) for part in (scored, chosen))
+    return Kept(
+        tuple(chosen),
+        {
+            "answers": len(scored),
+            "unscored": sum(answer.utility is None for answer in scored),
+            "kept": len(chosen),
+            "questions": len({(a.task, a.trace.query.id) for a in chosen}),
+            "mean_score": round(fmean(a.utility or 0.0 for a in scored), 4),
+            "by_task": {
+                task: {"answers": sampled[task], "kept": learned[task]} for task in sorted(sampled)
+            },
+        },
+    )
+
+
+def _enough(answers: Sequence[Answer], least: float) -> list[Answer]:
+    return [answer for answer in answers if answer.utility is not None and answer.utility >= least]
+
+
+def _best(answers: Sequence[Answer]) -> list[Answer]:
+    """The best where not all are alike: a reward says which of two is better, not which is good."""
+    utilities = [answer.utility for answer in answers if answer.utility is not None]
+    if len(set(utilities)) < 2:
+        return []
+    return [answer for answer in answers if answer.utility == max(utilities)]
+
+
+def _none(answers: Sequence[Answer], rewarded: set[str], keeping: Keeping) -> str:
+    if not answers:
+        return "there are no answers to keep: the team has written none"
+    if all(answer.utility is None for answer in answers):
+        return f"none of {len(answers)} answers could be scored: {answers[0].why}"
+    if keeping.keep == "best" or (keeping.keep == "auto" and rewarded):
+        return (
+            f"none of {len(answers)} answers is kept: to no question is one answer better than "
+            "another; sample more with --answers"
+        )
+    best = max(answer.utility for answer in answers if answer.utility is not None)
+    return (
+        f"none of {len(answers)} answers is kept: the best has the score {best:g} and --min-score "
+        f"is {keeping.min_score:g}"
+    )

@@ -1,0 +1,144 @@
+"""The team's answers to train questions, scored, a record an answer.
+
+More answers to a question begin with the same ones as fewer, and the file belongs to the team and
+the tasks alone: it can be added to, and serves any number of students.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from taketurns.config.team_config import TeamConfig
+from taketurns.errors import DataError, EngineError
+from taketurns.generation.team import Team
+from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.output import claimed, failed, once
+from taketurns.runs.records import (
+    Record,
+    from_lines,
+    query_to_json,
+    to_line,
+    trace_from_json,
+    trace_to_json,
+)
+from taketurns.runs.runner import Failures, run
+from taketurns.runs.terminal import Progress
+from taketurns.tasks.base import Task
+from taketurns.training.distillation.settings import Asking
+from taketurns.training.labels.decision_points import training_queries
+from taketurns.training.labels.rollout_scoring import End, valued
+from taketurns.types import Query, Timing, Trace
+
+NOBODY = -1  # an end of no branch
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the team to a question of a task, and its utility: None, with `why`, where it
+    could not be scored."""
+
+    id: str
+    task: str
+    trace: Trace
+    utility: float | None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The answer to a question of a task that is number so much."""
+
+    task: Task
+    query: Query
+    number: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.query.id}#{self.number}"
+
+
+def wanted(tasks: Sequence[Task], asking: Asking) -> list[Wanted]:
+    """The answers to sample: a first one to every question, task by task in turn, then a second.
+    Raises DataError if train questions leak or repeat."""
+    queries = training_queries(tasks)
+    columns = [[(task, q) for q in queries[task.name][: asking.questions]] for task in tasks]
+    turns = [pair for row in zip_longest(*columns) for pair in row if pair is not None]
+    return [Wanted(task, q, number) for number in range(asking.answers) for task, q in turns]
+
+
+async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: Path) -> Failures:
+    """Write the team's answers to `path`, going on where an earlier run stopped; those that failed.
+    Raises DataError if the file is another run's, PromptError if a question does not fit."""
+    items = wanted(tasks, asking)
+    manifest = sampling_manifest(team, tasks)
+    async with Team.load(team) as asked:
+        for item in items:
+            await asked.check_prompt(item.query)
+        with claimed(path, manifest) as output:
+            kept = sum(item.id in output.kept for item in items)
+            if kept == len(items):
+                return Failures()
+            await asked.prepare()
+            with Progress("sampling", len(items), kept) as progress:
+
+                async def work(item: Wanted) -> Record:
+                    return await _answer(asked, item)
+
+                outcome = await run(
+                    items,
+                    lambda item: item.id,
+                    work,
+                    output,
+                    concurrency=asking.concurrency,
+                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
+                )
+    return outcome.failures
+
+
+def read_answers(path: Path, asked: Sequence[Wanted]) -> Iterator[Answer]:
+    """Those of a file's answers that are wanted, failures left out. Raises DataError for a file
+    that `sample` did not write."""
+    ids = {item.id for item in asked}
+    try:
+        with path.open("rb") as file:
+            for record in once(from_lines(file, str(path))):
+                if record.get("id") in ids and not failed(record):
+                    yield _read(record)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except KeyError as error:
+        raise DataError(f"{path} holds a record without {error}") from error
+
+
+def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:
+    """What decides the answers."""
+    queries = [query for task in tasks for query in task.queries("train")]
+    data = b"".join(to_line(query_to_json(query)) for query in queries)
+    return describe_run("distill", team, data, tasks=[task.name for task in tasks])
+
+
+async def _answer(team: Team, item: Wanted) -> Record:
+    """Timings are left out: the same command makes the same file. Raises EngineError if the answer
+    cannot be written."""
+    trace = await team.agenerate(item.query, seed=team.policy.seed + item.number)
+    if trace.error is not None:
+        raise EngineError(trace.error)
+    untimed = replace(trace, patches=tuple(replace(p, timing=Timing()) for p in trace.patches))
+    (end,) = valued(item.task, item.query, [End(NOBODY, trace.text)])
+    return {
+        **trace_to_json(untimed, [candidate.name for candidate in team.candidates]),
+        "id": item.id,
+        "task": item.task.name,
+        "utility": end.utility,
+        "why": end.why,
+    }
+
+
+def _read(record: Mapping[str, Any]) -> Answer:
+    return Answer(
+        record["id"], record["task"], trace_from_json(record), record["utility"], record["why"]
+    )

@@ -1,0 +1,179 @@
+"""What the speakers would have written: for every token the most probable ones beside it.
+
+Each patch is read again by whoever wrote it, under its own prompt, with the answer so far as it was
+then; the distribution over the next token is kept at the temperature of the loss, its most probable
+tokens apart and the rest as one. A part is written when its rows are read, so that a killed run
+reads only what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from taketurns.engines.local.loading import Loaded, Weights
+from taketurns.engines.local.sampling import drawable
+from taketurns.errors import DataError, NotANumberError
+from taketurns.generation.handover import Reader
+from taketurns.training.distillation.rows import Readers, Row
+from taketurns.training.distillation.sampling import Answer
+from taketurns.training.supervised.settings import SMALL
+from taketurns.utils.files import replacing
+
+PART = 256  # rows in a file
+AT_ONCE = 4  # of a large model in one forward
+AT_ONCE_SMALL = 32
+_LEAST = -60.0  # a log-probability that half precision holds and nothing has
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """`ids` and `logprobs` `[learned tokens, top]` of all rows, one after the other; `starts` says
+    where a row's begin, with the end of all at last."""
+
+    ids: Tensor
+    logprobs: Tensor
+    starts: tuple[int, ...]
+
+    def of(self, row: int) -> tuple[Tensor, Tensor]:
+        """Token ids and their natural-log probabilities for the learned tokens of a row."""
+        part = slice(self.starts[row], self.starts[row + 1])
+        return self.ids[part].long(), self.logprobs[part].float()
+
+
+def read_targets(
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    readers: Readers,
+    vocabulary: int,
+    temperature: float,
+    top: int,
+    folder: Path,
+    on_done: Callable[[], None] = lambda: None,
+) -> Targets:
+    """What the speakers of each row would have written; `answers` are the rows'. `vocabulary` is
+    how many tokens the student's outputs tell apart. Raises ConfigError for candidates of other
+    vocabularies than the student's, ConfigError or EngineError for one that cannot be loaded
+    here."""
+    weights = Weights(
+        {reader.candidate.name: reader.candidate.spec for reader in readers.candidates}
+    )
+    teacher = _Teacher(weights, readers, vocabulary, temperature, min(top, vocabulary))
+    found = []
+    for part, first in enumerate(range(0, len(rows), PART)):
+        some = rows[first : first + PART]
+        path = folder / f"targets-{part:04d}.safetensors"
+        if not path.exists():
+            tensors = teacher.read(some, answers[first : first + PART])
+            with replacing(path) as draft:
+                save_file(tensors, draft)
+        tensors = load_file(path)
+        if len(tensors["ids"]) != sum(row.learned for row in some):
+            raise DataError(f"{path} belongs to another run; remove the output and begin anew")
+        found.append(tensors)
+        for _ in some:
+            on_done()
+    starts = [0]
+    for row in rows:
+        starts.append(starts[-1] + row.learned)
+    return Targets(
+        torch.cat([tensors["ids"] for tensors in found]),
+        torch.cat([tensors["logprobs"] for tensors in found]),
+        tuple(starts),
+    )
+
+
+class _Teacher:
+    """Every candidate as a reader of answers; loaded when it is first needed."""
+
+    def __init__(
+        self, weights: Weights, readers: Readers, vocabulary: int, temperature: float, top: int
+    ) -> None:
+        self._weights = weights
+        self._readers = readers
+        self._end = int(readers.student.info.codec.tokenizer.eos_token_id)
+        self._vocabulary = vocabulary
+        self._ordinary = torch.tensor(sorted(readers.one_vocabulary().ordinary_ids))
+        self._temperature = temperature
+        self._top = top
+        self._loaded: dict[str, Loaded] = {}
+
+    def read(self, rows: Sequence[Row], answers: Sequence[Answer]) -> dict[str, Tensor]:
+        """The tensors of a part."""
+        ids = [torch.zeros(row.learned, self._top, dtype=torch.int32) for row in rows]
+        logprobs = [torch.zeros(row.learned, self._top, dtype=torch.float16) for row in rows]
+        for speaker, reader in enumerate(self._readers.candidates):
+            mine = [i for i, row in enumerate(rows) if speaker in row.speakers]
+            for batch in self._batches(reader, mine, rows):
+                logits = self._logits(reader, [rows[i] for i in batch], [answers[i] for i in batch])
+                for i, own in zip(batch, logits, strict=True):
+                    said = [who for who in rows[i].speakers if who is not None]
+                    spoken = torch.tensor([who == speaker for who in said])
+                    learned = torch.tensor([who is not None for who in rows[i].speakers])
+                    most = self._distribution(own[learned][spoken], reader).topk(self._top)
+                    ids[i][spoken] = most.indices.to(torch.int32)
+                    logprobs[i][spoken] = most.values.clamp(min=_LEAST).to(torch.float16)
+        return {"ids": torch.cat(ids), "logprobs": torch.cat(logprobs)}
+
+    def _batches(self, reader: Reader, mine: list[int], rows: Sequence[Row]) -> Iterator[list[int]]:
+        if not mine:
+            return
+        model = self._model(reader)
+        size = AT_ONCE_SMALL if model.num_parameters() < SMALL else AT_ONCE
+        mine.sort(key=lambda i: len(rows[i].answer))
+        for first in range(0, len(mine), size):
+            yield mine[first : first + size]
+
+    def _logits(
+        self, reader: Reader, rows: Sequence[Row], answers: Sequence[Answer]
+    ) -> Iterator[Tensor]:
+        """`[answer tokens, vocabulary]` a row, in float32: what the speaker expected at each."""
+        model = self._model(reader)
+        prompts = [reader.encode(reader.prompt(answer.trace.query)) for answer in answers]
+        # The last token is only foretold.
+        read = [[*p, *row.answer[:-1]] for p, row in zip(prompts, rows, strict=True)]
+        width = max(map(len, read))
+        ids = torch.tensor([[*one, *[0] * (width - len(one))] for one in read])
+        mask = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in read])
+        with torch.inference_mode():
+            logits = model(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                use_cache=False,
+            ).logits
+        for row, prompt, own in zip(rows, prompts, logits, strict=True):
+            if not drawable(own[: len(prompt) + len(row.answer) - 1]).all():
+                raise NotANumberError(
+                    f"{reader.candidate.name} computed NaN or infinity for a token to learn from"
+                )
+            yield own[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
+
+    def _distribution(self, logits: Tensor, reader: Reader) -> Tensor:
+        """Log-probabilities over the student's tokens: of those that mean the same to both, and of
+        the end. However the speaker ends its answers, the student ends them with its own end
+        token."""
+        logits = logits / self._temperature
+        ends = sorted(i for i in reader.info.end_token_ids if i < logits.shape[-1])
+        end = logits[:, ends].logsumexp(-1) if ends else torch.full(logits.shape[:1], -torch.inf)
+        shared = logits.new_full((len(logits), self._vocabulary), -torch.inf)
+        known = self._ordinary[self._ordinary < min(self._vocabulary, logits.shape[-1])]
+        shared[:, known] = logits[:, known]
+        silent = reader.info.never.union(ends)
+        shared[:, [i for i in silent if i < self._vocabulary]] = -torch.inf
+        shared[:, self._end] = end
+        return shared.log_softmax(-1)
+
+    def _model(self, reader: Reader) -> Any:
+        name = reader.candidate.name
+        if name not in self._loaded:
+            self._loaded[name] = self._weights.load(name)
+        loaded = self._loaded[name]
+        if loaded.activate is not None:
+            loaded.activate()
+        return loaded.model

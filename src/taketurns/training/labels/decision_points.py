@@ -1,0 +1,106 @@
+"""Which decisions are labelled: queries of the train split, task by task in turn.
+
+More prefixes begin with the same ones as fewer, so a run may be extended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from taketurns.errors import DataError
+from taketurns.tasks.base import Split, Task
+from taketurns.types import Query
+from taketurns.utils.seeds import derive
+
+Traces = Literal["random", "on-policy"]
+Cuts = Literal["boundary", "anywhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """A decision to be labelled: the query, and which of the prefixes drawn for it; `traces` says
+    who switches in that prefix and in what follows it, `cuts` whether it ends where a patch does or
+    at any token."""
+
+    task: Task
+    query: Query
+    number: int
+    traces: Traces = "random"
+    cuts: Cuts = "boundary"
+
+    @property
+    def id(self) -> str:
+        return f"{self.query.id}#{self.number}"
+
+
+def occasions(
+    tasks: Sequence[Task],
+    prefixes: int,
+    traces: Traces | Literal["mixed"],
+    seed: int,
+    cuts: Cuts = "boundary",
+) -> list[Occasion]:
+    """So many prefixes, as many of each task as of any other. A query gets a second prefix when all
+    queries of its task have one. "mixed" draws for each who switches. Raises DataError if train
+    queries leak or repeat."""
+    queries = training_queries(tasks)
+    return list(islice(_forever(tasks, queries, traces, seed, cuts), prefixes))
+
+
+def _forever(
+    tasks: Sequence[Task],
+    queries: Mapping[str, Sequence[Query]],
+    traces: Traces | Literal["mixed"],
+    seed: int,
+    cuts: Cuts,
+) -> Iterator[Occasion]:
+    turn = 0
+    while True:
+        for task in tasks:
+            asked = queries[task.name]
+            query, number = asked[turn % len(asked)], turn // len(asked)
+            drawn: Traces = (
+                "random" if derive(seed, query.id, number, "traces") % 2 else "on-policy"
+            )
+            yield Occasion(task, query, number, drawn if traces == "mixed" else traces, cuts)
+        turn += 1
+
+
+def training_queries(tasks: Sequence[Task]) -> dict[str, tuple[Query, ...]]:
+    """Each task's train queries.
+
+    Raises DataError for a task without any, for an id or a question that a task asks twice, and for
+    a question that any of the tasks asks in dev or test. Questions are compared without regard to
+    case and spacing.
+    """
+    queries = {task.name: tuple(task.queries("train")) for task in tasks}
+    kept: dict[str, Query] = {}
+    splits: tuple[Split, ...] = ("dev", "test")
+    for task in tasks:
+        kept |= {_question(query): query for split in splits for query in task.queries(split)}
+    ids: set[str] = set()
+    for task in tasks:
+        if not queries[task.name]:
+            raise DataError(f"task {task.name!r} has no train queries to make labels from")
+        seen: dict[str, Query] = {}
+        for query in queries[task.name]:
+            if query.id in ids:
+                raise DataError(f"two train queries have the id {query.id!r}")
+            ids.add(query.id)
+            question = _question(query)
+            other = kept.get(question) or seen.get(question)
+            if other is not None:
+                raise DataError(
+                    f"train query {query.id!r} asks what {other.id!r} asks: a query may be in one "
+                    "split only, and only once"
+                )
+            seen[question] = query
+    return queries
+
+
+def _question(query: Query) -> str:
+    said = (f"{message.role}: {message.content}" for message in query.conversation)
+    return " ".join("\n".join(said).casefold().split())

@@ -1,0 +1,172 @@
+"""What the rollouts say about who should write next: one label a prefix.
+
+A branch is worth the mean utility of its rollouts, and the best branch is the label. Branches are
+often worth the same (whatever follows, the answer is right, or is past saving); then all of them
+are best. Nothing here knows how the rollouts were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp, isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from taketurns.errors import DataError
+from taketurns.runs.output import failed
+from taketurns.runs.records import from_lines, patch_from_json, query_from_json
+from taketurns.training.labels.decision_points import Cuts
+from taketurns.training.labels.rollouts import SCHEMA
+from taketurns.types import Patch, Query, Timing
+
+Kind = Literal["hard", "tied", "soft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A prefix of an answer to `query`, and for each candidate the mean utility of the answers in
+    which it wrote the next patch, None where no rollout has one; `counts` of them are known.
+
+    `found` are the best as racing found them: its branches have different numbers of rollouts, so
+    their means do not say by themselves which of them tie. `cuts` says where prefixes of its file
+    end: where a patch does, or at any token.
+    """
+
+    id: str
+    query: Query
+    prefix: tuple[Patch, ...]
+    utilities: tuple[float | None, ...]
+    counts: tuple[int, ...]
+    task: str = ""
+    found: tuple[int, ...] | None = None
+    cuts: Cuts = "boundary"
+
+    def __post_init__(self) -> None:
+        if all(utility is None for utility in self.utilities):
+            raise ValueError(f"the label {self.id!r} has no utility at all")
+        if not all(map(isfinite, self._known)):
+            raise ValueError(f"the label {self.id!r} has a utility that is no number")
+
+    @property
+    def best(self) -> tuple[int, ...]:
+        """The candidates whose utility is highest; several if they tie."""
+        return self._top if self.found is None else self.found
+
+    @property
+    def _top(self) -> tuple[int, ...]:
+        top = max(self._known)
+        return tuple(index for index, utility in enumerate(self.utilities) if utility == top)
+
+    @property
+    def margin(self) -> float:
+        """By how much the best candidate leads the worst: what there is to be lost here."""
+        return max(self._known) - min(self._known)
+
+    @property
+    def tied(self) -> bool:
+        """Every candidate is as good as any other."""
+        return len(self.best) == len(self.utilities)
+
+    def targets(self, kind: Kind, temperature: float = 0.1) -> tuple[float, ...]:
+        """The distribution over candidates to learn; it sums to 1.
+
+        "hard" puts all on the first of the best (the paper's argmax), "tied" spreads
+        it evenly over the best, "soft" is the softmax of the utilities at `temperature`. A
+        candidate without a utility gets nothing.
+        """
+        if kind == "hard":
+            return tuple(float(i == self.best[0]) for i in range(len(self.utilities)))
+        if kind == "tied":
+            return tuple((i in self.best) / len(self.best) for i in range(len(self.utilities)))
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, not {temperature}")
+        top = max(self._known)
+        weights = [0.0 if u is None else exp((u - top) / temperature) for u in self.utilities]
+        return tuple(weight / sum(weights) for weight in weights)
+
+    @property
+    def _known(self) -> list[float]:
+        return [utility for utility in self.utilities if utility is not None]
+
+
+def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
+    """The labels of a rollouts file, in order, for a pool with these names in this order. Records
+    of failures are left out, and of two that say the same of one prefix the second.
+
+    Raises DataError for a file of another pool, a line that is torn or no record, and an id under
+    which two lines say different things.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    if not lines:
+        raise DataError(f"{path} is empty: it should hold one prefix a line")
+    seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
+    for number, record in enumerate(from_lines(lines, str(path)), start=1):
+        if failed(record):
+            continue
+        try:
+            label = label_from_json(record, candidates)
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from error
+        line, said = seen.setdefault(label.id, (number, _said(label)))
+        if line == number:
+            yield label
+        elif said != _said(label):
+            raise DataError(
+                f"{path}:{number}: {label.id!r} is in line {line} already, with other values; "
+                "the taketurns rollout that wrote the file keeps the first when it is run again"
+            )
+
+
+def _said(label: Label) -> tuple[Any, ...]:
+    """All that a label says, but for how long its patches took."""
+    patches = tuple(replace(patch, timing=Timing()) for patch in label.prefix)
+    return (
+        label.query,
+        patches,
+        label.utilities,
+        label.counts,
+        label.task,
+        label.found,
+        label.cuts,
+    )
+
+
+def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Label:
+    """The label of a rollouts record. Raises DataError if it is none, or of another pool."""
+    if record.get("schema") != SCHEMA:
+        raise DataError(f"not a {SCHEMA} record: its schema is {record.get('schema')!r}")
+    if record.get("candidates") != list(candidates):
+        made = ", ".join(map(str, record.get("candidates") or ()))
+        raise DataError(
+            f"these rollouts were made with the candidates {made}; the team has "
+            f"{', '.join(candidates)}, and labels name candidates by their place"
+        )
+    try:
+        branches = sorted(record["branches"], key=lambda branch: int(branch["speaker"]))
+        if [branch["speaker"] for branch in branches] != list(range(len(candidates))):
+            raise DataError("there is not one branch a candidate")
+        utilities = [[_utility(u) for u in branch["utilities"]] for branch in branches]
+        return Label(
+            id=record["id"],
+            query=query_from_json(record["query"]),
+            prefix=tuple(patch_from_json(patch) for patch in record["prefix"]),
+            utilities=tuple(fmean(reached) if reached else None for reached in utilities),
+            counts=tuple(map(len, utilities)),
+            task=record["task"],
+            found=None if record.get("best") is None else tuple(map(int, record["best"])),
+            cuts=record.get("cuts", "boundary"),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"the record {record.get('id')!r} is not whole: {error!r}") from error
+
+
+def _utility(value: Any) -> float:
+    utility = float(value)
+    if not isfinite(utility):
+        raise ValueError(f"a utility of {utility}")
+    return utility

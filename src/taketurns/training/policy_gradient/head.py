@@ -1,0 +1,157 @@
+"""A head as the policy: its numbers learn, its standardisation stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taketurns.config.policy import Policy
+from taketurns.config.team_config import TeamConfig
+from taketurns.engines.base import Engine
+from taketurns.engines.factory import make_engine
+from taketurns.generation.team import Team
+from taketurns.switchers.head import Head, HeadSwitcher, Scale, View
+from taketurns.training.divergence import check_gradients, check_loss, check_moved
+from taketurns.training.policy_gradient.objective import KEPT, Batch, loss
+from taketurns.training.policy_gradient.sampling import Asking, Decision
+from taketurns.training.policy_gradient.settings import Practice
+from taketurns.types import Query, Trace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STATE = "learner.pt"
+UPDATES, LEARNING_RATE = 4, 3e-3
+
+
+class HeadLearner:
+    """Moves `start`, a head for the candidates in the order of `team`, on an engine of its own."""
+
+    def __init__(self, team: TeamConfig, start: Head, learning_rate: float | None) -> None:
+        import torch
+
+        self._team = team
+        self._engine = make_engine(team.writers_and_judge, team.engine)
+        self._start = start
+        self._scales = {
+            name: Scale(scale.mean, scale.deviation, scale.weight.clone().requires_grad_())
+            for name, scale in start.scales.items()
+        }
+        self._bias = start.bias.clone().requires_grad_()
+        self._learned = [self._bias, *(scale.weight for scale in self._scales.values())]
+        self._optimizer = torch.optim.Adam(self._learned, lr=learning_rate or LEARNING_RATE)
+
+    @classmethod
+    def of(cls, team: TeamConfig, learning_rate: float | None) -> HeadLearner:
+        """From the team's own head. Raises ConfigError."""
+        names = [candidate.name for candidate in team.candidates]
+        return cls(team, Head.load(team.switcher.path or "").ordered(names), learning_rate)
+
+    async def asking(self) -> Asking:
+        """The team, switched by the head as it is now."""
+        return HeadAsking(self._team, self._engine, self.head)
+
+    async def close(self) -> None:
+        """Release the models."""
+        await self._engine.close()
+
+    @property
+    def head(self) -> Head:
+        """As it is now, apart from what learns on."""
+        scales = {
+            name: Scale(scale.mean, scale.deviation, scale.weight.detach().clone())
+            for name, scale in self._scales.items()
+        }
+        return Head(self._start.config, scales, self._bias.detach().clone())
+
+    @property
+    def _now(self) -> Head:
+        """The head whose numbers have a gradient."""
+        return Head(self._start.config, self._scales, self._bias)
+
+    def learn(self, batch: Batch, practice: Practice) -> None:
+        """Move by one batch of decisions, all of them at a time."""
+        start = self._logits(self._start, batch.seen)
+        for _ in range(practice.updates or UPDATES):
+            logits = self._logits(self._now, batch.seen)
+            self._optimizer.zero_grad()
+            found = loss(logits, start, batch, practice.clip, practice.kl)
+            check_loss(found, "a step", KEPT)
+            found.backward()  # type: ignore[no-untyped-call]
+            check_gradients(self._learned, "a step", KEPT)
+            self._optimizer.step()
+            check_moved(self._learned, "a step", KEPT)
+
+    def export(self, folder: Path) -> None:
+        """Write the head as it is now."""
+        self.head.save(folder)
+
+    def entry(self, folder: Path) -> dict[str, Any]:
+        """The switcher in a team file that stands in `folder`, where it was exported to."""
+        return {"kind": "head", "path": "."}
+
+    def save(self, folder: Path) -> None:
+        """The head, and what going on needs beside it."""
+        import torch
+
+        self.export(folder)
+        torch.save(self._optimizer.state_dict(), folder / STATE)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `save` wrote."""
+        import torch
+
+        saved = Head.load(str(folder))
+        with torch.no_grad():
+            self._bias.copy_(saved.bias)
+            for name, scale in self._scales.items():
+                scale.weight.copy_(saved.scales[name].weight)
+        self._optimizer.load_state_dict(torch.load(folder / STATE, weights_only=True))
+
+    @staticmethod
+    def _logits(head: Head, seen: Sequence[View]) -> Tensor:
+        """Readers in one product each, then back in order."""
+        import torch
+
+        rows: list[Any] = [head.bias[view.last] for view in seen]
+        for name, scale in head.scales.items():
+            mine = [
+                index
+                for index, view in enumerate(seen)
+                if view.states is not None and head.config.candidates[view.reader] == name
+            ]
+            if mine:
+                states = torch.stack([seen[index].states for index in mine])  # type: ignore[misc]
+                found = (states - scale.mean) / scale.deviation @ scale.weight.T
+                for index, row in zip(mine, found, strict=True):
+                    rows[index] = rows[index] + row
+        return torch.stack(rows)
+
+
+class HeadAsking:
+    """A team that a head switches, as it is now; the engine is shared and stays."""
+
+    def __init__(self, team: TeamConfig, engine: Engine, head: Head) -> None:
+        self._team = team
+        self._engine = engine
+        self._head = head
+
+    async def ask(
+        self, query: Query, seed: int, policy: Policy
+    ) -> tuple[Trace, tuple[Decision, ...]]:
+        """One answer and its decisions. Only what the switcher chose is its decision: an opening,
+        a closing or somebody who stands in is not."""
+        views: list[View] = []
+        switcher = HeadSwitcher(self._head, views.append)
+        team = Team(self._team.candidates, self._engine, switcher, policy, self._team.judge)
+        trace = await team.agenerate(query, seed=seed, policy=policy)
+        chosen = [patch for patch in trace.patches if patch.probabilities is not None]
+        if trace.error is not None:
+            return trace, ()
+        return trace, tuple(
+            Decision(view, patch.speaker, log(patch.probabilities[patch.speaker]))
+            for view, patch in zip(views, chosen, strict=True)
+            if patch.reason == "chosen" and patch.speaker is not None and patch.probabilities
+        )

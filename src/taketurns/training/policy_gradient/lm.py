@@ -1,0 +1,239 @@
+"""A language model as the policy: all its weights learn if it is small, else its adapter.
+
+Each step's answers are written by an engine that loads the switcher as it is then, so what decides
+is what was learned, by the code that will decide; the other models are loaded again with it.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taketurns.config.policy import Policy
+from taketurns.config.team_config import TeamConfig
+from taketurns.config.team_file import spec_entry
+from taketurns.engines.local.adapters import put_on
+from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.library_logging import quiet
+from taketurns.engines.local.loading import choose_device
+from taketurns.errors import ConfigError
+from taketurns.generation.team import SWITCHER, Team
+from taketurns.switchers import candidate_order
+from taketurns.switchers.base import LMSwitcher
+from taketurns.training.divergence import check_gradients, check_loss, check_moved
+from taketurns.training.models import load_trainable, size
+from taketurns.training.policy_gradient.objective import KEPT, Batch, loss
+from taketurns.training.policy_gradient.sampling import Asking, Decision
+from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.supervised.settings import SMALL
+from taketurns.types import ModelSpec, Query, Trace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STATE = "learner.pt"
+UPDATES, WHOLE_RATE, ADAPTER_RATE = 1, 5e-5, 2e-5
+TOKENS_AT_ONCE = 8192  # of the prompts in one forward
+LEARNS, STARTED = "default", "start"  # names of the two adapters
+
+
+class LMLearner:
+    """Moves the team's own language-model switcher."""
+
+    def __init__(self, team: TeamConfig, learning_rate: float | None) -> None:
+        import torch
+
+        spec = team.switcher.spec
+        assert spec is not None, "a switcher of kind lm has a model"
+        self._team = team
+        self._spec = spec
+        names = tuple(candidate.name for candidate in team.candidates)
+        self._numbered = candidate_order.known(team.switcher) or names
+        self._engine: LocalEngine | None = None
+        self._now = Path(tempfile.mkdtemp(prefix="taketurns-"))
+        self._digits: Sequence[int] = ()
+        with quiet():
+            model, self._tokenizer = load_trainable(replace(spec, adapter=None), lora=None)
+        if spec.device_map is None and spec.quantization_config is None:
+            model.to(choose_device(spec.device))
+        self._start: Any = None
+        if spec.adapter is not None:
+            model = put_on(model, spec.adapter, STARTED)
+            put_on(model.get_base_model(), spec.adapter, LEARNS, model, trainable=True)
+            model.set_adapter(LEARNS)
+        elif (count := size(model)) < SMALL:
+            self._start = copy.deepcopy(model).requires_grad_(False)
+        else:
+            raise ConfigError(
+                f"the switcher {spec.model} has {count:,} weights of its own; this moves "
+                "an adapter, or all weights of a model of less than 20 million"
+            )
+        self._model = model.eval()  # nothing is dropped: what learns is what decided
+        rate = learning_rate or (WHOLE_RATE if spec.adapter is None else ADAPTER_RATE)
+        learned = [one for one in self._model.parameters() if one.requires_grad]
+        self._optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=0.0)
+
+    async def asking(self) -> Asking:
+        """The team, switched by the model as it is now."""
+        await self._release()
+        self.export(self._now)
+        specs = {model.name: model.spec for model in self._team.writers_and_judge}
+        tuned = self._tuned(self._now)
+        self._engine = LocalEngine.configured(specs | {SWITCHER: tuned}, self._team.engine)
+        switcher = LMSwitcher(
+            SWITCHER,
+            chat_template=self._team.switcher.chat_template,
+            candidates=self._numbered,
+        )
+        team = Team(
+            self._team.candidates, self._engine, switcher, self._team.policy, self._team.judge
+        )
+        await team.prepare()
+        self._digits = switcher.digits
+        return LMAsking(team, switcher)
+
+    async def close(self) -> None:
+        """Release the models."""
+        await self._release()
+        shutil.rmtree(self._now, ignore_errors=True)
+
+    def learn(self, batch: Batch, practice: Practice) -> None:
+        """Move by one batch of decisions, some at a time."""
+        rows = list(_portions([len(seen) for seen in batch.seen]))
+        for _ in range(practice.updates or UPDATES):
+            self._optimizer.zero_grad()
+            for first, last in rows:
+                part = batch.rows(first, last)
+                share = (last - first) / len(batch)
+                found = loss(
+                    self._logits(self._model, part.seen),
+                    self._start_logits(part.seen),
+                    part,
+                    practice.clip,
+                    practice.kl,
+                )
+                check_loss(found, "a step", KEPT)
+                (share * found).backward()  # type: ignore[no-untyped-call]
+            check_gradients(self._learned().values(), "a step", KEPT)
+            self._optimizer.step()
+            check_moved(self._learned().values(), "a step", KEPT)
+
+    def export(self, folder: Path) -> None:
+        """Write the model or the adapter as it is now, with its tokenizer and whose its numbers
+        are."""
+        only = {} if self._start is not None else {"selected_adapters": [LEARNS]}
+        with quiet():  # a bar a step would drown the run's own
+            self._model.save_pretrained(folder, **only)
+            self._tokenizer.save_pretrained(folder)
+        candidate_order.write(self._numbered, folder)
+
+    def entry(self, folder: Path) -> dict[str, Any]:
+        """The switcher in a team file that stands in `folder`, where it was exported to."""
+        chat = {"chat_template": True} if self._team.switcher.chat_template else {}
+        return {"kind": "lm", **spec_entry(self._tuned(folder.resolve()), folder), **chat}
+
+    def save(self, folder: Path) -> None:
+        """The weights that learn, and what going on needs beside them."""
+        import torch
+
+        weights = {name: one.detach() for name, one in self._learned().items()}
+        state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
+        torch.save(state, folder / STATE)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `save` wrote."""
+        import torch
+
+        state = torch.load(folder / STATE, weights_only=True)
+        with torch.no_grad():
+            for name, one in self._model.named_parameters():
+                if one.requires_grad:
+                    one.copy_(state["weights"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def _learned(self) -> dict[str, Tensor]:
+        named = self._model.named_parameters()
+        return {name: one for name, one in named if one.requires_grad}
+
+    def _tuned(self, folder: Path) -> ModelSpec:
+        where = str(folder)
+        if self._start is None:
+            return replace(self._spec, adapter=where)
+        return self._spec.with_model(where)
+
+    def _start_logits(self, seen: Sequence[Sequence[int]]) -> Tensor:
+        import torch
+
+        with torch.no_grad():
+            if self._start is not None:
+                return self._logits(self._start, seen)
+            self._model.set_adapter(STARTED)
+            try:
+                return self._logits(self._model, seen)
+            finally:
+                self._model.set_adapter(LEARNS)
+
+    def _logits(self, model: Any, seen: Sequence[Sequence[int]]) -> Tensor:
+        """Of the candidates' numbers after each prompt, `[decisions, candidates]`."""
+        import torch
+
+        width = max(map(len, seen))
+        device = model.device
+        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in seen], device=device)
+        places = torch.tensor([[width - len(row)] for row in seen], device=device)
+        mask = (torch.arange(width, device=device)[None] >= places).long()
+        out = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=1,
+        )
+        digits: Tensor = out.logits[:, -1, list(self._digits)].float().cpu()
+        return digits
+
+    async def _release(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+            self._engine = None
+
+
+class LMAsking:
+    """A team that a language model switches."""
+
+    def __init__(self, team: Team, switcher: LMSwitcher) -> None:
+        self._team = team
+        self._switcher = switcher
+
+    async def ask(
+        self, query: Query, seed: int, policy: Policy
+    ) -> tuple[Trace, tuple[Decision, ...]]:
+        """One answer and its decisions; what was read for each follows from the patches before."""
+        trace = await self._team.agenerate(query, seed=seed, policy=policy)
+        tagged = self._switcher.tagged(query)
+        return trace, tuple(
+            Decision(
+                tuple(tagged.prompt(trace.patches[:place])),
+                patch.speaker,
+                log(patch.probabilities[patch.speaker]),
+            )
+            for place, patch in enumerate(trace.patches)
+            if patch.reason == "chosen" and patch.speaker is not None and patch.probabilities
+        )
+
+
+def _portions(lengths: Sequence[int]) -> Sequence[tuple[int, int]]:
+    """Ranges of rows whose prompts, padded, take no more tokens than fit at once."""
+    found, first, longest = [], 0, 0
+    for row, length in enumerate(lengths):
+        longest = max(longest, length)
+        if row > first and longest * (row - first + 1) > TOKENS_AT_ONCE:
+            found.append((first, row))
+            first, longest = row, length
+    return [*found, (first, len(lengths))]

@@ -1,0 +1,316 @@
+"""One policy-gradient run: a team with a trained switcher in, the same team with a better one out.
+
+Every step ends with a checkpoint, and its questions and draws depend on its number alone: a killed
+run goes on from the last whole step and ends in the same switcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+from taketurns.config.team_config import TeamConfig
+from taketurns.config.team_file import team_yaml
+from taketurns.errors import UsageError
+from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.records import SAMPLE, query_to_json, sample_questions, to_line
+from taketurns.runs.terminal import Progress
+from taketurns.tasks.base import Task
+from taketurns.training.folder import RunFolder
+from taketurns.training.labels.decision_points import training_queries
+from taketurns.training.policy_gradient.card import card
+from taketurns.training.policy_gradient.objective import Batch
+from taketurns.training.policy_gradient.sampling import Asking, Question, Sampled, Sampler
+from taketurns.training.policy_gradient.settings import Practice
+from taketurns.utils.files import write_text, write_whole
+from taketurns.utils.seeds import derive
+
+Say = Callable[[str], None]
+STATE = "state.json"
+
+
+class Learner(Protocol):
+    """A switcher that learns."""
+
+    async def asking(self) -> Asking:
+        """The team, switched as it is now."""
+        ...
+
+    async def close(self) -> None:
+        """Release the models."""
+        ...
+
+    def learn(self, batch: Batch, practice: Practice) -> None:
+        """Move by one batch of decisions."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Write the switcher as it is now."""
+        ...
+
+    def entry(self, folder: Path) -> dict[str, Any]:
+        """The switcher in a team file that stands in `folder`, where it was exported to."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """What `restore` goes on from."""
+        ...
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `save` wrote."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Which questions are practised and which choose the step; no question is in both."""
+
+    practised: Mapping[str, tuple[Question, ...]]
+    checked: tuple[Question, ...]
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], practice: Practice) -> Lessons:
+        """Of the train split; each task gives as many as any other. Raises UsageError where a task
+        has too few, DataError if train questions leak or repeat."""
+        practised, checked = {}, []
+        asked = training_queries(tasks)
+        for task in tasks:
+            ranked = sorted(
+                asked[task.name], key=lambda query: derive(practice.seed, "practice", query.id)
+            )
+            if len(ranked) <= practice.checked:
+                raise UsageError(
+                    f"task {task.name!r} has {len(ranked)} train questions; {practice.checked} of "
+                    "them would choose the step and none would be left to practise"
+                )
+            checked += [Question(task, query) for query in ranked[: practice.checked]]
+            practised[task.name] = tuple(
+                Question(task, query) for query in ranked[practice.checked :]
+            )
+        return cls(practised, tuple(checked))
+
+    def of_step(self, step: int, count: int) -> list[Question]:
+        """The questions of a step, from 0: task by task in turn, and each task's own in turn."""
+        names = list(self.practised)
+        found = []
+        for number in range(step * count, (step + 1) * count):
+            turn, place = divmod(number, len(names))
+            mine = self.practised[names[place]]
+            found.append(mine[turn % len(mine)])
+        return found
+
+    def write(self, path: Path) -> None:
+        """A line a question that chooses the step."""
+        records = ({"id": one.query.id, "task": one.task.name} for one in self.checked)
+        write_whole(path, map(to_line, records))
+
+
+def practise(
+    team: TeamConfig,
+    tasks: Sequence[Task],
+    output: Path,
+    practice: Practice,
+    say: Say = lambda sentence: None,
+) -> Mapping[str, Any]:
+    """Improve the team's switcher by the reward of whole answers and write it to `output`; what was
+    measured.
+
+    A run that was killed goes on; one that is finished is left as it is. Raises UsageError for a
+    team whose switcher cannot learn, DataError for an output that holds another run.
+    """
+    for name in practice.prices:
+        if name not in (names := [candidate.name for candidate in team.candidates]):
+            raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
+    lessons, learner = Lessons.of(tasks, practice), _learner(team, practice)
+    folder = RunFolder(output, _manifest(team, lessons, practice), "checked.jsonl")
+    with folder.claimed(lessons.write):
+        if (done := folder.metrics) is not None:
+            say(f"{output} is finished; nothing to do")
+            return done
+        return asyncio.run(_Run(team, learner, lessons, folder, practice, say).whole())
+
+
+def _learner(team: TeamConfig, practice: Practice) -> Learner:
+    if team.switcher.kind == "head":
+        from taketurns.training.policy_gradient.head import HeadLearner
+
+        return HeadLearner.of(team, practice.learning_rate)
+    if team.switcher.kind == "lm":
+        from taketurns.training.policy_gradient.lm import LMLearner
+
+        return LMLearner(team, practice.learning_rate)
+    raise UsageError(
+        f"the team's switcher is of kind {team.switcher.kind}; policy gradient goes on from a "
+        "trained one: train a switcher from labels first and give its team file"
+    )
+
+
+def _manifest(team: TeamConfig, lessons: Lessons, practice: Practice) -> Manifest:
+    asked = [one.query for part in lessons.practised.values() for one in part]
+    data = b"".join(to_line(query_to_json(query)) for query in asked)
+    described = describe_run("practise", team, data, tasks=list(lessons.practised))
+    settings = {key: value for key, value in asdict(practice).items() if key != "under_way"}
+    return replace(described, determined={**described.determined, "practice": settings})
+
+
+class _Run:
+    """The loop, and what it remembers."""
+
+    def __init__(
+        self,
+        team: TeamConfig,
+        learner: Learner,
+        lessons: Lessons,
+        folder: RunFolder,
+        practice: Practice,
+        say: Say,
+    ) -> None:
+        self._team = team
+        self._learner = learner
+        self._lessons = lessons
+        self._folder = folder
+        self._practice = practice
+        self._say = say
+        self._sampler = Sampler([candidate.name for candidate in team.candidates], practice)
+        self._steps: list[dict[str, float]] = []
+        self._checks: list[dict[str, Any]] = []
+        self._seconds = 0.0
+
+    async def whole(self) -> Mapping[str, Any]:
+        """Until the last step, then the best one is written."""
+        self._restore()
+        try:
+            began = time.monotonic() - self._seconds
+            with Progress("practising", self._practice.steps, len(self._steps)) as progress:
+                if not self._checks:
+                    await self._check()
+                while len(self._steps) < self._practice.steps:
+                    await self._step()
+                    step = len(self._steps)
+                    if step % self._practice.check_every == 0 or step == self._practice.steps:
+                        await self._check()
+                    self._seconds = time.monotonic() - began
+                    self._keep()
+                    progress.advance()
+        finally:
+            await self._learner.close()
+        return self._finish()
+
+    async def _step(self) -> None:
+        """Ask, value, learn."""
+        number, practice = len(self._steps), self._practice
+        # Drawn from its whole distribution: what is cut off could never be learned.
+        policy = replace(self._team.policy, top_p=1.0, greedy_switcher=False)
+        asking = await self._learner.asking()
+        groups = await asyncio.gather(
+            *(
+                self._sampler.group(
+                    asking,
+                    question,
+                    practice.answers,
+                    derive(practice.seed, "step", number, place),
+                    policy,
+                )
+                for place, question in enumerate(self._lessons.of_step(number, practice.questions))
+            )
+        )
+        batch = Batch.of(groups)
+        if len(batch):
+            self._learner.learn(batch, practice)
+        self._steps.append({"step": number + 1, **_told([a for group in groups for a in group])})
+
+    async def _check(self) -> None:
+        """What the switcher is worth as the team will use it."""
+        asking = await self._learner.asking()
+        groups = await asyncio.gather(
+            *(
+                self._sampler.group(
+                    asking, question, 1, derive(self._practice.seed, "check"), self._team.policy
+                )
+                for question in self._lessons.checked
+            )
+        )
+        answers = [answer for group in groups for answer in group]
+        by_task = {
+            task: round(fmean(a.reward for a in answers if a.task == task), 4)
+            for task in self._lessons.practised
+        }
+        step = len(self._steps)
+        self._checks.append({"step": step, **_told(answers), "tasks": by_task})
+        self._say(f"step {step}: reward {self._checks[-1]['reward']:.4f} on validation questions")
+        if self._best == step:
+            self._put("best", self._learner.export)
+
+    @property
+    def _best(self) -> int:
+        """The step whose reward on validation was highest, the first of equals."""
+        return int(max(self._checks, key=lambda check: check["reward"])["step"])
+
+    def _keep(self) -> None:
+        def write(folder: Path) -> None:
+            self._learner.save(folder)
+            state = {"steps": self._steps, "checks": self._checks, "seconds": self._seconds}
+            (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+
+        self._put(f"step-{len(self._steps):06d}", write)
+        for older in sorted(self._folder.checkpoints.glob("step-*"))[:-1]:
+            shutil.rmtree(older)
+
+    def _put(self, name: str, write: Callable[[Path], None]) -> None:
+        """A folder that is there whole or not at all."""
+        made = self._folder.checkpoints / name
+        draft = made.with_name(f"draft-{name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        write(draft)
+        shutil.rmtree(made, ignore_errors=True)
+        draft.rename(made)
+
+    def _restore(self) -> None:
+        last = max(self._folder.checkpoints.glob("step-*"), default=None)
+        if last is None:
+            return
+        state = json.loads((last / STATE).read_text(encoding="utf-8"))
+        self._steps, self._checks = state["steps"], state["checks"]
+        self._seconds = state["seconds"]
+        self._learner.restore(last)
+
+    def _finish(self) -> Mapping[str, Any]:
+        path = self._folder.path
+        shutil.copytree(self._folder.checkpoints / "best", path, dirs_exist_ok=True)
+        entry = self._learner.entry(path)
+        write_text(path / "team.yaml", team_yaml(self._team, entry, path))
+        metrics = {
+            "method": "policy-gradient",
+            "switcher": {"kind": self._team.switcher.kind, **asdict(self._practice)},
+            "candidates": [candidate.name for candidate in self._team.candidates],
+            "patch_size": self._team.policy.patch_size,
+            "patch": None if self._team.policy.patch is None else asdict(self._team.policy.patch),
+            "tasks": list(self._lessons.practised),
+            SAMPLE: sample_questions((one.task.name, one.query) for one in self._lessons.checked),
+            "best_step": self._best,
+            "checks": self._checks,
+            "history": self._steps,
+            "tokens": int(sum(part["tokens"] for part in (*self._steps, *self._checks))),
+            "seconds": round(self._seconds, 1),
+        }
+        write_text(path / "README.md", card(metrics))
+        self._folder.finish(metrics)
+        return metrics
+
+
+def _told(answers: Sequence[Sampled]) -> dict[str, float]:
+    """What is remembered of some answers."""
+    return {
+        "reward": round(fmean(answer.reward for answer in answers), 6),
+        "utility": round(fmean(answer.utility for answer in answers), 6),
+        "switches": round(fmean(answer.switches for answer in answers), 4),
+        "tokens": sum(answer.tokens for answer in answers),
+    }

@@ -1,0 +1,173 @@
+"""From labels to examples: what says something is kept, and queries are split, never prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from taketurns.errors import DataError
+from taketurns.runs.records import query_to_json, to_line
+from taketurns.training.labels.labels import Label
+from taketurns.training.supervised.settings import Selection
+from taketurns.utils.files import write_whole
+from taketurns.utils.seeds import derive
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prefix and the distribution over candidates to learn for it."""
+
+    label: Label
+    target: tuple[float, ...]
+
+    @property
+    def utilities(self) -> tuple[float, ...]:
+        """One a candidate; where none is known, the lowest that is."""
+        known = [utility for utility in self.label.utilities if utility is not None]
+        return tuple(min(known) if u is None else u for u in self.label.utilities)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What is learned and what chooses the epoch. No query is in both. The validation rows keep the
+    prefixes without signal: their utility is what they are worth, whoever is chosen."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    report: Mapping[str, Any]
+
+
+def select(
+    labels: Iterable[Label], names: Sequence[str], selection: Selection, seed: int
+) -> Examples:
+    """The examples of a run. Raises DataError where there is nothing to learn from."""
+    read = list(labels)
+    chosen = _of_tasks(read, selection.tasks)
+    signal = [label for label in chosen if label.margin >= selection.min_margin]
+    if not signal:
+        raise DataError(
+            f"none of the {len(chosen)} labels says who should write next: in all of them the "
+            f"candidates' utilities differ by less than {selection.min_margin:g}"
+        )
+    # Where several are best, a hard label would be an arbitrary one.
+    learned = [x for x in signal if selection.targets != "hard" or len(x.best) == 1]
+    held_out = _held_out(chosen, {x.query.id for x in learned}, selection.validation, seed)
+    train = [label for label in learned if label.query.id not in held_out]
+    validation = [label for label in chosen if label.query.id in held_out]
+
+    def example(label: Label) -> Example:
+        return Example(label, label.targets(selection.targets, selection.temperature))
+
+    examples = tuple(map(example, train))
+    return Examples(
+        train=examples,
+        validation=tuple(map(example, validation)),
+        report={
+            "labels": len(read),
+            "of_other_tasks": len(read) - len(chosen),
+            "without_signal": len(chosen) - len(signal),
+            "ties_dropped": len(signal) - len(learned),
+            "queries": len({label.query.id for label in chosen}),
+            "left_out_without_signal": _left(chosen, held_out) - _left(signal, held_out),
+            "left_out_ties": _left(signal, held_out) - len(train),
+            "train_rows": len(train),
+            "validation_rows": len(validation),
+            "tasks": sorted({label.task for label in chosen}),
+            "balance": {
+                name: round(fmean(example.target[index] for example in examples), 4)
+                for index, name in enumerate(names)
+            },
+        },
+    )
+
+
+def write_examples(examples: Examples, path: Path) -> None:
+    """What was trained on, a line an example: its id, its part and its target."""
+    parts = (("train", examples.train), ("validation", examples.validation))
+    records = (
+        {
+            "id": row.label.id,
+            "task": row.label.task,
+            "part": part,
+            "target": list(row.target),
+        }
+        for part, rows in parts
+        for row in rows
+    )
+    write_whole(path, map(to_line, records))
+
+
+def summary(report: Mapping[str, Any], min_margin: float) -> str:
+    """The report for a person, in a line whose counts add up to the labels."""
+    balance = ", ".join(f"{name} {share:.0%}" for name, share in report["balance"].items())
+    left_out = {
+        "of other tasks": report["of_other_tasks"],
+        f"whose best and worst candidate differ by less than {min_margin:g} (--min-margin)": report[
+            "left_out_without_signal"
+        ],
+        "with several best candidates, where --targets hard takes one": report["left_out_ties"],
+    }
+    parts = [
+        f"{report['train_rows']} to learn from",
+        f"{report['validation_rows']} to choose the epoch by",
+        *(f"{count} left out, {why}" for why, count in left_out.items() if count),
+    ]
+    return (
+        f"{report['labels']} labels, those kept of {report['queries']} queries: "
+        f"{'; '.join(parts)}. Best in those to learn from: {balance}"
+    )
+
+
+def _left(labels: Sequence[Label], held_out: Collection[str]) -> int:
+    """How many of them are not of queries that choose the epoch."""
+    return sum(label.query.id not in held_out for label in labels)
+
+
+def digest(examples: Examples) -> str:
+    """Changes whenever an example does: what is read, what is learned, and in which part."""
+    found = sha256(str(len(examples.train)).encode())
+    for example in (*examples.train, *examples.validation):
+        label = example.label
+        found.update(
+            to_line(
+                {
+                    "id": label.id,
+                    "query": query_to_json(label.query),
+                    "prefix": [[p.speaker, p.token_ids, p.text] for p in label.prefix],
+                    "utilities": label.utilities,
+                    "target": example.target,
+                }
+            )
+        )
+    return found.hexdigest()
+
+
+def _of_tasks(labels: Sequence[Label], tasks: Sequence[str]) -> list[Label]:
+    there = sorted({label.task for label in labels})
+    for task in tasks:
+        if task not in there:
+            raise DataError(f"no label is of task {task!r}; the tasks are {', '.join(there)}")
+    return [label for label in labels if not tasks or label.task in tasks]
+
+
+def _held_out(
+    labels: Sequence[Label], informative: set[str], share: float, seed: int
+) -> frozenset[str]:
+    """The queries kept for validation: the same share of those that teach and of those that do
+    not."""
+    if len(informative) < 2:
+        raise DataError(
+            "labels of at least two queries must say who should write next: one to learn from, "
+            "one to choose the epoch by"
+        )
+
+    def draw(ids: set[str], least: int) -> list[str]:
+        ranked = sorted(ids, key=lambda id_: derive(seed, "validation", id_))
+        return ranked[: max(least, round(share * len(ranked)))]
+
+    silent = {label.query.id for label in labels} - informative
+    return frozenset(draw(informative, 1) + draw(silent, 0))

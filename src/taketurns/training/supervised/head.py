@@ -1,0 +1,204 @@
+"""Fitting a linear head: multinomial logistic regression on frozen hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from taketurns.config.team_config import TeamConfig
+from taketurns.errors import ConfigError
+from taketurns.switchers.head import Head, HeadConfig, Scale, View
+from taketurns.training.divergence import check_gradients, check_loss, check_moved
+from taketurns.training.supervised.examples import Example
+from taketurns.training.supervised.settings import Course, HeadSettings
+from taketurns.training.supervised.shrinkage import Maps, Shrunk, shrink
+from taketurns.training.supervised.verdict import judge
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EPOCHS, LEARNING_RATE, WEIGHT_DECAY = 60, 3e-3, 0.3
+LEAST_DEVIATION = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The head of the best epoch with what few labels made of it, what every epoch was worth on the
+    validation examples before that, and which was best, from 1."""
+
+    shrunk: Shrunk
+    history: Sequence[Mapping[str, float]]
+    best_epoch: int
+
+    @property
+    def head(self) -> Head:
+        return self.shrunk.head
+
+
+def head_config(team: TeamConfig, settings: HeadSettings) -> HeadConfig:
+    """What a head of this team reads. Raises ConfigError for a reader or a layer that is not
+    there."""
+    names = tuple(candidate.name for candidate in team.candidates)
+    reader = settings.reader or names[-1]
+    if reader not in names:
+        raise ConfigError(f"there is no candidate {reader!r}; the candidates are {names}")
+    config = HeadConfig(settings.mode, names, reader)
+    specs = {candidate.name: candidate.spec for candidate in team.candidates}
+    layers = {name: _layers(name, specs[name], settings.layers) for name in config.readers}
+    return HeadConfig(settings.mode, names, reader, layers)
+
+
+def fit(
+    config: HeadConfig,
+    views: Sequence[View],
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    course: Course,
+    bias: bool = True,
+) -> Fitted:
+    """Learn a head. `views` are those of the training examples, then those of the validation.
+    Without `bias` its logits are a matrix times the states and nothing more."""
+    import torch
+
+    scales = _scales(config, views[: len(train)], bias)
+    matrix = torch.stack([_features(config, scales, view, bias) for view in views])
+    weight, history, best = _descend(config, matrix, train, validation, course)
+    one_size = len({len(scale.mean) for scale in scales.values()}) == 1 < len(scales)
+    alike = [_alike(config, scales, view, bias) for view in views] if one_size else []
+
+    def learn(places: Sequence[int]) -> Maps:
+        """For as many epochs as were best for all."""
+        rows, settings = list(places), replace(course, epochs=best)
+        some = [train[row] for row in rows]
+        own, *_ = _descend(config, matrix[rows], some, (), settings)
+        shared = None
+        if one_size:
+            found, *_ = _descend(
+                config, torch.stack([alike[row] for row in rows]), some, (), settings
+            )
+            shared = found[:, :-1], found[:, -1]
+        return Maps(_head(config, scales, own), shared)
+
+    own = _head(config, scales, weight)
+    return Fitted(shrink(own, views, train, validation, learn, bias), history, best)
+
+
+def _descend(
+    config: HeadConfig,
+    matrix: Tensor,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    course: Course,
+) -> tuple[Tensor, list[Mapping[str, float]], int]:
+    """The weights `[candidates, features]` of the best epoch for the rows of `matrix`, what every
+    epoch was worth on `validation`, and which was best, from 1; the last one without any."""
+    import torch
+
+    features, held_out = matrix[: len(train)], matrix[len(train) :]
+    targets = torch.tensor([example.target for example in train])
+    weight = torch.zeros(len(config.candidates), matrix.shape[1], requires_grad=True)
+    optimizer = torch.optim.AdamW(
+        [weight],
+        lr=course.learning_rate or LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY if course.weight_decay is None else course.weight_decay,
+    )
+    order = torch.Generator().manual_seed(course.seed)
+    history: list[Mapping[str, float]] = []
+    best, best_epoch, best_merit = weight.detach().clone(), 0, float("-inf")
+    for epoch in range(1, (course.epochs or EPOCHS) + 1):
+        shuffled = torch.randperm(len(train), generator=order)
+        for first in range(0, len(train), course.batch_size):
+            rows = shuffled[first : first + course.batch_size]
+            logprobs = (features[rows] @ weight.T).log_softmax(-1)
+            loss = -(targets[rows] * logprobs).sum(-1).mean()
+            check_loss(loss, f"epoch {epoch}")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            check_gradients([weight], f"epoch {epoch}")
+            optimizer.step()
+        check_moved([weight], f"epoch {epoch}")
+        if not validation:
+            best, best_epoch = weight.detach().clone(), epoch
+            continue
+        with torch.no_grad():
+            verdict = judge((held_out @ weight.T).softmax(-1).tolist(), validation)
+        history.append({"epoch": float(epoch), **verdict.to_json()})
+        if verdict.merit > best_merit:
+            best, best_epoch, best_merit = weight.detach().clone(), epoch, verdict.merit
+    return best, history, best_epoch
+
+
+def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
+    """The layers of a model to read, counted from the embedding, 0."""
+    from taketurns.checkpoints.model_config import read_config
+
+    depth = int(read_config(spec).get_text_config().num_hidden_layers)
+    if not wanted:
+        return tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
+    for layer in wanted:
+        if not -depth - 1 <= layer <= depth:
+            raise ConfigError(f"{name} has the layers 0 to {depth}, there is no layer {layer}")
+    return tuple(layer % (depth + 1) for layer in wanted)
+
+
+def _scales(config: HeadConfig, views: Sequence[View], bias: bool) -> dict[str, Scale]:
+    """Each reader's own mean (0 without `bias`) and deviation; none for a reader whose states are
+    in no view."""
+    import torch
+
+    found = {}
+    for name in config.readers:
+        mine = [v.states for v in views if config.candidates[v.reader] == name]
+        states = [s for s in mine if s is not None]
+        if states:
+            stack = torch.stack(states)
+            deviation = stack.std(0, correction=0) + LEAST_DEVIATION
+            mean = stack.mean(0) if bias else torch.zeros(stack.shape[1])
+            found[name] = Scale(mean, deviation, torch.zeros(0))
+    return found
+
+
+def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
+    """One row: a block a reader, zero but for the one that reads, and, with `bias`, who spoke
+    last."""
+    import torch
+
+    blocks = []
+    for name, scale in scales.items():
+        if view.states is not None and config.candidates[view.reader] == name:
+            blocks.append((view.states - scale.mean) / scale.deviation)
+        else:
+            blocks.append(torch.zeros(len(scale.mean)))
+    last = torch.zeros(len(config.candidates) + 1)
+    last[view.last] = bias
+    return torch.cat([*blocks, last])
+
+
+def _alike(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
+    """One row of a map for all readers: the states, standardised as the reader's are, and, with
+    `bias`, a one."""
+    import torch
+
+    scale = scales.get(config.candidates[view.reader])
+    if view.states is None or scale is None:
+        states = torch.zeros(len(next(iter(scales.values())).mean))
+    else:
+        states = (view.states - scale.mean) / scale.deviation
+    return torch.cat([states, torch.tensor([float(bias)])])
+
+
+def _head(config: HeadConfig, scales: Mapping[str, Scale], weight: Tensor) -> Head:
+    """The fitted matrix `[candidates, features]`, cut into blocks again."""
+    import torch
+
+    sizes = [len(scale.mean) for scale in scales.values()]
+    *blocks, bias = torch.split(weight, [*sizes, len(config.candidates) + 1], dim=1)
+    return Head(
+        config,
+        {
+            name: Scale(scale.mean, scale.deviation, block.clone())
+            for (name, scale), block in zip(scales.items(), blocks, strict=True)
+        },
+        bias.T.clone(),
+    )

@@ -1,0 +1,232 @@
+"""What a head does after speakers of whom there are few labels.
+
+Each reader has a map of its own, and a map of thousands of numbers that a handful of labels taught
+says little. So the map of a reader with fewer than `PLENTY` labels is drawn towards what more
+labels say: a map that all readers share, where their states are of one size, or the prior, how
+often each candidate is the best one whatever is read. A reader of n labels keeps n / (n + strength)
+of its own. Towards which of both, and how strongly, held-out labels say: those kept for validation,
+and, since these are few as well, every third of the others under maps that the rest taught. The
+head is the mean of all ways, each weighted by how likely the held-out labels are under it. A reader
+with fewer than `LEAST` labels has no map, and the prior decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from taketurns.switchers.head import LEAST, Head, HeadConfig, Scale, View
+from taketurns.training.supervised.examples import Example
+from taketurns.training.supervised.verdict import judge
+from taketurns.utils.seeds import derive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+PLENTY = 200
+FOLDS = 3
+STRENGTHS = (inf, 256.0, 64.0, 16.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """The head; how much each reader `kept` of its own map, and how much of the `shared` one it
+    got; the rest is the prior. Both are None where all have labels enough."""
+
+    head: Head
+    kept: Mapping[str, float] | None = None
+    shared: Mapping[str, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kept": _rounded(self.kept), "shared": _rounded(self.shared)}
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """What some labels taught: a head in which every reader has its own map, and, where it can be,
+    one map `[candidates, features]` and bias that all share."""
+
+    own: Head
+    shared: tuple[Tensor, Tensor] | None
+
+
+def shrink(
+    own: Head,
+    views: Sequence[View],
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    learn: Callable[[Sequence[int]], Maps],
+    bias: bool,
+) -> Shrunk:
+    """The head `own` of all training examples, with what it does after speakers of few labels.
+
+    `views` are those of the training examples, then those of the validation; `learn` makes maps of
+    the training examples at some places. Without `bias` no prior can be had: what has no map draws
+    evenly, and few labels draw a map to that."""
+    import torch
+
+    config, rows = own.config, range(len(train))
+    by_last = _by_last(config, views[: len(train)])
+    counted = Head(replace(config, labels=tuple(by_last)), own.scales, own.bias)
+    counts = _by_reader(config, views[: len(train)])
+    if min(counts.values()) >= PLENTY and min(by_last) > 0:
+        return Shrunk(counted)
+    thin = any(LEAST <= count < PLENTY for count in counts.values())
+    shared = learn(rows).shared if thin else None
+
+    def ways(maps: Maps, places: Sequence[int]) -> list[Shrunk]:
+        seen = [views[place] for place in places]
+        prior = _prior([train[place] for place in places], bias)
+        filled = _filled(config, maps.own.bias, _by_last(config, seen))
+        head = Head(maps.own.config, maps.own.scales, filled)
+        return list(_ways(head, _by_reader(config, seen), prior, maps.shared, thin))
+
+    made = ways(Maps(counted, shared), rows)
+    if len(made) == 1:
+        return made[0]
+    likely = _likely(made, views[len(train) :], validation)
+    for held_out in _folds(train):
+        rest = sorted({*rows} - {*held_out})
+        examples = [train[place] for place in held_out]
+        likely += _likely(ways(learn(rest), rest), [views[p] for p in held_out], examples)
+    return _mean(made, torch.softmax(likely, -1).tolist())
+
+
+def _ways(
+    head: Head,
+    counts: Mapping[str, int],
+    prior: Tensor,
+    shared: tuple[Tensor, Tensor] | None,
+    thin: bool,
+) -> Iterator[Shrunk]:
+    for strength in STRENGTHS if thin else STRENGTHS[:1]:
+        yield _drawn(head, counts, prior, None, strength)
+    for strength in STRENGTHS[:-1] if shared is not None else ():
+        yield _drawn(head, counts, prior, shared, strength)
+
+
+def _likely(ways: Sequence[Shrunk], views: Sequence[View], examples: Sequence[Example]) -> Tensor:
+    """How likely each way makes the labels that say something, as a logarithm."""
+    import torch
+
+    pairs = [(v, x) for v, x in zip(views, examples, strict=True) if x.label.margin > 0]
+    wanted = [example for _, example in pairs]
+
+    def loss(head: Head) -> float:
+        found = [head.logits(view).softmax(-1).tolist() for view, _ in pairs]
+        return len(wanted) * judge(found, wanted).loss if wanted else 0.0
+
+    return -torch.tensor([loss(way.head) for way in ways])
+
+
+def _folds(train: Sequence[Example]) -> list[list[int]]:
+    """Places of the examples in parts that share no query."""
+    queries = sorted(
+        {example.label.query.id for example in train}, key=lambda id_: derive(0, "fold", id_)
+    )
+    part = {query: number % FOLDS for number, query in enumerate(queries)}
+    parts: list[list[int]] = [[] for _ in range(FOLDS)]
+    for place, example in enumerate(train):
+        parts[part[example.label.query.id]].append(place)
+    return [part for part in parts if part and len(part) < len(train)]
+
+
+def _prior(examples: Sequence[Example], bias: bool) -> Tensor:
+    """The logarithm of how often each candidate is best, one more than was seen."""
+    import torch
+
+    total = torch.tensor([example.target for example in examples]).sum(0) + 1
+    return (total / total.sum()).log() if bias else torch.zeros(len(total))
+
+
+def _drawn(
+    head: Head,
+    counts: Mapping[str, int],
+    prior: Tensor,
+    shared: tuple[Tensor, Tensor] | None,
+    strength: float,
+) -> Shrunk:
+    """Every reader with few labels drawn to the prior, or to the map that is `shared`."""
+    scales, bias = {}, head.bias.clone()
+    kept, given = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0.0)
+    for name, count in counts.items():
+        scale, lasts = head.scales.get(name), list(lasts_of(head.config, name))
+        if count < LEAST or scale is None:
+            bias[lasts] = prior
+            continue
+        share = 1.0 if count >= PLENTY or strength == 0 else count / (count + strength)
+        kept[name], given[name] = share, 0.0 if shared is None else 1 - share
+        if share == 1:
+            scales[name] = scale
+            continue
+        weight, constant = shared or (0 * scale.weight, prior)
+        drawn = share * scale.weight + (1 - share) * weight
+        scales[name] = Scale(scale.mean, scale.deviation, drawn)
+        bias[lasts] = share * bias[lasts] + (1 - share) * constant
+    return Shrunk(Head(head.config, scales, bias), kept, given)
+
+
+def _mean(heads: Sequence[Shrunk], weights: Sequence[float]) -> Shrunk:
+    """The head whose logits are the weighted mean of theirs. What all have in common stays as it is
+    to the bit."""
+
+    def mean(tensors: Sequence[Tensor]) -> Tensor:
+        if all(tensor.equal(tensors[0]) for tensor in tensors):
+            return tensors[0]
+        return sum((w * t for w, t in zip(weights, tensors, strict=True)), 0 * tensors[0])
+
+    def shares(parts: Sequence[Mapping[str, float] | None]) -> dict[str, float]:
+        pairs = [(w, part or {}) for w, part in zip(weights, parts, strict=True)]
+        return {name: sum(w * part[name] for w, part in pairs) for name in parts[0] or ()}
+
+    first = heads[0].head
+    scales = {
+        name: Scale(scale.mean, scale.deviation, mean([h.head.scales[name].weight for h in heads]))
+        for name, scale in first.scales.items()
+    }
+    return Shrunk(
+        Head(first.config, scales, mean([one.head.bias for one in heads])),
+        shares([one.kept for one in heads]),
+        shares([one.shared for one in heads]),
+    )
+
+
+def _rounded(shares: Mapping[str, float] | None) -> dict[str, float] | None:
+    return None if shares is None else {name: round(share, 4) for name, share in shares.items()}
+
+
+def lasts_of(config: HeadConfig, name: str) -> Iterator[int]:
+    """After whom a reader reads, by place; after the last place nobody has spoken."""
+    nobody = len(config.candidates)
+    if config.mode == "candidate":
+        yield from range(nobody + 1)
+        return
+    yield config.candidates.index(name)
+    if name == config.reader:
+        yield nobody
+
+
+def _filled(config: HeadConfig, bias: Tensor, counts: Sequence[int]) -> Tensor:
+    """The bias after somebody of whom there are no labels: the mean of those that the same reader
+    has."""
+    filled = bias.clone()
+    for name in config.readers:
+        lasts = list(lasts_of(config, name))
+        rows = sum(counts[last] for last in lasts)
+        for last in lasts:
+            if rows and not counts[last]:
+                filled[last] = sum(counts[other] / rows * bias[other] for other in lasts)
+    return filled
+
+
+def _by_last(config: HeadConfig, views: Sequence[View]) -> list[int]:
+    lasts = [view.last for view in views]
+    return [lasts.count(last) for last in range(len(config.candidates) + 1)]
+
+
+def _by_reader(config: HeadConfig, views: Sequence[View]) -> dict[str, int]:
+    reading = [config.candidates[view.reader] for view in views if view.states is not None]
+    return {name: reading.count(name) for name in config.readers}
