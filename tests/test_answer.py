@@ -13,8 +13,10 @@ from typing import Any
 
 from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team
 from taketurns.engines.local.engine import LocalEngine
-from taketurns.generation.loop import Answer
-from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher
+from taketurns.generation.loop import GenerationLoop
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 
 QUERY = Query("q", text="Où est-il?")
 POLICY = Policy(patch_size=3, max_tokens=30, temperature=1.0, speaker_top_p=1.0)
@@ -124,7 +126,7 @@ async def test_forks_draw_by_their_seeds() -> None:
     candidates = [Candidate(name, ModelSpec(name)) for name in "abc"]
     team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=1, max_tokens=20))
 
-    async def written(answer: Answer, seed: int) -> str:
+    async def written(answer: GenerationLoop, seed: int) -> str:
         async with answer.fork(seed) as fork:
             await fork.write()
             return fork.draft.trace(0).text

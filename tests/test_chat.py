@@ -10,7 +10,7 @@ from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.generation.team import Team
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Candidate, ModelSpec
 
 Talk = Callable[..., tuple[int, str, str]]

@@ -21,7 +21,7 @@ from taketurns.generation.team import Team
 from taketurns.pocket import TASKS
 from taketurns.runs import terminal
 from taketurns.runs.manifest import path_for
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Query
 
 Invoke = Callable[..., tuple[int, str, str]]

@@ -24,14 +24,17 @@ from taketurns.generation.guards import Judge
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.records import from_lines, to_line, trace_to_json, writable
 from taketurns.runs.runner import run
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher, PartSwitcher, Switcher, normalise
+from taketurns.switchers.base import Switcher
 from taketurns.switchers.head import Head, HeadConfig, HeadSwitcher, Scale
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.sampling import normalise
+from taketurns.switchers.simple import FixedSwitcher, SubsetSwitcher
 from taketurns.tasks.scorers.base import sound
 from taketurns.tasks.scorers.compliance import Judged
 from taketurns.tasks.scorers.reward import Reward
 from taketurns.training.labels.labels import Label, read_labels
-from taketurns.training.policy_gradient.settings import Practice
-from taketurns.training.supervised.settings import Course, Selection
+from taketurns.training.policy_gradient.settings import PolicyGradientConfig
+from taketurns.training.supervised.settings import Selection, TrainingConfig
 from taketurns.types import Score
 from taketurns.utils.finite import parse_json, probabilities
 
@@ -110,7 +113,7 @@ def test_weights_that_are_no_numbers_are_not_normalised() -> None:
 
 
 async def test_a_part_of_a_switcher_hands_on_no_nan() -> None:
-    trace = await team(PartSwitcher(Says(nan, 0.5), [0, 1])).agenerate("Q")
+    trace = await team(SubsetSwitcher(Says(nan, 0.5), [0, 1])).agenerate("Q")
     assert trace.error == "the switcher gave nan for a probability"
 
 
@@ -337,14 +340,14 @@ async def test_an_answer_is_not_lost_over_its_score(value: float) -> None:
 @pytest.mark.parametrize("value", [nan, inf])
 def test_settings_are_numbers(value: float) -> None:
     for make in (
-        lambda: Course(learning_rate=value),
-        lambda: Course(weight_decay=value),
+        lambda: TrainingConfig(learning_rate=value),
+        lambda: TrainingConfig(weight_decay=value),
         lambda: Selection(temperature=value),
-        lambda: Practice(learning_rate=value),
-        lambda: Practice(kl=value),
-        lambda: Practice(switch_cost=value),
-        lambda: Practice(prices={"a": value}),
+        lambda: PolicyGradientConfig(learning_rate=value),
+        lambda: PolicyGradientConfig(kl=value),
+        lambda: PolicyGradientConfig(switch_cost=value),
+        lambda: PolicyGradientConfig(prices={"a": value}),
     ):
         with pytest.raises(UsageError, match="must be"):
             make()
-    assert isfinite(replace(Course(), learning_rate=1e-3).learning_rate or nan)
+    assert isfinite(replace(TrainingConfig(), learning_rate=1e-3).learning_rate or nan)

@@ -29,8 +29,9 @@ from taketurns.generation.guards import Judge
 from taketurns.generation.patch_writer import PatchWriter
 from taketurns.generation.phrases import Phrases, Reading
 from taketurns.runs.records import trace_from_json, trace_to_json
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
-from taketurns.types import Message, Withheld
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
+from taketurns.types import Message, RejectedPatch
 from taketurns.utils import expressions
 
 BAD = Guard(1, words=("bad",))
@@ -71,7 +72,7 @@ async def test_a_patch_that_fails_is_given_to_nobody_and_another_writes_instead(
     events, trace = await watched(pair)
     assert trace.text == "The goodend"
     assert [patch.reason for patch in trace.patches] == ["chosen", "guard", "chosen"]
-    assert trace.patches[1].withheld == (Withheld(0, 4),)
+    assert trace.patches[1].withheld == (RejectedPatch(0, 4),)
     assert trace.patches[1].timing.guard > 0
     assert "".join(event.text for event in events if isinstance(event, Delta)) == trace.text
     assert tuple(event for event in events if isinstance(event, Patch)) == trace.patches
@@ -89,7 +90,7 @@ async def test_if_the_guardian_fails_too_the_answer_ends_there() -> None:
     assert trace.finish == trace.patches[-1].finish == "guard"
     assert trace.error is None
     assert trace.patches[-1].token_ids == ()
-    assert trace.patches[-1].withheld == (Withheld(0, 4), Withheld(1, 4))
+    assert trace.patches[-1].withheld == (RejectedPatch(0, 4), RejectedPatch(1, 4))
     assert events[-1] == trace.patches[-1]
     assert trace_from_json(trace_to_json(trace, ["a", "b"])) == trace
 
@@ -121,7 +122,7 @@ async def test_patches_that_end_by_a_rule_are_vetted_where_they_end() -> None:
         ("No.", "sentence", "guard"),
         ("ran", "stop", "chosen"),
     ]
-    assert trace.patches[1].withheld == (Withheld(0, len("He is bad.")),)
+    assert trace.patches[1].withheld == (RejectedPatch(0, len("He is bad.")),)
     assert "".join(event.text for event in events if isinstance(event, Delta)) == trace.text
     assert tuple(event for event in events if isinstance(event, Patch)) == trace.patches
     assert [call.text for call in engine.calls] == ["Q? ", "Q? So.", "Q? So.", "Q? So.No."]
@@ -137,7 +138,7 @@ async def test_a_watch_has_seen_nothing_of_what_was_thrown_away() -> None:
     pair, _ = team({"a": ["a bad one"], "b": ["xxxxxxx"]}, patch=rule, entropies=unsure)
     trace = await pair.agenerate("Q? ")
     assert [(p.text, p.finish) for p in trace.patches[:1]] == [("xxxx", "uncertainty")]
-    assert trace.patches[0].withheld == (Withheld(0, 9),)
+    assert trace.patches[0].withheld == (RejectedPatch(0, 9),)
 
 
 async def test_whoever_closes_in_anothers_place_ends_by_no_rule() -> None:
@@ -344,7 +345,7 @@ async def test_what_was_thrown_away_is_cut_from_the_caches() -> None:
         pair = Team([base, aligned], engine, FixedSwitcher([0]))
         guarded = replace(plain, guard=Guard(1, words=("steal",)))
         async with pair.answer(await pair.draft(query), 0, guarded) as answer:
-            assert (await answer.turn()).withheld == (Withheld(0, 4),)
+            assert (await answer.turn()).withheld == (RejectedPatch(0, 4),)
             read = engine.counters(base.name).encoded_tokens
             await answer.turn()
             assert engine.counters(base.name).encoded_tokens == read + 4  # what the other wrote

@@ -21,10 +21,10 @@ from taketurns.config.policy import Policy
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import LengthError
-from taketurns.generation.handover import Reader
-from taketurns.generation.state import Draft
+from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Candidate, ModelSpec, Patch, Query
 
 CONTROLS = ("<s>", "</s>", "<pad>", "<|user|>", "<|end|>")
@@ -102,13 +102,13 @@ def beyond_ascii(codec: TextCodec) -> list[int]:
     ]
 
 
-def readers(*codecs: TextCodec) -> list[Reader]:
+def readers(*codecs: TextCodec) -> list[CandidateRuntime]:
     made = []
     for index, codec in enumerate(codecs):
         name = f"m{index}"
         ends = frozenset({int(codec.tokenizer.eos_token_id)})
         info = ModelInfo(name, 1 << 20, codec, ends, frozenset({"token_ids"}))
-        made.append(Reader(Candidate(name, ModelSpec(name, prompt="{text}")), info))
+        made.append(CandidateRuntime(Candidate(name, ModelSpec(name, prompt="{text}")), info))
     return made
 
 
@@ -131,9 +131,11 @@ def plainly(codecs: Sequence[TextCodec], patches: Sequence[tuple[int, Sequence[i
     return text
 
 
-def written(codecs: Sequence[TextCodec], patches: Sequence[tuple[int, Sequence[int]]]) -> Draft:
+def written(
+    codecs: Sequence[TextCodec], patches: Sequence[tuple[int, Sequence[int]]]
+) -> GenerationState:
     """The same with a draft."""
-    draft = Draft(Query("q", text=PROMPT), readers(*codecs), ())
+    draft = GenerationState(Query("q", text=PROMPT), readers(*codecs), ())
     for speaker, ids in patches:
         draft.start_patch(speaker)
         text = "".join(draft.read([token]) for token in ids)
@@ -209,21 +211,21 @@ def test_an_end_token_of_one_model_that_is_text_to_another_ends_only_its_own() -
     newline = codec.encode("\n")[0]
     pair = readers(codec, codec)
     ends = pair[0].info.end_token_ids
-    pair[1] = Reader(
+    pair[1] = CandidateRuntime(
         pair[1].candidate,
         ModelInfo("m1", 1 << 20, codec, ends | {newline}, frozenset({"token_ids"})),
     )
-    draft = Draft(Query("q", text=PROMPT), pair, ())
+    draft = GenerationState(Query("q", text=PROMPT), pair, ())
     assert draft.end_token_ids == tuple(ends)
 
 
 def test_forced_text_has_ids_only_where_they_mean_the_same_to_all() -> None:
-    shared = Draft(Query("q", text=PROMPT), readers(CODECS[0], CODECS[0]), ())
+    shared = GenerationState(Query("q", text=PROMPT), readers(CODECS[0], CODECS[0]), ())
     assert shared.force(0, " So:").token_ids == tuple(CODECS[0].encode(" So:"))
-    unlike = Draft(Query("q", text=PROMPT), readers(CODECS[0], CODECS[4]), ())
+    unlike = GenerationState(Query("q", text=PROMPT), readers(CODECS[0], CODECS[4]), ())
     assert unlike.force(0, " So:").token_ids == ()
     assert unlike.prompt(1) == CODECS[4].encode(PROMPT + " So:", special=True)
-    taken_up = Draft(Query("q", text=PROMPT), readers(CODECS[0], CODECS[0]), ())
+    taken_up = GenerationState(Query("q", text=PROMPT), readers(CODECS[0], CODECS[0]), ())
     taken_up.resume(unlike.patches)
     assert taken_up.prompt(0) == shared.prompt(0)
 
@@ -239,7 +241,7 @@ def test_a_text_is_read_once_however_often_its_ids_are_asked_for() -> None:
             return super().encode_rendered(prompt, special)
 
     counting = Counting(CODECS[3].tokenizer)
-    draft = Draft(Query("q", text=PROMPT), readers(CODECS[0], counting), ())
+    draft = GenerationState(Query("q", text=PROMPT), readers(CODECS[0], counting), ())
     draft.start_patch(0)
     draft.read(CODECS[0].encode("and so, "))
     read.clear()
@@ -348,7 +350,9 @@ def test_a_text_that_cannot_fit_is_refused_by_its_beginning(
     monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     """To make tokens of all of it takes hundreds of times its size in memory."""
-    reader = Reader(Candidate("a", ModelSpec("a", prompt="{text}")), _info(byte_level(0), 100))
+    reader = CandidateRuntime(
+        Candidate("a", ModelSpec("a", prompt="{text}")), _info(byte_level(0), 100)
+    )
     encoded: list[int] = []
     encode = TextCodec.encode
 
@@ -372,7 +376,7 @@ def test_a_long_text_of_few_tokens_is_not_too_long() -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in CONTROLS])
-    reader = Reader(
+    reader = CandidateRuntime(
         Candidate("a", ModelSpec("a", prompt="{text}")), _info(_finished(tokenizer, CONTROLS), 100)
     )
     assert len(reader.read(Query("q", text=" " * 64 * 90))[1]) == 90

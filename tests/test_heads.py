@@ -12,8 +12,8 @@ import torch
 from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
-from taketurns.generation.handover import Reader
-from taketurns.generation.state import Draft
+from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.state import GenerationState
 from taketurns.switchers.head import (
     CONFIG,
     Head,
@@ -41,10 +41,10 @@ def head(mode: Any = "speaker", reader: str = "c") -> Head:
     return Head(config, scales, some(4, 3))
 
 
-async def draft(*speakers: int | None, context: int = 4096) -> Draft:
+async def draft(*speakers: int | None, context: int = 4096) -> GenerationState:
     engine = ScriptedEngine({name: [] for name in NAMES}, context=context)
-    readers = [Reader(Candidate(n, ModelSpec(n)), await engine.info(n)) for n in NAMES]
-    made = Draft(QUERY, readers, ())
+    readers = [CandidateRuntime(Candidate(n, ModelSpec(n)), await engine.info(n)) for n in NAMES]
+    made = GenerationState(QUERY, readers, ())
     made.resume([Patch(s, (10, 11), "xy", "length", "chosen") for s in speakers])
     return made
 

@@ -68,9 +68,9 @@ def test_whose_the_switchers_numbers_are_counts_where_it_is_not_the_teams_order(
     names = tuple(candidate.name for candidate in team.candidates)
     team = replace(team, switcher=SwitcherConfig("lm", ModelSpec(str(model))))
     same = identity(team)
-    candidate_order.write(names, model)
+    candidate_order.save(names, model)
     assert identity(team) == same
-    candidate_order.write(names[::-1], model)
+    candidate_order.save(names[::-1], model)
     assert identity(team) != same
     assert identity(replace(team, switcher=replace(team.switcher, candidates=names))) == same
 

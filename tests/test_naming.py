@@ -15,7 +15,9 @@ from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_c
 from taketurns.engines.scripted import scripted_codec
 from taketurns.pocket import TASKS
 from taketurns.switchers import candidate_order
-from taketurns.switchers.base import LMSwitcher, PartSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import SubsetSwitcher
 
 SHARES = dict(zip(digit_ids(scripted_codec(), 3), (0.2, 0.1, 0.7), strict=True))
 """What the scripted switcher gives its numbers 0, 1 and 2."""
@@ -54,7 +56,7 @@ def test_where_nobody_says_whose_they_are_the_numbers_are_the_teams() -> None:
 
 
 def test_a_part_of_the_pool_is_numbered_as_the_whole() -> None:
-    team, _ = scripted("cab", PartSwitcher(LMSwitcher("s", candidates="bca"), {0, 2}))
+    team, _ = scripted("cab", SubsetSwitcher(LMSwitcher("s", candidates="bca"), {0, 2}))
     trace = team.generate("Q?")
     assert trace.patches[0].probabilities == pytest.approx((1 / 3, 0, 2 / 3))
     assert trace.text == "bbbb"
@@ -133,14 +135,14 @@ def test_the_bundled_ones_answers_under_other_names(bundled: TeamConfig) -> None
 
 def test_what_is_written_is_read_and_the_team_file_goes_before(tmp_path: Path) -> None:
     spec = ModelSpec(str(tmp_path))
-    assert candidate_order.read(spec) == ()
-    candidate_order.write(CHECKPOINTS, tmp_path)
-    assert candidate_order.read(spec) == CHECKPOINTS
-    assert candidate_order.known(SwitcherConfig("lm", spec)) == CHECKPOINTS
-    assert candidate_order.known(SwitcherConfig("lm", spec, candidates=("b", "a"))) == ("b", "a")
-    assert candidate_order.known(SwitcherConfig("lm", replace(spec, adapter="org/lora"))) == ()
+    assert candidate_order.load(spec) == ()
+    candidate_order.save(CHECKPOINTS, tmp_path)
+    assert candidate_order.load(spec) == CHECKPOINTS
+    assert candidate_order.resolve(SwitcherConfig("lm", spec)) == CHECKPOINTS
+    assert candidate_order.resolve(SwitcherConfig("lm", spec, candidates=("b", "a"))) == ("b", "a")
+    assert candidate_order.resolve(SwitcherConfig("lm", replace(spec, adapter="org/lora"))) == ()
     elsewhere = replace(spec, model="org/base", adapter=str(tmp_path))
-    assert candidate_order.read(elsewhere) == CHECKPOINTS
+    assert candidate_order.load(elsewhere) == CHECKPOINTS
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_a_file_that_says_something_else_is_refused(
 ) -> None:
     (tmp_path / candidate_order.FILE).write_text(text)
     with pytest.raises(ConfigError, match=sentence):
-        candidate_order.read(ModelSpec(str(tmp_path)))
+        candidate_order.load(ModelSpec(str(tmp_path)))
 
 
 def test_a_switcher_from_the_hub_says_it_too(
@@ -170,10 +172,10 @@ def test_a_switcher_from_the_hub_says_it_too(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
     spec = ModelSpec("org/base", revision="elsewhere", adapter="org/switcher")
-    assert candidate_order.read(spec) == ()
-    candidate_order.write(("b", "a"), snapshot)
+    assert candidate_order.load(spec) == ()
+    candidate_order.save(("b", "a"), snapshot)
     assert (
         json.loads((snapshot / candidate_order.FILE).read_text())["schema"]
         == candidate_order.SCHEMA
     )
-    assert candidate_order.read(spec) == ("b", "a")
+    assert candidate_order.load(spec) == ("b", "a")

@@ -20,8 +20,9 @@ from taketurns.config.policy import PatchRule
 from taketurns.config.team_config import load_team_config
 from taketurns.engines.scripted import scripted_codec
 from taketurns.generation.stopping import SentenceEnd
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
 from taketurns.switchers.head import Head, HeadConfig, HeadSwitcher, Scale
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.types import Delta, Patch, Token, Trace
 
 NAMES = ("a", "b", "c")

@@ -18,7 +18,7 @@ from taketurns.errors import EngineError
 from taketurns.generation.team import Team
 from taketurns.pocket.tasks import PocketTask
 from taketurns.runs.manifest import path_for
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.training.labels.labels import read_labels
 from taketurns.types import Query, Score
 

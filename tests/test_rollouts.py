@@ -14,12 +14,20 @@ import pytest
 from taketurns import Candidate, EngineError, ModelSpec, Policy, Query, ScriptedEngine, Team
 from taketurns.config.policy import PatchRule
 from taketurns.engines.local.engine import LocalEngine
-from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split
 from taketurns.training.labels.allocation import Allocation, Racing, Uniform
-from taketurns.training.labels.decision_points import Occasion, Traces, occasions
+from taketurns.training.labels.decision_points import DecisionPoint, Traces, occasions
 from taketurns.training.labels.labels import label_from_json
-from taketurns.training.labels.rollouts import Roller, Rollouts, cut, estimate, rollouts_to_json
+from taketurns.training.labels.rollouts import (
+    RolloutGenerator,
+    Rollouts,
+    cut,
+    estimate,
+    rollouts_to_json,
+)
 from taketurns.types import Score
 
 
@@ -68,9 +76,11 @@ async def roll_out(
     concurrency: int = 64,
 ) -> list[Rollouts]:
     task = task or Letters()
-    roller = Roller(team, allocation or Uniform(4), concurrency)
+    roller = RolloutGenerator(team, allocation or Uniform(4), concurrency)
     queries = task.queries("train")
-    asked = [Occasion(task, queries[i % len(queries)], i // len(queries), traces) for i in numbers]
+    asked = [
+        DecisionPoint(task, queries[i % len(queries)], i // len(queries), traces) for i in numbers
+    ]
     return list(await asyncio.gather(*(roller.roll_out(occasion) for occasion in asked)))
 
 
@@ -170,8 +180,8 @@ async def test_prefixes_of_one_query_differ_and_seeds_matter() -> None:
     task = Letters()
     team, _ = scripted(policy=Policy(patch_size=1, max_tokens=20))
     query = task.queries("train")[0]
-    roller = Roller(team, Uniform(2))
-    one, two = [await roller.roll_out(Occasion(task, query, number)) for number in (0, 1)]
+    roller = RolloutGenerator(team, Uniform(2))
+    one, two = [await roller.roll_out(DecisionPoint(task, query, number)) for number in (0, 1)]
     assert said(one) != said(two)
     other, _ = scripted(policy=Policy(patch_size=1, max_tokens=20, seed=1))
     assert said((await roll_out(other))[0]) != said(one)
@@ -307,11 +317,11 @@ async def test_an_estimate_is_what_the_run_comes_to() -> None:
     task = Letters()
     team, _ = scripted()
     planned = occasions([task], 30, "random", 0)
-    said = await estimate(Roller(team, Uniform(4)), planned, 30)
+    said = await estimate(RolloutGenerator(team, Uniform(4)), planned, 30)
     made = await roll_out(team, range(30), task=task)
     assert said.rollouts == sum(r.continued for r in made)
     assert said.tokens == sum(r.tokens for r in made)
-    assert (await estimate(Roller(team, Uniform(4)), planned, 10)).prefixes == 30
+    assert (await estimate(RolloutGenerator(team, Uniform(4)), planned, 10)).prefixes == 30
     assert "30 prefixes, about 3" in str(said)
     assert "a minute" in str(said)
     assert "2.0 hours" in str(replace(said, seconds=7200))
@@ -324,8 +334,8 @@ async def test_prefixes_may_end_inside_a_patch() -> None:
     policy = Policy(patch_size=2, max_tokens=40, patch=rule)
     team, engine = scripted(policy=policy)
     task = Letters()
-    roller = Roller(team, Uniform(2))
-    asked = [Occasion(task, task.queries("train")[0], n, cuts="anywhere") for n in range(40)]
+    roller = RolloutGenerator(team, Uniform(2))
+    asked = [DecisionPoint(task, task.queries("train")[0], n, cuts="anywhere") for n in range(40)]
     made = [await roller.roll_out(occasion) for occasion in asked]
     inside, lengths = 0, set()
     for rollouts in made:

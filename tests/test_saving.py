@@ -30,7 +30,7 @@ from taketurns.training.distillation.settings import Asking, Comparing, Keeping,
 from taketurns.training.policy_gradient.lm import LMLearner
 from taketurns.training.supervised import lm
 from taketurns.training.supervised.run import train
-from taketurns.training.supervised.settings import Course, LMSettings
+from taketurns.training.supervised.settings import LMSettings, TrainingConfig
 from taketurns.types import ModelSpec, Patch
 from taketurns.utils.locks import alone
 
@@ -77,9 +77,9 @@ def labels(pocket: TeamConfig, tmp_path: Path) -> Path:
     return path
 
 
-def order(team: TeamConfig, student: str | None = None, **learning: Any) -> distillation.Order:
+def order(team: TeamConfig, student: str | None = None, **learning: Any) -> distillation.DistillJob:
     tasks: list[Task] = [TASKS["recall"]]
-    return distillation.Order(
+    return distillation.DistillJob(
         team,
         tasks,
         Asking(answers=1, questions=4),
@@ -111,7 +111,7 @@ def test_a_switcher_is_trained_and_saved(
 ) -> None:
     """Fault: the training was lost, because its first checkpoint could not be saved."""
     settings = LMSettings(start=str(published))
-    train(pocket, labels, tmp_path / "out", settings, course=Course(epochs=1, batch_size=4))
+    train(pocket, labels, tmp_path / "out", settings, course=TrainingConfig(epochs=1, batch_size=4))
     assert (tmp_path / "out" / FILE).read_bytes() == SHIPPED
 
 

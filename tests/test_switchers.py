@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError, PromptError, UnavailableError
-from taketurns.generation.handover import Reader
-from taketurns.generation.state import Draft
+from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
-from taketurns.switchers.base import FoldedSwitcher, LMSwitcher, normalise, pick
+from taketurns.switchers.folded import FoldedSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.sampling import normalise, pick
 from taketurns.types import Candidate, ModelSpec, Query, Sampling
 from taketurns.utils.seeds import generator
 
@@ -60,8 +62,10 @@ async def test_probabilities_are_logits_renormalised_and_nothing_is_sampled() ->
     await switcher.prepare(engine, [await engine.info("a"), await engine.info("b")])
     decide = switcher.begin(QUERY, Policy(max_tokens=50))
     async with engine.session(1) as session:
-        draft = Draft(
-            QUERY, [Reader(Candidate(n, ModelSpec(n)), await engine.info(n)) for n in "ab"], ()
+        draft = GenerationState(
+            QUERY,
+            [CandidateRuntime(Candidate(n, ModelSpec(n)), await engine.info(n)) for n in "ab"],
+            (),
         )
         assert await decide(session, draft) == pytest.approx((0.25, 0.75))
     assert [call.kind for call in engine.calls] == ["score"]
@@ -91,8 +95,8 @@ async def test_a_switcher_whose_context_is_full_in_mid_answer_decides_evenly() -
     infos = [await engine.info("a"), await engine.info("b")]
     await switcher.prepare(engine, infos)
     policy = Policy(max_tokens=20)
-    readers = [Reader(Candidate(info.name, ModelSpec(info.name)), info) for info in infos]
-    empty = Draft(QUERY, readers, ())
+    readers = [CandidateRuntime(Candidate(info.name, ModelSpec(info.name)), info) for info in infos]
+    empty = GenerationState(QUERY, readers, ())
     room = 300 - len(switcher.tagged(QUERY).prompt(()))
     async with engine.session(1) as session:
         for surplus, asked in ((room - 1, True), (room, False), (room + 9, False)):

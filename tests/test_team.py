@@ -26,7 +26,9 @@ from taketurns.checkpoints.text import TextCodec
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import UnavailableError
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.types import Message
 
 

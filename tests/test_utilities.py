@@ -10,7 +10,7 @@ import pytest
 
 from taketurns.errors import DataError
 from taketurns.tasks.base import Split
-from taketurns.training.labels.rollout_scoring import End, valued
+from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
 from taketurns.types import Query, Score
 
 QUERY = Query("q", text="?")
@@ -49,8 +49,15 @@ def test_what_is_settled_is_not_scored_again() -> None:
         asked.append(answer)
         return Score(1.0)
 
-    ends = [End(0, "old", 1, 0.5), End(0, "bad", 1, None, "why"), End(1, None, 0, None, "gone")]
-    assert valued(Scored(score), QUERY, [*ends, End(1, "new", 3)]) == [*ends, End(1, "new", 3, 1.0)]
+    ends = [
+        RolloutResult(0, "old", 1, 0.5),
+        RolloutResult(0, "bad", 1, None, "why"),
+        RolloutResult(1, None, 0, None, "gone"),
+    ]
+    assert score_rollouts(Scored(score), QUERY, [*ends, RolloutResult(1, "new", 3)]) == [
+        *ends,
+        RolloutResult(1, "new", 3, 1.0),
+    ]
     assert asked == ["new"]
 
 
@@ -63,10 +70,17 @@ def test_a_batch_is_scored_at_once_and_one_by_one_only_if_that_fails() -> None:
             raise LookupError("no reference")
         return [Score(1.0) for _ in answers]
 
-    ends = [End(0, "a", 1), End(0, "old", 1, 0.5), End(1, "b", 1), End(1, None, 0, None, "gone")]
-    assert [e.utility for e in valued(Batched(score), QUERY, ends)] == [1.0, 0.5, 1.0, None]
+    ends = [
+        RolloutResult(0, "a", 1),
+        RolloutResult(0, "old", 1, 0.5),
+        RolloutResult(1, "b", 1),
+        RolloutResult(1, None, 0, None, "gone"),
+    ]
+    assert [e.utility for e in score_rollouts(Batched(score), QUERY, ends)] == [1.0, 0.5, 1.0, None]
     assert calls == [["a", "b"]]
-    first, broken = valued(Batched(score), QUERY, [End(0, "a", 1), End(1, "broken", 1)])
+    first, broken = score_rollouts(
+        Batched(score), QUERY, [RolloutResult(0, "a", 1), RolloutResult(1, "broken", 1)]
+    )
     assert first.utility == 1
     assert broken.why == "the scorer failed: LookupError: no reference"
 
@@ -75,8 +89,12 @@ def test_a_group_is_scored_anew_without_what_could_not_be_written() -> None:
     def score(answers: Sequence[str]) -> list[Score]:
         return [Score(1 / len(answers)) for _ in answers]
 
-    ends = [End(0, "a", 1, 1.0), End(1, None, 0, None, "gone"), End(1, "b", 2)]
-    assert [end.utility for end in valued(Grouped(score), QUERY, ends)] == [0.5, None, 0.5]
+    ends = [
+        RolloutResult(0, "a", 1, 1.0),
+        RolloutResult(1, None, 0, None, "gone"),
+        RolloutResult(1, "b", 2),
+    ]
+    assert [end.utility for end in score_rollouts(Grouped(score), QUERY, ends)] == [0.5, None, 0.5]
 
 
 @pytest.mark.parametrize("kind", [Scored, Grouped])
@@ -90,7 +108,9 @@ def test_a_group_is_scored_anew_without_what_could_not_be_written() -> None:
 )
 def test_only_numbers_within_0_and_1_are_utilities(kind: Any, value: Any, why: str) -> None:
     score = Score(value, why="no value")
-    (end,) = valued(kind(lambda given: [score] if kind is Grouped else score), QUERY, [End(0, "a")])
+    (end,) = score_rollouts(
+        kind(lambda given: [score] if kind is Grouped else score), QUERY, [RolloutResult(0, "a")]
+    )
     assert (end.utility, end.why) == (None, why)
 
 
@@ -99,12 +119,16 @@ def test_what_a_scorer_raises_is_its_answers_failure(kind: Any) -> None:
     def broken(given: Any) -> Any:
         raise LookupError("no reference")
 
-    ends = [End(0, "a", 4), End(0, None, 0, None, "gone")]
-    first, second = valued(kind(broken), QUERY, ends)
+    ends = [RolloutResult(0, "a", 4), RolloutResult(0, None, 0, None, "gone")]
+    first, second = score_rollouts(kind(broken), QUERY, ends)
     assert (first.utility, first.why) == (None, "the scorer failed: LookupError: no reference")
     assert (first.tokens, second.why) == (4, "gone")
 
 
 def test_a_score_an_answer() -> None:
     with pytest.raises(DataError, match="task 'scored' gave 1 scores for 2 answers to 'q'"):
-        valued(Grouped(lambda answers: [Score(1.0)]), QUERY, [End(0, "a"), End(0, "b")])
+        score_rollouts(
+            Grouped(lambda answers: [Score(1.0)]),
+            QUERY,
+            [RolloutResult(0, "a"), RolloutResult(0, "b")],
+        )

@@ -96,4 +96,4 @@ def length(
 
 
 def _say(sentence: str) -> None:
-    print(f"taketurns bench: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"taketurns bench: {sentence}", file=sys.stderr, flush=True)

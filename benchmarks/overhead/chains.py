@@ -14,7 +14,7 @@ from taketurns.config.team_config import load_team_config
 from taketurns.errors import EngineError
 from taketurns.evaluation.intervals import share
 from taketurns.generation.team import Team
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.types import Trace
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Engine, ModelInfo, Session
-from taketurns.generation.state import Draft
-from taketurns.switchers.base import Decide, Switcher
+from taketurns.switchers.base import Decide, GenerationView, Switcher
 from taketurns.types import Query
 
 
@@ -24,7 +23,7 @@ class ImpartialSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         ask = self._asked.begin(query, policy)
 
-        async def decide(session: Session, draft: Draft) -> tuple[float, ...]:
+        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
             answer = await ask(session, draft)
             return (1 / len(answer),) * len(answer)
 

@@ -17,10 +17,10 @@ from benchmarks.overhead.weights import engine_on
 from taketurns.config.policy import Policy
 from taketurns.engines.local.loading import Weights
 from taketurns.errors import EngineError
-from taketurns.generation.handover import Reader
+from taketurns.generation.handover import CandidateRuntime
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.runner import ordered
-from taketurns.switchers.base import LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
 from taketurns.types import Candidate, ModelSpec, Query
 
 
@@ -115,7 +115,7 @@ class Race:
         return _Finished(seconds, sum(trace.tokens for trace in traces))
 
     def _public(
-        self, asked: Sequence[Query], batch: int, readers: Sequence[Reader], *, full: bool
+        self, asked: Sequence[Query], batch: int, readers: Sequence[CandidateRuntime], *, full: bool
     ) -> _Finished:
         speakers = [self.weights.load(candidate.name).model for candidate in self.candidates]
         switcher = self.weights.load(SWITCHER).model
@@ -127,16 +127,16 @@ class Race:
         seconds = perf_counter() - begun
         return _Finished(seconds, sum(len(answer.token_ids) for answer in answers))
 
-    def _answer(self, query: Query, rounds: int, readers: Sequence[Reader]) -> Answer:
+    def _answer(self, query: Query, rounds: int, readers: Sequence[CandidateRuntime]) -> Answer:
         return Answer(
             prompts=[reader.encode(reader.prompt(query)) for reader in readers],
             tagged=tagged_trace(readers[-1].info.codec, query),
             turns=random_turns(self.policy, query.id, len(readers), rounds),
         )
 
-    async def _readers(self) -> list[Reader]:
+    async def _readers(self) -> list[CandidateRuntime]:
         engine = engine_on(self.weights, {c.name: c.spec for c in self.candidates})
         try:
-            return [Reader(c, await engine.info(c.name)) for c in self.candidates]
+            return [CandidateRuntime(c, await engine.info(c.name)) for c in self.candidates]
         finally:
             await engine.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from taketurns.config.policy import Policy
 from taketurns.evaluation.clocks import CLOCKS, Clock
-from taketurns.switchers.base import pick
+from taketurns.switchers.sampling import pick
 from taketurns.types import Query
 from taketurns.utils.seeds import derive, generator
 

@@ -17,7 +17,7 @@ from benchmarks.overhead.questions import Questions
 from benchmarks.overhead.setting import Setting, queries
 from benchmarks.overhead.setup import describe_setup
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.switchers.base import LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
 
 Say = Callable[[str], None]
 

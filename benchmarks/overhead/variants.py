@@ -20,7 +20,9 @@ from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.engines.base import Engine
 from taketurns.errors import EngineError
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.types import Query
 
 

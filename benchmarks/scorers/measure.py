@@ -25,7 +25,7 @@ from taketurns.engines.scripted import ScriptedEngine
 from taketurns.evaluation.scoring.answers import Answers
 from taketurns.evaluation.scoring.scorecard import score_answers
 from taketurns.generation.team import Team
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.authors_format import read_file
 from taketurns.tasks.base import Split, Task
 from taketurns.tasks.benchmarks import BENCHMARKS

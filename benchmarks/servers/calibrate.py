@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from taketurns.engines.http.client import Caller, Key
+from taketurns.engines.http.client import Client, Key
 
 SHORT, LONG = 32, 1024  # prompt tokens
 STEPS = 64
@@ -54,7 +54,7 @@ class Server:
         self.name = name
         self._vocabulary = vocabulary
         self._random = Random(0)
-        self._caller = Caller()
+        self._caller = Client()
         self.processes = processes(url)
 
     async def close(self) -> None:

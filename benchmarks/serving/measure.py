@@ -26,7 +26,7 @@ import httpx
 
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.pocket import TASKS
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Delta
 
 DELAY = 0.02  # seconds a token of the scripted engine

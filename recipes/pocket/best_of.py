@@ -10,7 +10,7 @@ from typing import Any
 from recipes.pocket.acceptance import Paired, switching_beats_chance
 from taketurns.errors import EngineError
 from taketurns.generation.team import Team
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split, Task
 from taketurns.types import Query
 

@@ -11,12 +11,17 @@ from taketurns.errors import DataError, EngineError
 from taketurns.pocket.tasks import tasks
 from taketurns.pocket.world import World
 from taketurns.training.labels.allocation import Uniform
-from taketurns.training.labels.job import Plan, make_rollouts
+from taketurns.training.labels.job import RolloutJob, make_rollouts
 from taketurns.training.labels.labels import read_labels
 from taketurns.training.policy_gradient.run import practise
-from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.training.supervised.run import train
-from taketurns.training.supervised.settings import Course, HeadSettings, LMSettings, Selection
+from taketurns.training.supervised.settings import (
+    HeadSettings,
+    LMSettings,
+    Selection,
+    TrainingConfig,
+)
 
 LABELS = "rollouts.jsonl"
 GLOBAL, LM, PRACTISED = "global", "lm", "practised"
@@ -51,7 +56,7 @@ def write_team(out: Path) -> None:
 
 def label(recipe: Recipe, out: Path, partial: Path) -> None:
     """Roll out the train questions. Raises EngineError if a prefix cannot be."""
-    plan = Plan.of(
+    plan = RolloutJob.of(
         _untrained(out),
         list(tasks(World(recipe.seed)).values()),
         prefixes=recipe.labelling.prefixes,
@@ -68,7 +73,7 @@ def train_switchers(
     """A folder a switcher: `global` and `lm` for all tasks, a head for each task under its name,
     where its labels say anything, and `practised`, what reward makes of the global one."""
     team, labels = _untrained(out), out / "labels" / LABELS
-    course = Course(seed=recipe.seed)
+    course = TrainingConfig(seed=recipe.seed)
     train(team, labels, partial / GLOBAL, HeadSettings(), course=course, say=say)
     train(team, labels, partial / LM, LMSettings(), course=course, say=say)
     names = [candidate.name for candidate in team.candidates]
@@ -79,7 +84,7 @@ def train_switchers(
             train(team, labels, partial / task, HeadSettings(), selection, course, say)
         except DataError as error:  # every candidate does alike: nothing to learn
             say(str(error))
-    practice = Practice(
+    practice = PolicyGradientConfig(
         steps=recipe.switching.steps, checked=recipe.switching.checked, seed=recipe.seed
     )
     every = list(tasks(World(recipe.seed)).values())

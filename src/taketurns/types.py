@@ -137,7 +137,7 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     choices: tuple[int, ...] = ()
-    watch: Watch | None = None
+    watch: StoppingCriterion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Token:
     top: tuple[tuple[int, float], ...] = ()
 
 
-class Watch(Protocol):
+class StoppingCriterion(Protocol):
     """Looks on while one patch is written, and may end it, which is then its `finish`.
 
     `entropy` and `layers` say what it wants to see before a token is drawn. Whoever writes calls
@@ -208,7 +208,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class RejectedPatch:
     """A patch that failed the guard and was given to nobody: who wrote it and how many tokens it
     had. What it said is not kept."""
 
@@ -237,7 +237,7 @@ class Patch:
     reason: Reason
     probabilities: tuple[float, ...] | None = None
     timing: Timing = Timing()
-    withheld: tuple[Withheld, ...] = ()
+    withheld: tuple[RejectedPatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from taketurns.evaluation.analysis.section import Chart, Mark, Section, write_se
 from taketurns.evaluation.analysis.turns import Run, read_run
 from taketurns.evaluation.report.blocks import Paragraph
 from taketurns.runs.records import to_line, trace_to_json
-from taketurns.types import Patch, Query, Trace, Withheld
+from taketurns.types import Patch, Query, RejectedPatch, Trace
 
 from .conftest import POOL, Folder, Row, answer, patch, turns
 
@@ -171,7 +171,7 @@ def test_a_large_run_keeps_what_only_the_team_solves_and_some_of_each_task() -> 
 
 def test_what_a_guards_candidate_wrote_is_part_of_the_answer(evaluation: Folder) -> None:
     """An end that nobody was allowed to write is not."""
-    instead = replace(patch(2, " kept"), reason="guard", withheld=(Withheld(0, 2),))
+    instead = replace(patch(2, " kept"), reason="guard", withheld=(RejectedPatch(0, 2),))
     ended = Patch(2, (), "", "guard", "guard")
     guarded = Trace(Query("q0", text="?"), (patch(0), instead, patch(1), ended), 0)
     (found,) = read_run(evaluation({"switch": [("sums", guarded, 1.0)]})).subject.answers

@@ -12,7 +12,7 @@ import pytest
 from taketurns.config.policy import Policy
 from taketurns.config.team_config import TeamConfig
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.evaluation.methods.base import Ask, DevAnswer, Stage
+from taketurns.evaluation.methods.base import Ask, DevAnswer, MethodContext
 from taketurns.evaluation.methods.metering import counting
 from taketurns.tasks.base import Split
 from taketurns.types import Candidate, ModelSpec, Query, Score
@@ -64,28 +64,30 @@ class Asking:
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> Callable[..., tuple[Stage, ScriptedEngine]]:
+def scripted(tmp_path: Path) -> Callable[..., tuple[MethodContext, ScriptedEngine]]:
     """A stage on scripted candidates, with the tasks given."""
 
-    def make(tasks: Sequence[Any], **engine: Any) -> tuple[Stage, ScriptedEngine]:
+    def make(tasks: Sequence[Any], **engine: Any) -> tuple[MethodContext, ScriptedEngine]:
         scripts = engine.pop("scripts")
         made = ScriptedEngine(scripts, **engine)
         specs = tuple(Candidate(name, ModelSpec(name, prompt="{text}")) for name in NAMES)
         config = TeamConfig(specs, policy=Policy(patch_size=4, max_tokens=40))
-        return Stage(config, {t.name: t for t in tasks}, tmp_path, lambda models: made), made
+        return MethodContext(
+            config, {t.name: t for t in tasks}, tmp_path, lambda models: made
+        ), made
 
     return make
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Callable[..., Stage]:
+def real(tmp_path: Path) -> Callable[..., MethodContext]:
     """A stage on real models: `{name: folder}`."""
     from taketurns.engines.local.engine import LocalEngine
 
-    def make(models: Mapping[str, Any], tasks: Sequence[Any], **policy: Any) -> Stage:
+    def make(models: Mapping[str, Any], tasks: Sequence[Any], **policy: Any) -> MethodContext:
         specs = tuple(Candidate(n, ModelSpec(str(f), prompt="{text}")) for n, f in models.items())
         config = TeamConfig(specs, policy=Policy(**{"patch_size": 4, "max_tokens": 12} | policy))
-        return Stage(
+        return MethodContext(
             config,
             {t.name: t for t in tasks},
             tmp_path,

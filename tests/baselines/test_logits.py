@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from taketurns.errors import UsageError
-from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.base import MethodContext
 from taketurns.evaluation.methods.logits import (
     Contrastive,
     Fusion,
@@ -55,7 +55,7 @@ def test_what_the_amateur_excludes_is_not_infinitely_good() -> None:
 
 
 async def test_an_answer_written_together_is_nobodys_patch(
-    real: Callable[..., Stage], three_models: dict[str, str], word: Any
+    real: Callable[..., MethodContext], three_models: dict[str, str], word: Any
 ) -> None:
     task = word("t", {"what now?": "x"})
     stage = real(three_models, [task])
@@ -76,7 +76,7 @@ async def test_an_answer_written_together_is_nobodys_patch(
 
 
 async def test_expert_and_amateur_are_the_best_and_the_worst_on_dev(
-    real: Callable[..., Stage], three_models: dict[str, str], word: Any, asking: Any
+    real: Callable[..., MethodContext], three_models: dict[str, str], word: Any, asking: Any
 ) -> None:
     task = word("t", {"q": "x"})
     stage = real(three_models, [task])
@@ -87,7 +87,7 @@ async def test_expert_and_amateur_are_the_best_and_the_worst_on_dev(
 
 
 async def test_other_vocabularies_are_refused_before_anything_runs(
-    real: Callable[..., Stage],
+    real: Callable[..., MethodContext],
     three_models: dict[str, str],
     make_model: Callable[..., Path],
     other_tokenizer: Any,

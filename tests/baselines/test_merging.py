@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from taketurns.config.team_config import EngineConfig
 from taketurns.errors import UsageError
-from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.base import MethodContext
 from taketurns.evaluation.methods.checkpoints import Checkpoint, check_mergeable, merge
 from taketurns.evaluation.methods.merging import DareTies, GreedySoup, average, dare_ties
 from taketurns.types import ModelSpec
@@ -136,7 +136,9 @@ def test_shapes_that_differ_are_named_before_anything_is_merged(
 
 
 async def test_weights_of_other_vocabularies_are_not_averaged(
-    real: Callable[..., Stage], three_models: dict[str, str], make_model: Callable[..., Path]
+    real: Callable[..., MethodContext],
+    three_models: dict[str, str],
+    make_model: Callable[..., Path],
 ) -> None:
     """Fault: of one shape were enough, so embeddings of different tokens were averaged."""
     other = make_model(1)
@@ -160,7 +162,11 @@ async def test_what_is_merged_is_served_nowhere(scripted: Callable[..., Any]) ->
 
 
 async def test_a_soup_takes_in_what_does_not_hurt(
-    real: Callable[..., Stage], three_models: dict[str, str], word: Any, asking: Any, tmp_path: Path
+    real: Callable[..., MethodContext],
+    three_models: dict[str, str],
+    word: Any,
+    asking: Any,
+    tmp_path: Path,
 ) -> None:
     """Two good checkpoints that are equal, one that is broken: the soup is of the two."""
 

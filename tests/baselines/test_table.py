@@ -10,7 +10,7 @@ import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.evaluation.methods import trained
-from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.base import MethodContext
 from taketurns.evaluation.methods.registry import methods
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}<assistant>"
@@ -18,7 +18,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}<
 
 @pytest.mark.parametrize("plain", [True, False])
 async def test_an_untuned_chat_model_decides_in_the_form_in_which_it_answers(
-    scripted: Callable[..., tuple[Stage, ScriptedEngine]],
+    scripted: Callable[..., tuple[MethodContext, ScriptedEngine]],
     word: Any,
     monkeypatch: pytest.MonkeyPatch,
     plain: bool,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.base import MethodContext
 from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.methods.refinement import (
     BaseRefines,
@@ -20,14 +20,14 @@ from taketurns.evaluation.methods.routing import PromptRouting
 from taketurns.evaluation.methods.single import Single
 from taketurns.evaluation.methods.switching import FixedSequence, Switching
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency, majority
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.tasks.base import Split
 from taketurns.tasks.scored import scored_task
 from taketurns.tasks.scorers.compliance import Phrases
 from taketurns.tasks.scorers.words import Alias
 from taketurns.types import Message, Patch, Query, Sampling, Score, Trace
 
-Make = Callable[..., tuple[Stage, ScriptedEngine]]
+Make = Callable[..., tuple[MethodContext, ScriptedEngine]]
 
 
 def says(reply: str) -> Callable[[str, Sampling], str]:

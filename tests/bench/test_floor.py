@@ -7,7 +7,7 @@ from benchmarks.overhead.setting import Setting, queries
 from benchmarks.overhead.variants import tagged_trace
 from taketurns.checkpoints.text import TextCodec
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.switchers.base import LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
 
 
 def test_a_speaker_catches_up_with_what_others_wrote() -> None:

@@ -2,7 +2,7 @@ from benchmarks.overhead.forgetful import ForgetfulEngine
 from benchmarks.overhead.models import Pool
 from benchmarks.overhead.setting import Setting, queries
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.switchers.base import LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
 
 SETTING = Setting(batch=1, tokens=40, prompt=20, patch=6, temperature=0)
 

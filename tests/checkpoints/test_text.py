@@ -18,8 +18,8 @@ from taketurns.config.policy import Guard
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.yes_no import YesNo
 from taketurns.generation.guards import Judge
-from taketurns.generation.handover import Reader
-from taketurns.generation.state import Draft
+from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.state import GenerationState
 from taketurns.tasks.scorers.reward import Reward
 from taketurns.types import Candidate, Message, ModelSpec, Patch, Query
 
@@ -154,8 +154,8 @@ def test_what_was_written_is_text_to_the_next_speaker(
         codec = TextCodec(copy.deepcopy(tokenizer))
         codec.tokenizer.chat_template = template
         info = ModelInfo(name, 500, codec, frozenset(), frozenset({"token_ids"}))
-        readers.append(Reader(Candidate(name, SPEC), info))
-    draft = Draft(Query("q", text="the"), readers, ())
+        readers.append(CandidateRuntime(Candidate(name, SPEC), info))
+    draft = GenerationState(Query("q", text="the"), readers, ())
     first, second = (reader.info.codec for reader in readers)
     draft.start_patch(0)
     shown = draft.read(first.encode("see </s> and <s>"))
@@ -251,12 +251,12 @@ def test_a_servers_text_is_text_to_the_next_speaker(
     byte_tokenizer: Any, other_tokenizer: Any
 ) -> None:
     readers = [
-        Reader(
+        CandidateRuntime(
             Candidate(name, SPEC), ModelInfo(name, 500, TextCodec(one), frozenset(), frozenset())
         )
         for name, one in (("a", byte_tokenizer), ("b", other_tokenizer))
     ]
-    draft = Draft(Query("q", text="the"), readers, ())
+    draft = GenerationState(Query("q", text="the"), readers, ())
     draft.start_patch(0)
     shown = draft.read_text("see </s>")
     shown += draft.read_text("<")

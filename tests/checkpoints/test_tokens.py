@@ -17,10 +17,10 @@ from taketurns.checkpoints.text import TextCodec
 from taketurns.config.policy import Policy
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.local.engine import LocalEngine
-from taketurns.generation.handover import Reader
-from taketurns.generation.state import Draft
+from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Candidate, ModelSpec, Query, Trace
 
 
@@ -46,14 +46,14 @@ def beginning(tokenizer: Any, end: bool = False) -> Any:
     return other
 
 
-def reader(tokenizer: Any, name: str = "a") -> Reader:
+def reader(tokenizer: Any, name: str = "a") -> CandidateRuntime:
     info = ModelInfo(name, 900, TextCodec(tokenizer), frozenset(), frozenset({"token_ids"}))
-    return Reader(Candidate(name, ModelSpec("m")), info)
+    return CandidateRuntime(Candidate(name, ModelSpec("m")), info)
 
 
-def passed(first: Any, second: Any, ids: Sequence[int]) -> tuple[Draft, str]:
+def passed(first: Any, second: Any, ids: Sequence[int]) -> tuple[GenerationState, str]:
     """A draft in which the first speaker wrote these ids, and what was shown of them."""
-    draft = Draft(Query("q", text="so"), [reader(first), reader(second, "b")], ())
+    draft = GenerationState(Query("q", text="so"), [reader(first), reader(second, "b")], ())
     draft.start_patch(0)
     shown = draft.read(ids) + draft.end()
     return draft, shown

@@ -19,7 +19,7 @@ import taketurns.pocket
 from taketurns import Team
 from taketurns.config.team_config import TeamConfig, load_team_config, parse_setting
 from taketurns.pocket import TASKS
-from taketurns.training.distillation.run import Order, distill
+from taketurns.training.distillation.run import DistillJob, distill
 from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -31,7 +31,7 @@ SMALL = ("--task", "recall", "--questions", 8, "--answers", 1, "--epochs", 2, "-
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A student that was taught recall and is asked what it was taught."""
     out = tmp_path_factory.mktemp("runs") / "student"
-    order = Order(
+    order = DistillJob(
         load_team_config("pocket"),
         [TASKS["recall"]],
         Asking(answers=2, questions=40),
@@ -96,11 +96,11 @@ def test_a_finished_run_is_only_asked_what_it_has_not_been_asked(
     out, metrics = finished
     asked = (Asking(answers=2, questions=40), Keeping(), Learning(epochs=6, held_out=0.1))
     said: list[str] = []
-    same = Order(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=40))
+    same = DistillJob(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=40))
     before = weights(out)
     assert distill(same, out, said.append)["comparison"] == metrics["comparison"]
     assert said == [f"{out} is finished; nothing to do"]
-    more = Order(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=41))
+    more = DistillJob(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=41))
     assert distill(more, out)["comparison"]["scores"]["student"]["recall"]["n"] == 41
     assert weights(out) == before
     assert distill(same, out)["comparison"]["gain"] == metrics["comparison"]["gain"]

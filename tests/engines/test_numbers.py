@@ -22,7 +22,7 @@ from taketurns.engines.local.finite_weights import check_tensors
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.engines.local.sampling import drawable
 from taketurns.errors import ConfigError, NotANumberError
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.types import Sampling
 
 Invoke = Callable[..., tuple[int, str, str]]

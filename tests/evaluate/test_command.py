@@ -24,7 +24,7 @@ from taketurns.cli.app import app
 from taketurns.config.team_config import load_team_config
 from taketurns.errors import UsageError
 from taketurns.evaluation import report
-from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.session import Request, conduct
 from taketurns.evaluation.store import Store
 from taketurns.pocket.tasks import PocketTask
@@ -263,7 +263,7 @@ async def test_a_method_that_chooses_needs_dev_questions(tmp_path: Path) -> None
     task: Any = NoDev("recall", "knowledge")
     said: list[str] = []
     for names in (["sft", "cascade"], None):
-        plan = Plan({"recall": task}, names, 1, 1, 5, 8)
+        plan = EvaluationJob({"recall": task}, names, 1, 1, 5, 8)
         store = Store(tmp_path / str(names), config)
         async with Evaluation(config, plan, store, {}, said.append) as evaluation:
             if names:

@@ -13,7 +13,7 @@ import pytest
 from taketurns.config.team_config import load_team_config
 from taketurns.errors import UsageError
 from taketurns.evaluation.distributed import Asking
-from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import Store
 from taketurns.evaluation.tasks import load
 
@@ -54,7 +54,7 @@ async def test_an_actor_answers_as_a_run_here_does_with_one_method_after_the_oth
     tmp_path: Path,
 ) -> None:
     config = load_team_config("pocket", {"policy.max_tokens": 16})
-    plan = Plan(load(("recall",)), ("pretrained", "dare-ties"), 1, 2, 2, 4, helping=True)
+    plan = EvaluationJob(load(("recall",)), ("pretrained", "dare-ties"), 1, 2, 2, 4, helping=True)
     store = Store(tmp_path / "out", config)
     items = plan.items()
     async with Evaluation(config, plan, store, {}, print) as whole:

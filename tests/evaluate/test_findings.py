@@ -10,7 +10,7 @@ import pytest
 from taketurns.config.team_config import SwitcherConfig, load_team_config
 from taketurns.errors import UsageError
 from taketurns.evaluation.findings import choose_subject
-from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import Store
 from taketurns.evaluation.tasks import load
 
@@ -20,7 +20,7 @@ def evaluation(
 ) -> Evaluation:
     config = load_team_config("pocket")
     config = replace(config, switcher=switcher or config.switcher)
-    plan = Plan(load(("recall",)), names, 1, 1, 2, 4)
+    plan = EvaluationJob(load(("recall",)), names, 1, 1, 2, 4)
     return Evaluation(config, plan, Store(folder, config), {}, print)
 
 

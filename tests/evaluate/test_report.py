@@ -15,7 +15,7 @@ from taketurns.evaluation.findings import findings
 from taketurns.evaluation.methods.registry import Kind
 from taketurns.evaluation.report import write_report
 from taketurns.evaluation.results import Cost, Measured
-from taketurns.evaluation.run import Plan
+from taketurns.evaluation.run import EvaluationJob
 from taketurns.evaluation.tasks import load
 from taketurns.runs.manifest import describe_run
 
@@ -44,7 +44,7 @@ def reported(methods: dict[str, Measured], categories: dict[str, str], subject: 
     """The findings, with what the foot of a report says."""
     config = load_team_config("pocket")
     about = describe_run("evaluate", config, b"").about
-    plan = Plan(load(["recall"]), None, 2, 40, 30, 8)
+    plan = EvaluationJob(load(["recall"]), None, 2, 40, 30, 8)
     found = findings(methods, categories, subject)
     return found | {"settings": {**about, **plan.settings(), "workers": 2}}
 

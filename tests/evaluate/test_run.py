@@ -16,7 +16,7 @@ from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import DataError
 from taketurns.evaluation.methods.trained import Trained
 from taketurns.evaluation.results import Measured, read_results
-from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import Store, records
 from taketurns.evaluation.tasks import load
 from taketurns.tasks.base import Task
@@ -44,7 +44,7 @@ async def test_loading_is_not_answering(
     monkeypatch.setattr(LocalEngine, "load", slowly)
     config = load_team_config("pocket", {"policy.max_tokens": 8})
     names = ("sft", "dare-ties", "switch")
-    plan = Plan(load(("recall",)), names, 1, 2, 2, 4)
+    plan = EvaluationJob(load(("recall",)), names, 1, 2, 2, 4)
     store = Store(tmp_path, config)
     async with Evaluation(config, plan, store, {}, print) as evaluation:
         if elsewhere:
@@ -62,7 +62,7 @@ async def evaluated(
     folder: Path, tasks: dict[str, Task], names: Sequence[str], trained: dict[str, Trained]
 ) -> dict[str, Measured]:
     config = load_team_config("pocket", {"policy.max_tokens": 8})
-    plan, store = Plan(tasks, names, 1, 2, 2, 8), Store(folder, config)
+    plan, store = EvaluationJob(tasks, names, 1, 2, 2, 8), Store(folder, config)
     async with Evaluation(config, plan, store, trained, print) as evaluation:
         assert not await evaluation.run()
         return read_results(store, evaluation.entries, tasks, plan.items(), evaluation.checked)

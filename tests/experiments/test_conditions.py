@@ -14,7 +14,8 @@ from taketurns.config.team_config import JUDGE, SwitcherConfig, TeamConfig
 from taketurns.evaluation.interventions import conditions
 from taketurns.evaluation.interventions.retraining import restricted
 from taketurns.evaluation.interventions.shapley import Part, parts
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher, PartSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher, SubsetSwitcher
 from taketurns.training.labels.labels import Label
 from taketurns.types import Patch
 
@@ -35,7 +36,7 @@ def scripted(switcher: object, policy: Policy) -> Team:
 async def test_a_part_speaks_in_the_switchers_own_proportion() -> None:
     """Of .1, .3 and .6 the first two keep their one to three."""
     policy = Policy(patch_size=1, max_tokens=80, top_p=1.0)
-    team = scripted(PartSwitcher(LMSwitcher("s"), {0, 1}), policy)
+    team = scripted(SubsetSwitcher(LMSwitcher("s"), {0, 1}), policy)
     trace = await team.agenerate(Query("q", text="?"))
     spoke = Counter(patch.speaker for patch in trace.patches)
     assert set(spoke) == {0, 1}
@@ -44,7 +45,7 @@ async def test_a_part_speaks_in_the_switchers_own_proportion() -> None:
 
 
 async def test_where_all_probability_was_taken_away_the_rest_are_equal() -> None:
-    team = scripted(PartSwitcher(FixedSwitcher([0]), {1, 2}), Policy(patch_size=2, max_tokens=8))
+    team = scripted(SubsetSwitcher(FixedSwitcher([0]), {1, 2}), Policy(patch_size=2, max_tokens=8))
     trace = await team.agenerate(Query("q", text="?"))
     assert all(patch.probabilities == (0.0, 0.5, 0.5) for patch in trace.patches)
 

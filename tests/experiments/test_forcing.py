@@ -11,9 +11,10 @@ import pytest
 from taketurns import Candidate, EngineError, ModelSpec, Policy, Query, ScriptedEngine, Team
 from taketurns.evaluation.interventions.effects import differences, effects
 from taketurns.evaluation.interventions.forcing import Forcer
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.tasks.base import Split
-from taketurns.training.labels.decision_points import Occasion
+from taketurns.training.labels.decision_points import DecisionPoint
 from taketurns.training.labels.rollouts import together
 from taketurns.types import Score
 
@@ -49,7 +50,7 @@ def scripted(
 
 async def force(team: Team, task: Written, count: int) -> list[dict[str, Any]]:
     forcer = Forcer(team)
-    asked = [Occasion(task, query, 0) for query in task.queries("test")[:count]]
+    asked = [DecisionPoint(task, query, 0) for query in task.queries("test")[:count]]
     return await together(forcer.trial(occasion) for occasion in asked)
 
 
@@ -101,9 +102,9 @@ async def test_equal_trials_are_equal_whatever_runs_beside_them() -> None:
     team, _ = scripted()
     together_ = await force(team, task, 12)
     forcer = Forcer(scripted()[0])
-    alone = [await forcer.trial(Occasion(task, q, 0)) for q in task.queries("test")[:12]]
+    alone = [await forcer.trial(DecisionPoint(task, q, 0)) for q in task.queries("test")[:12]]
     assert alone == together_
-    again = await forcer.trial(Occasion(task, task.queries("test")[0], 1))
+    again = await forcer.trial(DecisionPoint(task, task.queries("test")[0], 1))
     assert again["pairs"] != alone[0]["pairs"]
 
 

@@ -15,7 +15,6 @@ from taketurns.evaluation.interventions.shapley import (
     beyond_alone,
     left_out,
     parts,
-    shapley as shapley_values,
     study,
 )
 

@@ -14,7 +14,7 @@ from taketurns.config.policy import PatchRule
 from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
-from taketurns.switchers.base import FoldedSwitcher
+from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.types import Endpoint, Finish, Patch, Sampling, Token
 
 from ..engines.http.served import ModelServer, Style, serving

@@ -8,7 +8,7 @@ import pytest
 
 from recipes.pocket.best_of import best_of
 from taketurns import Candidate, EngineError, ModelSpec, Policy, Query, ScriptedEngine, Team
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split
 from taketurns.types import Score
 

@@ -94,7 +94,7 @@ def test_every_shipped_switcher_is_a_team() -> None:
         if team.switcher.path is not None:
             assert Head.load(team.switcher.path).config.candidates == CHECKPOINTS
         else:
-            assert candidate_order.known(team.switcher) == CHECKPOINTS
+            assert candidate_order.resolve(team.switcher) == CHECKPOINTS
 
 
 async def test_the_shipped_switchers_do_what_no_checkpoint_does() -> None:

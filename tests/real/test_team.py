@@ -11,7 +11,8 @@ from peft import PeftModel
 from taketurns import Candidate, ModelSpec, Policy, Team
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.library_logging import asked_by_an_old_name
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 
 from .questions import QUESTIONS
 from .reference import Plain, follow, report

@@ -15,7 +15,7 @@ import pytest
 from openai import OpenAI
 
 from taketurns import Message, Policy, Query, Team
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 
 from .questions import QUESTIONS
 from .reference import Plain, follow, report

@@ -17,7 +17,7 @@ import yaml
 
 from taketurns import Policy, Team, Trace
 from taketurns.config.team_config import load_team_config
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 
 from ..vllm.conftest import free_port, launched, program
 from .questions import QUESTIONS

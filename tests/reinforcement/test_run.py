@@ -27,11 +27,11 @@ from taketurns.switchers import candidate_order
 from taketurns.tasks.base import Split
 from taketurns.training.policy_gradient import run
 from taketurns.training.policy_gradient.head import HeadLearner
-from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.types import Query, Score
 
 SHORT = {"policy.patch_size": 4, "policy.max_tokens": 12}
-FEW = Practice(
+FEW = PolicyGradientConfig(
     steps=8,
     questions=6,
     answers=4,
@@ -111,7 +111,7 @@ def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
     assert 1 - after["reward"] < 0.8 * (1 - before["reward"])
     again = load_team_config(tmp_path / "out")
     assert again.switcher.kind == "lm"
-    assert candidate_order.known(again.switcher) == ("pretrained", "sft", "aligned")
+    assert candidate_order.resolve(again.switcher) == ("pretrained", "sft", "aligned")
     with Team.load(again) as cheaper:
         trace = cheaper.generate("Where does Ada live?")
     assert trace.error is None
@@ -254,7 +254,7 @@ def test_another_worlds_questions_are_practised(
 
 def test_questions_are_practised_in_turn_and_checked_apart() -> None:
     tasks = [TASKS["recall"], TASKS["age"], TASKS["hop"]]
-    lessons = run.Lessons.of(tasks, Practice(checked=5))
+    lessons = run.QuestionSplit.of(tasks, PolicyGradientConfig(checked=5))
     asked = [one.query.id for step in range(4) for one in lessons.of_step(step, 4)]
     assert len(set(asked)) == 16
     assert [one.task.name for one in lessons.of_step(0, 4)] == ["recall", "age", "hop", "recall"]
@@ -263,10 +263,10 @@ def test_questions_are_practised_in_turn_and_checked_apart() -> None:
 
 
 def test_another_run_s_folder_is_left_alone(team: TeamConfig, tmp_path: Path) -> None:
-    practice = Practice(steps=1, questions=2, answers=2, checked=1)
+    practice = PolicyGradientConfig(steps=1, questions=2, answers=2, checked=1)
     run.practise(team, [Anything()], tmp_path / "out", practice)
     with pytest.raises(DataError, match="belongs to another run, whose practice differed"):
-        run.practise(team, [Anything()], tmp_path / "out", Practice(steps=2, checked=1))
+        run.practise(team, [Anything()], tmp_path / "out", PolicyGradientConfig(steps=2, checked=1))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_another_run_s_folder_is_left_alone(team: TeamConfig, tmp_path: Path) ->
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Practice(**settings)
+        PolicyGradientConfig(**settings)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.generation.team import Team
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 
 Invoke = Callable[..., tuple[int, str, str]]
 

@@ -16,10 +16,11 @@ from selenium import webdriver
 
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.server.config import ServeConfig
-from taketurns.server.model_registry import Roster
+from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.run import Server, listen
 from taketurns.server.serving import Serving
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 
 from .browser import Page, browser, show
 
@@ -49,7 +50,7 @@ Start = Callable[..., Running]
 @contextmanager
 def running(team: Team, **settings: Any) -> Iterator[Running]:
     config = ServeConfig(port=0, **settings)
-    serving = Serving(Roster(team, "team"), config)
+    serving = Serving(ModelRegistry(team, "team"), config)
     with listen(config) as listening:
         url = "http://{}:{}".format(*listening.getsockname())
         server = Server(serving)

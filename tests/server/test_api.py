@@ -15,7 +15,7 @@ from taketurns import Candidate, ModelSpec, Team
 from taketurns.config.policy import Policy
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import scripted_codec
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 
 from .conftest import QUESTION, Running, Start, forever, scripted
 

@@ -24,10 +24,11 @@ from taketurns import EngineError, Policy, ScriptedEngine, Team
 from taketurns.config.team_config import load_team_config
 from taketurns.errors import CapacityError
 from taketurns.server.config import ServeConfig
-from taketurns.server.model_registry import Roster
+from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.run import Server, listen
 from taketurns.server.serving import Serving
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Token
 
 from .conftest import QUESTION, Running, Start, eventually, forever, scripted
@@ -454,7 +455,7 @@ def test_leaving_while_the_models_load_is_no_failure() -> None:
     team = pair()
     team.engine = Loading({"a": forever("a"), "b": forever("b")})
     config = ServeConfig(port=0)
-    server = Server(Serving(Roster(team, "team"), config))
+    server = Server(Serving(ModelRegistry(team, "team"), config))
     with listen(config) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

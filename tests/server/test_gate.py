@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.errors import CapacityError
-from taketurns.server.admission import Gate, Ticket
+from taketurns.server.admission import AdmissionGate, Ticket
 from taketurns.server.errors import ApiError
 
 
@@ -27,7 +27,7 @@ def called(tickets: list[Ticket]) -> list[bool]:
 
 
 async def test_as_many_write_as_there_is_room_for_and_as_many_wait() -> None:
-    gate = Gate(running=2, waiting=2)
+    gate = AdmissionGate(running=2, waiting=2)
     first = gate.enter([100, 100])
     second = gate.enter([100, 100])
     assert called(first) == [True, True]
@@ -44,7 +44,7 @@ async def test_as_many_write_as_there_is_room_for_and_as_many_wait() -> None:
 
 
 async def test_a_request_is_let_in_with_all_its_choices_or_none() -> None:
-    gate = Gate(running=2, waiting=1)
+    gate = AdmissionGate(running=2, waiting=1)
     with pytest.raises(ApiError):
         gate.enter([100] * 4)
     assert called(gate.enter([100] * 3)) == [True, True, False]
@@ -52,7 +52,7 @@ async def test_a_request_is_let_in_with_all_its_choices_or_none() -> None:
 
 async def test_equal_requests_are_served_in_turn() -> None:
     clock = Clock()
-    gate = Gate(1, 10, clock)
+    gate = AdmissionGate(1, 10, clock)
     (writing,) = gate.enter([100])
     waiting = []
     for _ in range(3):
@@ -67,7 +67,7 @@ async def test_equal_requests_are_served_in_turn() -> None:
 
 async def test_a_short_request_passes_long_ones_but_they_get_their_turn() -> None:
     clock = Clock()
-    gate = Gate(1, 1000, clock)
+    gate = AdmissionGate(1, 1000, clock)
     (writing,) = gate.enter([10])
     (long,) = gate.enter([4000])
     clock.now += 10
@@ -88,7 +88,7 @@ async def test_a_short_request_passes_long_ones_but_they_get_their_turn() -> Non
 
 
 async def test_leaving_the_queue_makes_room_in_it() -> None:
-    gate = Gate(1, 1)
+    gate = AdmissionGate(1, 1)
     (writing,) = gate.enter([1])
     (waiting,) = gate.enter([1])
     waiting.close()
@@ -99,7 +99,7 @@ async def test_leaving_the_queue_makes_room_in_it() -> None:
 
 
 async def test_a_gate_that_is_shut_lets_those_inside_finish() -> None:
-    gate = Gate(1, 1)
+    gate = AdmissionGate(1, 1)
     writing, waiting = gate.enter([1, 1])
     gate.shut()
     with pytest.raises(ApiError) as caught:
@@ -120,7 +120,7 @@ def test_room_is_never_exceeded_and_never_left_empty(
 ) -> None:
     async def play() -> None:
         clock = Clock()
-        gate = Gate(room, queue, clock)
+        gate = AdmissionGate(room, queue, clock)
         inside: list[Ticket] = []
         for what, number in steps:
             clock.now += 0.5
@@ -164,7 +164,7 @@ class Memory:
 
 async def test_nobody_is_called_whose_session_would_have_to_wait() -> None:
     memory = Memory(100)
-    gate = Gate(running=10, waiting=10, fits=memory.fits)
+    gate = AdmissionGate(running=10, waiting=10, fits=memory.fits)
     first, second, third = gate.enter([20, 20, 20], [40, 40, 40])
     assert called([first, second, third]) == [True, True, False]  # though no session is open yet
     assert (gate.running, gate.waiting) == (2, 1)
@@ -176,7 +176,7 @@ async def test_nobody_is_called_whose_session_would_have_to_wait() -> None:
 
 async def test_the_queue_is_full_when_memory_is_what_they_wait_for() -> None:
     memory = Memory(100)
-    gate = Gate(running=100, waiting=2, fits=memory.fits)
+    gate = AdmissionGate(running=100, waiting=2, fits=memory.fits)
     (writing,) = gate.enter([100])
     memory.open(writing)
     waiting = gate.enter([50, 50])
@@ -193,7 +193,7 @@ async def test_the_queue_is_full_when_memory_is_what_they_wait_for() -> None:
 
 async def test_what_never_fits_is_refused_at_once() -> None:
     memory = Memory(100)
-    gate = Gate(running=1, waiting=5, fits=memory.fits)
+    gate = AdmissionGate(running=1, waiting=5, fits=memory.fits)
     gate.enter([100])
     with pytest.raises(CapacityError):
         gate.enter([10], [101])
@@ -202,7 +202,7 @@ async def test_what_never_fits_is_refused_at_once() -> None:
 
 async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None:
     clock, memory = Clock(), Memory(100)
-    gate = Gate(running=10, waiting=10, clock=clock, fits=memory.fits)
+    gate = AdmissionGate(running=10, waiting=10, clock=clock, fits=memory.fits)
     (writing,) = gate.enter([90])
     memory.open(writing)
     (long,) = gate.enter([90])
@@ -216,7 +216,7 @@ async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None
 
 async def test_a_long_one_that_is_due_is_not_starved_by_short_ones() -> None:
     clock, memory = Clock(), Memory(100)
-    gate = Gate(running=10, waiting=10, clock=clock, fits=memory.fits)
+    gate = AdmissionGate(running=10, waiting=10, clock=clock, fits=memory.fits)
     (writing,) = gate.enter([50])
     memory.open(writing)
     (long,) = gate.enter([60])
@@ -231,7 +231,7 @@ async def test_a_long_one_that_is_due_is_not_starved_by_short_ones() -> None:
 
 async def test_memory_that_is_given_back_unseen_is_found() -> None:
     memory = Memory(100)
-    gate = Gate(running=10, waiting=10, fits=memory.fits)
+    gate = AdmissionGate(running=10, waiting=10, fits=memory.fits)
     memory.held = 100  # by somebody who does not come through this gate
     (waiting,) = gate.enter([10])
     assert not waiting.called.is_set()

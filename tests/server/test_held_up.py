@@ -19,10 +19,11 @@ from taketurns.config.policy import Guard
 from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.errors import UsageError
 from taketurns.server import responses, writing
-from taketurns.server.admission import Gate
+from taketurns.server.admission import AdmissionGate
 from taketurns.server.config import ServeConfig
 from taketurns.server.writing import Answers
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Message
 
 from .conftest import QUESTION, Start, forever, scripted
@@ -104,7 +105,7 @@ def _imported(name: str) -> Any:
 async def test_others_have_their_turn_while_much_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that reads slowly finds thousands of events when it reads on."""
     monkeypatch.setattr(writing, "_AT_ONCE", 10)
-    answers = Answers([], Gate(1, 1), ServeConfig())
+    answers = Answers([], AdmissionGate(1, 1), ServeConfig())
     answers._open = 1
     for number in range(100):
         answers._events.put_nowait((number, writing.Began(0.0)))

@@ -22,10 +22,10 @@ from taketurns.config.team_config import load_settings
 from taketurns.server.config import ServeConfig
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.middleware import AccessLog
-from taketurns.server.model_registry import Roster
+from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.run import Server, serve
 from taketurns.server.schemas import ChatRequest
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 
 from .conftest import Running, Start, eventually, forever, scripted
 
@@ -238,7 +238,7 @@ async def test_it_lives_before_it_is_ready() -> None:
     engine = Slow({"a": forever("a"), "b": forever("b")})
     team = pair()
     slow = Team(team.candidates, engine, FixedSwitcher([0]), Policy(4, max_tokens=4))
-    serving = Serving(Roster(slow, "team"), ServeConfig())
+    serving = Serving(ModelRegistry(slow, "team"), ServeConfig())
     transport = httpx.ASGITransport(make_app(serving))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         loading = asyncio.create_task(serving.load())

@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 
 from taketurns import ScriptedEngine
 from taketurns.config.policy import Policy
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 
 from .browser import Page, needs_browser, show
 from .conftest import forever, pair, scripted

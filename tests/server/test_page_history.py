@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver import Keys
 
 from taketurns.config.policy import Policy
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 
 from .browser import Page, needs_browser
 from .conftest import forever, pair, scripted

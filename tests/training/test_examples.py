@@ -10,7 +10,7 @@ import pytest
 from taketurns.errors import DataError
 from taketurns.training.labels.labels import Label
 from taketurns.training.supervised.examples import Example, select, summary, write_examples
-from taketurns.training.supervised.settings import Course, Selection
+from taketurns.training.supervised.settings import Selection, TrainingConfig
 from taketurns.training.supervised.verdict import by_task, judge, standards
 from taketurns.types import Query
 
@@ -129,8 +129,8 @@ def test_of_equal_choices_the_surer_one_is_better() -> None:
         lambda: Selection(temperature=0),
         lambda: Selection(min_margin=0),
         lambda: Selection(validation=1),
-        lambda: Course(epochs=0),
-        lambda: Course(seed=-1),
+        lambda: TrainingConfig(epochs=0),
+        lambda: TrainingConfig(seed=-1),
     ],
 )
 def test_a_setting_out_of_range_is_one_sentence(make) -> None:

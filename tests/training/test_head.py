@@ -18,7 +18,7 @@ from taketurns.training.labels.labels import Label
 from taketurns.training.supervised import states
 from taketurns.training.supervised.head import head_config
 from taketurns.training.supervised.run import train
-from taketurns.training.supervised.settings import Course, HeadSettings
+from taketurns.training.supervised.settings import HeadSettings, TrainingConfig
 
 NAMES = ("pretrained", "sft", "aligned")
 
@@ -69,7 +69,7 @@ async def test_training_reads_what_inference_reads(
     import asyncio
 
     await asyncio.to_thread(
-        train, pocket, labels, tmp_path / "head", HeadSettings(mode), None, Course(epochs=2)
+        train, pocket, labels, tmp_path / "head", HeadSettings(mode), None, TrainingConfig(epochs=2)
     )
     monkeypatch.setattr(StateReader, "view", spy)
     async with Team.load(tmp_path / "head", patch_size=4) as team:
@@ -123,7 +123,7 @@ def test_the_same_labels_give_the_same_head(
 ) -> None:
     labels = write_labels(40)
     for name in ("one", "other"):
-        train(pocket, labels, tmp_path / name, HeadSettings(), course=Course(epochs=5))
+        train(pocket, labels, tmp_path / name, HeadSettings(), course=TrainingConfig(epochs=5))
     one, other = ((tmp_path / n / "head.safetensors").read_bytes() for n in ("one", "other"))
     assert one == other
 
@@ -143,7 +143,9 @@ def test_what_a_head_reads_by_default(pocket: TeamConfig) -> None:
 def test_a_pool_in_another_order_keeps_the_decisions(
     pocket: TeamConfig, write_labels: Any, tmp_path: Path
 ) -> None:
-    train(pocket, write_labels(60), tmp_path / "head", HeadSettings(), course=Course(epochs=5))
+    train(
+        pocket, write_labels(60), tmp_path / "head", HeadSettings(), course=TrainingConfig(epochs=5)
+    )
     whole = load_team_config(tmp_path / "head", {"greedy_switcher": True, "max_tokens": 48})
     turned = replace(whole, candidates=whole.candidates[::-1])
     with Team.load(whole) as team, Team.load(turned) as other:

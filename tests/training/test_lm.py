@@ -25,10 +25,10 @@ from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.supervised import lm
 from taketurns.training.supervised.examples import Example
 from taketurns.training.supervised.run import train
-from taketurns.training.supervised.settings import Course, LMSettings, Selection
+from taketurns.training.supervised.settings import LMSettings, Selection, TrainingConfig
 from taketurns.types import ModelSpec, Patch
 
-SHORT = Course(epochs=3, learning_rate=1e-3)
+SHORT = TrainingConfig(epochs=3, learning_rate=1e-3)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_it_learns_what_calls_for_whom(
         write_labels(150),
         out,
         LMSettings(),
-        course=Course(epochs=5, learning_rate=1e-3),
+        course=TrainingConfig(epochs=5, learning_rate=1e-3),
     )
     assert metrics["validation"]["agreement"] >= 0.9
     assert metrics["validation"]["utility"] > max(metrics["standards"]["always"].values())
@@ -58,7 +58,7 @@ def test_it_learns_what_calls_for_whom(
         path.name for path in out.iterdir()
     }
     assert not (out / "checkpoints").exists()
-    assert candidate_order.read(ModelSpec(str(out))) == ("pretrained", "sft", "aligned")
+    assert candidate_order.load(ModelSpec(str(out))) == ("pretrained", "sft", "aligned")
     with Team.load(out, patch_size=2) as team:
         trace = team.generate("what is 5?")
     assert trace.error is None
@@ -166,18 +166,18 @@ def test_it_stops_when_the_utility_no_longer_rises() -> None:
     assert lm.is_spent(history, 3)
     assert not lm.is_spent(history, 4)
     assert not lm.is_spent([], 1)
-    plan = lm.Plan.of(10, LMSettings(), Course(epochs=5))
-    assert lm.is_over(history, plan, Course(patience=9))
-    assert not lm.is_over(history[:4], plan, Course(patience=9))
+    plan = lm.LMTrainingJob.of(10, LMSettings(), TrainingConfig(epochs=5))
+    assert lm.is_over(history, plan, TrainingConfig(patience=9))
+    assert not lm.is_over(history[:4], plan, TrainingConfig(patience=9))
 
 
 def test_the_defaults_are_the_papers_for_large_models() -> None:
-    large = lm.Plan.of(8_000_000_000, LMSettings(), Course())
+    large = lm.LMTrainingJob.of(8_000_000_000, LMSettings(), TrainingConfig())
     assert (large.lora, large.epochs, large.learning_rate) == (True, 5, 2e-4)
     assert 32 % large.rows_at_once == 0
-    small = lm.Plan.of(900_000, LMSettings(), Course())
+    small = lm.LMTrainingJob.of(900_000, LMSettings(), TrainingConfig())
     assert (small.lora, small.epochs, small.learning_rate) == (False, 6, 5e-4)
-    assert lm.Plan.of(900_000, LMSettings(lora=True), Course(epochs=2)).epochs == 2
+    assert lm.LMTrainingJob.of(900_000, LMSettings(lora=True), TrainingConfig(epochs=2)).epochs == 2
 
 
 async def test_a_start_that_splits_the_digits_is_refused(
@@ -224,7 +224,7 @@ def test_soft_targets_are_learned_as_a_distribution(
         tmp_path / "soft",
         LMSettings(),
         Selection(targets="soft", temperature=0.5),
-        Course(epochs=1),
+        TrainingConfig(epochs=1),
     )
     lines = (tmp_path / "soft" / "examples.jsonl").read_text().splitlines()
     assert all(0 < share < 1 for share in json.loads(lines[0])["target"])
@@ -238,7 +238,13 @@ def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
 
     labels, out = write_labels(40), tmp_path / "switcher"
     with pytest.raises(NotANumberError, match=r"diverged in step 2: .*; lower the learning rate"):
-        train(pocket, labels, tmp_path / "far", LMSettings(), course=Course(2, learning_rate=1e30))
+        train(
+            pocket,
+            labels,
+            tmp_path / "far",
+            LMSettings(),
+            course=TrainingConfig(2, learning_rate=1e30),
+        )
     whole = DigitTrainer.compute_loss
 
     def loss(self: Any, *arguments: Any, **settings: Any) -> Any:

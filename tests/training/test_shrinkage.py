@@ -19,13 +19,13 @@ from taketurns.training.labels.labels import Label
 from taketurns.training.supervised import head, shrinkage
 from taketurns.training.supervised.examples import Example
 from taketurns.training.supervised.run import train
-from taketurns.training.supervised.settings import Course, HeadSettings
+from taketurns.training.supervised.settings import HeadSettings, TrainingConfig
 from taketurns.training.supervised.verdict import judge
 from taketurns.types import Query
 
 NAMES = ("a", "b", "c")
 NOBODY, WIDTH = 3, 24
-COURSE = Course(epochs=15, learning_rate=0.01)  # as far as 60 smaller steps
+COURSE = TrainingConfig(epochs=15, learning_rate=0.01)  # as far as 60 smaller steps
 PRIOR = torch.tensor([0.6, 0.3, 0.1])
 
 
@@ -172,6 +172,6 @@ def test_train_the_card_and_check_say_what_few_labels_mean(
 
 def test_a_fit_that_diverges_is_no_head() -> None:
     views, examples = drawn([NOBODY] * 20, 0)
-    far = Course(epochs=20, learning_rate=1e37)
+    far = TrainingConfig(epochs=20, learning_rate=1e37)
     with pytest.raises(NotANumberError, match=r"training diverged in epoch \d+: "):
         head.fit(config(), views, examples[:16], examples[16:], far)

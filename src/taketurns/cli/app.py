@@ -318,10 +318,10 @@ def rollout(
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import find_tasks
     from taketurns.training.labels.allocation import allocation_named
-    from taketurns.training.labels.job import Plan, estimate_rollouts, make_rollouts
+    from taketurns.training.labels.job import RolloutJob, estimate_rollouts, make_rollouts
 
     asked = choose_tasks(team, task or (), _say, world)
-    plan = Plan.of(
+    plan = RolloutJob.of(
         _config(team, set_, seed),
         find_tasks(asked.names, choices(data, with_, world=asked.world)),
         prefixes=prefixes,

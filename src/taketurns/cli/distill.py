@@ -93,12 +93,12 @@ def distill(
     from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
 
     require("distilling", *TUNING)
-    from taketurns.training.distillation.run import Order
+    from taketurns.training.distillation.run import DistillJob
     from taketurns.training.distillation.run import distill as run
 
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     asked = choose_tasks(team, task or (), _say, world)
-    order = Order(
+    order = DistillJob(
         config,
         find_tasks(asked.names, choices(data, with_, world=asked.world)),
         Asking(answers, questions, concurrency),

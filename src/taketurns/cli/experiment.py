@@ -73,14 +73,14 @@ def experiment(
     `taketurns analyze` shows what is found in the folder's report.
     """
     from taketurns.config.team_config import load_team_config, parse_setting
-    from taketurns.evaluation.interventions.plan import Plan
+    from taketurns.evaluation.interventions.plan import InterventionJob
     from taketurns.evaluation.interventions.session import conduct, to_json
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import Choices, find_tasks
 
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     asked = choose_tasks(team, task or (), _say)
-    plan = Plan(
+    plan = InterventionJob(
         tasks=find_tasks(asked.names, Choices(data, world=asked.world)),
         split=split,
         limit=limit,

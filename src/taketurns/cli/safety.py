@@ -79,7 +79,7 @@ def safety(
 
     from taketurns.config.team_config import load_team_config, parse_setting
     from taketurns.evaluation.safety.report import table
-    from taketurns.evaluation.safety.session import Plan, measure
+    from taketurns.evaluation.safety.session import SafetyJob, measure
     from taketurns.pocket.tasks import TASKS
     from taketurns.tasks.benchmarks import BENCHMARKS
     from taketurns.tasks.defaults import choose_tasks, not_named, pocket_tasks
@@ -104,7 +104,7 @@ def safety(
     if data is not None and not {task, harmless, *named} & set(BENCHMARKS):
         raise UsageError("--data is for the paper's benchmarks, and none is named")
 
-    plan = Plan(
+    plan = SafetyJob(
         harm=find(task, settings or None),
         harmless=None if harmless is None else find(harmless),
         quality=[find(name) for name in named],

@@ -17,8 +17,13 @@ from taketurns.errors import UsageError
 if TYPE_CHECKING:
     from taketurns.config.team_config import TeamConfig
     from taketurns.tasks.base import Task
-    from taketurns.training.policy_gradient.settings import Practice
-    from taketurns.training.supervised.settings import Course, HeadSettings, LMSettings, Selection
+    from taketurns.training.policy_gradient.settings import PolicyGradientConfig
+    from taketurns.training.supervised.settings import (
+        HeadSettings,
+        LMSettings,
+        Selection,
+        TrainingConfig,
+    )
 
 INTERRUPTED = 130
 PRACTISED = "Policy gradient"
@@ -148,8 +153,13 @@ def train(
     from taketurns.config.team_config import load_team_config, parse_setting
     from taketurns.tasks.defaults import choose_tasks, pocket_tasks
     from taketurns.tasks.registry import find_tasks
-    from taketurns.training.policy_gradient.settings import Practice
-    from taketurns.training.supervised.settings import Course, HeadSettings, LMSettings, Selection
+    from taketurns.training.policy_gradient.settings import PolicyGradientConfig
+    from taketurns.training.supervised.settings import (
+        HeadSettings,
+        LMSettings,
+        Selection,
+        TrainingConfig,
+    )
 
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     try:
@@ -162,7 +172,7 @@ def train(
                 config,
                 find_tasks(asked.names, choices(data, with_, world=asked.world)),
                 output,
-                Practice(
+                PolicyGradientConfig(
                     steps=steps,
                     questions=questions,
                     answers=answers,
@@ -186,7 +196,7 @@ def train(
                 if switcher == "lm"
                 else HeadSettings(mode, reader, tuple(layer or ()), bias),
                 Selection(targets, temperature, min_margin, tuple(task or ()), validation),
-                Course(epochs, learning_rate, batch_size, weight_decay, patience, seed),
+                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, patience, seed),
             )
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
@@ -204,7 +214,7 @@ def _learn(
     output: Path,
     settings: LMSettings | HeadSettings,
     selection: Selection,
-    course: Course,
+    course: TrainingConfig,
 ) -> tuple[Mapping[str, Any], str]:
     """What was measured, and the same in a sentence."""
     from taketurns.training.supervised import run
@@ -220,7 +230,7 @@ def _learn(
 
 
 def _practise(
-    team: TeamConfig, tasks: Sequence[Task], output: Path, practice: Practice
+    team: TeamConfig, tasks: Sequence[Task], output: Path, practice: PolicyGradientConfig
 ) -> tuple[Mapping[str, Any], str]:
     """What was measured, and the same in a sentence."""
     from taketurns.training.policy_gradient.run import practise

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from taketurns.checkpoints.text import StopFilter, TextCodec
 from taketurns.engines.base import Capability, ModelInfo, Prompt
 from taketurns.errors import ConfigError, NotANumberError, PromptError
-from taketurns.types import Completion, Sampling, Token, Watch
+from taketurns.types import Completion, Sampling, StoppingCriterion, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,7 +187,7 @@ class ScriptedSession:
         return self._state(model, text, layers)
 
     def _shown(
-        self, model: str, text: str, written: Sequence[int], watch: Watch
+        self, model: str, text: str, written: Sequence[int], watch: StoppingCriterion
     ) -> tuple[float | None, Tensor | None]:
         """What the watch asks to see before the next token."""
         text += scripted_codec().decode(written)

@@ -22,7 +22,7 @@ Note = Callable[[str, int, int], Callable[[Record], None]]
 record that is made."""
 
 
-class DevBook:
+class DevCache:
     """The first `limit` dev questions of each task, answered under one seed of their own."""
 
     def __init__(

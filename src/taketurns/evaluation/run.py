@@ -15,8 +15,8 @@ from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
 from taketurns.evaluation.asking import Item, Record, answer
 from taketurns.evaluation.clocks import CLOCKS, Clock
-from taketurns.evaluation.dev import DevBook
-from taketurns.evaluation.methods.base import Method, Plain, Stage
+from taketurns.evaluation.dev import DevCache
+from taketurns.evaluation.methods.base import Method, MethodContext, Plain
 from taketurns.evaluation.methods.registry import ORACLE, Entry, methods
 from taketurns.evaluation.methods.trained import Trained, own
 from taketurns.evaluation.stopwatch import Stopwatch
@@ -25,13 +25,13 @@ from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.runner import Failures, run
 from taketurns.runs.terminal import Progress
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import locked
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EvaluationJob:
     """What is asked: `names` of methods (None: all that work with the team), the first `limit`
     test questions a task under `seeds` seeds, `dev_limit` dev questions a task to choose by. Who is
     `helping` leaves what others are at to them, and shows no progress. Seconds are by `clock`."""
@@ -81,7 +81,7 @@ class Evaluation:
     def __init__(
         self,
         config: TeamConfig,
-        plan: Plan,
+        plan: EvaluationJob,
         store: Store,
         trained: Mapping[str, Trained],
         say: Callable[[str], None],
@@ -101,7 +101,7 @@ class Evaluation:
         more = [model for one in used for model in one.models()]
         if config.engine.kind == "http":  # a switcher from a folder is served nowhere
             more = [model for model in more if model.endpoint is not None]
-        self._stage = Stage(
+        self._stage = MethodContext(
             config,
             plan.tasks,
             store.models,
@@ -112,7 +112,7 @@ class Evaluation:
         self._at: tuple[str, asyncio.Task[Method]] | None = None
         self._watch = Stopwatch(CLOCKS[plan.clock])
         self._shown = _Shown(quiet=plan.helping)
-        self._dev = DevBook(
+        self._dev = DevCache(
             store,
             plan.tasks,
             self._stage.names,
@@ -306,7 +306,7 @@ def _chosen(known: Mapping[str, Entry], names: Sequence[str] | None) -> dict[str
     return {name: entry for name, entry in known.items() if names is None or name in names}
 
 
-def _digest(dev: DevBook, method: Method) -> str | None:
+def _digest(dev: DevCache, method: Method) -> str | None:
     """Of the questions that the method chooses by, if it chooses anything."""
     if getattr(type(method), "prepare", None) is Plain.prepare:
         return None

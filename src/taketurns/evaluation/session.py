@@ -12,7 +12,7 @@ from taketurns.errors import UsageError
 from taketurns.evaluation.clocks import Clock
 from taketurns.evaluation.distributed import Asking, ask_on_ray
 from taketurns.evaluation.methods.trained import Trained, beside, find
-from taketurns.evaluation.run import Evaluation, Plan
+from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import SCHEMA, Store, write_json
 from taketurns.evaluation.tasks import load
 from taketurns.evaluation.workers import helpers, helping
@@ -113,8 +113,8 @@ def _asking(
     return Asking(evaluation, plan.items(), plan.concurrency)
 
 
-def _plan(request: Request) -> Plan:
-    return Plan(
+def _plan(request: Request) -> EvaluationJob:
+    return EvaluationJob(
         load(request.tasks, request.data, request.world),
         request.methods,
         request.seeds,

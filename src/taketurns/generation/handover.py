@@ -24,7 +24,7 @@ _CUT = 256  # tokens more at most where a text is cut off inside what would be o
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class CandidateRuntime:
     """A candidate and what its model is like."""
 
     candidate: Candidate
@@ -122,7 +122,7 @@ class Handover(Protocol):
         ...
 
 
-def handover(readers: Sequence[Reader], prompts: Sequence[Prompt]) -> Handover:
+def handover(readers: Sequence[CandidateRuntime], prompts: Sequence[Prompt]) -> Handover:
     """Ids where they mean the same to all readers and their engine gives them, else text."""
     vocabulary = SharedVocabulary.of(reader.info.codec for reader in readers)
     given = all("token_ids" in reader.info.capabilities for reader in readers)
@@ -137,7 +137,10 @@ class IdHandover:
     exact = True
 
     def __init__(
-        self, vocabulary: SharedVocabulary, readers: Sequence[Reader], prompts: Sequence[Prompt]
+        self,
+        vocabulary: SharedVocabulary,
+        readers: Sequence[CandidateRuntime],
+        prompts: Sequence[Prompt],
     ) -> None:
         self._vocabulary = vocabulary
         self._readers = tuple(readers)
@@ -198,7 +201,7 @@ class TextHandover:
 
     exact = False
 
-    def __init__(self, readers: Sequence[Reader], prompts: Sequence[Prompt]) -> None:
+    def __init__(self, readers: Sequence[CandidateRuntime], prompts: Sequence[Prompt]) -> None:
         self._readers = tuple(readers)
         self._prompts = tuple(prompts)
         self._text = ""

@@ -1,6 +1,6 @@
 """One answer while it is written: who speaks next, what they write, and when it is over.
 
-`Answer.write` is the loop and `Answer.turn` a round of it: the rules speak first, then the switcher
+`GenerationLoop.write` is the loop and `GenerationLoop.turn` a round of it: the rules speak first, then the switcher
 (`_choose`); the speaker is drawn from the top of its distribution and continues the answer as its
 own (`_speak`). The answer ends when its speaker ends it, at a stop string, or when the budget is
 spent (`_conclude`). A fork goes on from here with draws of its own.
@@ -28,9 +28,10 @@ from taketurns.errors import ConfigError, EngineError, NotANumberError, Unavaila
 from taketurns.generation import stopping
 from taketurns.generation.guards import Vet
 from taketurns.generation.patch_writer import Emit, PatchWriter, tell
-from taketurns.generation.state import Draft
-from taketurns.switchers.base import Decide, ask, normalise, pick
-from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Reason, Timing, Withheld
+from taketurns.generation.state import GenerationState
+from taketurns.switchers.base import Decide, ask
+from taketurns.switchers.sampling import normalise, pick
+from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Reason, RejectedPatch, Timing
 from taketurns.utils.seeds import derive, generator
 
 _ROUNDING = 1e-9  # 0.3 of 10 tokens is 3
@@ -44,7 +45,7 @@ class _Turn:
     seconds: float = 0.0
 
 
-class Answer:
+class GenerationLoop:
     """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
     asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
     written, with `logprobs` as in `Sampling`; `vet` is there exactly where the policy has a guard;
@@ -56,7 +57,7 @@ class Answer:
         self,
         models: Sequence[str],
         session: Session,
-        draft: Draft,
+        draft: GenerationState,
         begin: Callable[[], Decide],
         policy: Policy,
         seed: int,
@@ -217,7 +218,7 @@ class Answer:
         """The due speaker's patch if it may stand, else the guardian's if that may, else an empty
         one that ends the answer. Nothing is given out before it is vetted, whatever happens."""
         emit, begun = self._emit, perf_counter()
-        before, withheld = self.draft.copy(), tuple[Withheld, ...]()
+        before, withheld = self.draft.copy(), tuple[RejectedPatch, ...]()
         for turn in (due, replace(due, speaker=guardian, reason="guard")):
             held: list[Delta | Patch] = []
             self._emit = held.append if emit is not None else None
@@ -238,7 +239,7 @@ class Answer:
                 self.draft.patches[-1] = patch
                 tell(emit, *held[:-1], patch)
                 return patch
-            withheld += (Withheld(turn.speaker, len(patch.token_ids)),)
+            withheld += (RejectedPatch(turn.speaker, len(patch.token_ids)),)
         timing = Timing(due.seconds, 0.0, perf_counter() - begun)
         return self._record(
             Patch(guardian, (), "", "guard", "guard", due.probabilities, timing, withheld)
@@ -283,14 +284,16 @@ class Answer:
         return patch
 
     @asynccontextmanager
-    async def fork(self, seed: int, draft: Draft | None = None) -> AsyncIterator[Answer]:
+    async def fork(
+        self, seed: int, draft: GenerationState | None = None
+    ) -> AsyncIterator[GenerationLoop]:
         """The same answer with draws of its own, going on from here or from an earlier `draft` of
         it. What the models have read of it is shared. A fork is a sample: nobody stands in for a
         speaker that fails in it."""
         draft = (draft or self.draft).copy()
         async with self._session.fork(derive(seed, "tokens")) as session:
             speakers = derive(seed, "speakers")
-            yield Answer(
+            yield GenerationLoop(
                 self._models,
                 session,
                 draft,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Session
 from taketurns.errors import EngineError
-from taketurns.generation.state import Draft
-from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Sampling, Token, Watch
+from taketurns.generation.state import GenerationState
+from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Sampling, StoppingCriterion, Token
 
 _CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
 
@@ -24,7 +24,7 @@ class PatchWriter:
         self,
         session: Session,
         model: str,
-        draft: Draft,
+        draft: GenerationState,
         speaker: int,
         emit: Emit | None,
         logprobs: int | None = None,
@@ -42,7 +42,9 @@ class PatchWriter:
         self._unshown: list[Token] = []
         self._told = ""
 
-    async def write(self, wanted: int, policy: Policy, watch: Watch | None = None) -> Finish:
+    async def write(
+        self, wanted: int, policy: Policy, watch: StoppingCriterion | None = None
+    ) -> Finish:
         """Write up to `wanted` tokens, or until `watch` ends the patch, and as many more as finish
         a character where the next speaker can only be given whole ones, if the budget has them.
         Says why it ended."""
@@ -61,7 +63,9 @@ class PatchWriter:
                 return more
         return "context" if room < wanted and finish == "length" else finish
 
-    async def _generate(self, tokens: int, policy: Policy, watch: Watch | None = None) -> Finish:
+    async def _generate(
+        self, tokens: int, policy: Policy, watch: StoppingCriterion | None = None
+    ) -> Finish:
         sampling = Sampling(
             max_tokens=tokens,
             temperature=policy.temperature,

@@ -7,15 +7,17 @@ from copy import copy
 from dataclasses import replace
 
 from taketurns.checkpoints.text import StopFilter, TextStream
-from taketurns.generation.handover import Prompt, Reader, handover
+from taketurns.generation.handover import CandidateRuntime, Prompt, handover
 from taketurns.types import Patch, Query, Trace
 
 
-class Draft:
+class GenerationState:
     """The patches so far, and how they are handed from speaker to speaker: `exact` says as token
     ids, otherwise it is as exact text (`handover`)."""
 
-    def __init__(self, query: Query, readers: Sequence[Reader], stops: Sequence[str]) -> None:
+    def __init__(
+        self, query: Query, readers: Sequence[CandidateRuntime], stops: Sequence[str]
+    ) -> None:
         self.query = query
         self.patches: list[Patch] = []
         self.tokens = 0
@@ -138,7 +140,7 @@ class Draft:
         """No more tokens: the text that was held back after all."""
         return self._stops.push(self._written.flush()) + self._stops.flush()
 
-    def copy(self) -> Draft:
+    def copy(self) -> GenerationState:
         """A draft that goes on from here by itself."""
         twin = copy(self)
         twin.patches = list(self.patches)
@@ -146,13 +148,13 @@ class Draft:
         twin._written = self._written.copy()
         return twin
 
-    def called(self, identifier: str) -> Draft:
+    def called(self, identifier: str) -> GenerationState:
         """A copy for the same query by another id, which decides the draws."""
         twin = self.copy()
         twin.query = replace(self.query, id=identifier)
         return twin
 
-    def back_to(self, earlier: Draft) -> None:
+    def back_to(self, earlier: GenerationState) -> None:
         """Undo all that was written since `earlier` was copied from this."""
         vars(self).update(vars(earlier.copy()))
 

@@ -1,6 +1,6 @@
 """Where a patch ends, if not at a fixed size: one watch a rule, made anew for every patch.
 
-A watch looks on in whatever engine writes the patch (`types.Watch`), so a rule costs no call of its
+A watch looks on in whatever engine writes the patch (`types.StoppingCriterion`), so a rule costs no call of its
 own and no patch is written in pieces. What a rule asks of an engine is in its `Capability`.
 """
 
@@ -14,9 +14,9 @@ from taketurns.checkpoints.text import TextStream
 from taketurns.config.policy import PatchRule
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
-from taketurns.generation.state import Draft
-from taketurns.switchers.base import Follower
-from taketurns.types import Finish, Token, Watch
+from taketurns.generation.state import GenerationState
+from taketurns.switchers.base import TokenLevelSwitcher
+from taketurns.types import Finish, StoppingCriterion, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
     """Raise ConfigError if patches of these models, switched by `decide`, cannot end by the
     rule."""
     if rule.until == "switcher":
-        if not isinstance(decide, Follower):
+        if not isinstance(decide, TokenLevelSwitcher):
             raise ConfigError(
                 "policy.patch.until: switcher asks the switcher at every token, which only one of "
                 "kind head can answer: train one with taketurns train --switcher head"
@@ -48,7 +48,9 @@ def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
             )
 
 
-def watch(rule: PatchRule, decide: object, draft: Draft, speaker: int) -> Watch | None:
+def watch(
+    rule: PatchRule, decide: object, draft: GenerationState, speaker: int
+) -> StoppingCriterion | None:
     """What ends the speaker's next patch on `draft` before it is as long as it may be; None:
     nothing."""
     if rule.until == "sentence":
@@ -56,7 +58,7 @@ def watch(rule: PatchRule, decide: object, draft: Draft, speaker: int) -> Watch 
     if rule.until == "uncertainty":
         return EntropyRise(rule)
     if rule.until == "switcher":
-        assert isinstance(decide, Follower), "check() before the answer begins"
+        assert isinstance(decide, TokenLevelSwitcher), "check() before the answer begins"
         return ChangeOfMind(rule, decide, speaker)
     return None
 
@@ -120,7 +122,7 @@ class ChangeOfMind:
     finish: Finish = "switcher"
     entropy = False
 
-    def __init__(self, rule: PatchRule, decide: Follower, speaker: int) -> None:
+    def __init__(self, rule: PatchRule, decide: TokenLevelSwitcher, speaker: int) -> None:
         self.layers = decide.layers(speaker)
         self._rule = rule
         self._decide = decide

@@ -1,6 +1,6 @@
 """A team of checkpoints takes turns writing one answer (arXiv 2510.09913, section 3).
 
-`Team` holds who may speak, who decides, and what runs the models; `Answer` is the method.
+`Team` holds who may speak, who decides, and what runs the models; `GenerationLoop` is the method.
 """
 
 from __future__ import annotations
@@ -20,22 +20,16 @@ from taketurns.engines.factory import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.generation import stopping
 from taketurns.generation.guards import Judge, Vet, vetting
-from taketurns.generation.handover import Reader
-from taketurns.generation.loop import Answer
+from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.patch_writer import Emit
-from taketurns.generation.state import Draft
-from taketurns.switchers.base import (
-    Decide,
-    FixedSwitcher,
-    FoldedSwitcher,
-    LMSwitcher,
-    Switcher,
-    make_ready,
-    make_switcher,
-    start,
-    tagged_tokens,
-)
+from taketurns.generation.state import GenerationState
+from taketurns.switchers.base import Decide, Switcher, make_ready, start
+from taketurns.switchers.factory import make_switcher
+from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
+from taketurns.switchers.lm import LMSwitcher, tagged_tokens
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Candidate, Delta, Patch, Query, Trace
 from taketurns.utils.seeds import derive
 from taketurns.utils.sync import run_sync
@@ -66,7 +60,7 @@ class Team:
         self.judge = judge
         self._switcher = switcher
         self._judging: Judge | None = None
-        self._readers: tuple[Reader, ...] | None = None
+        self._readers: tuple[CandidateRuntime, ...] | None = None
 
     @classmethod
     def load(cls, source: str | Path | TeamConfig, **overrides: object) -> Team:
@@ -191,19 +185,19 @@ class Team:
             return draft.trace(seed, str(error))
         return draft.trace(seed)
 
-    async def draft(self, query: Query, policy: Policy | None = None) -> Draft:
+    async def draft(self, query: Query, policy: Policy | None = None) -> GenerationState:
         """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
         ConfigError if its patches cannot end as the policy says."""
         await self._prepared()
         return await asyncio.to_thread(self.blank, query, policy)
 
-    def blank(self, query: Query, policy: Policy | None = None) -> Draft:
+    def blank(self, query: Query, policy: Policy | None = None) -> GenerationState:
         """`draft` of a team that is prepared. It reads all of the query, so where others wait, as
         in an event loop, it belongs in a thread."""
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
-        draft = Draft(query, self._readers, policy.stop)  # which refuses what is too long
+        draft = GenerationState(query, self._readers, policy.stop)  # which refuses what is too long
         if policy.patch is not None:
             decide = start(self._switcher, query, policy)
             stopping.check(policy.patch, decide, [reader.info for reader in self._readers])
@@ -212,12 +206,12 @@ class Team:
     @asynccontextmanager
     async def answer(
         self,
-        draft: Draft,
+        draft: GenerationState,
         seed: int,
         policy: Policy | None = None,
         emit: Emit | None = None,
         logprobs: int | None = None,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[GenerationLoop]:
         """Open a draft for writing, turn by turn; `seed` and the query's id decide all draws.
         `emit` sees it being written, with `logprobs` as in `Sampling`.
 
@@ -235,7 +229,7 @@ class Team:
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, longest) as session:
             models = [candidate.name for candidate in self.candidates]
-            yield Answer(
+            yield GenerationLoop(
                 models,
                 session,
                 draft,
@@ -291,13 +285,13 @@ class Team:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def _prepared(self) -> tuple[Reader, ...]:
+    async def _prepared(self) -> tuple[CandidateRuntime, ...]:
         if self._readers is None:
             infos = [await self.engine.info(candidate.name) for candidate in self.candidates]
             await make_ready(self._switcher, self.engine, infos)
             if self.judge is not None:
                 self._judging = await Judge.prepared(self.judge, self.engine)
-            self._readers = tuple(map(Reader, self.candidates, infos))
+            self._readers = tuple(map(CandidateRuntime, self.candidates, infos))
         return self._readers
 
     @property
@@ -305,7 +299,7 @@ class Team:
         """The tokens that the switcher decides by after each patch, if it does."""
         return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
-    def longest(self, draft: Draft, policy: Policy) -> int:
+    def longest(self, draft: GenerationState, policy: Policy) -> int:
         """How long an answer's session may get: tokens of the longest prompt that it may come to,
         the switcher's and the judge's included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())

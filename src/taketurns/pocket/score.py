@@ -15,8 +15,11 @@ from taketurns.engines.base import Engine
 from taketurns.errors import EngineError, UsageError
 from taketurns.evaluation.intervals import Share, average, share
 from taketurns.generation.team import Team
-from taketurns.switchers.base import LMSwitcher, RandomSwitcher, Switcher, make_switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.head import HeadSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split, Task
 from taketurns.types import ModelSpec, Query
 

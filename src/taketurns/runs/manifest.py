@@ -166,7 +166,7 @@ def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, A
     """The switcher, and whose its numbers are where that is not the team's order."""
     switcher, names = team.switcher, tuple(candidate.name for candidate in team.candidates)
     record = _plain(asdict(switcher))
-    numbered = list(candidate_order.known(switcher) or names)
+    numbered = list(candidate_order.resolve(switcher) or names)
     elsewhere = {} if numbered == list(names) else {"candidates": numbered}
     return {
         **{k: v for k, v in record.items() if k not in ("endpoint", "candidates")},

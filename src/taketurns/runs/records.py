@@ -17,7 +17,7 @@ from math import isfinite
 from typing import Any, get_args
 
 from taketurns.errors import DataError, LostTextWarning
-from taketurns.types import Message, Patch, Query, Role, Timing, Trace, Withheld
+from taketurns.types import Message, Patch, Query, RejectedPatch, Role, Timing, Trace
 from taketurns.utils.finite import parse_json
 
 TRACE_SCHEMA = "taketurns.trace/1"
@@ -235,7 +235,7 @@ def patch_from_json(record: Mapping[str, Any]) -> Patch:
         probabilities=None if probabilities is None else tuple(probabilities),
         timing=Timing(**record["timing"]),
         withheld=tuple(
-            Withheld(one["speaker"], one["tokens"]) for one in record.get("withheld", ())
+            RejectedPatch(one["speaker"], one["tokens"]) for one in record.get("withheld", ())
         ),
     )
 

@@ -27,7 +27,7 @@ class Ticket:
 
     `tokens` is how many may be written, `length` how long the session may get."""
 
-    def __init__(self, gate: Gate, tokens: int, length: int, since: float) -> None:
+    def __init__(self, gate: AdmissionGate, tokens: int, length: int, since: float) -> None:
         self.tokens = tokens
         self.length = length
         self.since = since
@@ -47,7 +47,7 @@ class Ticket:
         self._gate.leave(self)
 
 
-class Gate:
+class AdmissionGate:
     """Lets `running` answers write, as long as they fit, and `waiting` more wait. `clock` counts
     seconds."""
 

@@ -11,13 +11,13 @@ from typing import Any
 from taketurns.checkpoints.text import TextCodec
 from taketurns.config.policy import Guard, Policy
 from taketurns.errors import ConfigError
-from taketurns.generation.state import Draft
+from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import refused
-from taketurns.server.model_registry import Roster, Served
+from taketurns.server.model_registry import ModelRegistry, Served
 from taketurns.server.schemas import ChatMessage, ChatRequest, CompletionRequest, Turns, Words
-from taketurns.switchers.base import FixedSwitcher, RandomSwitcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.types import Message, Query
 
 _SEED_BITS = 48  # every client's numbers can hold it
@@ -26,7 +26,7 @@ AnyRequest = ChatRequest | CompletionRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CompletionJob:
     """An answer to be written: choice `index` of a request.
 
     `prompts` are the token ids that each speaker continues, `codecs` their tokenizers; `first` says
@@ -36,7 +36,7 @@ class Order:
 
     index: int
     team: Team
-    draft: Draft
+    draft: GenerationState
     policy: Policy
     seed: int
     logprobs: int | None
@@ -50,7 +50,9 @@ class Order:
         return [candidate.name for candidate in self.team.candidates]
 
 
-async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> list[Order]:
+async def orders(
+    request: AnyRequest, roster: ModelRegistry, limits: ServeConfig
+) -> list[CompletionJob]:
     """What a request asks for, by choice. Raises ApiError, and PromptError for a prompt that does
     not fit."""
     served = roster.find(request.model)
@@ -67,7 +69,7 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
     codecs = tuple(info.codec for info in infos)
     await team.prepare()
 
-    def choices(first: int, prompt: Any) -> list[Order]:
+    def choices(first: int, prompt: Any) -> list[CompletionJob]:
         """Of one prompt, which is read once; those after the first have other draws."""
         draft = team.blank(_query(str(first), prompt, codecs), policy)
         if request.return_token_ids and not draft.exact:
@@ -79,7 +81,7 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
             )
         if limits.max_prompt_tokens is not None:
             _within(draft.longest_prompt, limits.max_prompt_tokens)
-        order = Order(
+        order = CompletionJob(
             index=first,
             team=team,
             draft=draft,
@@ -97,7 +99,7 @@ async def orders(request: AnyRequest, roster: Roster, limits: ServeConfig) -> li
             *(replace(order, index=i, draft=draft.called(str(i)), first=False) for i in more),
         ]
 
-    made: list[Order] = []
+    made: list[CompletionJob] = []
     for number, prompt in enumerate(prompts):
         first = number * count
         # All streams are written on this loop: they would wait for a long prompt, and for a

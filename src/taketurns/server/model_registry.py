@@ -28,7 +28,7 @@ class Served:
         return [candidate.name for candidate in self.chat.candidates]
 
 
-class Roster:
+class ModelRegistry:
     """The models of a server, the team first."""
 
     def __init__(self, team: Team, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from taketurns.checkpoints.text import REPLACEMENT, TextCodec
 from taketurns.runs.records import patch_to_json
-from taketurns.server.jobs import AnyRequest, Order
+from taketurns.server.jobs import AnyRequest, CompletionJob
 from taketurns.types import Delta, Patch, Token, Trace
 
 Json = dict[str, Any]
@@ -122,7 +122,7 @@ class TextStyle(Style):
 class Choice:
     """One answer on its way to a client. `ids` says whether it gets token ids."""
 
-    def __init__(self, order: Order, style: Style, *, ids: bool) -> None:
+    def __init__(self, order: CompletionJob, style: Style, *, ids: bool) -> None:
         self.order = order
         self.patches: list[Json] = []
         self.text = ""
@@ -237,7 +237,12 @@ class Reply:
     """A request's response as a JSON object, or in chunks."""
 
     def __init__(
-        self, identifier: str, model: str, orders: Sequence[Order], asked: AnyRequest, style: Style
+        self,
+        identifier: str,
+        model: str,
+        orders: Sequence[CompletionJob],
+        asked: AnyRequest,
+        style: Style,
     ) -> None:
         self._ids = bool(asked.return_token_ids)
         self._usage = asked.with_usage

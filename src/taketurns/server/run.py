@@ -25,7 +25,7 @@ from taketurns.server.connection import impatient
 from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import LOG, log_to_stderr
 from taketurns.server.middleware import is_loopback
-from taketurns.server.model_registry import Roster
+from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.serving import Serving
 
 _CLOSING = 5  # seconds that connections may take to close, once every answer is written
@@ -45,7 +45,7 @@ def serve(
     Raises UsageError when it cannot listen, ConfigError or EngineError when a model cannot be
     loaded.
     """
-    roster = Roster(team, config.name or name)
+    roster = ModelRegistry(team, config.name or name)
     serving = Serving(roster, config, tracer_of_environment() if config.traces else None)
     with listen(config) as listening:
         log_to_stderr()

@@ -12,14 +12,14 @@ from fastapi import Request, Response
 from taketurns.engines.base import BoundedEngine, FailingEngine
 from taketurns.errors import NotANumberError
 from taketurns.runs.records import writable
-from taketurns.server.admission import Gate
+from taketurns.server.admission import AdmissionGate
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import ApiError, failed, leaving
 from taketurns.server.jobs import AnyRequest, orders
 from taketurns.server.live import EventStream, HungUp, while_connected
 from taketurns.server.logs import LOG
 from taketurns.server.metrics import Metrics
-from taketurns.server.model_registry import Roster
+from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.responses import Reply, Style, as_event
 from taketurns.server.tracing import Tracer
 from taketurns.server.watch import Watch
@@ -34,13 +34,15 @@ _LAST_WORDS = 2.0  # seconds that broken off streams have to tell their clients
 class Serving:
     """Answers requests with the models of `roster`, within the limits of `config`."""
 
-    def __init__(self, roster: Roster, config: ServeConfig, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self, roster: ModelRegistry, config: ServeConfig, tracer: Tracer | None = None
+    ) -> None:
         self.roster = roster
         self.config = config
         self.metrics = Metrics()
         engine = roster.team.engine
         fits = engine.fits if isinstance(engine, BoundedEngine) else None
-        self.gate = Gate(config.max_running, config.max_waiting, fits=fits)
+        self.gate = AdmissionGate(config.max_running, config.max_waiting, fits=fits)
         self._tracer = tracer
         self._loaded = False
         self._under_way: set[Answers] = set()

@@ -10,11 +10,11 @@ from taketurns.checkpoints.prompts import speaker_ids
 from taketurns.engines.base import ModelInfo
 from taketurns.server.errors import refused
 from taketurns.server.jobs import asked
-from taketurns.server.model_registry import Roster, Served
+from taketurns.server.model_registry import ModelRegistry, Served
 from taketurns.server.schemas import DetokenizeRequest, TokenizeRequest
 
 
-async def tokenize(request: TokenizeRequest, roster: Roster) -> dict[str, Any]:
+async def tokenize(request: TokenizeRequest, roster: ModelRegistry) -> dict[str, Any]:
     """Token ids of a text, or of what a model is given for a conversation."""
     if (request.prompt is None) == (request.messages is None):
         raise refused("either prompt or messages is needed, not both", "prompt")
@@ -40,7 +40,7 @@ def _tokenized(
     return reply
 
 
-async def detokenize(request: DetokenizeRequest, roster: Roster) -> dict[str, Any]:
+async def detokenize(request: DetokenizeRequest, roster: ModelRegistry) -> dict[str, Any]:
     """The text of token ids; control tokens have none."""
     served = roster.find(request.model)
     infos = await _infos(served, roster)
@@ -55,7 +55,7 @@ def _decoded(request: DetokenizeRequest, served: Served, infos: Sequence[ModelIn
     return str(_agreed([info.codec.decode(request.tokens) for info in infos], served))
 
 
-async def _infos(served: Served, roster: Roster) -> list[ModelInfo]:
+async def _infos(served: Served, roster: ModelRegistry) -> list[ModelInfo]:
     return [await roster.team.engine.info(name) for name in served.speakers]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from taketurns.server.jobs import Order
+from taketurns.server.jobs import CompletionJob
 from taketurns.server.metrics import Metrics
 from taketurns.server.writing import Began, Broke, Event
 from taketurns.types import Delta, Patch, Trace
@@ -17,7 +17,7 @@ from taketurns.types import Delta, Patch, Trace
 class _Seen:
     """What is known of one answer."""
 
-    order: Order
+    order: CompletionJob
     reader: int | None = None
     began: bool = False
     ended: bool = False
@@ -37,7 +37,7 @@ class Watch:
     `fields` is for the log."""
 
     def __init__(
-        self, metrics: Metrics, model: str, orders: Sequence[Order], *, log_text: bool
+        self, metrics: Metrics, model: str, orders: Sequence[CompletionJob], *, log_text: bool
     ) -> None:
         self.started = perf_counter()
         self.fields: dict[str, Any] = {"model": model, "choices": len(orders)}

@@ -14,10 +14,10 @@ from functools import partial
 from time import perf_counter
 
 from taketurns.errors import TakeTurnsError
-from taketurns.server.admission import Gate, Ticket
+from taketurns.server.admission import AdmissionGate, Ticket
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import ApiError, failed, leaving, too_slow
-from taketurns.server.jobs import Order
+from taketurns.server.jobs import CompletionJob
 from taketurns.server.logs import LOG
 from taketurns.types import Delta, Patch, Trace
 
@@ -45,7 +45,9 @@ Event = Began | Delta | Patch | Trace | Broke
 class Answers:
     """Writes the answers of one request. `async with` it, then iterate over `(index, event)`."""
 
-    def __init__(self, orders: Sequence[Order], gate: Gate, config: ServeConfig) -> None:
+    def __init__(
+        self, orders: Sequence[CompletionJob], gate: AdmissionGate, config: ServeConfig
+    ) -> None:
         self._orders = orders
         self._gate = gate
         self._config = config
@@ -89,7 +91,7 @@ class Answers:
         for task in self._tasks:
             task.cancel("leaving")
 
-    async def _write(self, order: Order, ticket: Ticket) -> None:
+    async def _write(self, order: CompletionJob, ticket: Ticket) -> None:
         def tell(event: Event) -> None:
             self._events.put_nowait((order.index, event))
 

@@ -20,7 +20,7 @@ SCHEMA = "taketurns.lm-switcher/1"
 FILE = "switcher.json"
 
 
-def places(own: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
+def permutation(own: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
     """Where each of `names` stands among a switcher's own. Raises ConfigError, with a `cure` if
     there is one, for another pool."""
     if sorted(names) != sorted(own):
@@ -30,13 +30,13 @@ def places(own: Sequence[str], names: Sequence[str], what: str, cure: str = "") 
     return [own.index(name) for name in names]
 
 
-def known(config: SwitcherConfig) -> tuple[str, ...]:
+def resolve(config: SwitcherConfig) -> tuple[str, ...]:
     """Whose the numbers of a language model are: as the team file says, else its folder; empty
     where neither does. Raises ConfigError."""
-    return config.candidates or (() if config.spec is None else read(config.spec))
+    return config.candidates or (() if config.spec is None else load(config.spec))
 
 
-def read(spec: ModelSpec) -> tuple[str, ...]:
+def load(spec: ModelSpec) -> tuple[str, ...]:
     """Whose the numbers are by the folder, or the hub's repository, of the adapter or else of the
     model; empty where that does not say. Raises ConfigError for a file that is none."""
     revision = spec.revision if spec.adapter is None else None
@@ -52,7 +52,7 @@ def read(spec: ModelSpec) -> tuple[str, ...]:
         raise ConfigError(f"cannot read {path}: {error!r}") from error
 
 
-def write(names: Sequence[str], folder: Path) -> None:
+def save(names: Sequence[str], folder: Path) -> None:
     """Say in a switcher's folder whose its numbers are."""
     record = {"schema": SCHEMA, "candidates": list(names)}
     (folder / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

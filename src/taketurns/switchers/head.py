@@ -18,15 +18,14 @@ from taketurns.checkpoints import hub
 from taketurns.config.policy import Policy
 from taketurns.engines.base import DeepSession, Engine, ModelInfo, Session
 from taketurns.errors import ConfigError, EngineError, NotANumberError
-from taketurns.generation.state import Draft
-from taketurns.switchers.candidate_order import places
-from taketurns.types import Patch, Query
+from taketurns.switchers.base import Decide, GenerationView, last_speaker
+from taketurns.switchers.candidate_order import permutation
+from taketurns.types import Query
 from taketurns.utils.finite import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from taketurns.switchers.base import Decide
 
 SCHEMA = "taketurns.head/1"
 CONFIG, WEIGHTS = "head.json", "head.safetensors"
@@ -100,7 +99,7 @@ class Head:
     def ordered(self, names: Sequence[str]) -> Head:
         """The same head for candidates in another order. Raises ConfigError for another pool."""
         own = self.config.candidates
-        at = places(own, names, "head")
+        at = permutation(own, names, "head")
         labels = tuple(self.config.labels[i] for i in (*at, len(own))) if self.config.labels else ()
         return Head(
             replace(self.config, candidates=tuple(names), labels=labels),
@@ -222,7 +221,7 @@ class StateReader:
         self._config = config
         self._reader = config.candidates.index(config.reader)
 
-    async def view(self, session: Session, draft: Draft) -> View:
+    async def view(self, session: Session, draft: GenerationView) -> View:
         """Raises EngineError when the model fails."""
         nobody = len(self._config.candidates)
         spoke = last_speaker(draft.patches)
@@ -270,7 +269,7 @@ class HeadDecide:
         self._seen = seen
         self._reader = StateReader(head.config)
 
-    async def __call__(self, session: Session, draft: Draft) -> tuple[float, ...]:
+    async def __call__(self, session: Session, draft: GenerationView) -> tuple[float, ...]:
         view = await self._reader.view(session, draft)
         if self._seen is not None:
             self._seen(view)
@@ -304,11 +303,6 @@ def check_hidden(info: ModelInfo) -> None:
             "into the checkpoints (`taketurns export --fold-switcher`), or use a switcher of kind "
             "lm"
         )
-
-
-def last_speaker(patches: Sequence[Patch]) -> int | None:
-    """Who wrote last, forced text left aside; None if nobody has."""
-    return next((p.speaker for p in reversed(patches) if p.speaker is not None), None)
 
 
 def _check_weights(tensors: Mapping[str, Tensor], what: str) -> None:

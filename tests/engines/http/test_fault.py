@@ -20,7 +20,9 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.server.metrics import Metrics
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher, RandomSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Sampling, Trace
 
 from .proxy import Misfortune, Proxy

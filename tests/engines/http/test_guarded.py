@@ -11,7 +11,7 @@ from taketurns.config.policy import Guard, PatchRule
 from taketurns.config.team_config import EngineConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Endpoint
 
 from .served import ModelServer, Style, serving

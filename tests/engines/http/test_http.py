@@ -24,7 +24,8 @@ from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import UnavailableError
 from taketurns.integrations.launch.forwarding import Forwarding
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
 
 from .proxy import Proxy

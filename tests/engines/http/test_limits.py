@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from taketurns import Candidate, ModelSpec, Policy, Team
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http import protocol
-from taketurns.engines.http.client import Caller, Key
+from taketurns.engines.http.client import Client, Key
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.engines.http.faults import Fault, refuse, retry_after
-from taketurns.engines.http.requests import Abilities
+from taketurns.engines.http.faults import RetryableError, refuse, retry_after
+from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import EngineError, UnavailableError
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Completion, Endpoint, Sampling
 
 Events = AsyncIterator[dict[str, Any]]
 A, B, C = scripted_codec().encode("abc")
 LONG = 60.0  # seconds, which no test may wait
-VLLM = Abilities("vllm", "m", 2048, True, True, True, 0)
-LLAMA = Abilities("llama.cpp", "m", 2048, True, True, False, 9, verbose=True)
-PLAIN = Abilities("other", "m", 2048, False, False, False, 5)
+VLLM = ServerCapabilities("vllm", "m", 2048, True, True, True, 0)
+LLAMA = ServerCapabilities("llama.cpp", "m", 2048, True, True, False, 9, verbose=True)
+PLAIN = ServerCapabilities("other", "m", 2048, False, False, False, 5)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ def test_any_retry_after_is_read_or_left_aside(value: str) -> None:
 @pytest.mark.parametrize("status", [201, 204, 206, 301, 304, 308, 402, 405, 410, 418, 451, 600])
 def test_any_status_is_a_fault_of_its_server(status: int) -> None:
     """But those of a request that every server would refuse."""
-    assert isinstance(refuse(status, {}, "", None), Fault)
+    assert isinstance(refuse(status, {}, "", None), RetryableError)
 
 
 JSON = st.recursive(
@@ -323,7 +323,7 @@ REPLY = st.fixed_dictionaries(
     piece("b", token_ids=[1], logprobs={"top_logprobs": [{"token_id:1": 10**400}]}), VLLM, None
 )
 def test_any_json_is_a_piece_or_a_fault(
-    reply: Any, abilities: Abilities, logprobs: int | None
+    reply: Any, abilities: ServerCapabilities, logprobs: int | None
 ) -> None:
     choices = (1,) if logprobs is None else ()
     try:
@@ -332,9 +332,9 @@ def test_any_json_is_a_piece_or_a_fault(
         )
         found.text.encode()
         assert found.usage is None or min(found.usage.prompt, found.usage.cached) >= 0
-    except (Fault, UnavailableError):
+    except (RetryableError, UnavailableError):
         pass
-    with suppress(Fault, EngineError):
+    with suppress(RetryableError, EngineError):
         protocol.top_logprobs(reply["choices"][0])
 
 
@@ -342,7 +342,7 @@ def test_any_json_is_a_piece_or_a_fault(
 def test_a_number_that_no_float_holds_is_a_fault(value: int) -> None:
     tops = {"top_logprobs": [{"token_id:1": value}], "token_logprobs": [value]}
     for sampling in (Sampling(4, logprobs=1), Sampling(4, choices=(1,))):
-        with pytest.raises(Fault):
+        with pytest.raises(RetryableError):
             protocol.read_piece(piece("b", token_ids=[1], logprobs=tops), VLLM, 300, sampling)
 
 
@@ -357,7 +357,7 @@ async def test_a_reply_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -
             sent += 100
             yield b"x" * 100
 
-    caller = Caller(
+    caller = Client(
         lambda: httpx.MockTransport(lambda request: httpx.Response(200, content=endless()))
     )
 
@@ -366,9 +366,9 @@ async def test_a_reply_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -
             async for _ in events:
                 pass
 
-    with pytest.raises(Fault, match="longer than 1,000 bytes"):
+    with pytest.raises(RetryableError, match="longer than 1,000 bytes"):
         await caller.get("http://one/v1/models", Key(), 5.0)
-    with pytest.raises(Fault, match="longer than 1,000 bytes"):
+    with pytest.raises(RetryableError, match="longer than 1,000 bytes"):
         await read()
     assert sent < 4000
     await caller.close()

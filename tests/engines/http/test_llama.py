@@ -16,7 +16,8 @@ from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.http.fleet import common
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import scripted_codec
-from taketurns.switchers.base import FixedSwitcher, LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Delta, Endpoint, Finish, Sampling, Token, Trace
 
 from .llama import LlamaServer

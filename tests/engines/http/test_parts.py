@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns import EngineError
-from taketurns.engines.http.faults import Fault, refuse, retry_after
+from taketurns.engines.http.faults import RetryableError, refuse, retry_after
 from taketurns.engines.http.probe import models
 from taketurns.engines.http.protocol import events, read_piece
 from taketurns.engines.http.replicas import LONGEST_REST, Replica
-from taketurns.engines.http.requests import Abilities
+from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.types import Sampling
 
-VLLM = Abilities("vllm", "m", 2048, True, True, True, 0)
-PLAIN = Abilities("other", "m", 2048, False, False, False, 5)
+VLLM = ServerCapabilities("vllm", "m", 2048, True, True, True, 0)
+PLAIN = ServerCapabilities("other", "m", 2048, False, False, False, 5)
 
 
 class Clock:
@@ -86,7 +86,7 @@ async def test_nobody_is_left_waiting_for_a_server_that_dies() -> None:
     gpu = await one.acquire(1, (), 1.0)
     waiting = [asyncio.create_task(one.acquire(1, (), 1.0)) for _ in range(3)]
     await asyncio.sleep(0)
-    gpu.failed(Fault("gone"), began=0.0)
+    gpu.failed(RetryableError("gone"), began=0.0)
     gpu.give_back()
     async with asyncio.timeout(1):
         said = await asyncio.gather(*waiting, return_exceptions=True)
@@ -99,7 +99,7 @@ async def test_a_server_that_comes_back_helps_those_who_wait_for_another(busy: b
     clock = asyncio.get_running_loop().time
     full, ill = (Replica(f"http://gpu{i}:8000", 1, clock, first_rest=0.01) for i in range(2))
     two = Router([full, ill], lambda replica: replica.listed(), hopeless=5)
-    ill.failed(Fault("ill", busy=busy), began=clock())
+    ill.failed(RetryableError("ill", busy=busy), began=clock())
     full.take()
     async with asyncio.timeout(1):
         assert await two.acquire(1, (), 1.0) is ill
@@ -133,14 +133,14 @@ async def test_rest_grows_with_failures_in_a_row_and_one_crash_is_one_failure() 
     clock = Clock()
     replica = Replica("http://gpu:8000", 64, clock, first_rest=0.5)
     for _ in range(40):  # all that was under way when it crashed
-        replica.failed(Fault("gone"), began=-1.0)
+        replica.failed(RetryableError("gone"), began=-1.0)
         clock.now += 1e-6
     assert replica.failures == 1
     assert 0.5 <= replica.resting + 1e-4 <= 0.625 + 1e-3
     rests = []
     for _ in range(12):
         clock.now += 100
-        replica.failed(Fault("gone"), began=clock.now)
+        replica.failed(RetryableError("gone"), began=clock.now)
         rests.append(replica.resting)
     assert rests[0] >= 1.0
     assert rests[-1] >= LONGEST_REST
@@ -157,7 +157,7 @@ async def test_to_list_its_models_is_not_enough_to_rest_less() -> None:
     replica = Replica("http://gpu:8000", 64, clock, first_rest=0.5)
     rests = []
     for _ in range(4):
-        replica.failed(Fault("status 500"), began=clock.now)
+        replica.failed(RetryableError("status 500"), began=clock.now)
         rests.append(replica.resting)
         clock.now += replica.resting
         assert not replica.well
@@ -165,14 +165,14 @@ async def test_to_list_its_models_is_not_enough_to_rest_less() -> None:
         assert replica.well
     assert rests[-1] >= 4.0
     replica.succeeded()
-    replica.failed(Fault("status 500"), began=clock.now)
+    replica.failed(RetryableError("status 500"), began=clock.now)
     assert replica.resting <= 0.625
 
 
 async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks() -> None:
     clock = Clock()
     replica = Replica("http://gpu:8000", 64, clock)
-    replica.failed(Fault("429", rest=7.0, busy=True), began=0.0)
+    replica.failed(RetryableError("429", rest=7.0, busy=True), began=0.0)
     assert replica.failures == 0
     assert 7.0 <= replica.resting <= 8.75
     clock.now = 9.0
@@ -185,7 +185,7 @@ async def test_nobody_waits_for_servers_that_failed_again_and_again() -> None:
     for replica in two.replicas:
         for _ in range(5):
             clock.now += 100
-            replica.failed(Fault("connection refused"), began=clock.now)
+            replica.failed(RetryableError("connection refused"), began=clock.now)
     with pytest.raises(Unreachable, match="gpu0:8000: connection refused; http://gpu1"):
         await two.acquire(1, (), patience=1000.0)
 
@@ -246,7 +246,7 @@ def reply(**choice: Any) -> dict[str, Any]:
     ids=str,
 )
 def test_a_reply_that_is_none_is_a_fault(garbage: Any) -> None:
-    with pytest.raises(Fault):
+    with pytest.raises(RetryableError):
         read_piece(garbage, VLLM, 300, Sampling(4))
 
 
@@ -258,11 +258,11 @@ def test_a_list_of_models_that_is_none_has_none(data: Any) -> None:
 def test_a_reply_without_the_logprobs_that_were_asked_for_is_a_fault() -> None:
     assert read_piece(reply(), VLLM, 300, Sampling(4)).tokens
     for logprobs in (None, {}, {"token_logprobs": [], "top_logprobs": []}):
-        with pytest.raises(Fault, match="log-probabilities"):
+        with pytest.raises(RetryableError, match="log-probabilities"):
             read_piece(reply(logprobs=logprobs), VLLM, 300, Sampling(4, logprobs=2))
-        with pytest.raises(Fault, match="log-probabilities"):
+        with pytest.raises(RetryableError, match="log-probabilities"):
             read_piece(reply(logprobs=logprobs), VLLM, 300, Sampling(4, choices=(7, 8)))
-    with pytest.raises(Fault, match="no text"):
+    with pytest.raises(RetryableError, match="no text"):
         read_piece(reply(text=None), PLAIN, 300, Sampling(4))
 
 
@@ -282,6 +282,6 @@ async def test_a_stream_is_read_however_it_is_cut(values: list[Any], cuts: list[
     data = "".join([*lines, "data: [DONE]\n\n"]).encode()
     cuts = [min(cut, len(data)) for cut in cuts]
     assert [value async for value in events(parts(data, cuts))] == values
-    with pytest.raises(Fault, match=r"broke off|not JSON"):
+    with pytest.raises(RetryableError, match=r"broke off|not JSON"):
         async for _ in events(parts(data[:-9], [])):
             pass

@@ -16,7 +16,7 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import ConfigError, UnavailableError
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Completion, Endpoint, Sampling, Token
 
 Chunk = dict[str, Any]

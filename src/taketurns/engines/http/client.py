@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 
 from taketurns.engines.http.connections import Connections
-from taketurns.engines.http.faults import Fault, refuse
+from taketurns.engines.http.faults import RetryableError, refuse
 from taketurns.engines.http.protocol import events, parse
 
 _CONNECT = 5.0  # seconds
 _LONGEST = 64 << 20  # bytes of a whole reply
 
 
-class Caller:
+class Client:
     """Calls servers, with connections kept alive between calls."""
 
     def __init__(self, connect: Callable[[], httpx.AsyncBaseTransport] = Connections) -> None:
@@ -69,9 +69,9 @@ class Caller:
             async with asyncio.timeout(seconds) as limit:
                 yield limit
         except TimeoutError as error:
-            raise Fault("no answer in time") from error
+            raise RetryableError("no answer in time") from error
         except httpx.HTTPError as error:
-            raise Fault(str(error) or type(error).__name__) from error
+            raise RetryableError(str(error) or type(error).__name__) from error
 
 
 class Key:
@@ -83,7 +83,7 @@ class Key:
         self.headers = {"authorization": f"Bearer {value}"} if variable else {}
 
 
-async def _refused(response: httpx.Response, key: Key) -> Fault:
+async def _refused(response: httpx.Response, key: Key) -> RetryableError:
     text = (await _body(response)).decode("utf-8", "replace")
     return refuse(response.status_code, response.headers, text, key.variable)
 
@@ -93,5 +93,5 @@ async def _body(response: httpx.Response) -> bytes:
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > _LONGEST:
-            raise Fault(f"the reply is longer than {_LONGEST:,} bytes")
+            raise RetryableError(f"the reply is longer than {_LONGEST:,} bytes")
     return bytes(body)

@@ -26,11 +26,11 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import Capability, ModelInfo
 from taketurns.engines.http.client import Key
 from taketurns.engines.http.connections import Connections
-from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.fleet import Counters, Fleet, Served, common
 from taketurns.engines.http.probe import probe
 from taketurns.engines.http.replicas import FIRST_REST
-from taketurns.engines.http.requests import Abilities
+from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.http.session import HttpSession
 from taketurns.errors import ConfigError, EngineError, UnavailableError, concerning
 from taketurns.types import Candidate, Endpoint, ModelSpec
@@ -42,7 +42,7 @@ class ServerReport:
     where the server is `down`."""
 
     url: str
-    abilities: Abilities | None
+    abilities: ServerCapabilities | None
     problem: str | None = None
     down: bool = False
 
@@ -130,7 +130,7 @@ class HttpEngine:
             began = asyncio.get_running_loop().time()
             try:
                 found = await probe(self.fleet().caller, url, key, candidate, codec)
-            except Fault as fault:
+            except RetryableError as fault:
                 self.fleet().replica(url).failed(fault, began)
                 return ServerReport(url, None, str(fault), down=True)
             except (ConfigError, EngineError) as error:
@@ -212,7 +212,7 @@ def _vocabulary(spec: ModelSpec) -> int | None:
         return None
 
 
-def _capabilities(abilities: Abilities) -> frozenset[Capability]:
+def _capabilities(abilities: ServerCapabilities) -> frozenset[Capability]:
     found: set[Capability] = {"fork"}
     if abilities.token_ids:
         found.add("token_ids")

@@ -1,6 +1,6 @@
 """What may go wrong with one request to one server, sorted by what is to be done about it.
 
-A `Fault` is the server's: another may do better. What is the request's own fault, and would be
+A `RetryableError` is the server's: another may do better. What is the request's own fault, and would be
 refused by every server, is an EngineError at once.
 """
 
@@ -19,7 +19,7 @@ _REFUSED = {400, 413, 422}
 _LONGEST_REST = 300.0  # seconds; a server may not send us away for longer
 
 
-class Fault(Exception):
+class RetryableError(Exception):
     """A server failed at a request. `rest` is how many seconds it asked to be left alone; a `busy`
     one works as it should and has too much to do."""
 
@@ -29,7 +29,9 @@ class Fault(Exception):
         self.busy = busy
 
 
-def refuse(status: int, headers: Mapping[str, str], body: str, key_env: str | None) -> Fault:
+def refuse(
+    status: int, headers: Mapping[str, str], body: str, key_env: str | None
+) -> RetryableError:
     """The fault behind a response with another status than 200. Raises EngineError where every
     server would refuse the request."""
     said = " ".join(body.split())[:300] or "no reason given"
@@ -41,7 +43,7 @@ def refuse(status: int, headers: Mapping[str, str], body: str, key_env: str | No
     if 300 <= status < 400 and (place := headers.get("location")):
         said = f"it redirects to {place[:200]}, and redirects are not followed"
     rest = retry_after(headers.get("retry-after"))
-    return Fault(f"status {status}: {said}", rest=rest, busy=status == 429)
+    return RetryableError(f"status {status}: {said}", rest=rest, busy=status == 429)
 
 
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:

@@ -15,13 +15,13 @@ import httpx
 
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import ModelInfo
-from taketurns.engines.http.client import Caller, Key
+from taketurns.engines.http.client import Client, Key
 from taketurns.engines.http.connections import Connections
-from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.probe import PROBE_SECONDS, models
 from taketurns.engines.http.protocol import Usage
 from taketurns.engines.http.replicas import Replica
-from taketurns.engines.http.requests import Abilities
+from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.engines.http.time_limit import TIMES, Allowance
 from taketurns.errors import EngineError, UnavailableError
@@ -38,7 +38,7 @@ class Served:
     info: ModelInfo
     urls: tuple[str, ...]
     key: Key
-    abilities: Abilities
+    abilities: ServerCapabilities
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Fleet:
         connect: Callable[[], httpx.AsyncBaseTransport] = Connections,
     ) -> None:
         self.settings = settings
-        self.caller = Caller(connect)
+        self.caller = Client(connect)
         self.probing = asyncio.Lock()
         self.reading = asyncio.Lock()
         self._first_rest = first_rest
@@ -131,7 +131,7 @@ class Fleet:
             try:
                 with allowance.spending():
                     result = await attempt(replica, min(timeout, allowance.left))
-            except Fault as fault:
+            except RetryableError as fault:
                 replica.failed(fault, began)
                 counters.faults[str(fault)] += 1
                 tried.append(replica)
@@ -159,9 +159,11 @@ class Fleet:
         try:
             listed = await self.caller.get(f"{replica.url}/v1/models", served.key, PROBE_SECONDS)
             if served.abilities.served_as not in [one["id"] for one in models(listed)]:
-                raise Fault(f"it no longer serves {served.abilities.served_as}")
-        except (Fault, EngineError) as error:
-            replica.failed(error if isinstance(error, Fault) else Fault(str(error)), began)
+                raise RetryableError(f"it no longer serves {served.abilities.served_as}")
+        except (RetryableError, EngineError) as error:
+            replica.failed(
+                error if isinstance(error, RetryableError) else RetryableError(str(error)), began
+            )
         else:
             replica.listed()
         replica.wake_all()
@@ -177,12 +179,12 @@ class Fleet:
             await self.caller.close()
 
 
-def common(abilities: Sequence[Abilities]) -> Abilities:
+def common(abilities: Sequence[ServerCapabilities]) -> ServerCapabilities:
     """What all servers of a model can do."""
     contexts = [one.context for one in abilities if one.context is not None]
     sizes = [one.vocabulary for one in abilities if one.vocabulary is not None]
     alike = len({one.verbose for one in abilities}) == 1  # they are asked in one way
-    return Abilities(
+    return ServerCapabilities(
         software=", ".join(dict.fromkeys(one.software for one in abilities)),
         served_as=abilities[0].served_as,
         context=min(contexts, default=None),

@@ -10,11 +10,11 @@ from typing import Any
 
 from taketurns.checkpoints.control_tokens import Rendered
 from taketurns.checkpoints.text import StopFilter
-from taketurns.engines.http.client import Caller
-from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.client import Client
+from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.fleet import Counters, Served
 from taketurns.engines.http.protocol import Piece, Usage, read_piece
-from taketurns.engines.http.requests import Abilities, writing_request
+from taketurns.engines.http.requests import ServerCapabilities, writing_request
 from taketurns.errors import UnavailableError
 from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, Token
 from taketurns.utils.seeds import derive
@@ -23,7 +23,7 @@ _MOST_TOLD = 20  # of the most probable tokens; what a vLLM server allows by def
 _LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
 
 
-class Writing:
+class PatchRequest:
     """A patch after `prompt`, of which `on_token` sees each token once. Its draws follow from
     `seed` and the place they are for, so that another try at the same place draws the same."""
 
@@ -54,7 +54,7 @@ class Writing:
         self._stops = StopFilter(sampling.stop, sampling.written)
         self._reader = served.info.codec.stream(prompt)
 
-    async def go_on(self, caller: Caller, url: str, seconds: float, token_seconds: float) -> None:
+    async def go_on(self, caller: Client, url: str, seconds: float, token_seconds: float) -> None:
         """Ask the server at `url` for what is missing. It has so many `seconds` in all, and once
         its stream has begun, `token_seconds` for each token. Raises Fault when it fails; what it
         gave by then is kept."""
@@ -71,7 +71,7 @@ class Writing:
             reply = await caller.post(url, body, self._served.key, seconds)
             self._take(self._read(reply))
         if self._finish is None:
-            raise Fault("the reply ended before the patch did")
+            raise RetryableError("the reply ended before the patch did")
 
     def completion(self) -> Completion:
         """The whole patch, once `go_on` has raised no Fault."""
@@ -148,7 +148,7 @@ class Writing:
 
     async def _stream(
         self,
-        caller: Caller,
+        caller: Client,
         url: str,
         body: dict[str, Any],
         seconds: float,
@@ -180,7 +180,7 @@ class Writing:
                         # It is read to the end of its stream: the connection stays usable.
                         limit.reschedule(min(latest, clock() + _LAST_WORDS))
                     begun = True
-        except Fault:
+        except RetryableError:
             if self._finish is None:
                 raise
 
@@ -216,7 +216,7 @@ class Writing:
             self._finish = self._over or "stop"
         if piece.finish == "length" and self._finish is None:
             if self._served.abilities.token_ids:
-                raise Fault(
+                raise RetryableError(
                     f"the server ended a patch of {self._sampling.max_tokens} tokens after "
                     f"{len(self._tokens)}"
                 )
@@ -261,7 +261,7 @@ class Writing:
             self._finish = self._watch.finish
 
 
-def _told(sampling: Sampling, abilities: Abilities) -> int | None:
+def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
     """How many log-probabilities to ask for: what was asked for here, and for an entropy all that
     the server may tell."""
     if sampling.watch is None or not sampling.watch.entropy:

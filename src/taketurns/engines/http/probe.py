@@ -8,10 +8,10 @@ from math import log
 from typing import Any
 
 from taketurns.checkpoints.text import TextCodec
-from taketurns.engines.http.client import Caller, Key
-from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.client import Client, Key
+from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.protocol import Likely, only_choice, read_usage, top_logprobs
-from taketurns.engines.http.requests import VERBOSE, Abilities, forced
+from taketurns.engines.http.requests import VERBOSE, ServerCapabilities, forced
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import Candidate
 
@@ -24,8 +24,8 @@ _TOPS = (1000, 20, 5, 1)  # how many log-probabilities servers give, by habit
 
 
 async def probe(
-    caller: Caller, url: str, key: Key, candidate: Candidate, codec: TextCodec
-) -> Abilities:
+    caller: Client, url: str, key: Key, candidate: Candidate, codec: TextCodec
+) -> ServerCapabilities:
     """Ask the server at `url` what it can do for a candidate.
 
     Raises Fault when it does not answer as a server should, ConfigError when it serves something
@@ -35,7 +35,7 @@ async def probe(
     entry, entries = _entry(listed, candidate)
     await _compare_tokenizers(caller, url, key, entry["id"], candidate, codec)
     ids = codec.encode(_TEXT, special=True)
-    plain = Abilities(
+    plain = ServerCapabilities(
         software=await _software(caller, url, key, entry),
         served_as=entry["id"],
         context=await _slot(caller, url, key) or _context(entry, entries),
@@ -86,7 +86,7 @@ async def probe(
 
 
 async def _first(
-    caller: Caller, url: str, key: Key, bodies: Sequence[dict[str, Any]], tokens: int
+    caller: Client, url: str, key: Key, bodies: Sequence[dict[str, Any]], tokens: int
 ) -> tuple[dict[str, Any], Any]:
     """The first body that the server takes, and its reply. Raises Fault if it takes none."""
     why = ""
@@ -100,17 +100,17 @@ async def _first(
         if isinstance(body["prompt"], str) or usage is None or usage.prompt == tokens:
             return body, reply
         why = "it counts another number of prompt tokens than it was given"
-    raise Fault(why)
+    raise RetryableError(why)
 
 
-async def _most(caller: Caller, url: str, key: Key, body: dict[str, Any], codec: TextCodec) -> int:
+async def _most(caller: Client, url: str, key: Key, body: dict[str, Any], codec: TextCodec) -> int:
     """How many log-probabilities the server gives where it was asked for many."""
     for count in _TOPS:
         try:
             reply = await caller.post(
                 f"{url}/v1/completions", body | {"logprobs": count}, key, PROBE_SECONDS
             )
-        except (EngineError, Fault):
+        except (EngineError, RetryableError):
             continue
         likely = top_logprobs(only_choice(reply))
         _check_unequal(likely, codec)
@@ -138,7 +138,7 @@ def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
     model needs no name for it, unless the candidate is an adapter, which would be another."""
     entries = models(listed)
     if not entries:
-        raise Fault("it lists no models at /v1/models")
+        raise RetryableError("it lists no models at /v1/models")
     names = [entry["id"] for entry in entries]
     for name in names_of(candidate):
         if name in names:
@@ -188,35 +188,35 @@ def _meta(entry: Entry, name: str) -> int | None:
     return value if type(value) is int and value > 0 else None
 
 
-async def _slot(caller: Caller, url: str, key: Key) -> int | None:
+async def _slot(caller: Client, url: str, key: Key) -> int | None:
     """The context of one answer on llama.cpp, which shares what it has among several."""
     try:
         said = await caller.get(f"{url}/props", key, PROBE_SECONDS)
         value = said["default_generation_settings"]["n_ctx"]
-    except (EngineError, Fault, KeyError, TypeError):
+    except (EngineError, RetryableError, KeyError, TypeError):
         return None
     return value if type(value) is int and value > 0 else None
 
 
-async def _software(caller: Caller, url: str, key: Key, entry: Mapping[str, Any]) -> str:
+async def _software(caller: Client, url: str, key: Key, entry: Mapping[str, Any]) -> str:
     owner = entry.get("owned_by")
     name = owner if isinstance(owner, str) and owner else "unknown"
     try:
         said = await caller.get(f"{url}/version", key, PROBE_SECONDS)
-    except (EngineError, Fault):
+    except (EngineError, RetryableError):
         return name
     version = said.get("version") if isinstance(said, dict) else None
     return f"{name} {version}" if isinstance(version, str) else name
 
 
 async def _compare_tokenizers(
-    caller: Caller, url: str, key: Key, served_as: str, candidate: Candidate, codec: TextCodec
+    caller: Client, url: str, key: Key, served_as: str, candidate: Candidate, codec: TextCodec
 ) -> None:
     """Where the server shows its tokenizer, it must be ours. Raises ConfigError."""
     body = {"model": served_as, "prompt": _TEXT, "content": _TEXT, "add_special_tokens": False}
     try:
         said = await caller.post(f"{url}/tokenize", body, key, PROBE_SECONDS)
-    except (EngineError, Fault):
+    except (EngineError, RetryableError):
         return
     theirs = said.get("tokens") if isinstance(said, dict) else None
     ours = codec.encode(_TEXT)

@@ -12,8 +12,8 @@ from math import inf
 from typing import Any, Literal
 
 from taketurns.engines.base import ModelInfo
-from taketurns.engines.http.faults import Fault
-from taketurns.engines.http.requests import Abilities
+from taketurns.engines.http.faults import RetryableError
+from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.errors import EngineError, UnavailableError
 from taketurns.types import Sampling, Token
 
@@ -64,7 +64,7 @@ class Likely:
 
 
 def read_scores(
-    reply: Any, abilities: Abilities, info: ModelInfo, choices: Sequence[int]
+    reply: Any, abilities: ServerCapabilities, info: ModelInfo, choices: Sequence[int]
 ) -> list[float]:
     """The natural-log probabilities of `choices`, `-inf` for one that is not among the most
     probable of a server that tells only those. Raises Fault, and EngineError where none of them is.
@@ -139,15 +139,17 @@ def _logprob(value: Any) -> float:
     """A log-probability. Raises Fault where it is none."""
     number = float(value)
     if not number <= _SURE:  # NaN, infinity, or a logit
-        raise Fault(f"the reply has a log-probability of {number}, which is none")
+        raise RetryableError(f"the reply has a log-probability of {number}, which is none")
     return number if number > _NEVER else -inf
 
 
-def read_piece(data: Any, abilities: Abilities, vocabulary: int, sampling: Sampling) -> Piece:
+def read_piece(
+    data: Any, abilities: ServerCapabilities, vocabulary: int, sampling: Sampling
+) -> Piece:
     """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises Fault for
     anything else, and UnavailableError where the server withholds what the model wrote."""
     if isinstance(data, dict) and data.get("error") is not None:
-        raise Fault(f"the server reports an error: {_shown(data['error'])}")
+        raise RetryableError(f"the server reports an error: {_shown(data['error'])}")
     usage = read_usage(data)
     if isinstance(data, dict) and data.get("choices") == []:
         return Piece(usage=usage)  # a stream's last chunk, or its first, which announces it
@@ -156,19 +158,21 @@ def read_piece(data: Any, abilities: Abilities, vocabulary: int, sampling: Sampl
     text = choice.get("text")
     if not abilities.token_ids:
         if not isinstance(text, str):
-            raise Fault("the reply has no text")
+            raise RetryableError("the reply has no text")
         if not _encodes(text):
-            raise Fault("the reply's text has half of a surrogate pair")
+            raise RetryableError("the reply's text has half of a surrogate pair")
         return Piece(text=text, finish=finish, usage=usage)
     ids, written = _ids(data, choice, abilities)
     if ids is None:
         if text:
-            raise Fault("the reply has text and no token ids, which this server gave before")
+            raise RetryableError(
+                "the reply has text and no token ids, which this server gave before"
+            )
         ids = []
     if not isinstance(ids, list) or not all(
         type(token) is int and 0 <= token < vocabulary for token in ids
     ):
-        raise Fault("the reply's token ids are none of the model's")
+        raise RetryableError("the reply's token ids are none of the model's")
     if sampling.logprobs is not None:
         weighed = _listed_by_token if abilities.verbose else _weighed
         tokens = tuple(weighed(choice, ids, sampling.logprobs))
@@ -191,10 +195,12 @@ def _finish(reason: Any) -> Literal["stop", "length"] | None:
             "the server's content filter withheld what the model wrote (finish_reason "
             "content_filter)"
         )
-    raise Fault(f"the server ended the reply with {_shown(reason)}")
+    raise RetryableError(f"the server ended the reply with {_shown(reason)}")
 
 
-def _ids(data: Any, choice: Mapping[str, Any], abilities: Abilities) -> tuple[Any, int | None]:
+def _ids(
+    data: Any, choice: Mapping[str, Any], abilities: ServerCapabilities
+) -> tuple[Any, int | None]:
     """The ids of a reply, None if it has none, and how many tokens the server has written."""
     if not abilities.verbose:
         return choice.get("token_ids"), None
@@ -212,7 +218,7 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
     async for chunk in chunks:  # to its end: the connection stays usable
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LONGEST:
-            raise Fault(f"an event of the stream is longer than {_LONGEST:,} bytes")
+            raise RetryableError(f"an event of the stream is longer than {_LONGEST:,} bytes")
         for line in lines:
             if done or not line.startswith(b"data:"):
                 continue  # a comment, another field, or the end of an event
@@ -221,7 +227,7 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
             if not done:
                 yield parse(data)
     if not done:
-        raise Fault("the stream broke off")
+        raise RetryableError("the stream broke off")
 
 
 def parse(data: bytes) -> Any:
@@ -229,14 +235,14 @@ def parse(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Fault(f"the reply is not JSON: {data[:80]!r}") from error
+        raise RetryableError(f"the reply is not JSON: {data[:80]!r}") from error
 
 
 def only_choice(reply: Any) -> Mapping[str, Any]:
     """The one completion that was asked for. Raises Fault if there is none."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise Fault(f"the reply is no completion: {_shown(reply)[:80]}")
+        raise RetryableError(f"the reply is no completion: {_shown(reply)[:80]}")
     return choices[0]
 
 
@@ -332,9 +338,9 @@ def _scored(
     return tuple(found)
 
 
-def _impossible() -> Fault:
-    return Fault("the reply gives every token that was asked for a probability of 0")
+def _impossible() -> RetryableError:
+    return RetryableError("the reply gives every token that was asked for a probability of 0")
 
 
-def _unweighed() -> Fault:
-    return Fault("the reply lacks the log-probabilities that were asked for")
+def _unweighed() -> RetryableError:
+    return RetryableError("the reply lacks the log-probabilities that were asked for")

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
-from taketurns.engines.http.faults import Fault
+from taketurns.engines.http.faults import RetryableError
 
 FIRST_REST, LONGEST_REST = 0.5, 30.0  # seconds
 
@@ -77,7 +77,7 @@ class Replica:
             self.out = False
             self.wake_all()
 
-    def failed(self, fault: Fault, began: float) -> None:
+    def failed(self, fault: RetryableError, began: float) -> None:
         """It failed at a request that began then."""
         was_well = self.well
         self.last_fault = str(fault)

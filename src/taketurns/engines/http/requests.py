@@ -28,7 +28,7 @@ _LLAMA_SAMPLING: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class ServerCapabilities:
     """What a server was found to do with the model it calls `served_as`.
 
     `context` is the most tokens a prompt and its continuation may have, and `vocabulary` how many
@@ -52,7 +52,7 @@ class Abilities:
 
 
 def writing_request(
-    abilities: Abilities,
+    abilities: ServerCapabilities,
     info: ModelInfo,
     prompt: Sequence[int],
     sampling: Sampling,
@@ -104,7 +104,7 @@ def _known(info: ModelInfo, ids: Collection[int]) -> list[int]:
 
 
 def scoring_request(
-    abilities: Abilities, info: ModelInfo, prompt: Sequence[int], choices: Sequence[int]
+    abilities: ServerCapabilities, info: ModelInfo, prompt: Sequence[int], choices: Sequence[int]
 ) -> dict[str, Any]:
     """The body that asks how probable `choices` are as the token after `prompt`."""
     body: dict[str, Any] = {
@@ -129,7 +129,9 @@ def forced(token: int) -> dict[str, Any]:
     return {**_LLAMA_SAMPLING, "temperature": 0.0, "logit_bias": {str(token): _FORCED}}
 
 
-def _prompt(abilities: Abilities, info: ModelInfo, prompt: Sequence[int]) -> list[int] | str:
+def _prompt(
+    abilities: ServerCapabilities, info: ModelInfo, prompt: Sequence[int]
+) -> list[int] | str:
     """Ids, or the exact text without the beginning-of-text token that the server will add."""
     ids = list(prompt)
     if abilities.prompt_ids:

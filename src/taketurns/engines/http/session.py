@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from taketurns.checkpoints.control_tokens import Rendered
 from taketurns.engines.base import Prompt
 from taketurns.engines.http.fleet import Served
-from taketurns.engines.http.patch_request import Writing
+from taketurns.engines.http.patch_request import PatchRequest
 from taketurns.engines.http.protocol import Usage, read_scores, read_usage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import scoring_request
@@ -46,7 +46,7 @@ class HttpSession:
         if sampling.choices and not _tells(served, len(ids), sampling):
             sampling = replace(sampling, choices=())
         fleet, counters = self._engine.fleet(), self._engine.counters(model)
-        patch = Writing(served, ids, sampling, on_token, derive(self._seed, model))
+        patch = PatchRequest(served, ids, sampling, on_token, derive(self._seed, model))
 
         async def attempt(replica: Replica, seconds: float) -> None:
             url = f"{replica.url}/v1/completions"

@@ -35,7 +35,7 @@ from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
 from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.memory import answer_bytes, kv_budget
-from taketurns.engines.local.requests import Peek, Write
+from taketurns.engines.local.requests import GenerateRequest, ScoreRequest
 from taketurns.engines.local.scheduler import Counters
 from taketurns.engines.local.worker import ModelThread, RunningModel
 from taketurns.errors import ConfigError, PromptError, concerning
@@ -226,7 +226,7 @@ class LocalSession:
         async with self._turns[model]:
             completion: Completion = await self._thread.run(
                 model,
-                partial(Write, ids, self._kept(model)),
+                partial(GenerateRequest, ids, self._kept(model)),
                 emit=on_token,
                 sampling=sampling,
                 codec=info.codec,
@@ -256,7 +256,7 @@ class LocalSession:
                 self._kept(model) if model not in models[:place] else self._kept(model).fork()
                 for place, model in enumerate(models)
             ]
-            pen = Write(
+            pen = GenerateRequest(
                 ids[0],
                 parked[0],
                 resolve,
@@ -322,7 +322,7 @@ class LocalSession:
     ) -> Any:
         ids = _checked(await self._engine.info(model), prompt, 1)
         async with self._turns[model]:
-            make = partial(Peek, ids, self._kept(model), want=want)
+            make = partial(ScoreRequest, ids, self._kept(model), want=want)
             return await self._thread.run(model, make, **what)
 
 

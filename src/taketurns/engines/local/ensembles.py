@@ -17,7 +17,7 @@ from torch import Tensor
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.engines.base import Combine, ModelInfo
 from taketurns.engines.local.kv import Parked
-from taketurns.engines.local.requests import Job, Write
+from taketurns.engines.local.requests import GenerateRequest, Job
 from taketurns.engines.local.sampling import drawable, sample
 from taketurns.errors import ConfigError, NotANumberError
 
@@ -90,7 +90,7 @@ class Ensemble:
 
     def __init__(
         self,
-        pen: Write,
+        pen: GenerateRequest,
         prompts: Sequence[Sequence[int]],
         parked: Sequence[Parked],
         shared: Shared,

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
-from taketurns.engines.local.requests import Job, Write
+from taketurns.engines.local.requests import GenerateRequest, Job
 from taketurns.types import Finish, Sampling
 
 NOISE = 4.0  # how many times what another batch shape changes is allowed
@@ -153,7 +153,7 @@ class _Answer:
     parked: Parked = field(default_factory=Parked)
 
 
-class _Trial(Write):
+class _Trial(GenerateRequest):
     """Writes greedily and keeps the logits of every token."""
 
     def __init__(self, prompt: Sequence[int], answer: _Answer, write: int) -> None:

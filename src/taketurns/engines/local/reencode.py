@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
-from taketurns.engines.local.requests import Job, Peek, Write
+from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
 from taketurns.engines.local.sampling import sample, without
 from taketurns.engines.local.scheduler import Counters
 from taketurns.engines.local.stopping import follows, over
@@ -27,7 +27,7 @@ from taketurns.engines.local.stopping import follows, over
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    job: Write
+    job: GenerateRequest
     pending: list[int]
     carried: Carried | None = None
     begun: bool = field(default=False)
@@ -85,9 +85,9 @@ class ReencodeRunner:
     def _start(self, job: Job) -> None:
         if job.cancelled:
             return
-        if isinstance(job, Write):
+        if isinstance(job, GenerateRequest):
             self._turns.append(_Turn(job, list(job.prompt), self._fresh()))
-        elif isinstance(job, Peek):
+        elif isinstance(job, ScoreRequest):
             try:
                 self._count(len(job.prompt))
                 seen = self._plain(job.prompt, hidden=job.want == "hidden")

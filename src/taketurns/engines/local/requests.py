@@ -59,7 +59,7 @@ class Job:
         )
 
 
-class Peek(Job):
+class ScoreRequest(Job):
     """Look at the model after the prompt: natural-log probabilities of `choices` as the next token
     (None: of every token), or the hidden states of `layers`."""
 
@@ -96,7 +96,7 @@ class Peek(Job):
             self.result = logprobs[list(self._choices)].tolist()
 
 
-class Write(Job):
+class GenerateRequest(Job):
     """Continue the prompt. `random` belongs to the answer; two numbers are drawn for a token."""
 
     def __init__(

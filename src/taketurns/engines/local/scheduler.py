@@ -24,7 +24,7 @@ from taketurns.engines.local.ensembles import Part
 from taketurns.engines.local.forward import Forward, Outputs
 from taketurns.engines.local.kv import LanePool, LayerShape
 from taketurns.engines.local.memory import lane_length
-from taketurns.engines.local.requests import Job, Peek, Write
+from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
 from taketurns.engines.local.sampling import sample, without
 from taketurns.engines.local.stopping import follows, over
 from taketurns.errors import CapacityError
@@ -241,7 +241,7 @@ class LaneRunner:
             for row, lane in enumerate(group):
                 if not fed[row] or lane.missing:
                     continue
-                if isinstance(lane.job, Peek):
+                if isinstance(lane.job, ScoreRequest):
                     hidden = [layer[row] for layer in outputs.hidden]
                     lane.job.look(outputs.logits[row], hidden)
                     lane.done = True
@@ -276,7 +276,9 @@ class LaneRunner:
     def _sample(
         self, lanes: Sequence[_Lane], logits: Tensor, hidden: Sequence[Tensor] = ()
     ) -> None:
-        ended = over([lane.job for lane in lanes if isinstance(lane.job, Write)], logits, hidden)
+        ended = over(
+            [lane.job for lane in lanes if isinstance(lane.job, GenerateRequest)], logits, hidden
+        )
         if any(ended):
             for lane, done in zip(lanes, ended, strict=True):
                 lane.done = done
@@ -286,12 +288,12 @@ class LaneRunner:
                 return
         draws = []
         for lane in lanes:
-            assert isinstance(lane.job, Write)
+            assert isinstance(lane.job, GenerateRequest)
             draws.append(lane.job.draw())
         for row, (lane, token) in enumerate(
             zip(lanes, sample(without(logits, self._never), draws).tolist(), strict=True)
         ):
-            assert isinstance(lane.job, Write)
+            assert isinstance(lane.job, GenerateRequest)
             lane.tokens.append(token)
             lane.done = lane.job.take(token, logits[row]) is not None
         self.counters.written_tokens += len(lanes)
@@ -352,4 +354,4 @@ def _hear(lane: _Lane) -> int:
 
 
 def _wants_hidden(lane: _Lane) -> bool:
-    return isinstance(lane.job, Peek) and lane.job.want == "hidden"
+    return isinstance(lane.job, ScoreRequest) and lane.job.want == "hidden"

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from taketurns.engines.local.requests import Write
+from taketurns.engines.local.requests import GenerateRequest
 from taketurns.engines.local.sampling import drawable
 
 
 def follows(job: object) -> bool:
     """Does the job want to see hidden states at every token?"""
-    return isinstance(job, Write) and job.watch is not None and bool(job.watch.layers)
+    return isinstance(job, GenerateRequest) and job.watch is not None and bool(job.watch.layers)
 
 
-def over(jobs: Sequence[Write], logits: Tensor, hidden: Sequence[Tensor] = ()) -> list[bool]:
+def over(
+    jobs: Sequence[GenerateRequest], logits: Tensor, hidden: Sequence[Tensor] = ()
+) -> list[bool]:
     """Which of the jobs end their patch here, or have failed: there is no next token to draw from
     NaN. `logits` `[rows, vocabulary]` are for their next tokens, `hidden` a `[rows, d]` tensor a
     layer, or nothing before a patch's first token."""
@@ -30,12 +32,12 @@ def over(jobs: Sequence[Write], logits: Tensor, hidden: Sequence[Tensor] = ()) -
     ]
 
 
-def _broken(job: Write) -> bool:
+def _broken(job: GenerateRequest) -> bool:
     job.fail_at("the next token")
     return True
 
 
-def _cut(job: Write, entropy: float | None, states: Tensor | None) -> bool:
+def _cut(job: GenerateRequest, entropy: float | None, states: Tensor | None) -> bool:
     if job.watch is None:
         return False
     if states is not None and not states.isfinite().all():
@@ -48,7 +50,7 @@ def _cut(job: Write, entropy: float | None, states: Tensor | None) -> bool:
         return True
 
 
-def _entropies(jobs: Sequence[Write], logits: Tensor) -> dict[int, float]:
+def _entropies(jobs: Sequence[GenerateRequest], logits: Tensor) -> dict[int, float]:
     """In nats, by row, for those who asked."""
     rows = [row for row, job in enumerate(jobs) if job.watch is not None and job.watch.entropy]
     if not rows:
@@ -58,7 +60,7 @@ def _entropies(jobs: Sequence[Write], logits: Tensor) -> dict[int, float]:
     return dict(zip(rows, entropies, strict=True))
 
 
-def _states(jobs: Sequence[Write], hidden: Sequence[Tensor]) -> dict[int, Tensor]:
+def _states(jobs: Sequence[GenerateRequest], hidden: Sequence[Tensor]) -> dict[int, Tensor]:
     """`[layers, d]` by row, for those who asked."""
     wanted = {row: job.watch.layers for row, job in enumerate(jobs) if job.watch is not None}
     layers = sorted({layer for some in wanted.values() for layer in some}) if hidden else []

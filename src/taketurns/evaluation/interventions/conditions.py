@@ -10,7 +10,8 @@ from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluation.interventions.shapley import Part
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.switchers.base import PartSwitcher, RandomSwitcher, make_switcher
+from taketurns.switchers.factory import make_switcher
+from taketurns.switchers.simple import RandomSwitcher, SubsetSwitcher
 from taketurns.types import Candidate
 
 WHOLE, RANDOM = "whole", "random"
@@ -37,7 +38,7 @@ class Condition:
         switcher = make_switcher(self.config.switcher, SWITCHER)
         policy = _without(team.policy, set(range(count)) - self.part, self.part)
         if len(self.part) < count:
-            switcher, policy = PartSwitcher(switcher, self.part), policy.unfollowed
+            switcher, policy = SubsetSwitcher(switcher, self.part), policy.unfollowed
         return Team(team.candidates, team.engine, switcher, policy, team.judge)
 
     @property

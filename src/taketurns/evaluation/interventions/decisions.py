@@ -10,9 +10,9 @@ from taketurns.evaluation.interventions.calibration import Decision
 from taketurns.generation.team import Team
 from taketurns.runs.output import failed
 from taketurns.runs.records import patch_from_json, query_from_json
-from taketurns.switchers.base import normalise, nucleus
-from taketurns.training.labels.decision_points import Occasion
-from taketurns.training.labels.rollouts import SCHEMA, Roller, rollouts_to_json
+from taketurns.switchers.sampling import normalise, nucleus
+from taketurns.training.labels.decision_points import DecisionPoint
+from taketurns.training.labels.rollouts import SCHEMA, RolloutGenerator, rollouts_to_json
 from taketurns.types import Patch, Query
 from taketurns.utils.seeds import derive
 
@@ -22,12 +22,12 @@ Record = dict[str, Any]
 class Decider:
     """Makes records of decisions with a team."""
 
-    def __init__(self, team: Team, roller: Roller) -> None:
+    def __init__(self, team: Team, roller: RolloutGenerator) -> None:
         self._team = team
         self._roller = roller
         self._names = [candidate.name for candidate in team.candidates]
 
-    async def measure(self, occasion: Occasion) -> Record:
+    async def measure(self, occasion: DecisionPoint) -> Record:
         """Roll a boundary out, and ask the switcher about it. Raises EngineError."""
         rollouts = await self._roller.roll_out(occasion)
         made = rollouts_to_json(rollouts, self._names, self._team.policy)

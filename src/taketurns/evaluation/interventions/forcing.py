@@ -14,10 +14,10 @@ from itertools import product
 from typing import Any
 
 from taketurns.errors import EngineError
-from taketurns.generation.loop import Answer
+from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.team import Team
-from taketurns.training.labels.decision_points import Occasion
-from taketurns.training.labels.rollout_scoring import End, valued
+from taketurns.training.labels.decision_points import DecisionPoint
+from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
 from taketurns.training.labels.rollouts import cut, together
 from taketurns.utils.seeds import derive, generator
 
@@ -44,7 +44,7 @@ class Forcer:
         self._policy = team.policy.without_rules()
         self._lengths = tuple(lengths)
 
-    async def trial(self, occasion: Occasion) -> dict[str, Any]:
+    async def trial(self, occasion: DecisionPoint) -> dict[str, Any]:
         """The record of a trial: where the answer was cut, and the pair of each length. Raises
         EngineError if an answer cannot be written or scored."""
         team, policy, query = self._team, self._policy, occasion.query
@@ -92,7 +92,7 @@ def pair(candidates: int, length: int, seed: int) -> tuple[Speakers, Speakers]:
     return every[first], every[second]
 
 
-async def _force(stem: Answer, speakers: Speakers, seed: int) -> Forced:
+async def _force(stem: GenerationLoop, speakers: Speakers, seed: int) -> Forced:
     taken = 0
     async with stem.fork(seed) as answer:
         for speaker in speakers:
@@ -104,9 +104,11 @@ async def _force(stem: Answer, speakers: Speakers, seed: int) -> Forced:
         return Forced(speakers, taken, answer.text, answer.draft.tokens - stem.draft.tokens)
 
 
-def _scores(occasion: Occasion, texts: Sequence[str]) -> list[float]:
+def _scores(occasion: DecisionPoint, texts: Sequence[str]) -> list[float]:
     found = []
-    for end in valued(occasion.task, occasion.query, [End(0, text) for text in texts]):
+    for end in score_rollouts(
+        occasion.task, occasion.query, [RolloutResult(0, text) for text in texts]
+    ):
         if end.utility is None:
             raise EngineError(f"{occasion.id}: an answer has no score: {end.why}")
         found.append(end.utility)

@@ -19,14 +19,14 @@ from taketurns.runs.output import claimed, failed
 from taketurns.runs.runner import Failures, run
 from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Split, Task
-from taketurns.training.labels.decision_points import Occasion, Traces
+from taketurns.training.labels.decision_points import DecisionPoint, Traces
 
 Item = TypeVar("Item")
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InterventionJob:
     """Of every task: answers to the first `limit` questions under each condition, `trials` of
     forced sequences, `prefixes` decisions with `k` rollouts a branch. `labels` are what heads are
     retrained on (None: they are not), `rollouts` decisions that are rolled out already; `replaced`
@@ -44,7 +44,7 @@ class Plan:
     replaced: Sequence[str] = ()
     concurrency: int = 96
 
-    def occasions(self, count: int) -> list[Occasion]:
+    def occasions(self, count: int) -> list[DecisionPoint]:
         """So many a task, task by task in turn, so that more begin with the same ones. A question
         gets a second when all of its task have one. Raises UsageError for a task without questions,
         DataError for two questions with one id."""
@@ -57,7 +57,7 @@ class Plan:
             twice = next(one for one in ids if ids.count(one) > 1)
             raise DataError(f"two {self.split} questions have the id {twice!r}")
         return [
-            Occasion(
+            DecisionPoint(
                 task,
                 asked[task.name][turn % len(asked[task.name])],
                 turn // len(asked[task.name]),

@@ -17,11 +17,12 @@ from pathlib import Path
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import UsageError
 from taketurns.runs.terminal import Progress
-from taketurns.switchers.head import CONFIG, last_speaker
+from taketurns.switchers.base import last_speaker
+from taketurns.switchers.head import CONFIG
 from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.supervised import head, states
 from taketurns.training.supervised.examples import select
-from taketurns.training.supervised.settings import Course, HeadSettings, Selection
+from taketurns.training.supervised.settings import HeadSettings, Selection, TrainingConfig
 from taketurns.utils.files import making
 from taketurns.utils.locks import waiting
 
@@ -64,7 +65,7 @@ def _retrain(
     with Progress("reading states", len(read)) as progress:
         views = asyncio.run(states.read_states(team, config, read, mine, progress.advance))
     seen = dict(zip((label.id for label in read), views, strict=True))
-    course = Course(seed=team.policy.seed)
+    course = TrainingConfig(seed=team.policy.seed)
     with Progress("retraining", len(wanted)) as progress:
         for part, path in wanted.items():
             progress.advance()

@@ -21,7 +21,7 @@ from taketurns.evaluation.interventions.decisions import Decider, decision, usab
 from taketurns.evaluation.interventions.effects import differences, effects, frequencies
 from taketurns.evaluation.interventions.forcing import LENGTHS, Forcer
 from taketurns.evaluation.interventions.invariance import Change, Values, signatures
-from taketurns.evaluation.interventions.plan import Folder, Plan
+from taketurns.evaluation.interventions.plan import Folder, InterventionJob
 from taketurns.evaluation.interventions.retraining import retrain
 from taketurns.evaluation.interventions.sections.decisions import of_decisions
 from taketurns.evaluation.interventions.sections.pool import of_generalisation, of_helpfulness
@@ -33,8 +33,8 @@ from taketurns.runs.records import trace_to_json
 from taketurns.runs.runner import Failures
 from taketurns.tasks.scorers.base import sound
 from taketurns.training.labels.allocation import Uniform
-from taketurns.training.labels.decision_points import Occasion
-from taketurns.training.labels.rollouts import Roller
+from taketurns.training.labels.decision_points import DecisionPoint
+from taketurns.training.labels.rollouts import RolloutGenerator
 from taketurns.utils.extras import REPORT, require
 
 Kind = Literal["sequences", "helpfulness", "decisions", "generalisation"]
@@ -50,7 +50,7 @@ class Made:
     failures: Failures
 
 
-def conduct(config: TeamConfig, plan: Plan, out: Path, kinds: Sequence[Kind]) -> Made:
+def conduct(config: TeamConfig, plan: InterventionJob, out: Path, kinds: Sequence[Kind]) -> Made:
     """Ask what is missing in `out/experiments` and write the sections of these kinds.
 
     Raises UsageError for a team whose switcher has nothing to say, DataError for a folder of
@@ -79,7 +79,7 @@ class _Experiment:
     """The experiments on one team; `failures` are what could not be asked."""
 
     config: TeamConfig
-    plan: Plan
+    plan: InterventionJob
     out: Path
     folder: Folder
     heads: Mapping[Part, Path]
@@ -140,7 +140,7 @@ class _Experiment:
 
     async def _decisions(self, team: Team) -> Section:
         plan = self.plan
-        roller = Roller(team, Uniform(plan.k), plan.concurrency)
+        roller = RolloutGenerator(team, Uniform(plan.k), plan.concurrency)
         decider = Decider(team, roller)
         if plan.rollouts is not None:
             kept = _rolled_out(plan.rollouts, self.names)
@@ -282,7 +282,7 @@ def _by_part(values: Mapping[Part, Values]) -> dict[str, dict[Part, list[float]]
     }
 
 
-def _occasion_id(occasion: Occasion) -> str:
+def _occasion_id(occasion: DecisionPoint) -> str:
     return occasion.id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from taketurns.errors import PromptError
-from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.base import MethodContext
 from taketurns.generation.team import Team
 from taketurns.types import Message, Query, Trace
 
@@ -29,7 +29,7 @@ def continued(query: Query, answer: str, text: str, step: str) -> Query:
 class Asked:
     """Asks candidates by name, for their whole answers."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._teams: dict[str, Team] = {name: stage.alone(name) for name in stage.names}
         self._indices = {name: index for index, name in enumerate(stage.names)}
 

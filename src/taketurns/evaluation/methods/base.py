@@ -19,8 +19,9 @@ from taketurns.engines.base import Engine
 from taketurns.errors import UsageError
 from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.generation.team import Team
-from taketurns.switchers.base import FixedSwitcher, Switcher
+from taketurns.switchers.base import Switcher
 from taketurns.switchers.head import HeadSwitcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
 from taketurns.types import Candidate, ModelSpec, Query, Trace
 
@@ -74,7 +75,7 @@ class Plain:
         return {}
 
 
-class Stage:
+class MethodContext:
     """What methods stand on. `folder` takes what they write, such as merged checkpoints; `engine`
     runs the candidates, the guard's judge and the models of `more`."""
 
@@ -156,7 +157,9 @@ class Stage:
         await self.engine.close()
 
 
-async def alone_on_dev(stage: Stage, dev: Dev) -> dict[str, Mapping[str, Sequence[DevAnswer]]]:
+async def alone_on_dev(
+    stage: MethodContext, dev: Dev
+) -> dict[str, Mapping[str, Sequence[DevAnswer]]]:
     """Every candidate's dev answers, by candidate and task."""
     found = {}
     for name in stage.names:
@@ -179,7 +182,7 @@ def mean_tokens(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
     return fmean(fmean(one.tokens for one in task) for task in answers.values())
 
 
-async def best_on_dev(stage: Stage, dev: Dev) -> str:
+async def best_on_dev(stage: MethodContext, dev: Dev) -> str:
     """The candidate that scores most on dev; of equals the later one."""
     answers = await alone_on_dev(stage, dev)
     return max(reversed(stage.names), key=lambda name: mean_score(answers[name]))

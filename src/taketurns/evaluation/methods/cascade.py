@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.evaluation.methods.asking import Asked
-from taketurns.evaluation.methods.base import Dev, Plain, Stage, alone_on_dev, mean_score
+from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
 from taketurns.evaluation.methods.regression import Judge, Reading, cross_validate, train
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
@@ -23,7 +23,7 @@ class Cascade(Plain):
     last candidate's states after question and answer, accepts an answer or passes the question
     on; the last of the order is accepted unread. Order and threshold are the best on dev."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
         self._reading = Reading(stage)
         self._asked = Asked(stage)

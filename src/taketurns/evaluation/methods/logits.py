@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from taketurns.engines.base import Combine, TogetherSession
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.methods.base import Dev, Plain, Stage, alone_on_dev, mean_score
-from taketurns.switchers.base import FixedSwitcher
+from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
 from taketurns.types import Patch, Query, Sampling, Timing, Trace
 from taketurns.utils.seeds import derive
@@ -25,7 +25,7 @@ IMPOSSIBLE = log(1e-30)
 class Fusion(Plain):
     """All candidates write together by `combine`."""
 
-    def __init__(self, stage: Stage, combine: Combine) -> None:
+    def __init__(self, stage: MethodContext, combine: Combine) -> None:
         self._stage = stage
         self._combine = combine
         self._team = stage.team(FixedSwitcher([0]))
@@ -75,7 +75,7 @@ class Contrastive(Fusion):
     """What sets the best candidate apart from the worst, on dev (contrastive decoding, arXiv
     2210.15097, in the form of 2309.09117)."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         super().__init__(stage, contrast)
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.errors import UsageError
-from taketurns.evaluation.methods.base import Dev, Plain, Stage, alone_on_dev, mean_score
+from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
 from taketurns.evaluation.methods.checkpoints import (
     Checkpoint,
     Merge,
@@ -30,7 +30,7 @@ DENSITY, SCALE = 0.5, 1.0
 class _Merged(Plain):
     """One checkpoint in `folder`, answering alone. It speaks as the last candidate does."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
         self._team: Team | None = None
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from taketurns.errors import EngineError
 from taketurns.evaluation.methods.asking import Asked, continued, reworded
-from taketurns.evaluation.methods.base import Plain, Stage
+from taketurns.evaluation.methods.base import MethodContext, Plain
 from taketurns.evaluation.methods.voting import majority
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
@@ -23,7 +23,7 @@ class MultiagentRefine(Plain):
     candidate, its own answer in the conversation, is told the others' and answers again, and the
     majority of these counts; of equals the last candidate's."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._names = stage.names
         self._asked = Asked(stage)
 
@@ -55,7 +55,7 @@ class MultiagentFeedback(Plain):
     """The last candidate answers, the others say what is wrong, and it writes its answer again
     (self-refinement, arXiv 2303.17651, with the other checkpoints as the critics)."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._last, self._critics = stage.last, stage.names[:-1]
         self._asked = Asked(stage)
 
@@ -81,7 +81,7 @@ class MultiagentFeedback(Plain):
 class BaseRefines(Plain):
     """The first candidate (the pretrained model) writes the last one's answer again."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._first, self._last = stage.names[0], stage.last
         self._asked = Asked(stage)
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from taketurns.errors import UsageError
-from taketurns.evaluation.methods.base import Method, Stage
+from taketurns.evaluation.methods.base import Method, MethodContext
 from taketurns.evaluation.methods.cascade import Cascade
 from taketurns.evaluation.methods.logits import (
     Contrastive,
@@ -27,7 +27,8 @@ from taketurns.evaluation.methods.single import Single
 from taketurns.evaluation.methods.switching import FixedSequence, Switching
 from taketurns.evaluation.methods.trained import Trained
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
-from taketurns.switchers.base import LMSwitcher, RandomSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 
 Kind = Literal["single", "baseline", "control", "switch"]
 ORACLE = "oracle"
@@ -41,7 +42,7 @@ class Entry:
     name: str
     kind: Kind
     about: str
-    make: Callable[[Stage], Method] | None
+    make: Callable[[MethodContext], Method] | None
     hindsight: bool = False
 
 
@@ -98,17 +99,17 @@ def methods(
     return found
 
 
-def _baseline(name: str, about: str, make: Callable[[Stage], Method]) -> Entry:
+def _baseline(name: str, about: str, make: Callable[[MethodContext], Method]) -> Entry:
     return Entry(name, "baseline", about, make)
 
 
 def _control(
-    name: str, about: str, make: Callable[[Stage], Method], hindsight: bool = False
+    name: str, about: str, make: Callable[[MethodContext], Method], hindsight: bool = False
 ) -> Entry:
     return Entry(name, "control", about, make, hindsight)
 
 
-def _untuned(stage: Stage) -> Method:
+def _untuned(stage: MethodContext) -> Method:
     """It is asked in the form in which it answers: through its chat template, where it has one that
     no plain prompt replaces."""
     plain = stage.config.candidates[-1].spec.prompt is not None
@@ -116,9 +117,9 @@ def _untuned(stage: Stage) -> Method:
     return Switching.everywhere(stage, LMSwitcher(stage.last, chat_template=chats))
 
 
-def _fuse_probabilities(stage: Stage) -> Method:
+def _fuse_probabilities(stage: MethodContext) -> Method:
     return Fusion(stage, average_probabilities)
 
 
-def _fuse_logprobs(stage: Stage) -> Method:
+def _fuse_logprobs(stage: MethodContext) -> Method:
     return Fusion(stage, average_logprobs)

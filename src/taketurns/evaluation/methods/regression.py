@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from taketurns.engines.base import DeepSession
 from taketurns.errors import UsageError
-from taketurns.evaluation.methods.base import Stage
+from taketurns.evaluation.methods.base import MethodContext
 from taketurns.types import Query
 from taketurns.utils.seeds import derive, generator
 
@@ -88,7 +88,7 @@ class Reading:
     """Hidden states of the last candidate after it has read a question, or a question and an
     answer: three layers of its upper half."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
         self._team = stage.alone(stage.last)
 

@@ -9,9 +9,9 @@ from typing import Any
 from taketurns.checkpoints.prompts import digit_ids, plain_text
 from taketurns.errors import PromptError
 from taketurns.evaluation.methods.asking import Asked
-from taketurns.evaluation.methods.base import Dev, Plain, Stage, alone_on_dev
+from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev
 from taketurns.evaluation.methods.regression import Judge, Reading, cross_validate, train
-from taketurns.generation.handover import Reader
+from taketurns.generation.handover import CandidateRuntime
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 from taketurns.utils.finite import check_choice
@@ -27,7 +27,7 @@ class PromptRouting(Plain):
     as the first token of its answer says who answers; the last candidate itself where that prompt
     does not fit its context. No text is searched for a digit."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
         self._asked = Asked(stage)
 
@@ -50,7 +50,7 @@ class PromptRouting(Plain):
         text = ROUTE.format(
             models=listed, question=plain_text(query).strip(), last=len(stage.names) - 1
         )
-        reader = Reader(stage.config.candidates[-1], info)
+        reader = CandidateRuntime(stage.config.candidates[-1], info)
         prompt = reader.encode(reader.prompt(Query(f"{query.id}/route", text=text)))
         digits = digit_ids(info.codec, len(stage.names))
         async with stage.engine.session(0, len(prompt) + 1) as session:
@@ -64,7 +64,7 @@ class TrainedRouter(Plain):
     on the last candidate's states after the question says which candidate is likeliest to be the
     best; trained on dev answers, ties shared evenly."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
         self._reading = Reading(stage)
         self._asked = Asked(stage)

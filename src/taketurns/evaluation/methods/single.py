@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taketurns.evaluation.methods.asking import Asked
-from taketurns.evaluation.methods.base import Plain, Stage
+from taketurns.evaluation.methods.base import MethodContext, Plain
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 
@@ -11,7 +11,7 @@ from taketurns.types import Query, Trace
 class Single(Plain):
     """The candidate `name` alone."""
 
-    def __init__(self, stage: Stage, name: str) -> None:
+    def __init__(self, stage: MethodContext, name: str) -> None:
         self._name = name
         self._asked = Asked(stage)
 

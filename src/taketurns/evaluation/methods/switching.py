@@ -9,9 +9,10 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.config.policy import Policy
-from taketurns.evaluation.methods.base import Dev, Plain, Stage, mean_score
+from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, mean_score
 from taketurns.generation.team import Team
-from taketurns.switchers.base import FixedSwitcher, Switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 
@@ -23,20 +24,20 @@ class Switching(Plain):
     """A team under a switcher; `switchers` has one a task."""
 
     def __init__(
-        self, stage: Stage, switchers: Mapping[str, Switcher], policy: Policy | None = None
+        self, stage: MethodContext, switchers: Mapping[str, Switcher], policy: Policy | None = None
     ) -> None:
         teams = {switcher: stage.team(switcher, policy) for switcher in switchers.values()}
         self._teams = {task: teams[switcher] for task, switcher in switchers.items()}
 
     @classmethod
     def everywhere(
-        cls, stage: Stage, switcher: Switcher, policy: Policy | None = None
+        cls, stage: MethodContext, switcher: Switcher, policy: Policy | None = None
     ) -> Switching:
         """The same switcher on all tasks."""
         return cls(stage, dict.fromkeys(stage.tasks, switcher), policy)
 
     @classmethod
-    def token_by_token(cls, stage: Stage, switcher: Switcher) -> Switching:
+    def token_by_token(cls, stage: MethodContext, switcher: Switcher) -> Switching:
         """The switcher is asked before every token, as token-level collaboration does
         (arXiv 2403.03870)."""
         return cls.everywhere(stage, switcher, replace(stage.policy, patch_size=1, patch=None))
@@ -54,7 +55,7 @@ class FixedSequence(Plain):
     on to the end: for all tasks, or for each its own (`by_task`). The policy's own rules on who
     writes are left out, for an opening or closing speaker would make many orders one."""
 
-    def __init__(self, stage: Stage, *, by_task: bool) -> None:
+    def __init__(self, stage: MethodContext, *, by_task: bool) -> None:
         self._stage = stage
         self._by_task = by_task
         self._teams: dict[tuple[int, ...], Team] = {}

@@ -10,7 +10,8 @@ from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_c
 from taketurns.errors import UsageError
 from taketurns.pocket.score import BY_TASK, GLOBAL, WHOLE
 from taketurns.switchers import head
-from taketurns.switchers.base import Switcher, make_switcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.factory import make_switcher
 from taketurns.types import Candidate, ModelSpec
 
 

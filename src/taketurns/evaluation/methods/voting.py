@@ -13,8 +13,8 @@ from taketurns.errors import EngineError
 from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import (
     Dev,
+    MethodContext,
     Plain,
-    Stage,
     alone_on_dev,
     best_on_dev,
     mean_tokens,
@@ -31,7 +31,7 @@ class _Samples(Plain):
 
     least: int
 
-    def __init__(self, stage: Stage, switcher: Switcher) -> None:
+    def __init__(self, stage: MethodContext, switcher: Switcher) -> None:
         self._stage = stage
         self._asked = Asked(stage)
         self._team = stage.team(switcher)

@@ -12,7 +12,7 @@ from typing import Any
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import EngineError
-from taketurns.evaluation.safety.conditions import Arm
+from taketurns.evaluation.safety.conditions import SafetyCondition
 from taketurns.evaluation.safety.questions import Ask
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import describe_run
@@ -31,7 +31,7 @@ UNDER_WAY = 64
 async def answer_all(
     whole: Team,
     config: TeamConfig,
-    arms: Sequence[Arm],
+    arms: Sequence[SafetyCondition],
     asks: Sequence[Ask],
     folder: Path,
     settings: Mapping[str, Any],
@@ -43,7 +43,7 @@ async def answer_all(
     for arm in arms:
         team, path = arm.team(whole), path_of(folder, arm.name)
 
-        async def work(ask: Ask, arm: Arm = arm, team: Team = team) -> Record:
+        async def work(ask: Ask, arm: SafetyCondition = arm, team: Team = team) -> Record:
             return await _answer(team, ask, arm)
 
         manifest = describe_run("safety", replace(config, policy=arm.policy), asked)
@@ -60,7 +60,7 @@ def path_of(folder: Path, arm: str) -> Path:
     return folder / f"{re.sub('[^a-z0-9]+', '-', arm.lower()).strip('-')}.jsonl"
 
 
-async def _answer(team: Team, ask: Ask, arm: Arm) -> Record:
+async def _answer(team: Team, ask: Ask, arm: SafetyCondition) -> Record:
     draft = await team.draft(ask.asked)
     if ask.begun:
         draft.force(0, ask.begun)

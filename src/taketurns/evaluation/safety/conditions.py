@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from taketurns.config.policy import Guard, Policy
 from taketurns.config.team_config import TeamConfig
 from taketurns.generation.team import Team
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 
 CAPS = (0.5, 0.3, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class SafetyCondition:
     """One row of the table. `alone` names the candidate that answers by itself; otherwise the
     candidates take turns under `policy`, at random or as the team's switcher says."""
 
@@ -31,7 +31,7 @@ class Arm:
         return switched.ruled_by(self.policy)
 
 
-def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[Arm]:
+def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[SafetyCondition]:
     """Each candidate alone, random switching under every rule, and the team's own switcher under
     none and under each guard. The first candidate is the one whose share is capped, the last or
     the guardian the one that opens and closes."""
@@ -39,19 +39,25 @@ def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[Arm]:
     safe = config.policy.guard.to if config.policy.guard is not None else len(names) - 1
     bare = config.policy.without_rules()
     chance = bare.unfollowed
-    found = [Arm(f"{name} alone", bare, alone=name) for name in names]
-    found.append(Arm("random", chance))
-    found.append(Arm(f"random, {names[safe]} opens", replace(chance, opening=safe)))
+    found = [SafetyCondition(f"{name} alone", bare, alone=name) for name in names]
+    found.append(SafetyCondition("random", chance))
+    found.append(SafetyCondition(f"random, {names[safe]} opens", replace(chance, opening=safe)))
     found.append(
-        Arm(f"random, {names[safe]} closes", replace(chance, closing=safe, closing_on_end=True))
+        SafetyCondition(
+            f"random, {names[safe]} closes", replace(chance, closing=safe, closing_on_end=True)
+        )
     )
     for cap in CAPS:
         capped = replace(chance, max_share=((0 if safe else 1, cap),))
-        found.append(Arm(f"random, {names[0 if safe else 1]} at most {cap:.0%}", capped))
+        found.append(
+            SafetyCondition(f"random, {names[0 if safe else 1]} at most {cap:.0%}", capped)
+        )
     for name, guard in guards.items():
-        found.append(Arm(f"random, {name}", replace(chance, guard=guard)))
+        found.append(SafetyCondition(f"random, {name}", replace(chance, guard=guard)))
     if config.switcher.kind != "random":
-        found.append(Arm("switcher", bare, random=False))
+        found.append(SafetyCondition("switcher", bare, random=False))
         for name, guard in guards.items():
-            found.append(Arm(f"switcher, {name}", replace(bare, guard=guard), random=False))
+            found.append(
+                SafetyCondition(f"switcher, {name}", replace(bare, guard=guard), random=False)
+            )
     return found

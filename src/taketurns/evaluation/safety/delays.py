@@ -9,7 +9,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from taketurns.errors import EngineError
-from taketurns.evaluation.safety.conditions import Arm
+from taketurns.evaluation.safety.conditions import SafetyCondition
 from taketurns.evaluation.safety.questions import Ask
 from taketurns.generation.team import Team
 from taketurns.runs.output import JsonlOutput
@@ -22,7 +22,7 @@ CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
 
 async def time_all(
     whole: Team,
-    arms: Sequence[Arm],
+    arms: Sequence[SafetyCondition],
     asks: Sequence[Ask],
     path: Path,
     clock: str,

@@ -38,7 +38,7 @@ LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
 
 
 @dataclass(frozen=True)
-class Plan:
+class SafetyJob:
     """What is asked: `harm` is a task whose questions are to be refused, `harmless` one of
     questions that look like them (None: what the pocket task of the former has of both), `quality`
     tasks of other kinds; so many questions of each, `attacked` of the harmful ones in every
@@ -72,7 +72,7 @@ class Plan:
 
 
 async def measure(
-    config: TeamConfig, plan: Plan, folder: Path, say: Callable[[str], None]
+    config: TeamConfig, plan: SafetyJob, folder: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Failures]:
     """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
     try:

@@ -190,7 +190,7 @@ def describe_switcher(config: TeamConfig) -> str:
     if switcher.kind == "fixed":
         return f"fixed: {', '.join(names[index] for index in switcher.sequence)}, repeated"
     if switcher.kind == "lm":
-        own = candidate_order.known(switcher)
+        own = candidate_order.resolve(switcher)
         numbered = ", ".join(f"{number} is {name}" for number, name in enumerate(own or names))
         whose = "" if own else ": the team's order, since nothing says another"
         return f"a language model that reads the tagged trace, where {numbered}{whose}"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine, ServerReport
-from taketurns.engines.http.requests import Abilities
+from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.errors import ConfigError, EngineError, PromptError
 from taketurns.generation.check.local import describe_switcher
 from taketurns.generation.team import SWITCHER, Team
@@ -133,7 +133,7 @@ def _notes(models: Sequence[ServedModel], exact: bool | None) -> Iterator[str]:
         yield "not exact: speakers are handed the text and not the tokens"
 
 
-def _row(abilities: Abilities | None) -> tuple[str, ...]:
+def _row(abilities: ServerCapabilities | None) -> tuple[str, ...]:
     if abilities is None:
         return ("no answer", "", "", "", "")
     scores = "exact" if abilities.exact_scores else f"top {abilities.top_logprobs}"

@@ -33,7 +33,7 @@ from taketurns.integrations.launch.supervise import Supervisor
 from taketurns.server.app import make_app
 from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import log_to_stderr
-from taketurns.server.model_registry import Roster
+from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.serving import Serving
 
 NAME = "taketurns"
@@ -116,7 +116,7 @@ def _app(asked: Arguments, finds: Mapping[str, Find]) -> FastAPI:
     team = Team.load(load_team_config(asked.team))
     if isinstance(team.engine, HttpEngine):
         team.engine.connect = lambda: Forwarding(finds)
-    roster = Roster(team, settings.name or called_after(asked.team))
+    roster = ModelRegistry(team, settings.name or called_after(asked.team))
     serving = Serving(roster, settings, tracer_of_environment() if settings.traces else None)
     app = make_app(serving)
     closing = app.router.lifespan_context

@@ -24,7 +24,7 @@ from taketurns.runs.shards import (
     split,
 )
 from taketurns.runs.terminal import Progress
-from taketurns.training.labels.job import Made, Plan
+from taketurns.training.labels.job import RolloutJob, RolloutSummary
 from taketurns.types import Query
 
 
@@ -42,7 +42,7 @@ def answer_on_ray(
     return _run("generating", items, make, folder, manifest, settings)
 
 
-def roll_out_on_ray(plan: Plan, folder: Path, settings: RaySettings) -> Made:
+def roll_out_on_ray(plan: RolloutJob, folder: Path, settings: RaySettings) -> RolloutSummary:
     """Roll out every prefix of a plan. Raises DataError if the folder is another run's."""
     items = [
         {"id": occasion.id, "number": number} for number, occasion in enumerate(plan.occasions)
@@ -54,7 +54,7 @@ def roll_out_on_ray(plan: Plan, folder: Path, settings: RaySettings) -> Made:
         for record in read_shards(folder)
         for branch in record.get("branches", ())
     )
-    return Made(outcome.failed, lost, outcome.error)
+    return RolloutSummary(outcome.failed, lost, outcome.error)
 
 
 def _run(

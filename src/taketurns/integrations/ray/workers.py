@@ -6,8 +6,8 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.generation.team import Team
 from taketurns.runs.records import query_from_json, trace_to_json
 from taketurns.runs.runner import Record
-from taketurns.training.labels.job import Plan
-from taketurns.training.labels.rollouts import Roller, rollouts_to_json
+from taketurns.training.labels.job import RolloutJob
+from taketurns.training.labels.rollouts import RolloutGenerator, rollouts_to_json
 
 
 class Answering:
@@ -25,12 +25,12 @@ class Answering:
 class RollingOut:
     """Rolls out the prefixes of a plan: an item is the `number` of one."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RolloutJob) -> None:
         self.concurrency = plan.at_a_time
         self._plan = plan
         self._team = Team.load(plan.team)
         self._names = [candidate.name for candidate in plan.team.candidates]
-        self._roller = Roller(self._team, plan.allocation, plan.concurrency)
+        self._roller = RolloutGenerator(self._team, plan.allocation, plan.concurrency)
 
     async def work(self, item: Record) -> Record:
         rollouts = await self._roller.roll_out(self._plan.occasions[item["number"]])

@@ -23,7 +23,8 @@ from taketurns.runs.manifest import describe_run, fingerprint
 from taketurns.runs.output import claimed, failed
 from taketurns.runs.runner import run
 from taketurns.runs.terminal import Progress
-from taketurns.switchers.base import FixedSwitcher, make_switcher
+from taketurns.switchers.factory import make_switcher
+from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
 from taketurns.training.distillation.gain import gains
 from taketurns.training.distillation.settings import Comparing

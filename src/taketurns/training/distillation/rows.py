@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError
-from taketurns.generation.handover import Reader
+from taketurns.generation.handover import CandidateRuntime
 from taketurns.training.distillation.sampling import Answer
 from taketurns.types import Candidate, ModelSpec, Patch, Trace
 
@@ -44,8 +44,8 @@ class Row:
 class Readers:
     """The candidates and the student as they read prompts; no weights are needed."""
 
-    candidates: tuple[Reader, ...]
-    student: Reader
+    candidates: tuple[CandidateRuntime, ...]
+    student: CandidateRuntime
 
     @property
     def vocabulary(self) -> SharedVocabulary | None:
@@ -78,7 +78,8 @@ async def read_models(team: TeamConfig, student: ModelSpec, name: str) -> Reader
     finally:
         await engine.close()
     return Readers(
-        tuple(map(Reader, team.candidates, infos[:-1])), Reader(Candidate(name, student), infos[-1])
+        tuple(map(CandidateRuntime, team.candidates, infos[:-1])),
+        CandidateRuntime(Candidate(name, student), infos[-1]),
     )
 
 
@@ -141,7 +142,9 @@ def _as_written(
     return prompt, ids, [speaker for _, speaker in pairs]
 
 
-def _respelled(trace: Trace, student: Reader) -> tuple[list[int], list[int], list[int | None]]:
+def _respelled(
+    trace: Trace, student: CandidateRuntime
+) -> tuple[list[int], list[int], list[int | None]]:
     """The whole text in the student's tokens. Each belongs to the patch that completes it."""
     asked, written = student.prompt(trace.query), ""
     prompt = ids = student.encode(asked)

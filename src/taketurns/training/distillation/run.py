@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class DistillJob:
     """What is distilled: the team on these tasks, and how. `aligned` names the candidate whose
     place the student takes (None: the last); `shared` is a folder for the answers of these two, so
     that several students learn from the same and stand beside the same (None: the output)."""
@@ -50,7 +50,7 @@ class Order:
     shared: Path | None = None
 
 
-def distill(order: Order, output: Path, say: Say = lambda sentence: None) -> Mapping[str, Any]:
+def distill(order: DistillJob, output: Path, say: Say = lambda sentence: None) -> Mapping[str, Any]:
     """Distil a team into `output`; what was measured.
 
     A run that was killed goes on where it was, with the same result; one that is finished is only
@@ -68,7 +68,7 @@ def distill(order: Order, output: Path, say: Say = lambda sentence: None) -> Map
 
 
 def _distill(
-    order: Order, student: Student, readers: Readers, folder: DistillationFolder, say: Say
+    order: DistillJob, student: Student, readers: Readers, folder: DistillationFolder, say: Say
 ) -> Mapping[str, Any]:
     """The run in its folder."""
     output, done = folder.path, folder.metrics
@@ -89,7 +89,7 @@ def _distill(
     return metrics
 
 
-def _manifest(order: Order, student: Student) -> Manifest:
+def _manifest(order: DistillJob, student: Student) -> Manifest:
     """What decides the student's weights."""
     settings = {"asking": asdict(order.asking), "learning": asdict(order.learning)}
     settings["asking"].pop("concurrency")
@@ -107,7 +107,7 @@ def _manifest(order: Order, student: Student) -> Manifest:
 
 
 def _learn(
-    order: Order, student: Student, readers: Readers, folder: DistillationFolder, say: Say
+    order: DistillJob, student: Student, readers: Readers, folder: DistillationFolder, say: Say
 ) -> dict[str, Any]:
     """Everything up to the student's weights; what was measured on the way."""
     from taketurns.training.distillation import tuning
@@ -145,7 +145,7 @@ def _learn(
 
 
 def _targets(
-    order: Order, kept: Kept, rows: Sequence[Row], readers: Readers, folder: DistillationFolder
+    order: DistillJob, kept: Kept, rows: Sequence[Row], readers: Readers, folder: DistillationFolder
 ) -> Targets | None:
     """The speakers' distributions, where the loss needs them."""
     learning = order.learning
@@ -171,7 +171,7 @@ def _targets(
 
 
 def _compare(
-    order: Order, student: Student, spec: ModelSpec, folder: DistillationFolder
+    order: DistillJob, student: Student, spec: ModelSpec, folder: DistillationFolder
 ) -> Mapping[str, Any]:
     compared = Compared(order.team, student.aligned, spec, folder.compared())
     return asyncio.run(compare(compared, order.tasks, order.comparing))

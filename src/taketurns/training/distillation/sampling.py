@@ -30,7 +30,7 @@ from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.training.distillation.settings import Asking
 from taketurns.training.labels.decision_points import training_queries
-from taketurns.training.labels.rollout_scoring import End, valued
+from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
 from taketurns.types import Query, Timing, Trace
 
 NOBODY = -1  # an end of no branch
@@ -128,7 +128,7 @@ async def _answer(team: Team, item: Wanted) -> Record:
     if trace.error is not None:
         raise EngineError(trace.error)
     untimed = replace(trace, patches=tuple(replace(p, timing=Timing()) for p in trace.patches))
-    (end,) = valued(item.task, item.query, [End(NOBODY, trace.text)])
+    (end,) = score_rollouts(item.task, item.query, [RolloutResult(NOBODY, trace.text)])
     return {
         **trace_to_json(untimed, [candidate.name for candidate in team.candidates]),
         "id": item.id,

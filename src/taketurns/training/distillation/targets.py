@@ -20,7 +20,7 @@ from torch import Tensor
 from taketurns.engines.local.loading import Loaded, Weights
 from taketurns.engines.local.sampling import drawable
 from taketurns.errors import DataError, NotANumberError
-from taketurns.generation.handover import Reader
+from taketurns.generation.handover import CandidateRuntime
 from taketurns.training.distillation.rows import Readers, Row
 from taketurns.training.distillation.sampling import Answer
 from taketurns.training.supervised.settings import SMALL
@@ -121,7 +121,9 @@ class _Teacher:
                     logprobs[i][spoken] = most.values.clamp(min=_LEAST).to(torch.float16)
         return {"ids": torch.cat(ids), "logprobs": torch.cat(logprobs)}
 
-    def _batches(self, reader: Reader, mine: list[int], rows: Sequence[Row]) -> Iterator[list[int]]:
+    def _batches(
+        self, reader: CandidateRuntime, mine: list[int], rows: Sequence[Row]
+    ) -> Iterator[list[int]]:
         if not mine:
             return
         model = self._model(reader)
@@ -131,7 +133,7 @@ class _Teacher:
             yield mine[first : first + size]
 
     def _logits(
-        self, reader: Reader, rows: Sequence[Row], answers: Sequence[Answer]
+        self, reader: CandidateRuntime, rows: Sequence[Row], answers: Sequence[Answer]
     ) -> Iterator[Tensor]:
         """`[answer tokens, vocabulary]` a row, in float32: what the speaker expected at each."""
         model = self._model(reader)
@@ -154,7 +156,7 @@ class _Teacher:
                 )
             yield own[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
 
-    def _distribution(self, logits: Tensor, reader: Reader) -> Tensor:
+    def _distribution(self, logits: Tensor, reader: CandidateRuntime) -> Tensor:
         """Log-probabilities over the student's tokens: of those that mean the same to both, and of
         the end. However the speaker ends its answers, the student ends them with its own end
         token."""
@@ -169,7 +171,7 @@ class _Teacher:
         shared[:, self._end] = end
         return shared.log_softmax(-1)
 
-    def _model(self, reader: Reader) -> Any:
+    def _model(self, reader: CandidateRuntime) -> Any:
         name = reader.candidate.name
         if name not in self._loaded:
             self._loaded[name] = self._weights.load(name)

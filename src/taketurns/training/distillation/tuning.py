@@ -33,7 +33,7 @@ from taketurns.types import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StudentTrainingJob:
     """What a run of these settings does with this model."""
 
     lora: bool
@@ -45,7 +45,7 @@ class Plan:
     rows_at_once: int
 
     @classmethod
-    def of(cls, parameters: int, adapted: bool, learning: Learning) -> Plan:
+    def of(cls, parameters: int, adapted: bool, learning: Learning) -> StudentTrainingJob:
         """`adapted` is true of a model that is an adapter already: it goes on as one."""
         small = parameters < SMALL
         lora = adapted or (not small if learning.lora is None else learning.lora)
@@ -67,7 +67,7 @@ def tune(
     targets: Targets | None,
     folder: Path,
     learning: Learning,
-) -> tuple[Plan, list[Mapping[str, float]]]:
+) -> tuple[StudentTrainingJob, list[Mapping[str, float]]]:
     """Train until it is over, going on from what is in `folder`; the plan and a record an epoch.
     `targets` are of the rows in `train`, then those in `held_out`. Raises ConfigError if the model
     cannot be loaded."""
@@ -82,7 +82,7 @@ def tune(
     set_seed(learning.seed)
     with quiet():
         model, tokenizer = _load(start, learning)
-    plan = Plan.of(size(model), start.adapter is not None, learning)
+    plan = StudentTrainingJob.of(size(model), start.adapter is not None, learning)
     last = last_checkpoint(folder)
     if last is not None and len(epochs := _epochs(history_of(last))) >= plan.epochs:
         return plan, epochs
@@ -147,7 +147,7 @@ def rehearse(start: ModelSpec, folder: Path, learning: Learning) -> None:
         return
     with quiet():
         model, tokenizer = _load(start, learning)
-        plan = Plan.of(size(model), start.adapter is not None, learning)
+        plan = StudentTrainingJob.of(size(model), start.adapter is not None, learning)
         if start.adapter is not None:
             model = put_on(model, start.adapter, "default", trainable=True)
         elif plan.lora:

@@ -20,7 +20,7 @@ Cuts = Literal["boundary", "anywhere"]
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class DecisionPoint:
     """A decision to be labelled: the query, and which of the prefixes drawn for it; `traces` says
     who switches in that prefix and in what follows it, `cuts` whether it ends where a patch does or
     at any token."""
@@ -42,7 +42,7 @@ def occasions(
     traces: Traces | Literal["mixed"],
     seed: int,
     cuts: Cuts = "boundary",
-) -> list[Occasion]:
+) -> list[DecisionPoint]:
     """So many prefixes, as many of each task as of any other. A query gets a second prefix when all
     queries of its task have one. "mixed" draws for each who switches. Raises DataError if train
     queries leak or repeat."""
@@ -56,7 +56,7 @@ def _forever(
     traces: Traces | Literal["mixed"],
     seed: int,
     cuts: Cuts,
-) -> Iterator[Occasion]:
+) -> Iterator[DecisionPoint]:
     turn = 0
     while True:
         for task in tasks:
@@ -65,7 +65,7 @@ def _forever(
             drawn: Traces = (
                 "random" if derive(seed, query.id, number, "traces") % 2 else "on-policy"
             )
-            yield Occasion(task, query, number, drawn if traces == "mixed" else traces, cuts)
+            yield DecisionPoint(task, query, number, drawn if traces == "mixed" else traces, cuts)
         turn += 1
 
 

@@ -22,18 +22,23 @@ from taketurns.runs.runner import run
 from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.training.labels.allocation import Allocation
-from taketurns.training.labels.decision_points import Cuts, Occasion, Traces, occasions
-from taketurns.training.labels.rollouts import Estimate, Roller, estimate, rollouts_to_json
+from taketurns.training.labels.decision_points import Cuts, DecisionPoint, Traces, occasions
+from taketurns.training.labels.rollouts import (
+    Estimate,
+    RolloutGenerator,
+    estimate,
+    rollouts_to_json,
+)
 
 SAMPLED = 26  # prefixes that an estimate rolls out
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RolloutJob:
     """What is to be rolled out. `manifest` says what decides the records."""
 
     team: TeamConfig
-    occasions: tuple[Occasion, ...]
+    occasions: tuple[DecisionPoint, ...]
     allocation: Allocation
     concurrency: int
     manifest: Manifest
@@ -54,7 +59,7 @@ class Plan:
         traces: Traces | Literal["mixed"] = "random",
         cuts: Cuts = "boundary",
         concurrency: int = 64,
-    ) -> Plan:
+    ) -> RolloutJob:
         """Raises UsageError for traces of a switcher that the team has not, DataError if train
         queries leak or repeat."""
         if traces == "random":  # its switcher has no say: load none, any other may have made it
@@ -73,7 +78,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RolloutSummary:
     """How many prefixes `failed`, how many rollouts were `lost` in the others, and why the first
     prefix failed."""
 
@@ -82,38 +87,38 @@ class Made:
     error: str | None
 
 
-def make_rollouts(plan: Plan, path: Path) -> Made:
+def make_rollouts(plan: RolloutJob, path: Path) -> RolloutSummary:
     """Write a record a prefix to `path`; what is there already is kept. Raises DataError if it is
     another run's."""
     with asyncio.Runner() as runner:
         return runner.run(_make(plan, path))
 
 
-def estimate_rollouts(plan: Plan) -> Estimate:
+def estimate_rollouts(plan: RolloutJob) -> Estimate:
     """What that would cost, from the first few prefixes. Writes nothing."""
 
     async def sample() -> Estimate:
         async with Team.load(plan.team) as team:
             await team.prepare()
-            roller = Roller(team, plan.allocation, plan.concurrency)
+            roller = RolloutGenerator(team, plan.allocation, plan.concurrency)
             return await estimate(roller, plan.occasions, SAMPLED)
 
     with asyncio.Runner() as runner:
         return runner.run(sample())
 
 
-async def _make(plan: Plan, path: Path) -> Made:
+async def _make(plan: RolloutJob, path: Path) -> RolloutSummary:
     lost = 0
     async with Team.load(plan.team) as team:
         names = [candidate.name for candidate in team.candidates]
-        roller = Roller(team, plan.allocation, plan.concurrency)
+        roller = RolloutGenerator(team, plan.allocation, plan.concurrency)
         with claimed(path, plan.manifest) as output:
             kept = sum(occasion.id in output.kept for occasion in plan.occasions)
             if kept < len(plan.occasions):
                 await team.prepare()
             with Progress("rolling out", len(plan.occasions), kept) as progress:
 
-                async def roll_out(occasion: Occasion) -> dict[str, Any]:
+                async def roll_out(occasion: DecisionPoint) -> dict[str, Any]:
                     rollouts = await roller.roll_out(occasion)
                     return rollouts_to_json(rollouts, names, team.policy)
 
@@ -130,4 +135,4 @@ async def _make(plan: Plan, path: Path) -> Made:
                     concurrency=plan.at_a_time,
                     on_done=note,
                 )
-    return Made(outcome.failed, lost, outcome.error)
+    return RolloutSummary(outcome.failed, lost, outcome.error)

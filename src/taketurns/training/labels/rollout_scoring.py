@@ -12,7 +12,7 @@ from taketurns.types import Query, Score
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class RolloutResult:
     """The whole answer that a rollout of `speaker`'s branch came to (None if it could not be
     written), and its utility or why there is none. `tokens` were written for it."""
 
@@ -23,7 +23,7 @@ class End:
     why: str | None = None
 
 
-def valued(task: Task, query: Query, ends: Sequence[End]) -> list[End]:
+def score_rollouts(task: Task, query: Query, ends: Sequence[RolloutResult]) -> list[RolloutResult]:
     """Score the ends that have not been; a task that judges answers beside each other scores all of
     them anew.
 
@@ -36,7 +36,9 @@ def valued(task: Task, query: Query, ends: Sequence[End]) -> list[End]:
     return [end if _settled(end) else _scored(end, task, query) for end in ends]
 
 
-def _valued_at_once(task: BatchTask, query: Query, ends: Sequence[End]) -> list[End]:
+def _valued_at_once(
+    task: BatchTask, query: Query, ends: Sequence[RolloutResult]
+) -> list[RolloutResult]:
     """As one by one, for a scorer that is cheaper by many; if it raises, each is tried alone."""
     open_ = [end for end in ends if not _settled(end)]
     try:
@@ -46,7 +48,9 @@ def _valued_at_once(task: BatchTask, query: Query, ends: Sequence[End]) -> list[
         return [end if _settled(end) else _scored(end, task, query) for end in ends]
 
 
-def _valued_together(task: GroupTask, query: Query, ends: Sequence[End]) -> list[End]:
+def _valued_together(
+    task: GroupTask, query: Query, ends: Sequence[RolloutResult]
+) -> list[RolloutResult]:
     texts = [end.text for end in ends if end.text is not None]
     try:
         scores = list(task.score_group(query, texts))
@@ -61,18 +65,18 @@ def _valued_together(task: GroupTask, query: Query, ends: Sequence[End]) -> list
     return [end if end.text is None else _with(end, next(found)) for end in ends]
 
 
-def _settled(end: End) -> bool:
+def _settled(end: RolloutResult) -> bool:
     return end.text is None or end.utility is not None or end.why is not None
 
 
-def _scored(end: End, task: Task, query: Query) -> End:
+def _scored(end: RolloutResult, task: Task, query: Query) -> RolloutResult:
     try:
         return _with(end, task.score(query, end.text or ""))
     except Exception as error:  # a scorer may be anybody's; what it raises is this answer's failure
         return replace(end, why=f"the scorer failed: {describe(error)}")
 
 
-def _with(end: End, score: Score) -> End:
+def _with(end: RolloutResult, score: Score) -> RolloutResult:
     if score.value is None:
         return replace(end, utility=None, why=score.why or "the scorer gave no value")
     if not 0 <= score.value <= 1:

@@ -1,7 +1,7 @@
 """What each candidate's next patch is worth: prefix, branches, utilities (arXiv 2510.09913, 3.2).
 
 An answer is drawn by switching at random and cut at a patch boundary, or at any token for a
-switcher that will be asked at any (`Occasion.cuts`). Every candidate writes one patch after this
+switcher that will be asked at any (`DecisionPoint.cuts`). Every candidate writes one patch after this
 prefix, and from each of these branches the answer is continued to its end several times; the task's
 scorer gives each end its utility. Labels follow from them (`training/labels/labels.py`).
 
@@ -20,15 +20,15 @@ from typing import Any, TypeVar
 
 from taketurns.config.policy import Policy
 from taketurns.errors import EngineError
-from taketurns.generation.loop import Answer
-from taketurns.generation.state import Draft
+from taketurns.generation.loop import GenerationLoop
+from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
 from taketurns.runs.records import Record, handover, patch_to_json, query_to_json
 from taketurns.runs.runner import describe
-from taketurns.switchers.base import RandomSwitcher
+from taketurns.switchers.simple import RandomSwitcher
 from taketurns.training.labels.allocation import Allocation, Arm
-from taketurns.training.labels.decision_points import Cuts, Occasion, Traces
-from taketurns.training.labels.rollout_scoring import End, valued
+from taketurns.training.labels.decision_points import Cuts, DecisionPoint, Traces
+from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
 from taketurns.types import Patch, Timing
 from taketurns.utils.seeds import derive, generator
 
@@ -46,7 +46,7 @@ class Branch:
     speaker: int
     patch: Patch
     ended: bool
-    ends: tuple[End, ...]
+    ends: tuple[RolloutResult, ...]
 
     @property
     def utilities(self) -> tuple[float, ...]:
@@ -64,7 +64,7 @@ class Rollouts:
     best, if it says so; `tokens` were written for all of it, the part of the first answer that was
     cut off included."""
 
-    occasion: Occasion
+    occasion: DecisionPoint
     prefix: tuple[Patch, ...]
     exact: bool
     branches: tuple[Branch, ...]
@@ -78,7 +78,7 @@ class Rollouts:
         return sum(len(branch.ends) for branch in self.branches if not branch.ended)
 
 
-class Roller:
+class RolloutGenerator:
     """Makes rollouts with a team; `concurrency` bounds the continuations written at a time.
 
     Prefixes and continuations are written by random switching, or, where the occasion says
@@ -99,7 +99,7 @@ class Roller:
         self._allocation = allocation
         self._free = asyncio.Semaphore(concurrency)
 
-    async def roll_out(self, occasion: Occasion) -> Rollouts:
+    async def roll_out(self, occasion: DecisionPoint) -> Rollouts:
         """Raises EngineError if the prefix or a branch cannot be written, or if all rollouts of a
         branch fail."""
         team, policy = self._team[occasion.traces], self._policy[occasion.traces]
@@ -144,11 +144,13 @@ class Roller:
             + sum(end.tokens for end in ends),
         )
 
-    async def _ends(self, occasion: Occasion, branches: Sequence[Answer], seed: int) -> list[End]:
+    async def _ends(
+        self, occasion: DecisionPoint, branches: Sequence[GenerationLoop], seed: int
+    ) -> list[RolloutResult]:
         """Continue the branches as often as the allocation asks."""
-        ends = [End(i, branch.text) for i, branch in enumerate(branches) if branch.ended]
+        ends = [RolloutResult(i, branch.text) for i, branch in enumerate(branches) if branch.ended]
         while True:
-            ends = valued(occasion.task, occasion.query, ends)
+            ends = score_rollouts(occasion.task, occasion.query, ends)
             arms = _arms(branches, ends)
             if not any(more := self._allocation.more(arms)):
                 return ends
@@ -158,17 +160,17 @@ class Roller:
                 for rollout in range(rollouts)
             )
 
-    async def _end(self, branch: Answer, speaker: int, seed: int) -> End:
+    async def _end(self, branch: GenerationLoop, speaker: int, seed: int) -> RolloutResult:
         """One continuation of a branch; a failure is its result."""
         try:
             async with self._free, branch.fork(seed) as answer:
                 await answer.write()
         except EngineError as error:
-            return End(speaker, None, why=describe(error))
-        return End(speaker, answer.text, answer.draft.tokens - branch.draft.tokens)
+            return RolloutResult(speaker, None, why=describe(error))
+        return RolloutResult(speaker, answer.text, answer.draft.tokens - branch.draft.tokens)
 
 
-def _arms(branches: Sequence[Answer], ends: Sequence[End]) -> list[Arm]:
+def _arms(branches: Sequence[GenerationLoop], ends: Sequence[RolloutResult]) -> list[Arm]:
     """What the allocation sees."""
     return [
         Arm(tuple(end.utility for end in ends if end.speaker == i), branch.ended)
@@ -184,7 +186,7 @@ def _length(policy: Policy, seed: int) -> int | None:
     return policy.patch.draw(generator(derive(seed, "length")).random())
 
 
-async def cut(answer: Answer, seed: int, cuts: Cuts = "boundary") -> Draft:
+async def cut(answer: GenerationLoop, seed: int, cuts: Cuts = "boundary") -> GenerationState:
     """Write a whole answer, draw a point of its middle 80 %, and go back to it, or, cutting at the
     boundary, to where the patch that holds this point begins: it is that patch's speaker who is
     chosen anew. The prefix is empty where this is the first patch."""
@@ -266,7 +268,9 @@ class Estimate:
         )
 
 
-async def estimate(roller: Roller, occasions: Sequence[Occasion], sampled: int) -> Estimate:
+async def estimate(
+    roller: RolloutGenerator, occasions: Sequence[DecisionPoint], sampled: int
+) -> Estimate:
     """Roll out the first few prefixes and extrapolate. Nothing is written anywhere."""
     begun = perf_counter()
     made = await together(roller.roll_out(occasion) for occasion in occasions[:sampled])

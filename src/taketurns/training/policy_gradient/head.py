@@ -16,7 +16,7 @@ from taketurns.switchers.head import Head, HeadSwitcher, Scale, View
 from taketurns.training.divergence import check_gradients, check_loss, check_moved
 from taketurns.training.policy_gradient.objective import KEPT, Batch, loss
 from taketurns.training.policy_gradient.sampling import Asking, Decision
-from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.types import Query, Trace
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class HeadLearner:
         """The head whose numbers have a gradient."""
         return Head(self._start.config, self._scales, self._bias)
 
-    def learn(self, batch: Batch, practice: Practice) -> None:
+    def learn(self, batch: Batch, practice: PolicyGradientConfig) -> None:
         """Move by one batch of decisions, all of them at a time."""
         start = self._logits(self._start, batch.seen)
         for _ in range(practice.updates or UPDATES):

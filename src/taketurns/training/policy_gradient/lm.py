@@ -25,12 +25,12 @@ from taketurns.engines.local.loading import choose_device
 from taketurns.errors import ConfigError
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.switchers import candidate_order
-from taketurns.switchers.base import LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
 from taketurns.training.divergence import check_gradients, check_loss, check_moved
 from taketurns.training.models import load_trainable, size
 from taketurns.training.policy_gradient.objective import KEPT, Batch, loss
 from taketurns.training.policy_gradient.sampling import Asking, Decision
-from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.training.supervised.settings import SMALL
 from taketurns.types import ModelSpec, Query, Trace
 
@@ -54,7 +54,7 @@ class LMLearner:
         self._team = team
         self._spec = spec
         names = tuple(candidate.name for candidate in team.candidates)
-        self._numbered = candidate_order.known(team.switcher) or names
+        self._numbered = candidate_order.resolve(team.switcher) or names
         self._engine: LocalEngine | None = None
         self._now = Path(tempfile.mkdtemp(prefix="taketurns-"))
         self._digits: Sequence[int] = ()
@@ -103,7 +103,7 @@ class LMLearner:
         await self._release()
         shutil.rmtree(self._now, ignore_errors=True)
 
-    def learn(self, batch: Batch, practice: Practice) -> None:
+    def learn(self, batch: Batch, practice: PolicyGradientConfig) -> None:
         """Move by one batch of decisions, some at a time."""
         rows = list(_portions([len(seen) for seen in batch.seen]))
         for _ in range(practice.updates or UPDATES):
@@ -131,7 +131,7 @@ class LMLearner:
         with quiet():  # a bar a step would drown the run's own
             self._model.save_pretrained(folder, **only)
             self._tokenizer.save_pretrained(folder)
-        candidate_order.write(self._numbered, folder)
+        candidate_order.save(self._numbered, folder)
 
     def entry(self, folder: Path) -> dict[str, Any]:
         """The switcher in a team file that stands in `folder`, where it was exported to."""

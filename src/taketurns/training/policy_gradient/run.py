@@ -28,7 +28,7 @@ from taketurns.training.labels.decision_points import training_queries
 from taketurns.training.policy_gradient.card import card
 from taketurns.training.policy_gradient.objective import Batch
 from taketurns.training.policy_gradient.sampling import Asking, Question, Sampled, Sampler
-from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.utils.files import write_text, write_whole
 from taketurns.utils.seeds import derive
 
@@ -47,7 +47,7 @@ class Learner(Protocol):
         """Release the models."""
         ...
 
-    def learn(self, batch: Batch, practice: Practice) -> None:
+    def learn(self, batch: Batch, practice: PolicyGradientConfig) -> None:
         """Move by one batch of decisions."""
         ...
 
@@ -69,14 +69,14 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class QuestionSplit:
     """Which questions are practised and which choose the step; no question is in both."""
 
     practised: Mapping[str, tuple[Question, ...]]
     checked: tuple[Question, ...]
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], practice: Practice) -> Lessons:
+    def of(cls, tasks: Sequence[Task], practice: PolicyGradientConfig) -> QuestionSplit:
         """Of the train split; each task gives as many as any other. Raises UsageError where a task
         has too few, DataError if train questions leak or repeat."""
         practised, checked = {}, []
@@ -116,7 +116,7 @@ def practise(
     team: TeamConfig,
     tasks: Sequence[Task],
     output: Path,
-    practice: Practice,
+    practice: PolicyGradientConfig,
     say: Say = lambda sentence: None,
 ) -> Mapping[str, Any]:
     """Improve the team's switcher by the reward of whole answers and write it to `output`; what was
@@ -128,7 +128,7 @@ def practise(
     for name in practice.prices:
         if name not in (names := [candidate.name for candidate in team.candidates]):
             raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
-    lessons, learner = Lessons.of(tasks, practice), _learner(team, practice)
+    lessons, learner = QuestionSplit.of(tasks, practice), _learner(team, practice)
     folder = RunFolder(output, _manifest(team, lessons, practice), "checked.jsonl")
     with folder.claimed(lessons.write):
         if (done := folder.metrics) is not None:
@@ -137,7 +137,7 @@ def practise(
         return asyncio.run(_Run(team, learner, lessons, folder, practice, say).whole())
 
 
-def _learner(team: TeamConfig, practice: Practice) -> Learner:
+def _learner(team: TeamConfig, practice: PolicyGradientConfig) -> Learner:
     if team.switcher.kind == "head":
         from taketurns.training.policy_gradient.head import HeadLearner
 
@@ -152,7 +152,7 @@ def _learner(team: TeamConfig, practice: Practice) -> Learner:
     )
 
 
-def _manifest(team: TeamConfig, lessons: Lessons, practice: Practice) -> Manifest:
+def _manifest(team: TeamConfig, lessons: QuestionSplit, practice: PolicyGradientConfig) -> Manifest:
     asked = [one.query for part in lessons.practised.values() for one in part]
     data = b"".join(to_line(query_to_json(query)) for query in asked)
     described = describe_run("practise", team, data, tasks=list(lessons.practised))
@@ -167,9 +167,9 @@ class _Run:
         self,
         team: TeamConfig,
         learner: Learner,
-        lessons: Lessons,
+        lessons: QuestionSplit,
         folder: RunFolder,
-        practice: Practice,
+        practice: PolicyGradientConfig,
         say: Say,
     ) -> None:
         self._team = team

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from taketurns.config.policy import Policy
 from taketurns.errors import EngineError
 from taketurns.tasks.base import Task
-from taketurns.training.labels.rollout_scoring import End, valued
-from taketurns.training.policy_gradient.settings import Practice
+from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
+from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.types import Query, Trace
 from taketurns.utils.seeds import derive
 
@@ -62,7 +62,7 @@ class Question:
 class Sampler:
     """Has groups of answers written and valued."""
 
-    def __init__(self, names: Sequence[str], practice: Practice) -> None:
+    def __init__(self, names: Sequence[str], practice: PolicyGradientConfig) -> None:
         self._prices = [practice.prices.get(name, 0.0) for name in names]
         self._switch_cost = practice.switch_cost
         self._free = asyncio.Semaphore(practice.under_way)
@@ -81,10 +81,10 @@ class Sampler:
         written = await asyncio.gather(
             *(self._one(asking, question, derive(seed, n), policy, on_done) for n in range(answers))
         )
-        ends = [End(0, trace.text, trace.tokens) for trace, _ in written]
+        ends = [RolloutResult(0, trace.text, trace.tokens) for trace, _ in written]
         made = []
         for (trace, decisions), end in zip(
-            written, valued(question.task, question.query, ends), strict=True
+            written, score_rollouts(question.task, question.query, ends), strict=True
         ):
             if end.utility is None:
                 raise EngineError(f"{question.query.id}: {end.why}")

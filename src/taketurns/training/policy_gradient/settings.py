@@ -10,7 +10,7 @@ from taketurns.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Practice:
+class PolicyGradientConfig:
     """A step asks `questions` questions `answers` times each and moves the switcher `updates` times
     on what came of it (None: as suits what learns); `clip` bounds by how much its probabilities may
     change by that (PPO), and `kl` holds it to where it began.

@@ -11,7 +11,7 @@ from taketurns.errors import ConfigError
 from taketurns.switchers.head import Head, HeadConfig, Scale, View
 from taketurns.training.divergence import check_gradients, check_loss, check_moved
 from taketurns.training.supervised.examples import Example
-from taketurns.training.supervised.settings import Course, HeadSettings
+from taketurns.training.supervised.settings import HeadSettings, TrainingConfig
 from taketurns.training.supervised.shrinkage import Maps, Shrunk, shrink
 from taketurns.training.supervised.verdict import judge
 
@@ -54,7 +54,7 @@ def fit(
     views: Sequence[View],
     train: Sequence[Example],
     validation: Sequence[Example],
-    course: Course,
+    course: TrainingConfig,
     bias: bool = True,
 ) -> Fitted:
     """Learn a head. `views` are those of the training examples, then those of the validation.
@@ -89,7 +89,7 @@ def _descend(
     matrix: Tensor,
     train: Sequence[Example],
     validation: Sequence[Example],
-    course: Course,
+    course: TrainingConfig,
 ) -> tuple[Tensor, list[Mapping[str, float]], int]:
     """The weights `[candidates, features]` of the best epoch for the rows of `matrix`, what every
     epoch was worth on `validation`, and which was best, from 1; the last one without any."""

@@ -20,11 +20,11 @@ from taketurns.config.team_config import EngineConfig, TeamConfig
 from taketurns.engines.local.library_logging import quiet
 from taketurns.errors import ConfigError, DataError
 from taketurns.switchers import candidate_order
-from taketurns.switchers.base import LMSwitcher
+from taketurns.switchers.lm import LMSwitcher
 from taketurns.training.models import load_trainable, lora_config, one_thread, size
 from taketurns.training.rehearsal import rehearse_saving
 from taketurns.training.supervised.examples import Example
-from taketurns.training.supervised.settings import SMALL, Course, LMSettings
+from taketurns.training.supervised.settings import SMALL, LMSettings, TrainingConfig
 from taketurns.types import ModelSpec
 from taketurns.utils.finite import probabilities as probabilities_of
 
@@ -37,7 +37,7 @@ ONLY_FOR_GOING_ON = ("optimizer.pt", "scheduler.pt", "training_args.bin", STATE,
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LMTrainingJob:
     """What a run of these settings does with this model."""
 
     lora: bool
@@ -49,7 +49,7 @@ class Plan:
     rows_at_once: int
 
     @classmethod
-    def of(cls, parameters: int, settings: LMSettings, course: Course) -> Plan:
+    def of(cls, parameters: int, settings: LMSettings, course: TrainingConfig) -> LMTrainingJob:
         """The paper's numbers for LoRA; for all weights of a small model, those that suit the
         pocket models."""
         small = parameters < SMALL
@@ -116,7 +116,7 @@ def numbered(team: TeamConfig, start: ModelSpec) -> tuple[str, ...]:
     """The candidates in the order of their numbers: the start's own if it is a switcher for them,
     else the team's."""
     names = tuple(candidate.name for candidate in team.candidates)
-    own = candidate_order.read(start)
+    own = candidate_order.load(start)
     return own if sorted(own) == sorted(names) else names
 
 
@@ -160,8 +160,8 @@ async def render(
 
 
 def tune(
-    start: ModelSpec, rows: Rendered, folder: Path, settings: LMSettings, course: Course
-) -> tuple[Plan, list[Mapping[str, float]]]:
+    start: ModelSpec, rows: Rendered, folder: Path, settings: LMSettings, course: TrainingConfig
+) -> tuple[LMTrainingJob, list[Mapping[str, float]]]:
     """Train until it is over, going on from what is in `folder`; the plan and the history of
     epochs. Raises ConfigError if the model cannot be loaded or saved, DataError where there is no
     room for it."""
@@ -185,7 +185,7 @@ def tune(
     set_seed(course.seed)
     with quiet():
         model, tokenizer = load_trainable(start, lora=settings.lora)
-    plan = Plan.of(size(model), settings, course)
+    plan = LMTrainingJob.of(size(model), settings, course)
     last = last_checkpoint(folder)
     if last is not None and is_over(history_of(last), plan, course):
         return plan, epochs_of(history_of(last))
@@ -299,7 +299,7 @@ def is_spent(history: Sequence[Mapping[str, float]], patience: int) -> bool:
     return len(merits) - 1 - best >= patience
 
 
-def is_over(log: Sequence[Mapping[str, Any]], plan: Plan, course: Course) -> bool:
+def is_over(log: Sequence[Mapping[str, Any]], plan: LMTrainingJob, course: TrainingConfig) -> bool:
     """True when no epoch is left to train, so that only the export is missing."""
     history = epochs_of(log)
     return len(history) >= plan.epochs or is_spent(history, course.patience)

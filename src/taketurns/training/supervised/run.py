@@ -29,7 +29,12 @@ from taketurns.training.supervised.examples import (
     summary,
     write_examples,
 )
-from taketurns.training.supervised.settings import Course, HeadSettings, LMSettings, Selection
+from taketurns.training.supervised.settings import (
+    HeadSettings,
+    LMSettings,
+    Selection,
+    TrainingConfig,
+)
 from taketurns.training.supervised.verdict import by_task, judge, standards
 from taketurns.types import ModelSpec
 from taketurns.utils.extras import TUNING, require
@@ -56,7 +61,7 @@ def train(
     output: Path,
     settings: LMSettings | HeadSettings,
     selection: Selection | None = None,
-    course: Course | None = None,
+    course: TrainingConfig | None = None,
     say: Say = lambda sentence: None,
 ) -> Mapping[str, Any]:
     """Train a switcher for `team` and write it to `output`; what was measured.
@@ -68,7 +73,7 @@ def train(
     """
     if isinstance(settings, LMSettings):
         require("training a language model as the switcher", *TUNING)
-    selection, course = selection or Selection(), course or Course()
+    selection, course = selection or Selection(), course or TrainingConfig()
     names = [candidate.name for candidate in team.candidates]
     read = list(read_labels(labels, names))
     _check_cuts(team, read, labels)
@@ -89,7 +94,7 @@ def _train(
     folder: RunFolder,
     settings: LMSettings | HeadSettings,
     selection: Selection,
-    course: Course,
+    course: TrainingConfig,
     say: Say,
 ) -> Mapping[str, Any]:
     """The run in its folder."""
@@ -144,7 +149,7 @@ def _manifest(
     labels: Path,
     examples: Examples,
     settings: LMSettings | HeadSettings,
-    course: Course,
+    course: TrainingConfig,
 ) -> Manifest:
     """What decides the weights: the pool, the examples, the settings and the start."""
     described = describe_run(
@@ -174,7 +179,7 @@ def _lm(
     examples: Examples,
     folder: RunFolder,
     settings: Any,
-    course: Course,
+    course: TrainingConfig,
     say: Say,
 ) -> Trained:
     from taketurns.training.supervised import lm
@@ -189,7 +194,7 @@ def _lm(
         )
     plan, history = lm.tune(start, rows, folder.checkpoints, settings, course)
     best = lm.export(folder.checkpoints, history, folder.path)
-    candidate_order.write(lm.numbered(team, start), folder.path)
+    candidate_order.save(lm.numbered(team, start), folder.path)
     where = str(folder.path.resolve())
     on_start = replace(start, adapter=where, prompt=None)
     tuned = on_start if plan.lora else ModelSpec(where)
@@ -225,7 +230,7 @@ def _head(
     examples: Examples,
     folder: RunFolder,
     settings: Any,
-    course: Course,
+    course: TrainingConfig,
     say: Say,
 ) -> Trained:
     from taketurns.training.supervised import head, states

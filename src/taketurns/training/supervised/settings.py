@@ -31,7 +31,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingConfig:
     """How long and how fast. Training stops after `patience` epochs without a better one; the best
     epoch is the result. None stands for the default of what is trained."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError
-from taketurns.generation.handover import Reader
-from taketurns.generation.state import Draft
+from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.state import GenerationState
 from taketurns.switchers.head import HeadConfig, StateReader, View, check_hidden
 from taketurns.training.labels.labels import Label
 from taketurns.types import ModelSpec
@@ -44,7 +44,7 @@ async def read_states(
         states = StateReader(config)
 
         async def view(label: Label) -> View:
-            draft = Draft(label.query, readers, ())
+            draft = GenerationState(label.query, readers, ())
             draft.resume(label.prefix)
             longest = max(len(draft.prompt(index)) for index in range(len(readers)))
             async with gate, engine.session(0, longest + 1) as session:
@@ -69,13 +69,13 @@ async def read_states(
         await engine.close()
 
 
-async def _readers(team: TeamConfig, specs: dict[str, ModelSpec]) -> list[Reader]:
+async def _readers(team: TeamConfig, specs: dict[str, ModelSpec]) -> list[CandidateRuntime]:
     """Every candidate's tokenizer and template; no weights are loaded for it."""
     from taketurns.engines.local.engine import LocalEngine
 
     engine = LocalEngine.configured(specs, team.engine)
     try:
-        return [Reader(c, await engine.info(c.name)) for c in team.candidates]
+        return [CandidateRuntime(c, await engine.info(c.name)) for c in team.candidates]
     finally:
         await engine.close()
 

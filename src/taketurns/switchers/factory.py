@@ -1,0 +1,28 @@
+"""The switcher that a team file asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from taketurns.config.team_config import SwitcherConfig
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.folded import FoldedSwitcher
+from taketurns.switchers.head import HeadSwitcher
+from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
+
+
+def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
+    """The switcher a team file asks for; `model` is the name of its model in the engine."""
+    makers: Mapping[str, Callable[[], Switcher]] = {
+        "random": RandomSwitcher,
+        "fixed": lambda: FixedSwitcher(config.sequence),
+        "lm": lambda: LMSwitcher(
+            model,
+            chat_template=config.chat_template,
+            candidates=config.candidates or config.spec or (),
+        ),
+        "head": lambda: HeadSwitcher(config.path or ""),
+        "folded": lambda: FoldedSwitcher(config.tokens, config.reader or 0),
+    }
+    return makers[config.kind]()

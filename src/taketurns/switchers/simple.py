@@ -1,0 +1,72 @@
+"""Switchers that read nothing: by chance, in a fixed order, or another one with fewer candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from taketurns.config.policy import Policy
+from taketurns.engines.base import Engine, ModelInfo, Session
+from taketurns.switchers.base import Decide, GenerationView, Switcher
+from taketurns.switchers.sampling import normalise
+from taketurns.types import Query
+
+
+class RandomSwitcher:
+    """Every candidate is as probable as any other, at every patch."""
+
+    def __init__(self) -> None:
+        self._candidates = 0
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        self._candidates = len(candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        uniform = (1 / self._candidates,) * self._candidates
+
+        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
+            return uniform
+
+        return decide
+
+
+class FixedSwitcher:
+    """Candidates speak in a given order of indices, over and over."""
+
+    def __init__(self, sequence: Sequence[int]) -> None:
+        self._sequence = tuple(sequence)
+        self._candidates = 0
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        self._candidates = len(candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
+            turn = sum(patch.speaker is not None for patch in draft.patches)
+            chosen = self._sequence[turn % len(self._sequence)]
+            return tuple(float(index == chosen) for index in range(self._candidates))
+
+        return decide
+
+
+class SubsetSwitcher:
+    """Another switcher, of whose candidates only some may speak, by index: its probabilities are
+    renormalised over them. Where it gives all of them none, they are equally probable."""
+
+    def __init__(self, switcher: Switcher, allowed: Collection[int]) -> None:
+        self._switcher = switcher
+        self._allowed = frozenset(allowed)
+
+    async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+        await self._switcher.prepare(engine, candidates)
+
+    def begin(self, query: Query, policy: Policy) -> Decide:
+        whole = self._switcher.begin(query, policy)
+
+        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
+            given = await whole(session, draft)
+            left = [p if i in self._allowed else 0.0 for i, p in enumerate(given)]
+            if not any(left):
+                left = [float(i in self._allowed) for i in range(len(given))]
+            return normalise(left)
+
+        return decide
