@@ -17,7 +17,7 @@ PIP := $(INSTALL) --quiet
 NEWEST := $(VENV)-newest
 
 .PHONY: help install install-dev demo serve test test-all test-newest test-faults test-vllm test-ray \
-    test-ecosystem soak real real-models real-learn real-vllm llama-server check format bench golden models evaluate clean
+    test-ecosystem soak real real-models real-learn real-vllm llama-server check duplicates format bench golden models evaluate clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -90,6 +90,9 @@ check: install-dev  ## ruff and mypy --strict
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+duplicates: install-dev  ## blocks of six and more lines that stand in two places
+	@$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=6 --recursive=y src benchmarks recipes
 
 format: install-dev  ## let ruff format and mend
 	@$(BIN)/ruff format
