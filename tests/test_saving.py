@@ -18,6 +18,7 @@ import torch
 from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
 from taketurns.engines.local.loading import pretrained
 from taketurns.errors import ConfigError, DataError, UsageError
+from taketurns.evaluation.distillation import compare
 from taketurns.evaluation.methods.checkpoints import Checkpoint, merge, rehearse_merge
 from taketurns.integrations.export.run import export_folded
 from taketurns.pocket import TASKS
@@ -118,7 +119,7 @@ def test_a_switcher_is_trained_and_saved(
 def test_a_student_is_distilled_and_saved(
     pocket: TeamConfig, published: Path, tmp_path: Path
 ) -> None:
-    distillation.distill(order(pocket, str(published)), tmp_path / "out")
+    distillation.distill(order(pocket, str(published)), tmp_path / "out", compare)
     assert (tmp_path / "out" / "student" / FILE).read_bytes() == SHIPPED
 
 
@@ -198,7 +199,7 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
         train(pocket, labels, tmp_path / "switcher", LMSettings())
     for lora in (False, True):
         with pytest.raises(ConfigError, match=f"is not trained: .*{CANNOT}"):
-            distillation.distill(order(pocket, lora=lora), tmp_path / f"student-{lora}")
+            distillation.distill(order(pocket, lora=lora), tmp_path / f"student-{lora}", compare)
     headed = replace(pocket, switcher=head_of(pocket, tmp_path / "head"))
     with pytest.raises(ConfigError, match=f"tokenizer of pretrained cannot be saved: .*{CANNOT}"):
         export_folded(headed, tmp_path / "folded")
@@ -266,7 +267,7 @@ def test_a_folder_is_written_by_one_process_at_a_time(
     out = tmp_path / "out"
     runs: dict[str, Callable[[], Any]] = {
         "examples.jsonl": lambda: train(pocket, labels, out, LMSettings()),
-        "kept.jsonl": lambda: distillation.distill(order(pocket), out),
+        "kept.jsonl": lambda: distillation.distill(order(pocket), out, compare),
         "local.yaml": lambda: export_folded(headed, out),
     }
     out.mkdir()

@@ -18,6 +18,7 @@ import yaml
 import taketurns.pocket
 from taketurns import Team
 from taketurns.config.team_config import TeamConfig, load_team_config, parse_setting
+from taketurns.evaluation.distillation import compare
 from taketurns.pocket import TASKS
 from taketurns.training.distillation.run import DistillJob, distill
 from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
@@ -39,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
         Learning(epochs=6, held_out=0.1),
         Comparing(split="train", limit=40),
     )
-    return out, distill(order, out)
+    return out, distill(order, out, compare)
 
 
 def refusal(result: tuple[int, str, str]) -> str:
@@ -98,12 +99,12 @@ def test_a_finished_run_is_only_asked_what_it_has_not_been_asked(
     said: list[str] = []
     same = DistillJob(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=40))
     before = weights(out)
-    assert distill(same, out, said.append)["comparison"] == metrics["comparison"]
+    assert distill(same, out, compare, said.append)["comparison"] == metrics["comparison"]
     assert said == [f"{out} is finished; nothing to do"]
     more = DistillJob(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=41))
-    assert distill(more, out)["comparison"]["scores"]["student"]["recall"]["n"] == 41
+    assert distill(more, out, compare)["comparison"]["scores"]["student"]["recall"]["n"] == 41
     assert weights(out) == before
-    assert distill(same, out)["comparison"]["gain"] == metrics["comparison"]["gain"]
+    assert distill(same, out, compare)["comparison"]["gain"] == metrics["comparison"]["gain"]
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(invoke: Invoke, tmp_path: Path) -> None:

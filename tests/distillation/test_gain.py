@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taketurns.training.distillation.gain import gains
+from taketurns.evaluation.gain_kept import gains
 
 Scores = dict[str, list[list[float]]]
 

@@ -12,9 +12,10 @@ import pytest
 from taketurns import Team
 from taketurns.config.policy import PatchRule
 from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.evaluation.distillation import compare
 from taketurns.pocket import TASKS
 from taketurns.training.distillation import tuning
-from taketurns.training.distillation.comparing import METHODS, Compared, compare
+from taketurns.training.distillation.comparison import METHODS, Contestants
 from taketurns.training.distillation.run import _write_team
 from taketurns.training.distillation.settings import Comparing, Learning
 from taketurns.training.distillation.student import find_student
@@ -49,8 +50,8 @@ def test_a_guards_judge_is_asked_in_the_comparison(tmp_path: Path) -> None:
     guard = {"to": "aligned", "judge": "aligned", "threshold": 1.0}
     team = load_team_config("pocket", {"guard": guard, "policy.max_tokens": 20})
     answers = {method: tmp_path / f"{method}.jsonl" for method in METHODS}
-    compared = Compared(team, 2, team.candidates[2].spec, answers)
-    found = asyncio.run(compare(compared, [TASKS["recall"]], Comparing("dev", limit=1)))
+    contestants = Contestants(team, 2, team.candidates[2].spec, answers)
+    found = asyncio.run(compare(contestants, [TASKS["recall"]], Comparing("dev", limit=1)))
     assert found["cost"]["team"]["parameters"] > 0
 
 

@@ -93,6 +93,7 @@ def distill(
     from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
 
     require("distilling", *TUNING)
+    from taketurns.evaluation.distillation import compare
     from taketurns.training.distillation.run import DistillJob
     from taketurns.training.distillation.run import distill as run
 
@@ -123,7 +124,7 @@ def distill(
         shared,
     )
     try:
-        metrics = run(order, output, _say)
+        metrics = run(order, output, compare, _say)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None

@@ -17,7 +17,7 @@ from typing import Any
 from taketurns.errors import DataError
 from taketurns.runs.manifest import Manifest, path_for
 from taketurns.runs.records import to_line
-from taketurns.training.distillation.comparing import ALIGNED, STUDENT, TEAM
+from taketurns.training.distillation.comparison import ALIGNED, STUDENT, TEAM
 from taketurns.training.distillation.sampling import Answer
 from taketurns.training.folder import read_metrics, write_metrics
 from taketurns.utils.files import entries, write_whole

@@ -18,7 +18,7 @@ from taketurns.runs.terminal import Progress
 from taketurns.switchers.head import load_config
 from taketurns.tasks.base import Task
 from taketurns.training.distillation.card import write_card
-from taketurns.training.distillation.comparing import Compared, asked_of, compare
+from taketurns.training.distillation.comparison import Compare, Contestants, compared_by
 from taketurns.training.distillation.filtering import Kept, keep
 from taketurns.training.distillation.folder import DistillationFolder
 from taketurns.training.distillation.rows import Readers, Row, make_rows, read_models, split
@@ -50,8 +50,11 @@ class DistillJob:
     shared: Path | None = None
 
 
-def distill(order: DistillJob, output: Path, say: Say = lambda sentence: None) -> Mapping[str, Any]:
-    """Distil a team into `output`; what was measured.
+def distill(
+    order: DistillJob, output: Path, compare: Compare, say: Say = lambda sentence: None
+) -> Mapping[str, Any]:
+    """Distil a team into `output`; what was measured. `compare` measures the student beside
+    the team.
 
     A run that was killed goes on where it was, with the same result; one that is finished is only
     asked what it has not been asked. `say` hears what a person should know. Raises ConfigError for
@@ -64,21 +67,28 @@ def distill(order: DistillJob, output: Path, say: Say = lambda sentence: None) -
         readers.one_vocabulary()
     folder = DistillationFolder(output, _manifest(order, student), order.shared)
     with folder.claimed():
-        return _distill(order, student, readers, folder, say)
+        return _distill(order, student, readers, folder, compare, say)
 
 
 def _distill(
-    order: DistillJob, student: Student, readers: Readers, folder: DistillationFolder, say: Say
+    order: DistillJob,
+    student: Student,
+    readers: Readers,
+    folder: DistillationFolder,
+    compare: Compare,
+    say: Say,
 ) -> Mapping[str, Any]:
     """The run in its folder."""
     output, done = folder.path, folder.metrics
-    if done is not None and done["comparison"]["asked"] == asked_of(order.comparing):
+    if done is not None and done["comparison"]["asked"] == compared_by(order.comparing):
         say(f"{output} is finished; nothing to do")
         return done
     began = time.monotonic()
     learned = done or _learn(order, student, readers, folder, say)
     spec = _tuned(student, folder, lora=learned["student"]["lora"])
-    metrics = {**learned, "comparison": _compare(order, student, spec, folder)}
+    contestants = Contestants(order.team, student.aligned, spec, folder.compared())
+    comparison = asyncio.run(compare(contestants, order.tasks, order.comparing))
+    metrics = {**learned, "comparison": comparison}
     if done is None:
         metrics["seconds"] = round(time.monotonic() - began, 1)
     write_card(
@@ -168,13 +178,6 @@ def _targets(
             folder.work,
             progress.advance,
         )
-
-
-def _compare(
-    order: DistillJob, student: Student, spec: ModelSpec, folder: DistillationFolder
-) -> Mapping[str, Any]:
-    compared = Compared(order.team, student.aligned, spec, folder.compared())
-    return asyncio.run(compare(compared, order.tasks, order.comparing))
 
 
 def _tuned(student: Student, folder: DistillationFolder, *, lora: bool) -> ModelSpec:

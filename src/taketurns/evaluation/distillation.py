@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from taketurns.config.team_config import EngineConfig, TeamConfig
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
 from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.gain_kept import gains
 from taketurns.evaluation.intervals import average, share
 from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.evaluation.stopwatch import Stopwatch
@@ -26,30 +26,23 @@ from taketurns.runs.terminal import Progress
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
-from taketurns.training.distillation.gain import gains
+from taketurns.training.distillation.comparison import (
+    ALIGNED,
+    METHODS,
+    STUDENT,
+    TEAM,
+    Contestants,
+    compared_by,
+)
 from taketurns.training.distillation.settings import Comparing
 from taketurns.types import Candidate, ModelSpec
-
-STUDENT, ALIGNED, TEAM = "student", "aligned", "team"
-METHODS = (STUDENT, ALIGNED, TEAM)
 
 Values = dict[str, list[list[float]]]
 """Scores by task, `[question][seed]`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The team, the index of its aligned candidate, the student, and the file of each one's
-    answers, which can be added to: more questions or seeds."""
-
-    team: TeamConfig
-    aligned: int
-    student: ModelSpec
-    answers: Mapping[str, Path]
-
-
 async def compare(
-    compared: Compared, tasks: Sequence[Task], comparing: Comparing
+    contestants: Contestants, tasks: Sequence[Task], comparing: Comparing
 ) -> Mapping[str, Any]:
     """Ask all three what they have not been asked; scores with intervals, gain kept and costs.
     Raises DataError for tasks without questions, EngineError if an answer fails."""
@@ -62,13 +55,13 @@ async def compare(
     if not items:
         raise DataError(f"the tasks have no questions in their {comparing.split} split")
     asked = {
-        method: await _ask(compared, method, items, comparing.concurrency) for method in METHODS
+        method: await _ask(contestants, method, items, comparing.concurrency) for method in METHODS
     }
     values = {method: _values(items, found) for method, found in asked.items()}
-    sizes = {name: parameters(spec) for name, spec in _specs(compared).items()}
+    sizes = {name: parameters(spec) for name, spec in _specs(contestants).items()}
     costs = {method: _cost(found, sizes) for method, found in asked.items()}
     return {
-        "asked": asked_of(comparing),
+        "asked": compared_by(comparing),
         "scores": {
             method: {task: share(own).to_json() for task, own in of_tasks.items()}
             | {"average": average(of_tasks).to_json()}
@@ -80,35 +73,28 @@ async def compare(
     }
 
 
-def asked_of(comparing: Comparing) -> dict[str, Any]:
-    """What decides the comparison, in plain JSON values."""
-    settings = asdict(comparing)
-    settings.pop("concurrency")
-    return settings
-
-
 async def _ask(
-    compared: Compared, method: str, items: Sequence[Item], concurrency: int
+    contestants: Contestants, method: str, items: Sequence[Item], concurrency: int
 ) -> list[Record]:
     """One method's answers to the items, in their order."""
-    path, config = compared.answers[method], compared.team
+    path, config = contestants.answers[method], contestants.team
     described = describe_run("distill", config, b"")
     determined = {key: described.determined[key] for key in ("candidates", "switcher", "policy")}
     if method == STUDENT:
-        determined["student"] = fingerprint(compared.student)
+        determined["student"] = fingerprint(contestants.student)
     elif method == ALIGNED:
-        determined |= {"switcher": None, "aligned": compared.aligned}
+        determined |= {"switcher": None, "aligned": contestants.aligned}
     manifest = replace(described, determined=determined)
     watch, base = Stopwatch(), config.policy.seed
     names = {
         STUDENT: [STUDENT],
-        ALIGNED: [config.candidates[compared.aligned].name],
+        ALIGNED: [config.candidates[contestants.aligned].name],
         TEAM: [candidate.name for candidate in config.candidates],
     }[method]
     with claimed(path, manifest) as output:
         kept = sum(item.id in output.kept for item in items)
         if kept < len(items):
-            async with _writer(compared, method) as team:
+            async with _writer(contestants, method) as team:
 
                 async def work(item: Item) -> Record:
                     async def ask(task: Task, query: Any, seed: int) -> Any:
@@ -135,9 +121,9 @@ async def _ask(
 
 
 @asynccontextmanager
-async def _writer(compared: Compared, method: str) -> AsyncIterator[Team]:
+async def _writer(contestants: Contestants, method: str) -> AsyncIterator[Team]:
     """Who answers, on a metered engine of its own with everything loaded."""
-    config, specs = compared.team, _specs(compared)
+    config, specs = contestants.team, _specs(contestants)
     if method == STUDENT:
         # The student is here, wherever the team is served.
         settings = config.engine if config.engine.kind == "local" else EngineConfig()
@@ -154,7 +140,7 @@ async def _writer(compared: Compared, method: str) -> AsyncIterator[Team]:
         switcher = make_switcher(config.switcher, SWITCHER)
         team = Team(config.candidates, engine, switcher, config.policy, config.judge)
         if method == ALIGNED:
-            team = team.alone(config.candidates[compared.aligned].name)
+            team = team.alone(config.candidates[contestants.aligned].name)
     try:
         await team.prepare()
         yield team
@@ -162,14 +148,14 @@ async def _writer(compared: Compared, method: str) -> AsyncIterator[Team]:
         await engine.close()
 
 
-def _specs(compared: Compared) -> dict[str, ModelSpec]:
+def _specs(contestants: Contestants) -> dict[str, ModelSpec]:
     """Every model by its name in the engines."""
-    specs = {candidate.name: candidate.spec for candidate in compared.team.candidates}
-    if compared.team.switcher.spec is not None:
-        specs[SWITCHER] = compared.team.switcher.spec
-    if compared.team.judge is not None:
-        specs[compared.team.judge.name] = compared.team.judge.spec
-    return {**specs, STUDENT: compared.student}
+    specs = {candidate.name: candidate.spec for candidate in contestants.team.candidates}
+    if contestants.team.switcher.spec is not None:
+        specs[SWITCHER] = contestants.team.switcher.spec
+    if contestants.team.judge is not None:
+        specs[contestants.team.judge.name] = contestants.team.judge.spec
+    return {**specs, STUDENT: contestants.student}
 
 
 def _values(items: Sequence[Item], found: Sequence[Record]) -> Values:
