@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from taketurns.utils import old_paths
+
 if TYPE_CHECKING:
     from taketurns.config.policy import Policy
     from taketurns.engines.http.engine import HttpEngine
@@ -84,6 +86,8 @@ __all__ = [
     "Trace",
     "UsageError",
 ]
+
+old_paths.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -2,18 +2,34 @@
 
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.team_config import (
+    BUNDLED,
     EngineConfig,
+    EngineKind,
     SwitcherConfig,
+    SwitcherKind,
     TeamConfig,
+    change_policy,
+    find_team_file,
+    load_settings,
     load_team_config,
+    parse_bytes,
+    parse_setting,
 )
 
 __all__ = [
+    "BUNDLED",
     "EngineConfig",
+    "EngineKind",
     "Guard",
     "PatchRule",
     "Policy",
     "SwitcherConfig",
+    "SwitcherKind",
     "TeamConfig",
+    "change_policy",
+    "find_team_file",
+    "load_settings",
     "load_team_config",
+    "parse_bytes",
+    "parse_setting",
 ]

@@ -1,11 +1,14 @@
 """Who writes next: a switcher gives each candidate a probability, given the query and the trace."""
 
+from typing import Any
+
 from taketurns.switchers.base import Decide, GenerationView, Switcher, TokenLevelSwitcher
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher, SubsetSwitcher
+from taketurns.utils.old_paths import old_name
 
 __all__ = [
     "Decide",
@@ -20,3 +23,7 @@ __all__ = [
     "TokenLevelSwitcher",
     "make_switcher",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return old_name(__name__, name)
