@@ -22,9 +22,10 @@ SWITCHERS = {"fixed": FixedSwitcher([0, 1, 2]), "random": RandomSwitcher()}
 SIZES = (1, 7, 24)
 
 
-def asked(size: int) -> list[str]:
-    """Fewer questions where the plain loop reads the whole answer at every token."""
-    return list(QUESTIONS[:4] if size == 1 else QUESTIONS[::2])
+def asked(size: int) -> tuple[list[str], int]:
+    """The questions and how many tokens an answer may have: fewer of both where the plain loop
+    reads the whole answer at every token."""
+    return (list(QUESTIONS[:4]), BUDGET // 2) if size == 1 else (list(QUESTIONS[::2]), BUDGET)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +51,13 @@ def plain_pair(real_cache: Path, adapter: Path) -> list[Plain]:
 def test_three_tokenizers_take_turns_by_text(
     team: Team, plain: Mapping[str, Plain], switcher: Switcher, size: int
 ) -> None:
-    policy = Policy(patch_size=size, max_tokens=BUDGET, temperature=0)
-    traces = team.ruled_by(policy).switched_by(switcher).generate(asked(size))
+    questions, budget = asked(size)
+    policy = Policy(patch_size=size, max_tokens=budget, temperature=0)
+    traces = team.ruled_by(policy).switched_by(switcher).generate(questions)
     assert not any(trace.exact for trace in traces)
     members = [plain[candidate.name] for candidate in team.candidates]
     ties = [
-        tie for trace in traces for tie in follow(trace, members, size, BUDGET, one_tokenizer=False)
+        tie for trace in traces for tie in follow(trace, members, size, budget, one_tokenizer=False)
     ]
     report(ties, f"three tokenizers, patches of {size}, {len(traces)} answers")
 
@@ -65,13 +67,14 @@ def test_three_tokenizers_take_turns_by_text(
 def test_one_tokenizer_takes_turns_by_ids(
     pair: Team, plain_pair: list[Plain], switcher: Switcher, size: int
 ) -> None:
-    policy = Policy(patch_size=size, max_tokens=BUDGET, temperature=0)
-    traces = pair.ruled_by(policy).switched_by(switcher).generate(asked(size))
+    questions, budget = asked(size)
+    policy = Policy(patch_size=size, max_tokens=budget, temperature=0)
+    traces = pair.ruled_by(policy).switched_by(switcher).generate(questions)
     assert all(trace.exact for trace in traces)
     ties = [
         tie
         for trace in traces
-        for tie in follow(trace, plain_pair, size, BUDGET, one_tokenizer=True)
+        for tie in follow(trace, plain_pair, size, budget, one_tokenizer=True)
     ]
     report(ties, f"one tokenizer, patches of {size}, {len(traces)} answers")
     spoken = {patch.speaker for trace in traces for patch in trace.patches}

@@ -131,7 +131,9 @@ def client(real_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 assert server.poll() is None, log.read_text(encoding="utf-8")[-3000:]
                 assert time.monotonic() < until, log.read_text(encoding="utf-8")[-3000:]
                 time.sleep(0.5)
-            yield OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+            url = f"http://127.0.0.1:{port}/v1"
+            with OpenAI(base_url=url, api_key="none", max_retries=0) as connected:
+                yield connected
         finally:
             server.terminate()
             server.wait(timeout=60)
