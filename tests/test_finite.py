@@ -294,7 +294,7 @@ def test_a_finished_record_is_kept_whatever_number_is_in_it(tmp_path: Path) -> N
 
     path = tmp_path / "out.jsonl"
     with JsonlOutput(path) as output:
-        outcome = asyncio.run(run(["x"], str, work, output))
+        outcome = asyncio.run(run(["x"], work, output, key=str))
     (record,) = map(parse_json, path.read_text().splitlines())
     assert record["text"] == "a whole answer"
     assert record["patches"] == [{"p": [0.5, None]}]

@@ -77,7 +77,7 @@ def test_whose_the_switchers_numbers_are_counts_where_it_is_not_the_teams_order(
 
 def test_rules_that_are_not_used_leave_the_identity_as_it_was(team: TeamConfig) -> None:
     """An output from before there were guards and shares is gone on with."""
-    policy = describe_run("generate", team, DATA).determined["policy"]
+    policy = describe_run("generate", team, DATA).inputs["policy"]
     assert not {"guard", "max_share", "judge"} & policy.keys()
     assert policy.keys() >= {"seed", "opening", "stop"}
 
@@ -126,7 +126,7 @@ def test_a_part_may_grow_and_not_change(tmp_path: Path) -> None:
     def claim(switchers: dict[str, str], policy: int = 1) -> dict[str, str]:
         determined = {"policy": policy, "switchers": switchers}
         manifest = Manifest("evaluate", determined, {}, started="then")
-        found: dict[str, str] = manifest.claim(output, growing="switchers").determined["switchers"]
+        found: dict[str, str] = manifest.claim(output, extensible="switchers").inputs["switchers"]
         return found
 
     claim({"sums": "one"})

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from taketurns.pocket.score import Scores
     from taketurns.runs.manifest import Manifest
     from taketurns.runs.records import BadLine
-    from taketurns.runs.runner import Outcome
+    from taketurns.runs.runner import RunOutcome
     from taketurns.tasks.base import Split
     from taketurns.types import Query
 
@@ -230,10 +230,10 @@ async def _generate(
     path: Path | None,
     manifest: Manifest,
     concurrency: int,
-) -> Outcome:
+) -> RunOutcome:
     """Nothing is written before every prompt is known to fit and every model is loaded."""
     from taketurns.generation.team import Team
-    from taketurns.runs.output import JsonlOutput, claimed
+    from taketurns.runs.output import open_run
     from taketurns.runs.records import trace_to_json
     from taketurns.runs.runner import run
     from taketurns.runs.terminal import Progress
@@ -242,26 +242,19 @@ async def _generate(
     async with Team.load(config) as team:
         names = [candidate.name for candidate in team.candidates]
         bar = not ((path is None or is_stream(path)) and sys.stdout.isatty())
-        with JsonlOutput(None) if path is None else claimed(path, manifest) as output:
-            left = [query for query in queries if query.id not in output.kept]
-            kept = len(queries) - len(left)
+
+        async def answer(query: Query) -> dict[str, Any]:
+            return trace_to_json(await team.agenerate(query), names)
+
+        with open_run(path, manifest) as output:
+            left = output.missing(queries)
             with Progress("checking", len(left), bar=bar, passing=True) as progress:
                 await _check_prompts(team, left, source, progress.advance)
             if left:
                 await team.prepare()
-            with Progress("generating", len(queries), kept, bar=bar) as progress:
-
-                async def answer(query: Query) -> dict[str, Any]:
-                    return trace_to_json(await team.agenerate(query), names)
-
-                return await run(
-                    queries,
-                    lambda query: query.id,
-                    answer,
-                    output,
-                    concurrency=concurrency,
-                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
-                )
+            return await run(
+                queries, answer, output, concurrency=concurrency, label="generating", bar=bar
+            )
 
 
 async def _check_prompts(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from pathlib import Path
 
 from taketurns.errors import EngineError, UsageError
 from taketurns.evaluation.asking import Item, Record, answer
@@ -16,10 +15,6 @@ from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import locked
 from taketurns.utils.seeds import derive
-
-Note = Callable[[str, int, int], Callable[[Record], None]]
-"""Told whose answers are wanted, how many, and how many of them are kept; what it returns sees each
-record that is made."""
 
 
 class DevCache:
@@ -33,7 +28,8 @@ class DevCache:
         limit: int,
         seed: int,
         concurrency: int,
-        note: Note,
+        *,
+        quiet: bool = False,
     ) -> None:
         self._store = store
         self._tasks = tasks
@@ -41,7 +37,7 @@ class DevCache:
         self._limit = limit
         self._seed = derive(seed, "dev") % 2**31
         self._concurrency = concurrency
-        self._note = note
+        self._quiet = quiet
         self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
         self._found: list[Item] | None = None
 
@@ -62,7 +58,18 @@ class DevCache:
 
         async with locked(path, wait=True):
             manifest = self._store.claim(path, {}, None)
-            await self._fill(name, path, items, work)
+            with JsonlOutput(path) as output:
+                outcome = await run(
+                    items,
+                    work,
+                    output,
+                    concurrency=self._concurrency,
+                    label=None if self._quiet else f"dev: {name}",
+                    token_key="written",
+                )
+            if outcome.failed:
+                # Nothing is chosen by half.
+                raise EngineError(f"{outcome.failed} dev answers of {name} failed: {outcome.error}")
             manifest.finish(path)
         found = {record["id"]: record for record in records(path)}
         answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
@@ -71,29 +78,6 @@ class DevCache:
             score, tokens = record["score"] or 0.0, record["read"] + record["written"]
             answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
         return answers
-
-    async def _fill(
-        self,
-        name: str,
-        path: Path,
-        items: Sequence[Item],
-        work: Callable[[Item], Awaitable[Record]],
-    ) -> None:
-        """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
-        half."""
-        with JsonlOutput(path) as output:
-            kept = sum(item.id in output.kept for item in items)
-            outcome = await run(
-                items,
-                lambda item: item.id,
-                work,
-                output,
-                concurrency=self._concurrency,
-                on_done=self._note(f"dev: {name}", len(items), kept),
-            )
-        if outcome.failed:
-            failures = (record["error"] for record in records(path) if record.get("error"))
-            raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")
 
     def _items(self) -> list[Item]:
         if self._found is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -20,9 +19,8 @@ from taketurns.evaluation.store import records
 from taketurns.generation.check.local import parameters
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.manifest import describe_run, fingerprint
-from taketurns.runs.output import claimed, failed
+from taketurns.runs.output import failed, open_run
 from taketurns.runs.runner import run
-from taketurns.runs.terminal import Progress
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
@@ -78,22 +76,20 @@ async def _ask(
 ) -> list[Record]:
     """One method's answers to the items, in their order."""
     path, config = contestants.answers[method], contestants.team
-    described = describe_run("distill", config, b"")
-    determined = {key: described.determined[key] for key in ("candidates", "switcher", "policy")}
+    manifest = describe_run("distill", config, b"")
+    manifest = manifest.with_inputs_of("candidates", "switcher", "policy")
     if method == STUDENT:
-        determined["student"] = fingerprint(contestants.student)
+        manifest = manifest.with_inputs(student=fingerprint(contestants.student))
     elif method == ALIGNED:
-        determined |= {"switcher": None, "aligned": contestants.aligned}
-    manifest = replace(described, determined=determined)
+        manifest = manifest.with_inputs(switcher=None, aligned=contestants.aligned)
     watch, base = Stopwatch(), config.policy.seed
     names = {
         STUDENT: [STUDENT],
         ALIGNED: [config.candidates[contestants.aligned].name],
         TEAM: [candidate.name for candidate in config.candidates],
     }[method]
-    with claimed(path, manifest) as output:
-        kept = sum(item.id in output.kept for item in items)
-        if kept < len(items):
+    with open_run(path, manifest) as output:
+        if output.missing(items):
             async with _writer(contestants, method) as team:
 
                 async def work(item: Item) -> Record:
@@ -102,15 +98,14 @@ async def _ask(
 
                     return await answer(ask, item, base + item.seed, names, watch)
 
-                with Progress(f"asking the {method}", len(items), kept) as progress:
-                    outcome = await run(
-                        items,
-                        lambda item: item.id,
-                        work,
-                        output,
-                        concurrency=concurrency,
-                        on_done=lambda record: progress.advance(record.get("written", 0)),
-                    )
+                outcome = await run(
+                    items,
+                    work,
+                    output,
+                    concurrency=concurrency,
+                    label=f"asking the {method}",
+                    token_key="written",
+                )
             if outcome.failed:
                 raise EngineError(
                     f"{outcome.failed} of {len(items)} answers of the {method} failed, first: "

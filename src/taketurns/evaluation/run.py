@@ -24,7 +24,6 @@ from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.runner import Failures, run
-from taketurns.runs.terminal import Progress
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import locked
@@ -111,7 +110,6 @@ class Evaluation:
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
         self._watch = Stopwatch(CLOCKS[plan.clock])
-        self._shown = _Shown(quiet=plan.helping)
         self._dev = DevCache(
             store,
             plan.tasks,
@@ -119,7 +117,7 @@ class Evaluation:
             plan.dev_limit,
             config.policy.seed,
             plan.concurrency,
-            self._shown.begin,
+            quiet=plan.helping,
         )
 
     async def __aenter__(self) -> Evaluation:
@@ -150,18 +148,17 @@ class Evaluation:
         items = self._plan.items()
         if not self._methods:
             await self.check()
-        with self._shown:
-            failures, taken = Failures(), []
-            for name in self._methods:
-                async with locked(self._file(name), wait=False) as mine:
-                    if mine:
-                        failures += await self._ask(name, items)
-                    else:
-                        taken.append(name)
-            for name in () if self._plan.helping else taken:
-                async with locked(self._file(name), wait=True):
+        failures, taken = Failures(), []
+        for name in self._methods:
+            async with locked(self._file(name), wait=False) as mine:
+                if mine:
                     failures += await self._ask(name, items)
-            return failures
+                else:
+                    taken.append(name)
+        for name in () if self._plan.helping else taken:
+            async with locked(self._file(name), wait=True):
+                failures += await self._ask(name, items)
+        return failures
 
     async def check(self) -> None:
         """Raise UsageError if anything cannot be asked, before anything is."""
@@ -245,8 +242,7 @@ class Evaluation:
         watch = Stopwatch(CLOCKS[self._plan.clock])
         manifest = self.claim(name)
         with JsonlOutput(path) as output:
-            kept = sum(item.id in output.kept for item in items)
-            if kept < len(items):
+            if output.missing(items):
                 await self._choose(name, method)
                 await self._load()
             base = self._config.policy.seed
@@ -256,46 +252,15 @@ class Evaluation:
 
             outcome = await run(
                 items,
-                lambda item: item.id,
                 work,
                 output,
                 concurrency=self._plan.concurrency,
-                on_done=self._shown.begin(name, len(items), kept),
+                label=None if self._plan.helping else name,
+                token_key="written",
             )
         await self._stage.dismiss_all()
         manifest.finish(path)
         return outcome.failures
-
-
-class _Shown:
-    """One progress bar at a time."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _Shown:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
-
-    def begin(self, what: str, total: int, kept: int) -> Callable[[Record], None]:
-        self._end()
-        if kept == total or self._quiet:
-            return lambda record: None
-        bar = self._bar = Progress(what, total, kept).__enter__()
-        return lambda record: bar.advance(record.get("written", 0))
-
-    def _end(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
 
 
 def _chosen(known: Mapping[str, Entry], names: Sequence[str] | None) -> dict[str, Entry]:

@@ -93,15 +93,13 @@ class Store:
         """Make a file of answers this team's, or raise DataError if it is another's. `switchers`
         decide them beside the team's own, those of other tasks other answers in it, and `dev` is a
         digest of the questions that the method chose by."""
-        base = self._manifest.determined
-        determined = {key: base[key] for key in ("candidates", "switcher", "policy")}
+        manifest = self._manifest.with_inputs_of("candidates", "switcher", "policy")
         if switchers:
-            determined[SWITCHERS] = {
-                task: self._switcher(config) for task, config in switchers.items()
-            }
+            trained = {task: self._switcher(config) for task, config in switchers.items()}
+            manifest = manifest.with_inputs(**{SWITCHERS: trained})
         if dev is not None:
-            determined["dev questions"] = dev
-        return replace(self._manifest, determined=determined).claim(path, growing=SWITCHERS)
+            manifest = manifest.with_inputs(**{"dev questions": dev})
+        return manifest.claim(path, extensible=SWITCHERS)
 
     def choose(self, method: str, dev: str | None, chosen: Mapping[str, Any]) -> None:
         """Write down what a method chose on dev."""
@@ -116,9 +114,8 @@ class Store:
         return record
 
     def _switcher(self, config: SwitcherConfig) -> Any:
-        return describe_run("evaluate", replace(self._config, switcher=config), b"").determined[
-            "switcher"
-        ]
+        team = replace(self._config, switcher=config)
+        return describe_run("evaluate", team, b"").inputs["switcher"]
 
 
 def records(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -1,8 +1,8 @@
 """What a run was made with, written beside its output as `<output>.manifest.json`.
 
-`determined` is what decides the records: the team, the policy with its seed, the models' contents,
-the input. An output whose manifest says otherwise belongs to another run and is refused. The rest
-(versions, commit, times, paths) is for the reader.
+`inputs` is what decides the records: the team, the policy with its seed, the models' contents, the
+data. An output whose manifest has other inputs belongs to another run and is refused. The rest
+(versions, commit, times, paths) is for the reader. In the file, the inputs are under "determined".
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ PARTS = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt"}
 
 @dataclass(frozen=True)
 class Manifest:
-    """`determined` decides the records; `about` is for the reader. Both hold plain JSON values."""
+    """`inputs` decide the records; `about` is for the reader. Both hold plain JSON values."""
 
     command: str
-    determined: Mapping[str, Any]
+    inputs: Mapping[str, Any]
     about: Mapping[str, Any]
     started: str
     finished: str | None = None
@@ -47,14 +47,21 @@ class Manifest:
     @property
     def identity(self) -> str:
         """Equal for two runs whose records must be equal."""
-        return _digest([self.command, self.determined])
+        return _digest([self.command, self.inputs])
 
-    def claim(self, output: Path, growing: str | None = None) -> Manifest:
+    def with_inputs(self, **inputs: Any) -> Manifest:
+        """The same run with more inputs, or with other values of some."""
+        return replace(self, inputs={**self.inputs, **inputs})
+
+    def with_inputs_of(self, *names: str) -> Manifest:
+        """The same run with these of its inputs alone."""
+        return replace(self, inputs={name: self.inputs[name] for name in names})
+
+    def claim(self, output: Path, extensible: str | None = None) -> Manifest:
         """Make `output` this run's before its first record, or raise DataError if it is another's.
 
-        A run that goes on keeps the time of its first start. `growing` may name a part of
-        `determined` that is a mapping: what the output has under other keys is kept and claimed
-        along.
+        A run that goes on keeps the time of its first start. `extensible` may name an input that is
+        a mapping: what the output has under other keys is kept and claimed along.
         """
         path = path_for(output)
         if output.is_dir():
@@ -66,7 +73,7 @@ class Manifest:
                     f"{output} exists and has no manifest beside it; choose another output"
                 )
             theirs = _read(path)
-            before, mine = self._grown(theirs, growing)
+            before, mine = self._extended(theirs, extensible)
             if theirs.get("identity") != before.identity:
                 raise DataError(self._difference(output, theirs))
             mine = replace(mine, started=theirs.get("started", self.started))
@@ -78,35 +85,40 @@ class Manifest:
         mine.write(output)
         return mine
 
-    def _grown(self, theirs: Mapping[str, Any], part: str | None) -> tuple[Manifest, Manifest]:
-        """What this run's manifest was if it has only grown since `theirs`, and what it is now."""
-        if part is None or part not in self.determined:
+    def _extended(self, theirs: Mapping[str, Any], name: str | None) -> tuple[Manifest, Manifest]:
+        """What this run's manifest was if `theirs` was only extended, and what it is now."""
+        if name is None or name not in self.inputs:
             return self, self
-        own, known = self.determined[part], (theirs.get("determined") or {}).get(part) or {}
-        if any(own.get(key, value) != value for key, value in known.items()):
+        mine, known = self.inputs[name], _inputs(theirs).get(name) or {}
+        if any(mine.get(key, value) != value for key, value in known.items()):
             return self, self
-        before = replace(self, determined={**self.determined, part: known})
-        return before, replace(self, determined={**self.determined, part: {**known, **own}})
+        return self.with_inputs(**{name: known}), self.with_inputs(**{name: {**known, **mine}})
 
     def write(self, output: Path) -> None:
         """Write the manifest beside the output. Raises DataError if that cannot be done."""
-        record = {"schema": SCHEMA, "identity": self.identity, **asdict(self)}
-        path = path_for(output)
-        write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        record = {
+            "schema": SCHEMA,
+            "identity": self.identity,
+            "command": self.command,
+            "determined": self.inputs,
+            "about": self.about,
+            "started": self.started,
+            "finished": self.finished,
+        }
+        write_text(path_for(output), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     def finish(self, output: Path) -> None:
         """Note the end of the run."""
         replace(self, finished=_now()).write(output)
 
     def _difference(self, output: Path, theirs: Mapping[str, Any]) -> str:
-        was = theirs.get("determined")
-        known = was if isinstance(was, dict) else {}
-        parts = [
-            part
-            for part in dict.fromkeys([*self.determined, *known])
-            if _digest(known.get(part)) != _digest(self.determined.get(part))
+        known = _inputs(theirs)
+        names = [
+            name
+            for name in dict.fromkeys([*self.inputs, *known])
+            if _digest(known.get(name)) != _digest(self.inputs.get(name))
         ]
-        differ = " and ".join(parts) or "command"
+        differ = " and ".join(names) or "command"
         return (
             f"{output} belongs to another run, whose {differ} differed; choose another output, or "
             "remove it and its manifest"
@@ -116,18 +128,17 @@ class Manifest:
 def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> Manifest:
     """The manifest of a run that starts now. `data` is its input, `about` more for the reader."""
     prints = {name: fingerprint(spec) for name, spec in _models(team)}
-    determined = {
-        "candidates": [
-            [candidate.name, _content(candidate.spec, prints[candidate.name])]
-            for candidate in team.candidates
-        ],
-        "switcher": _switcher(team, prints),
-        "policy": _policy(team, prints),
-        "input": sha256(data).hexdigest(),
-    }
     return Manifest(
         command=command,
-        determined=determined,
+        inputs={
+            "candidates": [
+                [candidate.name, _content(candidate.spec, prints[candidate.name])]
+                for candidate in team.candidates
+            ],
+            "switcher": _switcher(team, prints),
+            "policy": _policy(team, prints),
+            "input": sha256(data).hexdigest(),
+        },
         about={
             "team": _plain(asdict(team)),
             "fingerprints": prints,
@@ -309,6 +320,11 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{path} is not a manifest")
     return record
+
+
+def _inputs(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    inputs = record.get("determined")
+    return inputs if isinstance(inputs, dict) else {}
 
 
 def _is_ours(path: Path) -> bool:

@@ -12,11 +12,12 @@ is no going on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from taketurns.errors import DataError
 from taketurns.runs.manifest import Manifest, path_for
@@ -24,16 +25,18 @@ from taketurns.runs.records import from_lines, to_line
 from taketurns.utils.files import is_stream, sweep, target, write_whole
 from taketurns.utils.locks import alone
 
+Item = TypeVar("Item")
+
 
 @contextmanager
-def claimed(path: Path, manifest: Manifest) -> Iterator[JsonlOutput]:
+def open_run(path: Path | None, manifest: Manifest) -> Iterator[JsonlOutput]:
     """Make `path` this run's and append records to it; the manifest notes when it is through. A run
-    that stops before its first record leaves nothing behind. What cannot be read back has no
-    manifest.
+    that stops before its first record leaves nothing behind. What cannot be read back, a stream or
+    standard output (None), has no manifest.
 
     Raises DataError if the file is another run's, or another process is writing it.
     """
-    if is_stream(path):
+    if path is None or is_stream(path):
         with JsonlOutput(path) as output:
             yield output
         return
@@ -55,7 +58,7 @@ def claimed(path: Path, manifest: Manifest) -> Iterator[JsonlOutput]:
 
 class JsonlOutput:
     """Append records to `path`, going on where an earlier run stopped. None is standard output.
-    Nobody else may write there meanwhile: `claimed` sees to it.
+    No other process may write there meanwhile: `open_run` holds the file's lock.
 
     `kept` holds the ids that are done. `order` brings the file into the input's order, which it
     is in unless failed records were tried again.
@@ -92,6 +95,12 @@ class JsonlOutput:
         except OSError as failure:
             if error is None:
                 raise self._refused(failure) from failure
+
+    def missing(
+        self, items: Iterable[Item], key: Callable[[Item], str] = attrgetter("id")
+    ) -> list[Item]:
+        """The items without a record; `key` gives an item's id."""
+        return [item for item in items if key(item) not in self.kept]
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record; it outlives the process once this returns. Raises DataError where there

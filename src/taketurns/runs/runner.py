@@ -9,21 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import TypeVar
 
 from taketurns.errors import TakeTurnsError
 from taketurns.runs.output import JsonlOutput, failed
-from taketurns.runs.records import writable
+from taketurns.runs.records import Record, writable
+from taketurns.runs.terminal import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How many records an earlier run had finished, this one finished, and this one failed at; why
     the first of these failed, None where none did."""
 
@@ -58,45 +59,56 @@ class Failures:
 
 async def run(
     items: Sequence[Item],
-    key: Callable[[Item], str],
     work: Callable[[Item], Awaitable[Record]],
     output: JsonlOutput,
     *,
+    key: Callable[[Item], str] = attrgetter("id"),
     concurrency: int = 8,
+    label: str | None = None,
+    bar: bool = True,
+    token_key: str = "tokens",
     on_done: Callable[[Record], None] | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Write `work(item)` for every item that `output` does not hold, in the order of the items.
 
+    Progress is shown under `label` (None: not at all), a record's tokens being under `token_key`.
     `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
     becomes `{"id", "error"}`, and so does a text that UTF-8 cannot say; numbers that JSON cannot
     say become null and an "error" beside what else there is. Cancelling this cancels all work, and
     the output can be resumed.
     """
-
-    async def attempt(item: Item) -> Record:
-        try:
-            record = await work(item)
-        except Exception as error:
-            record = {"id": key(item), "error": describe(error)}
-        if on_done is not None:
-            on_done(record)
-        return record
-
-    left = [item for item in items if key(item) not in output.kept]
+    left = output.missing(items, key)
+    kept = len(items) - len(left)
     errors: list[str] = []
-    async with aclosing(ordered(left, attempt, concurrency)) as records:
-        async for record in records:
-            record = writable(record)
+    shown: AbstractContextManager[Progress | None] = nullcontext()
+    if label is not None and left:
+        shown = Progress(label, len(items), kept, bar=bar)
+    with shown as progress:
+
+        async def attempt(item: Item) -> Record:
             try:
-                output.write(record)
-            except ValueError as error:  # half a character is no reason to stop
-                record = {"id": record["id"], "error": describe(error)}
-                output.write(record)
-            if failed(record):
-                errors.append(record["error"])
+                record = await work(item)
+            except Exception as error:
+                record = {"id": key(item), "error": describe(error)}
+            if progress is not None:
+                progress.advance(record.get(token_key, 0))
+            if on_done is not None:
+                on_done(record)
+            return record
+
+        async with aclosing(ordered(left, attempt, concurrency)) as records:
+            async for record in records:
+                record = writable(record)
+                try:
+                    output.write(record)
+                except ValueError as error:  # half a character is no reason to stop
+                    record = {"id": record["id"], "error": describe(error)}
+                    output.write(record)
+                if failed(record):
+                    errors.append(record["error"])
     output.order(key(item) for item in items)
-    kept, failures = len(items) - len(left), len(errors)
-    return Outcome(kept, len(left) - failures, failures, errors[0] if errors else None)
+    failures = len(errors)
+    return RunOutcome(kept, len(left) - failures, failures, errors[0] if errors else None)
 
 
 async def ordered(

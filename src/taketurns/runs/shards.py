@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from taketurns.errors import DataError, UsageError
 from taketurns.runs.output import JsonlOutput, failed, once
 from taketurns.runs.records import to_line, warn_of_lost_text, writable
-from taketurns.runs.runner import Outcome, Record, describe, ordered
+from taketurns.runs.runner import Record, RunOutcome, describe, ordered
 from taketurns.utils.extras import require
 from taketurns.utils.files import replacing
 from taketurns.utils.finite import parse_json
@@ -71,7 +71,7 @@ def run_on_ray(
     index: JsonlOutput,
     settings: RaySettings,
     on_done: Callable[[Record], None],
-) -> Outcome:
+) -> RunOutcome:
     """Write the records of shards that `index` does not hold into `folder`; `make` makes a worker
     in each actor, `on_done` sees the index line of each shard.
 
@@ -87,7 +87,7 @@ def run_on_ray(
             on_done(line)
     index.order(shards)
     whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
-    return Outcome(whole - asked, asked - failures, failures, error)
+    return RunOutcome(whole - asked, asked - failures, failures, error)
 
 
 def make_on_ray(

@@ -7,7 +7,8 @@ beside it: the same command goes on after a stop, and more questions may be aske
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +16,13 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.store import records
 from taketurns.runs.manifest import describe_run
-from taketurns.runs.output import claimed, failed
+from taketurns.runs.output import failed, open_run
+from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures, run
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Split, Task
 from taketurns.training.labels.decision_points import DecisionPoint, Traces
 
 Item = TypeVar("Item")
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,34 +82,29 @@ class Folder:
     async def fill(
         self,
         name: str,
-        what: str,
+        label: str,
         team: TeamConfig,
         items: Sequence[Item],
-        key: Callable[[Item], str],
         work: Callable[[Item], Awaitable[Record]],
         *,
+        key: Callable[[Item], str] = attrgetter("id"),
         concurrency: int | None = None,
-        **determined: Any,
+        **inputs: Any,
     ) -> Failures:
-        """Make the records of `items` that `NAME.jsonl` does not hold; those that failed. `what` is
-        shown, `determined` decides the records beside the team. Raises DataError if the file is
-        another run's."""
+        """Make the records of `items` that `NAME.jsonl` does not hold; those that failed. Progress
+        is shown under `label`; `inputs` decide the records beside the team. Raises DataError if the
+        file is another run's."""
         path = self.path / f"{name}.jsonl"
-        manifest = describe_run("experiment", team, b"")
-        manifest = replace(manifest, determined={**manifest.determined, **determined})
-        with claimed(path, manifest) as output:
-            kept = sum(key(item) in output.kept for item in items)
-            if kept == len(items):
-                return Failures()
-            with Progress(what, len(items), kept) as progress:
-                outcome = await run(
-                    items,
-                    key,
-                    work,
-                    output,
-                    concurrency=concurrency or self._concurrency,
-                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
-                )
+        manifest = describe_run("experiment", team, b"").with_inputs(**inputs)
+        with open_run(path, manifest) as output:
+            outcome = await run(
+                items,
+                work,
+                output,
+                key=key,
+                concurrency=concurrency or self._concurrency,
+                label=label,
+            )
         return outcome.failures
 
     def read(self, name: str, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:

@@ -33,7 +33,6 @@ from taketurns.runs.records import trace_to_json
 from taketurns.runs.runner import Failures
 from taketurns.tasks.scorers.base import sound
 from taketurns.training.labels.allocation import Uniform
-from taketurns.training.labels.decision_points import DecisionPoint
 from taketurns.training.labels.rollouts import RolloutGenerator
 from taketurns.utils.extras import REPORT, require
 
@@ -117,7 +116,7 @@ class _Experiment:
         occasions = self.plan.occasions(self.plan.trials)
         forcer = Forcer(team)
         self.failures += await self.folder.fill(
-            "sequences", "forcing sequences", self.config, occasions, _occasion_id, forcer.trial,
+            "sequences", "forcing sequences", self.config, occasions, forcer.trial,
             concurrency=self.plan.concurrency // (2 * len(LENGTHS)) + 2,
             lengths=list(LENGTHS), split=self.plan.split,
         )  # fmt: skip
@@ -148,15 +147,15 @@ class _Experiment:
             ids = [str(record["id"]) for record in kept]
             name = "decisions-" + sha256(data).hexdigest()[:12]
             self.failures += await self.folder.fill(
-                name, "asking the switcher", self.config, kept, lambda one: str(one["id"]),
-                decider.ask, rollouts=sha256(data).hexdigest(),
+                name, "asking the switcher", self.config, kept, decider.ask,
+                key=lambda record: str(record["id"]), rollouts=sha256(data).hexdigest(),
             )  # fmt: skip
             source = f"rollouts of {plan.rollouts.name}"
         else:
             occasions = plan.occasions(plan.prefixes)
             ids, name = [one.id for one in occasions], "decisions"
             self.failures += await self.folder.fill(
-                name, "rolling out", self.config, occasions, _occasion_id, decider.measure,
+                name, "rolling out", self.config, occasions, decider.measure,
                 concurrency=plan.concurrency // (len(self.names) * plan.k) + 2,
                 k=plan.k, traces=plan.traces, split=plan.split,
             )  # fmt: skip
@@ -241,7 +240,7 @@ class _Experiment:
         name = f"answers-{condition.name}"
         self.failures += await self.folder.fill(
             name, f"answering: {condition.name}", condition.decided_by, self._items,
-            lambda item: item.id, work, part=sorted(condition.part), by_chance=condition.by_chance,
+            work, part=sorted(condition.part), by_chance=condition.by_chance,
         )  # fmt: skip
         found = self.folder.read(name, [item.id for item in self._items])
         values: dict[str, list[list[float]]] = {task.name: [] for task in self.plan.tasks}
@@ -280,10 +279,6 @@ def _by_part(values: Mapping[Part, Values]) -> dict[str, dict[Part, list[float]]
         task: {part: [one[0] for one in own[task]] for part, own in values.items()}
         for task in tasks
     }
-
-
-def _occasion_id(occasion: DecisionPoint) -> str:
-    return occasion.id
 
 
 def to_json(made: Made) -> str:

@@ -16,7 +16,7 @@ from taketurns.evaluation.safety.conditions import SafetyCondition
 from taketurns.evaluation.safety.questions import Ask
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import describe_run
-from taketurns.runs.output import claimed
+from taketurns.runs.output import open_run
 from taketurns.runs.records import query_to_json, to_line
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.scored import ScoredTask
@@ -47,10 +47,8 @@ async def answer_all(
             return await _answer(team, ask, arm)
 
         manifest = describe_run("safety", replace(config, policy=arm.policy), asked)
-        with claimed(path, manifest) as output:
-            outcome = await run(
-                asks, lambda ask: ask.id, work, output, concurrency=UNDER_WAY, on_done=on_done
-            )
+        with open_run(path, manifest) as output:
+            outcome = await run(asks, work, output, concurrency=UNDER_WAY, on_done=on_done)
         failures += outcome.failures
     return failures
 

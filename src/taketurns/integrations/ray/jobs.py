@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +10,9 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.integrations.ray.workers import Answering, RollingOut
 from taketurns.runs.manifest import Manifest
-from taketurns.runs.output import claimed
+from taketurns.runs.output import open_run
 from taketurns.runs.records import query_to_json
-from taketurns.runs.runner import Outcome
+from taketurns.runs.runner import RunOutcome
 from taketurns.runs.shards import (
     INDEX,
     RaySettings,
@@ -35,7 +34,7 @@ def answer_on_ray(
     manifest: Manifest,
     settings: RaySettings,
     concurrency: int,
-) -> Outcome:
+) -> RunOutcome:
     """Answer every query. Raises DataError if the folder is another run's."""
     items = [query_to_json(query) for query in queries]
     make = partial(Answering, config, concurrency)
@@ -64,16 +63,15 @@ def _run(
     folder: Path,
     manifest: Manifest,
     settings: RaySettings,
-) -> Outcome:
+) -> RunOutcome:
     require_ray()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write the folder {folder}: {error.strerror}") from error
     index = folder / INDEX
-    determined = {**manifest.determined, "shard": settings.shard}
     shards = split(items, settings.shard)
-    with claimed(index, replace(manifest, determined=determined)) as output:
+    with open_run(index, manifest.with_inputs(shard=settings.shard)) as output:
         kept = sum(len(shard) for name, shard in shards.items() if name in output.kept)
         with Progress(what, len(items), kept) as progress:
             return run_on_ray(

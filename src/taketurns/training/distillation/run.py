@@ -105,15 +105,12 @@ def _manifest(order: DistillJob, student: Student) -> Manifest:
     settings["asking"].pop("concurrency")
     for name in ("report_to", "student"):
         settings["learning"].pop(name)
-    described = sampling_manifest(order.team, order.tasks)
-    determined = {
-        **described.determined,
+    return sampling_manifest(order.team, order.tasks).with_inputs(
         **settings,
-        "keeping": asdict(order.keeping),
-        "start": fingerprint(student.start) or student.start.model,
-        "aligned": student.aligned,
-    }
-    return replace(described, determined=determined)
+        keeping=asdict(order.keeping),
+        start=fingerprint(student.start) or student.start.model,
+        aligned=student.aligned,
+    )
 
 
 def _learn(

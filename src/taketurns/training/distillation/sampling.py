@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, EngineError
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import claimed, failed, once
+from taketurns.runs.output import failed, once, open_run
 from taketurns.runs.records import (
     Record,
     from_lines,
@@ -26,7 +27,6 @@ from taketurns.runs.records import (
     trace_to_json,
 )
 from taketurns.runs.runner import Failures, run
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.training.distillation.settings import Asking
 from taketurns.training.labels.decision_points import training_queries
@@ -78,24 +78,17 @@ async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: 
     async with Team.load(team) as asked:
         for item in items:
             await asked.check_prompt(item.query)
-        with claimed(path, manifest) as output:
-            kept = sum(item.id in output.kept for item in items)
-            if kept == len(items):
+        with open_run(path, manifest) as output:
+            if not output.missing(items):
                 return Failures()
             await asked.prepare()
-            with Progress("sampling", len(items), kept) as progress:
-
-                async def work(item: Wanted) -> Record:
-                    return await _answer(asked, item)
-
-                outcome = await run(
-                    items,
-                    lambda item: item.id,
-                    work,
-                    output,
-                    concurrency=asking.concurrency,
-                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
-                )
+            outcome = await run(
+                items,
+                partial(_answer, asked),
+                output,
+                concurrency=asking.concurrency,
+                label="sampling",
+            )
     return outcome.failures
 
 

@@ -10,16 +10,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import claimed
-from taketurns.runs.records import query_to_json, to_line
+from taketurns.runs.output import open_run
+from taketurns.runs.records import Record, query_to_json, to_line
 from taketurns.runs.runner import run
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.training.labels.allocation import Allocation
 from taketurns.training.labels.decision_points import Cuts, DecisionPoint, Traces, occasions
@@ -73,7 +72,7 @@ class RolloutJob:
         settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
         if cuts != "boundary":  # runs from before there was a choice go on
             settings["cuts"] = cuts
-        manifest = replace(manifest, determined={**manifest.determined, **settings})
+        manifest = manifest.with_inputs(**settings)
         return cls(team, tuple(planned), allocation, concurrency, manifest)
 
 
@@ -112,27 +111,24 @@ async def _make(plan: RolloutJob, path: Path) -> RolloutSummary:
     async with Team.load(plan.team) as team:
         names = [candidate.name for candidate in team.candidates]
         roller = RolloutGenerator(team, plan.allocation, plan.concurrency)
-        with claimed(path, plan.manifest) as output:
-            kept = sum(occasion.id in output.kept for occasion in plan.occasions)
-            if kept < len(plan.occasions):
+
+        async def roll_out(occasion: DecisionPoint) -> Record:
+            rollouts = await roller.roll_out(occasion)
+            return rollouts_to_json(rollouts, names, team.policy)
+
+        def count_lost(record: Record) -> None:
+            nonlocal lost
+            lost += sum(branch["failures"] for branch in record.get("branches", ()))
+
+        with open_run(path, plan.manifest) as output:
+            if output.missing(plan.occasions):
                 await team.prepare()
-            with Progress("rolling out", len(plan.occasions), kept) as progress:
-
-                async def roll_out(occasion: DecisionPoint) -> dict[str, Any]:
-                    rollouts = await roller.roll_out(occasion)
-                    return rollouts_to_json(rollouts, names, team.policy)
-
-                def note(record: dict[str, Any]) -> None:
-                    nonlocal lost
-                    progress.advance(record.get("tokens", 0))
-                    lost += sum(branch["failures"] for branch in record.get("branches", ()))
-
-                outcome = await run(
-                    plan.occasions,
-                    lambda occasion: occasion.id,
-                    roll_out,
-                    output,
-                    concurrency=plan.at_a_time,
-                    on_done=note,
-                )
+            outcome = await run(
+                plan.occasions,
+                roll_out,
+                output,
+                concurrency=plan.at_a_time,
+                label="rolling out",
+                on_done=count_lost,
+            )
     return RolloutSummary(outcome.failed, lost, outcome.error)

@@ -155,9 +155,9 @@ def _learner(team: TeamConfig, practice: PolicyGradientConfig) -> Learner:
 def _manifest(team: TeamConfig, lessons: QuestionSplit, practice: PolicyGradientConfig) -> Manifest:
     asked = [one.query for part in lessons.practised.values() for one in part]
     data = b"".join(to_line(query_to_json(query)) for query in asked)
-    described = describe_run("practise", team, data, tasks=list(lessons.practised))
     settings = {key: value for key, value in asdict(practice).items() if key != "under_way"}
-    return replace(described, determined={**described.determined, "practice": settings})
+    manifest = describe_run("practise", team, data, tasks=list(lessons.practised))
+    return manifest.with_inputs(practice=settings)
 
 
 class _Run:

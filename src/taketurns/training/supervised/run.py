@@ -152,26 +152,24 @@ def _manifest(
     course: TrainingConfig,
 ) -> Manifest:
     """What decides the weights: the pool, the examples, the settings and the start."""
-    described = describe_run(
+    chosen = {**asdict(settings), **asdict(course)}
+    for name in ("report_to", "start"):
+        chosen.pop(name, None)
+    manifest = describe_run(
         "train", replace(team, switcher=SwitcherConfig()), b"", labels=str(labels)
     )
-    settled = {**asdict(settings), **asdict(course)}
-    settled.pop("report_to", None)
-    determined = {
-        "candidates": described.determined["candidates"],
-        "examples": digest(examples),
-        "settings": settled,
-    }
+    manifest = manifest.with_inputs_of("candidates").with_inputs(
+        examples=digest(examples), settings=chosen
+    )
     if isinstance(settings, LMSettings):
         from taketurns.training.supervised.lm import numbered, start_spec
 
         start = start_spec(team, settings)
-        determined["start"] = fingerprint(start) or start.model
+        manifest = manifest.with_inputs(start=fingerprint(start) or start.model)
         numbers = list(numbered(team, start))
         if numbers != [candidate.name for candidate in team.candidates]:
-            determined["numbers"] = numbers
-        settled.pop("start")
-    return replace(described, determined=determined)
+            manifest = manifest.with_inputs(numbers=numbers)
+    return manifest
 
 
 def _lm(
