@@ -21,10 +21,11 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.evaluation.clocks import Clock
+from taketurns.runs.folder import claim_folder
 from taketurns.runs.manifest import Manifest, describe_run
 from taketurns.runs.output import once
 from taketurns.runs.records import from_lines
-from taketurns.utils.files import entries, write_text
+from taketurns.utils.files import write_text
 
 SCHEMA = "taketurns.evaluation/2"
 """Of the folder and of `results.json` in it."""
@@ -39,15 +40,7 @@ class Store:
         self.folder = folder
         self._config = config
         self._manifest = describe_run("evaluate", config, b"")
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{folder} is a file; name a folder for the results")
-        if folder.is_dir() and entries(folder) and not (folder / "answers").is_dir():
-            raise DataError(f"{folder} holds other files already; choose another output")
-        for part in ("answers", "dev", "chosen"):
-            try:
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+        claim_folder(folder, "the results", {"answers"}, ("answers", "dev", "chosen"))
 
     @property
     def models(self) -> Path:

@@ -1,1 +1,1 @@
-"""What everything above uses: whole-file writes, locks, seeds, checks of numbers. No models here."""
+"""What everything above uses: whole-file writes, locks, seeds, checks of numbers; no models."""

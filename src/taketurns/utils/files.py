@@ -79,6 +79,18 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
+def make_folder(path: Path, *parts: str) -> set[str]:
+    """Make a folder, and these folders in it; the names that were in it. Raises DataError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        names = entries(path)
+        for part in parts:
+            (path / part).mkdir(exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {path}: {error.strerror}") from error
+    return names
+
+
 def entries(folder: Path) -> set[str]:
     """The names in a folder, without the locks and drafts of this package. Raises OSError."""
     return {

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taketurns.errors import DataError
 from taketurns.evaluation.analysis import sections
 from taketurns.evaluation.analysis.annotation import compare, read_annotations, write_annotations
 from taketurns.evaluation.analysis.diagnosis import signs, switcher
@@ -19,9 +18,9 @@ from taketurns.evaluation.analysis.shares import shares
 from taketurns.evaluation.analysis.skills import Label, by_rules, of_pocket, skills
 from taketurns.evaluation.analysis.turns import Run, Turns, read_run
 from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
+from taketurns.runs.folder import claim_folder
 from taketurns.runs.terminal import Progress
 from taketurns.utils.extras import REPORT, require
-from taketurns.utils.files import entries
 from taketurns.utils.locks import waiting
 from taketurns.utils.sync import run_sync
 
@@ -48,7 +47,7 @@ def conduct(request: Request, say: Callable[[str], None]) -> None:
         count = write_annotations(request.annotate, run.subject, request.patches)
         say(f"{count} patches to label are in {request.annotate}; give it back with --annotations")
         return
-    _claim(request.out)
+    claim_folder(request.out, "the analysis", {"sections"}, ("sections",))
     steps = _steps(run, request)
     report = request.out / "report.html"
     with waiting(report), Progress("analysing", len(steps) + 1) as progress:
@@ -58,18 +57,6 @@ def conduct(request: Request, say: Callable[[str], None]) -> None:
         write_report(request.out, run, request.traces)
         progress.advance()
     say(f"the report is {report}")
-
-
-def _claim(out: Path) -> None:
-    """Raise DataError for a folder that holds something else."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; name a folder for the analysis")
-    if out.is_dir() and entries(out) and not (out / "sections").is_dir():
-        raise DataError(f"{out} holds other files already; choose another output")
-    try:
-        (out / "sections").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
 
 
 def _steps(run: Run, request: Request) -> Sequence[Callable[[], Section]]:

@@ -21,6 +21,7 @@ from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Split, Task
 from taketurns.training.labels.decision_points import DecisionPoint, Traces
+from taketurns.utils.files import make_folder
 
 Item = TypeVar("Item")
 
@@ -74,10 +75,7 @@ class Folder:
     def __init__(self, path: Path, concurrency: int) -> None:
         self.path = path
         self._concurrency = concurrency
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot write to {path}: {error.strerror}") from error
+        make_folder(path)
 
     async def fill(
         self,

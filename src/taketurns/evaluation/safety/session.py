@@ -31,7 +31,7 @@ from taketurns.tasks.base import Task
 from taketurns.tasks.scored import ScoredTask
 from taketurns.types import Candidate, ModelSpec
 from taketurns.utils.extras import cure, installed
-from taketurns.utils.files import making, write_text
+from taketurns.utils.files import make_folder, making, write_text
 from taketurns.utils.locks import locked
 
 LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
@@ -75,10 +75,7 @@ async def measure(
     config: TeamConfig, plan: SafetyJob, folder: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Failures]:
     """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
-    try:
-        (folder / "answers").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+    make_folder(folder, "answers")
     if not (drawn := installed("matplotlib")):
         say(f"safety.svg is left out: it needs matplotlib ({cure('matplotlib')})")
     guards: Mapping[str, Guard]

@@ -19,7 +19,7 @@ from taketurns.runs.manifest import describe_run, path_for
 from taketurns.runs.terminal import Progress
 from taketurns.switchers.head import Head, describe_blind
 from taketurns.types import Candidate, Endpoint, ModelSpec
-from taketurns.utils.files import entries, require_room, trial, write_text
+from taketurns.utils.files import make_folder, require_room, trial, write_text
 from taketurns.utils.locks import alone
 
 _FIRST_PORT = 8001
@@ -202,12 +202,7 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
 
 def _claim(output: Path, ours: Sequence[str]) -> None:
     known = {*ours, *(f"{name}.draft" for name in ours)}  # drafts of an older version
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(name for name in entries(output) - known)
-    except OSError as error:
-        raise DataError(f"cannot write to {output}: {error.strerror}") from error
-    if strangers:
+    if strangers := sorted(make_folder(output) - known):
         raise DataError(
             f"{output} holds other files already ({strangers[0]}); choose another output"
         )

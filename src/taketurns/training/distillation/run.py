@@ -66,7 +66,7 @@ def distill(
     if order.learning.loss != "sft":
         readers.one_vocabulary()
     folder = DistillationFolder(output, _manifest(order, student), order.shared)
-    with folder.claimed():
+    with folder.open():
         return _distill(order, student, readers, folder, compare, say)
 
 

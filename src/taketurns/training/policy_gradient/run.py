@@ -19,17 +19,18 @@ from typing import Any, Protocol
 from taketurns.config.team_config import TeamConfig
 from taketurns.config.team_file import team_yaml
 from taketurns.errors import UsageError
+from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest, describe_run
 from taketurns.runs.records import SAMPLE, query_to_json, sample_questions, to_line
 from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
-from taketurns.training.folder import RunFolder
+from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.labels.decision_points import training_queries
 from taketurns.training.policy_gradient.card import card
 from taketurns.training.policy_gradient.objective import Batch
 from taketurns.training.policy_gradient.sampling import Asking, Question, Sampled, Sampler
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
-from taketurns.utils.files import write_text, write_whole
+from taketurns.utils.files import making, write_text, write_whole
 from taketurns.utils.seeds import derive
 
 Say = Callable[[str], None]
@@ -129,8 +130,8 @@ def practise(
         if name not in (names := [candidate.name for candidate in team.candidates]):
             raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
     lessons, learner = QuestionSplit.of(tasks, practice), _learner(team, practice)
-    folder = RunFolder(output, _manifest(team, lessons, practice), "checked.jsonl")
-    with folder.claimed(lessons.write):
+    folder = RunFolder(output, _manifest(team, lessons, practice), first="checked.jsonl")
+    with folder.open(lessons.write):
         if (done := folder.metrics) is not None:
             say(f"{output} is finished; nothing to do")
             return done
@@ -260,21 +261,18 @@ class _Run:
             (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
         self._put(f"step-{len(self._steps):06d}", write)
-        for older in sorted(self._folder.checkpoints.glob("step-*"))[:-1]:
+        for older in sorted(self._folder.work.glob("step-*"))[:-1]:
             shutil.rmtree(older)
 
     def _put(self, name: str, write: Callable[[Path], None]) -> None:
         """A folder that is there whole or not at all."""
-        made = self._folder.checkpoints / name
-        draft = made.with_name(f"draft-{name}")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        write(draft)
-        shutil.rmtree(made, ignore_errors=True)
-        draft.rename(made)
+        made = self._folder.work / name
+        with making(made) as draft:
+            write(draft)
+            shutil.rmtree(made, ignore_errors=True)
 
     def _restore(self) -> None:
-        last = max(self._folder.checkpoints.glob("step-*"), default=None)
+        last = max(self._folder.work.glob("step-*"), default=None)
         if last is None:
             return
         state = json.loads((last / STATE).read_text(encoding="utf-8"))
@@ -284,7 +282,7 @@ class _Run:
 
     def _finish(self) -> Mapping[str, Any]:
         path = self._folder.path
-        shutil.copytree(self._folder.checkpoints / "best", path, dirs_exist_ok=True)
+        shutil.copytree(self._folder.work / "best", path, dirs_exist_ok=True)
         entry = self._learner.entry(path)
         write_text(path / "team.yaml", team_yaml(self._team, entry, path))
         metrics = {
@@ -302,7 +300,7 @@ class _Run:
             "seconds": round(self._seconds, 1),
         }
         write_text(path / "README.md", card(metrics))
-        self._folder.finish(metrics)
+        self._folder.finish({"schema": SWITCHER_SCHEMA, **metrics})
         return metrics
 
 

@@ -13,12 +13,13 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.config.team_file import spec_entry, team_yaml
 from taketurns.errors import DataError
+from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest, describe_run, fingerprint
 from taketurns.runs.records import SAMPLE, sample_questions
 from taketurns.runs.terminal import Progress
 from taketurns.switchers import candidate_order
 from taketurns.switchers.head import HeadConfig, describe_blind, describe_labels
-from taketurns.training.folder import RunFolder
+from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.supervised.card import write_card
 from taketurns.training.supervised.examples import (
@@ -79,8 +80,9 @@ def train(
     _check_cuts(team, read, labels)
     examples = select(read, names, selection, course.seed)
     say(summary(examples.report, selection.min_margin))
-    folder = RunFolder(output, _manifest(team, labels, examples, settings, course))
-    with folder.claimed(partial(write_examples, examples)):
+    manifest = _manifest(team, labels, examples, settings, course)
+    folder = RunFolder(output, manifest, first="examples.jsonl")
+    with folder.open(partial(write_examples, examples)):
         if (done := folder.metrics) is not None:
             say(f"{output} is finished; nothing to do")
             return done
@@ -127,7 +129,7 @@ def _train(
     }
     write_card(folder.path, metrics, trained.base)
     write_text(folder.path / "team.yaml", team_yaml(team, trained.entry, folder.path))
-    folder.finish(metrics)
+    folder.finish({"schema": SWITCHER_SCHEMA, **metrics})
     return metrics
 
 
@@ -190,8 +192,8 @@ def _lm(
             f"{start.model}, {rows.context} tokens: {len(rows.train)} are left to learn from and "
             f"{len(rows.validation)} to choose the epoch by"
         )
-    plan, history = lm.tune(start, rows, folder.checkpoints, settings, course)
-    best = lm.export(folder.checkpoints, history, folder.path)
+    plan, history = lm.tune(start, rows, folder.work, settings, course)
+    best = lm.export(folder.work, history, folder.path)
     candidate_order.save(lm.numbered(team, start), folder.path)
     where = str(folder.path.resolve())
     on_start = replace(start, adapter=where, prompt=None)
@@ -238,7 +240,7 @@ def _head(
     with Progress("reading states", len(every)) as progress:
         views = asyncio.run(
             states.read_states(
-                team, config, [x.label for x in every], folder.checkpoints, progress.advance
+                team, config, [x.label for x in every], folder.work, progress.advance
             )
         )
     fit = head.fit(config, views, examples.train, examples.validation, course, settings.bias)
