@@ -13,7 +13,7 @@ from taketurns.cli.score import DataOption
 from taketurns.errors import UsageError
 
 if TYPE_CHECKING:
-    from taketurns.evaluation.interventions.session import Kind
+    from taketurns.evaluation.interventions.session import InterventionKind
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -74,7 +74,7 @@ def experiment(
     """
     from taketurns.config.team_config import load_team_config, parse_setting
     from taketurns.evaluation.interventions.plan import InterventionJob
-    from taketurns.evaluation.interventions.session import conduct, to_json
+    from taketurns.evaluation.interventions.session import run_interventions, to_json
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import Choices, find_tasks
 
@@ -94,7 +94,7 @@ def experiment(
         concurrency=concurrency,
     )
     try:
-        made = conduct(config, plan, output, _kinds(only))
+        made = run_interventions(config, plan, output, _kinds(only))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
@@ -108,7 +108,7 @@ def experiment(
         raise typer.Exit(FAILED)
 
 
-def _kinds(only: str | None) -> list[Kind]:
+def _kinds(only: str | None) -> list[InterventionKind]:
     from taketurns.evaluation.interventions.session import KINDS
 
     wanted = [word.strip() for word in (only or ",".join(KINDS)).split(",") if word.strip()]

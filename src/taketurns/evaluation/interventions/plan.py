@@ -45,7 +45,7 @@ class InterventionJob:
     replaced: Sequence[str] = ()
     concurrency: int = 96
 
-    def occasions(self, count: int) -> list[DecisionPoint]:
+    def decision_points(self, count: int) -> list[DecisionPoint]:
         """So many a task, task by task in turn, so that more begin with the same ones. A question
         gets a second when all of its task have one. Raises UsageError for a task without questions,
         DataError for two questions with one id."""
@@ -55,7 +55,7 @@ class InterventionJob:
                 raise UsageError(f"task {name!r} has no {self.split} questions")
         ids = [query.id for queries in asked.values() for query in queries]
         if len(set(ids)) < len(ids):
-            twice = next(one for one in ids if ids.count(one) > 1)
+            twice = next(id_ for id_ in ids if ids.count(id_) > 1)
             raise DataError(f"two {self.split} questions have the id {twice!r}")
         return [
             DecisionPoint(
@@ -69,11 +69,13 @@ class InterventionJob:
         ]
 
 
-class Folder:
-    """`path` for the records of experiments, each made by a team."""
+class InterventionFolder:
+    """`path` for the records of experiments, each made by a team; `failures` are what could not be
+    asked so far."""
 
     def __init__(self, path: Path, concurrency: int) -> None:
-        self.path = path
+        self.failures = Failures()
+        self._path = path
         self._concurrency = concurrency
         make_folder(path)
 
@@ -88,11 +90,11 @@ class Folder:
         key: Callable[[Item], str] = attrgetter("id"),
         concurrency: int | None = None,
         **inputs: Any,
-    ) -> Failures:
-        """Make the records of `items` that `NAME.jsonl` does not hold; those that failed. Progress
-        is shown under `label`; `inputs` decide the records beside the team. Raises DataError if the
-        file is another run's."""
-        path = self.path / f"{name}.jsonl"
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Make the records of `items` that `NAME.jsonl` does not hold; those of all items, by id,
+        without failures. Progress is shown under `label`; `inputs` decide the records beside the
+        team. Raises DataError if the file is another run's."""
+        path = self._path / f"{name}.jsonl"
         manifest = describe_run("experiment", team, b"").with_inputs(**inputs)
         with open_run(path, manifest) as output:
             outcome = await run(
@@ -103,13 +105,6 @@ class Folder:
                 concurrency=concurrency or self._concurrency,
                 label=label,
             )
-        return outcome.failures
-
-    def read(self, name: str, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """The records with these ids, by id; failures are left out."""
-        kept = {
-            record["id"]: record
-            for record in records(self.path / f"{name}.jsonl")
-            if not failed(record)
-        }
-        return {id_: kept[id_] for id_ in wanted if id_ in kept}
+        self.failures += outcome.failures
+        kept = {record["id"]: record for record in records(path) if not failed(record)}
+        return {key(item): kept[key(item)] for item in items if key(item) in kept}

@@ -7,7 +7,12 @@ from dataclasses import asdict
 
 from taketurns.evaluation.analysis.numbers import NONE
 from taketurns.evaluation.analysis.section import Chart, Mark, Part, Section
-from taketurns.evaluation.interventions.calibration import MARGIN, Calibration, Knowledge, Regret
+from taketurns.evaluation.interventions.calibration import (
+    MARGIN,
+    Calibration,
+    DecisionQuality,
+    Regret,
+)
 from taketurns.evaluation.interventions.sections.words import interval
 from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
 
@@ -17,7 +22,7 @@ _REGRET = (
 )  # fmt: skip
 
 
-def of_decisions(names: Sequence[str], found: Knowledge, source: str) -> Section:
+def of_decisions(names: Sequence[str], found: DecisionQuality, source: str) -> Section:
     """Calibration and regret of the switcher."""
     whole = found.regret
     parts: list[Part] = [

@@ -8,14 +8,20 @@ from typing import Any
 
 from taketurns.evaluation.analysis.numbers import NONE, listed, p_value, signed
 from taketurns.evaluation.analysis.section import Chart, Mark, Part, Section
-from taketurns.evaluation.interventions.invariance import KEPT, SURE, Signature
+from taketurns.evaluation.interventions.invariance import KEPT, SURE, InvarianceResult
 from taketurns.evaluation.interventions.sections.words import excludes_zero, figure, interval
-from taketurns.evaluation.interventions.shapley import Correlation, Helpfulness, Study
+from taketurns.evaluation.interventions.shapley import (
+    Contribution,
+    ContributionCorrelation,
+    ContributionStudy,
+)
 from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
 from taketurns.evaluation.statistics import Paired
 
 
-def of_helpfulness(names: Sequence[str], studies: Mapping[str, Study], questions: int) -> Section:
+def of_helpfulness(
+    names: Sequence[str], studies: Mapping[str, ContributionStudy], questions: int
+) -> Section:
     """What each candidate adds, by each way to make do without it."""
     parts: list[Part] = [
         Paragraph(
@@ -99,7 +105,7 @@ def of_helpfulness(names: Sequence[str], studies: Mapping[str, Study], questions
     )
 
 
-def of_generalisation(gain: Paired, found: Sequence[Signature], questions: int) -> Section:
+def of_generalisation(gain: Paired, found: Sequence[InvarianceResult], questions: int) -> Section:
     """What became of the switcher's gain in changed pools."""
     rows = [
         [
@@ -146,7 +152,7 @@ def of_generalisation(gain: Paired, found: Sequence[Signature], questions: int) 
     )
 
 
-def _candidate(names: Sequence[str], one: Helpfulness) -> list[str]:
+def _candidate(names: Sequence[str], one: Contribution) -> list[str]:
     return [
         names[one.candidate],
         figure(one.alone),
@@ -155,7 +161,7 @@ def _candidate(names: Sequence[str], one: Helpfulness) -> list[str]:
     ]
 
 
-def _correlation(one: Correlation) -> list[str]:
+def _correlation(one: ContributionCorrelation) -> list[str]:
     return [NONE if f is None else figure(f, "+.2f") for f in (one.pairs, one.within)]
 
 
@@ -163,8 +169,8 @@ def _paired(one: Paired) -> str:
     return signed(one.difference, one.low, one.high)
 
 
-def _study(names: Sequence[str], one: Study) -> dict[str, Any]:
-    def named(own: Sequence[Helpfulness]) -> dict[str, Any]:
+def _study(names: Sequence[str], one: ContributionStudy) -> dict[str, Any]:
+    def named(own: Sequence[Contribution]) -> dict[str, Any]:
         return {names[helps.candidate]: asdict(helps) for helps in own}
 
     return {

@@ -7,7 +7,12 @@ from dataclasses import asdict
 
 from taketurns.evaluation.analysis.numbers import NONE, named, p_value, signed
 from taketurns.evaluation.analysis.section import Chart, Mark, Part, Section
-from taketurns.evaluation.interventions.effects import LEAST, Effect, Speakers, related
+from taketurns.evaluation.interventions.effects import (
+    LEAST,
+    RandomisedEffect,
+    SpeakerSequence,
+    pearson,
+)
 from taketurns.evaluation.interventions.invariance import SURE
 from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
 
@@ -15,9 +20,9 @@ from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
 def of_sequences(
     names: Sequence[str],
     trials: int,
-    found: Mapping[int, Sequence[Effect]],
-    frequency: Mapping[int, Mapping[str, Mapping[Speakers, float]]],
-    observed: Mapping[Speakers, float],
+    found: Mapping[int, Sequence[RandomisedEffect]],
+    frequency: Mapping[int, Mapping[str, Mapping[SpeakerSequence, float]]],
+    observed: Mapping[SpeakerSequence, float],
 ) -> Section:
     """The randomised effects of forced sequences, by length; `frequency[length][category]` is that
     of the team's own answers ("" over all), `observed` what an analysis of stored answers gave."""
@@ -69,7 +74,7 @@ def of_sequences(
     )
 
 
-def _forced_finding(names: Sequence[str], found: Mapping[int, Sequence[Effect]]) -> str:
+def _forced_finding(names: Sequence[str], found: Mapping[int, Sequence[RandomisedEffect]]) -> str:
     sure = [one for effects in found.values() for one in effects if one.p < SURE]
     if not sure:
         return "No forced sequence of speakers is sure to change the score."
@@ -82,7 +87,7 @@ def _forced_finding(names: Sequence[str], found: Mapping[int, Sequence[Effect]])
     )
 
 
-def _forced(names: Sequence[str], length: int, ranked: Sequence[Effect]) -> Chart:
+def _forced(names: Sequence[str], length: int, ranked: Sequence[RandomisedEffect]) -> Chart:
     return Chart(
         f"forced-{length}",
         "intervals",
@@ -102,9 +107,9 @@ def _forced(names: Sequence[str], length: int, ranked: Sequence[Effect]) -> Char
 
 def _forced_table(
     names: Sequence[str],
-    ranked: Sequence[Effect],
-    frequency: Mapping[Speakers, float],
-    observed: Mapping[Speakers, float],
+    ranked: Sequence[RandomisedEffect],
+    frequency: Mapping[SpeakerSequence, float],
+    observed: Mapping[SpeakerSequence, float],
 ) -> Table:
     header = ["sequence", "effect", "p", "questions", "spoke in full", "own frequency"]
     rows = []
@@ -123,9 +128,9 @@ def _forced_table(
 
 
 def _relations(
-    found: Mapping[int, Sequence[Effect]],
-    frequency: Mapping[int, Mapping[str, Mapping[Speakers, float]]],
-    observed: Mapping[Speakers, float],
+    found: Mapping[int, Sequence[RandomisedEffect]],
+    frequency: Mapping[int, Mapping[str, Mapping[SpeakerSequence, float]]],
+    observed: Mapping[SpeakerSequence, float],
 ) -> Table:
     """Correlations of the effects with how frequent sequences are, and with what was observed."""
     rows = []
@@ -136,10 +141,10 @@ def _relations(
             }
             pairs = [(shares.get(s, 0.0), mean.value) for s, mean in means.items() if mean]
             what = f"frequency, sequences of {length}" + (f", {group}" if group else "")
-            rows.append((what, related(pairs)))
+            rows.append((what, pearson(pairs)))
         seen = [(observed[e.speakers], e.mean.value) for e in effects if e.speakers in observed]
         if seen:
-            rows.append((f"observed effect, sequences of {length}", related(seen)))
+            rows.append((f"observed effect, sequences of {length}", pearson(seen)))
     return Table(
         ("randomised effect with", "r", "p", "sequences"),
         [
@@ -151,7 +156,9 @@ def _relations(
     )  # fmt: skip
 
 
-def _categories(names: Sequence[str], found: Mapping[int, Sequence[Effect]]) -> list[Part]:
+def _categories(
+    names: Sequence[str], found: Mapping[int, Sequence[RandomisedEffect]]
+) -> list[Part]:
     """The shortest sequences by category, as a grid."""
     effects = found[min(found)]
     marks = tuple(

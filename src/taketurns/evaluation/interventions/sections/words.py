@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taketurns.evaluation.analysis.numbers import NONE
-from taketurns.evaluation.interventions.shapley import Figure
+from taketurns.evaluation.interventions.shapley import BootstrapEstimate
 
 
 def interval(low: float | None, high: float | None, spec: str = ".3f") -> str:
@@ -13,13 +13,13 @@ def interval(low: float | None, high: float | None, spec: str = ".3f") -> str:
     return f"{low:{spec}} to {high:{spec}}"
 
 
-def figure(one: Figure, spec: str = ".3f") -> str:
+def figure(one: BootstrapEstimate, spec: str = ".3f") -> str:
     """A number with its interval, if it has one."""
     if one.low is None or one.high is None:
         return format(one.value, spec)
     return f"{one.value:{spec}} ({interval(one.low, one.high, spec)})"
 
 
-def excludes_zero(one: Figure) -> bool:
+def excludes_zero(one: BootstrapEstimate) -> bool:
     """Is its interval on one side of 0?"""
     return one.low is not None and one.high is not None and not one.low <= 0 <= one.high
