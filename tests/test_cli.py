@@ -19,7 +19,7 @@ from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
 from taketurns.generation.team import Team
 from taketurns.pocket import TASKS
-from taketurns.runs import terminal
+from taketurns.runs import progress
 from taketurns.runs.manifest import path_for
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Query
@@ -205,7 +205,7 @@ def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
             os.kill(os.getpid(), signal.SIGINT)
         await check(self, query)
 
-    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patch:

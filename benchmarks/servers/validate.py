@@ -73,7 +73,7 @@ def line(one: Compared) -> str:
 def draw(rows: list[Compared], path: Path, title: str) -> None:
     """Measured as dots, simulated as lines."""
     from taketurns.integrations.planning.figures import save, scale, style
-    from taketurns.runs.terminal import COLOURS
+    from taketurns.utils.colours import COLOURS
 
     panels = ("tokens a second", "whole answer, p50, seconds", "whole answer, p95, seconds",
               "prompt tokens found in caches")  # fmt: skip

@@ -121,7 +121,7 @@ def answer(work: Path, method: str, folder: Path | None, path: Path) -> None:
     from taketurns import Team
     from taketurns.config.team_config import load_team_config
     from taketurns.pocket import TASKS
-    from taketurns.runs.terminal import Progress
+    from taketurns.runs.progress import Progress
 
     async def ask() -> list[dict[str, Any]]:
         config = load_team_config(folder or work / "team.yaml")

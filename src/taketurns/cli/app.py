@@ -234,9 +234,9 @@ async def _generate(
     """Nothing is written before every prompt is known to fit and every model is loaded."""
     from taketurns.generation.team import Team
     from taketurns.runs.output import open_run
+    from taketurns.runs.progress import Progress
     from taketurns.runs.records import trace_to_json
     from taketurns.runs.runner import run
-    from taketurns.runs.terminal import Progress
     from taketurns.utils.files import is_stream
 
     async with Team.load(config) as team:
@@ -453,9 +453,10 @@ def gates(
     from rich.console import Console
 
     from recipes.pocket.best_of import best_of
+    from taketurns.cli.terminal import gate_table
     from taketurns.generation.team import Team
     from taketurns.pocket import TASKS
-    from taketurns.runs.terminal import Progress, gate_table
+    from taketurns.runs.progress import Progress
 
     async def run() -> None:
         settings = {"engine.deterministic": False, "engine.max_batch": 256}
@@ -533,7 +534,7 @@ def score(
     from taketurns.pocket.score import Methods, parse_switcher
     from taketurns.pocket.score import score as measure
     from taketurns.pocket.tasks import tasks_named
-    from taketurns.runs.terminal import Progress
+    from taketurns.runs.progress import Progress
 
     tasks = {one.name: one for one in tasks_named(task, world)}
     more = dict(parse_switcher(text) for text in switcher or ())

@@ -52,7 +52,7 @@ def score(
 
     from taketurns.evaluation.scoring.answers import match_answers
     from taketurns.evaluation.scoring.scorecard import score_answers
-    from taketurns.runs.terminal import Progress
+    from taketurns.runs.progress import Progress
     from taketurns.tasks.base import GroupTask
     from taketurns.tasks.registry import find_task
 

@@ -19,9 +19,9 @@ from taketurns.evaluation.run import Evaluation
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput, failed
+from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
 from taketurns.runs.shards import RaySettings, Worker, make_on_ray, read_shard, split
-from taketurns.runs.terminal import Progress
 from taketurns.utils.locks import locked
 
 

@@ -16,9 +16,9 @@ from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import SCHEMA, Store, write_json
 from taketurns.evaluation.tasks import load
 from taketurns.evaluation.workers import helpers, helping
+from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
 from taketurns.runs.shards import RaySettings, require_ray
-from taketurns.runs.terminal import Progress
 from taketurns.utils.extras import REPORT, require
 from taketurns.utils.locks import locked
 

@@ -12,7 +12,7 @@ from taketurns.config.policy import Policy
 from taketurns.config.team_config import load_team_config
 from taketurns.errors import ConfigError, EngineError, LengthError
 from taketurns.generation.team import Team
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
 from taketurns.types import Query, Trace
 from taketurns.utils.sync import run_sync
 

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from taketurns.errors import TakeTurnsError
 from taketurns.runs.output import JsonlOutput, failed
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import Record, writable
-from taketurns.runs.terminal import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

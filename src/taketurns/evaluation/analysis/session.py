@@ -19,7 +19,7 @@ from taketurns.evaluation.analysis.skills import Label, by_rules, of_pocket, ski
 from taketurns.evaluation.analysis.turns import Run, Turns, read_run
 from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
 from taketurns.runs.folder import claim_folder
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
 from taketurns.utils.extras import REPORT, require
 from taketurns.utils.locks import waiting
 from taketurns.utils.sync import run_sync

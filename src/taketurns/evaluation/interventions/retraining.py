@@ -17,7 +17,7 @@ from pathlib import Path
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluation.interventions.shapley import Coalition
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
 from taketurns.switchers.base import last_speaker
 from taketurns.switchers.head import CONFIG
 from taketurns.training.labels.labels import Label, read_labels

@@ -25,8 +25,8 @@ from taketurns.pocket.judge import BATCH, EXAMPLES, QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
 from taketurns.pocket.tasks import PocketTask
 from taketurns.runs.output import failed
+from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.tasks.scored import ScoredTask
 from taketurns.types import Candidate, ModelSpec

@@ -16,7 +16,7 @@ from taketurns.integrations.export.cures import merge_command, widen_command
 from taketurns.integrations.export.fold import check_foldable, fold, folded_rows, load_model, save
 from taketurns.integrations.export.spare import spare_tokens
 from taketurns.runs.manifest import describe_run, path_for
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
 from taketurns.switchers.head import Head, describe_blind
 from taketurns.types import Candidate, Endpoint, ModelSpec
 from taketurns.utils.files import make_folder, require_room, trial, write_text

@@ -10,7 +10,7 @@ from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.report.theme import LIGHT
 from taketurns.integrations.planning.grid import Row, varied
 from taketurns.integrations.planning.table import NAMES
-from taketurns.runs.terminal import COLOURS
+from taketurns.utils.colours import COLOURS
 
 _THEME = dict(part.removeprefix("--").split(":") for part in LIGHT.split(";"))
 INK, GRID, PAPER = (_THEME[name] for name in ("ink", "grid", "paper"))

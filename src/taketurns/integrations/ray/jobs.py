@@ -11,6 +11,7 @@ from taketurns.errors import DataError
 from taketurns.integrations.ray.workers import Answering, RollingOut
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import open_run
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import query_to_json
 from taketurns.runs.runner import RunOutcome
 from taketurns.runs.shards import (
@@ -22,7 +23,6 @@ from taketurns.runs.shards import (
     run_on_ray,
     split,
 )
-from taketurns.runs.terminal import Progress
 from taketurns.training.labels.job import RolloutJob, RolloutSummary
 from taketurns.types import Query
 

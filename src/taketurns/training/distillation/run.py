@@ -13,8 +13,8 @@ from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.config.team_file import spec_entry, team_yaml
 from taketurns.errors import EngineError
 from taketurns.runs.manifest import Manifest, fingerprint
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, sample_questions
-from taketurns.runs.terminal import Progress
 from taketurns.switchers.head import load_config
 from taketurns.tasks.base import Task
 from taketurns.training.distillation.card import write_card

@@ -21,8 +21,8 @@ from taketurns.config.team_file import team_yaml
 from taketurns.errors import UsageError
 from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, query_to_json, sample_questions, to_line
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.labels.decision_points import training_queries

@@ -15,8 +15,8 @@ from taketurns.config.team_file import spec_entry, team_yaml
 from taketurns.errors import DataError
 from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest, describe_run, fingerprint
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, sample_questions
-from taketurns.runs.terminal import Progress
 from taketurns.switchers import candidate_order
 from taketurns.switchers.head import HeadConfig, describe_blind, describe_labels
 from taketurns.training import SWITCHER_SCHEMA
