@@ -457,7 +457,7 @@ def test_nesting_is_bounded(
     invoke: Invoke, scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under a limit that is lowered, in what a user gives and in what a command reads again."""
-    monkeypatch.setattr("taketurns.utils.finite.DEEPEST", 8)
+    monkeypatch.setattr("taketurns.utils.json_files.MAX_DEPTH", 8)
     path, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
     path.write_text(f'{{"text": "a", "x": {"[" * 8}1{"]" * 8}}}\n{{"text": "b", "x": [[1]]}}\n')
     code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", out)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from taketurns.errors import DataError, EngineError
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput, open_run
-from taketurns.runs.runner import RunOutcome, describe, ordered, run
+from taketurns.runs.runner import RunOutcome, describe_error, map_ordered, run
 
 ITEMS = [str(number) for number in range(20)]
 
@@ -52,7 +52,7 @@ def test_results_come_in_the_order_of_the_items(delays: list[float], concurrency
         return item[0]
 
     async def everything() -> list[int]:
-        return [result async for result in ordered(enumerate(delays), work, concurrency)]
+        return [result async for result in map_ordered(enumerate(delays), work, concurrency)]
 
     assert asyncio.run(everything()) == list(range(len(delays)))
     assert most <= concurrency
@@ -68,7 +68,7 @@ async def test_work_runs_ahead_of_a_slow_item_only_so_far() -> None:
             await release.wait()
         return item
 
-    results = ordered(range(1000), work, 4)
+    results = map_ordered(range(1000), work, 4)
     first = asyncio.ensure_future(anext(results))
     await asyncio.sleep(0.05)
     assert len(begun) <= 16
@@ -88,7 +88,7 @@ async def test_stopping_cancels_what_is_under_way() -> None:
             raise
         return item
 
-    async for _ in (results := ordered(range(3), work, 3)):
+    async for _ in (results := map_ordered(range(3), work, 3)):
         break
     await results.aclose()
     assert cancelled == [1, 2]
@@ -240,5 +240,5 @@ def test_a_run_that_stops_before_its_first_record_leaves_nothing(tmp_path: Path)
 
 
 def test_an_exception_is_one_line() -> None:
-    assert describe(EngineError("out of\n memory")) == "out of memory"
-    assert describe(KeyError("x")) == "KeyError: 'x'"
+    assert describe_error(EngineError("out of\n memory")) == "out of memory"
+    assert describe_error(KeyError("x")) == "KeyError: 'x'"

@@ -27,7 +27,7 @@ from taketurns.errors import UsageError
 from taketurns.pocket.tasks import tasks
 from taketurns.pocket.world import World
 from taketurns.utils.extras import TUNING, require
-from taketurns.utils.files import making, write_text
+from taketurns.utils.files import atomic_folder, write_text
 
 MARKER = "stage.json"
 PARTS = len(STAGES) + 1  # the card is the last
@@ -114,7 +114,7 @@ def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[s
         return
     say(f"{title} …")
     began = time.monotonic()
-    with making(out / stage) as draft:
+    with atomic_folder(out / stage) as draft:
         _train(recipe, stage, out, draft)
         shutil.rmtree(draft / "trainer", ignore_errors=True)
         seconds = round(time.monotonic() - began, 1)

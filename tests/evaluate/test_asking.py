@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taketurns.evaluation.asking import Item
-from taketurns.runs.records import query_to_json, to_line
+from taketurns.runs.records import encode_record, query_to_json
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.calibration import Sampled, Stated
 from taketurns.tasks.scorers.choice import Choice
@@ -29,7 +29,7 @@ def known_by(scorer: Any) -> str:
 
 
 def before_versions(name: str) -> str:
-    line = to_line(query_to_json(QUERY)) + name.encode()
+    line = encode_record(query_to_json(QUERY)) + name.encode()
     return f"own/own/1@{sha256(line).hexdigest()[:8]}#0"
 
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from taketurns.generation.team import Team
     from taketurns.pocket.score import Scores
     from taketurns.runs.manifest import Manifest
-    from taketurns.runs.records import BadLine
+    from taketurns.runs.records import InvalidLine
     from taketurns.runs.runner import RunOutcome
     from taketurns.tasks.base import Split
     from taketurns.types import Query
@@ -190,7 +190,7 @@ def generate(
         raise UsageError("say what to answer: either --input FILE or --task NAME")
     config = _config(team, set_, seed)
     source = input or f"task {task}"
-    bad: list[BadLine] = []
+    bad: list[InvalidLine] = []
     if input is not None:
         asked = _read(input)
         queries, bad = _queries(asked, input, limit)
@@ -486,14 +486,14 @@ def relabel(
     """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
     from taketurns.pocket.skills import relabel as by_rules
     from taketurns.pocket.tasks import tasks_named
-    from taketurns.runs.output import once
-    from taketurns.runs.records import from_lines, to_line
+    from taketurns.runs.output import without_repeats
+    from taketurns.runs.records import decode_records, encode_record
 
     tasks = {task.name: task for task in tasks_named(None, world)}
     lines = _read(str(labels)).splitlines(keepends=True)
-    relabelled = by_rules(once(from_lines(lines, str(labels))), tasks, recaller)
+    relabelled = by_rules(without_repeats(decode_records(lines, str(labels))), tasks, recaller)
     try:
-        output.write_bytes(b"".join(map(to_line, relabelled)))
+        output.write_bytes(b"".join(map(encode_record, relabelled)))
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}") from error
 
@@ -578,7 +578,7 @@ def _questions(
     team: str, task: str, data: Path | None, split: Split, limit: int | None
 ) -> tuple[list[Query], bytes]:
     """The questions of a task, and the same as lines."""
-    from taketurns.runs.records import query_to_json, to_line
+    from taketurns.runs.records import encode_record, query_to_json
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import find_task
 
@@ -587,7 +587,7 @@ def _questions(
     queries = find_task(task, chosen).queries(split)[:limit]
     if not queries:
         raise UsageError(f"task {task!r} has no questions in its {split} split")
-    return list(queries), b"".join(to_line(query_to_json(query)) for query in queries)
+    return list(queries), b"".join(encode_record(query_to_json(query)) for query in queries)
 
 
 def _read(source: str) -> bytes:
@@ -597,14 +597,14 @@ def _read(source: str) -> bytes:
         raise UsageError(f"cannot read {source}: {error.strerror}") from error
 
 
-def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[BadLine]]:
+def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[InvalidLine]]:
     """The first prompts of a file, and the lines among them that are none, which are reported."""
-    from taketurns.runs.records import BadLine, read_queries
+    from taketurns.runs.records import InvalidLine, read_queries
 
     queries: list[Query] = []
-    bad: list[BadLine] = []
+    bad: list[InvalidLine] = []
     for read in read_queries(data, source):
-        if isinstance(read, BadLine):
+        if isinstance(read, InvalidLine):
             bad.append(read)
         else:
             queries.append(read)
@@ -618,9 +618,9 @@ def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], 
 def _complain(error: Exception, code: int) -> int:
     if os.environ.get("TAKETURNS_DEBUG") == "1":
         raise error
-    from taketurns.runs.runner import describe
+    from taketurns.runs.runner import describe_error
 
-    said = describe(error)
+    said = describe_error(error)
     if isinstance(error, OSError) and error.strerror:
         said = f"cannot read or write {error.filename or 'a stream'}: {error.strerror}"
     with suppress(OSError):  # there is no one left to say it to

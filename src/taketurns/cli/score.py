@@ -116,10 +116,10 @@ def _read(source: str) -> bytes:
 
 
 def _write(path: Path, card: Scorecard) -> None:
-    from taketurns.runs.records import to_line
+    from taketurns.runs.records import encode_record
 
     try:
-        path.write_bytes(b"".join(to_line(one.to_json()) for one in card.scored))
+        path.write_bytes(b"".join(encode_record(one.to_json()) for one in card.scored))
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from error
 

@@ -11,7 +11,7 @@ from taketurns.errors import EngineError
 from taketurns.evaluation.methods.base import Ask
 from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.runs.records import query_to_json, to_line, trace_to_json
+from taketurns.runs.records import encode_record, query_to_json, trace_to_json
 from taketurns.tasks.base import Task
 from taketurns.tasks.scorers.base import FIRST, sound, version_of
 from taketurns.types import Query
@@ -31,7 +31,7 @@ class Item:
     @property
     def question(self) -> str:
         """What all seeds share of the id."""
-        line = to_line(query_to_json(self.query)) + _scoring(self.task).encode()
+        line = encode_record(query_to_json(self.query)) + _scoring(self.task).encode()
         digest = sha256(line).hexdigest()[:8]
         return f"{self.task.name}/{self.query.id}@{digest}"
 

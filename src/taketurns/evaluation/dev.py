@@ -13,7 +13,7 @@ from taketurns.evaluation.store import Store, records
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
-from taketurns.utils.locks import locked
+from taketurns.utils.locks import lock_async
 from taketurns.utils.seeds import derive
 
 
@@ -56,7 +56,7 @@ class DevCache:
         async def work(item: Item) -> Record:
             return await answer(ask, item, item.seed, self._names, watch)
 
-        async with locked(path, wait=True):
+        async with lock_async(path, wait=True):
             manifest = self._store.claim(path, {}, None)
             with JsonlOutput(path) as output:
                 outcome = await run(

@@ -22,10 +22,10 @@ from taketurns.runs.output import JsonlOutput, failed
 from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
 from taketurns.runs.shards import RaySettings, Worker, make_on_ray, read_shard, split
-from taketurns.utils.locks import locked
+from taketurns.utils.locks import lock_async
 
 
-class Asking:
+class EvaluationWorker:
     """Has methods answer: an item is the `id` of an answer and the `method`, which is the same for
     all that are under way."""
 
@@ -54,7 +54,7 @@ async def ask_on_ray(
         books: dict[str, _Book] = {}
         for name, dev in evaluation.checked.items():
             path, folder = store.answers(name, dev), store.shards(name)
-            await stack.enter_async_context(locked(path, wait=True))
+            await stack.enter_async_context(lock_async(path, wait=True))
             manifest = evaluation.claim(name)
             output = stack.enter_context(JsonlOutput(path))
             books[folder.name] = _Book(name, path, output, manifest, folder)

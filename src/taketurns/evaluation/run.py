@@ -26,7 +26,7 @@ from taketurns.runs.output import JsonlOutput
 from taketurns.runs.runner import Failures, run
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task
-from taketurns.utils.locks import locked
+from taketurns.utils.locks import lock_async
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +150,13 @@ class Evaluation:
             await self.check()
         failures, taken = Failures(), []
         for name in self._methods:
-            async with locked(self._file(name), wait=False) as mine:
+            async with lock_async(self._file(name), wait=False) as mine:
                 if mine:
                     failures += await self._ask(name, items)
                 else:
                     taken.append(name)
         for name in () if self._plan.helping else taken:
-            async with locked(self._file(name), wait=True):
+            async with lock_async(self._file(name), wait=True):
                 failures += await self._ask(name, items)
         return failures
 
@@ -189,7 +189,7 @@ class Evaluation:
                 self._entries.pop(name)
             else:
                 self._methods[name] = method
-        async with locked(self._store.folder / "check", wait=True):
+        async with lock_async(self._store.folder / "check", wait=True):
             self._store.begin(self._plan.clock)
             for name in self._methods:
                 self.claim(name)
@@ -218,7 +218,7 @@ class Evaluation:
         assert make is not None, "nobody answers for a method that is read off others"
         method = make(self._stage)
         await method.check()
-        async with locked(self._store.choice(name, _digest(self._dev, method)), wait=True):
+        async with lock_async(self._store.choice(name, _digest(self._dev, method)), wait=True):
             await self._choose(name, method)
         await self._load()
         return method

@@ -10,17 +10,18 @@ from pathlib import Path
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluation.clocks import Clock
-from taketurns.evaluation.distributed import Asking, ask_on_ray
+from taketurns.evaluation.distributed import EvaluationWorker, ask_on_ray
 from taketurns.evaluation.methods.trained import Trained, beside, find
 from taketurns.evaluation.run import Evaluation, EvaluationJob
-from taketurns.evaluation.store import SCHEMA, Store, write_json
+from taketurns.evaluation.store import SCHEMA, Store
 from taketurns.evaluation.tasks import load
 from taketurns.evaluation.workers import helpers, helping
 from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
 from taketurns.runs.shards import RaySettings, require_ray
 from taketurns.utils.extras import REPORT, require
-from taketurns.utils.locks import locked
+from taketurns.utils.json_files import write_json
+from taketurns.utils.locks import lock_async
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ async def conduct(
         if item.seed == 0:
             asked[item.task.name].append(item.question)
     # Results and report are of one process's reading, whoever else ends at this moment.
-    async with locked(out / "results.json", wait=True):
+    async with lock_async(out / "results.json", wait=True):
         measured = read_results(store, entries, tasks, plan.items(), evaluation.checked)
         with Progress("comparing", len(measured) - 1) as progress:
             categories = {name: task.category for name, task in tasks.items()}
@@ -106,11 +107,11 @@ async def conduct(
 
 def _asking(
     config: TeamConfig, request: Request, trained: Mapping[str, Trained], out: Path
-) -> Asking:
+) -> EvaluationWorker:
     """The same evaluation in an actor of Ray's."""
     plan = _plan(replace(request, helping=True))
     evaluation = Evaluation(config, plan, Store(out, config), trained, lambda sentence: None)
-    return Asking(evaluation, plan.items(), plan.concurrency)
+    return EvaluationWorker(evaluation, plan.items(), plan.concurrency)
 
 
 def _plan(request: Request) -> EvaluationJob:

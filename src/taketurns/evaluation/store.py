@@ -23,9 +23,9 @@ from taketurns.errors import DataError
 from taketurns.evaluation.clocks import Clock
 from taketurns.runs.folder import claim_folder
 from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import once
-from taketurns.runs.records import from_lines
-from taketurns.utils.files import write_text
+from taketurns.runs.output import without_repeats
+from taketurns.runs.records import decode_records
+from taketurns.utils.json_files import write_json
 
 SCHEMA = "taketurns.evaluation/2"
 """Of the folder and of `results.json` in it."""
@@ -116,12 +116,7 @@ def records(path: Path) -> Iterator[Mapping[str, Any]]:
     if path.exists():
         with path.open("rb") as file:
             lines = (line for line in file if line.endswith(b"\n"))
-            yield from once(from_lines(lines, str(path)))
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a file at once: either the old one or the new one is there. Raises DataError."""
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            yield from without_repeats(decode_records(lines, str(path)))
 
 
 def _file(name: str, dev: str | None = None) -> str:

@@ -6,7 +6,6 @@ run goes on from; `metrics.json` is written last, so a folder that has it is fin
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from typing import Any
 
 from taketurns.errors import DataError
 from taketurns.runs.manifest import Manifest, path_for
-from taketurns.utils.files import make_folder, write_whole
-from taketurns.utils.finite import parse_json
-from taketurns.utils.locks import alone
+from taketurns.utils.files import make_folder
+from taketurns.utils.json_files import read_json, write_json
+from taketurns.utils.locks import lock_now
 
 
 def claim_folder(
@@ -59,7 +58,7 @@ class RunFolder:
         first file. Raises DataError if it holds something else, or another process is writing
         it."""
         claim_folder(self.path, self._purpose, {self.first.name, path_for(self.first).name})
-        with alone(self.first):
+        with lock_now(self.first):
             begun = self.first.exists()
             self._manifest = self._manifest.claim(self.first)
             if write_first is not None and not begun:
@@ -74,9 +73,7 @@ class RunFolder:
     def metrics(self) -> Mapping[str, Any] | None:
         """What a finished run measured; None while it is not finished. Raises DataError."""
         try:
-            metrics: Mapping[str, Any] = parse_json(
-                self._metrics.read_text(encoding="utf-8"), strict=False
-            )
+            metrics: Mapping[str, Any] = read_json(self._metrics)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -85,6 +82,6 @@ class RunFolder:
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Everything else is written: say so, and drop what only a killed run needs."""
-        write_whole(self._metrics, [(json.dumps(metrics, indent=1) + "\n").encode("utf-8")])
+        write_json(self._metrics, metrics, ensure_ascii=True)
         self._manifest.finish(self.first)
         shutil.rmtree(self.work, ignore_errors=True)

@@ -26,8 +26,7 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError
 from taketurns.switchers import candidate_order, head
 from taketurns.types import ModelSpec
-from taketurns.utils.files import write_text
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json, write_json
 
 SCHEMA = "taketurns.manifest/1"
 WHOLE = 64 << 20  # files up to this size are read whole for a fingerprint
@@ -105,7 +104,7 @@ class Manifest:
             "started": self.started,
             "finished": self.finished,
         }
-        write_text(path_for(output), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        write_json(path_for(output), record, indent=2)
 
     def finish(self, output: Path) -> None:
         """Note the end of the run."""
@@ -314,7 +313,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
     if not isinstance(record, dict):
@@ -329,7 +328,7 @@ def _inputs(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _is_ours(path: Path) -> bool:
     with suppress(OSError, ValueError):
-        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
+        record = read_json(path)
         return isinstance(record, dict) and record.get("schema") == SCHEMA
     return False
 

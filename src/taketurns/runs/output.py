@@ -21,9 +21,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from taketurns.errors import DataError
 from taketurns.runs.manifest import Manifest, path_for
-from taketurns.runs.records import from_lines, to_line
-from taketurns.utils.files import is_stream, sweep, target, write_whole
-from taketurns.utils.locks import alone
+from taketurns.runs.records import decode_records, encode_record
+from taketurns.utils.files import follow_link, is_stream, remove_drafts, write_bytes
+from taketurns.utils.locks import lock_now
 
 Item = TypeVar("Item")
 
@@ -40,9 +40,9 @@ def open_run(path: Path | None, manifest: Manifest) -> Iterator[JsonlOutput]:
         with JsonlOutput(path) as output:
             yield output
         return
-    with alone(path):
-        sweep(path)
-        sweep(path_for(path))
+    with lock_now(path):
+        remove_drafts(path)
+        remove_drafts(path_for(path))
         fresh = not path.exists()
         mine = manifest.claim(path)
         try:
@@ -50,8 +50,8 @@ def open_run(path: Path | None, manifest: Manifest) -> Iterator[JsonlOutput]:
                 yield output
         except BaseException:
             if fresh and not (path.exists() and path.stat().st_size):
-                target(path).unlink(missing_ok=True)
-                target(path_for(path)).unlink(missing_ok=True)
+                follow_link(path).unlink(missing_ok=True)
+                follow_link(path_for(path)).unlink(missing_ok=True)
             raise
         mine.finish(path)
 
@@ -105,7 +105,7 @@ class JsonlOutput:
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record; it outlives the process once this returns. Raises DataError where there
         is no room for it."""
-        line = to_line(record)
+        line = encode_record(record)
         try:
             self._file.write(line)
             self._file.flush()
@@ -118,7 +118,7 @@ class JsonlOutput:
             return
         rank = {identifier: place for place, identifier in enumerate(ids)}
         lines = _lines(self._path)
-        records = from_lines(lines, str(self._path))
+        records = decode_records(lines, str(self._path))
         ranked = [
             (rank.get(record.get("id", ""), len(rank)), line)
             for record, line in zip(records, lines, strict=True)
@@ -127,7 +127,7 @@ class JsonlOutput:
         if ranks != sorted(ranks):
             ranked.sort(key=lambda item: item[0])
             try:
-                write_whole(self._path, (line for _, line in ranked))
+                write_bytes(self._path, (line for _, line in ranked))
             except OSError as error:
                 raise self._refused(error) from error
 
@@ -137,11 +137,11 @@ class JsonlOutput:
         stay."""
         whole = _lines(path)
         done: dict[str, bytes] = {}
-        for record, line in zip(from_lines(whole, str(path)), whole, strict=True):
+        for record, line in zip(decode_records(whole, str(path)), whole, strict=True):
             if not failed(record):
                 done.setdefault(str(record.get("id")), line)
         if sum(map(len, done.values())) != path.stat().st_size:
-            write_whole(path, done.values())
+            write_bytes(path, done.values())
         return frozenset(done)
 
     def _refused(self, error: OSError) -> DataError:
@@ -153,7 +153,7 @@ def failed(record: Mapping[str, Any]) -> bool:
     return record.get("error") is not None
 
 
-def once(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def without_repeats(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Records without those whose id a whole one had before: two processes of an older version
     could write one twice. Records without an id are all kept."""
     whole: set[str] = set()

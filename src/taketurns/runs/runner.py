@@ -17,7 +17,7 @@ from typing import TypeVar
 from taketurns.errors import TakeTurnsError
 from taketurns.runs.output import JsonlOutput, failed
 from taketurns.runs.progress import Progress
-from taketurns.runs.records import Record, writable
+from taketurns.runs.records import Record, json_safe
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,20 +89,20 @@ async def run(
             try:
                 record = await work(item)
             except Exception as error:
-                record = {"id": key(item), "error": describe(error)}
+                record = {"id": key(item), "error": describe_error(error)}
             if progress is not None:
                 progress.advance(record.get(token_key, 0))
             if on_done is not None:
                 on_done(record)
             return record
 
-        async with aclosing(ordered(left, attempt, concurrency)) as records:
+        async with aclosing(map_ordered(left, attempt, concurrency)) as records:
             async for record in records:
-                record = writable(record)
+                record = json_safe(record)
                 try:
                     output.write(record)
                 except ValueError as error:  # half a character is no reason to stop
-                    record = {"id": record["id"], "error": describe(error)}
+                    record = {"id": record["id"], "error": describe_error(error)}
                     output.write(record)
                 if failed(record):
                     errors.append(record["error"])
@@ -111,7 +111,7 @@ async def run(
     return RunOutcome(kept, len(left) - failures, failures, errors[0] if errors else None)
 
 
-async def ordered(
+async def map_ordered(
     items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], concurrency: int
 ) -> AsyncGenerator[Result, None]:
     """Results in the order of the items, at most `concurrency` at work at a time.
@@ -140,7 +140,7 @@ async def ordered(
         await asyncio.gather(*ahead, return_exceptions=True)
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An exception as one line: ours by its sentence, any other with its kind."""
     text = " ".join(str(error).split())
     return text if text and isinstance(error, TakeTurnsError) else f"{type(error).__name__}: {text}"

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
-from taketurns.runs.output import JsonlOutput, failed, once
-from taketurns.runs.records import to_line, warn_of_lost_text, writable
-from taketurns.runs.runner import Record, RunOutcome, describe, ordered
+from taketurns.runs.output import JsonlOutput, failed, without_repeats
+from taketurns.runs.records import encode_record, json_safe, warn_of_lost_text
+from taketurns.runs.runner import Record, RunOutcome, describe_error, map_ordered
 from taketurns.utils.extras import require
-from taketurns.utils.files import replacing
-from taketurns.utils.finite import parse_json
+from taketurns.utils.files import atomic_file
+from taketurns.utils.json_files import parse_json
 
 INDEX = "index.jsonl"
 
@@ -121,7 +121,7 @@ def read_shards(folder: Path) -> Iterator[Record]:
     """The records of a folder, in the order of the items. Raises DataError."""
     try:
         lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
-        for line in once(parse_json(line, strict=False) for line in lines):
+        for line in without_repeats(parse_json(line, strict=False) for line in lines):
             yield from read_shard(folder / line["file"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is no folder of shards: {error}") from error
@@ -191,11 +191,11 @@ class _Actor:
     async def _records(self, items: list[Record]) -> list[Record]:
         async def attempt(item: Record) -> Record:
             try:
-                return writable(await self._worker.work(item))
+                return json_safe(await self._worker.work(item))
             except Exception as error:
-                return {"id": item["id"], "error": describe(error)}
+                return {"id": item["id"], "error": describe_error(error)}
 
-        return [record async for record in ordered(items, attempt, self._worker.concurrency)]
+        return [record async for record in map_ordered(items, attempt, self._worker.concurrency)]
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:
@@ -207,9 +207,9 @@ def _write(path: Path, records: Sequence[Record]) -> None:
         {
             "id": [record["id"] for record in records],
             "error": pyarrow.array([record.get("error") for record in records], pyarrow.string()),
-            "record": [to_line(record).decode().rstrip("\n") for record in records],
+            "record": [encode_record(record).decode().rstrip("\n") for record in records],
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft:
+    with atomic_file(path) as draft:
         parquet.write_table(table, draft)

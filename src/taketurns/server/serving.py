@@ -11,7 +11,7 @@ from fastapi import Request, Response
 
 from taketurns.engines.base import BoundedEngine, FailingEngine
 from taketurns.errors import NotANumberError
-from taketurns.runs.records import writable
+from taketurns.runs.records import json_safe
 from taketurns.server.admission import AdmissionGate
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import ApiError, failed, leaving
@@ -191,7 +191,7 @@ async def _whole(answers: Answers, watch: Watch, reply: Reply) -> bytes:
         return await asyncio.to_thread(reply.encoded)
     except ValueError as error:  # what is written is no less written
         untold = _untold()
-        untold.more = writable(reply.so_far())
+        untold.more = json_safe(reply.so_far())
         raise untold from error
 
 

@@ -18,7 +18,7 @@ from taketurns.errors import UsageError
 from taketurns.pocket.tasks import TASKS, tasks_named
 from taketurns.runs.records import SAMPLE
 from taketurns.tasks.custom import EXAMPLE
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _numbered(world: int) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
+        record = read_json(path)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from taketurns.errors import DataError
 from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
-from taketurns.evaluation.store import write_json
+from taketurns.utils.json_files import write_json
 
 SCHEMA = "taketurns.section/1"
 Kind = Literal["shares", "intervals", "grid", "scatter", "lines"]

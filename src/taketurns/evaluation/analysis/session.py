@@ -21,7 +21,7 @@ from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halve
 from taketurns.runs.folder import claim_folder
 from taketurns.runs.progress import Progress
 from taketurns.utils.extras import REPORT, require
-from taketurns.utils.locks import waiting
+from taketurns.utils.locks import lock_when_free
 from taketurns.utils.sync import run_sync
 
 
@@ -50,7 +50,7 @@ def conduct(request: Request, say: Callable[[str], None]) -> None:
     claim_folder(request.out, "the analysis", {"sections"}, ("sections",))
     steps = _steps(run, request)
     report = request.out / "report.html"
-    with waiting(report), Progress("analysing", len(steps) + 1) as progress:
+    with lock_when_free(report), Progress("analysing", len(steps) + 1) as progress:
         for step in steps:
             write_section(request.out, step())
             progress.advance()

@@ -24,8 +24,8 @@ from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.supervised import head, states
 from taketurns.training.supervised.examples import select
 from taketurns.training.supervised.settings import HeadSettings, Selection, TrainingConfig
-from taketurns.utils.files import making
-from taketurns.utils.locks import waiting
+from taketurns.utils.files import atomic_folder
+from taketurns.utils.locks import lock_when_free
 
 
 def retrain(
@@ -49,7 +49,7 @@ def retrain(
     if all((path / CONFIG).is_file() for path in wanted.values()):
         return wanted
     mine.mkdir(parents=True, exist_ok=True)
-    with waiting(mine / "heads"):
+    with lock_when_free(mine / "heads"):
         _retrain(team, names, read, mine, wanted)
     return wanted
 
@@ -83,7 +83,7 @@ def _retrain(
                 examples.validation,
                 course,
             )
-            with making(path) as draft:
+            with atomic_folder(path) as draft:
                 fitted.head.save(draft)
 
 

@@ -17,7 +17,7 @@ from taketurns.evaluation.safety.questions import Ask
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import describe_run
 from taketurns.runs.output import open_run
-from taketurns.runs.records import query_to_json, to_line
+from taketurns.runs.records import encode_record, query_to_json
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.base import sound
@@ -117,5 +117,5 @@ def _digest(asks: Sequence[Ask], settings: Mapping[str, Any]) -> bytes:
     """Of the questions by kind and of what scores them, so that an answer is never taken for one to
     another question. How many of them are asked may change from run to run."""
     tasks = {ask.task.name: ask for ask in reversed(asks)}
-    asked = b"".join(to_line(query_to_json(ask.query)) for _, ask in sorted(tasks.items()))
+    asked = b"".join(encode_record(query_to_json(ask.query)) for _, ask in sorted(tasks.items()))
     return asked + (json.dumps(settings, sort_keys=True).encode() if settings else b"")

@@ -14,7 +14,7 @@ from taketurns.evaluation.safety.questions import Ask
 from taketurns.generation.team import Team
 from taketurns.runs.output import JsonlOutput
 from taketurns.types import Delta, Trace
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
@@ -33,7 +33,7 @@ async def time_all(
     all of them alike."""
     now, warm = CLOCKS[clock], set[str]()
     teams = [(arm, arm.team(whole)) for arm in arms]
-    with alone(path), JsonlOutput(path) as output:
+    with lock_now(path), JsonlOutput(path) as output:
         for number, ask in enumerate(asks):
             turn = number % len(teams)
             for arm, team in teams[turn:] + teams[:turn]:

@@ -3,7 +3,6 @@ them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the pocket world'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
@@ -30,9 +29,10 @@ from taketurns.runs.runner import Failures
 from taketurns.tasks.base import Task
 from taketurns.tasks.scored import ScoredTask
 from taketurns.types import Candidate, ModelSpec
-from taketurns.utils.extras import cure, installed
-from taketurns.utils.files import make_folder, making, write_text
-from taketurns.utils.locks import locked
+from taketurns.utils.extras import install_command, installed
+from taketurns.utils.files import atomic_folder, make_folder, write_text
+from taketurns.utils.json_files import write_json
+from taketurns.utils.locks import lock_async
 
 LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
 
@@ -77,12 +77,12 @@ async def measure(
     """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
     make_folder(folder, "answers")
     if not (drawn := installed("matplotlib")):
-        say(f"safety.svg is left out: it needs matplotlib ({cure('matplotlib')})")
+        say(f"safety.svg is left out: it needs matplotlib ({install_command('matplotlib')})")
     guards: Mapping[str, Guard]
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
     elif isinstance(plan.harm, PocketTask):
-        async with locked(folder / "judge", wait=True):
+        async with lock_async(folder / "judge", wait=True):
             config, guards = _pocket_guards(config, folder / "judge", say)
     else:
         guards = {}
@@ -129,8 +129,8 @@ async def measure(
         },
         "benign_scorer": None if plan.harmless is None else _scorer(plan.harmless),
     }
-    async with locked(folder / "safety.json", wait=True):
-        write_text(folder / "safety.json", json.dumps(found, indent=1) + "\n")
+    async with lock_async(folder / "safety.json", wait=True):
+        write_json(folder / "safety.json", found, ensure_ascii=True)
         write_text(folder / "safety.md", markdown(found))
         if drawn:
             write_text(folder / "safety.svg", drawing(found))
@@ -153,7 +153,7 @@ def _pocket_guards(
             raise DataError(f"{folder} holds other files already; choose another output")
         say(f"tuning a judge in {folder}")
         steps = EXAMPLES // BATCH
-        with making(folder) as draft, Progress("tuning a judge", steps) as progress:
+        with atomic_folder(folder) as draft, Progress("tuning a judge", steps) as progress:
             train_judge(start, draft, on_step=progress.advance)
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)

@@ -19,8 +19,8 @@ from taketurns.runs.manifest import describe_run, path_for
 from taketurns.runs.progress import Progress
 from taketurns.switchers.head import Head, describe_blind
 from taketurns.types import Candidate, Endpoint, ModelSpec
-from taketurns.utils.files import make_folder, require_room, trial, write_text
-from taketurns.utils.locks import alone
+from taketurns.utils.files import make_folder, require_room, trial_folder, write_text
+from taketurns.utils.locks import lock_now
 
 _FIRST_PORT = 8001
 
@@ -45,7 +45,7 @@ def export_folded(
     ours = [local.name, path_for(local).name, last.name]
     _check_names(names, ours)
     _claim(output, [*(folder.name for folder in folders), *ours])
-    with alone(local):
+    with lock_now(local):
         manifest = describe_run("export", config, b"").claim(local)
         if last.exists():
             say(f"{output} is finished; nothing to do")
@@ -95,7 +95,7 @@ def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> No
     require_room(output, sum(file.stat().st_size for file in files), "the checkpoints")
     for candidate, codec in wanted:
         try:
-            with trial(output) as folder:
+            with trial_folder(output) as folder:
                 codec.tokenizer.save_pretrained(folder)
         except Exception as error:  # of whichever kind: it lies in the tokenizer
             raise ConfigError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError
-from taketurns.integrations.ray.workers import Answering, RollingOut
+from taketurns.integrations.ray.workers import AnswerWorker, RolloutWorker
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import open_run
 from taketurns.runs.progress import Progress
@@ -37,7 +37,7 @@ def answer_on_ray(
 ) -> RunOutcome:
     """Answer every query. Raises DataError if the folder is another run's."""
     items = [query_to_json(query) for query in queries]
-    make = partial(Answering, config, concurrency)
+    make = partial(AnswerWorker, config, concurrency)
     return _run("generating", items, make, folder, manifest, settings)
 
 
@@ -46,7 +46,7 @@ def roll_out_on_ray(plan: RolloutJob, folder: Path, settings: RaySettings) -> Ro
     items = [
         {"id": occasion.id, "number": number} for number, occasion in enumerate(plan.occasions)
     ]
-    make = partial(RollingOut, plan)
+    make = partial(RolloutWorker, plan)
     outcome = _run("rolling out", items, make, folder, plan.manifest, settings)
     lost = sum(
         branch["failures"]

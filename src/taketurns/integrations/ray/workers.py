@@ -10,7 +10,7 @@ from taketurns.training.labels.job import RolloutJob
 from taketurns.training.labels.rollouts import RolloutGenerator, rollouts_to_json
 
 
-class Answering:
+class AnswerWorker:
     """Answers queries: an item is a query's record."""
 
     def __init__(self, config: TeamConfig, concurrency: int) -> None:
@@ -22,7 +22,7 @@ class Answering:
         return trace_to_json(await self._team.agenerate(query_from_json(item)), self._names)
 
 
-class RollingOut:
+class RolloutWorker:
     """Rolls out the prefixes of a plan: an item is the `number` of one."""
 
     def __init__(self, plan: RolloutJob) -> None:

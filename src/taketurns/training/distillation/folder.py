@@ -15,10 +15,10 @@ from typing import Any
 
 from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest
-from taketurns.runs.records import to_line
+from taketurns.runs.records import encode_record
 from taketurns.training.distillation.comparison import ALIGNED, STUDENT, TEAM
 from taketurns.training.distillation.sampling import Answer
-from taketurns.utils.files import make_folder, write_whole
+from taketurns.utils.files import make_folder, write_bytes
 
 SCHEMA = "taketurns.student/1"
 
@@ -56,7 +56,7 @@ class DistillationFolder(RunFolder):
             {"id": one.id, "task": one.task, "utility": one.utility, "text": one.trace.text}
             for one in answers
         )
-        write_whole(self.first, map(to_line, records))
+        write_bytes(self.first, map(encode_record, records))
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         super().finish({**metrics, "schema": SCHEMA})

@@ -17,12 +17,12 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, EngineError
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import failed, once, open_run
+from taketurns.runs.output import failed, open_run, without_repeats
 from taketurns.runs.records import (
     Record,
-    from_lines,
+    decode_records,
+    encode_record,
     query_to_json,
-    to_line,
     trace_from_json,
     trace_to_json,
 )
@@ -98,7 +98,7 @@ def read_answers(path: Path, asked: Sequence[Wanted]) -> Iterator[Answer]:
     ids = {item.id for item in asked}
     try:
         with path.open("rb") as file:
-            for record in once(from_lines(file, str(path))):
+            for record in without_repeats(decode_records(file, str(path))):
                 if record.get("id") in ids and not failed(record):
                     yield _read(record)
     except OSError as error:
@@ -110,7 +110,7 @@ def read_answers(path: Path, asked: Sequence[Wanted]) -> Iterator[Answer]:
 def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:
     """What decides the answers."""
     queries = [query for task in tasks for query in task.queries("train")]
-    data = b"".join(to_line(query_to_json(query)) for query in queries)
+    data = b"".join(encode_record(query_to_json(query)) for query in queries)
     return describe_run("distill", team, data, tasks=[task.name for task in tasks])
 
 

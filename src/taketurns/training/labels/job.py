@@ -17,7 +17,7 @@ from taketurns.errors import UsageError
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import Manifest, describe_run
 from taketurns.runs.output import open_run
-from taketurns.runs.records import Record, query_to_json, to_line
+from taketurns.runs.records import Record, encode_record, query_to_json
 from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
 from taketurns.training.labels.allocation import Allocation
@@ -67,7 +67,7 @@ class RolloutJob:
             raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
         planned = occasions(tasks, prefixes, traces, team.policy.seed, cuts)
         queries = [query for task in tasks for query in task.queries("train")]
-        data = b"".join(to_line(query_to_json(query)) for query in queries)
+        data = b"".join(encode_record(query_to_json(query)) for query in queries)
         manifest = describe_run("rollout", team, data, tasks=[task.name for task in tasks])
         settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
         if cuts != "boundary":  # runs from before there was a choice go on

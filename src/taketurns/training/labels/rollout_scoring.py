@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from taketurns.errors import DataError
-from taketurns.runs.runner import describe
+from taketurns.runs.runner import describe_error
 from taketurns.tasks.base import BatchTask, GroupTask, Task
 from taketurns.types import Query, Score
 
@@ -55,7 +55,7 @@ def _valued_together(
     try:
         scores = list(task.score_group(query, texts))
     except Exception as error:  # a scorer may be anybody's; what it raises is its answers' failure
-        why = f"the scorer failed: {describe(error)}"
+        why = f"the scorer failed: {describe_error(error)}"
         return [end if end.text is None else replace(end, utility=None, why=why) for end in ends]
     if len(scores) != len(texts):
         raise DataError(
@@ -73,7 +73,7 @@ def _scored(end: RolloutResult, task: Task, query: Query) -> RolloutResult:
     try:
         return _with(end, task.score(query, end.text or ""))
     except Exception as error:  # a scorer may be anybody's; what it raises is this answer's failure
-        return replace(end, why=f"the scorer failed: {describe(error)}")
+        return replace(end, why=f"the scorer failed: {describe_error(error)}")
 
 
 def _with(end: RolloutResult, score: Score) -> RolloutResult:

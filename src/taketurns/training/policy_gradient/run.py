@@ -22,7 +22,7 @@ from taketurns.errors import UsageError
 from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest, describe_run
 from taketurns.runs.progress import Progress
-from taketurns.runs.records import SAMPLE, query_to_json, sample_questions, to_line
+from taketurns.runs.records import SAMPLE, encode_record, query_to_json, sample_questions
 from taketurns.tasks.base import Task
 from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.labels.decision_points import training_queries
@@ -30,7 +30,7 @@ from taketurns.training.policy_gradient.card import card
 from taketurns.training.policy_gradient.objective import Batch
 from taketurns.training.policy_gradient.sampling import Asking, Question, Sampled, Sampler
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
-from taketurns.utils.files import making, write_text, write_whole
+from taketurns.utils.files import atomic_folder, write_bytes, write_text
 from taketurns.utils.seeds import derive
 
 Say = Callable[[str], None]
@@ -110,7 +110,7 @@ class QuestionSplit:
     def write(self, path: Path) -> None:
         """A line a question that chooses the step."""
         records = ({"id": one.query.id, "task": one.task.name} for one in self.checked)
-        write_whole(path, map(to_line, records))
+        write_bytes(path, map(encode_record, records))
 
 
 def practise(
@@ -155,7 +155,7 @@ def _learner(team: TeamConfig, practice: PolicyGradientConfig) -> Learner:
 
 def _manifest(team: TeamConfig, lessons: QuestionSplit, practice: PolicyGradientConfig) -> Manifest:
     asked = [one.query for part in lessons.practised.values() for one in part]
-    data = b"".join(to_line(query_to_json(query)) for query in asked)
+    data = b"".join(encode_record(query_to_json(query)) for query in asked)
     settings = {key: value for key, value in asdict(practice).items() if key != "under_way"}
     manifest = describe_run("practise", team, data, tasks=list(lessons.practised))
     return manifest.with_inputs(practice=settings)
@@ -267,7 +267,7 @@ class _Run:
     def _put(self, name: str, write: Callable[[Path], None]) -> None:
         """A folder that is there whole or not at all."""
         made = self._folder.work / name
-        with making(made) as draft:
+        with atomic_folder(made) as draft:
             write(draft)
             shutil.rmtree(made, ignore_errors=True)
 
