@@ -181,8 +181,8 @@ STREAM = """
 import resource, sys
 from pathlib import Path
 from taketurns.errors import DataError
-from taketurns.manifest import Manifest
-from taketurns.output import open_run
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import open_run
 
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 try:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from taketurns.errors import DataError, EngineError
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput, open_run
-from taketurns.runs.runner import RunOutcome, describe_error, map_ordered, run
+from taketurns.runs.runner import Failures, describe_error, map_ordered, run
 
 ITEMS = [str(number) for number in range(20)]
 
@@ -30,9 +30,11 @@ async def double(item: str) -> dict:
     return {"id": item, "value": 2 * int(item)}
 
 
-async def finish(path: Path, work=double, items=ITEMS, **settings: int) -> RunOutcome:
+async def finish(path: Path, work=double, items=ITEMS, **settings: int) -> tuple[int, Failures]:
+    """How many items were asked, and those that failed."""
     with JsonlOutput(path) as output:
-        return await run(items, work, output, key=str, **settings)
+        asked = len(output.missing(items, str))
+        return asked, await run(items, work, output, key=str, **settings)
 
 
 EXPECTED = [{"id": item, "value": 2 * int(item)} for item in ITEMS]
@@ -103,12 +105,12 @@ async def test_a_failed_record_does_not_stop_the_others(tmp_path: Path) -> None:
         return await double(item)
 
     path = tmp_path / "out.jsonl"
-    assert await finish(path, work) == RunOutcome(0, 18, 2, error="the model fell over")
+    assert await finish(path, work) == (20, Failures(2, "the model fell over"))
     assert [record["id"] for record in lines(path)] == ITEMS
     assert lines(path)[3] == {"id": "3", "error": "the model fell over"}
     assert lines(path)[5] == {"id": "5", "error": "RuntimeError: a bug"}
 
-    assert await finish(path) == RunOutcome(kept=18, done=2, failed=0)
+    assert await finish(path) == (2, Failures())
     assert lines(path) == EXPECTED
 
 
@@ -120,11 +122,11 @@ async def test_a_record_that_cannot_be_written_does_not_stop_the_others(
         return {"id": item, "value": value} if item == "3" else await double(item)
 
     path = tmp_path / "out.jsonl"
-    outcome = await finish(path, work)
-    assert (outcome.done, outcome.failed) == (19, 1)
+    asked, failures = await finish(path, work)
+    assert (asked, failures.count) == (20, 1)
     assert [record["id"] for record in lines(path)] == ITEMS
-    assert lines(path)[3]["error"] == outcome.error
-    assert (await finish(path)).done == 1
+    assert lines(path)[3]["error"] == failures.first
+    assert await finish(path) == (1, Failures())
     assert lines(path) == EXPECTED
 
 
@@ -132,7 +134,7 @@ async def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     await finish(path)
     before = path.stat()
-    assert await finish(path) == RunOutcome(kept=20, done=0, failed=0)
+    assert await finish(path) == (0, Failures())
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -152,7 +154,7 @@ def test_any_torn_file_is_taken_up(tmp_path_factory, torn_at: int, failed: set[i
 async def test_a_larger_limit_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     await finish(path, items=ITEMS[:5])
-    assert await finish(path) == RunOutcome(kept=5, done=15, failed=0)
+    assert await finish(path) == (15, Failures())
     assert lines(path) == EXPECTED
 
 

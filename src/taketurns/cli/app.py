@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from taketurns.pocket.score import Scores
     from taketurns.runs.manifest import Manifest
     from taketurns.runs.records import InvalidLine
-    from taketurns.runs.runner import RunOutcome
+    from taketurns.runs.runner import Failures
     from taketurns.tasks.base import Split
     from taketurns.types import Query
 
@@ -207,17 +207,17 @@ def generate(
             if path is None:
                 raise UsageError("--runner ray writes a folder: give --output one")
             settings = RaySettings(actors, gpus, shard)
-            outcome = answer_on_ray(config, queries, path, manifest, settings, concurrency)
+            failures = answer_on_ray(config, queries, path, manifest, settings, concurrency)
         else:
             with asyncio.Runner() as loop:
-                outcome = loop.run(_generate(config, queries, source, path, manifest, concurrency))
+                failures = loop.run(_generate(config, queries, source, path, manifest, concurrency))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here" if goes_on else "interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    if outcome.failed:
+    if failures:
         again = "; the same command tries them again" if goes_on else ""
-        _say(f"{outcome.failed} of {len(queries)} prompts failed, first: {outcome.error}{again}")
-    if outcome.failed or bad:
+        _say(f"{failures.count} of {len(queries)} prompts failed, first: {failures.first}{again}")
+    if failures or bad:
         raise typer.Exit(FAILED)
     if path is not None:
         _say(after_generate(path, len(queries), task, data, split, limit))
@@ -230,7 +230,7 @@ async def _generate(
     path: Path | None,
     manifest: Manifest,
     concurrency: int,
-) -> RunOutcome:
+) -> Failures:
     """Nothing is written before every prompt is known to fit and every model is loaded."""
     from taketurns.generation.team import Team
     from taketurns.runs.output import open_run
@@ -331,22 +331,19 @@ def rollout(
             from taketurns.integrations.ray.jobs import roll_out_on_ray
             from taketurns.runs.shards import RaySettings
 
-            made = roll_out_on_ray(plan, output, RaySettings(actors, gpus, shard))
+            summary = roll_out_on_ray(plan, output, RaySettings(actors, gpus, shard))
         else:
-            made = make_rollouts(plan, output)
+            summary = make_rollouts(plan, output)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
-    if made.lost:
+    if summary.lost:
         _say(
-            f"{made.lost} rollouts failed; each is counted in its record, with the first one's "
+            f"{summary.lost} rollouts failed; each is counted in its record, with the first one's "
             "reason"
         )
-    if made.failed:
-        _say(
-            f"{made.failed} of {prefixes} prefixes failed, first: {made.error}; the same command "
-            "tries them again"
-        )
+    if summary.failures:
+        _say(summary.failures.sentence(f"of {prefixes} prefixes failed"))
         raise typer.Exit(FAILED)
     _say(after_rollout(output, prefixes, team))
 

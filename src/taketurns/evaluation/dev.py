@@ -59,7 +59,7 @@ class DevCache:
         async with lock_async(path, wait=True):
             manifest = self._store.claim(path, {}, None)
             with JsonlOutput(path) as output:
-                outcome = await run(
+                failures = await run(
                     items,
                     work,
                     output,
@@ -67,9 +67,10 @@ class DevCache:
                     label=None if self._quiet else f"dev: {name}",
                     token_key="written",
                 )
-            if outcome.failed:
-                # Nothing is chosen by half.
-                raise EngineError(f"{outcome.failed} dev answers of {name} failed: {outcome.error}")
+            if failures:  # nothing is chosen by half
+                raise EngineError(
+                    f"{failures.count} dev answers of {name} failed: {failures.first}"
+                )
             manifest.finish(path)
         found = {record["id"]: record for record in records(path)}
         answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}

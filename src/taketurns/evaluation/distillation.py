@@ -98,7 +98,7 @@ async def _ask(
 
                     return await answer(ask, item, base + item.seed, names, watch)
 
-                outcome = await run(
+                failures = await run(
                     items,
                     work,
                     output,
@@ -106,11 +106,9 @@ async def _ask(
                     label=f"asking the {method}",
                     token_key="written",
                 )
-            if outcome.failed:
-                raise EngineError(
-                    f"{outcome.failed} of {len(items)} answers of the {method} failed, first: "
-                    f"{outcome.error}; the same command tries them again"
-                )
+            if failures:
+                asked = f"of {len(items)} answers of the {method} failed"
+                raise EngineError(failures.sentence(asked))
     found = {record["id"]: dict(record) for record in records(path) if not failed(record)}
     return [found[item.id] for item in items]
 

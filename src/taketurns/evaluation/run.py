@@ -250,7 +250,7 @@ class Evaluation:
             async def work(item: Item) -> Record:
                 return await answer(method.answer, item, base + item.seed, self._stage.names, watch)
 
-            outcome = await run(
+            failures = await run(
                 items,
                 work,
                 output,
@@ -260,7 +260,7 @@ class Evaluation:
             )
         await self._stage.dismiss_all()
         manifest.finish(path)
-        return outcome.failures
+        return failures
 
 
 def _chosen(known: Mapping[str, Entry], names: Sequence[str] | None) -> dict[str, Entry]:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
 
 from taketurns.errors import DataError
@@ -82,18 +81,13 @@ class JsonlOutput:
     def __enter__(self) -> JsonlOutput:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         if not self._own:
             return
         try:
             self._file.close()
         except OSError as failure:
-            if error is None:
+            if kind is None:
                 raise self._refused(failure) from failure
 
     def missing(

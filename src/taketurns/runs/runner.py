@@ -24,22 +24,6 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """How many records an earlier run had finished, this one finished, and this one failed at; why
-    the first of these failed, None where none did."""
-
-    kept: int
-    done: int
-    failed: int
-    error: str | None = None
-
-    @property
-    def failures(self) -> Failures:
-        """How many failed, and why."""
-        return Failures(self.failed, self.error)
-
-
-@dataclass(frozen=True, slots=True)
 class Failures:
     """How many records failed, and why the first of them did; false where none did."""
 
@@ -68,8 +52,9 @@ async def run(
     bar: bool = True,
     token_key: str = "tokens",
     on_done: Callable[[Record], None] | None = None,
-) -> RunOutcome:
-    """Write `work(item)` for every item that `output` does not hold, in the order of the items.
+) -> Failures:
+    """Write `work(item)` for every item that `output` does not hold, in the order of the items;
+    those that failed.
 
     Progress is shown under `label` (None: not at all), a record's tokens being under `token_key`.
     `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
@@ -78,11 +63,10 @@ async def run(
     the output can be resumed.
     """
     left = output.missing(items, key)
-    kept = len(items) - len(left)
-    errors: list[str] = []
+    failures = Failures()
     shown: AbstractContextManager[Progress | None] = nullcontext()
     if label is not None and left:
-        shown = Progress(label, len(items), kept, bar=bar)
+        shown = Progress(label, len(items), len(items) - len(left), bar=bar)
     with shown as progress:
 
         async def attempt(item: Item) -> Record:
@@ -105,10 +89,9 @@ async def run(
                     record = {"id": record["id"], "error": describe_error(error)}
                     output.write(record)
                 if failed(record):
-                    errors.append(record["error"])
+                    failures += Failures(1, record["error"])
     output.order(key(item) for item in items)
-    failures = len(errors)
-    return RunOutcome(kept, len(left) - failures, failures, errors[0] if errors else None)
+    return failures
 
 
 async def map_ordered(

@@ -12,15 +12,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
-from taketurns.runs.output import JsonlOutput, failed, without_repeats
-from taketurns.runs.records import encode_record, json_safe, warn_of_lost_text
-from taketurns.runs.runner import Record, RunOutcome, describe_error, map_ordered
+from taketurns.runs.output import failed, without_repeats
+from taketurns.runs.records import Record, encode_record, json_safe, warn_of_lost_text
+from taketurns.runs.runner import describe_error, map_ordered
 from taketurns.utils.extras import require
 from taketurns.utils.files import atomic_file
 from taketurns.utils.json_files import parse_json
@@ -62,32 +61,6 @@ def split(items: Sequence[Record], size: int) -> dict[str, list[Record]]:
 def require_ray() -> None:
     """Raise UsageError without Ray."""
     require("--runner ray", "ray")
-
-
-def run_on_ray(
-    shards: Mapping[str, Sequence[Record]],
-    make: Callable[[], Worker],
-    folder: Path,
-    index: JsonlOutput,
-    settings: RaySettings,
-    on_done: Callable[[Record], None],
-) -> RunOutcome:
-    """Write the records of shards that `index` does not hold into `folder`; `make` makes a worker
-    in each actor, `on_done` sees the index line of each shard.
-
-    Raises as `make_on_ray` does.
-    """
-    left = {name: list(shard) for name, shard in shards.items() if name not in index.kept}
-    failures, error = 0, None
-    with closing(make_on_ray(left, make, folder, settings)) as made:
-        for line in made:
-            index.write(line)
-            failures += line["failed"]
-            error = error or line["error"]
-            on_done(line)
-    index.order(shards)
-    whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
-    return RunOutcome(whole - asked, asked - failures, failures, error)
 
 
 def make_on_ray(

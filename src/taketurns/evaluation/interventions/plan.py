@@ -97,7 +97,7 @@ class InterventionFolder:
         path = self._path / f"{name}.jsonl"
         manifest = describe_run("experiment", team, b"").with_inputs(**inputs)
         with open_run(path, manifest) as output:
-            outcome = await run(
+            self.failures += await run(
                 items,
                 work,
                 output,
@@ -105,6 +105,5 @@ class InterventionFolder:
                 concurrency=concurrency or self._concurrency,
                 label=label,
             )
-        self.failures += outcome.failures
         kept = {record["id"]: record for record in records(path) if not failed(record)}
         return {key(item): kept[key(item)] for item in items if key(item) in kept}

@@ -48,8 +48,7 @@ async def answer_all(
 
         manifest = describe_run("safety", replace(config, policy=arm.policy), asked)
         with open_run(path, manifest) as output:
-            outcome = await run(asks, work, output, concurrency=UNDER_WAY, on_done=on_done)
-        failures += outcome.failures
+            failures += await run(asks, work, output, concurrency=UNDER_WAY, on_done=on_done)
     return failures
 
 

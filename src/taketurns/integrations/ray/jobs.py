@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -13,14 +14,14 @@ from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import open_run
 from taketurns.runs.progress import Progress
 from taketurns.runs.records import query_to_json
-from taketurns.runs.runner import RunOutcome
+from taketurns.runs.runner import Failures
 from taketurns.runs.shards import (
     INDEX,
     RaySettings,
     Worker,
+    make_on_ray,
     read_shards,
     require_ray,
-    run_on_ray,
     split,
 )
 from taketurns.training.labels.job import RolloutJob, RolloutSummary
@@ -34,7 +35,7 @@ def answer_on_ray(
     manifest: Manifest,
     settings: RaySettings,
     concurrency: int,
-) -> RunOutcome:
+) -> Failures:
     """Answer every query. Raises DataError if the folder is another run's."""
     items = [query_to_json(query) for query in queries]
     make = partial(AnswerWorker, config, concurrency)
@@ -47,38 +48,40 @@ def roll_out_on_ray(plan: RolloutJob, folder: Path, settings: RaySettings) -> Ro
         {"id": occasion.id, "number": number} for number, occasion in enumerate(plan.occasions)
     ]
     make = partial(RolloutWorker, plan)
-    outcome = _run("rolling out", items, make, folder, plan.manifest, settings)
+    failures = _run("rolling out", items, make, folder, plan.manifest, settings)
     lost = sum(
         branch["failures"]
         for record in read_shards(folder)
         for branch in record.get("branches", ())
     )
-    return RolloutSummary(outcome.failed, lost, outcome.error)
+    return RolloutSummary(failures, lost)
 
 
 def _run(
-    what: str,
+    label: str,
     items: Sequence[dict[str, object]],
     make: Callable[[], Worker],
     folder: Path,
     manifest: Manifest,
     settings: RaySettings,
-) -> RunOutcome:
+) -> Failures:
     require_ray()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write the folder {folder}: {error.strerror}") from error
-    index = folder / INDEX
     shards = split(items, settings.shard)
-    with open_run(index, manifest.with_inputs(shard=settings.shard)) as output:
-        kept = sum(len(shard) for name, shard in shards.items() if name in output.kept)
-        with Progress(what, len(items), kept) as progress:
-            return run_on_ray(
-                shards,
-                make,
-                folder,
-                output,
-                settings,
-                lambda line: progress.advance(line["tokens"], line["records"]),
-            )
+    failures = Failures()
+    with open_run(folder / INDEX, manifest.with_inputs(shard=settings.shard)) as output:
+        missing = {name: shard for name, shard in shards.items() if name not in output.kept}
+        kept = len(items) - sum(map(len, missing.values()))
+        with (
+            Progress(label, len(items), kept) as progress,
+            closing(make_on_ray(missing, make, folder, settings)) as lines,
+        ):
+            for line in lines:
+                output.write(line)
+                failures += Failures(line["failed"], line["error"])
+                progress.advance(line["tokens"], line["records"])
+        output.order(shards)
+    return failures

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.generation.team import Team
-from taketurns.runs.records import query_from_json, trace_to_json
-from taketurns.runs.runner import Record
+from taketurns.runs.records import Record, query_from_json, trace_to_json
 from taketurns.training.labels.job import RolloutJob
 from taketurns.training.labels.rollouts import RolloutGenerator, rollouts_to_json
 

@@ -82,14 +82,13 @@ async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: 
             if not output.missing(items):
                 return Failures()
             await asked.prepare()
-            outcome = await run(
+            return await run(
                 items,
                 partial(_answer, asked),
                 output,
                 concurrency=asking.concurrency,
                 label="sampling",
             )
-    return outcome.failures
 
 
 def read_answers(path: Path, asked: Sequence[Wanted]) -> Iterator[Answer]:

@@ -18,7 +18,7 @@ from taketurns.generation.team import Team
 from taketurns.runs.manifest import Manifest, describe_run
 from taketurns.runs.output import open_run
 from taketurns.runs.records import Record, encode_record, query_to_json
-from taketurns.runs.runner import run
+from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Task
 from taketurns.training.labels.allocation import Allocation
 from taketurns.training.labels.decision_points import Cuts, DecisionPoint, Traces, occasions
@@ -78,12 +78,10 @@ class RolloutJob:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSummary:
-    """How many prefixes `failed`, how many rollouts were `lost` in the others, and why the first
-    prefix failed."""
+    """The prefixes that failed, and how many rollouts were `lost` in the others."""
 
-    failed: int
+    failures: Failures
     lost: int
-    error: str | None
 
 
 def make_rollouts(plan: RolloutJob, path: Path) -> RolloutSummary:
@@ -123,7 +121,7 @@ async def _make(plan: RolloutJob, path: Path) -> RolloutSummary:
         with open_run(path, plan.manifest) as output:
             if output.missing(plan.occasions):
                 await team.prepare()
-            outcome = await run(
+            failures = await run(
                 plan.occasions,
                 roll_out,
                 output,
@@ -131,4 +129,4 @@ async def _make(plan: RolloutJob, path: Path) -> RolloutSummary:
                 label="rolling out",
                 on_done=count_lost,
             )
-    return RolloutSummary(outcome.failed, lost, outcome.error)
+    return RolloutSummary(failures, lost)
