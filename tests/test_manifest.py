@@ -8,7 +8,8 @@ import pytest
 from taketurns.config.policy import Guard, Policy
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
-from taketurns.runs.manifest import Manifest, describe_run, fingerprint, path_for
+from taketurns.runs.description import describe_run, fingerprint
+from taketurns.runs.manifest import Manifest, path_for
 from taketurns.switchers import candidate_order
 from taketurns.types import Candidate, ModelSpec
 
@@ -91,7 +92,7 @@ def test_a_model_is_known_by_its_contents_wherever_it_stands(model: Path, tmp_pa
 
 
 def test_a_large_file_is_known_by_its_ends(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.runs.manifest.WHOLE", 64)
+    monkeypatch.setattr("taketurns.runs.description.WHOLE", 64)
     weights = model / "model.safetensors"
 
     def changed_at(place: int) -> str | None:

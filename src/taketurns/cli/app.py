@@ -183,7 +183,7 @@ def generate(
 ) -> None:
     """Answer every prompt of a file, or every question of a task. The same command goes on where a
     run was stopped."""
-    from taketurns.runs.manifest import describe_run
+    from taketurns.runs.description import describe_run
     from taketurns.utils.files import is_stream
 
     if (input is None) == (task is None):

@@ -18,7 +18,7 @@ from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import records
 from taketurns.generation.check.local import parameters
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.runs.manifest import describe_run, fingerprint
+from taketurns.runs.description import describe_run, fingerprint
 from taketurns.runs.output import failed, open_run
 from taketurns.runs.runner import run
 from taketurns.switchers.factory import make_switcher

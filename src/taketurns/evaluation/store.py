@@ -21,8 +21,9 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.evaluation.clocks import Clock
+from taketurns.runs.description import describe_run
 from taketurns.runs.folder import claim_folder
-from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import without_repeats
 from taketurns.runs.records import decode_records
 from taketurns.utils.json_files import write_json

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.store import records
-from taketurns.runs.manifest import describe_run
+from taketurns.runs.description import describe_run
 from taketurns.runs.output import failed, open_run
 from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures, run

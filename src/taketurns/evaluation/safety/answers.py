@@ -15,7 +15,7 @@ from taketurns.errors import EngineError
 from taketurns.evaluation.safety.conditions import SafetyCondition
 from taketurns.evaluation.safety.questions import Ask
 from taketurns.generation.team import Team
-from taketurns.runs.manifest import describe_run
+from taketurns.runs.description import describe_run
 from taketurns.runs.output import open_run
 from taketurns.runs.records import encode_record, query_to_json
 from taketurns.runs.runner import Failures, run

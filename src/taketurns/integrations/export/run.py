@@ -15,7 +15,8 @@ from taketurns.errors import ConfigError, DataError, one_line
 from taketurns.integrations.export.cures import merge_command, widen_command
 from taketurns.integrations.export.fold import check_foldable, fold, folded_rows, load_model, save
 from taketurns.integrations.export.spare import spare_tokens
-from taketurns.runs.manifest import describe_run, path_for
+from taketurns.runs.description import describe_run
+from taketurns.runs.manifest import path_for
 from taketurns.runs.progress import Progress
 from taketurns.switchers.head import Head, describe_blind
 from taketurns.types import Candidate, Endpoint, ModelSpec

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.config.team_file import spec_entry, team_yaml
 from taketurns.errors import EngineError
-from taketurns.runs.manifest import Manifest, fingerprint
+from taketurns.runs.description import fingerprint
+from taketurns.runs.manifest import Manifest
 from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, sample_questions
 from taketurns.switchers.head import load_config

@@ -16,7 +16,8 @@ from typing import Any
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, EngineError
 from taketurns.generation.team import Team
-from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.description import describe_run
+from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import failed, open_run, without_repeats
 from taketurns.runs.records import (
     Record,

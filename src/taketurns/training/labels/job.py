@@ -15,7 +15,8 @@ from typing import Literal
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.generation.team import Team
-from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.description import describe_run
+from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import open_run
 from taketurns.runs.records import Record, encode_record, query_to_json
 from taketurns.runs.runner import Failures, run

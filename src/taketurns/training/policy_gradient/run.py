@@ -19,8 +19,9 @@ from typing import Any, Protocol
 from taketurns.config.team_config import TeamConfig
 from taketurns.config.team_file import team_yaml
 from taketurns.errors import UsageError
+from taketurns.runs.description import describe_run
 from taketurns.runs.folder import RunFolder
-from taketurns.runs.manifest import Manifest, describe_run
+from taketurns.runs.manifest import Manifest
 from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, encode_record, query_to_json, sample_questions
 from taketurns.tasks.base import Task

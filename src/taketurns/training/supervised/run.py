@@ -13,8 +13,9 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.config.team_file import spec_entry, team_yaml
 from taketurns.errors import DataError
+from taketurns.runs.description import describe_run, fingerprint
 from taketurns.runs.folder import RunFolder
-from taketurns.runs.manifest import Manifest, describe_run, fingerprint
+from taketurns.runs.manifest import Manifest
 from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, sample_questions
 from taketurns.switchers import candidate_order
