@@ -51,59 +51,63 @@ async def ask_on_ray(
     that failed. Raises UsageError without Ray."""
     ids, failures = [item.id for item in items], Failures()
     async with AsyncExitStack() as stack:
-        books: dict[str, _Book] = {}
+        by_folder: dict[str, _MethodAnswers] = {}
         for name, dev in evaluation.checked.items():
             path, folder = store.answers(name, dev), store.shards(name)
             await stack.enter_async_context(lock_async(path, wait=True))
             manifest = evaluation.claim(name)
             output = stack.enter_context(JsonlOutput(path))
-            books[folder.name] = _Book(name, path, output, manifest, folder)
-        choosing = {folder for folder, book in books.items() if evaluation.checked[book.name]}
-        found = {folder: book.shards(ids, settings.shard) for folder, book in books.items()}
-        shards = _urgent_first(found, choosing)
-        total, left = len(ids) * len(books), sum(map(len, shards.values()))
+            by_folder[folder.name] = _MethodAnswers(name, path, output, manifest, folder)
+        choosing = {
+            folder for folder, answers in by_folder.items() if evaluation.checked[answers.method]
+        }
+        shards = _urgent_first(
+            {name: answers.shards(ids, settings.shard) for name, answers in by_folder.items()},
+            choosing,
+        )
+        total, left = len(ids) * len(by_folder), sum(map(len, shards.values()))
         with (
             Progress("answering", total, total - left) as progress,
-            closing(make_on_ray(shards, make, store.folder / "shards", settings)) as made,
+            closing(make_on_ray(shards, make, store.folder / "shards", settings)) as lines,
         ):
-            for line in made:
+            for line in lines:
                 folder, _, name = line["id"].partition("/")
-                books[folder].take(name)
+                by_folder[folder].take(name)
                 failures += Failures(line["failed"], line["error"])
                 progress.advance(line["tokens"], line["records"])
-        for book in books.values():
-            book.finish(ids)
+        for answers in by_folder.values():
+            answers.finish(ids)
     return failures
 
 
-class _Book:
+class _MethodAnswers:
     """The answers of one method: `output`, which is at `path`, has all of them, the Parquet files
     in `folder` are what Ray made."""
 
     def __init__(
-        self, name: str, path: Path, output: JsonlOutput, manifest: Manifest, folder: Path
+        self, method: str, path: Path, output: JsonlOutput, manifest: Manifest, folder: Path
     ) -> None:
-        self.name = name
+        self.method = method
         self._file = path
         self._output = output
         self._manifest = manifest
         self._folder = folder
 
     def shards(self, ids: Sequence[str], size: int) -> dict[str, list[Record]]:
-        """What is left to ask, by the names of shards. A shard that was made when nobody was there
-        to take it is taken now."""
+        """What is left to ask, by the names of shards. A shard that a stopped run made but did not
+        take is taken now."""
         left: list[Record] = [
-            {"id": one, "method": self.name} for one in ids if one not in self._output.kept
+            {"id": id_, "method": self.method} for id_ in self._output.missing(ids, str)
         ]
-        found = {}
+        missing = {}
         for shard in split(left, size).values():
-            said = "\n".join([self._manifest.identity, *(item["id"] for item in shard)])
-            name = sha256(said.encode()).hexdigest()[:16]
+            key = "\n".join([self._manifest.identity, *(item["id"] for item in shard)])
+            name = sha256(key.encode()).hexdigest()[:16]
             if self._whole(name):
                 self.take(name)
             else:
-                found[name] = shard
-        return found
+                missing[name] = shard
+        return missing
 
     def take(self, name: str) -> None:
         """Put the answers of a shard beside the others."""
@@ -133,6 +137,8 @@ def _urgent_first(
 ) -> dict[str, list[Record]]:
     """All shards, by folder and name. One of each method that chooses on dev comes first, so that
     actors choose for several methods at a time, and seldom wait for each other."""
-    found = {f"{folder}/{name}": one for folder in shards for name, one in shards[folder].items()}
+    by_path = {
+        f"{folder}/{name}": shard for folder in shards for name, shard in shards[folder].items()
+    }
     urgent = {f"{folder}/{next(iter(shards[folder]))}" for folder in choosing if shards[folder]}
-    return {name: found[name] for name in sorted(found, key=lambda name: name not in urgent)}
+    return {path: by_path[path] for path in sorted(by_path, key=lambda path: path not in urgent)}

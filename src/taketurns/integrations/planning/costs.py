@@ -70,7 +70,11 @@ class Costs:
 def load_costs(source: str | Path) -> Costs:
     """Costs by name or from a file. Raises DataError."""
     if source in BUNDLED:
-        text = files("taketurns").joinpath("planning", "costs", f"{source}.json").read_text("utf-8")
+        text = (
+            files("taketurns.integrations.planning")
+            .joinpath("costs", f"{source}.json")
+            .read_text("utf-8")
+        )
     else:
         try:
             text = Path(source).read_text(encoding="utf-8")
