@@ -73,7 +73,7 @@ def experiment(
     `taketurns analyze` shows what is found in the folder's report.
     """
     from taketurns.config.team_config import load_team_config, parse_setting
-    from taketurns.evaluation.interventions.plan import InterventionJob
+    from taketurns.evaluation.interventions.job import InterventionJob
     from taketurns.evaluation.interventions.session import run_interventions, to_json
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import Choices, find_tasks

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from hashlib import sha256
-from typing import Any
 
 from taketurns.errors import EngineError
 from taketurns.evaluation.methods.base import Ask
 from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.runs.records import encode_record, query_to_json, trace_to_json
+from taketurns.runs.records import Record, encode_record, query_to_json, trace_to_json
 from taketurns.tasks.base import Task
 from taketurns.tasks.scorers.base import FIRST, sound, version_of
 from taketurns.types import Query
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

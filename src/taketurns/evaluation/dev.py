@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.asking import Item, answer
 from taketurns.evaluation.methods.base import Ask, DevAnswer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store, records
 from taketurns.runs.output import JsonlOutput
+from taketurns.runs.records import Record
 from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import lock_async

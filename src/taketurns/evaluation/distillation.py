@@ -10,7 +10,7 @@ from typing import Any
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
-from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.asking import Item, answer
 from taketurns.evaluation.gain_kept import gains
 from taketurns.evaluation.intervals import average, share
 from taketurns.evaluation.methods.metering import MeteredEngine
@@ -20,6 +20,7 @@ from taketurns.generation.check.local import parameters
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.description import describe_run, fingerprint
 from taketurns.runs.output import failed, open_run
+from taketurns.runs.records import Record
 from taketurns.runs.runner import run
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import FixedSwitcher

@@ -14,12 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluation.asking import Item, Record
+from taketurns.evaluation.asking import Item
 from taketurns.evaluation.run import Evaluation
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput, failed
 from taketurns.runs.progress import Progress
+from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures
 from taketurns.runs.shards import RaySettings, Worker, make_on_ray, read_shard, split
 from taketurns.utils.locks import lock_async

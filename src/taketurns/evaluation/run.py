@@ -13,7 +13,7 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.asking import Item, answer
 from taketurns.evaluation.clocks import CLOCKS, Clock
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
@@ -23,6 +23,7 @@ from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
+from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures, run
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task

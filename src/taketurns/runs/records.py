@@ -139,10 +139,10 @@ def query_to_json(query: Query) -> Record:
 def sample_questions(asked: Iterable[tuple[str, Query]]) -> dict[str, Record]:
     """The first question of each task, by its name, from pairs of both: what a folder keeps of what
     it learned, so that later commands know whose questions they were."""
-    found: dict[str, Record] = {}
+    first: dict[str, Record] = {}
     for task, query in asked:
-        found.setdefault(task, query_to_json(query))
-    return found
+        first.setdefault(task, query_to_json(query))
+    return first
 
 
 def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
@@ -201,8 +201,12 @@ def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
         record["timing"]["guard"] = patch.timing.guard
     if patch.withheld:
         record["withheld"] = [
-            {"name": names[one.speaker], "speaker": one.speaker, "tokens": one.tokens}
-            for one in patch.withheld
+            {
+                "name": names[rejected.speaker],
+                "speaker": rejected.speaker,
+                "tokens": rejected.tokens,
+            }
+            for rejected in patch.withheld
         ]
     return record
 
@@ -235,7 +239,8 @@ def patch_from_json(record: Mapping[str, Any]) -> Patch:
         probabilities=None if probabilities is None else tuple(probabilities),
         timing=Timing(**record["timing"]),
         withheld=tuple(
-            RejectedPatch(one["speaker"], one["tokens"]) for one in record.get("withheld", ())
+            RejectedPatch(rejected["speaker"], rejected["tokens"])
+            for rejected in record.get("withheld", ())
         ),
     )
 
@@ -248,22 +253,24 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 def json_safe(record: Mapping[str, Any]) -> Record:
     """The record, if JSON can say it. Otherwise one with null for every number that JSON has not,
     whose `error` names the first of them: what else is in it was work, and is kept."""
-    found: list[str] = []
+    replaced: list[str] = []
 
-    def said(value: Any, where: str) -> Any:
+    def safe(value: Any, path: str) -> Any:
         if isinstance(value, Mapping):
-            return {key: said(one, f"{where}.{key}") for key, one in value.items()}
+            return {key: safe(inner, f"{path}.{key}") for key, inner in value.items()}
         if isinstance(value, list | tuple):
-            return [said(one, f"{where}[{place}]") for place, one in enumerate(value)]
+            return [safe(inner, f"{path}[{place}]") for place, inner in enumerate(value)]
         if isinstance(value, float) and not isfinite(value):
-            found.append(f"{value} in {where.removeprefix('.')}")
+            replaced.append(f"{value} in {path.removeprefix('.')}")
             return None
         return value
 
-    clean: Record = said(record, "")
-    if found and clean.get("error") is None:
-        clean["error"] = f"there is {found[0]}, where a number belongs"
-    return clean if found else dict(record)
+    clean: Record = safe(record, "")
+    if not replaced:
+        return dict(record)
+    if clean.get("error") is None:
+        clean["error"] = f"there is {replaced[0]}, where a number belongs"
+    return clean
 
 
 def decode_records(lines: Iterable[bytes], name: str) -> Iterator[Record]:

@@ -104,13 +104,13 @@ async def map_ordered(
     free = asyncio.Semaphore(concurrency)
     ahead: deque[asyncio.Task[Result]] = deque()
 
-    async def one(item: Item) -> Result:
+    async def limited(item: Item) -> Result:
         async with free:
             return await work(item)
 
     try:
         for item in items:
-            ahead.append(asyncio.create_task(one(item)))
+            ahead.append(asyncio.create_task(limited(item)))
             if len(ahead) >= 4 * concurrency:
                 yield await ahead[0]
                 ahead.popleft()

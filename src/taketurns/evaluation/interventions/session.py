@@ -25,7 +25,7 @@ from taketurns.evaluation.interventions.decisions import (
 from taketurns.evaluation.interventions.effects import differences, effects, frequencies
 from taketurns.evaluation.interventions.forcing import LENGTHS, Forcer
 from taketurns.evaluation.interventions.invariance import PoolChange, TaskScores, measure_invariance
-from taketurns.evaluation.interventions.plan import InterventionFolder, InterventionJob
+from taketurns.evaluation.interventions.job import InterventionFolder, InterventionJob
 from taketurns.evaluation.interventions.retraining import retrain
 from taketurns.evaluation.interventions.sections.decisions import of_decisions
 from taketurns.evaluation.interventions.sections.pool import of_generalisation, of_helpfulness

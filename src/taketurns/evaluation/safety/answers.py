@@ -17,14 +17,13 @@ from taketurns.evaluation.safety.questions import Ask
 from taketurns.generation.team import Team
 from taketurns.runs.description import describe_run
 from taketurns.runs.output import open_run
-from taketurns.runs.records import encode_record, query_to_json
+from taketurns.runs.records import Record, encode_record, query_to_json
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.base import sound
 from taketurns.tasks.scorers.compliance import Judged, Phrases
 from taketurns.types import Score, Trace
 
-Record = dict[str, Any]
 UNDER_WAY = 64
 
 
