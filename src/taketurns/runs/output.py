@@ -24,7 +24,7 @@ from taketurns.runs.records import decode_records, encode_record
 from taketurns.utils.files import follow_link, is_stream, remove_drafts, write_bytes
 from taketurns.utils.locks import lock_now
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 
 @contextmanager
@@ -91,8 +91,8 @@ class JsonlOutput:
                 raise self._refused(failure) from failure
 
     def missing(
-        self, items: Iterable[Item], key: Callable[[Item], str] = attrgetter("id")
-    ) -> list[Item]:
+        self, items: Iterable[ItemT], key: Callable[[ItemT], str] = attrgetter("id")
+    ) -> list[ItemT]:
         """The items without a record; `key` gives an item's id."""
         return [item for item in items if key(item) not in self.kept]
 

@@ -19,8 +19,8 @@ from taketurns.runs.output import JsonlOutput, failed
 from taketurns.runs.progress import Progress
 from taketurns.runs.records import Record, json_safe
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Failures:
 
 
 async def run(
-    items: Sequence[Item],
-    work: Callable[[Item], Awaitable[Record]],
+    items: Sequence[ItemT],
+    work: Callable[[ItemT], Awaitable[Record]],
     output: JsonlOutput,
     *,
-    key: Callable[[Item], str] = attrgetter("id"),
+    key: Callable[[ItemT], str] = attrgetter("id"),
     concurrency: int = 8,
     label: str | None = None,
     bar: bool = True,
@@ -69,7 +69,7 @@ async def run(
         shown = Progress(label, len(items), len(items) - len(left), bar=bar)
     with shown as progress:
 
-        async def attempt(item: Item) -> Record:
+        async def attempt(item: ItemT) -> Record:
             try:
                 record = await work(item)
             except Exception as error:
@@ -95,16 +95,16 @@ async def run(
 
 
 async def map_ordered(
-    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], concurrency: int
-) -> AsyncGenerator[Result, None]:
+    items: Iterable[ItemT], work: Callable[[ItemT], Awaitable[ResultT]], concurrency: int
+) -> AsyncGenerator[ResultT, None]:
     """Results in the order of the items, at most `concurrency` at work at a time.
 
     Work runs ahead of the oldest unfinished item by at most four times that, which bounds memory.
     """
     free = asyncio.Semaphore(concurrency)
-    ahead: deque[asyncio.Task[Result]] = deque()
+    ahead: deque[asyncio.Task[ResultT]] = deque()
 
-    async def limited(item: Item) -> Result:
+    async def limited(item: ItemT) -> ResultT:
         async with free:
             return await work(item)
 

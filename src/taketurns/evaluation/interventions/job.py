@@ -23,7 +23,7 @@ from taketurns.tasks.base import Split, Task
 from taketurns.training.labels.decision_points import DecisionPoint, Traces
 from taketurns.utils.files import make_folder
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class InterventionFolder:
         name: str,
         label: str,
         team: TeamConfig,
-        items: Sequence[Item],
-        work: Callable[[Item], Awaitable[Record]],
+        items: Sequence[ItemT],
+        work: Callable[[ItemT], Awaitable[Record]],
         *,
-        key: Callable[[Item], str] = attrgetter("id"),
+        key: Callable[[ItemT], str] = attrgetter("id"),
         concurrency: int | None = None,
         **inputs: Any,
     ) -> Mapping[str, Mapping[str, Any]]:
