@@ -9,7 +9,7 @@ them. A shard's name follows from the run and the answers in it; one that is who
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,10 +19,9 @@ from taketurns.evaluation.run import Evaluation
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput, failed
-from taketurns.runs.progress import Progress
 from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures
-from taketurns.runs.shards import RaySettings, Worker, make_on_ray, read_shard, split
+from taketurns.runs.shards import RaySettings, Worker, read_shard, run_on_ray, split
 from taketurns.utils.locks import lock_async
 
 
@@ -50,7 +49,7 @@ async def ask_on_ray(
 ) -> Failures:
     """Ask everything that has not been answered, with an `evaluation` that is checked; the answers
     that failed. Raises UsageError without Ray."""
-    ids, failures = [item.id for item in items], Failures()
+    ids = [item.id for item in items]
     async with AsyncExitStack() as stack:
         by_folder: dict[str, _MethodAnswers] = {}
         for name, dev in evaluation.checked.items():
@@ -66,16 +65,15 @@ async def ask_on_ray(
             {name: answers.shards(ids, settings.shard) for name, answers in by_folder.items()},
             choosing,
         )
-        total, left = len(ids) * len(by_folder), sum(map(len, shards.values()))
-        with (
-            Progress("answering", total, total - left) as progress,
-            closing(make_on_ray(shards, make, store.folder / "shards", settings)) as lines,
-        ):
-            for line in lines:
-                folder, _, name = line["id"].partition("/")
-                by_folder[folder].take(name)
-                failures += Failures(line["failed"], line["error"])
-                progress.advance(line["tokens"], line["records"])
+
+        def take(line: Record) -> None:
+            folder, _, name = line["id"].partition("/")
+            by_folder[folder].take(name)
+
+        failures = run_on_ray(
+            shards, make, store.folder / "shards", settings, take,
+            label="answering", total=len(ids) * len(by_folder),
+        )  # fmt: skip
         for answers in by_folder.values():
             answers.finish(ids)
     return failures

@@ -12,14 +12,16 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
 from taketurns.runs.output import failed, without_repeats
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import Record, encode_record, json_safe, warn_of_lost_text
-from taketurns.runs.runner import describe_error, map_ordered
+from taketurns.runs.runner import Failures, describe_error, map_ordered
 from taketurns.utils.extras import require
 from taketurns.utils.files import atomic_file
 from taketurns.utils.json_files import parse_json
@@ -63,31 +65,34 @@ def require_ray() -> None:
     require("--runner ray", "ray")
 
 
-def make_on_ray(
+def run_on_ray(
     shards: Mapping[str, Sequence[Record]],
     make: Callable[[], Worker],
     folder: Path,
     settings: RaySettings,
-) -> Generator[Record, None, None]:
-    """Write the records of shards into `folder`, where a shard's name may have folders too; yields
-    the index line of each as it is made.
+    on_shard: Callable[[Record], None],
+    *,
+    label: str,
+    total: int,
+) -> Failures:
+    """Write the records of shards into `folder`, where a shard's name may have folders too; those
+    that failed. `make` makes a worker in each actor, `on_shard` sees the index line of each shard
+    as it is made. Progress is shown under `label`, as a part of `total` records.
 
     Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
     """
     require_ray()
-    import ray
-    import ray.data
-
-    if not shards:
-        return
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield from _made(shards, make, folder, settings)
-    finally:
-        if mine:
-            ray.shutdown()
+    failures = Failures()
+    kept = total - sum(map(len, shards.values()))
+    with (
+        Progress(label, total, kept) as progress,
+        closing(_make_on_ray(shards, make, folder, settings)) as lines,
+    ):
+        for line in lines:
+            on_shard(line)
+            failures += Failures(line["failed"], line["error"])
+            progress.advance(line["tokens"], line["records"])
+    return failures
 
 
 def read_shards(folder: Path) -> Iterator[Record]:
@@ -110,29 +115,39 @@ def read_shard(path: Path) -> Iterator[Record]:
         yield record
 
 
-def _made(
+def _make_on_ray(
     shards: Mapping[str, Sequence[Record]],
     make: Callable[[], Worker],
     folder: Path,
     settings: RaySettings,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """The index lines of the shards, as they are made."""
+    import ray
     import ray.data
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # ours is shown
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [{"shard": name, "items": json.dumps(list(items))} for name, items in shards.items()]
-    made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _Actor,
-        fn_constructor_args=(make, str(folder.absolute())),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(rows))),
-        num_cpus=1,
-        num_gpus=settings.gpus or None,
-    )
-    for row in made.iter_rows():
-        yield json.loads(row["line"])
+    if not shards:
+        return
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # ours is shown
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        rows = [{"shard": name, "items": json.dumps(list(items))} for name, items in shards.items()]
+        made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _Actor,
+            fn_constructor_args=(make, str(folder.absolute())),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(rows))),
+            num_cpus=1,
+            num_gpus=settings.gpus or None,
+        )
+        for row in made.iter_rows():
+            yield json.loads(row["line"])
+    finally:
+        if mine:
+            ray.shutdown()
 
 
 class _Actor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +11,15 @@ from taketurns.errors import DataError
 from taketurns.integrations.ray.workers import AnswerWorker, RolloutWorker
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import open_run
-from taketurns.runs.progress import Progress
 from taketurns.runs.records import query_to_json
 from taketurns.runs.runner import Failures
 from taketurns.runs.shards import (
     INDEX,
     RaySettings,
     Worker,
-    make_on_ray,
     read_shards,
     require_ray,
+    run_on_ray,
     split,
 )
 from taketurns.training.labels.job import RolloutJob, RolloutSummary
@@ -71,17 +69,10 @@ def _run(
     except OSError as error:
         raise DataError(f"cannot write the folder {folder}: {error.strerror}") from error
     shards = split(items, settings.shard)
-    failures = Failures()
     with open_run(folder / INDEX, manifest.with_inputs(shard=settings.shard)) as output:
         missing = {name: shard for name, shard in shards.items() if name not in output.kept}
-        kept = len(items) - sum(map(len, missing.values()))
-        with (
-            Progress(label, len(items), kept) as progress,
-            closing(make_on_ray(missing, make, folder, settings)) as lines,
-        ):
-            for line in lines:
-                output.write(line)
-                failures += Failures(line["failed"], line["error"])
-                progress.advance(line["tokens"], line["records"])
+        failures = run_on_ray(
+            missing, make, folder, settings, output.write, label=label, total=len(items)
+        )
         output.order(shards)
     return failures
