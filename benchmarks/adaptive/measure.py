@@ -25,6 +25,7 @@ from taketurns.pocket.score import UNDER_WAY
 from taketurns.pocket.tasks import TASKS
 from taketurns.tasks.base import Split, Task
 from taketurns.types import Query, Trace
+from taketurns.utils.files import write_text
 
 Record = dict[str, Any]
 
@@ -73,9 +74,7 @@ async def run(options: argparse.Namespace) -> None:
     config = load_team_config(options.switcher, {"policy.patch": None, **changes})
     async with Team.load(config) as team:
         found = await measure(team, options.split, options.limit, options.seeds)
-    draft = options.output.with_suffix(".draft")
-    draft.write_text(json.dumps({"set": options.set, "answers": found}) + "\n", encoding="utf-8")
-    draft.replace(options.output)
+    write_text(options.output, json.dumps({"set": options.set, "answers": found}) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -114,13 +114,12 @@ def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[s
         return
     say(f"{title} …")
     began = time.monotonic()
-    with atomic_folder(out / stage) as draft:
+    with atomic_folder(out / stage, replace=True) as draft:
         _train(recipe, stage, out, draft)
         shutil.rmtree(draft / "trainer", ignore_errors=True)
         seconds = round(time.monotonic() - began, 1)
         marker = {"stage": stage, "digest": digest, "seconds": seconds}
         write_text(draft / MARKER, json.dumps(marker, indent=1) + "\n")
-        shutil.rmtree(out / stage, ignore_errors=True)
     say(f"{title}: {seconds:.0f} s")
 
 

@@ -108,14 +108,17 @@ def remove_drafts(path: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which becomes `folder` when the block ends and is removed if the
-    block fails, or by the next that makes `folder`. Raises OSError."""
+    block fails, or by the next that makes `folder`. With `replace` an older one makes room. Raises
+    OSError, without `replace` also where `folder` holds something."""
     draft = folder.with_name(f".{folder.name}{DRAFT}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         yield draft
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
         draft.replace(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -248,7 +248,8 @@ class _Run:
         self._checks.append({"step": step, **_told(answers), "tasks": by_task})
         self._say(f"step {step}: reward {self._checks[-1]['reward']:.4f} on validation questions")
         if self._best == step:
-            self._put("best", self._learner.export)
+            with atomic_folder(self._folder.work / "best", replace=True) as draft:
+                self._learner.export(draft)
 
     @property
     def _best(self) -> int:
@@ -256,21 +257,13 @@ class _Run:
         return int(max(self._checks, key=lambda check: check["reward"])["step"])
 
     def _keep(self) -> None:
-        def write(folder: Path) -> None:
-            self._learner.save(folder)
+        step = self._folder.work / f"step-{len(self._steps):06d}"
+        with atomic_folder(step, replace=True) as draft:
+            self._learner.save(draft)
             state = {"steps": self._steps, "checks": self._checks, "seconds": self._seconds}
-            (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
-
-        self._put(f"step-{len(self._steps):06d}", write)
+            (draft / STATE).write_text(json.dumps(state), encoding="utf-8")
         for older in sorted(self._folder.work.glob("step-*"))[:-1]:
             shutil.rmtree(older)
-
-    def _put(self, name: str, write: Callable[[Path], None]) -> None:
-        """A folder that is there whole or not at all."""
-        made = self._folder.work / name
-        with atomic_folder(made) as draft:
-            write(draft)
-            shutil.rmtree(made, ignore_errors=True)
 
     def _restore(self) -> None:
         last = max(self._folder.work.glob("step-*"), default=None)
