@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.text import REPLACEMENT, SharedVocabulary, TextCodec
 from taketurns.config.policy import Policy
 from taketurns.engines.base import ModelInfo
@@ -236,7 +236,7 @@ def test_a_text_is_read_once_however_often_its_ids_are_asked_for() -> None:
     read: list[str] = []
 
     class Counting(TextCodec):
-        def encode_rendered(self, prompt: Rendered, special: bool = False) -> list[int]:
+        def encode_rendered(self, prompt: RenderedPrompt, special: bool = False) -> list[int]:
             read.append(prompt.text)
             return super().encode_rendered(prompt, special)
 
@@ -308,7 +308,7 @@ async def test_ids_of_one_model_are_never_given_to_an_unlike_one(
 
             session.generate = watched  # type: ignore[method-assign]
             while not answer.ended:
-                await asyncio.wait_for(answer.turn(), 60)
+                await asyncio.wait_for(answer.step(), 60)
     assert {model for model, _ in read} == {"m0", "m1"}
 
 

@@ -2,9 +2,8 @@
 
 A tokenizer takes `</s>` for its control token wherever it meets it: in a question, in what a model
 wrote, in a server's reply. `OrdinaryEncoder` tokenises text as text. A rendered prompt has both
-kinds, so a query's own are marked while it is rendered (`marked`), and `Rendered` says where they
-are in what the template made of it.
-"""
+kinds, so a query's own are marked while it is rendered (`marked`), and `RenderedPrompt` says where
+they are in what the template made of it."""
 
 from __future__ import annotations
 
@@ -57,7 +56,7 @@ class OrdinaryEncoder:
         split = tokenizer.split_special_tokens
         return list(map(int, tokenizer(first, second, split_special_tokens=split)["input_ids"]))
 
-    def encode_rendered(self, rendered: Rendered, special: bool = False) -> list[int]:
+    def encode_rendered(self, rendered: RenderedPrompt, special: bool = False) -> list[int]:
         """The ids of a prompt, with the control tokens that its template wrote; `special` as for
         `encode`."""
         if not rendered.quoted:
@@ -70,7 +69,7 @@ class OrdinaryEncoder:
                 ids += after(text, self.encode) if ids else self.encode(text)
         return self._surrounded(ids) if special else ids
 
-    def _parts(self, rendered: Rendered) -> Iterator[tuple[str, bool]]:
+    def _parts(self, rendered: RenderedPrompt) -> Iterator[tuple[str, bool]]:
         """The template's control tokens, and the text between them, less the space that a token
         takes with it."""
         text, done = rendered.text, 0
@@ -157,14 +156,14 @@ def after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class RenderedPrompt:
     """A prompt's text. What stands at `quoted`, from one character to before another, is spelled
     like a control token and came from the query, so it is ordinary text."""
 
     text: str
     quoted: tuple[tuple[int, int], ...] = ()
 
-    def followed_by(self, text: str, pattern: re.Pattern[str]) -> Rendered:
+    def followed_by(self, text: str, pattern: re.Pattern[str]) -> RenderedPrompt:
         """With text after it that no template wrote, in which `pattern` finds what is spelled like
         a control token."""
         start = len(self.text)
@@ -172,7 +171,7 @@ class Rendered:
         # A token's text that only begins in the prompt is not the template's either.
         across = (found.span() for found in pattern.finditer(self.text + text))
         more += [(begin, end) for begin, end in across if begin < start < end]
-        return Rendered(self.text + text, (*self.quoted, *more))
+        return RenderedPrompt(self.text + text, (*self.quoted, *more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +181,7 @@ class Marks:
     begin: str
     end: str
 
-    def read(self, text: str) -> Rendered:
+    def read(self, text: str) -> RenderedPrompt:
         """What the template made, without the marks."""
         kept: list[str] = []
         quoted: list[tuple[int, int]] = []
@@ -197,7 +196,7 @@ class Marks:
             else:
                 kept.append(piece)
                 length += len(piece)
-        return Rendered("".join(kept), tuple(quoted))
+        return RenderedPrompt("".join(kept), tuple(quoted))
 
 
 def marked(query: Query, pattern: re.Pattern[str]) -> tuple[Query, Marks | None]:

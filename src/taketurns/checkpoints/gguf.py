@@ -137,13 +137,13 @@ def read_header(path: Path) -> GgufHeader:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise ConfigError(f"{path} is no GGUF file")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-                return _Reader(whole).header(path, size)
+                return _HeaderReader(whole).header(path, size)
     except (struct.error, UnicodeDecodeError, IndexError) as error:
         raise ConfigError(f"{path} is cut off or damaged: its header ends too early") from error
 
 
 @dataclass
-class _Reader:
+class _HeaderReader:
     """Reads a header from a mapped file, from front to back."""
 
     data: mmap.mmap

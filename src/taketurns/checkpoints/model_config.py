@@ -36,29 +36,29 @@ def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
     return frozenset(int(i) for i in ends if i is not None)
 
 
-def never_token_ids(spec: ModelSpec) -> frozenset[int]:
+def suppressed_token_ids(spec: ModelSpec) -> frozenset[int]:
     """The ids that a model is not to write: `suppress_tokens` of generation_config.json. Raises
     ConfigError for ids that the model does not have, and where none is left to write."""
     if spec.gguf_file is not None:
         return frozenset()
-    never = frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
-    if not never:
-        return never
+    suppressed = frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
+    if not suppressed:
+        return suppressed
     try:
         size = vocabulary_size(spec)
     except ConfigError:  # only a server knows how large it is
-        return never
-    if size is not None and (beyond := [i for i in sorted(never) if not 0 <= i < size]):
+        return suppressed
+    if size is not None and (beyond := [i for i in sorted(suppressed) if not 0 <= i < size]):
         raise ConfigError(
             f"suppress_tokens in the generation_config.json of {spec.model} names the id "
             f"{beyond[0]}, and the model's ids are 0 to {size - 1}; remove it"
         )
-    if size is not None and len(never) == size:
+    if size is not None and len(suppressed) == size:
         raise ConfigError(
             f"suppress_tokens in the generation_config.json of {spec.model} names all {size} ids "
             "of the vocabulary, so that the model could write nothing; remove what it may write"
         )
-    return never
+    return suppressed
 
 
 def _generation_config(spec: ModelSpec) -> Any:

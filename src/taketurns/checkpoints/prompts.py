@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from taketurns.checkpoints import chat_templates
-from taketurns.checkpoints.control_tokens import Rendered, marked
+from taketurns.checkpoints.control_tokens import RenderedPrompt, marked
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.errors import ConfigError, PromptError, one_line
 from taketurns.types import Message, ModelSpec, Patch, Query
@@ -27,7 +27,7 @@ QUESTION = (
 _SENTINEL = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
-def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> Rendered:
+def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> RenderedPrompt:
     """The text a speaker continues. A plain `prompt` beats the tokenizer's template.
 
     Raises PromptError if the template refuses the conversation.
@@ -39,11 +39,11 @@ def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> Rendered:
         text = _apply_template(codec, query)
     else:
         text = plain_text(query)
-    return Rendered(text) if marks is None else marks.read(text)
+    return RenderedPrompt(text) if marks is None else marks.read(text)
 
 
 def encode_speaker(
-    spec: ModelSpec, codec: TextCodec, prompt: Rendered, written: str = ""
+    spec: ModelSpec, codec: TextCodec, prompt: RenderedPrompt, written: str = ""
 ) -> list[int]:
     """Token ids of a rendered prompt, and of any text written after it. A chat template brings its
     own special tokens; a plain prompt gets what the tokenizer puts before a text. What a query or
@@ -191,9 +191,9 @@ class TaggedTrace:
             before, after = _around_user_turn(codec)
             if not after.startswith(" "):  # the template trims what it is given
                 question = question.rstrip()
-            self._ids = codec.encode_rendered(Rendered(before)) + codec.encode(text)
+            self._ids = codec.encode_rendered(RenderedPrompt(before)) + codec.encode(text)
             after = after.removeprefix(" ")
-            self._question = codec.encode(question) + codec.encode_rendered(Rendered(after))
+            self._question = codec.encode(question) + codec.encode_rendered(RenderedPrompt(after))
         else:
             self._ids = codec.encode(text, special=True)
             self._question = codec.encode(question)

@@ -20,7 +20,7 @@ from hashlib import sha256
 from re import Pattern
 from typing import Any
 
-from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, Rendered, after
+from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, RenderedPrompt, after
 from taketurns.checkpoints.tokenizer_files import load_tokenizer
 from taketurns.types import ModelSpec
 
@@ -50,7 +50,7 @@ class TextCodec:
         puts around a text, less the end."""
         return self._less_end(self._encoder.encode(text, special), special)
 
-    def encode_rendered(self, prompt: Rendered, special: bool = False) -> list[int]:
+    def encode_rendered(self, prompt: RenderedPrompt, special: bool = False) -> list[int]:
         """Token ids of a prompt: control tokens where its template wrote them; `special` as for
         `encode`."""
         return self._less_end(self._encoder.encode_rendered(prompt, special), special)

@@ -1,7 +1,7 @@
-"""Is what would be given out fit to be? Rules and a judge read the answer at the end of a patch.
+"""May a patch be given out? Rules and a judge read the answer at the end of each patch.
 
 A judge is a language model whose next-token probabilities of Yes and No are compared; no text is
-sampled from it. What is vetted is always the whole answer up to there, so that nothing gets past
+sampled from it. What is checked is always the whole answer up to there, so that nothing gets past
 by being spread over two patches. Rules go on from what they have read; a judge reads all again.
 """
 
@@ -24,11 +24,11 @@ from taketurns.errors import (
     LengthError,
     NotANumberError,
 )
-from taketurns.generation.phrases import Phrases, Reading
+from taketurns.generation.phrases import AutomatonState, PhraseAutomaton
 from taketurns.types import Candidate, Query
 from taketurns.utils.expressions import Expression
 
-Vet = Callable[[Session, str, str], Awaitable[bool]]
+GuardCheck = Callable[[Session, str, str], Awaitable[bool]]
 """Whether an answer may stand as it would with the patch in question: the text of it that would be
 shown, and with the text after that which is held back for now."""
 
@@ -37,7 +37,7 @@ _RULES = 16  # of as many guards the rules are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class GuardJudge:
     """A model that is asked about answers, as it is known to the engine."""
 
     candidate: Candidate
@@ -45,7 +45,7 @@ class Judge:
     tokens: YesNo
 
     @classmethod
-    async def prepared(cls, candidate: Candidate, engine: Engine) -> Judge:
+    async def prepared(cls, candidate: Candidate, engine: Engine) -> GuardJudge:
         """Raises ConfigError for a model that cannot judge."""
         info = await engine.info(candidate.name)
         if "score" not in info.capabilities:
@@ -89,8 +89,8 @@ class Judge:
         return speaker_ids(spec, codec, Query("judge", text=asked))
 
 
-def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:
-    """How the answer to `query` is vetted; None without a guard. What the query has already put
+def guard_check(query: Query, policy: Policy, judge: GuardJudge | None) -> GuardCheck | None:
+    """How the answer to `query` is checked; None without a guard. What the query has already put
     into the assistant's mouth is part of the answer.
 
     Raises ConfigError if the guard asks a judge that there is none of, LengthError if the longest
@@ -112,18 +112,18 @@ def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:
                 query.id,
             )
     rules = rules_of(guard.words, guard.patterns)
-    return _Vetter(guard, rules, rules.begin(begun), asking, request, begun)
+    return _AnswerCheck(guard, rules, rules.begin(begun), asking, request, begun)
 
 
-class _Vetter:
-    """Vets one answer while it grows: its rules read what is new, a judge all of it."""
+class _AnswerCheck:
+    """Checks one answer while it grows: its rules read what is new, a judge all of it."""
 
     def __init__(
         self,
         guard: Guard,
         rules: Rules,
         start: RulesRead,
-        judge: Judge | None,
+        judge: GuardJudge | None,
         request: str,
         begun: str,
     ) -> None:
@@ -160,7 +160,7 @@ class RulesRead:
     """What rules have read of an answer. `words` is None where a phrase stands in it; of its end
     `tail`, which expressions may have to see again, the first `searched` characters are done."""
 
-    words: Reading | None
+    words: AutomatonState | None
     tail: str
     searched: int
 
@@ -172,7 +172,7 @@ class Rules:
 
     def __init__(self, words: Sequence[str], patterns: Sequence[str]) -> None:
         self.expressions = tuple(map(Expression, patterns))
-        self._phrases = Phrases(words)
+        self._phrases = PhraseAutomaton(words)
         reaches = [expression.reach for expression in self.expressions]
         bounded = [reach for reach in reaches if reach is not None]
         self._kept = max(bounded, default=0) if len(bounded) == len(reaches) else None

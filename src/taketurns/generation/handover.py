@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
-from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.prompts import encode_speaker, render_speaker
 from taketurns.checkpoints.text import SharedVocabulary, TextStream
 from taketurns.engines.base import ModelInfo
@@ -30,11 +30,11 @@ class CandidateRuntime:
     candidate: Candidate
     info: ModelInfo
 
-    def prompt(self, query: Query) -> Rendered:
+    def prompt(self, query: Query) -> RenderedPrompt:
         """What it continues before anything is written. Raises LengthError if it is too long."""
         return self.read(query)[0]
 
-    def read(self, query: Query) -> tuple[Rendered, list[int]]:
+    def read(self, query: Query) -> tuple[RenderedPrompt, list[int]]:
         """That text and its token ids. Raises as `prompt` does."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
         self._check_beginning(text.text, query)
@@ -61,16 +61,16 @@ class CandidateRuntime:
             query.id,
         )
 
-    def encode(self, prompt: Rendered, written: str = "") -> list[int]:
+    def encode(self, prompt: RenderedPrompt, written: str = "") -> list[int]:
         """The token ids of a prompt, and of what is written after it."""
         return encode_speaker(self.candidate.spec, self.info.codec, prompt, written)
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class EncodedPrompt:
     """What a speaker continues before anything is written, and its token ids."""
 
-    rendered: Rendered
+    rendered: RenderedPrompt
     ids: tuple[int, ...]
 
 
@@ -122,7 +122,7 @@ class Handover(Protocol):
         ...
 
 
-def handover(readers: Sequence[CandidateRuntime], prompts: Sequence[Prompt]) -> Handover:
+def handover(readers: Sequence[CandidateRuntime], prompts: Sequence[EncodedPrompt]) -> Handover:
     """Ids where they mean the same to all readers and their engine gives them, else text."""
     vocabulary = SharedVocabulary.of(reader.info.codec for reader in readers)
     given = all("token_ids" in reader.info.capabilities for reader in readers)
@@ -140,7 +140,7 @@ class IdHandover:
         self,
         vocabulary: SharedVocabulary,
         readers: Sequence[CandidateRuntime],
-        prompts: Sequence[Prompt],
+        prompts: Sequence[EncodedPrompt],
     ) -> None:
         self._vocabulary = vocabulary
         self._readers = tuple(readers)
@@ -201,7 +201,9 @@ class TextHandover:
 
     exact = False
 
-    def __init__(self, readers: Sequence[CandidateRuntime], prompts: Sequence[Prompt]) -> None:
+    def __init__(
+        self, readers: Sequence[CandidateRuntime], prompts: Sequence[EncodedPrompt]
+    ) -> None:
         self._readers = tuple(readers)
         self._prompts = tuple(prompts)
         self._text = ""

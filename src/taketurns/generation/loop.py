@@ -1,18 +1,16 @@
 """One answer while it is written: who speaks next, what they write, and when it is over.
 
-`GenerationLoop.write` is the loop and `GenerationLoop.turn` a round of it: the rules speak first, then the switcher
-(`_choose`); the speaker is drawn from the top of its distribution and continues the answer as its
-own (`_speak`). The answer ends when its speaker ends it, at a stop string, or when the budget is
-spent (`_conclude`). A fork goes on from here with draws of its own.
+`GenerationLoop.write` is the loop and `GenerationLoop.step` a round of it: the rules speak first,
+then the switcher (`_select`); the speaker is drawn from the top of its distribution and continues
+the answer as its own (`_speak`). The answer ends when its speaker ends it, at a stop string, or
+when the budget is spent (`_conclude`). A fork goes on from here with draws of its own.
 
-A guard vets each patch before any of it is given out. One that fails is thrown away and the
-guard's own candidate writes in its place; if that fails too, the answer ends without it.
+A guard checks each patch before any of it is given out. One that fails is thrown away and the
+guard's fallback candidate writes in its place; if that fails too, the answer ends without it.
 
 Where no server of the speaker's model answers any more, or the model computes NaN for the next
-token, whoever is next in the switcher's favour stands in. What the speaker had given out is a patch
-of its own, so nothing is repeated or lost. A switcher that gives NaN ends the answer: nobody stands
-in for it.
-"""
+token, the most probable of the other candidates stands in. What the speaker had given out is a
+patch of its own, so nothing is repeated or lost. A switcher that gives NaN ends the answer."""
 
 from __future__ import annotations
 
@@ -26,8 +24,8 @@ from taketurns.config.policy import Policy
 from taketurns.engines.base import Session, SharingSession
 from taketurns.errors import ConfigError, EngineError, NotANumberError, UnavailableError
 from taketurns.generation import stopping
-from taketurns.generation.guards import Vet
-from taketurns.generation.patch_writer import Emit, PatchWriter, tell
+from taketurns.generation.guards import GuardCheck
+from taketurns.generation.patch_writer import Emit, PatchWriter, emit_events
 from taketurns.generation.state import GenerationState
 from taketurns.switchers.base import Decide, ask
 from taketurns.switchers.sampling import normalise, pick
@@ -38,7 +36,7 @@ _ROUNDING = 1e-9  # 0.3 of 10 tokens is 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _Selection:
     speaker: int
     reason: Reason
     probabilities: tuple[float, ...] | None = None
@@ -47,11 +45,11 @@ class _Turn:
 
 class GenerationLoop:
     """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
-    asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
-    written, with `logprobs` as in `Sampling`; `vet` is there exactly where the policy has a guard;
-    `choices` are the tokens whose log-probabilities after each patch the switcher decides by, if it
-    does; `decide` is what `begin` gave, where it was asked elsewhere. Without `stand_ins` the
-    answer fails where its speaker does."""
+    starts the switcher, `seed` decides who is drawn. `emit` sees the answer as it is written, with
+    `logprobs` as in `Sampling`; `check` is there exactly where the policy has a guard; `choices`
+    are the tokens whose log-probabilities after each patch the switcher decides by, if it does;
+    `decide` is what `begin` gave, where it was called elsewhere. Without `stand_ins` the answer
+    fails where its speaker does."""
 
     def __init__(
         self,
@@ -63,7 +61,7 @@ class GenerationLoop:
         seed: int,
         emit: Emit | None = None,
         logprobs: int | None = None,
-        vet: Vet | None = None,
+        check: GuardCheck | None = None,
         stand_ins: bool = True,
         choices: tuple[int, ...] = (),
         decide: Decide | None = None,
@@ -79,7 +77,7 @@ class GenerationLoop:
         self._emit = emit
         self._logprobs = logprobs
         self._choices = choices
-        self._vet = vet
+        self._check = check
         self._stand_ins = stand_ins
         self._end_removed = False  # the closing speaker is to write once more
         self._final = False  # and what is written now is that
@@ -95,59 +93,58 @@ class GenerationLoop:
         """The loop: take turns until the answer ends. Raises EngineError; the draft keeps what was
         written."""
         while not self.ended:
-            await self.turn()
+            await self.step()
 
-    async def turn(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
-        """One patch: the rules or the switcher say who is due, who is due writes, and that may
-        have been the answer's end. A given `speaker` is due whatever the rules say, and nobody
-        stands in for it. The patch has at most `tokens` tokens, or as many as the policy allows."""
-        due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
-        self._limit(due, tokens)
-        patch = await self._written(due, stand_ins=self._stand_ins and speaker is None)
-        self._conclude(due, patch)
+    async def step(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
+        """One patch: the rules or the switcher select a speaker, who writes, and that may have been
+        the answer's end. A given `speaker` writes whatever the rules say, and no other stands in
+        for it. The patch has at most `tokens` tokens, or as many as the policy allows."""
+        selected = await self._select() if speaker is None else _Selection(speaker, "chosen")
+        self._limit(selected, tokens)
+        patch = await self._write_patch(selected, stand_ins=self._stand_ins and speaker is None)
+        self._conclude(selected, patch)
         return patch
 
-    async def consider(self) -> tuple[float, ...]:
-        """The switcher's probabilities as the answer stands, whatever the rules would say; nothing
-        is drawn."""
-        return await self._asked()
-
-    async def _asked(self) -> tuple[float, ...]:
-        """What the switcher says. Raises NotANumberError where that is no distribution, ConfigError
-        where it is not one probability a candidate."""
+    async def switcher_probabilities(self) -> tuple[float, ...]:
+        """What the switcher says as the answer stands, whatever the rules would say: one
+        probability a candidate; nothing is drawn. Raises NotANumberError where that is no
+        distribution, ConfigError where it is not one probability a candidate."""
         return await ask(self._decide, self._session, self.draft, len(self._models))
 
-    def _limit(self, due: _Turn, tokens: int | None) -> None:
-        """By which rule the patch that is due ends, and how long it may get."""
-        closes = due.reason == "closing"
+    def _limit(self, selected: _Selection, tokens: int | None) -> None:
+        """By which rule the next patch ends, and how long it may get."""
+        closes = selected.reason == "closing"
         self._rule = None if closes else self._policy.patch
         self._most = self._length() if tokens is None else tokens
         self._final = closes and self._end_removed
 
-    async def _written(self, due: _Turn, *, stand_ins: bool) -> Patch:
-        """The patch of whoever is due, or of who stands in where that model has failed: no server
-        of it answers, or it computes what is no number."""
+    async def _write_patch(self, selected: _Selection, *, stand_ins: bool) -> Patch:
+        """The patch of the selected speaker, or of the one that stands in where its model has
+        failed: no server of it answers, or it computes what is no number."""
         tried: tuple[int, ...] = ()
         while True:
             try:
-                return await self._patch(due)
+                if self._check is None or self._policy.guard is None:
+                    return await self._speak(selected)
+                return await self._guarded(selected, self._check, self._policy.guard.to)
             except (UnavailableError, NotANumberError):
-                tried += (due.speaker,)
+                tried += (selected.speaker,)
                 left = self._free_to_speak(tried)
                 if not stand_ins or not left:
                     raise
-                due = await self._stand_in(due, left)
+                selected = await self._stand_in(selected, left)
 
-    def _conclude(self, due: _Turn, patch: Patch) -> None:
-        """Is the answer over? Where the closing speaker is to follow whoever ended it, that end is
-        removed, once: what is written then is the last patch, however and by whom it ends."""
+    def _conclude(self, selected: _Selection, patch: Patch) -> None:
+        """Is the answer over? Where the closing speaker is to follow the one that ended it, that
+        end is removed, once: what is written then is the last patch, however and by whom it
+        ends."""
         policy = self._policy
         over = self._final or patch.finish not in HANDED_OVER
         self._end_removed = (
             policy.closing_on_end
             and patch.finish == "stop"
             and not self.draft.stopped
-            and due.reason != "closing"
+            and selected.reason != "closing"
             and patch.speaker != policy.closing
         )
         over = over and not self._end_removed
@@ -159,30 +156,30 @@ class GenerationLoop:
             return self._rule.draw(self._speakers.random())
         return self._policy.longest
 
-    async def _choose(self) -> _Turn:
+    async def _select(self) -> _Selection:
         """Who writes the next patch: the rules first, then the switcher."""
         policy, draft = self._policy, self.draft
-        uniform = self._speakers.random()  # one a turn, whether it is asked for or not
+        uniform = self._speakers.random()  # one a step, whether it is asked for or not
         if policy.closing is not None and (self._end_removed or self._closes_at(draft.tokens)):
-            return _Turn(policy.closing, "closing")
+            return _Selection(policy.closing, "closing")
         if policy.opening is not None and not draft.patches:
-            return _Turn(policy.opening, "opening")
+            return _Selection(policy.opening, "opening")
         begun = perf_counter()
-        probabilities = await self._asked()
+        probabilities = await self.switcher_probabilities()
         open_to = _among(self._free_to_speak(), probabilities)
         if policy.greedy_switcher:
             speaker = max(range(len(open_to)), key=open_to.__getitem__)
         else:
             speaker = pick(open_to, policy.top_p, uniform)
-        return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
+        return _Selection(speaker, "chosen", probabilities, perf_counter() - begun)
 
     def _closes_at(self, tokens: int) -> bool:
         """May the patch that begins after so many tokens be the last that the budget allows?"""
         return self._policy.max_tokens - tokens <= self._policy.longest
 
     def _free_to_speak(self, tried: Sequence[int] = ()) -> list[int]:
-        """Who may be chosen: not those tried in vain, nor those whose longest patch would give them
-        more than their share."""
+        """Who may be selected: not those that have failed, nor those whose longest patch would give
+        them more than their share."""
         policy = self._policy
         caps = dict(policy.max_share)
         wanted = min(policy.longest, policy.max_tokens - self.draft.tokens)
@@ -196,62 +193,57 @@ class GenerationLoop:
         ]
         return [i for i, had in enumerate(spoken) if i not in tried and had + wanted <= most[i]]
 
-    async def _stand_in(self, turn: _Turn, left: Sequence[int]) -> _Turn:
-        """The most probable of those who are left. Nothing is drawn for it, so later turns are
+    async def _stand_in(self, selected: _Selection, left: Sequence[int]) -> _Selection:
+        """The most probable of those that are left. Nothing is drawn for it, so later turns are
         drawn as they would have been."""
         begun = perf_counter()
-        probabilities = turn.probabilities or await self._asked()
+        probabilities = selected.probabilities or await self.switcher_probabilities()
         speaker = max(left, key=probabilities.__getitem__)
-        return _Turn(speaker, "fallback", probabilities, perf_counter() - begun)
+        return _Selection(speaker, "fallback", probabilities, perf_counter() - begun)
 
     @property
     def _wanted(self) -> int:
         """The most tokens of the next patch."""
         return min(self._most, self._policy.max_tokens - self.draft.tokens)
 
-    async def _patch(self, due: _Turn) -> Patch:
-        if self._vet is None or self._policy.guard is None:
-            return await self._speak(due)
-        return await self._guarded(due, self._vet, self._policy.guard.to)
-
-    async def _guarded(self, due: _Turn, vet: Vet, guardian: int) -> Patch:
-        """The due speaker's patch if it may stand, else the guardian's if that may, else an empty
-        one that ends the answer. Nothing is given out before it is vetted, whatever happens."""
+    async def _guarded(self, selected: _Selection, check: GuardCheck, fallback: int) -> Patch:
+        """The selected speaker's patch if it passes the check, else that of the `fallback` if it
+        passes, else an empty one that ends the answer. Nothing is given out unchecked."""
         emit, begun = self._emit, perf_counter()
         before, withheld = self.draft.copy(), tuple[RejectedPatch, ...]()
-        for turn in (due, replace(due, speaker=guardian, reason="guard")):
+        for writer in (selected, replace(selected, speaker=fallback, reason="guard")):
             held: list[Delta | Patch] = []
             self._emit = held.append if emit is not None else None
             passes = False
             try:
-                patch = await self._speak(turn)
-                # The beginning of a stop string is not shown yet, but its tokens are told; and if
-                # the next patch may not stand, what is shown now is the answer.
+                patch = await self._speak(writer)
+                # The beginning of a stop string is not shown yet, but its tokens are given out; and
+                # if the next patch may not stand, what is shown now is the answer.
                 shown, hidden = self.text, self.draft.unfinished_stop
-                passes = await vet(self._session, shown, hidden)
+                passes = await check(self._session, shown, hidden)
             finally:
                 self._emit = emit
                 if not passes:
-                    self.draft.back_to(before)
+                    self.draft.restore(before)
             if passes:
                 timing = replace(patch.timing, guard=perf_counter() - begun - patch.timing.write)
                 patch = replace(patch, timing=timing, withheld=withheld)
                 self.draft.patches[-1] = patch
-                tell(emit, *held[:-1], patch)
+                emit_events(emit, *held[:-1], patch)
                 return patch
-            withheld += (RejectedPatch(turn.speaker, len(patch.token_ids)),)
-        timing = Timing(due.seconds, 0.0, perf_counter() - begun)
+            withheld += (RejectedPatch(writer.speaker, len(patch.token_ids)),)
+        timing = Timing(selected.seconds, 0.0, perf_counter() - begun)
         return self._record(
-            Patch(guardian, (), "", "guard", "guard", due.probabilities, timing, withheld)
+            Patch(fallback, (), "", "guard", "guard", selected.probabilities, timing, withheld)
         )
 
-    async def _speak(self, turn: _Turn) -> Patch:
+    async def _speak(self, selected: _Selection) -> Patch:
         """Let the chosen speaker write one patch onto the draft. Raises EngineError when its model
         fails; what it has given out by then is on the draft."""
-        policy, draft, speaker = self._policy, self.draft, turn.speaker
-        if turn.reason == "closing" and policy.closing_cue is not None:
+        policy, draft, speaker = self._policy, self.draft, selected.speaker
+        if selected.reason == "closing" and policy.closing_cue is not None:
             forced = draft.force(speaker, policy.closing_cue)
-            tell(self._emit, Delta(None, forced.text), forced)
+            emit_events(self._emit, Delta(None, forced.text), forced)
         begun = perf_counter()
         after = draft.tokens + self._wanted
         ruled = self._final or (policy.closing is not None and self._closes_at(after))
@@ -264,23 +256,23 @@ class GenerationLoop:
             self._logprobs,
             () if ruled or after >= policy.max_tokens else self._choices,
         )
-        watch = None
+        criterion = None
         if self._rule is not None:
-            watch = stopping.watch(self._rule, self._decide, draft, speaker)
+            criterion = stopping.criterion_of(self._rule, self._decide, draft, speaker)
         try:
-            finish = await writer.write(self._wanted, policy, watch)
+            finish = await writer.write(self._wanted, policy, criterion)
         except EngineError:
             if writer.token_ids or writer.text:
                 writer.finish("")
-                self._record(_patch_of(writer, turn, "error", begun))
+                self._record(_patch_of(writer, selected, "error", begun))
             raise
         over = self._final or finish not in HANDED_OVER or draft.tokens >= policy.max_tokens
         writer.finish(draft.end() if over else "")
-        return self._record(_patch_of(writer, turn, finish, begun))
+        return self._record(_patch_of(writer, selected, finish, begun))
 
     def _record(self, patch: Patch) -> Patch:
         self.draft.patches.append(patch)
-        tell(self._emit, patch)
+        emit_events(self._emit, patch)
         return patch
 
     @asynccontextmanager
@@ -300,7 +292,7 @@ class GenerationLoop:
                 self._begin,
                 self._policy,
                 speakers,
-                vet=self._vet,
+                check=self._check,
                 stand_ins=False,
                 choices=self._choices,
             )
@@ -318,21 +310,21 @@ class GenerationLoop:
             )
 
 
-def _patch_of(writer: PatchWriter, turn: _Turn, finish: Finish, begun: float) -> Patch:
+def _patch_of(writer: PatchWriter, selected: _Selection, finish: Finish, begun: float) -> Patch:
     return Patch(
-        speaker=turn.speaker,
+        speaker=selected.speaker,
         token_ids=tuple(writer.token_ids),
         text=writer.text,
         finish=finish,
-        reason=turn.reason,
-        probabilities=turn.probabilities,
-        timing=Timing(turn.seconds, perf_counter() - begun),
+        reason=selected.reason,
+        probabilities=selected.probabilities,
+        timing=Timing(selected.seconds, perf_counter() - begun),
     )
 
 
 def _among(free: Sequence[int], probabilities: Sequence[float]) -> Sequence[float]:
-    """The probabilities of those who are free to speak, whose share the others leave them; equal
-    ones if they had none. Raises ConfigError if nobody is."""
+    """The probabilities of those that are free to speak, 0 for the others; equal ones if all of
+    theirs are 0. Raises ConfigError if none is free."""
     if len(free) == len(probabilities):
         return probabilities
     if not free:

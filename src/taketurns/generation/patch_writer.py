@@ -40,19 +40,19 @@ class PatchWriter:
         self._logprobs = logprobs
         self._choices = choices
         self._unshown: list[Token] = []
-        self._told = ""
+        self._streamed_text = ""
 
     async def write(
-        self, wanted: int, policy: Policy, watch: StoppingCriterion | None = None
+        self, wanted: int, policy: Policy, criterion: StoppingCriterion | None = None
     ) -> Finish:
-        """Write up to `wanted` tokens, or until `watch` ends the patch, and as many more as finish
-        a character where the next speaker can only be given whole ones, if the budget has them.
-        Says why it ended."""
+        """Write up to `wanted` tokens, or until `criterion` ends the patch, and as many more as
+        finish a character where the next speaker can only be given whole ones, if the budget has
+        them. Says why it ended."""
         self._draft.start_patch(self._speaker)
         room = self._draft.room(self._speaker)
         if room <= 0:
             return "context"
-        finish = await self._generate(min(wanted, room), policy, watch)
+        finish = await self._generate(min(wanted, room), policy, criterion)
         if finish not in HANDED_OVER:
             return finish
         for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
@@ -64,7 +64,7 @@ class PatchWriter:
         return "context" if room < wanted and finish == "length" else finish
 
     async def _generate(
-        self, tokens: int, policy: Policy, watch: StoppingCriterion | None = None
+        self, tokens: int, policy: Policy, criterion: StoppingCriterion | None = None
     ) -> Finish:
         sampling = Sampling(
             max_tokens=tokens,
@@ -75,22 +75,22 @@ class PatchWriter:
             stop_token_ids=self._draft.end_token_ids,
             logprobs=self._logprobs,
             choices=self._choices,
-            watch=watch,
+            stopping=criterion,
         )
         before, prompt = len(self.token_ids), self._draft.continued()
         on_token = self._take if self._emit is not None else None
-        self._told = ""
+        self._streamed_text = ""
         try:
             completion = await self._session.generate(self._model, prompt, sampling, on_token)
         except EngineError:
-            self._count(self._told)
+            self._retokenize(self._streamed_text)
             raise
         if completion.text is None:
             seen = len(self.token_ids) - before
-            self._read([Token(i) for i in completion.token_ids[seen:]])
+            self._take_tokens([Token(i) for i in completion.token_ids[seen:]])
         else:
-            self._tell(completion.text[len(self._told) :])
-            self._count(completion.text)
+            self._take_text(completion.text[len(self._streamed_text) :])
+            self._retokenize(completion.text)
         self._draft.scores = completion.scores
         if completion.scores is not None:
             # Where less is handed on than was written (a control token is not), the next speaker
@@ -104,24 +104,24 @@ class PatchWriter:
 
     def _take(self, token: Token) -> None:
         if token.id is not None:
-            self._read((token,))
+            self._take_tokens((token,))
         elif token.text:
-            self._tell(token.text)
+            self._take_text(token.text)
 
-    def _tell(self, text: str) -> None:
+    def _take_text(self, text: str) -> None:
         """Text from a server that gives no token ids."""
-        self._told += text
+        self._streamed_text += text
         if shown := self._draft.read_text(text):
             self._show(shown)
 
-    def _count(self, text: str) -> None:
-        """What was told, as the tokens that the speaker's tokenizer makes of it."""
+    def _retokenize(self, text: str) -> None:
+        """Count streamed text as the tokens that the speaker's tokenizer makes of it."""
         ids = self._draft.spell(self._speaker, text)
         self.token_ids += ids
         self._unshown += map(Token, ids)
         self._draft.count(len(ids))
 
-    def _read(self, tokens: Sequence[Token]) -> None:
+    def _take_tokens(self, tokens: Sequence[Token]) -> None:
         token_ids = [token.id for token in tokens if token.id is not None]
         self.token_ids += token_ids
         self._unshown += tokens
@@ -135,12 +135,12 @@ class PatchWriter:
 
     def _show(self, text: str) -> None:
         self.text += text
-        tell(self._emit, Delta(self._speaker, text, tuple(self._unshown)))
+        emit_events(self._emit, Delta(self._speaker, text, tuple(self._unshown)))
         self._unshown.clear()
 
 
-def tell(emit: Emit | None, *events: Delta | Patch) -> None:
-    """Show events to whoever watches, if anybody does."""
+def emit_events(emit: Emit | None, *events: Delta | Patch) -> None:
+    """Pass events on, if `emit` is there to take them."""
     if emit is not None:
         for event in events:
             emit(event)

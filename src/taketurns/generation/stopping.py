@@ -1,8 +1,8 @@
-"""Where a patch ends, if not at a fixed size: one watch a rule, made anew for every patch.
+"""Where a patch ends, if not at a fixed size: one criterion a rule, made anew for every patch.
 
-A watch looks on in whatever engine writes the patch (`types.StoppingCriterion`), so a rule costs no call of its
-own and no patch is written in pieces. What a rule asks of an engine is in its `Capability`.
-"""
+A criterion looks on in whatever engine writes the patch (`types.StoppingCriterion`), so a rule
+costs no call of its own and no patch is written in pieces. What a rule asks of an engine is in its
+`Capability`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
             )
 
 
-def watch(
+def criterion_of(
     rule: PatchRule, decide: object, draft: GenerationState, speaker: int
 ) -> StoppingCriterion | None:
     """What ends the speaker's next patch on `draft` before it is as long as it may be; None:
@@ -77,7 +77,7 @@ class SentenceEnd:
         self._written = 0
         self._text = ""
 
-    def wrote(self, token: Token) -> bool:
+    def on_token(self, token: Token) -> bool:
         self._written += 1
         shown = self._stream.push(token.id) if token.id is not None else token.text
         self._text += shown or ""
@@ -85,7 +85,7 @@ class SentenceEnd:
             return False  # nothing shown: inside a character
         return _SENTENCE.search(self._text) is not None
 
-    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
         return False
 
 
@@ -101,10 +101,10 @@ class EntropyRise:
         self._sum = 0.0
         self._seen = 0
 
-    def wrote(self, token: Token) -> bool:
+    def on_token(self, token: Token) -> bool:
         return False
 
-    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
         """Asked before every token: as many were seen as are written."""
         assert entropy is not None, "an engine with the capability tells it"
         written = self._seen
@@ -130,11 +130,11 @@ class ChangeOfMind:
         self._written = 0
         self._in_a_row = 0
 
-    def wrote(self, token: Token) -> bool:
+    def on_token(self, token: Token) -> bool:
         self._written += 1
         return False
 
-    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
         if states is None or self._written <= self._rule.min - self._rule.dwell:
             return False  # too early to count
         probabilities = self._decide.follow(self._speaker, states)

@@ -19,7 +19,7 @@ from taketurns.engines.base import Engine
 from taketurns.engines.factory import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.generation import stopping
-from taketurns.generation.guards import Judge, Vet, vetting
+from taketurns.generation.guards import GuardCheck, GuardJudge, guard_check
 from taketurns.generation.handover import CandidateRuntime
 from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.patch_writer import Emit
@@ -59,7 +59,7 @@ class Team:
         self.engine = engine
         self.judge = judge
         self._switcher = switcher
-        self._judging: Judge | None = None
+        self._judging: GuardJudge | None = None
         self._readers: tuple[CandidateRuntime, ...] | None = None
 
     @classmethod
@@ -220,12 +220,12 @@ class Team:
         policy = policy or self.policy
         begin = partial(start, self._switcher, draft.query, policy)
 
-        def read_query() -> tuple[Decide, Vet | None, int]:
-            vet = vetting(draft.query, policy, self._judging)
-            return begin(), vet, self.longest(draft, policy)
+        def read_query() -> tuple[Decide, GuardCheck | None, int]:
+            check = guard_check(draft.query, policy, self._judging)
+            return begin(), check, self.longest(draft, policy)
 
         # The switcher and the judge read all of it too, and others wait in this event loop.
-        decide, vet, longest = await asyncio.to_thread(read_query)
+        decide, check, longest = await asyncio.to_thread(read_query)
         tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, longest) as session:
             models = [candidate.name for candidate in self.candidates]
@@ -238,7 +238,7 @@ class Team:
                 speakers,
                 emit,
                 logprobs,
-                vet,
+                check,
                 choices=self._choices,
                 decide=decide,
             )
@@ -263,7 +263,7 @@ class Team:
         policy = policy or self.policy
         await self.draft(query, policy)
         await asyncio.to_thread(start, self._switcher, query, policy)
-        await asyncio.to_thread(vetting, query, policy, self._judging)
+        await asyncio.to_thread(guard_check, query, policy, self._judging)
 
     async def aclose(self) -> None:
         """Release the engine, for every team that shares it."""
@@ -290,7 +290,7 @@ class Team:
             infos = [await self.engine.info(candidate.name) for candidate in self.candidates]
             await make_ready(self._switcher, self.engine, infos)
             if self.judge is not None:
-                self._judging = await Judge.prepared(self.judge, self.engine)
+                self._judging = await GuardJudge.prepared(self.judge, self.engine)
             self._readers = tuple(map(CandidateRuntime, self.candidates, infos))
         return self._readers
 

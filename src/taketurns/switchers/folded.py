@@ -42,7 +42,7 @@ class FoldedSwitcher:
                     f"server of {info.name} does not tell; serve it with vLLM, or use a switcher "
                     "of kind lm"
                 )
-            if may := sorted(set(self.tokens) - info.never):
+            if may := sorted(set(self.tokens) - info.suppressed_token_ids):
                 raise ConfigError(
                     f"{info.name} may write the token {may[0]}, which stands for a candidate: a "
                     "folded switcher needs the checkpoints that `taketurns export` wrote"

@@ -1,4 +1,5 @@
-"""Switchers that read nothing: by chance, in a fixed order, or another one with fewer candidates."""
+"""Switchers that read nothing: by chance, in a fixed order, or another one with fewer
+candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP itself: one pool of connections, and every way a call can fail as a Fault."""
+"""HTTP itself: one pool of connections, and every way a call can fail as a RetryableError."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Client:
         await self._client.aclose()
 
     async def get(self, url: str, key: Key, seconds: float) -> Any:
-        """The JSON at `url`. Raises Fault, and EngineError for what no other try would change."""
+        """The JSON at `url`. Raises RetryableError, and EngineError for what no other try would
+        change."""
         return await self._whole("GET", url, None, key, seconds)
 
     async def post(self, url: str, body: Mapping[str, Any], key: Key, seconds: float) -> Any:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from math import exp, log
 from typing import Any
 
-from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.text import StopFilter
 from taketurns.engines.http.client import Client
 from taketurns.engines.http.faults import RetryableError
-from taketurns.engines.http.fleet import Counters, Served
-from taketurns.engines.http.protocol import Piece, Usage, read_piece
+from taketurns.engines.http.fleet import RequestCounters, ServedModel
+from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
 from taketurns.errors import UnavailableError
 from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, Token
@@ -29,7 +29,7 @@ class PatchRequest:
 
     def __init__(
         self,
-        served: Served,
+        served: ServedModel,
         prompt: Sequence[int],
         sampling: Sampling,
         on_token: Callable[[Token], None] | None,
@@ -44,9 +44,9 @@ class PatchRequest:
         self._text = ""
         self._parts = 0  # events that brought text
         self._scores: tuple[float, ...] | None = None
-        self._usages: list[Usage] = []
+        self._usages: list[PromptUsage] = []
         self._finish: Finish | None = None
-        self._watch = sampling.watch
+        self._criterion = sampling.stopping
         self._over: Finish | None = None  # why it ends, once its last token is there
         self._hidden = False  # a stream left out tokens, so what is missing is asked for whole
         self._asked = replace(sampling, logprobs=_told(sampling, served.abilities))
@@ -54,27 +54,27 @@ class PatchRequest:
         self._stops = StopFilter(sampling.stop, sampling.written)
         self._reader = served.info.codec.stream(prompt)
 
-    async def go_on(self, caller: Client, url: str, seconds: float, token_seconds: float) -> None:
+    async def go_on(self, client: Client, url: str, seconds: float, token_seconds: float) -> None:
         """Ask the server at `url` for what is missing. It has so many `seconds` in all, and once
-        its stream has begun, `token_seconds` for each token. Raises Fault when it fails; what it
-        gave by then is kept."""
+        its stream has begun, `token_seconds` for each token. Raises RetryableError when it fails;
+        what it gave by then is kept."""
         clock = asyncio.get_running_loop().time
         latest = clock() + seconds
         body = self._request()
         if body is None:
             self._finish = self._over or "length"  # all was there but the server's word for it
         elif body.get("stream"):
-            await self._stream(caller, url, body, seconds, token_seconds)
+            await self._stream(client, url, body, seconds, token_seconds)
             if self._hidden and self._finish is None:
-                await self.go_on(caller, url, max(0.0, latest - clock()), token_seconds)
+                await self.go_on(client, url, max(0.0, latest - clock()), token_seconds)
         else:
-            reply = await caller.post(url, body, self._served.key, seconds)
+            reply = await client.post(url, body, self._served.key, seconds)
             self._take(self._read(reply))
         if self._finish is None:
             raise RetryableError("the reply ended before the patch did")
 
     def completion(self) -> Completion:
-        """The whole patch, once `go_on` has raised no Fault."""
+        """The whole patch, once `go_on` has raised no RetryableError."""
         assert self._finish is not None, "the patch is not whole"
         by_ids = self._served.abilities.token_ids
         logprobs = None
@@ -91,7 +91,7 @@ class PatchRequest:
             scores=self._scores,
         )
 
-    def count(self, counters: Counters) -> None:
+    def count(self, counters: RequestCounters) -> None:
         """Add what was written and read."""
         counters.written_tokens += len(self._written())
         for usage in self._usages:
@@ -99,7 +99,7 @@ class PatchRequest:
 
     def _request(self) -> dict[str, Any] | None:
         """What to ask for now; None if nothing is missing. It is streamed where somebody watches,
-        or where a stop string or a watch may end it early.
+        or where a stop string or a criterion may end it early.
 
         A server tells how probable tokens were where it wrote one. What follows the last token of a
         patch is known where the next one is written, so that is asked for too, and not read.
@@ -124,7 +124,7 @@ class PatchRequest:
                 self._served.abilities.verbose
                 or self._on_token is not None
                 or bool(self._sampling.stop)
-                or self._watch is not None
+                or self._criterion is not None
             ),
         )
 
@@ -136,7 +136,7 @@ class PatchRequest:
         codec = self._served.info.codec
         begin = self._prompt[:1] if self._prompt[0] == codec.tokenizer.bos_token_id else []
         rest = self._prompt[len(begin) :]
-        before = Rendered(codec.spell(rest))
+        before = RenderedPrompt(codec.spell(rest))
         if codec.encode_rendered(before) != rest:
             return self._prompt + written
         return begin + codec.encode_rendered(before.followed_by(self._text, codec.control_pattern))
@@ -148,7 +148,7 @@ class PatchRequest:
 
     async def _stream(
         self,
-        caller: Client,
+        client: Client,
         url: str,
         body: dict[str, Any],
         seconds: float,
@@ -159,7 +159,7 @@ class PatchRequest:
         clock = asyncio.get_running_loop().time
         latest, seen, begun = clock() + seconds, 0, False
         try:
-            async with caller.stream(url, body, self._served.key, seconds) as (events, limit):
+            async with client.stream(url, body, self._served.key, seconds) as (events, limit):
                 async for event in events:
                     piece = self._read(event)
                     ended = self._finish is not None
@@ -199,8 +199,8 @@ class PatchRequest:
             raise UnavailableError(f"{info.name}: {error}") from error
 
     def _take(self, piece: Piece) -> None:
-        """Accept a part of a reply, up to where the patch ends. Raises Fault if the server ended it
-        for no good reason."""
+        """Accept a part of a reply, up to where the patch ends. Raises RetryableError if the server
+        ended it for no good reason."""
         if piece.usage is not None:
             self._usages.append(piece.usage)
         for index, token in enumerate(piece.tokens):
@@ -224,10 +224,10 @@ class PatchRequest:
 
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
-        watch, wanted = self._watch, self._sampling.logprobs
-        weighed = watch is not None and watch.entropy and token.top
-        if watch is not None and weighed and watch.ends(_entropy(token), None):
-            self._finish = watch.finish  # before the token, which is put aside
+        criterion, wanted = self._criterion, self._sampling.logprobs
+        weighed = criterion is not None and criterion.entropy and token.top
+        if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
+            self._finish = criterion.finish  # before the token, which is put aside
             return
         if token.id in self._ends:
             self._finish = "stop"
@@ -242,8 +242,8 @@ class PatchRequest:
         if self._stops.stopped:
             self._finish = "stop"
             return
-        if watch is not None and watch.wrote(token):
-            self._over = watch.finish
+        if criterion is not None and criterion.on_token(token):
+            self._over = criterion.finish
         elif len(self._tokens) >= self._sampling.max_tokens:
             self._over = "length"
         if not self._sampling.choices:
@@ -257,14 +257,14 @@ class PatchRequest:
             self._on_token(Token(None, text))
         if self._stops.stopped:
             self._finish = "stop"
-        elif self._watch is not None and self._watch.wrote(Token(None, text)):
-            self._finish = self._watch.finish
+        elif self._criterion is not None and self._criterion.on_token(Token(None, text)):
+            self._finish = self._criterion.finish
 
 
 def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
     """How many log-probabilities to ask for: what was asked for here, and for an entropy all that
     the server may tell."""
-    if sampling.watch is None or not sampling.watch.entropy:
+    if sampling.stopping is None or not sampling.stopping.entropy:
         return sampling.logprobs
     most = _MOST_TOLD if abilities.exact_scores else min(abilities.top_logprobs, _MOST_TOLD)
     return max(sampling.logprobs or 0, most)

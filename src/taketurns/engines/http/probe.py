@@ -24,21 +24,20 @@ _TOPS = (1000, 20, 5, 1)  # how many log-probabilities servers give, by habit
 
 
 async def probe(
-    caller: Client, url: str, key: Key, candidate: Candidate, codec: TextCodec
+    client: Client, url: str, key: Key, candidate: Candidate, codec: TextCodec
 ) -> ServerCapabilities:
     """Ask the server at `url` what it can do for a candidate.
 
-    Raises Fault when it does not answer as a server should, ConfigError when it serves something
-    else than the candidate.
-    """
-    listed = await caller.get(f"{url}/v1/models", key, PROBE_SECONDS)
+    Raises RetryableError when it does not answer as a server should, ConfigError when it serves
+    something else than the candidate."""
+    listed = await client.get(f"{url}/v1/models", key, PROBE_SECONDS)
     entry, entries = _entry(listed, candidate)
-    await _compare_tokenizers(caller, url, key, entry["id"], candidate, codec)
+    await _compare_tokenizers(client, url, key, entry["id"], candidate, codec)
     ids = codec.encode(_TEXT, special=True)
     plain = ServerCapabilities(
-        software=await _software(caller, url, key, entry),
+        software=await _software(client, url, key, entry),
         served_as=entry["id"],
-        context=await _slot(caller, url, key) or _context(entry, entries),
+        context=await _slot(client, url, key) or _context(entry, entries),
         prompt_ids=True,
         token_ids=False,
         exact_scores=False,
@@ -65,7 +64,7 @@ async def probe(
         asked,
         asked | {"prompt": codec.spell(ids)},
     ]
-    body, reply = await _first(caller, url, key, attempts, len(ids))
+    body, reply = await _first(client, url, key, attempts, len(ids))
     choice = only_choice(reply)
     _check_unequal(top_logprobs(choice), codec)
     about = reply.get("__verbose")
@@ -82,17 +81,18 @@ async def probe(
     bare = {name: value for name, value in body.items() if name not in extras}
     if verbose:
         bare |= forced(wanted[0])
-    return replace(able, top_logprobs=await _most(caller, url, key, bare, codec))
+    return replace(able, top_logprobs=await _most(client, url, key, bare, codec))
 
 
 async def _first(
-    caller: Client, url: str, key: Key, bodies: Sequence[dict[str, Any]], tokens: int
+    client: Client, url: str, key: Key, bodies: Sequence[dict[str, Any]], tokens: int
 ) -> tuple[dict[str, Any], Any]:
-    """The first body that the server takes, and its reply. Raises Fault if it takes none."""
+    """The first body that the server takes, and its reply. Raises RetryableError if it takes
+    none."""
     why = ""
     for body in bodies:
         try:
-            reply = await caller.post(f"{url}/v1/completions", body, key, PROBE_SECONDS)
+            reply = await client.post(f"{url}/v1/completions", body, key, PROBE_SECONDS)
         except EngineError as error:
             why = str(error)
             continue
@@ -103,11 +103,11 @@ async def _first(
     raise RetryableError(why)
 
 
-async def _most(caller: Client, url: str, key: Key, body: dict[str, Any], codec: TextCodec) -> int:
+async def _most(client: Client, url: str, key: Key, body: dict[str, Any], codec: TextCodec) -> int:
     """How many log-probabilities the server gives where it was asked for many."""
     for count in _TOPS:
         try:
-            reply = await caller.post(
+            reply = await client.post(
                 f"{url}/v1/completions", body | {"logprobs": count}, key, PROBE_SECONDS
             )
         except (EngineError, RetryableError):
@@ -130,10 +130,10 @@ def _check_unequal(likely: Sequence[Likely], codec: TextCodec) -> None:
         )
 
 
-Entry = Mapping[str, Any]
+ModelEntry = Mapping[str, Any]
 
 
-def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
+def _entry(listed: Any, candidate: Candidate) -> tuple[ModelEntry, Sequence[ModelEntry]]:
     """What the server lists of the candidate's model, and all that it lists. A server that has one
     model needs no name for it, unless the candidate is an adapter, which would be another."""
     entries = models(listed)
@@ -152,7 +152,7 @@ def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
     )
 
 
-def models(listed: Any) -> list[Entry]:
+def models(listed: Any) -> list[ModelEntry]:
     """What a server's reply lists at `/v1/models`; nothing where it is no such list."""
     data = listed.get("data") if isinstance(listed, dict) else None
     return [
@@ -173,7 +173,7 @@ def names_of(candidate: Candidate) -> tuple[str, ...]:
     return (name, spec.model)
 
 
-def _context(entry: Entry, entries: Sequence[Entry]) -> int | None:
+def _context(entry: ModelEntry, entries: Sequence[ModelEntry]) -> int | None:
     """An adapter has the context of its parent."""
     parents = [one for one in entries if one["id"] == entry.get("parent")]
     found = [one.get("max_model_len") for one in (entry, *parents)]
@@ -181,28 +181,28 @@ def _context(entry: Entry, entries: Sequence[Entry]) -> int | None:
     return next((value for value in found if type(value) is int and value > 0), None)
 
 
-def _meta(entry: Entry, name: str) -> int | None:
+def _meta(entry: ModelEntry, name: str) -> int | None:
     """A number that llama.cpp lists of its model."""
     meta = entry.get("meta")
     value = meta.get(name) if isinstance(meta, dict) else None
     return value if type(value) is int and value > 0 else None
 
 
-async def _slot(caller: Client, url: str, key: Key) -> int | None:
+async def _slot(client: Client, url: str, key: Key) -> int | None:
     """The context of one answer on llama.cpp, which shares what it has among several."""
     try:
-        said = await caller.get(f"{url}/props", key, PROBE_SECONDS)
+        said = await client.get(f"{url}/props", key, PROBE_SECONDS)
         value = said["default_generation_settings"]["n_ctx"]
     except (EngineError, RetryableError, KeyError, TypeError):
         return None
     return value if type(value) is int and value > 0 else None
 
 
-async def _software(caller: Client, url: str, key: Key, entry: Mapping[str, Any]) -> str:
+async def _software(client: Client, url: str, key: Key, entry: Mapping[str, Any]) -> str:
     owner = entry.get("owned_by")
     name = owner if isinstance(owner, str) and owner else "unknown"
     try:
-        said = await caller.get(f"{url}/version", key, PROBE_SECONDS)
+        said = await client.get(f"{url}/version", key, PROBE_SECONDS)
     except (EngineError, RetryableError):
         return name
     version = said.get("version") if isinstance(said, dict) else None
@@ -210,12 +210,12 @@ async def _software(caller: Client, url: str, key: Key, entry: Mapping[str, Any]
 
 
 async def _compare_tokenizers(
-    caller: Client, url: str, key: Key, served_as: str, candidate: Candidate, codec: TextCodec
+    client: Client, url: str, key: Key, served_as: str, candidate: Candidate, codec: TextCodec
 ) -> None:
     """Where the server shows its tokenizer, it must be ours. Raises ConfigError."""
     body = {"model": served_as, "prompt": _TEXT, "content": _TEXT, "add_special_tokens": False}
     try:
-        said = await caller.post(f"{url}/tokenize", body, key, PROBE_SECONDS)
+        said = await client.post(f"{url}/tokenize", body, key, PROBE_SECONDS)
     except (EngineError, RetryableError):
         return
     theirs = said.get("tokens") if isinstance(said, dict) else None

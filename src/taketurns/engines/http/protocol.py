@@ -1,6 +1,6 @@
 """What servers answer: OpenAI's completions as JSON, with the fields of vLLM or of llama.cpp.
 
-It is checked: a reply that is not what was asked for is a Fault, never an answer.
+It is checked: a reply that is not what was asked for is a RetryableError, never an answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STOPPED = ("stop", "eos_token", "stop_sequence")
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class PromptUsage:
     """Tokens of a prompt, and how many of them the server had read before."""
 
     prompt: int = 0
@@ -49,7 +49,7 @@ class Piece:
     scores: tuple[tuple[float, ...], ...] = ()
     text: str = ""
     finish: Literal["stop", "length"] | None = None
-    usage: Usage | None = None
+    usage: PromptUsage | None = None
     written: int | None = None
 
 
@@ -67,8 +67,8 @@ def read_scores(
     reply: Any, abilities: ServerCapabilities, info: ModelInfo, choices: Sequence[int]
 ) -> list[float]:
     """The natural-log probabilities of `choices`, `-inf` for one that is not among the most
-    probable of a server that tells only those. Raises Fault, and EngineError where none of them is.
-    """
+    probable of a server that tells only those. Raises RetryableError, and EngineError where none of
+    them is."""
     given = top_logprobs(only_choice(reply))
     if not given:
         raise _unweighed()
@@ -105,8 +105,8 @@ def _by_text(given: Sequence[Likely], texts: Sequence[str]) -> list[float]:
 
 def top_logprobs(choice: Mapping[str, Any]) -> tuple[Likely, ...]:
     """The log-probabilities that a completion gives for its first token: in OpenAI's old shape, or
-    in that of its chat completions, as llama.cpp does; none where it gives none. Raises Fault for
-    one that is no number."""
+    in that of its chat completions, as llama.cpp does; none where it gives none. Raises
+    RetryableError for one that is no number."""
     logprobs: Any = choice.get("logprobs")
     try:
         if logprobs.get("content"):
@@ -136,7 +136,7 @@ def _id(value: Any) -> int | None:
 
 
 def _logprob(value: Any) -> float:
-    """A log-probability. Raises Fault where it is none."""
+    """A log-probability. Raises RetryableError where it is none."""
     number = float(value)
     if not number <= _SURE:  # NaN, infinity, or a logit
         raise RetryableError(f"the reply has a log-probability of {number}, which is none")
@@ -146,8 +146,9 @@ def _logprob(value: Any) -> float:
 def read_piece(
     data: Any, abilities: ServerCapabilities, vocabulary: int, sampling: Sampling
 ) -> Piece:
-    """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises Fault for
-    anything else, and UnavailableError where the server withholds what the model wrote."""
+    """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises
+    RetryableError for anything else, and UnavailableError where the server withholds what the model
+    wrote."""
     if isinstance(data, dict) and data.get("error") is not None:
         raise RetryableError(f"the server reports an error: {_shown(data['error'])}")
     usage = read_usage(data)
@@ -182,8 +183,8 @@ def read_piece(
 
 
 def _finish(reason: Any) -> Literal["stop", "length"] | None:
-    """Why a reply ended, in the words of many servers; None if it goes on. Raises Fault where the
-    server gave it up, and UnavailableError where every server would withhold it."""
+    """Why a reply ended, in the words of many servers; None if it goes on. Raises RetryableError
+    where the server gave it up, and UnavailableError where every server would withhold it."""
     if reason in _GOES_ON:
         return None
     if reason in _STOPPED:
@@ -212,8 +213,8 @@ def _ids(
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
-    """The JSON values of a stream of server-sent events, up to its `[DONE]`. Raises Fault where an
-    event is none, or the stream breaks off."""
+    """The JSON values of a stream of server-sent events, up to its `[DONE]`. Raises RetryableError
+    where an event is none, or the stream breaks off."""
     rest, done = b"", False
     async for chunk in chunks:  # to its end: the connection stays usable
         *lines, rest = (rest + chunk).split(b"\n")
@@ -231,7 +232,7 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
 
 
 def parse(data: bytes) -> Any:
-    """JSON. Raises Fault for anything else."""
+    """JSON. Raises RetryableError for anything else."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -239,21 +240,21 @@ def parse(data: bytes) -> Any:
 
 
 def only_choice(reply: Any) -> Mapping[str, Any]:
-    """The one completion that was asked for. Raises Fault if there is none."""
+    """The one completion that was asked for. Raises RetryableError if there is none."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise RetryableError(f"the reply is no completion: {_shown(reply)[:80]}")
     return choices[0]
 
 
-def read_usage(data: Any) -> Usage | None:
+def read_usage(data: Any) -> PromptUsage | None:
     """What a reply says of its prompt; None if nothing."""
     usage = data.get("usage") if isinstance(data, dict) else None
     if not isinstance(usage, dict):
         return None
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Usage(_count(usage.get("prompt_tokens")), _count(cached))
+    return PromptUsage(_count(usage.get("prompt_tokens")), _count(cached))
 
 
 def _count(value: Any) -> int:

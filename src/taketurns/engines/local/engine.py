@@ -6,8 +6,8 @@ coroutine that waits for its turn's result.
 
 Keys and values are kept for each (model, answer) between turns: a model encodes only what it has
 not seen. Memory is bounded by admission: a session says how long its answer may get and waits until
-that much is free, so no live answer is ever evicted; `engines/local/memory.py` says how it is shared.
-"""
+that much is free, so no live answer is ever evicted; `engines/local/memory.py` says how it is
+shared."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from taketurns.checkpoints.control_tokens import Rendered
 from taketurns.checkpoints.model_config import (
     context_length,
     end_token_ids,
-    never_token_ids,
+    suppressed_token_ids,
     vocabulary_size,
 )
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
@@ -36,9 +35,9 @@ from taketurns.engines.local.ensembles import Ensemble, Shared
 from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.memory import answer_bytes, kv_budget
 from taketurns.engines.local.requests import GenerateRequest, ScoreRequest
-from taketurns.engines.local.scheduler import Counters
+from taketurns.engines.local.scheduler import ModelCounters
 from taketurns.engines.local.worker import ModelThread, RunningModel
-from taketurns.errors import ConfigError, PromptError, concerning
+from taketurns.errors import ConfigError, concerning
 from taketurns.types import Completion, ModelSpec, Sampling, Token
 from taketurns.utils.seeds import generator
 
@@ -106,23 +105,23 @@ class LocalEngine:
         """Load a model's weights unless they are. Raises ConfigError or EngineError."""
         await self.info(model)
         if model not in self._running:
-            never = sorted(await self._never(model))
-            self._running[model] = await self._thread.load(model, never)
+            suppressed = sorted(await self._suppressed(model))
+            self._running[model] = await self._thread.load(model, suppressed)
 
-    async def _never(self, model: str) -> frozenset[int]:
+    async def _suppressed(self, model: str) -> frozenset[int]:
         """What the model is not to write: what its files forbid, and ids beyond the embedding of
         another that goes on from its ids. Control tokens are not handed on."""
         own = await self.info(model)
         infos = [await self.info(name) for name in self._specs]
         if own.vocabulary is None:
-            return own.never
+            return own.suppressed_token_ids
         smallest = min(
             info.vocabulary
             for info in infos
             if info.vocabulary is not None and SharedVocabulary.of((own.codec, info.codec))
         )
         beyond = range(smallest, own.vocabulary)
-        return own.never.union(i for i in beyond if not own.codec.is_control(i))
+        return own.suppressed_token_ids.union(i for i in beyond if not own.codec.is_control(i))
 
     async def shared(self, models: Sequence[str]) -> Shared:
         """What these models have in common. Raises ConfigError for different vocabularies."""
@@ -135,7 +134,7 @@ class LocalEngine:
         """Facts about a loaded model."""
         return self._running[model]
 
-    def counters(self, model: str) -> Counters:
+    def counters(self, model: str) -> ModelCounters:
         """What a model has done so far."""
         return self._thread.counters(model)
 
@@ -222,7 +221,7 @@ class LocalSession:
     ) -> Completion:
         """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
         info = await self._engine.info(model)
-        ids = _checked(info, prompt, sampling.max_tokens)
+        ids = info.prompt_ids(prompt, sampling.max_tokens)
         async with self._turns[model]:
             completion: Completion = await self._thread.run(
                 model,
@@ -247,7 +246,7 @@ class LocalSession:
         shared = await self._engine.shared(models)
         infos = [await self._engine.info(model) for model in models]
         ids = [
-            _checked(info, prompt, sampling.max_tokens)
+            info.prompt_ids(prompt, sampling.max_tokens)
             for info, prompt in zip(infos, prompts, strict=True)
         ]
 
@@ -320,25 +319,10 @@ class LocalSession:
     async def _peek(
         self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any
     ) -> Any:
-        ids = _checked(await self._engine.info(model), prompt, 1)
+        ids = (await self._engine.info(model)).prompt_ids(prompt, 1)
         async with self._turns[model]:
             make = partial(ScoreRequest, ids, self._kept(model), want=want)
             return await self._thread.run(model, make, **what)
-
-
-def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
-    if isinstance(prompt, str):
-        prompt = info.codec.encode_rendered(Rendered(prompt), special=True)
-    ids = prompt
-    if not ids:
-        raise PromptError(f"{info.name} got an empty prompt")
-    if len(ids) + more > info.context:
-        raise PromptError(
-            f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
-            f"{info.name}, {info.context} tokens"
-        )
-    info.check_ids(ids)
-    return ids
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
@@ -366,6 +350,6 @@ def _info_of(name: str, spec: ModelSpec) -> ModelInfo:
                 "entropy",
             }
         ),
-        never=never_token_ids(spec),
+        suppressed_token_ids=suppressed_token_ids(spec),
         vocabulary=vocabulary_size(spec),
     )

@@ -1,9 +1,8 @@
 """Which way a model is run: the fastest that is proved to give the logits of a plain forward.
 
-First on a small copy of the model, then on its weights (`engines/local/equivalence.py`). What was found is kept
-(`engines/local/equivalence_records.py`): for the architecture, which many checkpoints share, and for the
-checkpoint.
-"""
+First on a small copy of the model, then on its weights (`engines/local/equivalence.py`). What was
+found is kept (`engines/local/equivalence_records.py`): for the architecture, which many checkpoints
+share, and for the checkpoint."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def refusal(model: str, architecture: str, why: str) -> str:
     )
 
 
-class Architecture:
+class ArchitectureProof:
     """The proof on a small copy. What is known already is read from `records`."""
 
     def __init__(
@@ -174,7 +173,7 @@ def choose(
         if found.way is None:
             return found, None
         return found, make_runner(found.way, model, activate, running)
-    architecture = Architecture(
+    architecture = ArchitectureProof(
         type(model),
         model.config,
         attention=model.config._attn_implementation,
@@ -213,7 +212,7 @@ def foresee(
     known = records.read(checkpoint_key(spec, device, running))
     if known is not None and (found := _read(known)) is not None:
         return found
-    architecture = Architecture(
+    architecture = ArchitectureProof(
         model_class,
         config,
         attention=spec.attn_implementation,
@@ -225,7 +224,7 @@ def foresee(
     return fastest(architecture)
 
 
-def fastest(architecture: Architecture) -> Found:
+def fastest(architecture: ArchitectureProof) -> Found:
     """The first way that the architecture allows."""
     reasons: dict[str, str] = {}
     for way in Way:
@@ -241,7 +240,7 @@ def _on_weights(
     model: Any,
     activate: Callable[[], None] | None,
     running: Running,
-    architecture: Architecture,
+    architecture: ArchitectureProof,
 ) -> tuple[Runner | None, str | None]:
     truth = equivalence.Truth(PlainForward(model, activate), architecture.causal)
     ids = _ordinary(model, running)
@@ -293,7 +292,7 @@ def _ordinary(model: Any, running: Running) -> list[int]:
     special = {getattr(config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos")}
     random = Random(0)
     ids = [i for i in random.sample(range(size), min(size, 96)) if i not in special]
-    ids = [i for i in ids if i not in set(running.never)] or [0]
+    ids = [i for i in ids if i not in set(running.suppressed)] or [0]
     begin = getattr(config, "bos_token_id", None)
     return [begin if isinstance(begin, int) and 0 <= begin < size else ids[0], *ids]
 

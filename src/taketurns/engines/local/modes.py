@@ -41,12 +41,12 @@ _COSTS = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How a model is to be run: in exact rounds or not, rows of a batch, and what it never
-    writes."""
+    """How a model is to be run: in exact rounds or not, rows of a batch, and the ids that it
+    does not write."""
 
     deterministic: bool
     max_lanes: int
-    never: Sequence[int] = ()
+    suppressed: Sequence[int] = ()
 
 
 def make_runner(
@@ -57,12 +57,12 @@ def make_runner(
     if way is not Way.KEPT:
         caches, alone = way is not Way.WHOLE, way is Way.ALONE
         plain = PlainForward(model, activate)
-        return ReencodeRunner(plain, running.never, caches=caches, alone=alone)
+        return ReencodeRunner(plain, running.suppressed, caches=caches, alone=alone)
     runner = LaneRunner(
         Forward(model, activate),
         layer_shapes(model),
         max_lanes=running.max_lanes,
-        never=running.never,
+        suppressed=running.suppressed,
     )
     if running.deterministic and batch_invariant.enable(model):
         runner.exact = batch_invariant.measure(model, running.max_lanes)

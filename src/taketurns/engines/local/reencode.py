@@ -21,12 +21,12 @@ from transformers.cache_utils import DynamicCache
 from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
 from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
 from taketurns.engines.local.sampling import sample, without
-from taketurns.engines.local.scheduler import Counters
+from taketurns.engines.local.scheduler import ModelCounters
 from taketurns.engines.local.stopping import follows, over
 
 
 @dataclass(slots=True, eq=False)
-class _Turn:
+class _WritingJob:
     job: GenerateRequest
     pending: list[int]
     carried: Carried | None = None
@@ -42,18 +42,18 @@ class ReencodeRunner:
     def __init__(
         self,
         plain: PlainForward,
-        never: Sequence[int] = (),
+        suppressed: Sequence[int] = (),
         *,
         caches: bool = True,
         alone: bool = False,
     ) -> None:
         self._plain = plain
-        self._never = list(never)
+        self._suppressed = list(suppressed)
         self._caches = caches
         self._alone = alone
         self._waiting: deque[Job] = deque()
-        self._turns: list[_Turn] = []
-        self.counters = Counters()
+        self._turns: list[_WritingJob] = []
+        self.counters = ModelCounters()
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
@@ -64,7 +64,7 @@ class ReencodeRunner:
 
     def forget(self) -> None:
         """Count from nothing."""
-        self.counters = Counters()
+        self.counters = ModelCounters()
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -86,7 +86,7 @@ class ReencodeRunner:
         if job.cancelled:
             return
         if isinstance(job, GenerateRequest):
-            self._turns.append(_Turn(job, list(job.prompt), self._fresh()))
+            self._turns.append(_WritingJob(job, list(job.prompt), self._fresh()))
         elif isinstance(job, ScoreRequest):
             try:
                 self._count(len(job.prompt))
@@ -104,13 +104,13 @@ class ReencodeRunner:
         model = self._plain.model
         return Carried(kv_argument(model), DynamicCache(config=model.config))
 
-    def _write(self, turn: _Turn) -> bool:
+    def _write(self, turn: _WritingJob) -> bool:
         try:
             logits, hidden = self._read(turn)
             if over([turn.job], logits, hidden if turn.begun else ())[0]:
                 turn.job.finished()
                 return False
-            token = int(sample(without(logits, self._never), [turn.job.draw()])[0])
+            token = int(sample(without(logits, self._suppressed), [turn.job.draw()])[0])
             self.counters.written_tokens += 1
             if turn.job.take(token, logits[0]) is not None:
                 turn.job.finished()
@@ -122,7 +122,7 @@ class ReencodeRunner:
         turn.begun = True
         return True
 
-    def _read(self, turn: _Turn) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _read(self, turn: _WritingJob) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits `[1, vocabulary]` and hidden states `[1, d]` after the last pending token."""
         self._count(len(turn.pending))
         seen = self._plain(

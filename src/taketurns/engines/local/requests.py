@@ -11,7 +11,7 @@ from torch import Tensor
 
 from taketurns.checkpoints.text import StopFilter, TextCodec
 from taketurns.engines.local.kv import Parked
-from taketurns.engines.local.sampling import Draw, drawable
+from taketurns.engines.local.sampling import TokenDraw, drawable
 from taketurns.errors import NotANumberError
 from taketurns.types import Completion, Finish, Sampling, Token
 
@@ -114,7 +114,7 @@ class GenerateRequest(Job):
     ) -> None:
         super().__init__(prompt, parked, resolve, reject)
         self.reach += sampling.max_tokens
-        self.watch = sampling.watch
+        self.criterion = sampling.stopping
         self._sampling = sampling
         self._ends = end_token_ids.union(sampling.stop_token_ids)
         self._random = random
@@ -125,10 +125,10 @@ class GenerateRequest(Job):
         self._text = codec.stream(prompt) if sampling.stop else None
         self._stops = StopFilter(sampling.stop, sampling.written)
 
-    def draw(self) -> Draw:
+    def draw(self) -> TokenDraw:
         """How to sample the next token."""
         first, second = self._random.random(2)
-        return Draw(self._sampling.temperature, self._sampling.top_p, first, second)
+        return TokenDraw(self._sampling.temperature, self._sampling.top_p, first, second)
 
     def take(self, token: int, logits: Tensor | None = None) -> Finish | None:
         """Accept a token sampled from `logits` `[vocabulary]`; says whether it ends the patch, and
@@ -139,11 +139,11 @@ class GenerateRequest(Job):
         return finish
 
     def cut(self, entropy: float | None, states: Tensor | None) -> bool:
-        """Does the watch, which there must be, end the patch before the next token is drawn?"""
-        assert self.watch is not None, "only a watched patch is cut"
-        over = self.watch.ends(entropy, states)
+        """Does the criterion, which there must be, end the patch before the next token is drawn?"""
+        assert self.criterion is not None, "only a patch with a stopping criterion is cut"
+        over = self.criterion.should_stop(entropy, states)
         if over:
-            self.result = self._completion(self.watch.finish)
+            self.result = self._completion(self.criterion.finish)
         return over
 
     def _completion(self, finish: Finish) -> Completion:
@@ -166,8 +166,8 @@ class GenerateRequest(Job):
             self._stops.push(self._text.push(token))
             if self._stops.stopped:
                 return "stop"
-        if self.watch is not None and self.watch.wrote(seen):
-            return self.watch.finish
+        if self.criterion is not None and self.criterion.on_token(seen):
+            return self.criterion.finish
         return "length" if len(self._written) >= self._sampling.max_tokens else None
 
     def _weigh(self, token: int, logits: Tensor | None) -> Token:

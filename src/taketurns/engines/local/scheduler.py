@@ -4,8 +4,8 @@
 seen, then samples one token for every lane that writes. Lanes stay dense: when one is freed the
 last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
 
-In exact rounds every forward has one of the shapes of `engines/local/batch_invariant.py`, so that an answer's
-tokens do not depend on what else is in the batch."""
+In exact rounds every forward has one of the shapes of `engines/local/batch_invariant.py`, so that
+an answer's tokens do not depend on what else is in the batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from taketurns.engines.local.batch_invariant import BLOCK, ROWS, Shapes, visible
-from taketurns.engines.local.ensembles import Part
+from taketurns.engines.local.ensembles import EnsembleMember
 from taketurns.engines.local.forward import Forward, Outputs
 from taketurns.engines.local.kv import LanePool, LayerShape
 from taketurns.engines.local.memory import lane_length
@@ -31,7 +31,7 @@ from taketurns.errors import CapacityError
 
 
 @dataclass(slots=True)
-class Counters:
+class ModelCounters:
     """What a model has done so far. Tokens are real ones: padding is not counted."""
 
     encoded_tokens: int = 0
@@ -59,7 +59,7 @@ class _Lane:
 
 class LaneRunner:
     """Runs the jobs of one model. `max_lanes` bounds the batch, `block_tokens` one forward's
-    prompt; tokens of `never` are not written. Rounds are exact where `exact` says which shapes
+    prompt; tokens of `suppressed` are not written. Rounds are exact where `exact` says which shapes
     they have; it may be changed while there are no jobs."""
 
     def __init__(
@@ -69,17 +69,17 @@ class LaneRunner:
         *,
         max_lanes: int,
         block_tokens: int = 2048,
-        never: Sequence[int] = (),
+        suppressed: Sequence[int] = (),
     ) -> None:
         self._forward = forward
         self._pool = LanePool(shapes)
         self.exact: Shapes | None = None
         self._max_lanes = max_lanes
         self._block_tokens = block_tokens
-        self._never = list(never)
+        self._suppressed = list(suppressed)
         self._waiting: deque[Job] = deque()
         self._lanes: list[_Lane] = []
-        self.counters = Counters()
+        self.counters = ModelCounters()
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
@@ -103,7 +103,7 @@ class LaneRunner:
     def forget(self) -> None:
         """Free the lanes and count from nothing. No job may be under way."""
         self._pool.clear()
-        self.counters = Counters()
+        self.counters = ModelCounters()
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -245,7 +245,7 @@ class LaneRunner:
                     hidden = [layer[row] for layer in outputs.hidden]
                     lane.job.look(outputs.logits[row], hidden)
                     lane.done = True
-                elif isinstance(lane.job, Part):
+                elif isinstance(lane.job, EnsembleMember):
                     lane.job.offer(outputs.logits[row])
                 else:
                     writers.append((lane, outputs.logits[row]))
@@ -262,7 +262,7 @@ class LaneRunner:
         logits = outputs.logits[:writing]
         writers = []
         for row, lane in enumerate(lanes):
-            if not isinstance(lane.job, Part):
+            if not isinstance(lane.job, EnsembleMember):
                 writers.append(row)
             elif fed[row]:
                 self.counters.encoded_tokens += 1
@@ -291,7 +291,7 @@ class LaneRunner:
             assert isinstance(lane.job, GenerateRequest)
             draws.append(lane.job.draw())
         for row, (lane, token) in enumerate(
-            zip(lanes, sample(without(logits, self._never), draws).tolist(), strict=True)
+            zip(lanes, sample(without(logits, self._suppressed), draws).tolist(), strict=True)
         ):
             assert isinstance(lane.job, GenerateRequest)
             lane.tokens.append(token)
@@ -344,7 +344,7 @@ def _alike(lane: _Lane, other: _Lane) -> bool:
 def _hear(lane: _Lane) -> int:
     """How many tokens the lane has to read before it can go on: none while it waits for the other
     models that it writes together with."""
-    if not isinstance(lane.job, Part):
+    if not isinstance(lane.job, EnsembleMember):
         return 1
     if lane.job.told is None:
         return 0

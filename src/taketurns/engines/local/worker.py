@@ -26,7 +26,7 @@ from taketurns.engines.local.loading import Weights
 from taketurns.engines.local.mode_selection import check_usable, choose
 from taketurns.engines.local.modes import Runner, Running, Way
 from taketurns.engines.local.requests import Job
-from taketurns.engines.local.scheduler import Counters, LaneRunner
+from taketurns.engines.local.scheduler import LaneRunner, ModelCounters
 from taketurns.errors import (
     CapacityError,
     ConfigError,
@@ -94,11 +94,13 @@ class ModelThread:
 
     # Called from event loops
 
-    async def load(self, model: str, never: Sequence[int]) -> RunningModel:
-        """Load a model unless it is loaded; it will not write tokens of `never`. Raises ConfigError
-        or EngineError."""
+    async def load(self, model: str, suppressed: Sequence[int]) -> RunningModel:
+        """Load a model unless it is loaded; it will not write tokens of `suppressed`. Raises
+        ConfigError or EngineError."""
         if model not in self._models:
-            await self._ask(lambda done, failed: self._load_for(model, never, done, failed), model)
+            await self._ask(
+                lambda done, failed: self._load_for(model, suppressed, done, failed), model
+            )
         return self._models[model]
 
     async def run(
@@ -173,9 +175,9 @@ class ModelThread:
             return None if thread.is_alive() else _ENDED
         return self._failure
 
-    def counters(self, model: str) -> Counters:
+    def counters(self, model: str) -> ModelCounters:
         runner = self._runners.get(model)
-        return runner.counters if runner is not None else Counters()
+        return runner.counters if runner is not None else ModelCounters()
 
     @property
     def lane_bytes(self) -> int:
@@ -279,19 +281,19 @@ class ModelThread:
     def _load_for(
         self,
         model: str,
-        never: Sequence[int],
+        suppressed: Sequence[int],
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
     ) -> None:
         if model not in self._models:
             try:
-                self._runners[model] = self._runner(model, never)
+                self._runners[model] = self._runner(model, suppressed)
             except TakeTurnsError as error:
                 failed(error)
                 return
         done(None)
 
-    def _runner(self, model: str, never: Sequence[int]) -> Runner:
+    def _runner(self, model: str, suppressed: Sequence[int]) -> Runner:
         loaded = self._weights.load(model)
         weight = loaded.model.get_input_embeddings().weight
         device = str(weight.device)
@@ -300,7 +302,7 @@ class ModelThread:
         if self._deterministic and obstacle is not None:
             raise ConfigError(exact.refusal(model, obstacle))
         wanted = exact.wanted(self._deterministic, device, weight.dtype, obstacle)
-        running = Running(wanted, self._max_batch, never)
+        running = Running(wanted, self._max_batch, suppressed)
         spec = self._specs[model]
         found, runner = choose(spec, loaded.model, loaded.activate, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)

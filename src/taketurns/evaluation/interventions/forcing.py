@@ -98,7 +98,7 @@ async def _force(stem: GenerationLoop, speakers: Speakers, seed: int) -> Forced:
         for speaker in speakers:
             if answer.ended:
                 break
-            await answer.turn(speaker)
+            await answer.step(speaker)
             taken += 1
         await answer.write()
         return Forced(speakers, taken, answer.text, answer.draft.tokens - stem.draft.tokens)

@@ -166,7 +166,7 @@ class _Teacher:
         shared = logits.new_full((len(logits), self._vocabulary), -torch.inf)
         known = self._ordinary[self._ordinary < min(self._vocabulary, logits.shape[-1])]
         shared[:, known] = logits[:, known]
-        silent = reader.info.never.union(ends)
+        silent = reader.info.suppressed_token_ids.union(ends)
         shared[:, [i for i in silent if i < self._vocabulary]] = -torch.inf
         shared[:, self._end] = end
         return shared.log_softmax(-1)

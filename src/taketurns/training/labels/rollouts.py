@@ -1,9 +1,9 @@
 """What each candidate's next patch is worth: prefix, branches, utilities (arXiv 2510.09913, 3.2).
 
 An answer is drawn by switching at random and cut at a patch boundary, or at any token for a
-switcher that will be asked at any (`DecisionPoint.cuts`). Every candidate writes one patch after this
-prefix, and from each of these branches the answer is continued to its end several times; the task's
-scorer gives each end its utility. Labels follow from them (`training/labels/labels.py`).
+switcher that will be asked at any (`DecisionPoint.cuts`). Every candidate writes one patch after
+this prefix, and from each of these branches the answer is continued to its end several times; the
+task's scorer gives each end its utility. Labels follow from them (`training/labels/labels.py`).
 
 Every draw is named by the query, the number of the prefix, the branch and the number of the
 rollout, so a record depends neither on what runs beside it nor on how many rollouts there are.
@@ -116,7 +116,7 @@ class RolloutGenerator:
                 for speaker in range(len(team.candidates))
             ]
             length = _length(policy, seed)
-            await together(branch.turn(who, length) for who, branch in enumerate(branches))
+            await together(branch.step(who, length) for who, branch in enumerate(branches))
             await together(branch.read() for branch in branches if not branch.ended)
             ends = await self._ends(occasion, branches, seed)
         made = tuple(
@@ -193,7 +193,7 @@ async def cut(answer: GenerationLoop, seed: int, cuts: Cuts = "boundary") -> Gen
     boundaries = []
     while not answer.ended:
         boundaries.append(answer.draft.copy())
-        await answer.turn()
+        await answer.step()
     share = EARLIEST + (LATEST - EARLIEST) * generator(derive(seed, "cut")).random()
     point = share * answer.draft.tokens
     before = max(
