@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _PLAIN: frozenset[Capability] = frozenset(("token_ids", "score", "exact_score", "fork", "entropy"))
 _DEEP: frozenset[Capability] = _PLAIN | {"hidden"}
 
-Reply = str | Sequence[int | float]
-Script = Callable[[str, Sampling], Reply] | Sequence[Reply]
-Scores = Callable[[str, Sequence[int]], Sequence[float]] | Sequence[float]
+ScriptedReply = str | Sequence[int | float]
+Script = Callable[[str, Sampling], ScriptedReply] | Sequence[ScriptedReply]
+ScriptedScores = Callable[[str, Sequence[int]], Sequence[float]] | Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ScriptedEngine:
         self,
         scripts: Mapping[str, Script],
         *,
-        scores: Mapping[str, Scores] | None = None,
+        scores: Mapping[str, ScriptedScores] | None = None,
         entropies: Mapping[str, Callable[[str], float]] | None = None,
         states: Mapping[str, Callable[[str], Sequence[float]]] | None = None,
         context: int = 4096,
@@ -240,7 +240,7 @@ class ScriptedSession:
             raise NotANumberError(f"{model} gave {wrong[0]} for a probability")
         return [log(p) if p > 0 else -inf for _, p in zip(choices, probabilities, strict=True)]
 
-    def _reply(self, model: str, text: str, sampling: Sampling) -> Reply:
+    def _reply(self, model: str, text: str, sampling: Sampling) -> ScriptedReply:
         script = self.engine._scripts.get(model, ())
         if callable(script):
             return script(text, sampling)

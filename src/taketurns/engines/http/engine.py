@@ -27,7 +27,7 @@ from taketurns.engines.base import Capability, ModelInfo
 from taketurns.engines.http.client import Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import RetryableError
-from taketurns.engines.http.fleet import Fleet, RequestCounters, ServedModel, common
+from taketurns.engines.http.fleet import Fleet, ModelServers, RequestCounters, common
 from taketurns.engines.http.probe import probe
 from taketurns.engines.http.replicas import FIRST_COOLDOWN
 from taketurns.engines.http.requests import ServerCapabilities
@@ -64,7 +64,7 @@ class HttpEngine:
         self._first_cooldown = first_cooldown
         self.connect: Callable[[], httpx.AsyncBaseTransport] = Connections
         self._codecs: dict[str, TextCodec] = {}
-        self._served: dict[str, ServedModel] = {}
+        self._served: dict[str, ModelServers] = {}
         self._counters = {model.name: RequestCounters() for model in models}
         self._fleets: dict[asyncio.AbstractEventLoop, Fleet] = {}
 
@@ -112,7 +112,7 @@ class HttpEngine:
             self._fleets[loop] = Fleet(self._settings, self._first_cooldown, self.connect)
         return self._fleets[loop]
 
-    async def served(self, model: str) -> ServedModel:
+    async def served(self, model: str) -> ModelServers:
         """Where a model is served. Raises as `info` does."""
         if model not in self._served:
             async with self.fleet().probing:
@@ -139,7 +139,7 @@ class HttpEngine:
 
         return list(await asyncio.gather(*map(ask, endpoint.urls)))
 
-    async def _find(self, model: str) -> ServedModel:
+    async def _find(self, model: str) -> ModelServers:
         candidate, endpoint = self._candidate(model)
         reports = await self.inspect(model)
         able = [report.abilities for report in reports if report.abilities is not None]
@@ -173,7 +173,7 @@ class HttpEngine:
             suppressed_token_ids=suppressed,
             vocabulary=vocabulary,
         )
-        return ServedModel(info, endpoint.urls, _key(model, endpoint), abilities)
+        return ModelServers(info, endpoint.urls, _key(model, endpoint), abilities)
 
     def _candidate(self, model: str) -> tuple[Candidate, Endpoint]:
         if model not in self._models:

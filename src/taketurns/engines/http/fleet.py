@@ -32,7 +32,7 @@ _BACK_OFF, _LONGEST_BACK_OFF = 0.1, 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
+class ModelServers:
     """A model and where it is served; `abilities` are what all of its servers can do."""
 
     info: ModelInfo
@@ -92,7 +92,7 @@ class Fleet:
             self._replicas[url] = Replica(url, limit, clock, self._first_cooldown)
         return self._replicas[url]
 
-    def router(self, served: ServedModel) -> Router:
+    def router(self, served: ModelServers) -> Router:
         """Chooses among the servers of a model."""
         name = served.info.name
         if name not in self._routers:
@@ -103,7 +103,7 @@ class Fleet:
 
     async def request_with_retry(
         self,
-        served: ServedModel,
+        served: ModelServers,
         key: int,
         attempt: Callable[[Replica, float], Awaitable[T]],
         counters: RequestCounters,
@@ -150,11 +150,11 @@ class Fleet:
             f"{served.info.name} gave no answer after {len(tried)} attempts{late} ({why})"
         )
 
-    def _try_out(self, served: ServedModel, replica: Replica) -> None:
+    def _try_out(self, served: ModelServers, replica: Replica) -> None:
         if replica.trial is None or replica.trial.done():
             replica.trial = asyncio.create_task(self._trial(served, replica))
 
-    async def _trial(self, served: ServedModel, replica: Replica) -> None:
+    async def _trial(self, served: ModelServers, replica: Replica) -> None:
         """Ask a server whose cooldown is over for its models; it is healthy if ours is among
         them."""
         began = asyncio.get_running_loop().time()

@@ -12,7 +12,7 @@ from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.text import StopFilter
 from taketurns.engines.http.client import Client
 from taketurns.engines.http.faults import RetryableError
-from taketurns.engines.http.fleet import RequestCounters, ServedModel
+from taketurns.engines.http.fleet import ModelServers, RequestCounters
 from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
 from taketurns.errors import UnavailableError
@@ -29,7 +29,7 @@ class PatchRequest:
 
     def __init__(
         self,
-        served: ServedModel,
+        served: ModelServers,
         prompt: Sequence[int],
         sampling: Sampling,
         on_token: Callable[[Token], None] | None,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from taketurns.engines.base import Prompt
-from taketurns.engines.http.fleet import Fleet, RequestCounters, ServedModel
+from taketurns.engines.http.fleet import Fleet, ModelServers, RequestCounters
 from taketurns.engines.http.patch_request import PatchRequest
 from taketurns.engines.http.protocol import PromptUsage, read_scores, read_usage
 from taketurns.engines.http.replicas import Replica
@@ -21,7 +21,7 @@ from taketurns.utils.seeds import derive
 class Servers(Protocol):
     """What a session needs of its engine."""
 
-    async def served(self, model: str) -> ServedModel:
+    async def served(self, model: str) -> ModelServers:
         """Where a model is served. Raises ConfigError and UnavailableError."""
         ...
 
@@ -94,7 +94,7 @@ class HttpSession:
         yield HttpSession(self._servers, seed, self._home)
 
 
-def _tells(served: ServedModel, prompt: int, sampling: Sampling) -> bool:
+def _tells(served: ModelServers, prompt: int, sampling: Sampling) -> bool:
     """Does the reply that brings a patch also tell how probable the choices are after it? That
     takes one token more, and a server tells either those or the most probable tokens, which a
     client or a criterion may want."""

@@ -20,32 +20,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.modes import Runner
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
-from taketurns.engines.local.requests import GenerateRequest, Job
+from taketurns.engines.local.requests import GenerateRequest
 from taketurns.types import Finish, Sampling
 
 NOISE = 4.0  # how many times what another batch shape changes is allowed
 _BOUNDS = {torch.float32: 5e-4, torch.float64: 5e-4, torch.float16: 2e-2}
 _COARSE = 5e-2  # bfloat16, and weights that are stored in fewer bits
 _TF32 = 2e-3  # float32 where a device may round its products
-
-
-class Runner(Protocol):
-    """What runs jobs: a round a step."""
-
-    @property
-    def busy(self) -> bool: ...
-
-    def submit(self, job: Job) -> None: ...
-
-    def step(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
