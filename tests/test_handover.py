@@ -296,7 +296,7 @@ async def test_ids_of_one_model_are_never_given_to_an_unlike_one(
     async with Team(candidates, engine, FixedSwitcher([0, 1]), policy) as team:
         draft = await team.draft(Query("q", text=PROMPT))
         async with team.answer(draft, 0) as answer:
-            session = answer._session
+            session = answer.session
             generate = session.generate
 
             async def watched(model: str, prompt: Any, *rest: Any) -> Any:
@@ -328,14 +328,14 @@ async def test_what_finishes_a_character_goes_on_from_the_bytes_that_began_it(
     async with Team(candidates, engine, FixedSwitcher([0, 1]), policy) as team:
         draft = await team.draft(Query("q", text="hello"))
         async with team.answer(draft, 0) as answer:
-            generate = answer._session.generate
+            generate = answer.session.generate
 
             async def watched(model: str, prompt: Any, *rest: Any) -> Any:
                 completion = await generate(model, prompt, *rest)
                 asked.append((model, list(prompt), completion.token_ids))
                 return completion
 
-            answer._session.generate = watched  # type: ignore[method-assign]
+            answer.session.generate = watched  # type: ignore[method-assign]
             await answer.write()
     run_on = 0
     for (model, prompt, ids), (next_model, next_prompt, _) in pairwise(asked):

@@ -53,7 +53,7 @@ class Meter:
         parked = [
             layer
             for session in list(self._sessions)
-            for kept in list(session._parked.values())
+            for kept in list(session.parked.values())
             for segment in list(kept.segments)
             for layer in segment.layers
         ]

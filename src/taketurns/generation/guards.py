@@ -115,41 +115,36 @@ def guard_check(query: Query, policy: Policy, judge: GuardJudge | None) -> Guard
     return _AnswerCheck(guard, rules, rules.begin(begun), asking, request, begun)
 
 
+@dataclass(eq=False)
 class _AnswerCheck:
-    """Checks one answer while it grows: its rules read what is new, a judge all of it."""
+    """Checks one answer while it grows: its rules read what is new, after `start`, and a judge all
+    of it, after what was `begun` for the assistant."""
 
-    def __init__(
-        self,
-        guard: Guard,
-        rules: Rules,
-        start: RulesRead,
-        judge: GuardJudge | None,
-        request: str,
-        begun: str,
-    ) -> None:
-        self._guard = guard
-        self._rules = rules
-        self._judge = judge
-        self._request = request
-        self._begun = begun
-        self._start = start
-        self._passed = ("", start)
+    guard: Guard
+    rules: Rules
+    start: RulesRead
+    judge: GuardJudge | None
+    request: str
+    begun: str
+
+    def __post_init__(self) -> None:
+        self._passed = ("", self.start)
 
     async def __call__(self, session: Session, shown: str, hidden: str) -> bool:
         passed, before = self._passed
         if not shown.startswith(passed):  # another answer goes on from an earlier place
-            passed, before = "", self._start
+            passed, before = "", self.start
         new = shown[len(passed) :]
-        if self._rules.expressions or len(new) + len(hidden) > _AT_ONCE:
-            read = await asyncio.to_thread(self._rules.read, before, new, hidden)
+        if self.rules.expressions or len(new) + len(hidden) > _AT_ONCE:
+            read = await asyncio.to_thread(self.rules.read, before, new, hidden)
         else:
-            read = self._rules.read(before, new, hidden)
+            read = self.rules.read(before, new, hidden)
         if read is None:
             return False
-        if self._judge is not None:
+        if self.judge is not None:
             for written in (shown + hidden, shown) if hidden else (shown,):
-                answer = self._begun + written
-                if await self._judge.finds_fault(session, self._guard, self._request, answer):
+                answer = self.begun + written
+                if await self.judge.finds_fault(session, self.guard, self.request, answer):
                     return False
         self._passed = shown, read
         return True

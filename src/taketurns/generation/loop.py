@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from time import perf_counter
 
 from taketurns.config.policy import Policy
@@ -43,46 +43,36 @@ class _Selection:
     seconds: float = 0.0
 
 
+@dataclass(kw_only=True, eq=False)
 class GenerationLoop:
     """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
     starts the switcher, `seed` decides who is drawn. `emit` sees the answer as it is written, with
     `logprobs` as in `Sampling`; `check` is there exactly where the policy has a guard; `choices`
     are the tokens whose log-probabilities after each patch the switcher decides by, if it does;
-    `decide` is what `begin` gave, where it was called elsewhere. Without `stand_ins` the answer
+    `begun` is what `begin` gave, where it was called elsewhere. Without `stand_ins` the answer
     fails where its speaker does."""
 
-    def __init__(
-        self,
-        models: Sequence[str],
-        session: Session,
-        draft: GenerationState,
-        begin: Callable[[], Decide],
-        policy: Policy,
-        seed: int,
-        emit: Emit | None = None,
-        logprobs: int | None = None,
-        check: GuardCheck | None = None,
-        stand_ins: bool = True,
-        choices: tuple[int, ...] = (),
-        decide: Decide | None = None,
-    ) -> None:
-        self.draft = draft
+    models: Sequence[str]
+    session: Session
+    draft: GenerationState
+    begin: Callable[[], Decide]
+    policy: Policy
+    seed: InitVar[int]
+    emit: Emit | None = None
+    logprobs: int | None = None
+    check: GuardCheck | None = None
+    stand_ins: bool = True
+    choices: tuple[int, ...] = ()
+    begun: InitVar[Decide | None] = None
+
+    def __post_init__(self, seed: int, begun: Decide | None) -> None:
         self.ended = False
-        self._models = models
-        self._session = session
-        self._begin = begin
-        self._decide = begin() if decide is None else decide
-        self._policy = policy
+        self._decide = self.begin() if begun is None else begun
         self._speakers = generator(seed)
-        self._emit = emit
-        self._logprobs = logprobs
-        self._choices = choices
-        self._check = check
-        self._stand_ins = stand_ins
         self._end_removed = False  # the closing speaker is to write once more
         self._final = False  # and what is written now is that
-        self._most = policy.longest
-        self._rule = policy.patch
+        self._most = self.policy.longest
+        self._rule = self.policy.patch
 
     @property
     def text(self) -> str:
@@ -101,7 +91,7 @@ class GenerationLoop:
         for it. The patch has at most `tokens` tokens, or as many as the policy allows."""
         selected = await self._select() if speaker is None else _Selection(speaker, "chosen")
         self._limit(selected, tokens)
-        patch = await self._write_patch(selected, stand_ins=self._stand_ins and speaker is None)
+        patch = await self._write_patch(selected, stand_ins=self.stand_ins and speaker is None)
         self._conclude(selected, patch)
         return patch
 
@@ -109,12 +99,12 @@ class GenerationLoop:
         """What the switcher says as the answer stands, whatever the rules would say: one
         probability a candidate; nothing is drawn. Raises NotANumberError where that is no
         distribution, ConfigError where it is not one probability a candidate."""
-        return await ask(self._decide, self._session, self.draft, len(self._models))
+        return await ask(self._decide, self.session, self.draft, len(self.models))
 
     def _limit(self, selected: _Selection, tokens: int | None) -> None:
         """By which rule the next patch ends, and how long it may get."""
         closes = selected.reason == "closing"
-        self._rule = None if closes else self._policy.patch
+        self._rule = None if closes else self.policy.patch
         self._most = self._length() if tokens is None else tokens
         self._final = closes and self._end_removed
 
@@ -124,9 +114,9 @@ class GenerationLoop:
         tried: tuple[int, ...] = ()
         while True:
             try:
-                if self._check is None or self._policy.guard is None:
+                if self.check is None or self.policy.guard is None:
                     return await self._speak(selected)
-                return await self._guarded(selected, self._check, self._policy.guard.to)
+                return await self._guarded(selected, self.check, self.policy.guard.to)
             except (UnavailableError, NotANumberError):
                 tried += (selected.speaker,)
                 left = self._free_to_speak(tried)
@@ -138,7 +128,7 @@ class GenerationLoop:
         """Is the answer over? Where the closing speaker is to follow the one that ended it, that
         end is removed, once: what is written then is the last patch, however and by whom it
         ends."""
-        policy = self._policy
+        policy = self.policy
         over = self._final or patch.finish not in HANDED_OVER
         self._end_removed = (
             policy.closing_on_end
@@ -154,11 +144,11 @@ class GenerationLoop:
         """The most tokens that the next patch may have, if the budget allows."""
         if self._rule is not None and self._rule.until == "random":
             return self._rule.draw(self._speakers.random())
-        return self._policy.longest
+        return self.policy.longest
 
     async def _select(self) -> _Selection:
         """Who writes the next patch: the rules first, then the switcher."""
-        policy, draft = self._policy, self.draft
+        policy, draft = self.policy, self.draft
         uniform = self._speakers.random()  # one a step, whether it is asked for or not
         if policy.closing is not None and (self._end_removed or self._closes_at(draft.tokens)):
             return _Selection(policy.closing, "closing")
@@ -175,21 +165,21 @@ class GenerationLoop:
 
     def _closes_at(self, tokens: int) -> bool:
         """May the patch that begins after so many tokens be the last that the budget allows?"""
-        return self._policy.max_tokens - tokens <= self._policy.longest
+        return self.policy.max_tokens - tokens <= self.policy.longest
 
     def _free_to_speak(self, tried: Sequence[int] = ()) -> list[int]:
         """Who may be selected: not those that have failed, nor those whose longest patch would give
         them more than their share."""
-        policy = self._policy
+        policy = self.policy
         caps = dict(policy.max_share)
         wanted = min(policy.longest, policy.max_tokens - self.draft.tokens)
-        spoken = [0] * len(self._models)
+        spoken = [0] * len(self.models)
         for patch in self.draft.patches:
             if patch.speaker is not None:
                 spoken[patch.speaker] += len(patch.token_ids)
         most = [
             caps.get(index, 1.0) * (self.draft.tokens + wanted) + _ROUNDING
-            for index in range(len(self._models))
+            for index in range(len(self.models))
         ]
         return [i for i, had in enumerate(spoken) if i not in tried and had + wanted <= most[i]]
 
@@ -204,25 +194,25 @@ class GenerationLoop:
     @property
     def _wanted(self) -> int:
         """The most tokens of the next patch."""
-        return min(self._most, self._policy.max_tokens - self.draft.tokens)
+        return min(self._most, self.policy.max_tokens - self.draft.tokens)
 
     async def _guarded(self, selected: _Selection, check: GuardCheck, fallback: int) -> Patch:
         """The selected speaker's patch if it passes the check, else that of the `fallback` if it
         passes, else an empty one that ends the answer. Nothing is given out unchecked."""
-        emit, begun = self._emit, perf_counter()
+        emit, begun = self.emit, perf_counter()
         before, withheld = self.draft.copy(), tuple[RejectedPatch, ...]()
         for writer in (selected, replace(selected, speaker=fallback, reason="guard")):
             held: list[Delta | Patch] = []
-            self._emit = held.append if emit is not None else None
+            self.emit = held.append if emit is not None else None
             passes = False
             try:
                 patch = await self._speak(writer)
                 # The beginning of a stop string is not shown yet, but its tokens are given out; and
                 # if the next patch may not stand, what is shown now is the answer.
                 shown, hidden = self.text, self.draft.unfinished_stop
-                passes = await check(self._session, shown, hidden)
+                passes = await check(self.session, shown, hidden)
             finally:
-                self._emit = emit
+                self.emit = emit
                 if not passes:
                     self.draft.restore(before)
             if passes:
@@ -240,21 +230,21 @@ class GenerationLoop:
     async def _speak(self, selected: _Selection) -> Patch:
         """Let the chosen speaker write one patch onto the draft. Raises EngineError when its model
         fails; what it has given out by then is on the draft."""
-        policy, draft, speaker = self._policy, self.draft, selected.speaker
+        policy, draft, speaker = self.policy, self.draft, selected.speaker
         if selected.reason == "closing" and policy.closing_cue is not None:
             forced = draft.force(speaker, policy.closing_cue)
-            emit_events(self._emit, Delta(None, forced.text), forced)
+            emit_events(self.emit, Delta(None, forced.text), forced)
         begun = perf_counter()
         after = draft.tokens + self._wanted
         ruled = self._final or (policy.closing is not None and self._closes_at(after))
         writer = PatchWriter(
-            self._session,
-            self._models[speaker],
+            self.session,
+            self.models[speaker],
             draft,
             speaker,
-            self._emit,
-            self._logprobs,
-            () if ruled or after >= policy.max_tokens else self._choices,
+            self.emit,
+            self.logprobs,
+            () if ruled or after >= policy.max_tokens else self.choices,
         )
         criterion = None
         if self._rule is not None:
@@ -272,7 +262,7 @@ class GenerationLoop:
 
     def _record(self, patch: Patch) -> Patch:
         self.draft.patches.append(patch)
-        emit_events(self._emit, patch)
+        emit_events(self.emit, patch)
         return patch
 
     @asynccontextmanager
@@ -283,30 +273,28 @@ class GenerationLoop:
         it. What the models have read of it is shared. A fork is a sample: nobody stands in for a
         speaker that fails in it."""
         draft = (draft or self.draft).copy()
-        async with self._session.fork(derive(seed, "tokens")) as session:
-            speakers = derive(seed, "speakers")
-            yield GenerationLoop(
-                self._models,
-                session,
-                draft,
-                self._begin,
-                self._policy,
-                speakers,
-                check=self._check,
+        async with self.session.fork(derive(seed, "tokens")) as session:
+            yield replace(
+                self,
+                session=session,
+                draft=draft,
+                seed=derive(seed, "speakers"),
+                emit=None,
+                logprobs=None,
                 stand_ins=False,
-                choices=self._choices,
+                begun=None,
             )
 
     async def read(self) -> None:
         """Let every candidate and the switcher read what is written, so that no fork has to."""
-        if isinstance(self._session, SharingSession):
+        if isinstance(self.session, SharingSession):
             await asyncio.gather(
                 *(
-                    self._session.read(model, self.draft.prompt(index))
-                    for index, model in enumerate(self._models)
+                    self.session.read(model, self.draft.prompt(index))
+                    for index, model in enumerate(self.models)
                     if self.draft.room(index) > 0
                 ),
-                self._begin()(self._session, self.draft),
+                self.begin()(self.session, self.draft),
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Session
@@ -16,31 +17,22 @@ Emit = Callable[[Delta | Patch], None]
 """Sees an answer as it is written."""
 
 
+@dataclass(eq=False)
 class PatchWriter:
     """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes.
     `emit` sees it come, with `logprobs` and `choices` as in `Sampling`."""
 
-    def __init__(
-        self,
-        session: Session,
-        model: str,
-        draft: GenerationState,
-        speaker: int,
-        emit: Emit | None,
-        logprobs: int | None = None,
-        choices: tuple[int, ...] = (),
-    ) -> None:
-        self.token_ids: list[int] = []
-        self.text = ""
-        self._session = session
-        self._model = model
-        self._draft = draft
-        self._speaker = speaker
-        self._emit = emit
-        self._logprobs = logprobs
-        self._choices = choices
-        self._unshown: list[Token] = []
-        self._streamed_text = ""
+    session: Session
+    model: str
+    draft: GenerationState
+    speaker: int
+    emit: Emit | None
+    logprobs: int | None = None
+    choices: tuple[int, ...] = ()
+    token_ids: list[int] = field(default_factory=list, init=False)
+    text: str = field(default="", init=False)
+    _unshown: list[Token] = field(default_factory=list, init=False)
+    _streamed_text: str = field(default="", init=False)
 
     async def write(
         self, wanted: int, policy: Policy, criterion: StoppingCriterion | None = None
@@ -48,16 +40,16 @@ class PatchWriter:
         """Write up to `wanted` tokens, or until `criterion` ends the patch, and as many more as
         finish a character where the next speaker can only be given whole ones, if the budget has
         them. Says why it ended."""
-        self._draft.start_patch(self._speaker)
-        room = self._draft.room(self._speaker)
+        self.draft.start_patch(self.speaker)
+        room = self.draft.room(self.speaker)
         if room <= 0:
             return "context"
         finish = await self._generate(min(wanted, room), policy, criterion)
         if finish not in HANDED_OVER:
             return finish
-        for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
-            left = min(room - len(self.token_ids), policy.max_tokens - self._draft.tokens)
-            if not self._draft.mid_character or left <= 0:
+        for _ in range(0 if self.draft.exact else _CHARACTER_TOKENS):
+            left = min(room - len(self.token_ids), policy.max_tokens - self.draft.tokens)
+            if not self.draft.mid_character or left <= 0:
                 break
             if (more := await self._generate(1, policy)) != "length":
                 return more
@@ -71,17 +63,17 @@ class PatchWriter:
             temperature=policy.temperature,
             top_p=policy.speaker_top_p,
             stop=policy.stop,
-            written=self._draft.unfinished_stop,
-            stop_token_ids=self._draft.end_token_ids,
-            logprobs=self._logprobs,
-            choices=self._choices,
+            written=self.draft.unfinished_stop,
+            stop_token_ids=self.draft.end_token_ids,
+            logprobs=self.logprobs,
+            choices=self.choices,
             stopping=criterion,
         )
-        before, prompt = len(self.token_ids), self._draft.continued()
-        on_token = self._take if self._emit is not None else None
+        before, prompt = len(self.token_ids), self.draft.continued()
+        on_token = self._take if self.emit is not None else None
         self._streamed_text = ""
         try:
-            completion = await self._session.generate(self._model, prompt, sampling, on_token)
+            completion = await self.session.generate(self.model, prompt, sampling, on_token)
         except EngineError:
             self._retokenize(self._streamed_text)
             raise
@@ -91,16 +83,16 @@ class PatchWriter:
         else:
             self._take_text(completion.text[len(self._streamed_text) :])
             self._retokenize(completion.text)
-        self._draft.scores = completion.scores
+        self.draft.scores = completion.scores
         if completion.scores is not None:
             # Where less is handed on than was written (a control token is not), the next speaker
             # would be chosen by a state that is not the answer's.
-            read = self._draft.prompt(self._speaker)
+            read = self.draft.prompt(self.speaker)
             if read != [*prompt, *completion.token_ids]:
-                self._draft.scores = None
+                self.draft.scores = None
         if len(self.token_ids) == before and completion.finish in HANDED_OVER:
             return "stop"  # a server that writes nothing would be asked for ever
-        return "stop" if self._draft.stopped else completion.finish
+        return "stop" if self.draft.stopped else completion.finish
 
     def _take(self, token: Token) -> None:
         if token.id is not None:
@@ -111,21 +103,21 @@ class PatchWriter:
     def _take_text(self, text: str) -> None:
         """Text from a server that gives no token ids."""
         self._streamed_text += text
-        if shown := self._draft.read_text(text):
+        if shown := self.draft.read_text(text):
             self._show(shown)
 
     def _retokenize(self, text: str) -> None:
         """Count streamed text as the tokens that the speaker's tokenizer makes of it."""
-        ids = self._draft.spell(self._speaker, text)
+        ids = self.draft.spell(self.speaker, text)
         self.token_ids += ids
         self._unshown += map(Token, ids)
-        self._draft.count(len(ids))
+        self.draft.count(len(ids))
 
     def _take_tokens(self, tokens: Sequence[Token]) -> None:
         token_ids = [token.id for token in tokens if token.id is not None]
         self.token_ids += token_ids
         self._unshown += tokens
-        if text := self._draft.read(token_ids):
+        if text := self.draft.read(token_ids):
             self._show(text)
 
     def finish(self, text: str) -> None:
@@ -135,7 +127,7 @@ class PatchWriter:
 
     def _show(self, text: str) -> None:
         self.text += text
-        emit_events(self._emit, Delta(self._speaker, text, tuple(self._unshown)))
+        emit_events(self.emit, Delta(self.speaker, text, tuple(self._unshown)))
         self._unshown.clear()
 
 

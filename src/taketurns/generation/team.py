@@ -230,17 +230,17 @@ class Team:
         async with self.engine.session(tokens, longest) as session:
             models = [candidate.name for candidate in self.candidates]
             yield GenerationLoop(
-                models,
-                session,
-                draft,
-                begin,
-                policy,
-                speakers,
-                emit,
-                logprobs,
-                check,
+                models=models,
+                session=session,
+                draft=draft,
+                begin=begin,
+                policy=policy,
+                seed=speakers,
+                emit=emit,
+                logprobs=logprobs,
+                check=check,
                 choices=self._choices,
-                decide=decide,
+                begun=decide,
             )
 
     # Getting ready and letting go

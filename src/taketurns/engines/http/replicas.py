@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 
 from taketurns.engines.http.faults import RetryableError
@@ -17,30 +18,26 @@ from taketurns.engines.http.faults import RetryableError
 FIRST_COOLDOWN, LONGEST_COOLDOWN = 0.5, 30.0  # seconds
 
 
+@dataclass(eq=False)
 class Replica:
-    """A server at `url` that gets at most `limit` requests at a time. `first_cooldown` is how
-    many seconds it gets none after a first failure; times are of `clock`."""
+    """A server at `url` that gets at most `limit` requests at a time. `first_cooldown` is how many
+    seconds it gets none after a first failure; times are of `clock`."""
 
-    def __init__(
-        self,
-        url: str,
-        limit: int,
-        clock: Callable[[], float],
-        first_cooldown: float = FIRST_COOLDOWN,
-    ) -> None:
-        self.url = url
-        self.busy = 0
-        self.failures = 0
-        self.open = False  # it failed, and has not been asked for its models since
-        self.last_fault = ""
-        self.trial: asyncio.Task[None] | None = None
-        self._limit = limit
-        self._clock = clock
-        self._first_cooldown = first_cooldown
+    url: str
+    limit: int
+    clock: Callable[[], float]
+    first_cooldown: float = FIRST_COOLDOWN
+    busy: int = 0
+    failures: int = 0
+    open: bool = False  # it failed, and has not been asked for its models since
+    last_fault: str = ""
+    trial: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
         self._cooldown_until = 0.0
         self._failed_at = float("-inf")
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._jitter = Random(url)
+        self._jitter = Random(self.url)
 
     @property
     def healthy(self) -> bool:
@@ -50,12 +47,12 @@ class Replica:
     @property
     def free(self) -> bool:
         """It may get another request now."""
-        return self.healthy and self.busy < self._limit
+        return self.healthy and self.busy < self.limit
 
     @property
     def cooldown(self) -> float:
         """Seconds until it is tried again."""
-        return max(0.0, self._cooldown_until - self._clock())
+        return max(0.0, self._cooldown_until - self.clock())
 
     def take(self) -> None:
         """A request begins."""
@@ -82,12 +79,12 @@ class Replica:
         was_healthy = self.healthy
         self.last_fault = str(fault)
         if fault.busy:
-            self._cool_down(fault.retry_after or self._first_cooldown)
+            self._cool_down(fault.retry_after or self.first_cooldown)
         elif began >= self._failed_at:
-            self._failed_at = self._clock()
+            self._failed_at = self.clock()
             self.failures += 1
             self.open = True
-            grown = self._first_cooldown * 2 ** min(self.failures - 1, 16)
+            grown = self.first_cooldown * 2 ** min(self.failures - 1, 16)
             self._cool_down(max(fault.retry_after or 0.0, min(grown, LONGEST_COOLDOWN)))
         if was_healthy:
             self.wake_all()
@@ -115,5 +112,5 @@ class Replica:
 
     def _cool_down(self, seconds: float) -> None:
         # Not all that wait may come back in the same instant.
-        until = self._clock() + seconds * (1 + 0.25 * self._jitter.random())
+        until = self.clock() + seconds * (1 + 0.25 * self._jitter.random())
         self._cooldown_until = max(self._cooldown_until, until)

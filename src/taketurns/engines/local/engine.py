@@ -16,6 +16,7 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -98,7 +99,8 @@ class LocalEngine:
         """Each model's files once, however many answers ask at a time and from whichever loop."""
         with self._reading:
             if model not in self._info:
-                self._info[model] = _read_info(model, self._specs[model])
+                with concerning(model):
+                    self._info[model] = _read_info(model, self._specs[model])
         return self._info[model]
 
     async def load(self, model: str) -> None:
@@ -165,7 +167,7 @@ class LocalEngine:
             tokens = min(info.context for info in self._info.values())
         need = self._need(tokens)
         async with self._admission.admit(need):
-            session = LocalSession(self, self._thread, self._admission, need, seed, {})
+            session = LocalSession(self, self._thread, self._admission, need, seed)
             try:
                 yield session
             finally:
@@ -190,24 +192,19 @@ class LocalEngine:
         await self._thread.close()
 
 
+@dataclass(eq=False)
 class LocalSession:
-    """One answer: what each model has encoded of it, and its random draws."""
+    """One answer: what each model has encoded of it (`parked`), and its random draws."""
 
-    def __init__(
-        self,
-        engine: LocalEngine,
-        thread: ModelThread,
-        admission: Admission,
-        need: int,
-        seed: int,
-        parked: dict[str, Parked],
-    ) -> None:
-        self._engine = engine
-        self._thread = thread
-        self._admission = admission
-        self._need = need
-        self._random = generator(seed)
-        self._parked = parked
+    engine: LocalEngine
+    thread: ModelThread
+    admission: Admission
+    need: int
+    seed: int
+    parked: dict[str, Parked] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._random = generator(self.seed)
         # What is asked of a model at once is answered one after the other: each job goes on from
         # what the one before it has parked.
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -220,10 +217,10 @@ class LocalSession:
         on_token: Callable[[Token], None] | None = None,
     ) -> Completion:
         """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
-        info = await self._engine.info(model)
+        info = await self.engine.info(model)
         ids = info.prompt_ids(prompt, sampling.max_tokens)
         async with self._turns[model]:
-            completion: Completion = await self._thread.run(
+            completion: Completion = await self.thread.run(
                 model,
                 partial(GenerateRequest, ids, self._kept(model)),
                 emit=on_token,
@@ -243,8 +240,8 @@ class LocalSession:
     ) -> Completion:
         """Continue one text after each model's prompt, drawing from what `combine` makes of their
         distributions; counts of prompt tokens are the first model's."""
-        shared = await self._engine.shared(models)
-        infos = [await self._engine.info(model) for model in models]
+        shared = await self.engine.shared(models)
+        infos = [await self.engine.info(model) for model in models]
         ids = [
             info.prompt_ids(prompt, sampling.max_tokens)
             for info, prompt in zip(infos, prompts, strict=True)
@@ -270,18 +267,18 @@ class LocalSession:
         async with AsyncExitStack() as turns:
             for model in sorted(set(models)):  # in one order, so that no two wait for each other
                 await turns.enter_async_context(self._turns[model])
-            completion: Completion = await self._thread.run_together(models, make)
+            completion: Completion = await self.thread.run_together(models, make)
         return completion
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         """Natural-log probabilities of `choices` as the next token, under the full softmax."""
-        (await self._engine.info(model)).check_ids(choices)
+        (await self.engine.info(model)).check_ids(choices)
         scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
         return scores
 
     async def read(self, model: str, prompt: Prompt) -> None:
         """Encode the prompt now, so that no later fork has to; nothing where no cache is kept."""
-        if self._engine.running(model).keeps_cache:
+        if self.engine.running(model).keeps_cache:
             await self._peek(model, prompt, "logprobs", choices=[])
 
     async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
@@ -299,11 +296,9 @@ class LocalSession:
     async def fork(self, seed: int) -> AsyncIterator[LocalSession]:
         """A session that shares what this one has encoded. It is admitted at once, since its parent
         may be waiting for it: whoever forks bounds how many."""
-        async with self._admission.add(self._need):
-            parked = {model: kept.fork() for model, kept in self._parked.items()}
-            session = LocalSession(
-                self._engine, self._thread, self._admission, self._need, seed, parked
-            )
+        async with self.admission.add(self.need):
+            parked = {model: kept.fork() for model, kept in self.parked.items()}
+            session = replace(self, seed=seed, parked=parked)
             try:
                 yield session
             finally:
@@ -311,26 +306,21 @@ class LocalSession:
 
     def close(self) -> None:
         """Free everything the answer held."""
-        self._parked = {}
+        self.parked = {}
 
     def _kept(self, model: str) -> Parked:
-        return self._parked.setdefault(model, Parked())
+        return self.parked.setdefault(model, Parked())
 
     async def _peek(
         self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any
     ) -> Any:
-        ids = (await self._engine.info(model)).prompt_ids(prompt, 1)
+        ids = (await self.engine.info(model)).prompt_ids(prompt, 1)
         async with self._turns[model]:
             make = partial(ScoreRequest, ids, self._kept(model), want=want)
-            return await self._thread.run(model, make, **what)
+            return await self.thread.run(model, make, **what)
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
-    with concerning(name):
-        return _info_of(name, spec)
-
-
-def _info_of(name: str, spec: ModelSpec) -> ModelInfo:
     context = context_length(spec)
     codec = TextCodec.load(spec)
     return ModelInfo(
