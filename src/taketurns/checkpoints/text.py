@@ -79,19 +79,14 @@ class TextCodec:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, special tokens left out, spaces untouched."""
-        return str(
-            self.tokenizer.decode(
-                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+        return self._decode(ids, skip_special_tokens=True)
 
     def spell(self, ids: Iterable[int]) -> str:
         """The text of ids with the special tokens written out, for a server that reads text."""
-        return str(
-            self.tokenizer.decode(
-                list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )
+        return self._decode(ids, skip_special_tokens=False)
+
+    def _decode(self, ids: Iterable[int], **options: bool) -> str:
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False, **options))
 
     @cached_property
     def size(self) -> int:

@@ -15,8 +15,6 @@ from taketurns.utils.finite import check_distribution
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RENAMED = "; where these are the same under other names, list them as switcher.candidates"
-
 
 class GenerationView(Protocol):
     """What a switcher may read of an answer while it is written (`generation.state`)."""

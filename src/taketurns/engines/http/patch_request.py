@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Any
 
@@ -23,23 +23,19 @@ _MOST_TOLD = 20  # of the most probable tokens; what a vLLM server allows by def
 _LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
 
 
+@dataclass(eq=False)
 class PatchRequest:
     """A patch after `prompt`, of which `on_token` sees each token once. Its draws follow from
     `seed` and the place they are for, so that another try at the same place draws the same."""
 
-    def __init__(
-        self,
-        served: ModelServers,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None,
-        seed: int,
-    ) -> None:
-        self._served = served
-        self._prompt = list(prompt)
-        self._sampling = sampling
-        self._on_token = on_token
-        self._seed = seed
+    served: ModelServers
+    prompt: Sequence[int]
+    sampling: Sampling
+    on_token: Callable[[Token], None] | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        sampling, info = self.sampling, self.served.info
         self._tokens: list[Token] = []
         self._text = ""
         self._parts = 0  # events that brought text
@@ -49,10 +45,10 @@ class PatchRequest:
         self._criterion = sampling.stopping
         self._over: Finish | None = None  # why it ends, once its last token is there
         self._hidden = False  # a stream left out tokens, so what is missing is asked for whole
-        self._asked = replace(sampling, logprobs=_told(sampling, served.abilities))
-        self._ends = served.info.end_token_ids | set(sampling.stop_token_ids)
+        self._asked = replace(sampling, logprobs=_told(sampling, self.served.abilities))
+        self._ends = info.end_token_ids | set(sampling.stop_token_ids)
         self._stops = StopFilter(sampling.stop, sampling.written)
-        self._reader = served.info.codec.stream(prompt)
+        self._reader = info.codec.stream(self.prompt)
 
     async def go_on(self, client: Client, url: str, seconds: float, token_seconds: float) -> None:
         """Ask the server at `url` for what is missing. It has so many `seconds` in all, and once
@@ -68,7 +64,7 @@ class PatchRequest:
             if self._hidden and self._finish is None:
                 await self.go_on(client, url, max(0.0, latest - clock()), token_seconds)
         else:
-            reply = await client.post(url, body, self._served.key, seconds)
+            reply = await client.post(url, body, self.served.key, seconds)
             self._take(self._read(reply))
         if self._finish is None:
             raise RetryableError("the reply ended before the patch did")
@@ -76,9 +72,9 @@ class PatchRequest:
     def completion(self) -> Completion:
         """The whole patch, once `go_on` has raised no RetryableError."""
         assert self._finish is not None, "the patch is not whole"
-        by_ids = self._served.abilities.token_ids
+        by_ids = self.served.abilities.token_ids
         logprobs = None
-        if by_ids and self._sampling.logprobs is not None:
+        if by_ids and self.sampling.logprobs is not None:
             known = tuple(t.logprob for t in self._tokens if t.logprob is not None)
             logprobs = known if len(known) == len(self._tokens) else None
         return Completion(
@@ -86,7 +82,7 @@ class PatchRequest:
             finish=self._finish,
             text=None if by_ids else self._text,
             logprobs=logprobs,
-            prompt_tokens=len(self._prompt),
+            prompt_tokens=len(self.prompt),
             cached_tokens=self._usages[0].cached if self._usages else 0,
             scores=self._scores,
         )
@@ -109,21 +105,21 @@ class PatchRequest:
         all ids. Its draws begin anew there, whether or not somebody watches: it always streams
         first."""
         written = self._written()
-        left = 0 if self._over is not None else self._sampling.max_tokens - len(written)
-        left += bool(self._sampling.choices)
+        left = 0 if self._over is not None else self.sampling.max_tokens - len(written)
+        left += bool(self.sampling.choices)
         if left <= 0:
             return None
         return writing_request(
-            self._served.abilities,
-            self._served.info,
+            self.served.abilities,
+            self.served.info,
             self._so_far(written),
             replace(self._asked, max_tokens=left),
-            derive(self._seed, len(self._prompt) + len(written)),
+            derive(self.seed, len(self.prompt) + len(written)),
             stream=not self._hidden
             and (
-                self._served.abilities.verbose
-                or self._on_token is not None
-                or bool(self._sampling.stop)
+                self.served.abilities.verbose
+                or self.on_token is not None
+                or bool(self.sampling.stop)
                 or self._criterion is not None
             ),
         )
@@ -131,19 +127,19 @@ class PatchRequest:
     def _so_far(self, written: list[int]) -> list[int]:
         """The prompt and what is `written` after it. Some tokenizers put a space before a first
         word, so text is tokenised with what stands before it, where that gives the prompt again."""
-        if self._served.abilities.token_ids or not self._text:
-            return self._prompt + written
-        codec = self._served.info.codec
-        begin = self._prompt[:1] if self._prompt[0] == codec.tokenizer.bos_token_id else []
-        rest = self._prompt[len(begin) :]
+        if self.served.abilities.token_ids or not self._text:
+            return [*self.prompt, *written]
+        codec = self.served.info.codec
+        begin = list(self.prompt[:1]) if self.prompt[0] == codec.tokenizer.bos_token_id else []
+        rest = list(self.prompt[len(begin) :])
         before = RenderedPrompt(codec.spell(rest))
         if codec.encode_rendered(before) != rest:
-            return self._prompt + written
+            return [*self.prompt, *written]
         return begin + codec.encode_rendered(before.followed_by(self._text, codec.control_pattern))
 
     def _written(self) -> list[int]:
-        if not self._served.abilities.token_ids:
-            return self._served.info.codec.encode(self._text) if self._text else []
+        if not self.served.abilities.token_ids:
+            return self.served.info.codec.encode(self._text) if self._text else []
         return [token.id for token in self._tokens if token.id is not None]
 
     async def _stream(
@@ -159,7 +155,7 @@ class PatchRequest:
         clock = asyncio.get_running_loop().time
         latest, seen, begun = clock() + seconds, 0, False
         try:
-            async with client.stream(url, body, self._served.key, seconds) as (events, limit):
+            async with client.stream(url, body, self.served.key, seconds) as (events, limit):
                 async for event in events:
                     piece = self._read(event)
                     ended = self._finish is not None
@@ -187,14 +183,14 @@ class PatchRequest:
     def _has_all(self) -> bool:
         """Is there as much text as the patch may have, from a server that does not say its ids?
         Some send less than a token an event, and their tokens need not be those that we read."""
-        if self._served.abilities.token_ids or self._parts < self._sampling.max_tokens:
+        if self.served.abilities.token_ids or self._parts < self.sampling.max_tokens:
             return False
-        return len(self._written()) >= self._sampling.max_tokens
+        return len(self._written()) >= self.sampling.max_tokens
 
     def _read(self, data: Any) -> Piece:
-        info = self._served.info
+        info = self.served.info
         try:
-            return read_piece(data, self._served.abilities, info.codec.size, self._asked)
+            return read_piece(data, self.served.abilities, info.codec.size, self._asked)
         except UnavailableError as error:
             raise UnavailableError(f"{info.name}: {error}") from error
 
@@ -215,16 +211,16 @@ class PatchRequest:
         if piece.finish == "stop" and self._finish is None:
             self._finish = self._over or "stop"
         if piece.finish == "length" and self._finish is None:
-            if self._served.abilities.token_ids:
+            if self.served.abilities.token_ids:
                 raise RetryableError(
-                    f"the server ended a patch of {self._sampling.max_tokens} tokens after "
+                    f"the server ended a patch of {self.sampling.max_tokens} tokens after "
                     f"{len(self._tokens)}"
                 )
             self._finish = "length"  # its tokens may be others than ours
 
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
-        criterion, wanted = self._criterion, self._sampling.logprobs
+        criterion, wanted = self._criterion, self.sampling.logprobs
         weighed = criterion is not None and criterion.entropy and token.top
         if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
             self._finish = criterion.finish  # before the token, which is put aside
@@ -232,29 +228,29 @@ class PatchRequest:
         if token.id in self._ends:
             self._finish = "stop"
             return
-        if self._sampling.stop:
+        if self.sampling.stop:
             self._stops.push(self._reader.push(token.id))
         if self._asked.logprobs != wanted:
             token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
         self._tokens.append(token)
-        if self._on_token is not None:
-            self._on_token(token)
+        if self.on_token is not None:
+            self.on_token(token)
         if self._stops.stopped:
             self._finish = "stop"
             return
         if criterion is not None and criterion.on_token(token):
             self._over = criterion.finish
-        elif len(self._tokens) >= self._sampling.max_tokens:
+        elif len(self._tokens) >= self.sampling.max_tokens:
             self._over = "length"
-        if not self._sampling.choices:
+        if not self.sampling.choices:
             self._finish = self._over
 
     def _take_text(self, text: str) -> None:
         self._text += text
         self._parts += 1
         self._stops.push(text)
-        if self._on_token is not None:
-            self._on_token(Token(None, text))
+        if self.on_token is not None:
+            self.on_token(Token(None, text))
         if self._stops.stopped:
             self._finish = "stop"
         elif self._criterion is not None and self._criterion.on_token(Token(None, text)):

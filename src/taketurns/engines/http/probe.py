@@ -17,8 +17,6 @@ from taketurns.types import Candidate
 
 PROBE_SECONDS = 60.0  # a first request may have to wait for kernels to be compiled
 _TEXT = "1 + 1 = 2"
-# What is read alike by no two tokenizers that were not made from the same text.
-_TELLING = 'In 1987, naïve bakers\n\tsold 3,141.59 €-worth of "Brötchen"; 日本語 too 🙂!'
 _BARELY = 0.01  # more than what is equal, for rounding
 _TOPS = (1000, 20, 5, 1)  # how many log-probabilities servers give, by habit
 

@@ -201,9 +201,5 @@ def _attention(
     return result, None
 
 
-def _even(number: int) -> int:
-    return _round_up(number, 2)
-
-
 def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from taketurns.engines.local.kv import Parked
-from taketurns.engines.local.modes import Runner
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
 from taketurns.engines.local.requests import GenerateRequest
+from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.types import Finish, Sampling
 
 NOISE = 4.0  # how many times what another batch shape changes is allowed
@@ -174,7 +174,7 @@ class _Trial(GenerateRequest):
         self.over = True
 
 
-def differs(runner: Runner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
+def differs(runner: BatchRunner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
     """Try a runner; a clause that says why its answers would not be the model's, None where they
     are. `ids` are ordinary tokens to make texts of, the first of which begins each."""
     random = Random(0)

@@ -18,8 +18,9 @@ import torch
 from taketurns.engines.local import batch_invariant, equivalence
 from taketurns.engines.local.equivalence_records import ProofRecords, identity
 from taketurns.engines.local.kv import MASKED
-from taketurns.engines.local.modes import Runner, Running, Way, make_runner
+from taketurns.engines.local.modes import Running, Way, make_runner
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
+from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.engines.local.small_copy import FIRST_ID, VOCABULARY, small_config, small_model
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
@@ -164,12 +165,11 @@ def choose(
     activate: Callable[[], None] | None,
     running: Running,
     records: ProofRecords,
-) -> tuple[Found, Runner | None]:
+) -> tuple[Found, BatchRunner | None]:
     """What is right for a loaded model, and a runner of that way."""
     weight = model.get_input_embeddings().weight
     key = checkpoint_key(spec, str(weight.device), running)
-    known = records.read(key)
-    if known is not None and (found := _read(known)) is not None:
+    if (found := _recorded(records, key)) is not None:
         if found.way is None:
             return found, None
         return found, make_runner(found.way, model, activate, running)
@@ -182,19 +182,16 @@ def choose(
         running=running,
         records=records,
     )
-    reasons: dict[str, str] = {}
-    for way in Way:
-        why = architecture.why_not(way)
-        if why is None:
-            runner, why = _on_weights(way, model, activate, running, architecture)
-            if why is None:
-                found = Found(way, reasons, architecture.copied)
-                records.write(key, asdict(found))
-                return found, runner
-        reasons[way] = why
-    found = Found(None, reasons, architecture.copied)
+    runner: BatchRunner | None = None
+
+    def why_not(way: Way) -> str | None:
+        nonlocal runner
+        runner, why = _on_weights(way, model, activate, running, architecture)
+        return why
+
+    found = fastest(architecture, why_not)
     records.write(key, asdict(found))
-    return found, None
+    return found, runner
 
 
 def foresee(
@@ -209,8 +206,7 @@ def foresee(
 ) -> Found:
     """What is known of a model whose weights are not loaded: what its last load has found, or else
     what its architecture allows."""
-    known = records.read(checkpoint_key(spec, device, running))
-    if known is not None and (found := _read(known)) is not None:
+    if (found := _recorded(records, checkpoint_key(spec, device, running))) is not None:
         return found
     architecture = ArchitectureProof(
         model_class,
@@ -224,11 +220,15 @@ def foresee(
     return fastest(architecture)
 
 
-def fastest(architecture: ArchitectureProof) -> Found:
-    """The first way that the architecture allows."""
+def fastest(
+    architecture: ArchitectureProof, why_not: Callable[[Way], str | None] = lambda way: None
+) -> Found:
+    """The first way that the architecture allows and that `why_not` has nothing against."""
     reasons: dict[str, str] = {}
     for way in Way:
         why = architecture.why_not(way)
+        if why is None:
+            why = why_not(way)
         if why is None:
             return Found(way, reasons, architecture.copied)
         reasons[way] = why
@@ -241,7 +241,7 @@ def _on_weights(
     activate: Callable[[], None] | None,
     running: Running,
     architecture: ArchitectureProof,
-) -> tuple[Runner | None, str | None]:
+) -> tuple[BatchRunner | None, str | None]:
     truth = equivalence.Truth(PlainForward(model, activate), architecture.causal)
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -264,7 +264,7 @@ def _tried(
     truth: equivalence.Truth,
     rounds: equivalence.Rounds,
     ids: Sequence[int],
-) -> tuple[Runner | None, str | None]:
+) -> tuple[BatchRunner | None, str | None]:
     """Try a way; what makes answers in it, and why it is not right. Leaves the model as it was
     where it is not."""
     before = model.config._attn_implementation
@@ -335,7 +335,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _read(record: dict[str, Any]) -> Found | None:
+def _recorded(records: ProofRecords, key: dict[str, Any]) -> Found | None:
+    """What was found before; None where there is no record that can be read."""
+    record = records.read(key)
+    if record is None:
+        return None
     try:
         way = record["way"]
         return Found(

@@ -12,9 +12,7 @@ from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import layer_shapes
 from taketurns.engines.local.plain_forward import PlainForward
 from taketurns.engines.local.reencode import ReencodeRunner
-from taketurns.engines.local.scheduler import LaneRunner
-
-Runner = LaneRunner | ReencodeRunner
+from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 
 
 class Way(StrEnum):
@@ -51,7 +49,7 @@ class Running:
 
 def make_runner(
     way: Way, model: Any, activate: Callable[[], None] | None, running: Running
-) -> Runner:
+) -> BatchRunner:
     """A runner of this way, in exact rounds if they are asked for and the model can have them.
     Raises Unfit if the model cannot be run so."""
     if way is not Way.KEPT:

@@ -10,7 +10,6 @@ needs it.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ from transformers.cache_utils import DynamicCache
 from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
 from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
 from taketurns.engines.local.sampling import sample, without
-from taketurns.engines.local.scheduler import ModelCounters
+from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.engines.local.stopping import follows, over
 
 
@@ -33,11 +32,9 @@ class _WritingJob:
     begun: bool = field(default=False)
 
 
-class ReencodeRunner:
-    """Same contract as LaneRunner. `caches`: a turn writes from a cache of the model's own;
+class ReencodeRunner(BatchRunner):
+    """Keeps nothing between turns. `caches`: a turn writes from a cache of the model's own;
     `alone`: no other job is begun before it is over."""
-
-    lane_bytes = 0
 
     def __init__(
         self,
@@ -47,24 +44,15 @@ class ReencodeRunner:
         caches: bool = True,
         alone: bool = False,
     ) -> None:
+        super().__init__(suppressed)
         self._plain = plain
-        self._suppressed = list(suppressed)
         self._caches = caches
         self._alone = alone
-        self._waiting: deque[Job] = deque()
         self._turns: list[_WritingJob] = []
-        self.counters = ModelCounters()
-
-    def submit(self, job: Job) -> None:
-        self._waiting.append(job)
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting or self._turns)
-
-    def forget(self) -> None:
-        """Count from nothing."""
-        self.counters = ModelCounters()
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -76,7 +64,6 @@ class ReencodeRunner:
         self.counters.seconds += time.perf_counter() - begun
 
     def reject_all(self, error: Exception) -> None:
-        """Give up: reject what is being computed and what waits."""
         for job in [turn.job for turn in self._turns] + list(self._waiting):
             job.reject(error)
         self._turns.clear()

@@ -10,6 +10,7 @@ an answer's tokens do not depend on what else is in the batch."""
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,9 +58,45 @@ class _Lane:
         return len(self.tokens) - self.length
 
 
-class LaneRunner:
-    """Runs the jobs of one model. `max_lanes` bounds the batch, `block_tokens` one forward's
-    prompt; tokens of `suppressed` are not written. Rounds are exact where `exact` says which shapes
+class BatchRunner(ABC):
+    """Runs the jobs of one model, some of them side by side; tokens of `suppressed` are not
+    written. `counters` say what it has done so far."""
+
+    def __init__(self, suppressed: Sequence[int]) -> None:
+        self.counters = ModelCounters()
+        self._suppressed = list(suppressed)
+        self._waiting: deque[Job] = deque()
+
+    def submit(self, job: Job) -> None:
+        """Let a job wait for its turn."""
+        self._waiting.append(job)
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a job waits or is under way."""
+
+    @property
+    def lane_bytes(self) -> int:
+        """What the keys and values of the jobs under way take."""
+        return 0
+
+    @abstractmethod
+    def step(self) -> None:
+        """One round: take in what waits, write one token for each job that writes."""
+
+    @abstractmethod
+    def reject_all(self, error: Exception) -> None:
+        """Give up: reject what is being computed and what waits."""
+
+    def forget(self) -> None:
+        """Count from nothing. No job may be under way."""
+        self.counters = ModelCounters()
+
+
+class LaneRunner(BatchRunner):
+    """Runs jobs over lanes. `max_lanes` bounds the batch, `block_tokens` the prompt in one forward;
+    tokens of `suppressed` are not written. Rounds are exact where `exact` says which shapes
     they have; it may be changed while there are no jobs."""
 
     def __init__(
@@ -71,18 +108,13 @@ class LaneRunner:
         block_tokens: int = 2048,
         suppressed: Sequence[int] = (),
     ) -> None:
+        super().__init__(suppressed)
         self._forward = forward
         self._pool = LanePool(shapes)
         self.exact: Shapes | None = None
         self._max_lanes = max_lanes
         self._block_tokens = block_tokens
-        self._suppressed = list(suppressed)
-        self._waiting: deque[Job] = deque()
         self._lanes: list[_Lane] = []
-        self.counters = ModelCounters()
-
-    def submit(self, job: Job) -> None:
-        self._waiting.append(job)
 
     @property
     def busy(self) -> bool:
@@ -101,9 +133,9 @@ class LaneRunner:
         self._pool.max_bytes = lane_bytes
 
     def forget(self) -> None:
-        """Free the lanes and count from nothing. No job may be under way."""
+        """Free the lanes too."""
         self._pool.clear()
-        self.counters = ModelCounters()
+        super().forget()
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -123,7 +155,6 @@ class LaneRunner:
         self.counters.peak_lane_bytes = max(self.counters.peak_lane_bytes, self._pool.nbytes)
 
     def reject_all(self, error: Exception) -> None:
-        """Give up: reject what is being computed and what waits."""
         waiting, self._waiting = self._waiting, deque()
         self._fail(error)
         for job in waiting:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,9 +24,9 @@ from taketurns.engines.local.equivalence import described
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.loading import Weights
 from taketurns.engines.local.mode_selection import check_usable, choose
-from taketurns.engines.local.modes import Runner, Running, Way
+from taketurns.engines.local.modes import Running, Way
 from taketurns.engines.local.requests import Job
-from taketurns.engines.local.scheduler import LaneRunner, ModelCounters
+from taketurns.engines.local.scheduler import BatchRunner, LaneRunner, ModelCounters
 from taketurns.errors import (
     CapacityError,
     ConfigError,
@@ -38,6 +38,8 @@ from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
+Work = TypeVar("Work", Job, Ensemble)
+
 _ENDED = "the thread that runs the models has ended: start the process again"
 
 
@@ -80,7 +82,7 @@ class ModelThread:
         self._exactly: dict[str, Any] = {}
         self._deterministic = deterministic
         self._max_batch = max_batch
-        self._runners: dict[str, Runner] = {}
+        self._runners: dict[str, BatchRunner] = {}
         self._models: dict[str, RunningModel] = {}
         self._ensembles: list[Ensemble] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -114,57 +116,62 @@ class ModelThread:
         Cancelling the caller withdraws the job at the next round, and the tokens that are on their
         way reach nobody. The model must be loaded."""
         loop = asyncio.get_running_loop()
-        if emit is not None:
-            arguments["emit"] = lambda token: self._post(
-                loop, lambda: None if withdrawn else emit(token)
-            )
         job: Job | None = None
 
-        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
-            nonlocal job
-            job = make(resolve=done, reject=failed, **arguments)
-            job.model = model
-            if withdrawn:
-                return
-            self._runners[model].submit(job)
+        def show(token: Token) -> None:
+            if emit is not None and job is not None and not job.cancelled:
+                emit(token)
 
-        withdrawn = False
-        try:
-            return await self._ask(start, model)
-        except asyncio.CancelledError:
-            withdrawn = True
-            if job is not None:
-                job.cancelled = True
-            raise
+        def make_job(**callbacks: Any) -> Job:
+            nonlocal job
+            job = make(**callbacks, **arguments)
+            job.model = model
+            return job
+
+        if emit is not None:
+            arguments["emit"] = lambda token: self._post(loop, lambda: show(token))
+        return await self._run(make_job, lambda job: self._runners[model].submit(job), model)
 
     async def run_together(self, models: Sequence[str], make: Callable[..., Ensemble]) -> Any:
         """Run the ensemble that `make` makes of these models, which must be loaded. Cancelling the
         caller withdraws it at the next round."""
-        ensemble: Ensemble | None = None
-        withdrawn = False
 
-        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
-            nonlocal ensemble
+        def make_ensemble(**callbacks: Any) -> Ensemble:
             for model in models:
                 if not isinstance(self._runners[model], LaneRunner):
                     raise EngineError(
                         f"{model} cannot write together with others: nothing can be appended to "
                         "its cache"
                     )
-            ensemble = make(resolve=done, reject=failed)
-            if withdrawn:
-                return
+            return make(**callbacks)
+
+        def submit(ensemble: Ensemble) -> None:
             self._ensembles.append(ensemble)
             for model, part in zip(models, ensemble.parts, strict=True):
                 part.model = model
                 self._runners[model].submit(part)
 
+        return await self._run(make_ensemble, submit, ", ".join(dict.fromkeys(models)))
+
+    async def _run(
+        self, make: Callable[..., Work], submit: Callable[[Work], None], who: str
+    ) -> Any:
+        """Make work in the thread and submit it there, unless the caller is cancelled by then."""
+        work: Work | None = None
+        withdrawn = False
+
+        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+            nonlocal work
+            work = make(resolve=done, reject=failed)
+            if not withdrawn:
+                submit(work)
+
         try:
-            return await self._ask(start, ", ".join(dict.fromkeys(models)))
+            return await self._ask(start, who)
         except asyncio.CancelledError:
             withdrawn = True
-            if ensemble is not None:
-                ensemble.cancel()
+            if work is not None:
+                work.cancel()
             raise
 
     @property
@@ -293,7 +300,7 @@ class ModelThread:
                 return
         done(None)
 
-    def _runner(self, model: str, suppressed: Sequence[int]) -> Runner:
+    def _runner(self, model: str, suppressed: Sequence[int]) -> BatchRunner:
         loaded = self._weights.load(model)
         weight = loaded.model.get_input_embeddings().weight
         device = str(weight.device)
