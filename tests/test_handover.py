@@ -363,7 +363,7 @@ def test_a_text_that_cannot_fit_is_refused_by_its_beginning(
     monkeypatch.setattr(TextCodec, "encode", spy)
     monkeypatch.setattr(TextCodec, "encode_rendered", lambda *_: pytest.fail("all of it was read"))
     with pytest.raises(LengthError, match="'q': the prompt has more than 544 tokens for a, whose"):
-        reader.read(Query("q", text="a" * length))
+        reader.prompt(Query("q", text="a" * length))
     assert encoded == [800]
 
 
@@ -379,9 +379,9 @@ def test_a_long_text_of_few_tokens_is_not_too_long() -> None:
     reader = CandidateRuntime(
         Candidate("a", ModelSpec("a", prompt="{text}")), _info(_finished(tokenizer, CONTROLS), 100)
     )
-    assert len(reader.read(Query("q", text=" " * 64 * 90))[1]) == 90
+    assert len(reader.prompt(Query("q", text=" " * 64 * 90)).ids) == 90
     with pytest.raises(LengthError, match="the prompt has 110 tokens"):
-        reader.read(Query("q", text=" " * 64 * 110))
+        reader.prompt(Query("q", text=" " * 64 * 110))
 
 
 def _info(codec: TextCodec, context: int) -> ModelInfo:

@@ -53,7 +53,7 @@ async def test_each_token_has_its_speakers_distribution_under_its_own_prompt(
         async with team.engine.session(0) as session:
             for place, who in enumerate(row.speakers):
                 reader = readers.candidates[who]
-                prompt = reader.encode(reader.prompt(trace.query)) + list(row.answer[:place])
+                prompt = list(reader.prompt(trace.query).ids) + list(row.answer[:place])
                 expected = await session.next_logprobs(reader.candidate.name, prompt)
                 found = torch.full((VOCABULARY,), -torch.inf)
                 found[ids[place]] = logprobs[place]

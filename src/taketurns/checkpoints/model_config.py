@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +90,9 @@ def _check_ids(config: Any, spec: ModelSpec, file: Path) -> None:
     for key in _IDS:
         value = config.get(key)
         ids = value if isinstance(value, list) else [value]
-        one = key == "eos_token_id" and not isinstance(value, list)
+        alone = key == "eos_token_id" and not isinstance(value, list)
         right = all(type(id_) is int and id_ >= -1 for id_ in ids)
-        if value is not None and not (right and (one or isinstance(value, list))):
+        if value is not None and not (right and (alone or isinstance(value, list))):
             wanted = "a list of token ids" + (" or one of them" if key == "eos_token_id" else "")
             raise ConfigError(
                 f"{key} in the {file.name} of {spec.model} is {json.dumps(value)[:80]} and must be "
@@ -146,9 +145,8 @@ def read_config(spec: ModelSpec) -> Any:
 
 def _read_gguf_config(spec: ModelSpec) -> Any:
     header = gguf.read(spec)
-    state = header.path.stat()
     try:
-        config = deepcopy(_read_gguf(str(header.path), state.st_size, state.st_mtime_ns))
+        config = deepcopy(_read_gguf(header.path))
     except Exception as error:  # of whichever kind: it lies in the file
         raise ConfigError(f"cannot read {header.path}: {one_line(error)}") from error
     if any(tensor.name == _ROPE_FREQUENCIES for tensor in header.tensors):
@@ -156,15 +154,12 @@ def _read_gguf_config(spec: ModelSpec) -> Any:
     return config
 
 
-@lru_cache(maxsize=8)
-def _read_gguf(path: str, size: int, changed: int) -> Any:
-    """transformers' reading of a GGUF file's header. It takes some ten seconds for a large
-    vocabulary, and several facts are asked for; `size` and `changed` tell one file from the
-    next."""
+@gguf.once
+def _read_gguf(path: Path) -> Any:
+    """transformers' reading of a GGUF file's header."""
     from transformers import AutoConfig
 
-    place = Path(path)
-    return AutoConfig.from_pretrained(str(place.parent), gguf_file=place.name)
+    return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 def _stretch(config: Any, header: gguf.GgufHeader) -> None:

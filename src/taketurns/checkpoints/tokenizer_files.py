@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +43,11 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
 
 def _from_gguf(spec: ModelSpec) -> Any:
     """The tokenizer in a GGUF file, a copy that may get a template of its own."""
-    path = gguf.read(spec).path
-    state = path.stat()
-    return copy(_read_gguf(path, state.st_size, state.st_mtime_ns))
+    return copy(_read_gguf(gguf.read(spec).path))
 
 
-@lru_cache(maxsize=8)
-def _read_gguf(path: Path, size: int, changed: int) -> Any:
-    """It takes some ten seconds for a large vocabulary, and candidates may share one; `size` and
-    `changed` tell one file from the next."""
+@gguf.once
+def _read_gguf(path: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)

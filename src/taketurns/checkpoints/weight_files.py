@@ -26,7 +26,12 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises ConfigError for an index or a config.json that names none, or one outside the folder.
     """
-    first = first_file(lambda name: path if (path := folder / name).is_file() else None)
+    return all_files(lambda name: path if (path := folder / name).is_file() else None)
+
+
+def all_files(find: Callable[[str], Path | None]) -> list[Path]:
+    """The same of a checkpoint wherever it is; `find` as for `first_file`."""
+    first = first_file(find)
     if first is None:
         return []
     return named_in(first) if first.name.endswith(".index.json") else [first]

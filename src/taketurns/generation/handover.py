@@ -25,24 +25,28 @@ _CUT = 256  # tokens more at most where a text is cut off inside what would be o
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """What a speaker continues before anything is written, and its token ids."""
+
+    rendered: RenderedPrompt
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRuntime:
     """A candidate and what its model is like."""
 
     candidate: Candidate
     info: ModelInfo
 
-    def prompt(self, query: Query) -> RenderedPrompt:
+    def prompt(self, query: Query) -> EncodedPrompt:
         """What it continues before anything is written. Raises LengthError if it is too long."""
-        return self.read(query)[0]
-
-    def read(self, query: Query) -> tuple[RenderedPrompt, list[int]]:
-        """That text and its token ids. Raises as `prompt` does."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
         self._check_beginning(text.text, query)
         ids = self.encode(text)
         if len(ids) + 1 > self.info.context:
             raise self._too_long(f"{len(ids)}", query)
-        return text, ids
+        return EncodedPrompt(text, tuple(ids))
 
     def _check_beginning(self, text: str, query: Query) -> None:
         """Raise LengthError for a text whose beginning alone is too long. To make tokens of all of
@@ -65,14 +69,6 @@ class CandidateRuntime:
     def encode(self, prompt: RenderedPrompt, written: str = "") -> list[int]:
         """The token ids of a prompt, and of what is written after it."""
         return encode_speaker(self.candidate.spec, self.info.codec, prompt, written)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPrompt:
-    """What a speaker continues before anything is written, and its token ids."""
-
-    rendered: RenderedPrompt
-    ids: tuple[int, ...]
 
 
 class Handover(ABC):

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 
 from taketurns.checkpoints.text import StopFilter, TextStream
-from taketurns.generation.handover import CandidateRuntime, EncodedPrompt, handover
+from taketurns.generation.handover import CandidateRuntime, handover
 from taketurns.types import Patch, Query, Trace
 
 
@@ -23,9 +23,7 @@ class GenerationState:
         self.tokens = 0
         self.scores: tuple[float, ...] | None = None  # `Completion.scores`, of what is written now
         self._readers = tuple(readers)
-        prompts = [
-            EncodedPrompt(text, tuple(ids)) for text, ids in (r.read(query) for r in readers)
-        ]
+        prompts = [reader.prompt(query) for reader in readers]
         self._longest_prompt = max(len(prompt.ids) for prompt in prompts)
         self._written = handover(self._readers, prompts)
         self._stops = StopFilter(stops)

@@ -19,9 +19,9 @@ class FoldedSwitcher:
     candidate ever writes, stand for the candidates, in their order, and their logits after the last
     token, in whoever wrote it, are the head's. While nobody has spoken `reader` is asked.
 
-    An engine that tells them with the patch (`Draft.scores`) makes the decision cost no call. Where
-    whoever is to be asked cannot be, for a full context or for lack of a server, all candidates are
-    as probable as any other.
+    An engine that tells them with the patch (`GenerationState.scores`) makes the decision cost no
+    call. Where whoever is to be asked cannot be, for a full context or for lack of a server, all
+    candidates are as probable as any other.
     """
 
     def __init__(self, tokens: Sequence[int], reader: int) -> None:

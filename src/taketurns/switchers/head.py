@@ -262,7 +262,7 @@ class HeadSwitcher:
 
 class HeadDecide:
     """A head in one answer: at patch boundaries, of which `seen` is told what it saw, and, where it
-    reads whoever speaks, at any token (`switchers.Follower`)."""
+    reads whoever speaks, at any token (`switchers.TokenLevelSwitcher`)."""
 
     def __init__(self, head: Head, seen: Callable[[View], None] | None = None) -> None:
         self._head = head

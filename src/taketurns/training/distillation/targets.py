@@ -137,7 +137,7 @@ class _Teacher:
     ) -> Iterator[Tensor]:
         """`[answer tokens, vocabulary]` a row, in float32: what the speaker expected at each."""
         model = self._model(reader)
-        prompts = [reader.encode(reader.prompt(answer.trace.query)) for answer in answers]
+        prompts = [list(reader.prompt(answer.trace.query).ids) for answer in answers]
         # The last token is only foretold.
         read = [[*p, *row.answer[:-1]] for p, row in zip(prompts, rows, strict=True)]
         width = max(map(len, read))
