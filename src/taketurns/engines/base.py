@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from taketurns.checkpoints.text import TextCodec
 
 Prompt = Sequence[int] | str
+OnToken = Callable[[Token], None]
+"""Sees each token as it is written."""
 Combine = Callable[["Tensor"], "Tensor"]
 """Log-probabilities `[rows, models, outcomes]` to log-scores `[rows, outcomes]`, which need not sum
 to 1. The outcomes are the ordinary tokens and, last, the end of the answer."""
@@ -85,11 +87,7 @@ class Session(Protocol):
     that answer; leaving it, or cancelling the task inside it, frees all of them."""
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         """Continue `prompt`; `on_token` sees each token as it is written, and none once this has
         returned or was cancelled. `sampling.stopping` is shown what it asks for where the model's

@@ -20,7 +20,7 @@ from math import inf, isfinite, log
 from typing import TYPE_CHECKING, Literal
 
 from taketurns.checkpoints.text import StopFilter, TextCodec
-from taketurns.engines.base import Capability, ModelInfo, Prompt
+from taketurns.engines.base import Capability, ModelInfo, OnToken, Prompt
 from taketurns.errors import ConfigError, NotANumberError
 from taketurns.types import Completion, Sampling, StoppingCriterion, Token
 
@@ -137,11 +137,7 @@ class ScriptedSession:
     turns: dict[str, int] = field(default_factory=dict)
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         ids, text = await self._read(model, prompt, sampling.max_tokens)
         self.engine._record(ScriptedCall("generate", model, prompt, text, self.seed, sampling))

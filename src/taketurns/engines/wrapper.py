@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from taketurns.engines.base import Combine, Engine, ModelInfo, Prompt, Session
-from taketurns.types import Completion, Sampling, Token
+from taketurns.engines.base import Combine, Engine, ModelInfo, OnToken, Prompt, Session
+from taketurns.types import Completion, Sampling
 
 
 class EngineWrapper(ABC):
@@ -62,11 +62,7 @@ class SessionWrapper(ABC):
         """As `Session.fork`."""
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         async with self.calling() as session:
             completion: Completion = await session.generate(model, prompt, sampling, on_token)

@@ -63,13 +63,25 @@ def criterion_of(
     return None
 
 
-class SentenceEnd:
+class _Criterion:
+    """One that never ends a patch, and asks to see nothing."""
+
+    finish: Finish
+    entropy = False
+    layers: tuple[int, ...] = ()
+
+    def on_token(self, token: Token) -> bool:
+        return False
+
+    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
+        return False
+
+
+class SentenceEnd(_Criterion):
     """Ends a patch after the token that ends a sentence or a line; `stream` decodes the tokens. A
     server without token ids is followed by the pieces of text that it sends."""
 
     finish: Finish = "sentence"
-    entropy = False
-    layers: tuple[int, ...] = ()
 
     def __init__(self, rule: PatchRule, stream: TextStream) -> None:
         self._rule = rule
@@ -85,24 +97,17 @@ class SentenceEnd:
             return False  # nothing shown: inside a character
         return _SENTENCE.search(self._text) is not None
 
-    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
-        return False
 
-
-class EntropyRise:
+class EntropyRise(_Criterion):
     """Ends a patch before a token that the speaker is much less sure of than of those before."""
 
     finish: Finish = "uncertainty"
     entropy = True
-    layers: tuple[int, ...] = ()
 
     def __init__(self, rule: PatchRule) -> None:
         self._rule = rule
         self._sum = 0.0
         self._seen = 0
-
-    def on_token(self, token: Token) -> bool:
-        return False
 
     def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
         """Asked before every token: as many were seen as are written."""
@@ -115,12 +120,11 @@ class EntropyRise:
         return False
 
 
-class ChangeOfMind:
-    """Ends a patch where the switcher would rather have somebody else, clearly and for a while:
+class ChangeOfMind(_Criterion):
+    """Ends a patch where the switcher prefers another candidate, clearly and for a while:
     `margin` and `dwell` keep speakers from chattering where it cannot decide."""
 
     finish: Finish = "switcher"
-    entropy = False
 
     def __init__(self, rule: PatchRule, decide: TokenLevelSwitcher, speaker: int) -> None:
         self.layers = decide.layers(speaker)

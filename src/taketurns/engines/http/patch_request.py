@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Any
 
 from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.text import StopFilter
+from taketurns.engines.base import OnToken
 from taketurns.engines.http.client import Client
 from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.fleet import ModelServers, RequestCounters
@@ -31,7 +32,7 @@ class PatchRequest:
     served: ModelServers
     prompt: Sequence[int]
     sampling: Sampling
-    on_token: Callable[[Token], None] | None
+    on_token: OnToken | None
     seed: int
 
     def __post_init__(self) -> None:

@@ -3,18 +3,18 @@ next goes on after the last token that was given out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from taketurns.engines.base import Prompt
+from taketurns.engines.base import OnToken, Prompt
 from taketurns.engines.http.fleet import Fleet, ModelServers, RequestCounters
 from taketurns.engines.http.patch_request import PatchRequest
 from taketurns.engines.http.protocol import PromptUsage, read_scores, read_usage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import scoring_request
-from taketurns.types import Completion, Sampling, Token
+from taketurns.types import Completion, Sampling
 from taketurns.utils.seeds import derive
 
 
@@ -43,11 +43,7 @@ class HttpSession:
         self._home = home
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         """Continue `prompt`. Draws depend on the session's seed and on where they stand, so that
         another try draws the same. Raises PromptError before a server would cut what is too long.

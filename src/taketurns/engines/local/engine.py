@@ -30,7 +30,7 @@ from taketurns.checkpoints.model_config import (
 )
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.config.team_config import EngineConfig
-from taketurns.engines.base import Combine, ModelInfo, Prompt
+from taketurns.engines.base import Combine, ModelInfo, OnToken, Prompt
 from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
 from taketurns.engines.local.kv import Parked
@@ -39,7 +39,7 @@ from taketurns.engines.local.requests import GenerateRequest, ScoreRequest
 from taketurns.engines.local.scheduler import ModelCounters
 from taketurns.engines.local.worker import ModelThread, RunningModel
 from taketurns.errors import ConfigError, concerning
-from taketurns.types import Completion, ModelSpec, Sampling, Token
+from taketurns.types import Completion, ModelSpec, Sampling
 from taketurns.utils.seeds import generator
 
 
@@ -210,11 +210,7 @@ class LocalSession:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
         info = await self.engine.info(model)

@@ -18,6 +18,7 @@ import torch
 from taketurns.engines.local import batch_invariant, equivalence
 from taketurns.engines.local.equivalence_records import ProofRecords, identity
 from taketurns.engines.local.kv import MASKED
+from taketurns.engines.local.loading import LoadedModel
 from taketurns.engines.local.modes import Running, Way, make_runner
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
 from taketurns.engines.local.scheduler import BatchRunner
@@ -110,7 +111,9 @@ class ArchitectureProof:
             return
         ids = range(FIRST_ID, VOCABULARY)
         try:
-            why = _tried(way, self._model, None, self._running, truth, equivalence.ROUNDS, ids)[1]
+            why = _tried(
+                way, LoadedModel(self._model, None), self._running, truth, equivalence.ROUNDS, ids
+            )[1]
             if why is None and not truth.causal and not truth.generates(ids[:16]):
                 why = "it predicts a token from both its sides, so it does not write left to right"
         except equivalence.Failed as error:
@@ -161,18 +164,18 @@ class ArchitectureProof:
 
 def choose(
     spec: ModelSpec,
-    model: Any,
-    activate: Callable[[], None] | None,
+    loaded: LoadedModel,
     running: Running,
     records: ProofRecords,
 ) -> tuple[Found, BatchRunner | None]:
     """What is right for a loaded model, and a runner of that way."""
+    model = loaded.model
     weight = model.get_input_embeddings().weight
     key = checkpoint_key(spec, str(weight.device), running)
     if (found := _recorded(records, key)) is not None:
         if found.way is None:
             return found, None
-        return found, make_runner(found.way, model, activate, running)
+        return found, make_runner(found.way, loaded, running)
     architecture = ArchitectureProof(
         type(model),
         model.config,
@@ -186,7 +189,7 @@ def choose(
 
     def why_not(way: Way) -> str | None:
         nonlocal runner
-        runner, why = _on_weights(way, model, activate, running, architecture)
+        runner, why = _on_weights(way, loaded, running, architecture)
         return why
 
     found = fastest(architecture, why_not)
@@ -237,12 +240,12 @@ def fastest(
 
 def _on_weights(
     way: Way,
-    model: Any,
-    activate: Callable[[], None] | None,
+    loaded: LoadedModel,
     running: Running,
     architecture: ArchitectureProof,
 ) -> tuple[BatchRunner | None, str | None]:
-    truth = equivalence.Truth(PlainForward(model, activate), architecture.causal)
+    model = loaded.model
+    truth = equivalence.Truth(PlainForward(model, loaded.activate), architecture.causal)
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     rounds: equivalence.Rounds = equivalence.BRIEF if architecture.copied else equivalence.LONGER
@@ -251,15 +254,14 @@ def _on_weights(
     if context is not None and context <= equivalence.LONGEST:
         rounds = ()
     try:
-        return _tried(way, model, activate, running, truth, rounds, ids)
+        return _tried(way, loaded, running, truth, rounds, ids)
     except equivalence.Failed as error:
         return None, str(error)
 
 
 def _tried(
     way: Way,
-    model: Any,
-    activate: Callable[[], None] | None,
+    loaded: LoadedModel,
     running: Running,
     truth: equivalence.Truth,
     rounds: equivalence.Rounds,
@@ -267,9 +269,10 @@ def _tried(
 ) -> tuple[BatchRunner | None, str | None]:
     """Try a way; what makes answers in it, and why it is not right. Leaves the model as it was
     where it is not."""
+    model = loaded.model
     before = model.config._attn_implementation
     try:
-        runner = make_runner(way, model, activate, running)
+        runner = make_runner(way, loaded, running)
         why = equivalence.differs(runner, truth, rounds, ids) if rounds else None
     except Unfit as error:
         return None, str(error)

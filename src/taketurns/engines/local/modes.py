@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import layer_shapes
+from taketurns.engines.local.loading import LoadedModel
 from taketurns.engines.local.plain_forward import PlainForward
 from taketurns.engines.local.reencode import ReencodeRunner
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
@@ -47,17 +47,16 @@ class Running:
     suppressed: Sequence[int] = ()
 
 
-def make_runner(
-    way: Way, model: Any, activate: Callable[[], None] | None, running: Running
-) -> BatchRunner:
+def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
     """A runner of this way, in exact rounds if they are asked for and the model can have them.
     Raises Unfit if the model cannot be run so."""
+    model = loaded.model
     if way is not Way.KEPT:
         caches, alone = way is not Way.WHOLE, way is Way.ALONE
-        plain = PlainForward(model, activate)
+        plain = PlainForward(model, loaded.activate)
         return ReencodeRunner(plain, running.suppressed, caches=caches, alone=alone)
     runner = LaneRunner(
-        Forward(model, activate),
+        Forward(model, loaded.activate),
         layer_shapes(model),
         max_lanes=running.max_lanes,
         suppressed=running.suppressed,

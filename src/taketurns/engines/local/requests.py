@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from taketurns.checkpoints.text import StopFilter, TextCodec
+from taketurns.engines.base import OnToken
 from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.sampling import TokenDraw, drawable
 from taketurns.errors import NotANumberError
@@ -93,7 +94,7 @@ class GenerateRequest(Job):
     codec: TextCodec = field(kw_only=True)
     end_token_ids: frozenset[int] = field(kw_only=True)
     random: np.random.Generator = field(kw_only=True)
-    emit: Callable[[Token], None] | None = field(default=None, kw_only=True)
+    emit: OnToken | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

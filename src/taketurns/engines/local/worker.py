@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from taketurns.engines.base import OnToken
 from taketurns.engines.local import batch_invariant as exact
 from taketurns.engines.local.ensembles import Ensemble, advance
 from taketurns.engines.local.equivalence import described
@@ -109,7 +110,7 @@ class ModelThread:
         self,
         model: str,
         make: Callable[..., Job],
-        emit: Callable[[Token], None] | None = None,
+        emit: OnToken | None = None,
         **arguments: Any,
     ) -> Any:
         """Run the job that `make` makes; `emit` is called in this event loop for each token.
@@ -311,7 +312,7 @@ class ModelThread:
         wanted = exact.wanted(self._deterministic, device, weight.dtype, obstacle)
         running = Running(wanted, self._max_batch, suppressed)
         spec = self._specs[model]
-        found, runner = choose(spec, loaded.model, loaded.activate, running, self._records)
+        found, runner = choose(spec, loaded, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a way that is right has a runner"
         size, exactly = 0, False

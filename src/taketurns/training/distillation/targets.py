@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taketurns.engines.local.loading import Loaded, Weights
+from taketurns.engines.local.loading import LoadedModel, Weights
 from taketurns.engines.local.sampling import drawable
 from taketurns.errors import DataError, NotANumberError
 from taketurns.generation.handover import CandidateRuntime
@@ -102,7 +102,7 @@ class _Teacher:
         self._ordinary = torch.tensor(sorted(readers.one_vocabulary().ordinary_ids))
         self._temperature = temperature
         self._top = top
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, LoadedModel] = {}
 
     def read(self, rows: Sequence[Row], answers: Sequence[Answer]) -> dict[str, Tensor]:
         """The tensors of a part."""
