@@ -39,7 +39,7 @@ from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
-Work = TypeVar("Work", Job, Ensemble)
+JobOrEnsemble = TypeVar("JobOrEnsemble", Job, Ensemble)
 
 _ENDED = "the thread that runs the models has ended: start the process again"
 
@@ -155,10 +155,10 @@ class ModelThread:
         return await self._run(make_ensemble, submit, ", ".join(dict.fromkeys(models)))
 
     async def _run(
-        self, make: Callable[..., Work], submit: Callable[[Work], None], who: str
+        self, make: Callable[..., JobOrEnsemble], submit: Callable[[JobOrEnsemble], None], who: str
     ) -> Any:
         """Make work in the thread and submit it there, unless the caller is cancelled by then."""
-        work: Work | None = None
+        work: JobOrEnsemble | None = None
         withdrawn = False
 
         def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
