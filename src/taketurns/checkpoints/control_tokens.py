@@ -73,17 +73,17 @@ class OrdinaryEncoder:
         """The template's control tokens, and the text between them, less the space that a token
         takes with it."""
         text, done = rendered.text, 0
-        for found in self.pattern.finditer(text):
-            if any(begin < found.end() and found.start() < end for begin, end in rendered.quoted):
+        for match in self.pattern.finditer(text):
+            if any(begin < match.end() and match.start() < end for begin, end in rendered.quoted):
                 continue
-            token = self._added.get(found.group())
-            before = text[done : found.start()]
+            token = self._added.get(match.group())
+            before = text[done : match.start()]
             if token is not None and token.lstrip:
                 before = before.rstrip()
             if before:
                 yield before, False
-            yield found.group(), True
-            done = found.end()
+            yield match.group(), True
+            done = match.end()
             if token is not None and token.rstrip:
                 done += len(text[done:]) - len(text[done:].lstrip())
         if done < len(text):
@@ -91,7 +91,9 @@ class OrdinaryEncoder:
 
     @cached_property
     def _added(self) -> dict[str, Any]:
-        return {str(one.content): one for one in self._tokenizer.added_tokens_decoder.values()}
+        return {
+            str(token.content): token for token in self._tokenizer.added_tokens_decoder.values()
+        }
 
     def _finds_control(self, ids: Sequence[int], text: str) -> bool:
         """Whether one of a text's ids is a control token's. That of unknown words is not where the
@@ -134,18 +136,18 @@ class OrdinaryEncoder:
     def _in_pieces(self, text: str) -> list[int]:
         """For a model whose own vocabulary has a control token's text as one piece: each is cut
         after its first character."""
-        cuts = [found.start() + 1 for found in self.pattern.finditer(text)]
+        cuts = [match.start() + 1 for match in self.pattern.finditer(text)]
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         encode = partial(self._ids, self._splitting)
-        return [*encode(pieces[0]), *(i for one in pieces[1:] for i in after(one, encode))]
+        return [*encode(pieces[0]), *(i for piece in pieces[1:] for i in after(piece, encode))]
 
     @staticmethod
     def _ids(tokenizer: Any, text: str, special: bool = False) -> list[int]:
         split = tokenizer.split_special_tokens
-        found = tokenizer.encode(
+        ids = tokenizer.encode(
             text, add_special_tokens=special, split_special_tokens=split, verbose=False
         )
-        return list(map(int, found))
+        return list(map(int, ids))
 
 
 def after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
@@ -167,9 +169,9 @@ class RenderedPrompt:
         """With text after it that no template wrote, in which `pattern` finds what is spelled like
         a control token."""
         start = len(self.text)
-        more = [(start + found.start(), start + found.end()) for found in pattern.finditer(text)]
+        more = [(start + match.start(), start + match.end()) for match in pattern.finditer(text)]
         # A token's text that only begins in the prompt is not the template's either.
-        across = (found.span() for found in pattern.finditer(self.text + text))
+        across = (match.span() for match in pattern.finditer(self.text + text))
         more += [(begin, end) for begin, end in across if begin < start < end]
         return RenderedPrompt(self.text + text, (*self.quoted, *more))
 
@@ -209,7 +211,7 @@ def marked(query: Query, pattern: re.Pattern[str]) -> tuple[Query, Marks | None]
     marks = Marks(begin, end)
 
     def mark(text: str) -> str:
-        return pattern.sub(lambda found: f"{begin}{found.group()}{end}", text)
+        return pattern.sub(lambda match: f"{begin}{match.group()}{end}", text)
 
     if query.messages is None:
         return replace(query, text=mark(query.text or "")), marks

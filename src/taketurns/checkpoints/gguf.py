@@ -88,8 +88,8 @@ class GgufHeader:
     @property
     def end_token_ids(self) -> frozenset[int]:
         """The ids that end an answer: of the text, of a turn and of a message."""
-        found = (self.metadata.get(f"tokenizer.ggml.{key}") for key in _ENDS)
-        return frozenset(int(token) for token in found if token is not None)
+        ids = (self.metadata.get(f"tokenizer.ggml.{key}") for key in _ENDS)
+        return frozenset(int(token) for token in ids if token is not None)
 
 
 def once(read: Callable[[Path], Read]) -> Callable[[Path], Read]:

@@ -178,8 +178,8 @@ def _stretch(config: Any, header: gguf.GgufHeader) -> None:
     }
     width = 2 * len(factors)
     wanted = theta ** (-np.arange(0, width, 2, dtype=np.float64) / width) / factors
-    found = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
-    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=1e-4, atol=0):
+    computed = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
+    if computed.shape != wanted.shape or not np.allclose(computed, wanted, rtol=1e-4, atol=0):
         raise ConfigError(
             f"{header.path} stretches its positions ({_ROPE_FREQUENCIES}) in a way that "
             "transformers does not know: name the checkpoint it was made from"

@@ -89,20 +89,20 @@ def _fill(prompt: str, query: Query) -> str:
         return prompt.replace("{text}", turns[0].content)
     if prompt.rstrip().endswith("{text}"):
         return prompt.rstrip().replace("{text}", plain_text(query))
-    told = [turn.content for turn in turns if turn.role == "system"]
+    instructions = [turn.content for turn in turns if turn.role == "system"]
     talk = [turn for turn in turns if turn.role != "system"]
     if not talk:
-        return prompt.replace("{text}", "\n\n".join(told))
-    shown, asked = told, False
+        return prompt.replace("{text}", "\n\n".join(instructions))
+    shown, asked = instructions, False
     for role, run in groupby(talk, key=lambda turn: turn.role):
-        said = "\n".join(turn.content for turn in run)
+        content = "\n".join(turn.content for turn in run)
         if role == "user":
-            shown.append(prompt.replace("{text}", said))
+            shown.append(prompt.replace("{text}", content))
         elif not asked:  # a greeting
-            shown.append(said)
-        elif said:
-            apart = shown[-1][-1:].isspace() or said[:1].isspace()
-            shown[-1] += said if apart else f" {said}"
+            shown.append(content)
+        elif content:
+            apart = shown[-1][-1:].isspace() or content[:1].isspace()
+            shown[-1] += content if apart else f" {content}"
         asked = role == "user"
     return "\n\n".join([*(text.rstrip() for text in shown[:-1]), shown[-1]])
 
@@ -154,8 +154,8 @@ def _before_answer(
         pass  # it does not take the conversation without its last turn
     # A template that does not begin an answer, but writes what goes before one.
     text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
-    before, found, _ = text.rpartition(_SENTINEL)
-    if not found:
+    before, begun_text, _ = text.rpartition(_SENTINEL)
+    if not begun_text:
         raise TemplateRefusal("leaves out the answer that is to be continued")
     return before
 

@@ -52,10 +52,10 @@ def read_tensors(model: str, revision: str | None) -> list[TensorInfo] | None:
         if not (files := weight_files(folder)):
             raise ConfigError(f"there are no weights in {folder}")
         return _read(files)
-    found = _commit(model, revision)
-    if found is None:
+    place = _commit(model, revision)
+    if place is None:
         return None
-    commit, offline = found
+    commit, offline = place
     files = _downloaded(model, commit)
     if not files:
         return None if offline else _on_the_hub(model, revision)
@@ -92,10 +92,10 @@ def read_adapter_tensors(adapter: str) -> list[TensorInfo] | None:
         if any(folder.glob("*.bin")):
             return None
         raise ConfigError(f"there are no weights in {folder}")
-    found = _commit(adapter, None)
-    if found is None:
+    place = _commit(adapter, None)
+    if place is None:
         return None
-    commit, offline = found
+    commit, offline = place
     if offline:
         weights = _cached(adapter, _ADAPTER, commit)
     else:  # small, and loaded whole anyway
@@ -151,8 +151,8 @@ def _header(file: Path) -> Iterator[TensorInfo]:
 def _cached(model: str, name: str, commit: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(model, name, revision=commit)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(model, name, revision=commit)
+    return Path(path) if isinstance(path, str) else None
 
 
 def _on_the_hub(model: str, revision: str | None) -> list[TensorInfo] | None:

@@ -72,9 +72,9 @@ class TextCodec:
         """Token ids of a text that goes on from another, so that they read as the text does.
         Tokenizers that put a space before a first word would put one in the middle."""
         ids, start = self.encode(text), self.encode(START)
-        for found in (ids, after(text, self.encode)):
-            if self.decode([*start, *found]) == self.decode(start) + text:
-                return found
+        for candidate in (ids, after(text, self.encode)):
+            if self.decode([*start, *candidate]) == self.decode(start) + text:
+                return candidate
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -162,8 +162,10 @@ class TextCodec:
         )
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         # Of the decoder alone: to read all of a large tokenizer's JSON takes minutes.
-        own = getattr(backend, "decoder", None)
-        decoder = json.loads(own.__getstate__()) if own is not None else None
+        backend_decoder = getattr(backend, "decoder", None)
+        decoder = (
+            json.loads(backend_decoder.__getstate__()) if backend_decoder is not None else None
+        )
         return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
@@ -273,10 +275,10 @@ class StopFilter:
             return ""
         text = self._held + text
         self._held = ""
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
+        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if places:
             self.stopped = True
-            return text[: min(found)]
+            return text[: min(places)]
         self._held = self._possible(text)
         return text[: len(text) - len(self._held)]
 

@@ -165,7 +165,7 @@ class ScriptedSession:
                 on_token(_certain(token, sampling.logprobs))
             cut = criterion is not None and criterion.on_token(Token(token)) and not stops.stopped
         whole = len(written) == sampling.max_tokens and not stops.stopped
-        told = text + codec.decode(written)
+        whole_text = text + codec.decode(written)
         return Completion(
             token_ids=tuple(written),
             finish=criterion.finish
@@ -175,7 +175,7 @@ class ScriptedSession:
             else "stop",
             logprobs=None if sampling.logprobs is None else (0.0,) * len(written),
             prompt_tokens=len(ids),
-            scores=self._scores(model, told, sampling.choices, whole or cut),
+            scores=self._scores(model, whole_text, sampling.choices, whole or cut),
         )
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
@@ -194,8 +194,8 @@ class ScriptedSession:
     ) -> tuple[float | None, Tensor | None]:
         """What the criterion asks to see before the next token."""
         text += scripted_codec().decode(written)
-        told = self.engine._entropies.get(model)
-        entropy = 0.0 if told is None else told(text)
+        entropy_of = self.engine._entropies.get(model)
+        entropy = 0.0 if entropy_of is None else entropy_of(text)
         if not isfinite(entropy):
             raise NotANumberError(f"{model} gave {entropy} for an entropy")
         return (

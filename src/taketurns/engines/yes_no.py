@@ -42,8 +42,8 @@ class YesNo:
         top = max(logprobs)
         if top == -inf:
             return None
-        found = [exp(p - top) for p in logprobs]
-        return sum(found[: len(self.yes)]) / sum(found)
+        weights = [exp(p - top) for p in logprobs]
+        return sum(weights[: len(self.yes)]) / sum(weights)
 
 
 def _first_tokens(info: ModelInfo, words: Sequence[str]) -> set[int]:

@@ -65,8 +65,8 @@ class GuardJudge:
                 f"{self.info.context}: lower max_tokens"
             )
         try:
-            found = await session.score(self.info.name, prompt, self.tokens.choices)
-            share = self.tokens.share(found)
+            logprobs = await session.score(self.info.name, prompt, self.tokens.choices)
+            share = self.tokens.share(logprobs)
         except CapacityError:
             raise
         except NotANumberError as error:
@@ -83,8 +83,8 @@ class GuardJudge:
 
     def prompt(self, guard: Guard, request: str, answer: str) -> list[int]:
         """Token ids of the question about an answer."""
-        said = {"request": request, "answer": answer}
-        asked = re.sub(r"\{(request|answer)\}", lambda match: said[match[1]], guard.question)
+        parts = {"request": request, "answer": answer}
+        asked = re.sub(r"\{(request|answer)\}", lambda match: parts[match[1]], guard.question)
         spec, codec = self.candidate.spec, self.info.codec
         return speaker_ids(spec, codec, Query("judge", text=asked))
 

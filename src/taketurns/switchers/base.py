@@ -77,24 +77,24 @@ async def ask(
             "the switcher decides by a function that is no coroutine: write `async def` where its "
             "begin() defines it"
         )
-    found: Any = await asked
+    answer: Any = await asked
     try:
-        given = tuple(map(float, found))
+        probabilities = tuple(map(float, answer))
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"the switcher gave {repr(found)[:80]} and must give a probability for each candidate"
+            f"the switcher gave {repr(answer)[:80]} and must give a probability for each candidate"
         ) from error
-    if len(given) != candidates:
+    if len(probabilities) != candidates:
         raise ConfigError(
-            f"the switcher gave {len(given)} probabilities for {candidates} candidates; it must "
-            "give one for each, in their order"
+            f"the switcher gave {len(probabilities)} probabilities for {candidates} candidates; it "
+            "must give one for each, in their order"
         )
-    check_distribution(given, "the switcher")
-    if abs(sum(given) - 1) > _SUM:
+    check_distribution(probabilities, "the switcher")
+    if abs((total := sum(probabilities)) - 1) > _SUM:
         raise ConfigError(
-            f"the switcher gave probabilities that sum to {sum(given):g}; they must sum to 1"
+            f"the switcher gave probabilities that sum to {total:g}; they must sum to 1"
         )
-    return given
+    return probabilities
 
 
 async def make_ready(switcher: Switcher, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
@@ -120,8 +120,8 @@ def start(switcher: Switcher, query: Query, policy: Policy) -> Decide:
             f"{type(switcher).__name__}.begin() must be an ordinary function that returns a "
             "coroutine function, which decides"
         )
-    found: Decide = decide
-    return found
+    decision: Decide = decide
+    return decision
 
 
 class Switcher(Protocol):

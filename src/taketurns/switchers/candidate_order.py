@@ -20,14 +20,14 @@ SCHEMA = "taketurns.lm-switcher/1"
 FILE = "switcher.json"
 
 
-def permutation(own: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
+def permutation(known: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
     """Where each of `names` stands among a switcher's own. Raises ConfigError, with a `cure` if
     there is one, for another pool."""
-    if sorted(names) != sorted(own):
+    if sorted(names) != sorted(known):
         raise ConfigError(
-            f"the {what} was trained for {', '.join(own)}, not for {', '.join(names)}{cure}"
+            f"the {what} was trained for {', '.join(known)}, not for {', '.join(names)}{cure}"
         )
-    return [own.index(name) for name in names]
+    return [known.index(name) for name in names]
 
 
 def resolve(config: SwitcherConfig) -> tuple[str, ...]:

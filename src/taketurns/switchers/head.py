@@ -98,13 +98,15 @@ class Head:
 
     def ordered(self, names: Sequence[str]) -> Head:
         """The same head for candidates in another order. Raises ConfigError for another pool."""
-        own = self.config.candidates
-        at = permutation(own, names, "head")
-        labels = tuple(self.config.labels[i] for i in (*at, len(own))) if self.config.labels else ()
+        known = self.config.candidates
+        at = permutation(known, names, "head")
+        labels = (
+            tuple(self.config.labels[i] for i in (*at, len(known))) if self.config.labels else ()
+        )
         return Head(
             replace(self.config, candidates=tuple(names), labels=labels),
             {n: Scale(s.mean, s.deviation, s.weight[at]) for n, s in self.scales.items()},
-            self.bias[[*at, len(own)]][:, at],
+            self.bias[[*at, len(known)]][:, at],
         )
 
     @property
@@ -320,7 +322,7 @@ def _tensors(scale: Scale) -> dict[str, Tensor]:
 
 def _file(source: str, name: str) -> Path:
     """A file of a head, fetched from the hub if `source` is no folder."""
-    found = hub.fetch("the head", source, name)
-    if found is None:
+    path = hub.fetch("the head", source, name)
+    if path is None:
         raise ConfigError(f"cannot load the head {source!r}: it has no {name}")
-    return found
+    return path

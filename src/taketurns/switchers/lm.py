@@ -57,11 +57,13 @@ class LMSwitcher:
             raise ConfigError(
                 "the switcher's server reports no log-probabilities, and a switcher is read by them"
             )
-        own, names = self._candidates, [candidate.name for candidate in candidates]
-        if isinstance(own, ModelSpec):
-            own = load(own)
+        numbered, names = self._candidates, [candidate.name for candidate in candidates]
+        if isinstance(numbered, ModelSpec):
+            numbered = load(numbered)
         self._numbers = (
-            permutation(own, names, "switcher", _RENAMED) if own else list(range(len(names)))
+            permutation(numbered, names, "switcher", _RENAMED)
+            if numbered
+            else list(range(len(names)))
         )
         ids = digit_ids(info.codec, len(candidates))
         self.digits = [ids[number] for number in self._numbers]

@@ -64,10 +64,10 @@ class SubsetSwitcher:
         whole = self._switcher.begin(query, policy)
 
         async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
-            given = await whole(session, draft)
-            left = [p if i in self._allowed else 0.0 for i, p in enumerate(given)]
+            probabilities = await whole(session, draft)
+            left = [p if i in self._allowed else 0.0 for i, p in enumerate(probabilities)]
             if not any(left):
-                left = [float(i in self._allowed) for i in range(len(given))]
+                left = [float(i in self._allowed) for i in range(len(probabilities))]
             return normalise(left)
 
         return decide

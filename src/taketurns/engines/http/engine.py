@@ -129,13 +129,13 @@ class HttpEngine:
         async def ask(url: str) -> ServerReport:
             began = asyncio.get_running_loop().time()
             try:
-                found = await probe(self.fleet().client, url, key, candidate, codec)
+                able = await probe(self.fleet().client, url, key, candidate, codec)
             except RetryableError as fault:
                 self.fleet().replica(url).failed(fault, began)
                 return ServerReport(url, None, str(fault), down=True)
             except (ConfigError, EngineError) as error:
                 return ServerReport(url, None, str(error))
-            return ServerReport(url, found)
+            return ServerReport(url, able)
 
         return list(await asyncio.gather(*map(ask, endpoint.urls)))
 
@@ -150,7 +150,7 @@ class HttpEngine:
         if not able:
             why = "; ".join(f"{report.url}: {report.problem}" for report in down)
             raise UnavailableError(f"no server of {model} can be reached ({why})")
-        if len(names := sorted({one.served_as for one in able})) > 1:
+        if len(names := sorted({server.served_as for server in able})) > 1:
             raise ConfigError(
                 f"the servers of {model} call it {' and '.join(names)}: set served_as of {model}"
             )
@@ -213,13 +213,13 @@ def _vocabulary(spec: ModelSpec) -> int | None:
 
 
 def _capabilities(abilities: ServerCapabilities) -> frozenset[Capability]:
-    found: set[Capability] = {"fork"}
+    capabilities: set[Capability] = {"fork"}
     if abilities.token_ids:
-        found.add("token_ids")
+        capabilities.add("token_ids")
     if abilities.exact_scores or abilities.top_logprobs:
-        found.add("score")
+        capabilities.add("score")
         if abilities.token_ids:
-            found.add("entropy")
+            capabilities.add("entropy")
     if abilities.exact_scores:
-        found.add("exact_score")
-    return frozenset(found)
+        capabilities.add("exact_score")
+    return frozenset(capabilities)

@@ -270,6 +270,6 @@ def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
 def _entropy(token: Token) -> float:
     """In nats, of the distribution that the token was drawn from, as far as it was told: what is
     left of the probability counts as one token, so the true entropy may be higher."""
-    told = [exp(logprob) for _, logprob in token.top]
-    rest = max(0.0, 1.0 - sum(told))
-    return -sum(p * log(p) for p in (*told, rest) if p > 0)
+    listed = [exp(logprob) for _, logprob in token.top]
+    rest = max(0.0, 1.0 - sum(listed))
+    return -sum(p * log(p) for p in (*listed, rest) if p > 0)

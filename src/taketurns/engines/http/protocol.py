@@ -69,10 +69,10 @@ def read_scores(
     """The natural-log probabilities of `choices`, `-inf` for one that is not among the most
     probable of a server that tells only those. Raises RetryableError, and EngineError where none of
     them is."""
-    given = top_logprobs(only_choice(reply))
-    if not given:
+    likely = top_logprobs(only_choice(reply))
+    if not likely:
         raise _unweighed()
-    by_id = {one.id: one.logprob for one in given if one.id is not None}
+    by_id = {top.id: top.logprob for top in likely if top.id is not None}
     if abilities.exact_scores:
         if not by_id.keys() >= set(choices):
             raise _unweighed()
@@ -80,26 +80,26 @@ def read_scores(
         if max(scores) == -inf:
             raise _impossible()
         return scores
-    if max(one.logprob for one in given) == -inf:
+    if max(top.logprob for top in likely) == -inf:
         raise _impossible()
     texts = [info.codec.decode([token]) for token in choices]
-    scores = [by_id.get(token, -inf) for token in choices] if by_id else _by_text(given, texts)
+    scores = [by_id.get(token, -inf) for token in choices] if by_id else _by_text(likely, texts)
     if max(scores) == -inf:
         raise EngineError(
-            f"none of {', '.join(map(repr, texts))} is among the {len(given)} most probable tokens "
-            f"that the server of {info.name} reports; serve it with vLLM, which reports any"
+            f"none of {', '.join(map(repr, texts))} is among the {len(likely)} most probable "
+            f"tokens that the server of {info.name} reports; serve it with vLLM, which reports any"
         )
     return scores
 
 
-def _by_text(given: Sequence[Likely], texts: Sequence[str]) -> list[float]:
+def _by_text(likely: Sequence[Likely], texts: Sequence[str]) -> list[float]:
     """The log-probabilities of tokens known by their text, which a server may write without the
     space before it."""
     exact: dict[str, float] = {}
     stripped: dict[str, float] = {}
-    for one in given:
-        exact[one.text] = one.logprob
-        stripped[one.text.strip()] = max(one.logprob, stripped.get(one.text.strip(), -inf))
+    for token in likely:
+        exact[token.text] = token.logprob
+        stripped[token.text.strip()] = max(token.logprob, stripped.get(token.text.strip(), -inf))
     return [exact.get(text, stripped.get(text.strip(), -inf)) for text in texts]
 
 
@@ -116,18 +116,19 @@ def top_logprobs(choice: Mapping[str, Any]) -> tuple[Likely, ...]:
         return ()
 
 
-def _listed(given: Any) -> tuple[Likely, ...]:
+def _listed(entries: Any) -> tuple[Likely, ...]:
     return tuple(
-        Likely(str(one["token"]), _logprob(one["logprob"]), _id(one.get("id"))) for one in given
+        Likely(str(entry["token"]), _logprob(entry["logprob"]), _id(entry.get("id")))
+        for entry in entries
     )
 
 
-def _mapped(given: Any) -> tuple[Likely, ...]:
+def _mapped(logprobs: Any) -> tuple[Likely, ...]:
     return tuple(
         Likely(
             key, _logprob(value), _id(key.removeprefix(_TOKEN_ID)) if key[:9] == _TOKEN_ID else None
         )
-        for key, value in given.items()
+        for key, value in logprobs.items()
     )
 
 
@@ -284,10 +285,10 @@ def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list
         return []
     try:
         logprobs = choice["logprobs"]
-        own, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
+        chosen, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
         return [
             Token(token, logprob=_logprob(logprob), top=_ranked(_mapped(top), wanted))
-            for token, logprob, top in zip(ids, own, tops, strict=True)
+            for token, logprob, top in zip(ids, chosen, tops, strict=True)
         ]
     except _WRONG as error:
         raise _unweighed() from error
@@ -300,27 +301,27 @@ def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int)
         return []
     tokens = []
     try:
-        given = list((choice.get("logprobs") or {}).get("content") or ())
+        entries = list((choice.get("logprobs") or {}).get("content") or ())
         for token in reversed(ids):  # the last token of a character is the one that is reported
-            if given and given[-1]["id"] == token:
-                one = given.pop()
-                top = _ranked(_listed(one["top_logprobs"]), wanted)
-                tokens.append(Token(token, logprob=_logprob(one["logprob"]), top=top))
+            if entries and entries[-1]["id"] == token:
+                entry = entries.pop()
+                top = _ranked(_listed(entry["top_logprobs"]), wanted)
+                tokens.append(Token(token, logprob=_logprob(entry["logprob"]), top=top))
             else:
                 tokens.append(Token(token))
     except _WRONG as error:
         raise _unweighed() from error
-    if given or len(tokens) != len(ids):
+    if entries or len(tokens) != len(ids):
         raise _unweighed()
     return tokens[::-1]
 
 
-def _ranked(given: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:
+def _ranked(likely: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:
     """The `wanted` most probable. Raises TypeError where their ids are not known."""
-    ranked = sorted(given, key=lambda one: -one.logprob)[:wanted]
-    if any(one.id is None for one in ranked):
+    ranked = sorted(likely, key=lambda token: -token.logprob)[:wanted]
+    if any(token.id is None for token in ranked):
         raise TypeError("no ids")
-    return tuple((one.id, one.logprob) for one in ranked if one.id is not None)
+    return tuple((token.id, token.logprob) for token in ranked if token.id is not None)
 
 
 def _scored(
@@ -331,12 +332,12 @@ def _scored(
         return ()
     try:
         tops = choice["logprobs"]["top_logprobs"]
-        found = [tuple(_logprob(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
+        scores = [tuple(_logprob(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
     except _WRONG as error:
         raise _unweighed() from error
-    if len(found) != count:
+    if len(scores) != count:
         raise _unweighed()
-    return tuple(found)
+    return tuple(scores)
 
 
 def _impossible() -> RetryableError:

@@ -122,11 +122,11 @@ def _brought(
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
-    own = {_bare(name): weight for name, weight in model.named_parameters()}
+    weights = {_bare(name): weight for name, weight in model.named_parameters()}
     for tensor in tensors:
         name = _bare(tensor.name.removeprefix(_INSIDE))
-        if prefix not in tensor.name and name in own:
-            yield name, own[name], tensor.shape
+        if prefix not in tensor.name and name in weights:
+            yield name, weights[name], tensor.shape
 
 
 def _bare(name: str) -> str:

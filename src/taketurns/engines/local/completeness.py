@@ -72,9 +72,9 @@ def _fault(report: Mapping[str, Collection[Any]]) -> str | None:
             "with random numbers; fetch or save the checkpoint again"
         )
     if other := sorted(report["mismatched_keys"]):
-        name, found, wanted = other[0]
+        name, loaded, wanted = other[0]
         return (
-            f"its weights are not those of its config.json: {name} is {list(found)} and should be "
+            f"its weights are not those of its config.json: {name} is {list(loaded)} and should be "
             f"{list(wanted)}"
         )
     left_over = sorted(key for key in report["unexpected_keys"] if not _VALUE_HEAD.search(key))

@@ -113,17 +113,17 @@ class LocalEngine:
     async def _suppressed(self, model: str) -> frozenset[int]:
         """What the model is not to write: what its files forbid, and ids beyond the embedding of
         another that goes on from its ids. Control tokens are not handed on."""
-        own = await self.info(model)
+        this = await self.info(model)
         infos = [await self.info(name) for name in self._specs]
-        if own.vocabulary is None:
-            return own.suppressed_token_ids
+        if this.vocabulary is None:
+            return this.suppressed_token_ids
         smallest = min(
             info.vocabulary
             for info in infos
-            if info.vocabulary is not None and SharedVocabulary.of((own.codec, info.codec))
+            if info.vocabulary is not None and SharedVocabulary.of((this.codec, info.codec))
         )
-        beyond = range(smallest, own.vocabulary)
-        return own.suppressed_token_ids.union(i for i in beyond if not own.codec.is_control(i))
+        beyond = range(smallest, this.vocabulary)
+        return this.suppressed_token_ids.union(i for i in beyond if not this.codec.is_control(i))
 
     async def shared(self, models: Sequence[str]) -> Shared:
         """What these models have in common. Raises ConfigError for different vocabularies."""

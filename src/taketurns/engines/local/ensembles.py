@@ -52,12 +52,12 @@ class Shared:
     def logprobs(self, logits: Sequence[Tensor]) -> Tensor:
         """`[rows, models, tokens + 1]` from each model's logits `[rows, vocabulary]`; the last
         column is the end."""
-        found = []
-        for model, own in enumerate(logits):
-            whole = torch.log_softmax(own.cpu(), -1)
+        rows = []
+        for model, row in enumerate(logits):
+            whole = torch.log_softmax(row.cpu(), -1)
             end = torch.logsumexp(whole[:, self.ends[model]], -1, keepdim=True)
-            found.append(torch.cat((whole[:, self.ordinary], end), -1))
-        return torch.stack(found, 1)
+            rows.append(torch.cat((whole[:, self.ordinary], end), -1))
+        return torch.stack(rows, 1)
 
 
 class EnsembleMember(Job):

@@ -216,13 +216,13 @@ class _WrittenText:
 def _joined(seen: Sequence[_WrittenText]) -> list[_WrittenText]:
     """A text that another goes on from is part of that one, so that one forward serves both."""
     whole: list[_WrittenText] = []
-    for one in sorted(seen, key=lambda one: -len(one.ids)):
-        longer = next((text for text in whole if text.ids[: len(one.ids)] == one.ids), None)
+    for shorter in sorted(seen, key=lambda shorter: -len(shorter.ids)):
+        longer = next((text for text in whole if text.ids[: len(shorter.ids)] == shorter.ids), None)
         if longer is None:
-            whole.append(_WrittenText(one.ids, [*one.counts], [*one.logits]))
+            whole.append(_WrittenText(shorter.ids, [*shorter.counts], [*shorter.logits]))
         else:
-            longer.counts += one.counts
-            longer.logits += one.logits
+            longer.counts += shorter.counts
+            longer.logits += shorter.logits
     return whole
 
 

@@ -137,8 +137,8 @@ class ArchitectureProof:
             self._truth = equivalence.Truth(plain)
         return self._truth
 
-    def _keep(self, **found: Any) -> None:
-        self._found = {**self._found, **found}
+    def _keep(self, **facts: Any) -> None:
+        self._found = {**self._found, **facts}
         self._records.write(self._key, self._found)
 
     @staticmethod

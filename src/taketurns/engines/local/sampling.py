@@ -86,8 +86,8 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 def _mass_above(probabilities: Tensor, chosen: Tensor) -> Tensor:
     """Probability mass of the tokens strictly more probable than the chosen one, a row each."""
-    own = probabilities.gather(1, chosen[:, None])
-    return (probabilities * (probabilities > own)).sum(-1)
+    probability = probabilities.gather(1, chosen[:, None])
+    return (probabilities * (probabilities > probability)).sum(-1)
 
 
 def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:

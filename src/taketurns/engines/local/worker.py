@@ -326,9 +326,9 @@ class ModelThread:
         self._models[model] = RunningModel(way, size, device, exactly)
         return runner
 
-    def _check_exact(self, model: str, found: exact.Shapes | None) -> None:
+    def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:
         """Raises ConfigError if a model must have exact rounds and has no shapes for them."""
-        if found is None and self._deterministic:
+        if shapes is None and self._deterministic:
             raise ConfigError(
                 f"deterministic: true cannot be kept for {model}, since it has no layer whose "
                 "products can be measured: leave engine.deterministic out"
