@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
-from taketurns.checkpoints import chat_templates
+from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
 from taketurns.checkpoints.control_tokens import RenderedPrompt, marked
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
-from taketurns.errors import ConfigError, PromptError, one_line
+from taketurns.errors import ConfigError, PromptError
 from taketurns.types import Message, ModelSpec, Patch, Query
 
 BEGINS = " <model {index} begins> "
@@ -118,27 +117,6 @@ def _apply_template(codec: TextCodec, query: Query) -> str:
         return _before_answer(turns, render) + turns[-1].content
     except TemplateRefusal as error:
         raise PromptError(f"the chat template {error}", query.id) from error
-
-
-class TemplateRefusal(ValueError):
-    """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
-
-
-def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
-    """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
-    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
-    from jinja2.exceptions import TemplateError
-
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    try:
-        return chat_templates.render(tokenizer, messages, begin=begin)
-    except (TemplateError, ValueError) as error:
-        raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
-    except Exception as error:
-        raise TemplateRefusal(
-            f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
-            "give the model another with `template` in the team file"
-        ) from error
 
 
 def _before_answer(

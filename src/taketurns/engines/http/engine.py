@@ -68,11 +68,6 @@ class HttpEngine:
         self._counters = {model.name: RequestCounters() for model in models}
         self._fleets: dict[asyncio.AbstractEventLoop, Fleet] = {}
 
-    @classmethod
-    def configured(cls, models: Sequence[Candidate], settings: EngineConfig) -> HttpEngine:
-        """An engine as a team file asks for it."""
-        return cls(models, settings)
-
     async def info(self, model: str) -> ModelInfo:
         """Facts about a model, from its servers and its tokenizer. Raises ConfigError when they
         serve something else, UnavailableError when none of them can be reached."""

@@ -16,8 +16,8 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.checkpoints import hub
+from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
 from taketurns.checkpoints.control_tokens import OrdinaryEncoder, RenderedPrompt, marked
-from taketurns.checkpoints.prompts import TemplateRefusal, render_template
 from taketurns.errors import ConfigError, PromptError
 from taketurns.tasks.scorers.base import unparsed
 from taketurns.types import Message, Query, Score
