@@ -65,15 +65,15 @@ async def test_an_earlier_draft_is_taken_up_where_it_ended(make_model: Callable[
     async with team.answer(await team.draft(QUERY), 5) as answer:
         drafts = []
         for speaker in (0, 1, 0, 1):
-            drafts.append(answer.draft.copy())
+            drafts.append(answer.state.copy())
             await answer.step(speaker)
         async with answer.fork(1, drafts[1]) as fork:
-            assert fork.draft.patches == answer.draft.patches[:1]
+            assert fork.state.patches == answer.state.patches[:1]
             read = await encoded_by(engine, "m0", fork.step(0))
             assert read == 1  # the last token m0 wrote there
             assert len(drafts[1].patches) == 1
-            assert len(fork.draft.patches) == 2
-            assert len(answer.draft.patches) == 4
+            assert len(fork.state.patches) == 2
+            assert len(answer.state.patches) == 4
     await team.aclose()
 
 
@@ -86,12 +86,12 @@ async def test_a_fork_may_begin_inside_a_character(
         async with team.answer(await team.draft(QUERY), 3) as answer:
             drafts = []
             while not answer.ended:
-                drafts.append(answer.draft.copy())
+                drafts.append(answer.state.copy())
                 await answer.step()
             for draft in drafts:
                 async with answer.fork(len(draft.patches), draft) as fork:
                     await fork.write()
-                    trace = fork.draft.trace(0)
+                    trace = fork.state.trace(0)
                     assert trace.patches[: len(draft.patches)] == tuple(draft.patches)
                     assert trace.tokens <= 30
                     codec = (await team.engine.info("m0")).codec
@@ -129,13 +129,13 @@ async def test_forks_draw_by_their_seeds() -> None:
     async def written(answer: GenerationLoop, seed: int) -> str:
         async with answer.fork(seed) as fork:
             await fork.write()
-            return fork.draft.trace(0).text
+            return fork.state.trace(0).text
 
     async with team.answer(await team.draft(QUERY), 0) as answer:
         await answer.step(1)
         await answer.read()  # an engine that keeps nothing has nothing to read
         one, same, other = await asyncio.gather(*(written(answer, s) for s in (1, 1, 2)))
-        assert answer.draft.trace(0).text == "b"
+        assert answer.state.trace(0).text == "b"
     assert one == same != other
     assert one.startswith("b")
     assert len(one) == 20

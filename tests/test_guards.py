@@ -351,7 +351,7 @@ async def test_what_was_thrown_away_is_cut_from_the_caches() -> None:
             assert engine.counters(base.name).encoded_tokens == read + 4  # what the other wrote
         fresh = pair.switched_by(FixedSwitcher([1, 0]))
         expected = (await fresh.agenerate(query, policy=plain)).patches[:2]
-        assert [p.token_ids for p in answer.draft.patches] == [p.token_ids for p in expected]
+        assert [p.token_ids for p in answer.state.patches] == [p.token_ids for p in expected]
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ class _Selection:
 
 @dataclass(kw_only=True, eq=False)
 class GenerationLoop:
-    """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
+    """Writes onto `state` within `session`. `models` are the candidates' names by index, `begin`
     starts the switcher, `seed` decides who is drawn. `emit` sees the answer as it is written, with
     `logprobs` as in `Sampling`; `check` is there exactly where the policy has a guard; `choices`
     are the tokens whose log-probabilities after each patch the switcher decides by, if it does;
@@ -54,7 +54,7 @@ class GenerationLoop:
 
     models: Sequence[str]
     session: Session
-    draft: GenerationState
+    state: GenerationState
     begin: Callable[[], Decide]
     policy: Policy
     seed: InitVar[int]
@@ -77,10 +77,10 @@ class GenerationLoop:
     @property
     def text(self) -> str:
         """What has been written."""
-        return "".join(patch.text for patch in self.draft.patches)
+        return "".join(patch.text for patch in self.state.patches)
 
     async def write(self) -> None:
-        """The loop: take turns until the answer ends. Raises EngineError; the draft keeps what was
+        """The loop: take turns until the answer ends. Raises EngineError; the state keeps what was
         written."""
         while not self.ended:
             await self.step()
@@ -99,7 +99,7 @@ class GenerationLoop:
         """What the switcher says as the answer stands, whatever the rules would say: one
         probability a candidate; nothing is drawn. Raises NotANumberError where that is no
         distribution, ConfigError where it is not one probability a candidate."""
-        return await ask(self._decide, self.session, self.draft, len(self.models))
+        return await ask(self._decide, self.session, self.state, len(self.models))
 
     def _limit(self, selected: _Selection, tokens: int | None) -> None:
         """By which rule the next patch ends, and how long it may get."""
@@ -133,12 +133,12 @@ class GenerationLoop:
         self._end_removed = (
             policy.closing_on_end
             and patch.finish == "stop"
-            and not self.draft.stopped
+            and not self.state.stopped
             and selected.reason != "closing"
             and patch.speaker != policy.closing
         )
         over = over and not self._end_removed
-        self.ended = over or self.draft.tokens >= policy.max_tokens
+        self.ended = over or self.state.tokens >= policy.max_tokens
 
     def _length(self) -> int:
         """The most tokens that the next patch may have, if the budget allows."""
@@ -148,11 +148,11 @@ class GenerationLoop:
 
     async def _select(self) -> _Selection:
         """Who writes the next patch: the rules first, then the switcher."""
-        policy, draft = self.policy, self.draft
+        policy, state = self.policy, self.state
         uniform = self._speakers.random()  # one a step, whether it is asked for or not
-        if policy.closing is not None and (self._end_removed or self._closes_at(draft.tokens)):
+        if policy.closing is not None and (self._end_removed or self._closes_at(state.tokens)):
             return _Selection(policy.closing, "closing")
-        if policy.opening is not None and not draft.patches:
+        if policy.opening is not None and not state.patches:
             return _Selection(policy.opening, "opening")
         begun = perf_counter()
         probabilities = await self.switcher_probabilities()
@@ -172,13 +172,13 @@ class GenerationLoop:
         them more than their share."""
         policy = self.policy
         caps = dict(policy.max_share)
-        wanted = min(policy.longest, policy.max_tokens - self.draft.tokens)
+        wanted = min(policy.longest, policy.max_tokens - self.state.tokens)
         spoken = [0] * len(self.models)
-        for patch in self.draft.patches:
+        for patch in self.state.patches:
             if patch.speaker is not None:
                 spoken[patch.speaker] += len(patch.token_ids)
         most = [
-            caps.get(index, 1.0) * (self.draft.tokens + wanted) + _ROUNDING
+            caps.get(index, 1.0) * (self.state.tokens + wanted) + _ROUNDING
             for index in range(len(self.models))
         ]
         return [i for i, had in enumerate(spoken) if i not in tried and had + wanted <= most[i]]
@@ -194,13 +194,13 @@ class GenerationLoop:
     @property
     def _wanted(self) -> int:
         """The most tokens of the next patch."""
-        return min(self._most, self.policy.max_tokens - self.draft.tokens)
+        return min(self._most, self.policy.max_tokens - self.state.tokens)
 
     async def _guarded(self, selected: _Selection, check: GuardCheck, fallback: int) -> Patch:
         """The selected speaker's patch if it passes the check, else that of the `fallback` if it
         passes, else an empty one that ends the answer. Nothing is given out unchecked."""
         emit, begun = self.emit, perf_counter()
-        before, withheld = self.draft.copy(), tuple[RejectedPatch, ...]()
+        before, withheld = self.state.copy(), tuple[RejectedPatch, ...]()
         for writer in (selected, replace(selected, speaker=fallback, reason="guard")):
             held: list[Delta | Patch] = []
             self.emit = held.append if emit is not None else None
@@ -209,16 +209,16 @@ class GenerationLoop:
                 patch = await self._speak(writer)
                 # The beginning of a stop string is not shown yet, but its tokens are given out; and
                 # if the next patch may not stand, what is shown now is the answer.
-                shown, hidden = self.text, self.draft.unfinished_stop
+                shown, hidden = self.text, self.state.unfinished_stop
                 passes = await check(self.session, shown, hidden)
             finally:
                 self.emit = emit
                 if not passes:
-                    self.draft.restore(before)
+                    self.state.restore(before)
             if passes:
                 timing = replace(patch.timing, guard=perf_counter() - begun - patch.timing.write)
                 patch = replace(patch, timing=timing, withheld=withheld)
-                self.draft.patches[-1] = patch
+                self.state.patches[-1] = patch
                 emit_events(emit, *held[:-1], patch)
                 return patch
             withheld += (RejectedPatch(writer.speaker, len(patch.token_ids)),)
@@ -228,19 +228,19 @@ class GenerationLoop:
         )
 
     async def _speak(self, selected: _Selection) -> Patch:
-        """Let the chosen speaker write one patch onto the draft. Raises EngineError when its model
-        fails; what it has given out by then is on the draft."""
-        policy, draft, speaker = self.policy, self.draft, selected.speaker
+        """Let the chosen speaker write one patch onto the state. Raises EngineError when its model
+        fails; what it has given out by then is on the state."""
+        policy, state, speaker = self.policy, self.state, selected.speaker
         if selected.reason == "closing" and policy.closing_cue is not None:
-            forced = draft.force(speaker, policy.closing_cue)
+            forced = state.force(speaker, policy.closing_cue)
             emit_events(self.emit, Delta(None, forced.text), forced)
         begun = perf_counter()
-        after = draft.tokens + self._wanted
+        after = state.tokens + self._wanted
         ruled = self._final or (policy.closing is not None and self._closes_at(after))
         writer = PatchWriter(
             self.session,
             self.models[speaker],
-            draft,
+            state,
             speaker,
             self.emit,
             self.logprobs,
@@ -248,7 +248,7 @@ class GenerationLoop:
         )
         criterion = None
         if self._rule is not None:
-            criterion = stopping.criterion_of(self._rule, self._decide, draft, speaker)
+            criterion = stopping.criterion_of(self._rule, self._decide, state, speaker)
         try:
             finish = await writer.write(self._wanted, policy, criterion)
         except EngineError:
@@ -256,28 +256,28 @@ class GenerationLoop:
                 writer.finish("")
                 self._record(_patch_of(writer, selected, "error", begun))
             raise
-        over = self._final or finish not in HANDED_OVER or draft.tokens >= policy.max_tokens
-        writer.finish(draft.end() if over else "")
+        over = self._final or finish not in HANDED_OVER or state.tokens >= policy.max_tokens
+        writer.finish(state.end() if over else "")
         return self._record(_patch_of(writer, selected, finish, begun))
 
     def _record(self, patch: Patch) -> Patch:
-        self.draft.patches.append(patch)
+        self.state.patches.append(patch)
         emit_events(self.emit, patch)
         return patch
 
     @asynccontextmanager
     async def fork(
-        self, seed: int, draft: GenerationState | None = None
+        self, seed: int, state: GenerationState | None = None
     ) -> AsyncIterator[GenerationLoop]:
-        """The same answer with draws of its own, going on from here or from an earlier `draft` of
+        """The same answer with draws of its own, going on from here or from an earlier `state` of
         it. What the models have read of it is shared. A fork is a sample: nobody stands in for a
         speaker that fails in it."""
-        draft = (draft or self.draft).copy()
+        state = (state or self.state).copy()
         async with self.session.fork(derive(seed, "tokens")) as session:
             yield replace(
                 self,
                 session=session,
-                draft=draft,
+                state=state,
                 seed=derive(seed, "speakers"),
                 emit=None,
                 logprobs=None,
@@ -290,11 +290,11 @@ class GenerationLoop:
         if isinstance(self.session, SharingSession):
             await asyncio.gather(
                 *(
-                    self.session.read(model, self.draft.prompt(index))
+                    self.session.read(model, self.state.prompt(index))
                     for index, model in enumerate(self.models)
-                    if self.draft.room(index) > 0
+                    if self.state.room(index) > 0
                 ),
-                self.begin()(self.session, self.draft),
+                self.begin()(self.session, self.state),
             )
 
 

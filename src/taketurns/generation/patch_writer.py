@@ -1,4 +1,4 @@
-"""One patch: the chosen speaker continues the draft."""
+"""One patch: the chosen speaker continues the answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PatchWriter:
 
     session: Session
     model: str
-    draft: GenerationState
+    state: GenerationState
     speaker: int
     emit: Emit | None
     logprobs: int | None = None
@@ -40,16 +40,16 @@ class PatchWriter:
         """Write up to `wanted` tokens, or until `criterion` ends the patch, and as many more as
         finish a character where the next speaker can only be given whole ones, if the budget has
         them. Says why it ended."""
-        self.draft.start_patch(self.speaker)
-        room = self.draft.room(self.speaker)
+        self.state.start_patch(self.speaker)
+        room = self.state.room(self.speaker)
         if room <= 0:
             return "context"
         finish = await self._generate(min(wanted, room), policy, criterion)
         if finish not in HANDED_OVER:
             return finish
-        for _ in range(0 if self.draft.exact else _CHARACTER_TOKENS):
-            left = min(room - len(self.token_ids), policy.max_tokens - self.draft.tokens)
-            if not self.draft.mid_character or left <= 0:
+        for _ in range(0 if self.state.exact else _CHARACTER_TOKENS):
+            left = min(room - len(self.token_ids), policy.max_tokens - self.state.tokens)
+            if not self.state.mid_character or left <= 0:
                 break
             if (more := await self._generate(1, policy)) != "length":
                 return more
@@ -63,13 +63,13 @@ class PatchWriter:
             temperature=policy.temperature,
             top_p=policy.speaker_top_p,
             stop=policy.stop,
-            written=self.draft.unfinished_stop,
-            stop_token_ids=self.draft.end_token_ids,
+            written=self.state.unfinished_stop,
+            stop_token_ids=self.state.end_token_ids,
             logprobs=self.logprobs,
             choices=self.choices,
             stopping=criterion,
         )
-        before, prompt = len(self.token_ids), self.draft.continued()
+        before, prompt = len(self.token_ids), self.state.continued()
         on_token = self._take if self.emit is not None else None
         self._streamed_text = ""
         try:
@@ -83,16 +83,16 @@ class PatchWriter:
         else:
             self._take_text(completion.text[len(self._streamed_text) :])
             self._retokenize(completion.text)
-        self.draft.scores = completion.scores
+        self.state.scores = completion.scores
         if completion.scores is not None:
             # Where less is handed on than was written (a control token is not), the next speaker
             # would be chosen by a state that is not the answer's.
-            read = self.draft.prompt(self.speaker)
+            read = self.state.prompt(self.speaker)
             if read != [*prompt, *completion.token_ids]:
-                self.draft.scores = None
+                self.state.scores = None
         if len(self.token_ids) == before and completion.finish in HANDED_OVER:
             return "stop"  # a server that writes nothing would be asked for ever
-        return "stop" if self.draft.stopped else completion.finish
+        return "stop" if self.state.stopped else completion.finish
 
     def _take(self, token: Token) -> None:
         if token.id is not None:
@@ -103,21 +103,21 @@ class PatchWriter:
     def _take_text(self, text: str) -> None:
         """Text from a server that gives no token ids."""
         self._streamed_text += text
-        if shown := self.draft.read_text(text):
+        if shown := self.state.read_text(text):
             self._show(shown)
 
     def _retokenize(self, text: str) -> None:
         """Count streamed text as the tokens that the speaker's tokenizer makes of it."""
-        ids = self.draft.spell(self.speaker, text)
+        ids = self.state.spell(self.speaker, text)
         self.token_ids += ids
         self._unshown += map(Token, ids)
-        self.draft.count(len(ids))
+        self.state.count(len(ids))
 
     def _take_tokens(self, tokens: Sequence[Token]) -> None:
         token_ids = [token.id for token in tokens if token.id is not None]
         self.token_ids += token_ids
         self._unshown += tokens
-        if text := self.draft.read(token_ids):
+        if text := self.state.read(token_ids):
             self._show(text)
 
     def finish(self, text: str) -> None:

@@ -141,7 +141,7 @@ class GenerationState:
         return self._stops.push(self._written.flush()) + self._stops.flush()
 
     def copy(self) -> GenerationState:
-        """A draft that goes on from here by itself."""
+        """A state that goes on from here by itself."""
         twin = copy(self)
         twin.patches = list(self.patches)
         twin._stops = copy(self._stops)

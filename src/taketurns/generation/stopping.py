@@ -49,12 +49,12 @@ def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
 
 
 def criterion_of(
-    rule: PatchRule, decide: object, draft: GenerationState, speaker: int
+    rule: PatchRule, decide: object, state: GenerationState, speaker: int
 ) -> StoppingCriterion | None:
-    """What ends the speaker's next patch on `draft` before it is as long as it may be; None:
+    """What ends the speaker's next patch on `state` before it is as long as it may be; None:
     nothing."""
     if rule.until == "sentence":
-        return SentenceEnd(rule, draft.stream(speaker))
+        return SentenceEnd(rule, state.stream(speaker))
     if rule.until == "uncertainty":
         return EntropyRise(rule)
     if rule.until == "switcher":

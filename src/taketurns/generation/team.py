@@ -177,13 +177,13 @@ class Team:
         self, query: Query, seed: int | None, policy: Policy, emit: Emit | None
     ) -> Trace:
         seed = policy.seed if seed is None else seed
-        draft = await self.draft(query, policy)
+        state = await self.draft(query, policy)
         try:
-            async with self.answer(draft, seed, policy, emit) as answer:
+            async with self.answer(state, seed, policy, emit) as answer:
                 await answer.write()
         except EngineError as error:
-            return draft.trace(seed, str(error))
-        return draft.trace(seed)
+            return state.trace(seed, str(error))
+        return state.trace(seed)
 
     async def draft(self, query: Query, policy: Policy | None = None) -> GenerationState:
         """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
@@ -197,42 +197,42 @@ class Team:
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
-        draft = GenerationState(query, self._readers, policy.stop)  # which refuses what is too long
+        state = GenerationState(query, self._readers, policy.stop)  # which refuses what is too long
         if policy.patch is not None:
             decide = start(self._switcher, query, policy)
             stopping.check(policy.patch, decide, [reader.info for reader in self._readers])
-        return draft
+        return state
 
     @asynccontextmanager
     async def answer(
         self,
-        draft: GenerationState,
+        state: GenerationState,
         seed: int,
         policy: Policy | None = None,
         emit: Emit | None = None,
         logprobs: int | None = None,
     ) -> AsyncIterator[GenerationLoop]:
-        """Open a draft for writing, turn by turn; `seed` and the query's id decide all draws.
+        """Open an answer for writing, patch by patch; `seed` and the query's id decide all draws.
         `emit` sees it being written, with `logprobs` as in `Sampling`.
 
         Raises EngineError, and PromptError if the query does not fit the switcher.
         """
         policy = policy or self.policy
-        begin = partial(start, self._switcher, draft.query, policy)
+        begin = partial(start, self._switcher, state.query, policy)
 
         def read_query() -> tuple[Decide, GuardCheck | None, int]:
-            check = guard_check(draft.query, policy, self._judging)
-            return begin(), check, self.longest(draft, policy)
+            check = guard_check(state.query, policy, self._judging)
+            return begin(), check, self.longest(state, policy)
 
         # The switcher and the judge read all of it too, and others wait in this event loop.
         decide, check, longest = await asyncio.to_thread(read_query)
-        tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
+        tokens, speakers = (derive(seed, state.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, longest) as session:
             models = [candidate.name for candidate in self.candidates]
             yield GenerationLoop(
                 models=models,
                 session=session,
-                draft=draft,
+                state=state,
                 begin=begin,
                 policy=policy,
                 seed=speakers,
@@ -299,14 +299,14 @@ class Team:
         """The tokens that the switcher decides by after each patch, if it does."""
         return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
-    def longest(self, draft: GenerationState, policy: Policy) -> int:
+    def longest(self, state: GenerationState, policy: Policy) -> int:
         """How long an answer's session may get: tokens of the longest prompt that it may come to,
         the switcher's and the judge's included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
-        longest = draft.longest_prompt + tags + _QUESTION_TOKENS
+        longest = state.longest_prompt + tags + _QUESTION_TOKENS
         if self._judging is None or policy.guard is None:
             return longest
-        return max(longest, self._judging.longest(policy.guard, draft.query, policy.max_tokens))
+        return max(longest, self._judging.longest(policy.guard, state.query, policy.max_tokens))
 
 
 def _query(query: str | Query, index: int) -> Query:

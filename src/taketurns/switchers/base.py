@@ -66,12 +66,12 @@ _SUM = 0.01  # by how much probabilities may miss 1: half of the digits of a bfl
 
 
 async def ask(
-    decide: Decide, session: Session, draft: GenerationView, candidates: int
+    decide: Decide, session: Session, state: GenerationView, candidates: int
 ) -> tuple[float, ...]:
     """What `decide` says, held to what a Decide is, which may be a user's own. Raises ConfigError
     where it is no coroutine or does not give one probability for each of `candidates`, summing to
     1, and NotANumberError where one is none."""
-    asked: Any = decide(session, draft)
+    asked: Any = decide(session, state)
     if not isawaitable(asked):
         raise ConfigError(
             "the switcher decides by a function that is no coroutine: write `async def` where its "

@@ -52,16 +52,16 @@ class FoldedSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         even = normalise([1.0] * len(self.tokens))
 
-        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
-            scores: Sequence[float] | None = draft.scores
-            spoke = last_speaker(draft.patches)
+        async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
+            scores: Sequence[float] | None = state.scores
+            spoke = last_speaker(state.patches)
             reader = self._reader if spoke is None else spoke
             if scores is None:
-                if draft.room(reader) <= 0:
+                if state.room(reader) <= 0:
                     return even
                 try:
                     scores = await session.score(
-                        self._models[reader], draft.prompt(reader), self.tokens
+                        self._models[reader], state.prompt(reader), self.tokens
                     )
                 except UnavailableError:
                     return even  # whoever spoke last is gone; the others may go on

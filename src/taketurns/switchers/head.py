@@ -223,18 +223,18 @@ class StateReader:
         self._config = config
         self._reader = config.candidates.index(config.reader)
 
-    async def view(self, session: Session, draft: GenerationView) -> View:
+    async def view(self, session: Session, state: GenerationView) -> View:
         """Raises EngineError when the model fails."""
         nobody = len(self._config.candidates)
-        spoke = last_speaker(draft.patches)
+        spoke = last_speaker(state.patches)
         last = nobody if spoke is None else spoke
         alone = self._config.mode == "candidate" or last == nobody
         reader = self._reader if alone else last
-        if draft.room(reader) <= 0:
+        if state.room(reader) <= 0:
             return View(reader, last, None)
         name = self._config.candidates[reader]
         deep = cast(DeepSession, session)  # prepare() has seen that the engine can
-        states = await deep.hidden(name, draft.prompt(reader), self._config.layers[name])
+        states = await deep.hidden(name, state.prompt(reader), self._config.layers[name])
         if not states.isfinite().all():
             raise NotANumberError(f"{name} gave NaN or infinity in the states that the head reads")
         return View(reader, last, states.flatten())
@@ -271,8 +271,8 @@ class HeadDecide:
         self._seen = seen
         self._reader = StateReader(head.config)
 
-    async def __call__(self, session: Session, draft: GenerationView) -> tuple[float, ...]:
-        view = await self._reader.view(session, draft)
+    async def __call__(self, session: Session, state: GenerationView) -> tuple[float, ...]:
+        view = await self._reader.view(session, state)
         if self._seen is not None:
             self._seen(view)
         return self._weigh(view)

@@ -83,8 +83,8 @@ class LMSwitcher:
 
         context, even = self._info.context, normalise([1.0] * len(self.digits))
 
-        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
-            prompt = tagged.prompt(draft.patches)
+        async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
+            prompt = tagged.prompt(state.patches)
             if len(prompt) >= context:
                 return even
             scores = await session.score(self._model, prompt, self.digits)

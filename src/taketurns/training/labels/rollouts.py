@@ -122,7 +122,7 @@ class RolloutGenerator:
         made = tuple(
             Branch(
                 speaker,
-                branch.draft.patches[-1],
+                branch.state.patches[-1],
                 branch.ended,
                 tuple(end for end in ends if end.speaker == speaker),
             )
@@ -134,7 +134,7 @@ class RolloutGenerator:
                 raise EngineError(f"{occasion.id}: all rollouts after {name} failed: {why}")
         return Rollouts(
             occasion,
-            prefix=tuple(stem.draft.patches),
+            prefix=tuple(stem.state.patches),
             exact=draft.exact,
             branches=made,
             allocation=self._allocation.name,
@@ -167,7 +167,7 @@ class RolloutGenerator:
                 await answer.write()
         except EngineError as error:
             return RolloutResult(speaker, None, why=describe(error))
-        return RolloutResult(speaker, answer.text, answer.draft.tokens - branch.draft.tokens)
+        return RolloutResult(speaker, answer.text, answer.state.tokens - branch.state.tokens)
 
 
 def _arms(branches: Sequence[GenerationLoop], ends: Sequence[RolloutResult]) -> list[Arm]:
@@ -192,17 +192,17 @@ async def cut(answer: GenerationLoop, seed: int, cuts: Cuts = "boundary") -> Gen
     chosen anew. The prefix is empty where this is the first patch."""
     boundaries = []
     while not answer.ended:
-        boundaries.append(answer.draft.copy())
+        boundaries.append(answer.state.copy())
         await answer.step()
     share = EARLIEST + (LATEST - EARLIEST) * generator(derive(seed, "cut")).random()
-    point = share * answer.draft.tokens
+    point = share * answer.state.tokens
     before = max(
         (draft for draft in boundaries if draft.tokens <= point), key=lambda draft: draft.tokens
     )
     more = int(point) - before.tokens
     if cuts == "boundary" or not more:
         return before
-    patch, inside = answer.draft.patches[len(before.patches)], before.copy()
+    patch, inside = answer.state.patches[len(before.patches)], before.copy()
     inside.replay(patch, more)
     # Where the next speaker can only be given whole characters, that may be all of the patch.
     return inside if len(inside.patches[-1].token_ids) < len(patch.token_ids) else before
