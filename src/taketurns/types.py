@@ -157,7 +157,7 @@ class Token:
 class StoppingCriterion(Protocol):
     """Looks on while one patch is written, and may end it, which is then its `finish`.
 
-    `entropy` and `layers` say what it wants to see before a token is drawn. Whoever writes calls
+    `entropy` and `layers` say what it wants to see before a token is drawn. The engine calls
     it from one thread.
     """
 
@@ -209,7 +209,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class RejectedPatch:
-    """A patch that failed the guard and was given to nobody: who wrote it and how many tokens it
+    """A patch that failed the guard and was not given out: who wrote it and how many tokens it
     had. What it said is not kept."""
 
     speaker: int

@@ -189,7 +189,7 @@ class TaggedTrace:
             body = self._codec.encode(patch.text)
         else:
             body = self._vocabulary.ordinary(patch.token_ids)
-        if patch.speaker is None:  # forced text is nobody's
+        if patch.speaker is None:  # forced text has no writer
             return body
         number = self._numbers[patch.speaker]
         begins = self._codec.encode(BEGINS.format(index=number))

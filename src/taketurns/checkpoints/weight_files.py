@@ -1,7 +1,7 @@
 """Which files of a checkpoint hold its weights: those that transformers reads, in its own order.
 
 A folder may hold several: a single file beside an old index, safetensors beside pickles, a file
-that config.json names. Whoever reads other ones than the engine runs speaks of another model.
+that config.json names. Code that reads other files than the engine runs describes another model.
 """
 
 from __future__ import annotations

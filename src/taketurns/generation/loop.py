@@ -270,7 +270,7 @@ class GenerationLoop:
         self, seed: int, state: GenerationState | None = None
     ) -> AsyncIterator[GenerationLoop]:
         """The same answer with draws of its own, going on from here or from an earlier `state` of
-        it. What the models have read of it is shared. A fork is a sample: nobody stands in for a
+        it. What the models have read of it is shared. A fork is a sample: no other stands in for a
         speaker that fails in it."""
         state = (state or self.state).copy()
         async with self.session.fork(derive(seed, "tokens")) as session:

@@ -97,7 +97,7 @@ class Team:
         return Team(bare, self.engine, self._switcher, self.policy, self.judge)
 
     def switched_by(self, switcher: Switcher) -> Team:
-        """The same team with somebody else to decide. Where patches end as the switcher says and
+        """The same team with another switcher. Where patches end as the switcher says and
         this one cannot say so, they have random lengths."""
         policy = self.policy if isinstance(switcher, HeadSwitcher) else self.policy.unfollowed
         return Team(self.candidates, self.engine, switcher, policy, self.judge)

@@ -53,7 +53,7 @@ class TokenLevelSwitcher(Protocol):
 
     def layers(self, speaker: int) -> tuple[int, ...]:
         """Of which layers it reads the states while `speaker` writes. Raises ConfigError if it
-        reads somebody else's."""
+        reads another candidate's."""
         ...
 
     def follow(self, speaker: int, states: Tensor) -> tuple[float, ...]:
@@ -137,5 +137,5 @@ class Switcher(Protocol):
 
 
 def last_speaker(patches: Sequence[Patch]) -> int | None:
-    """Who wrote last, forced text left aside; None if nobody has."""
+    """The candidate that wrote last, forced text left aside; None if none has."""
     return next((p.speaker for p in reversed(patches) if p.speaker is not None), None)

@@ -17,10 +17,10 @@ from taketurns.utils.finite import probabilities
 class FoldedSwitcher:
     """Decides by a head that stands in the candidates' own output matrices: `tokens`, which no
     candidate ever writes, stand for the candidates, in their order, and their logits after the last
-    token, in whoever wrote it, are the head's. While nobody has spoken `reader` is asked.
+    token, in the model that wrote it, are the head's. Before any has spoken `reader` is asked.
 
     An engine that tells them with the patch (`GenerationState.scores`) makes the decision cost no
-    call. Where whoever is to be asked cannot be, for a full context or for lack of a server, all
+    call. Where the model to be asked cannot be, for a full context or for lack of a server, all
     candidates are as probable as any other.
     """
 
@@ -64,7 +64,7 @@ class FoldedSwitcher:
                         self._models[reader], state.prompt(reader), self.tokens
                     )
                 except UnavailableError:
-                    return even  # whoever spoke last is gone; the others may go on
+                    return even  # the last speaker's server is gone; the others may go on
             return probabilities(scores, f"the switcher in {self._models[reader]}")
 
         return decide

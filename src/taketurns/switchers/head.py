@@ -1,9 +1,9 @@
 """A switcher without a model of its own: a linear head on hidden states of the candidates.
 
 What it reads is the state of one candidate after the last token of the answer so far, under that
-candidate's own prompt: of whoever spoke last ("speaker": one token more for a model that has just
-encoded the rest), or of one named candidate ("candidate": it catches up, as it would have to at its
-next turn). On disk a head is a folder with `head.json` and `head.safetensors`.
+candidate's own prompt: of the candidate that spoke last ("speaker": one token more for a model that
+has just encoded the rest), or of one named candidate ("candidate": it catches up, as it would have
+to at its next turn). On disk a head is a folder with `head.json` and `head.safetensors`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Mode = Literal["speaker", "candidate"]
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
     """What a head reads. `reader` is the candidate that reads: always in mode "candidate", only
-    while nobody has spoken in mode "speaker". `layers` counts the embedding as 0. `labels` says how
+    before any has spoken in mode "speaker". `layers` counts the embedding as 0. `labels` says how
     many it learned from after each candidate and, last, before any had spoken; empty where a head
     was written without them."""
 
@@ -56,7 +56,7 @@ class HeadConfig:
 @dataclass(frozen=True, slots=True)
 class View:
     """What a head sees at a patch boundary: the states `[layers * d]` of candidate `reader`, None
-    where its context is full, and who spoke `last` (as many as there are candidates: nobody)."""
+    where its context is full, and who spoke `last` (the number of candidates: none has spoken)."""
 
     reader: int
     last: int
@@ -113,11 +113,11 @@ class Head:
     def blind(self) -> tuple[int, ...]:
         """After whom it reads no states, by place; the place after the last candidate is before any
         of them has spoken."""
-        nobody = len(self.config.candidates)
+        at_start = len(self.config.candidates)
         reader = self.config.candidates.index(self.config.reader)
-        readers = [*range(nobody), reader] if self.config.mode == "speaker" else [reader]
+        readers = [*range(at_start), reader] if self.config.mode == "speaker" else [reader]
         if self.config.mode == "candidate":
-            readers *= nobody + 1
+            readers *= at_start + 1
         return tuple(
             last for last, by in enumerate(readers) if self.config.candidates[by] not in self.scales
         )
@@ -225,10 +225,10 @@ class StateReader:
 
     async def view(self, session: Session, state: GenerationView) -> View:
         """Raises EngineError when the model fails."""
-        nobody = len(self._config.candidates)
+        at_start = len(self._config.candidates)
         spoke = last_speaker(state.patches)
-        last = nobody if spoke is None else spoke
-        alone = self._config.mode == "candidate" or last == nobody
+        last = at_start if spoke is None else spoke
+        alone = self._config.mode == "candidate" or last == at_start
         reader = self._reader if alone else last
         if state.room(reader) <= 0:
             return View(reader, last, None)
@@ -264,7 +264,7 @@ class HeadSwitcher:
 
 class HeadDecide:
     """A head in one answer: at patch boundaries, of which `seen` is told what it saw, and, where it
-    reads whoever speaks, at any token (`switchers.TokenLevelSwitcher`)."""
+    reads the speaker, at any token (`switchers.TokenLevelSwitcher`)."""
 
     def __init__(self, head: Head, seen: Callable[[View], None] | None = None) -> None:
         self._head = head

@@ -28,8 +28,8 @@ class LMSwitcher:
     all candidates are as probable as any other.
 
     `candidates` are the names of those whom it numbers, from 0, or the model beside which they are
-    written; where nobody says, it numbers as the team does. Once it is prepared, `digits` are the
-    ids of the candidates' numbers in the team's order.
+    written; where that is not known, it numbers as the team does. Once it is prepared, `digits` are
+    the ids of the candidates' numbers in the team's order.
     """
 
     def __init__(

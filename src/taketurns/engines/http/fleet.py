@@ -80,7 +80,7 @@ class Fleet:
         self._keeper = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
-        """Close the connections; whoever uses them fails."""
+        """Close the connections; requests under way fail."""
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
 

@@ -95,15 +95,15 @@ class PatchRequest:
             counters.read(usage)
 
     def _request(self) -> dict[str, Any] | None:
-        """What to ask for now; None if nothing is missing. It is streamed where somebody watches,
-        or where a stop string or a criterion may end it early.
+        """What to ask for now; None if nothing is missing. It is streamed where `on_token` is
+        given, or where a stop string or a criterion may end it early.
 
         A server tells how probable tokens were where it wrote one. What follows the last token of a
         patch is known where the next one is written, so that is asked for too, and not read.
 
         llama.cpp streams no token that ends inside a character, and sends the whole character with
         the next one. So where one is left out, the rest of the patch is asked for whole, which has
-        all ids. Its draws begin anew there, whether or not somebody watches: it always streams
+        all ids. Its draws begin anew there, with and without `on_token`: it always streams
         first."""
         written = self._written()
         left = 0 if self._over is not None else self.sampling.max_tokens - len(written)

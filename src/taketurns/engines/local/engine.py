@@ -154,7 +154,7 @@ class LocalEngine:
         """Whether the keys and values of so many tokens each could be had now. Raises CapacityError
         if those of one never can."""
         if len(self._running) < len(self._specs):
-            return True  # the first session loads what is missing: nobody knows the sizes before
+            return True  # the first session loads what is missing: the sizes are not known before
         return self._admission.fits([self._need(tokens) for tokens in lengths])
 
     @asynccontextmanager
@@ -291,7 +291,7 @@ class LocalSession:
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[LocalSession]:
         """A session that shares what this one has encoded. It is admitted at once, since its parent
-        may be waiting for it: whoever forks bounds how many."""
+        may be waiting for it: the caller bounds how many forks there are."""
         async with self.admission.add(self.need):
             parked = {model: kept.fork() for model, kept in self.parked.items()}
             session = replace(self, seed=seed, parked=parked)

@@ -80,7 +80,7 @@ class ReencodeRunner(BatchRunner):
                 seen = self._plain(job.prompt, hidden=job.want == "hidden")
                 job.look(seen.logits[0, -1], [state[0] for state in seen.hidden])
                 job.finished()
-            except Exception as error:  # whatever a model raises belongs to whoever asked for it
+            except Exception as error:  # whatever a model raises is its own job's failure
                 job.reject(error)
 
     def _fresh(self) -> Carried | None:
@@ -102,7 +102,7 @@ class ReencodeRunner(BatchRunner):
             if turn.job.take(token, logits[0]) is not None:
                 turn.job.finished()
                 return False
-        except Exception as error:  # whatever a model raises belongs to whoever asked for it
+        except Exception as error:  # whatever a model raises is its own job's failure
             turn.job.reject(error)
             return False
         turn.pending = [token] if self._caches else [*turn.pending, token]

@@ -115,7 +115,7 @@ class ModelThread:
     ) -> Any:
         """Run the job that `make` makes; `emit` is called in this event loop for each token.
         Cancelling the caller withdraws the job at the next round, and the tokens that are on their
-        way reach nobody. The model must be loaded."""
+        way are dropped. The model must be loaded."""
         loop = asyncio.get_running_loop()
         job: Job | None = None
 
@@ -230,7 +230,7 @@ class ModelThread:
         def run() -> None:
             try:
                 start(done, failed)
-            except Exception as error:  # belongs to whoever asked, not to the thread
+            except Exception as error:  # the caller's failure, not the thread's
                 failed(error)
 
         with self._lock:
@@ -367,7 +367,7 @@ class ModelThread:
 
     def _flush(self) -> None:
         for loop, calls in self._outbox.items():
-            with suppress(RuntimeError):  # it is closed: nobody waits there any more
+            with suppress(RuntimeError):  # it is closed: no one waits there any more
                 loop.call_soon_threadsafe(_run_all, loop, calls)
         self._outbox.clear()
 
