@@ -30,6 +30,8 @@ from taketurns.engines.local.sampling import sample, without
 from taketurns.engines.local.stopping import follows, over
 from taketurns.errors import CapacityError
 
+BLOCK_TOKENS = 2048  # of prompts in one forward
+
 
 @dataclass(slots=True)
 class ModelCounters:
@@ -95,9 +97,9 @@ class BatchRunner(ABC):
 
 
 class LaneRunner(BatchRunner):
-    """Runs jobs over lanes. `max_lanes` bounds the batch, `block_tokens` the prompt in one forward;
-    tokens of `suppressed` are not written. Rounds are exact where `exact` says which shapes
-    they have; it may be changed while there are no jobs."""
+    """Runs jobs over lanes. `max_lanes` bounds the batch; tokens of `suppressed` are not written.
+    Rounds are exact where `exact` says which shapes they have; it may be changed while there are no
+    jobs."""
 
     def __init__(
         self,
@@ -105,7 +107,6 @@ class LaneRunner(BatchRunner):
         shapes: Sequence[LayerShape],
         *,
         max_lanes: int,
-        block_tokens: int = 2048,
         suppressed: Sequence[int] = (),
     ) -> None:
         super().__init__(suppressed)
@@ -113,7 +114,6 @@ class LaneRunner(BatchRunner):
         self._pool = LanePool(shapes)
         self.exact: Shapes | None = None
         self._max_lanes = max_lanes
-        self._block_tokens = block_tokens
         self._lanes: list[_Lane] = []
 
     @property
@@ -219,7 +219,7 @@ class LaneRunner(BatchRunner):
                 not cuts
                 or (self.exact is not None and not self.exact.together and lane.missing > 1)
                 or not _alike(lane, taken[cuts[-1]])
-                or rectangle > min(self._block_tokens, 2 * real + 64)
+                or rectangle > min(BLOCK_TOKENS, 2 * real + 64)
             ):
                 cuts.append(index)
                 real = lane.missing
@@ -263,7 +263,7 @@ class LaneRunner(BatchRunner):
             self._pool.load(index, lane.job.parked)
         writers: list[tuple[_Lane, Tensor]] = []
         while missing := max(lane.missing for lane in group):
-            block = min(missing, max(1, self._block_tokens // len(group)))
+            block = min(missing, max(1, BLOCK_TOKENS // len(group)))
             if self.exact is not None:
                 block = BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
