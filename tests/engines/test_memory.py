@@ -40,8 +40,8 @@ class Meter:
             step(runner)
             self._look()
 
-        def begun(session: LocalSession, *arguments: Any) -> None:
-            begin(session, *arguments)
+        def begun(session: LocalSession, *arguments: Any, **named: Any) -> None:
+            begin(session, *arguments, **named)
             self._sessions.add(session)
 
         monkeypatch.setattr(torch, "zeros", counted)
