@@ -96,7 +96,7 @@ def _imported(name: str) -> Any:
     import importlib
 
     module, attribute = name.split(".")
-    return getattr(importlib.import_module(f"taketurns.{module}"), attribute)
+    return getattr(importlib.import_module(f"taketurns.generation.{module}"), attribute)
 
 
 # What is told
