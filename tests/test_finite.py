@@ -20,7 +20,7 @@ from taketurns.engines.yes_no import YesNo
 from taketurns.errors import ConfigError, DataError, EngineError, NotANumberError, UsageError
 from taketurns.evaluation.asking import Item, answer
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.generation.guards import Judge
+from taketurns.generation.guards import GuardJudge
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.records import from_lines, to_line, trace_to_json, writable
 from taketurns.runs.runner import run
@@ -213,7 +213,7 @@ async def test_a_judge_that_gives_no_number_is_none() -> None:
     engine = ScriptedEngine({"a": forever("a")}, scores={"j": [nan] * 8})
     candidate = Candidate("j", ModelSpec("j", prompt="{text}"))
     guard = Guard(judge="j", to=0)
-    judge = await Judge.prepared(candidate, engine)
+    judge = await GuardJudge.prepared(candidate, engine)
     async with engine.session(0) as session:
         with pytest.raises(EngineError, match="the guard's judge j gave NaN or infinity"):
             await judge.finds_fault(session, guard, "Q", "A")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from taketurns.checkpoints.model_config import never_token_ids
+from taketurns.checkpoints.model_config import suppressed_token_ids
 from taketurns.checkpoints.safetensors_metadata import read_tensors
 from taketurns.checkpoints.weight_files import weight_files
 from taketurns.config.team_config import load_team_config
@@ -157,7 +157,7 @@ async def test_what_must_not_be_written_is_of_the_vocabulary_and_not_all_of_it(
     (folder / "generation_config.json").write_text(json.dumps({"suppress_tokens": [*ids(size)]}))
     said = said.format(size=size, last=size - 1)
     with pytest.raises(ConfigError, match=said):
-        never_token_ids(ModelSpec(str(folder)))
+        suppressed_token_ids(ModelSpec(str(folder)))
     team = tmp_path / "team.yaml"
     other = three_models["m1"]
     team.write_text(f"candidates:\n- {{name: a, model: {folder}}}\n- {{name: b, model: {other}}}\n")
@@ -168,4 +168,4 @@ async def test_what_must_not_be_written_is_of_the_vocabulary_and_not_all_of_it(
 
 def test_ids_that_a_model_is_not_to_write_are_kept(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"suppress_tokens": [3, 4]}))
-    assert never_token_ids(ModelSpec(str(folder))) == {3, 4}
+    assert suppressed_token_ids(ModelSpec(str(folder))) == {3, 4}

@@ -1,7 +1,8 @@
 """What each causal language model of transformers gets from the local engine, as a page.
 
-A small copy of every architecture (`taketurns.engines.local.small_copy`) goes through the proof that the
-engine makes before a model's first answer (`taketurns.engines.local.equivalence`); no weights are downloaded.
+A small copy of every architecture (`taketurns.engines.local.small_copy`) goes through the proof
+that the engine makes before a model's first answer (`taketurns.engines.local.equivalence`); no
+weights are downloaded.
 
     python benchmarks/models/survey.py docs/models.md      # two minutes on one core
 """
@@ -49,7 +50,7 @@ def survey(kinds: Sequence[str]) -> Iterator[Row]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     from taketurns.engines.local.equivalence_records import ProofRecords
-    from taketurns.engines.local.mode_selection import Architecture, fastest
+    from taketurns.engines.local.mode_selection import ArchitectureProof, fastest
     from taketurns.engines.local.modes import Running, Way
 
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +63,7 @@ def survey(kinds: Sequence[str]) -> Iterator[Row]:
             except Exception as error:  # a configuration's own checks
                 yield Row(kind, kind, None, type(error).__name__)
                 continue
-            found = Architecture(
+            found = ArchitectureProof(
                 model_class,
                 config,
                 attention=None,

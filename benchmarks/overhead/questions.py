@@ -129,7 +129,7 @@ class Race:
 
     def _answer(self, query: Query, rounds: int, readers: Sequence[CandidateRuntime]) -> Answer:
         return Answer(
-            prompts=[reader.encode(reader.prompt(query)) for reader in readers],
+            prompts=[list(reader.prompt(query).ids) for reader in readers],
             tagged=tagged_trace(readers[-1].info.codec, query),
             turns=random_turns(self.policy, query.id, len(readers), rounds),
         )

@@ -180,7 +180,7 @@ async def test_a_served_model_has_its_tokenizer_from_it(folder: Path, ids: bool)
         choice = {"text": "the", "finish_reason": "length"}
         return httpx.Response(200, json={"choices": [choice]})
 
-    engine = HttpEngine([Candidate("m", spec, Endpoint(("http://one",)))], first_rest=0.01)
+    engine = HttpEngine([Candidate("m", spec, Endpoint(("http://one",)))], first_cooldown=0.01)
     engine.connect = lambda: httpx.MockTransport(reply)
     info = await engine.info("m")
     assert info.context == 512

@@ -41,7 +41,7 @@ async def test_a_real_answer_is_learned_as_it_was_written_without_what_was_force
     assert codec.decode(row.answer) == trace.text
     written = "".join(patch.text for patch in trace.patches if patch.speaker is not None)
     assert learned(row, codec) == written + codec.tokenizer.eos_token
-    assert list(row.prompt) == readers.student.encode(readers.student.prompt(trace.query))
+    assert list(row.prompt) == list(readers.student.prompt(trace.query).ids)
     assert labels(row)[: len(row.prompt)] == [IGNORED] * len(row.prompt)
 
 
@@ -77,7 +77,7 @@ async def test_a_student_with_other_tokens_learns_the_same_text(
     (row,), _ = make_rows([one], readers)
     codec = readers.student.info.codec
     whole = codec.decode([*row.prompt, *row.answer])
-    assert whole == readers.student.prompt(one.trace.query).text + one.trace.text
+    assert whole == readers.student.prompt(one.trace.query).rendered.text + one.trace.text
     assert row.answer[-1] == codec.tokenizer.eos_token_id
     assert learned(row, codec) == " then there Anna, é!</s>"
     with pytest.raises(ConfigError, match=r"vocabularies of byte and the student \(other\) differ"):

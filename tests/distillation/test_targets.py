@@ -14,7 +14,7 @@ import torch
 
 from taketurns import Candidate, ModelSpec, Patch, Query, Team, Trace
 from taketurns.config.team_config import TeamConfig
-from taketurns.engines.local.loading import Loaded, Weights
+from taketurns.engines.local.loading import LoadedModel, Weights
 from taketurns.errors import ConfigError, DataError, NotANumberError
 from taketurns.training.distillation.rows import Readers, Row, make_rows, read_models
 from taketurns.training.distillation.sampling import Answer
@@ -53,7 +53,7 @@ async def test_each_token_has_its_speakers_distribution_under_its_own_prompt(
         async with team.engine.session(0) as session:
             for place, who in enumerate(row.speakers):
                 reader = readers.candidates[who]
-                prompt = reader.encode(reader.prompt(trace.query)) + list(row.answer[:place])
+                prompt = list(reader.prompt(trace.query).ids) + list(row.answer[:place])
                 expected = await session.next_logprobs(reader.candidate.name, prompt)
                 found = torch.full((VOCABULARY,), -torch.inf)
                 found[ids[place]] = logprobs[place]
@@ -149,7 +149,7 @@ async def test_a_speaker_that_computes_nan_teaches_nothing(
 ) -> None:
     whole = Weights.load
 
-    def spoiled(self: Weights, name: str) -> Loaded:
+    def spoiled(self: Weights, name: str) -> LoadedModel:
         loaded = whole(self, name)
         with torch.no_grad():
             next(loaded.model.parameters()).fill_(torch.nan)

@@ -80,7 +80,7 @@ def test_nothing_of_a_prompt_is_read_on_the_event_loop(
         "taketurns.generation.guards.speaker_ids", spied("judge", _imported("guards.speaker_ids"))
     )
     monkeypatch.setattr(
-        "taketurns.generation.team.vetting", spied("guard", _imported("team.vetting"))
+        "taketurns.generation.team.guard_check", spied("guard", _imported("team.guard_check"))
     )
     scores = {"s": lambda text, choices: [0.5] * len(choices)}
     policy = Policy(patch_size=4, max_tokens=8, guard=Guard(1, words=("bad",)))
@@ -96,7 +96,7 @@ def _imported(name: str) -> Any:
     import importlib
 
     module, attribute = name.split(".")
-    return getattr(importlib.import_module(f"taketurns.{module}"), attribute)
+    return getattr(importlib.import_module(f"taketurns.generation.{module}"), attribute)
 
 
 # What is told

@@ -105,7 +105,7 @@ async def test_masked_tokens_are_never_drawn_and_their_logits_stay(twins: TeamCo
         await there.prepare()
         info = await there.engine.info("one")
         prompt = info.codec.encode("what is 17 + 25 ?", special=True)
-        choices = tuple(sorted(info.never))
+        choices = tuple(sorted(info.suppressed_token_ids))
         assert len(choices) == len(NAMES)
 
         async def write(seed: int, **changes: Any) -> Any:

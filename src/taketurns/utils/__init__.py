@@ -1,1 +1,2 @@
-"""What everything above may use: whole-file writes, locks, seeds, checks of numbers. No models here."""
+"""What everything above may use: whole-file writes, locks, seeds, checks of numbers. No models
+here."""

@@ -30,7 +30,7 @@ async def test_what_fails_here_fails_there(style: Style, patch: PatchRule | None
     server = ModelServer(engine, tuple(one.name for one in candidates), style)
     async with serving(server):
         elsewhere = [replace(one, endpoint=Endpoint((server.url,))) for one in candidates]
-        served = HttpEngine(elsewhere, EngineConfig(kind="http"), first_rest=0.01)
+        served = HttpEngine(elsewhere, EngineConfig(kind="http"), first_cooldown=0.01)
         judge = elsewhere[2] if guard.judge else None
         async with Team(elsewhere, served, FixedSwitcher([0]), policy, judge) as there:
             expected = await here.agenerate(QUESTION)

@@ -53,7 +53,7 @@ def elsewhere(pocket: dict[str, Candidate], *servers: ModelServer, **options: An
     """The same models on servers."""
     urls = tuple(server.url for server in servers)
     models = [replace(one, endpoint=Endpoint(urls)) for one in pocket.values()]
-    return HttpEngine(models, EngineConfig(kind="http", **options), first_rest=0.01)
+    return HttpEngine(models, EngineConfig(kind="http", **options), first_cooldown=0.01)
 
 
 def team(pocket: dict[str, Candidate], engine: Any, **policy: Any) -> Team:
@@ -179,7 +179,7 @@ def asking(*servers: ModelServer, spec: Path, **options: Any) -> HttpEngine:
     urls = tuple(server.url for server in servers)
     key = options.pop("api_key_env", None)
     models = [Candidate(n, ModelSpec(str(spec)), Endpoint(urls, None, key)) for n in ("a", "b")]
-    return HttpEngine(models, EngineConfig(kind="http", **options), first_rest=0.01)
+    return HttpEngine(models, EngineConfig(kind="http", **options), first_cooldown=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,7 @@ async def test_a_server_that_has_too_much_to_do_at_first_is_no_mistake_of_the_te
         crowded = Proxy(server.url, 0, {"busy": 1.0})
         listening = await crowded.start()
         models = [Candidate("a", ModelSpec(str(spelling)), Endpoint((crowded.url,)))]
-        engine = HttpEngine(models, first_rest=0.01)
+        engine = HttpEngine(models, first_cooldown=0.01)
         with pytest.raises(UnavailableError, match="status 429"):
             await engine.info("a")
         crowded.odds = {"none": 1.0}
@@ -350,7 +350,7 @@ async def test_a_word_in_which_a_stream_broke_off_goes_on(tmp_path: Path, ids: b
         return httpx.Response(200, text=f"data: {piece}\n\n" + (f"data: {end}\n\n" if end else ""))
 
     models = [Candidate("a", ModelSpec(str(tmp_path)), Endpoint(("http://one",)))]
-    engine = HttpEngine(models, first_rest=0.01)
+    engine = HttpEngine(models, first_cooldown=0.01)
     engine.connect = lambda: httpx.MockTransport(reply)
     async with engine.session(0) as session:
         told: list[Token] = []
@@ -428,7 +428,7 @@ async def test_a_server_that_moved_is_found_where_it_is_now(
         return server.url
 
     models = [replace(one, endpoint=Endpoint((fixed,))) for one in pocket.values()]
-    engine = HttpEngine(models, EngineConfig(kind="http"), first_rest=0.01)
+    engine = HttpEngine(models, EngineConfig(kind="http"), first_cooldown=0.01)
     engine.connect = lambda: Forwarding({fixed: find})
     async with team(pocket, engine) as there:
         async with serving(server):

@@ -1,10 +1,10 @@
 """How well a switcher knows: its probabilities and its choices against measured utilities.
 
 At a patch boundary every candidate's next patch has been continued to the end several times
-(`training/labels/rollouts.py`). The candidate whose patch was worth most wins the boundary; those that tie share
-it. A switcher is calibrated where candidates given p win a share p of boundaries. Boundaries at
-which the candidates' utilities differ by less than `MARGIN` have no winner and count for regret
-alone.
+(`training/labels/rollouts.py`). The candidate whose patch was worth most wins the boundary; those
+that tie share it. A switcher is calibrated where candidates given p win a share p of boundaries.
+Boundaries at which the candidates' utilities differ by less than `MARGIN` have no winner and count
+for regret alone.
 
 Regret is what is lost in utility against the best candidate. The best of noisy means looks better
 than it is, so regret against it (`regret`) is too high; against the candidate that is best by every

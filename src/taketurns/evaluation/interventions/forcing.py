@@ -61,7 +61,7 @@ class Forcer:
                 for length, two in drawn.items()
                 for speakers in two
             )
-        position = len(stem.draft.patches)
+        position = len(stem.state.patches)
         scores = _scores(occasion, [one.text for one in forced])
         arms = [
             {"speakers": list(one.speakers), "taken": one.taken, "score": score}
@@ -98,10 +98,10 @@ async def _force(stem: GenerationLoop, speakers: Speakers, seed: int) -> Forced:
         for speaker in speakers:
             if answer.ended:
                 break
-            await answer.turn(speaker)
+            await answer.step(speaker)
             taken += 1
         await answer.write()
-        return Forced(speakers, taken, answer.text, answer.draft.tokens - stem.draft.tokens)
+        return Forced(speakers, taken, answer.text, answer.state.tokens - stem.state.tokens)
 
 
 def _scores(occasion: DecisionPoint, texts: Sequence[str]) -> list[float]:

@@ -51,7 +51,7 @@ class PromptRouting(Plain):
             models=listed, question=plain_text(query).strip(), last=len(stage.names) - 1
         )
         reader = CandidateRuntime(stage.config.candidates[-1], info)
-        prompt = reader.encode(reader.prompt(Query(f"{query.id}/route", text=text)))
+        prompt = reader.prompt(Query(f"{query.id}/route", text=text)).ids
         digits = digit_ids(info.codec, len(stage.names))
         async with stage.engine.session(0, len(prompt) + 1) as session:
             scores = await session.score(stage.last, prompt, digits)

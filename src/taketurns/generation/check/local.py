@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taketurns.checkpoints.safetensors_metadata import (
-    Tensor,
+    TensorInfo,
     local_adapter_files,
     local_files,
     read_adapter_tensors,
@@ -443,7 +443,7 @@ def _place(spec: ModelSpec) -> str:
 
 
 def _loaded_bytes(
-    tensors: Sequence[Tensor], spec: ModelSpec, itemsize: int, *, stored: bool
+    tensors: Sequence[TensorInfo], spec: ModelSpec, itemsize: int, *, stored: bool
 ) -> int:
     """What the weights take once they are loaded. What is `stored` in fewer bits stays so, the rest
     becomes what is asked for; other ways of loading in fewer bits than are known here are counted
@@ -485,7 +485,7 @@ def _missing_package(quantised: Any) -> str | None:
         return package
 
 
-def _tensors(spec: ModelSpec) -> list[Tensor] | None:
+def _tensors(spec: ModelSpec) -> list[TensorInfo] | None:
     if spec.gguf_file is not None:
         return read_gguf_tensors(spec)
     return read_tensors(spec.model, spec.revision)

@@ -16,8 +16,8 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.checkpoints import hub
-from taketurns.checkpoints.control_tokens import OrdinaryEncoder, Rendered, marked
-from taketurns.checkpoints.prompts import TemplateRefusal, render_template
+from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
+from taketurns.checkpoints.control_tokens import OrdinaryEncoder, RenderedPrompt, marked
 from taketurns.errors import ConfigError, PromptError
 from taketurns.tasks.scorers.base import unparsed
 from taketurns.types import Message, Query, Score
@@ -114,7 +114,9 @@ class _Reader:
             raise PromptError(
                 f"the chat template of the reward model {self._name} {error}", query.id
             ) from error
-        return self._encoder.encode_rendered(Rendered(text) if marks is None else marks.read(text))
+        return self._encoder.encode_rendered(
+            RenderedPrompt(text) if marks is None else marks.read(text)
+        )
 
     def rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
         import torch

@@ -135,7 +135,7 @@ def _as_written(
         for token in vocabulary.ordinary(patch.token_ids)
     ]
     student, ids = readers.student, [token for token, _ in pairs]
-    prompt = student.encode(student.prompt(trace.query))
+    prompt = list(student.prompt(trace.query).ids)
     stream = student.info.codec.stream(prompt)
     if stream.push(*ids) + stream.flush() != trace.text:
         return None  # a stop string was written, which is no part of the answer
@@ -147,11 +147,11 @@ def _respelled(
 ) -> tuple[list[int], list[int], list[int | None]]:
     """The whole text in the student's tokens. Each belongs to the patch that completes it."""
     asked, written = student.prompt(trace.query), ""
-    prompt = ids = student.encode(asked)
+    prompt = ids = list(asked.ids)
     speakers: list[int | None] = []
     for patch in trace.patches:
         written += patch.text
-        longer = student.encode(asked, written)
+        longer = student.encode(asked.rendered, written)
         same = _common(ids, longer)
         if same < len(prompt):  # its last token and the answer's first are one
             prompt = longer[:same]

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taketurns.engines.local.loading import Loaded, Weights
+from taketurns.engines.local.loading import LoadedModel, Weights
 from taketurns.engines.local.sampling import drawable
 from taketurns.errors import DataError, NotANumberError
 from taketurns.generation.handover import CandidateRuntime
@@ -102,7 +102,7 @@ class _Teacher:
         self._ordinary = torch.tensor(sorted(readers.one_vocabulary().ordinary_ids))
         self._temperature = temperature
         self._top = top
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, LoadedModel] = {}
 
     def read(self, rows: Sequence[Row], answers: Sequence[Answer]) -> dict[str, Tensor]:
         """The tensors of a part."""
@@ -137,7 +137,7 @@ class _Teacher:
     ) -> Iterator[Tensor]:
         """`[answer tokens, vocabulary]` a row, in float32: what the speaker expected at each."""
         model = self._model(reader)
-        prompts = [reader.encode(reader.prompt(answer.trace.query)) for answer in answers]
+        prompts = [list(reader.prompt(answer.trace.query).ids) for answer in answers]
         # The last token is only foretold.
         read = [[*p, *row.answer[:-1]] for p, row in zip(prompts, rows, strict=True)]
         width = max(map(len, read))
@@ -166,7 +166,7 @@ class _Teacher:
         shared = logits.new_full((len(logits), self._vocabulary), -torch.inf)
         known = self._ordinary[self._ordinary < min(self._vocabulary, logits.shape[-1])]
         shared[:, known] = logits[:, known]
-        silent = reader.info.never.union(ends)
+        silent = reader.info.suppressed_token_ids.union(ends)
         shared[:, [i for i in silent if i < self._vocabulary]] = -torch.inf
         shared[:, self._end] = end
         return shared.log_softmax(-1)

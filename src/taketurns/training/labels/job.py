@@ -1,8 +1,7 @@
 """From tasks to a file of utilities: which prefixes, made by whom, kept where.
 
-`training/labels/rollouts.py` makes one record; this runs as many as were asked for, side by side, and goes on where
-a run was stopped.
-"""
+`training/labels/rollouts.py` makes one record; this runs as many as were asked for, side by side,
+and goes on where a run was stopped."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """What each candidate's next patch is worth: prefix, branches, utilities (arXiv 2510.09913, 3.2).
 
 An answer is drawn by switching at random and cut at a patch boundary, or at any token for a
-switcher that will be asked at any (`DecisionPoint.cuts`). Every candidate writes one patch after this
-prefix, and from each of these branches the answer is continued to its end several times; the task's
-scorer gives each end its utility. Labels follow from them (`training/labels/labels.py`).
+switcher that will be asked at any (`DecisionPoint.cuts`). Every candidate writes one patch after
+this prefix, and from each of these branches the answer is continued to its end several times; the
+task's scorer gives each end its utility. Labels follow from them (`training/labels/labels.py`).
 
 Every draw is named by the query, the number of the prefix, the branch and the number of the
 rollout, so a record depends neither on what runs beside it nor on how many rollouts there are.
@@ -116,13 +116,13 @@ class RolloutGenerator:
                 for speaker in range(len(team.candidates))
             ]
             length = _length(policy, seed)
-            await together(branch.turn(who, length) for who, branch in enumerate(branches))
+            await together(branch.step(who, length) for who, branch in enumerate(branches))
             await together(branch.read() for branch in branches if not branch.ended)
             ends = await self._ends(occasion, branches, seed)
         made = tuple(
             Branch(
                 speaker,
-                branch.draft.patches[-1],
+                branch.state.patches[-1],
                 branch.ended,
                 tuple(end for end in ends if end.speaker == speaker),
             )
@@ -134,7 +134,7 @@ class RolloutGenerator:
                 raise EngineError(f"{occasion.id}: all rollouts after {name} failed: {why}")
         return Rollouts(
             occasion,
-            prefix=tuple(stem.draft.patches),
+            prefix=tuple(stem.state.patches),
             exact=draft.exact,
             branches=made,
             allocation=self._allocation.name,
@@ -167,7 +167,7 @@ class RolloutGenerator:
                 await answer.write()
         except EngineError as error:
             return RolloutResult(speaker, None, why=describe(error))
-        return RolloutResult(speaker, answer.text, answer.draft.tokens - branch.draft.tokens)
+        return RolloutResult(speaker, answer.text, answer.state.tokens - branch.state.tokens)
 
 
 def _arms(branches: Sequence[GenerationLoop], ends: Sequence[RolloutResult]) -> list[Arm]:
@@ -192,17 +192,17 @@ async def cut(answer: GenerationLoop, seed: int, cuts: Cuts = "boundary") -> Gen
     chosen anew. The prefix is empty where this is the first patch."""
     boundaries = []
     while not answer.ended:
-        boundaries.append(answer.draft.copy())
-        await answer.turn()
+        boundaries.append(answer.state.copy())
+        await answer.step()
     share = EARLIEST + (LATEST - EARLIEST) * generator(derive(seed, "cut")).random()
-    point = share * answer.draft.tokens
+    point = share * answer.state.tokens
     before = max(
         (draft for draft in boundaries if draft.tokens <= point), key=lambda draft: draft.tokens
     )
     more = int(point) - before.tokens
     if cuts == "boundary" or not more:
         return before
-    patch, inside = answer.draft.patches[len(before.patches)], before.copy()
+    patch, inside = answer.state.patches[len(before.patches)], before.copy()
     inside.replay(patch, more)
     # Where the next speaker can only be given whole characters, that may be all of the patch.
     return inside if len(inside.patches[-1].token_ids) < len(patch.token_ids) else before

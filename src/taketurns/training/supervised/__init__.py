@@ -1,1 +1,2 @@
-"""Learning a switcher from labels: a language model that reads the tagged trace, or a linear head."""
+"""Learning a switcher from labels: a language model that reads the tagged trace, or a linear
+head."""
