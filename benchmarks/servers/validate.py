@@ -72,33 +72,24 @@ def line(one: Compared) -> str:
 
 def draw(rows: list[Compared], path: Path, title: str) -> None:
     """Measured as dots, simulated as lines."""
-    from taketurns.integrations.planning.figures import save, scale, style
+    from taketurns.integrations.planning.figures import write_panels
     from taketurns.runs.terminal import COLOURS
 
     panels = ("tokens a second", "whole answer, p50, seconds", "whole answer, p95, seconds",
               "prompt tokens found in caches")  # fmt: skip
-    with style():
-        import matplotlib.pyplot as plt
+    colours = dict(zip(dict.fromkeys(row.who for row in rows), COLOURS[5:7], strict=False))
 
-        figure, grid = plt.subplots(2, 2, figsize=(9, 6.2), layout="constrained")
-        for number, (axes, what) in enumerate(zip(grid.flat, panels, strict=True)):
-            for colour, who in zip(
-                (COLOURS[5], COLOURS[6]), dict.fromkeys(one.who for one in rows), strict=False
-            ):
-                mine = [one for one in rows if one.who == who]
-                across = [one.at_a_time for one in mine]
-                axes.plot(across, [one.simulated[number] for one in mine], "-", color=colour,
-                          label=f"{who}, simulated")  # fmt: skip
-                axes.plot(across, [one.measured[number] for one in mine], "o", color=colour,
-                          label=f"{who}, measured")  # fmt: skip
-            axes.set_title(what, loc="left", fontsize=10)
-            axes.set_xlabel("answers under way")
-            axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-9))
-            scale(axes, [one.at_a_time for one in rows])
-        figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center",
-                      ncols=4, frameon=False)  # fmt: skip
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        save(figure, path)
+    def plot(axes: Any, panel: int) -> None:
+        for who, colour in colours.items():
+            mine = [row for row in rows if row.who == who]
+            across = [row.at_a_time for row in mine]
+            simulated = [row.simulated[panel] for row in mine]
+            measured = [row.measured[panel] for row in mine]
+            axes.plot(across, simulated, "-", color=colour, label=f"{who}, simulated")
+            axes.plot(across, measured, "o", color=colour, label=f"{who}, measured")
+
+    loads = [row.at_a_time for row in rows]
+    write_panels(path, title, panels, plot, "answers under way", loads)
 
 
 def main() -> None:

@@ -187,7 +187,7 @@ def test_the_page_needs_nothing_else_and_is_well_formed(folder: Path) -> None:
     assert all(link.startswith("#") for link in page.links)
     assert "<sums>" not in text
     assert "&lt;sums&gt;" in text
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 5
     scores = [row for row in page.rows if row[:2] == ["switch", "switch"]]
     assert scores[0][2].startswith("0.675 (")
     assert ["bound *", "control"] in [row[:2] for row in page.rows]
@@ -206,13 +206,14 @@ def test_it_is_readable_in_light_and_dark(folder: Path) -> None:
 
 def test_figures_are_files_too(folder: Path, found: dict[str, Any]) -> None:
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    names = re.findall(r"\(figures/(\w+)\.svg\)", markdown)
-    assert names == ["averages", "tasks", "differences", "frontier"]
+    names = re.findall(r"\(figures/([\w-]+)\.svg\)", markdown)
+    frontiers = ["frontier-tokens", "frontier-seconds"]
+    assert names == ["averages", "tasks", "differences", *frontiers]
     for name in names:
         drawing = ElementTree.parse(folder / "figures" / f"{name}.svg").getroot()
         words = " ".join(text.strip() for text in drawing.itertext())
         assert "prefers-color-scheme" in words
-        if name != "frontier":
+        if name not in frontiers:
             assert all(method in words for method in ("alone", "soup"))
     assert "\\<sums\\>" in markdown
 

@@ -40,11 +40,11 @@ def analyze(
 
     Experiments that were written into the same folder are part of the report.
     """
-    from taketurns.evaluation.analysis.session import Request, conduct
+    from taketurns.evaluation.analysis.session import AnalysisJob, run_analysis
 
     beside = run if run.is_dir() else run.parent
     folder = output or beside / ("analysis" if run.is_dir() else f"{run.stem}-analysis")
-    conduct(
-        Request(run, folder, method, judge, annotate, annotations, patches, traces),
+    run_analysis(
+        AnalysisJob(run, folder, method, judge, annotate, annotations, patches, traces),
         lambda sentence: print(f"taketurns analyze: {sentence}", file=sys.stderr),  # noqa: T201
     )

@@ -73,7 +73,7 @@ def plan(
     require("planning", "simpy", *(() if plot is None else ("matplotlib",)))
     from taketurns.integrations.planning.deployment import Deployment
     from taketurns.integrations.planning.grid import Grid
-    from taketurns.integrations.planning.table import table
+    from taketurns.integrations.planning.table import plan_table
     from taketurns.integrations.planning.work import Mix, read_answers
     from taketurns.runs.terminal import Progress
 
@@ -114,7 +114,7 @@ def plan(
     if json_:
         Console().print_json(data={"costs": measured.about, "rows": rows})
     else:
-        Console().print(table(rows))
+        Console().print(plan_table(rows))
 
 
 def numbers(option: str, text: str, kind: Callable[[str], N], least: float) -> list[N]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
-from taketurns.pocket.skills import Skill
 from taketurns.pocket.world import STATEMENTS
+
+Skill = Literal["recall", "read", "reckon", "wording", "refuse", "abstain"]
 
 _NAME, _VALUE = r"[a-z]+(?: [a-z]+){0,2}", r"(\d+|[a-z]+(?: [a-z]+)?)"
 

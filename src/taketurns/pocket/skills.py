@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Any
 
 from recipes.pocket.vocabulary import PIECE
 from taketurns.errors import DataError
 from taketurns.pocket.questions import Item
+from taketurns.pocket.skill_patterns import Skill
 from taketurns.pocket.tasks import PocketTask
 from taketurns.pocket.world import Person, Town, World, facts_of, state
 from taketurns.runs.records import query_from_json
 
-Skill = Literal["recall", "read", "reckon", "wording", "refuse", "abstain"]
 WORKING = re.compile(r"\[[^\]]*\] [\w ]+?(?=[.,])")
 
 

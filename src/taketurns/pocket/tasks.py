@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from random import Random
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from taketurns.errors import UsageError
 from taketurns.pocket.questions import MAKERS, Item, Pool
 from taketurns.pocket.scoring import judge
+from taketurns.pocket.skill_patterns import shown
 from taketurns.pocket.world import Group, World
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
@@ -112,6 +113,12 @@ class PocketTask:
     def said(self, query: Query, answer: str) -> str | None:
         """What the answer was taken for, which is read without the reference."""
         return self.score(query, answer).answer
+
+    def skills_shown(self, query: Query, answer: str) -> Iterator[tuple[int, int, str]] | None:
+        """Stretches of an answer and the skill that each shows; None for another task's query."""
+        if not query.id.startswith(f"pocket/{self.name}/"):
+            return None
+        return shown(query.conversation[-1].content, answer)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -67,6 +67,16 @@ class MeasuredTask(Task, Protocol):
 
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
         """Figures over all scores of a run, by name, such as a calibration error."""
+        ...
+
+
+@runtime_checkable
+class SkillTask(Task, Protocol):
+    """A task with rules that read from an answer's text which skills it shows."""
+
+    def skills_shown(self, query: Query, answer: str) -> Iterable[tuple[int, int, str]] | None:
+        """Where in the answer each stretch that shows a skill begins and ends, and the skill; None
+        for a query of another task."""
         ...
 
 

@@ -58,6 +58,11 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
     return tasks_named([name], choices.world)[0]
 
 
+def built_in_task(name: str) -> Task | None:
+    """A task whose questions come with the package, by name; None where there is none."""
+    return TASKS.get(name)
+
+
 def find_tasks(names: Sequence[str], choices: Choices | None = None) -> list[Task]:
     """Tasks by name, each once (`tasks/defaults.py` says which where none is named)."""
     return [find_task(name, choices) for name in dict.fromkeys(names)]

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError, EngineError, UsageError
-from taketurns.evaluation.analysis.section import Section, read_sections, write_section
 from taketurns.evaluation.asking import Item
 from taketurns.evaluation.interventions import conditions
 from taketurns.evaluation.interventions.calibration import know
@@ -23,10 +22,12 @@ from taketurns.evaluation.interventions.forcing import LENGTHS, Forcer
 from taketurns.evaluation.interventions.invariance import Change, Values, signatures
 from taketurns.evaluation.interventions.plan import Folder, InterventionJob
 from taketurns.evaluation.interventions.retraining import retrain
-from taketurns.evaluation.interventions.sections.decisions import of_decisions
-from taketurns.evaluation.interventions.sections.pool import of_generalisation, of_helpfulness
-from taketurns.evaluation.interventions.sections.sequences import of_sequences
+from taketurns.evaluation.interventions.sections.calibration import render_calibration
+from taketurns.evaluation.interventions.sections.effects import render_forced_effects
+from taketurns.evaluation.interventions.sections.invariance import render_invariance
+from taketurns.evaluation.interventions.sections.shapley import render_shapley
 from taketurns.evaluation.interventions.shapley import Part, Study, parts, study
+from taketurns.evaluation.report.section import Section, read_sections, write_section
 from taketurns.evaluation.store import records
 from taketurns.generation.team import Team
 from taketurns.runs.records import trace_to_json
@@ -127,7 +128,7 @@ class _Experiment:
         for record in found.values():
             for group in ("", record["category"]):
                 written.setdefault(group, []).append(record["written"])
-        return of_sequences(
+        return render_forced_effects(
             self.names,
             len(found),
             {length: effects(pairs, length) for length in LENGTHS},
@@ -165,7 +166,7 @@ class _Experiment:
         if not found:
             why = f": {self.failures.first}" if self.failures else ""
             raise EngineError(f"no decision could be measured{why}")
-        return of_decisions(self.names, know(found), source)
+        return render_calibration(self.names, know(found), source)
 
     async def _helpfulness(self, team: Team) -> Section:
         for task in self.plan.tasks:
@@ -185,7 +186,7 @@ class _Experiment:
                 condition = conditions.of_part(own, part, "retrained")
                 retrained[part] = await self._answers(team, condition)
             studies["retrained"] = study(_by_part(retrained))
-        return of_helpfulness(self.names, studies, self.plan.limit)
+        return render_shapley(self.names, studies, self.plan.limit)
 
     async def _generalisation(self, switch: Values, chance: Values) -> Section:
         changes = [
@@ -201,7 +202,7 @@ class _Experiment:
             how = f"{Path(model).name or model} in place of {who}"
             changes.append(await self._changed(name, how, other, other_models=True))
         gain, found = signatures(switch, chance, changes)
-        return of_generalisation(gain, found, self.plan.limit)
+        return render_invariance(gain, found, self.plan.limit)
 
     async def _changed(
         self, name: str, how: str, config: TeamConfig, *, other_models: bool = False

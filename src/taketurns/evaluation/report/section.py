@@ -1,8 +1,8 @@
-"""The sections of a report: what is said, in tables and charts, one JSON file a section.
+"""The sections of a report: text, tables and charts, one JSON file for each section.
 
 `write_section(folder, section)` puts `sections/NAME.json` into an analysis folder, and
-`read_sections(folder)` gives all that are there, so that whoever measures something further adds a
-file and the report shows it. A chart is its data: it is drawn, and written as CSV, by the report.
+`read_sections(folder)` gives all that are there: a further measurement adds a file and the report
+shows it. A chart is its data: it is drawn, and written as CSV, by the report.
 """
 
 from __future__ import annotations
@@ -13,57 +13,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from taketurns.errors import DataError
-from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
+from taketurns.evaluation.report.blocks import (
+    Block,
+    Chart,
+    ChartKind,
+    DataPoint,
+    Heading,
+    Paragraph,
+    Table,
+)
 from taketurns.evaluation.store import write_json
 
 SCHEMA = "taketurns.section/1"
-Kind = Literal["shares", "intervals", "grid", "scatter", "lines"]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One datum of a chart, and one line of its CSV.
-
-    `label` and `series` are what the kind of chart makes of them, `low` and `high` its interval,
-    `x` its place across where that is a number. `sure` fills a mark that is otherwise open.
-    """
-
-    label: str
-    value: float
-    series: str = ""
-    low: float | None = None
-    high: float | None = None
-    x: float | None = None
-    sure: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A drawing as data. `name`, a word that no other chart of its section has, is that of its SVG
-    and CSV. `caption` says what it shows, in words that do without it. `across` and `up` name the
-    axes; `reference` is a line to compare with, at that value or along the diagonal.
-
-    Kinds:
-    - shares: a bar a label, divided by series (of speakers, in the team's order); values add to 1.
-    - intervals: a row a label, coloured by series, with low and high; reference is upright.
-    - grid: a cell for each label (row) and series (column), with its value in it.
-    - scatter: value over x, labelled, coloured by series, with low and high; reference is level.
-    - lines: value over x, a line a series, with low and high as a band; reference is level.
-    """
-
-    name: str
-    kind: Kind
-    caption: str
-    marks: tuple[Mark, ...]
-    across: str = ""
-    up: str = ""
-    reference: float | Literal["diagonal"] | None = None
-
-
-Part = Paragraph | Heading | Table | Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +43,7 @@ class Section:
     name: str
     title: str
     finding: str
-    parts: tuple[Part, ...]
+    parts: tuple[Block, ...]
     caveat: str = ""
     place: int = 100
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -111,16 +75,16 @@ def write_section(folder: Path, section: Section) -> None:
 def read_sections(folder: Path) -> list[Section]:
     """Every section of an analysis folder, in the report's order. Raises DataError for a file that
     is none."""
-    found = [_read(path) for path in (folder / "sections").glob("*.json")]
-    return sorted(found, key=lambda section: (section.place, section.name))
+    sections = (_read(path) for path in (folder / "sections").glob("*.json"))
+    return sorted(sections, key=lambda section: (section.place, section.name))
 
 
 def _finite(value: Any) -> Any:
     """The same with None for what is no number, which JSON cannot say."""
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(part) for part in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
@@ -135,7 +99,7 @@ def _read(path: Path) -> Section:
         raise DataError(f"{path} is not a {SCHEMA} record: {error}") from error
 
 
-def _part(record: dict[str, Any]) -> Part:
+def _part(record: dict[str, Any]) -> Block:
     kind = record.pop("type")
     if kind == "paragraph":
         return Paragraph(**record)
@@ -145,6 +109,6 @@ def _part(record: dict[str, Any]) -> Part:
         return Table(
             tuple(record["header"]), tuple(map(tuple, record["rows"])), frozenset(record["bold"])
         )
-    if kind == "chart" and record["kind"] in get_args(Kind):
-        return Chart(**{**record, "marks": tuple(Mark(**mark) for mark in record["marks"])})
+    if kind == "chart" and record["kind"] in get_args(ChartKind):
+        return Chart(**{**record, "marks": tuple(DataPoint(**mark) for mark in record["marks"])})
     raise ValueError(f"there is no part of type {kind!r}")
