@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from taketurns.config.policy import Policy
 from taketurns.config.team_config import load_team_config
-from taketurns.errors import ConfigError, EngineError, LengthError
+from taketurns.errors import ConfigError, EngineError, LengthError, UsageError
 from taketurns.generation.team import Team
+from taketurns.runs.runner import ordered
 from taketurns.runs.terminal import Progress
 from taketurns.types import Query, Trace
 from taketurns.utils.sync import run_sync
 
 LOG = logging.getLogger("taketurns.integrations")
-NO_LIKELIHOOD = (
-    "a team gives no log-likelihood of a text: which candidates would have written which part of "
-    "it is not determined; choose tasks that generate their answers"
-)
+
+
+class GeneratesOnly:
+    """A model of a harness that refuses log-likelihoods."""
+
+    def loglikelihood(self, requests: Any) -> Any:
+        raise UsageError(
+            "a team gives no log-likelihood of a text: which candidates would have written which "
+            "part of it is not determined; choose tasks that generate their answers"
+        )
+
+    loglikelihood_rolling = loglikelihood
 
 
 def load_team(name: str, settings: Mapping[str, Any], speaker: str | None = None) -> Team:
@@ -69,29 +78,22 @@ def answer_all(
         raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
     too_long: list[LengthError] = []
 
+    async def answer_one(request: tuple[Query, Policy]) -> Trace | None:
+        try:
+            trace = await answer_query(team, *request)
+        except LengthError as error:
+            too_long.append(error)
+            progress.advance(0)
+            return None
+        progress.advance(trace.tokens)
+        return trace
+
     async def run() -> list[Trace | None]:
-        semaphore = asyncio.Semaphore(concurrency)
+        async with aclosing(ordered(requests, answer_one, concurrency)) as traces:
+            return [trace async for trace in traces]
 
-        async def answer_one(query: Query, policy: Policy) -> Trace | None:
-            async with semaphore:
-                try:
-                    trace = await answer_query(team, query, policy)
-                except LengthError as error:
-                    too_long.append(error)
-                    progress.advance(0)
-                    return None
-            progress.advance(trace.tokens)
-            return trace
-
-        with Progress("answering", len(requests)) as progress:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(answer_one(*request)) for request in requests]
-        return [task.result() for task in tasks]
-
-    try:
+    with Progress("answering", len(requests)) as progress:
         traces = run_sync(run())
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
     if too_long and len(too_long) == len(requests):
         raise too_long[0]
     if too_long:

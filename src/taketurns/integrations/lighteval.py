@@ -24,7 +24,7 @@ from lighteval.utils.cache_management import SampleCache
 from taketurns.config.policy import Policy
 from taketurns.config.team_config import parse_setting
 from taketurns.errors import UsageError
-from taketurns.integrations.asking import NO_LIKELIHOOD, answer_all, load_team, with_sampling
+from taketurns.integrations.asking import GeneratesOnly, answer_all, load_team, with_sampling
 from taketurns.integrations.settings import check_settings
 from taketurns.types import Query
 from taketurns.utils.sync import run_sync
@@ -33,8 +33,8 @@ CONCURRENCY = 32
 FOLLOWED = frozenset({"max_new_tokens", "seed", "stop_tokens", "temperature", "top_p"})
 
 
-class TeamModel(LightevalModel):
-    """Answers requests that generate; refuses log-likelihoods."""
+class TeamModel(GeneratesOnly, LightevalModel):
+    """Answers requests that generate."""
 
     def __init__(self, config: CustomModelConfig) -> None:
         name, *rest = config.model_name.split(",")
@@ -79,12 +79,6 @@ class TeamModel(LightevalModel):
             )
             for doc in docs
         ]
-
-    def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
-        raise UsageError(NO_LIKELIHOOD)
-
-    def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
-        raise UsageError(NO_LIKELIHOOD)
 
     def cleanup(self) -> None:
         self._team.close()

@@ -21,7 +21,7 @@ from lm_eval.api.registry import register_model
 
 from taketurns.config.policy import Policy
 from taketurns.errors import UsageError
-from taketurns.integrations.asking import NO_LIKELIHOOD, answer_all, load_team, with_sampling
+from taketurns.integrations.asking import GeneratesOnly, answer_all, load_team, with_sampling
 from taketurns.integrations.settings import (
     LENGTH_NAMES,
     check_settings,
@@ -37,8 +37,8 @@ HARNESS = frozenset({"batch_size", "max_batch_size", "device"})  # what it passe
 
 
 @register_model("taketurns")
-class TeamLM(LM):
-    """Answers requests that generate; refuses log-likelihoods."""
+class TeamLM(GeneratesOnly, LM):
+    """Answers requests that generate."""
 
     def __init__(
         self,
@@ -63,12 +63,6 @@ class TeamLM(LM):
             if trace is not None:  # a context may be longer next time
                 self.cache_hook.add_partial("generate_until", request.args, trace.text)
         return ["" if trace is None else trace.text for trace in traces]
-
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        raise UsageError(NO_LIKELIHOOD)
-
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        raise UsageError(NO_LIKELIHOOD)
 
     @property
     def tokenizer_name(self) -> str:

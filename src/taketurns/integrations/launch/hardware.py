@@ -30,9 +30,9 @@ def find_gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpus(table: str, visible: str | None = None) -> tuple[Gpu, ...]:
-    """The GPUs in nvidia-smi's `table` that are among the `visible` ones, which are indices or UUIDs
-    with commas between, as CUDA takes them (None: all). Raises UsageError for a line that is no
-    GPU, and where `visible` names none."""
+    """The GPUs in nvidia-smi's `table` that are among the `visible` ones: indices or UUIDs with
+    commas between, as CUDA takes them (None: all). Raises UsageError for a line that is no GPU,
+    and where `visible` names none."""
     wanted = None if visible is None else [name.strip() for name in visible.split(",")]
     gpus = []
     for line in table.splitlines():

@@ -33,7 +33,7 @@ class ServerPool:
         self._waiting: deque[simpy.Event] = deque()
 
     def acquire(self, key: int, home: int) -> Generator[simpy.Event, Any, Replica]:
-        """A replica for a call with the routing key `key`, taken until `give_back`; waits in a queue
+        """A replica for a call with the routing key `key`, taken until `give_back`; waits in line
         while all are busy. `home` is the answer's own key."""
         while (replica := self._router.choose(key, self._router.replicas)) is None:
             turn = self._env.event()

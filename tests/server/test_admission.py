@@ -200,11 +200,17 @@ async def test_what_never_fits_is_refused_at_once() -> None:
     assert gate.waiting == 0
 
 
-async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None:
+def half_full(tokens: int) -> tuple[Clock, Memory, AdmissionGate, Ticket]:
+    """A gate before a memory of 100, where an answer of so many tokens is being written."""
     clock, memory = Clock(), Memory(100)
     gate = AdmissionGate(running=10, waiting=10, clock=clock, fits=memory.fits)
-    (writing,) = gate.enter([90])
+    (writing,) = gate.enter([tokens])
     memory.open(writing)
+    return clock, memory, gate, writing
+
+
+async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None:
+    clock, _, gate, _ = half_full(90)
     (long,) = gate.enter([90])
     clock.now += 1
     (short,) = gate.enter([5])
@@ -215,10 +221,7 @@ async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None
 
 
 async def test_a_long_one_that_is_due_is_not_starved_by_short_ones() -> None:
-    clock, memory = Clock(), Memory(100)
-    gate = AdmissionGate(running=10, waiting=10, clock=clock, fits=memory.fits)
-    (writing,) = gate.enter([50])
-    memory.open(writing)
+    clock, memory, gate, writing = half_full(50)
     (long,) = gate.enter([60])
     clock.now += 100
     shorts = gate.enter([5] * 4)  # each of them would fit
