@@ -20,7 +20,7 @@ from time import perf_counter, process_time
 from taketurns import Query, Team, Trace
 from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.integrations.planning.work import Answer, answer_of
+from taketurns.integrations.planning.workload import SimulatedAnswer, recorded_answer
 from taketurns.pocket.tasks import TASKS
 
 
@@ -42,7 +42,7 @@ class Figures:
     cached_tokens: int
     faults: int
     busy: float
-    work: tuple[Answer, ...]
+    work: tuple[SimulatedAnswer, ...]
 
     @property
     def rate(self) -> float:
@@ -78,7 +78,7 @@ async def measure(who: str, team: Team, queries: list[Query], at_a_time: int) ->
         who, at_a_time, len(queries), sum(trace.tokens for trace in traces),
         sum(len(trace.patches) for trace in traces), seconds, cuts[9], cuts[18],
         *(b - a for a, b in zip(before, after, strict=True)), own,
-        tuple(answer_of(trace, prompts[trace.query.id]) for trace in traces),
+        tuple(recorded_answer(trace, prompts[trace.query.id]) for trace in traces),
     )  # fmt: skip
 
 

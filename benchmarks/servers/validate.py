@@ -18,7 +18,7 @@ from typing import Any
 from taketurns.integrations.planning.costs import read_costs
 from taketurns.integrations.planning.deployment import Deployment
 from taketurns.integrations.planning.simulation import simulate
-from taketurns.integrations.planning.work import Answer
+from taketurns.integrations.planning.workload import SimulatedAnswer
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def compare(found: Mapping[str, Any]) -> Iterator[Compared]:
             cores=found["cores"],
         )
         answers = [
-            Answer(one["prompt"], tuple((speaker, tokens) for speaker, tokens in one["turns"]))
+            SimulatedAnswer(
+                one["prompt"], tuple((speaker, tokens) for speaker, tokens in one["turns"])
+            )
             for one in row["work"]
         ]
         outcome = simulate(deployment, answers, at_a_time=row["at_a_time"])

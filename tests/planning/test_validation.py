@@ -13,7 +13,7 @@ import pytest
 from taketurns.integrations.planning.costs import load_costs
 from taketurns.integrations.planning.deployment import Deployment
 from taketurns.integrations.planning.simulation import simulate
-from taketurns.integrations.planning.work import Mix
+from taketurns.integrations.planning.workload import AnswerMix
 
 
 def test_a_deployment_that_is_its_simulation_is_met_exactly(
@@ -24,7 +24,7 @@ def test_a_deployment_that_is_its_simulation_is_met_exactly(
     deployment = Deployment(costs, tags=2, question=22, cores=2)
     figures = []
     for at_a_time in (1, 8):
-        work = Mix(prompt=25, answer=40, patch=16).draw(24, at_a_time)
+        work = AnswerMix(prompt=25, answer=40, patch=16).draw(24, at_a_time)
         done = simulate(deployment, work, at_a_time=at_a_time)
         times = done.summary()["answer"]
         figures.append(

@@ -74,7 +74,7 @@ def plan(
     from taketurns.integrations.planning.deployment import Deployment
     from taketurns.integrations.planning.grid import Grid
     from taketurns.integrations.planning.table import plan_table
-    from taketurns.integrations.planning.work import Mix, read_answers
+    from taketurns.integrations.planning.workload import AnswerMix, read_answers
     from taketurns.runs.terminal import Progress
 
     if rate is not None and at_a_time is not None:
@@ -95,7 +95,7 @@ def plan(
             clients=clients,
             cores=cores,
         ),
-        mix=Mix(prompt=prompt, answer=answer, spread=spread, candidates=candidates),
+        mix=AnswerMix(prompt=prompt, answer=answer, spread=spread, candidates=candidates),
         replicas=numbers("--replicas", replicas, int, 1),
         patches=patches,
         sticky=numbers("--sticky", sticky, float, 0),

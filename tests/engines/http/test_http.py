@@ -23,7 +23,7 @@ from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import UnavailableError
-from taketurns.integrations.launch.forwarding import Forwarding
+from taketurns.integrations.launch.forwarding import ForwardingTransport
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
@@ -429,7 +429,7 @@ async def test_a_server_that_moved_is_found_where_it_is_now(
 
     models = [replace(one, endpoint=Endpoint((fixed,))) for one in pocket.values()]
     engine = HttpEngine(models, EngineConfig(kind="http"), first_cooldown=0.01)
-    engine.connect = lambda: Forwarding({fixed: find})
+    engine.connect = lambda: ForwardingTransport({fixed: find})
     async with team(pocket, engine) as there:
         async with serving(server):
             before, trace = server.url, await there.agenerate(QUESTIONS[0])

@@ -8,7 +8,7 @@ from typing import Any
 
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.report.canvas import style
-from taketurns.integrations.planning.grid import Row, varied
+from taketurns.integrations.planning.grid import GridRow, varied_settings
 from taketurns.integrations.planning.table import NAMES
 from taketurns.runs.terminal import COLOURS
 
@@ -16,11 +16,11 @@ INK, GRID, PAPER = "#1f2328", "#d8dee4", "#ffffff"
 _LINES = ("-", "--", ":", "-.")
 
 
-def _quantile(name: str, which: str) -> Callable[[Row], float]:
+def _quantile(name: str, which: str) -> Callable[[GridRow], float]:
     return lambda row: float((row[name] or {}).get(which, float("nan")))
 
 
-PANELS: Sequence[tuple[str, Callable[[Row], float]]] = (
+PANELS: Sequence[tuple[str, Callable[[GridRow], float]]] = (
     ("tokens a second", lambda row: float(row["tokens_per_second"])),
     ("first token, p95, seconds", _quantile("first_token", "p95")),
     ("whole answer, p95, seconds", _quantile("answer", "p95")),
@@ -28,10 +28,10 @@ PANELS: Sequence[tuple[str, Callable[[Row], float]]] = (
 )
 
 
-def draw(rows: Sequence[Row], path: Path, title: str) -> None:
+def draw(rows: Sequence[GridRow], path: Path, title: str) -> None:
     """Write the plot as PNG, SVG or PDF, by the path's ending. Raises UsageError where nothing was
     varied, DataError where it cannot be written."""
-    names = varied(rows)
+    names = varied_settings(rows)
     if not names:
         raise UsageError("a plot needs several values of an option, as in --replicas 1,2,4")
     across, *apart = names
@@ -94,8 +94,8 @@ def _set_scale(axes: Any, values: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _lines(rows: Sequence[Row], apart: Sequence[str]) -> dict[str, list[Row]]:
-    lines: dict[str, list[Row]] = {}
+def _lines(rows: Sequence[GridRow], apart: Sequence[str]) -> dict[str, list[GridRow]]:
+    lines: dict[str, list[GridRow]] = {}
     for row in rows:
         label = ", ".join(f"{NAMES.get(name, name)} {row[name]:g}" for name in apart)
         lines.setdefault(label, []).append(row)

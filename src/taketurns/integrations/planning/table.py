@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from taketurns.integrations.planning.grid import VARIED, Row, varied
+from taketurns.integrations.planning.grid import VARIED, GridRow, varied_settings
 
 NAMES = {"at_a_time": "at a time", "rate": "answers/s"}
 _CAPTION = "First token: p95, from the question on. Token: p95 of an answer's mean after the first."
 _GROWS = " A row marked ! is asked for more than it can do: answers take longer and longer."
 
 
-def plan_table(rows: Sequence[Row]) -> Table:
+def plan_table(rows: Sequence[GridRow]) -> Table:
     """A column for each setting that was varied, or for the load where none was."""
-    apart = varied(rows)
+    apart = varied_settings(rows)
     load = "rate" if "rate" in rows[0] else "at_a_time"
     settings = [name for name in VARIED if name in apart] or [load]
     caption = _CAPTION + _GROWS * any(row["grows"] for row in rows)

@@ -1,4 +1,4 @@
-"""What a simulated deployment did: how much, how fast, and how long people waited."""
+"""The result of a simulation: throughput, latencies and cache hits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from taketurns.integrations.planning.deployment import Deployment
 
-_SETTLED = 0.1  # the share of answers, the first ones, that find the servers still empty
+_WARM_UP = 0.1  # the share of answers, the first ones, that find the servers still empty
 _GROWS, _FEW = 0.1, 5
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """One answer: when it was asked for, when its first token and its last were there, and the
-    `pauses` between the last token of a patch and the first of the next. Seconds."""
+class AnswerTiming:
+    """The times of one answer in seconds: when it was asked for, when its first and its last token
+    came, and the `pauses` between the last token of a patch and the first of the next."""
 
     index: int
     asked: float
@@ -37,13 +37,13 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """All answers of a simulation. `busy` are the seconds that each server computed, `sequences`
-    the time that calls spent in servers' batches, `away` the calls that did not go home, `breaks`
-    how often a server ran out of memory and put an answer off."""
+class SimulationResult:
+    """All answers of a simulation. `busy` are the seconds that each server computed, `sequences` is
+    the time that calls spent in the servers' batches, `away` counts the calls that did not go home,
+    `breaks` counts preemptions for lack of memory."""
 
     deployment: Deployment
-    spans: tuple[Span, ...]
+    spans: tuple[AnswerTiming, ...]
     requests: int
     away: int
     prompt_tokens: int
@@ -67,34 +67,33 @@ class Outcome:
 
     @property
     def cached(self) -> float:
-        """The share of prompt tokens that a prefix cache knew."""
+        """The share of prompt tokens that a prefix cache held."""
         return self.cached_tokens / max(1, self.prompt_tokens)
 
     @property
     def grows(self) -> bool:
-        """Whether more is asked than can be done: while the second half of the answers were asked
-        for, more of them than a tenth came to wait beside those that waited before."""
+        """Whether the load exceeds the capacity: while the second half of the answers arrived, the
+        number under way grew by more than a tenth of them."""
         times = sorted(span.asked for span in self.spans)
         middle, last = times[len(times) // 2], times[-1]
-        came = len(times) - len(times) // 2
-        return self._under_way(last) - self._under_way(middle) > max(_FEW, _GROWS * came)
+        arrived = len(times) - len(times) // 2
+        return self._under_way(last) - self._under_way(middle) > max(_FEW, _GROWS * arrived)
 
     def _under_way(self, time: float) -> int:
         return sum(span.asked <= time < span.ended for span in self.spans)
 
     def summary(self) -> dict[str, Any]:
         """For a table or a script. Latencies leave out the first tenth of the answers."""
-        settled = self.spans[int(_SETTLED * len(self.spans)) :]
-        pauses = [pause for span in settled for pause in span.pauses]
+        steady = self.spans[int(_WARM_UP * len(self.spans)) :]
         return {
             "servers": self.deployment.servers,
             "answers": len(self.spans),
             "answers_per_second": self.answers_per_second,
             "tokens_per_second": self.tokens_per_second,
-            "first_token": quantiles([span.first - span.asked for span in settled]),
-            "token": quantiles([span.a_token for span in settled if span.tokens > 1]),
-            "pause": quantiles(pauses),
-            "answer": quantiles([span.seconds for span in settled]),
+            "first_token": quantiles([span.first - span.asked for span in steady]),
+            "token": quantiles([span.a_token for span in steady if span.tokens > 1]),
+            "pause": quantiles([pause for span in steady for pause in span.pauses]),
+            "answer": quantiles([span.seconds for span in steady]),
             "requests_an_answer": self.requests / len(self.spans),
             "cached": self.cached,
             "away": self.away / max(1, self.requests),
@@ -109,5 +108,5 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float] | None:
     """p50, p95 and p99; None of nothing."""
     if not seconds:
         return None
-    found = np.quantile(np.asarray(seconds), (0.5, 0.95, 0.99))
-    return dict(zip(("p50", "p95", "p99"), map(float, found), strict=True))
+    values = np.quantile(np.asarray(seconds), (0.5, 0.95, 0.99))
+    return dict(zip(("p50", "p95", "p99"), map(float, values), strict=True))

@@ -22,32 +22,32 @@ class Clock:
         return self.now
 
 
-def called(tickets: list[Ticket]) -> list[bool]:
-    return [ticket.called.is_set() for ticket in tickets]
+def admitted(tickets: list[Ticket]) -> list[bool]:
+    return [ticket.admitted.is_set() for ticket in tickets]
 
 
 async def test_as_many_write_as_there_is_room_for_and_as_many_wait() -> None:
     gate = AdmissionGate(running=2, waiting=2)
     first = gate.enter([100, 100])
     second = gate.enter([100, 100])
-    assert called(first) == [True, True]
-    assert called(second) == [False, False]
+    assert admitted(first) == [True, True]
+    assert admitted(second) == [False, False]
     with pytest.raises(ApiError) as caught:
         gate.enter([100])
     assert caught.value.status_code == 429
     assert int(caught.value.headers["retry-after"]) >= 1
     first[0].close()
     first[0].close()
-    assert called(second) == [True, False]
+    assert admitted(second) == [True, False]
     assert (gate.running, gate.waiting) == (2, 1)
-    assert called(gate.enter([100])) == [False]
+    assert admitted(gate.enter([100])) == [False]
 
 
 async def test_a_request_is_let_in_with_all_its_choices_or_none() -> None:
     gate = AdmissionGate(running=2, waiting=1)
     with pytest.raises(ApiError):
         gate.enter([100] * 4)
-    assert called(gate.enter([100] * 3)) == [True, True, False]
+    assert admitted(gate.enter([100] * 3)) == [True, True, False]
 
 
 async def test_equal_requests_are_served_in_turn() -> None:
@@ -61,7 +61,7 @@ async def test_equal_requests_are_served_in_turn() -> None:
     for number, ticket in enumerate(waiting):
         clock.now += 1
         writing.close()
-        assert called(waiting) == [one <= number for one in range(3)]
+        assert admitted(waiting) == [one <= number for one in range(3)]
         writing = ticket
 
 
@@ -74,10 +74,10 @@ async def test_a_short_request_passes_long_ones_but_they_get_their_turn() -> Non
     (short,) = gate.enter([10])
     clock.now += 1
     writing.close()
-    assert short.called.is_set()  # waited a tenth of a second a token, the long one 0.003
+    assert short.admitted.is_set()  # waited a tenth of a second a token, the long one 0.003
     # However many short ones come, the long one is not put off for ever.
     writing, passed = short, 0
-    while not long.called.is_set():
+    while not long.admitted.is_set():
         gate.enter([10])
         clock.now += 1
         writing.close()
@@ -94,8 +94,8 @@ async def test_leaving_the_queue_makes_room_in_it() -> None:
     waiting.close()
     (another,) = gate.enter([1])
     writing.close()
-    assert another.called.is_set()
-    assert not waiting.called.is_set()
+    assert another.admitted.is_set()
+    assert not waiting.admitted.is_set()
 
 
 async def test_a_gate_that_is_shut_lets_those_inside_finish() -> None:
@@ -153,7 +153,7 @@ class Memory:
         return self.held + sum(lengths) <= self.size
 
     def open(self, ticket: Ticket) -> None:
-        assert ticket.called.is_set()
+        assert ticket.admitted.is_set()
         self.held += ticket.length
         ticket.begin()
 
@@ -166,12 +166,12 @@ async def test_nobody_is_called_whose_session_would_have_to_wait() -> None:
     memory = Memory(100)
     gate = AdmissionGate(running=10, waiting=10, fits=memory.fits)
     first, second, third = gate.enter([20, 20, 20], [40, 40, 40])
-    assert called([first, second, third]) == [True, True, False]  # though no session is open yet
+    assert admitted([first, second, third]) == [True, True, False]  # though no session is open yet
     assert (gate.running, gate.waiting) == (2, 1)
     memory.open(first)
     memory.open(second)
     memory.close(first)
-    assert third.called.is_set()
+    assert third.admitted.is_set()
 
 
 async def test_the_queue_is_full_when_memory_is_what_they_wait_for() -> None:
@@ -185,7 +185,7 @@ async def test_the_queue_is_full_when_memory_is_what_they_wait_for() -> None:
     assert caught.value.status_code == 429
     assert (gate.running, gate.waiting) == (1, 2)
     memory.close(writing)
-    assert called(waiting) == [True, True]
+    assert admitted(waiting) == [True, True]
     with pytest.raises(ApiError):  # all its choices or none
         gate.enter([1] * 3)
     assert (gate.running, gate.waiting) == (2, 0)
@@ -200,33 +200,36 @@ async def test_what_never_fits_is_refused_at_once() -> None:
     assert gate.waiting == 0
 
 
-async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None:
+def half_full(tokens: int) -> tuple[Clock, Memory, AdmissionGate, Ticket]:
+    """A gate before a memory of 100, where an answer of so many tokens is being written."""
     clock, memory = Clock(), Memory(100)
     gate = AdmissionGate(running=10, waiting=10, clock=clock, fits=memory.fits)
-    (writing,) = gate.enter([90])
+    (writing,) = gate.enter([tokens])
     memory.open(writing)
+    return clock, memory, gate, writing
+
+
+async def test_a_short_request_passes_a_long_one_that_does_not_fit_yet() -> None:
+    clock, _, gate, _ = half_full(90)
     (long,) = gate.enter([90])
     clock.now += 1
     (short,) = gate.enter([5])
-    assert called([long, short]) == [False, False]
+    assert admitted([long, short]) == [False, False]
     clock.now += 1  # nobody comes or leaves: it is time that makes the short one due
     await asyncio.wait_for(short.wait(), 10)
-    assert not long.called.is_set()
+    assert not long.admitted.is_set()
 
 
 async def test_a_long_one_that_is_due_is_not_starved_by_short_ones() -> None:
-    clock, memory = Clock(), Memory(100)
-    gate = AdmissionGate(running=10, waiting=10, clock=clock, fits=memory.fits)
-    (writing,) = gate.enter([50])
-    memory.open(writing)
+    clock, memory, gate, writing = half_full(50)
     (long,) = gate.enter([60])
     clock.now += 100
     shorts = gate.enter([5] * 4)  # each of them would fit
     clock.now += 1
     shorts += gate.enter([5])
-    assert called([long, *shorts]) == [False] * 6
+    assert admitted([long, *shorts]) == [False] * 6
     memory.close(writing)
-    assert called([long, *shorts]) == [True] * 6
+    assert admitted([long, *shorts]) == [True] * 6
 
 
 async def test_memory_that_is_given_back_unseen_is_found() -> None:
@@ -234,6 +237,6 @@ async def test_memory_that_is_given_back_unseen_is_found() -> None:
     gate = AdmissionGate(running=10, waiting=10, fits=memory.fits)
     memory.held = 100  # by somebody who does not come through this gate
     (waiting,) = gate.enter([10])
-    assert not waiting.called.is_set()
+    assert not waiting.admitted.is_set()
     memory.held = 0
     await asyncio.wait_for(waiting.wait(), 10)

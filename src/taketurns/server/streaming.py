@@ -1,4 +1,4 @@
-"""Responses that end when their client hangs up."""
+"""Responses that end when their client disconnects."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from starlette.types import Receive, Scope, Send
 T = TypeVar("T")
 
 
-class HungUp(Exception):
-    """The client is gone."""
+class ClientDisconnected(Exception):
+    """The client has closed its connection."""
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`, and cancel it as soon as the client hangs up. Raises HungUp then."""
+async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`, and cancel it when the client disconnects. Raises ClientDisconnected then."""
     working = asyncio.create_task(work)
-    hearing = asyncio.create_task(_hang_up(receive))
+    listening = asyncio.create_task(_disconnected(receive))
     try:
-        await asyncio.wait({working, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise HungUp
+        raise ClientDisconnected
     finally:
         working.cancel()
-        hearing.cancel()
-        await asyncio.gather(working, hearing, return_exceptions=True)
+        listening.cancel()
+        await asyncio.gather(working, listening, return_exceptions=True)
 
 
-async def _hang_up(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 class EventStream(Response):
-    """Server-sent events, written by `write`, which is given a function that sends bytes.
+    """Server-sent events: `write` gets a function that sends bytes.
 
-    The status is sent with the first bytes: what fails before them is an ordinary error response.
-    How long a client may not read is the connection's affair (`connection.impatient`).
+    The status is sent with the first bytes, so a failure before them is an ordinary error response.
+    `connection.timeout_protocol` limits how long a client may read nothing.
     """
 
     media_type = "text/event-stream"
@@ -73,6 +73,6 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         try:
-            await while_connected(receive, stream())
-        except HungUp:
+            await cancel_on_disconnect(receive, stream())
+        except ClientDisconnected:
             scope["taketurns"].setdefault("error", "client_gone")
