@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from taketurns import Team
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError
 from taketurns.generation.check.local import TeamReport, inspect_team, readable

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError
 from taketurns.generation.check.served import ServedReport, inspect_servers

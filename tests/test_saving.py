@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.local.loading import pretrained
 from taketurns.errors import ConfigError, DataError, UsageError
 from taketurns.evaluation.distillation import compare

@@ -9,7 +9,7 @@ import pytest
 
 from recipes.pocket.measure import answers
 from recipes.pocket.recipe import CHECKPOINTS, Measuring
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.pocket.score import Methods, score
 from taketurns.pocket.tasks import TASKS
 from taketurns.switchers import candidate_order

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import NotANumberError
 from taketurns.generation.check.local import _switcher_notes, describe_switcher
 from taketurns.switchers.head import Head, HeadConfig, View, describe_blind, describe_labels

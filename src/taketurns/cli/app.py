@@ -572,7 +572,8 @@ def score(
 
 
 def _config(team: str, settings: list[str] | None = None, seed: int | None = None) -> TeamConfig:
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
 
     overrides = dict(parse_setting(setting) for setting in settings or ())
     if seed is not None:

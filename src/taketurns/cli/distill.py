@@ -86,7 +86,8 @@ def distill(
     """Teach one checkpoint to write what the team writes; the same command goes on after a stop."""
     from rich.console import Console
 
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import find_tasks
     from taketurns.training.distillation.card import gain_lines

@@ -71,7 +71,8 @@ def evaluate(
 
     The same command goes on after a stop, also with more methods, questions or seeds.
     """
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
     from taketurns.evaluation.session import Request, conduct
     from taketurns.runs.shards import RaySettings
     from taketurns.tasks.defaults import choose_tasks

@@ -72,7 +72,8 @@ def experiment(
     The same command goes on after a stop, also with more questions or further experiments.
     `taketurns analyze` shows what is found in the folder's report.
     """
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
     from taketurns.evaluation.interventions.plan import InterventionJob
     from taketurns.evaluation.interventions.session import conduct, to_json
     from taketurns.tasks.defaults import choose_tasks

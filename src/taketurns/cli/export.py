@@ -25,7 +25,8 @@ def export(
 ) -> None:
     """Write a team's checkpoints with its head inside, so that plain vLLM servers decide with each
     patch they write."""
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
     from taketurns.errors import UsageError
     from taketurns.integrations.export.run import export_folded
 

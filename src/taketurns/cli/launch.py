@@ -34,7 +34,8 @@ def launch(
     ] = None,
 ) -> None:
     """Print the commands that serve a team's models on this host with vLLM, or run them."""
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
     from taketurns.generation.check.local import weight_bytes
     from taketurns.integrations.launch.hardware import find_gpus
     from taketurns.integrations.launch.plan import plan_servers

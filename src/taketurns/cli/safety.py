@@ -77,7 +77,8 @@ def safety(
     """
     from rich.console import Console
 
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
     from taketurns.evaluation.safety.report import table
     from taketurns.evaluation.safety.session import SafetyJob, measure
     from taketurns.pocket.tasks import TASKS

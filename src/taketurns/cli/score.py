@@ -101,7 +101,7 @@ def choices(
     world: int = 0,
 ) -> Choices:
     """What a command's options say of its tasks. Raises UsageError."""
-    from taketurns.config.team_config import parse_setting
+    from taketurns.config.settings import parse_setting
     from taketurns.tasks.registry import Choices
 
     given = dict(parse_setting(setting) for setting in settings or ())

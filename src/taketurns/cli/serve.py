@@ -56,7 +56,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page to watch it write."""
-    from taketurns.config.team_config import BUNDLED, load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
+    from taketurns.config.team_config import BUNDLED
 
     require("serving", *EXTRAS["serve"])
     from taketurns.generation.team import Team
@@ -86,7 +88,7 @@ def read_settings(
     config: Path | None, *, api_keys: list[str] | None = None, **given: Any
 ) -> ServeConfig:
     """The command line before the file before the defaults; a key also from the environment."""
-    from taketurns.config.team_config import load_settings
+    from taketurns.config.loading import load_settings
     from taketurns.server.config import ServeConfig
 
     settings = ServeConfig() if config is None else load_settings(config, ServeConfig, "serve file")

@@ -150,7 +150,8 @@ def train(
     """Learn a switcher from rollouts or from reward; the same command goes on after a stop."""
     from rich.console import Console
 
-    from taketurns.config.team_config import load_team_config, parse_setting
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.settings import parse_setting
     from taketurns.tasks.defaults import choose_tasks, pocket_tasks
     from taketurns.tasks.registry import find_tasks
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig

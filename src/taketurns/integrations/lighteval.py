@@ -22,7 +22,7 @@ from lighteval.tasks.requests import Doc
 from lighteval.utils.cache_management import SampleCache
 
 from taketurns.config.policy import Policy
-from taketurns.config.team_config import parse_setting
+from taketurns.config.settings import parse_setting
 from taketurns.errors import UsageError
 from taketurns.integrations.asking import NO_LIKELIHOOD, answers, load_team, sampled_as
 from taketurns.integrations.settings import refuse_others

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 
 from taketurns.cli.serve import called_after, read_settings
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.generation.team import Team
 from taketurns.integrations.launch.forwarding import Find, Forwarding
