@@ -71,7 +71,7 @@ def test_the_cards_figures_hold_on_a_sample(card: Any) -> None:
 
 
 def test_nobody_is_best_everywhere(card: Any) -> None:
-    from recipes.pocket.acceptance import nobody_is_best_everywhere
+    from taketurns.pocket.acceptance import nobody_is_best_everywhere
 
     shares = {
         stage: {

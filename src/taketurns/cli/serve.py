@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taketurns.cli import options
 from taketurns.errors import UsageError
 from taketurns.utils.extras import EXTRAS, require
 
 if TYPE_CHECKING:
     from taketurns.server.config import ServeConfig
+
+_say = options.say_as()
 
 KEY_VARIABLE = "TAKETURNS_API_KEY"
 EXAMPLES = (
@@ -26,9 +28,7 @@ EXAMPLES = (
 
 
 def serve(
-    team: Annotated[
-        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-    ] = "pocket",
+    team: options.Team = "pocket",
     host: Annotated[
         str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
     ] = None,
@@ -48,16 +48,9 @@ def serve(
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."
-        ),
-    ] = None,
+    set_: options.Set = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page to watch it write."""
-    from taketurns.config.loading import load_team_config
-    from taketurns.config.settings import parse_setting
     from taketurns.config.team_config import BUNDLED
 
     require("serving", *EXTRAS["serve"])
@@ -65,7 +58,7 @@ def serve(
     from taketurns.server.run import serve as run
 
     settings = read_settings(config, host=host, port=port, name=name, api_keys=api_key)
-    described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    described = options.load_team(team, set_)
     if team == BUNDLED and not settings.examples:
         settings = replace(settings, examples=_bundled_examples())
     run(Team.load(described), settings, called_after(team), _say, open_page=open_)
@@ -101,7 +94,3 @@ def read_settings(
         keys = (key,)
     changes = {key: value for key, value in given.items() if value is not None}
     return replace(settings, **changes, api_keys=keys)
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,32 @@
+"""`taketurns check`: will this team work here?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from taketurns.cli import options
+
+
+def check(
+    team: options.Team,
+    json_: options.Json = False,
+    weights: Annotated[
+        bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
+    ] = False,
+    set_: options.Set = None,
+) -> None:
+    """Say whether a team fits this machine, or what its servers can do; loads no weights."""
+    from taketurns.generation.check.local import inspect_team
+    from taketurns.generation.check.served import inspect_servers
+
+    config = options.load_team(team, set_)
+    served = config.engine.kind == "http"
+    report = asyncio.run(
+        inspect_servers(config) if served else inspect_team(config, numbers=weights)
+    )
+    options.print_result(report.to_json(), lambda: report, as_json=json_)
+    if not report.fits:
+        raise typer.Exit(options.FAILED)
