@@ -20,7 +20,7 @@ from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import loading
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import ConfigError
-from taketurns.generation.check.local import weight_bytes
+from taketurns.generation.check.weights import weight_bytes
 from taketurns.generation.team import Team
 from taketurns.integrations.launch.plan import Share, _server
 from taketurns.types import Candidate, Endpoint, ModelSpec, Sampling

@@ -19,14 +19,9 @@ def check(
     set_: options.Set = None,
 ) -> None:
     """Say whether a team fits this machine, or what its servers can do; loads no weights."""
-    from taketurns.generation.check.local import inspect_team
-    from taketurns.generation.check.served import inspect_servers
+    from taketurns.generation.check import check_team
 
-    config = options.load_team(team, set_)
-    served = config.engine.kind == "http"
-    report = asyncio.run(
-        inspect_servers(config) if served else inspect_team(config, numbers=weights)
-    )
+    report = asyncio.run(check_team(options.load_team(team, set_), all_weights=weights))
     options.print_result(report.to_json(), lambda: report, as_json=json_)
     if not report.fits:
         raise typer.Exit(options.FAILED)

@@ -33,7 +33,7 @@ def launch(
     set_: options.Set = None,
 ) -> None:
     """Print the commands that serve a team's models on this host with vLLM, or run them."""
-    from taketurns.generation.check.local import weight_bytes
+    from taketurns.generation.check.weights import weight_bytes
     from taketurns.integrations.launch.hardware import find_gpus
     from taketurns.integrations.launch.plan import plan_servers
     from taketurns.integrations.launch.supervise import Supervisor
