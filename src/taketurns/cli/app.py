@@ -81,16 +81,16 @@ def main() -> NoReturn:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", LostTextWarning)
-            warnings.showwarning = _shown(warnings.showwarning)
+            warnings.showwarning = _as_sentence(warnings.showwarning)
             code = _run()
         flush_streams()
     except BrokenPipeError:
         drop_streams()
         sys.exit(options.FAILED)
     except UsageError as error:
-        sys.exit(_complain(error, options.MISTAKE))
+        sys.exit(_report_error(error, options.MISTAKE))
     except Exception as error:
-        sys.exit(_complain(error, options.FAILED))
+        sys.exit(_report_error(error, options.FAILED))
     sys.exit(code)
 
 
@@ -103,7 +103,7 @@ def _run() -> str | int:
     return 0
 
 
-def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
+def _as_sentence(otherwise: Callable[..., None]) -> Callable[..., None]:
     """How a warning is shown: ours as a sentence."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -115,14 +115,14 @@ def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
     return show
 
 
-def _complain(error: Exception, code: int) -> int:
+def _report_error(error: Exception, code: int) -> int:
     if os.environ.get("TAKETURNS_DEBUG") == "1":
         raise error
     from taketurns.runs.runner import describe
 
-    said = describe(error)
+    sentence = describe(error)
     if isinstance(error, OSError) and error.strerror:
-        said = f"cannot read or write {error.filename or 'a stream'}: {error.strerror}"
-    with suppress(OSError):  # there is no one left to say it to
-        _say(said)
+        sentence = f"cannot read or write {error.filename or 'a stream'}: {error.strerror}"
+    with suppress(OSError):  # nobody reads standard error any more
+        _say(sentence)
     return code

@@ -10,15 +10,15 @@ from taketurns.cli import options
 
 
 def chat(
-    team: options.Team = "pocket",
+    team: options.TeamOption = "pocket",
     speaker: Annotated[
         str | None, typer.Option(help="Talk with this candidate alone instead of the team.")
     ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Show who was considered for each patch.")
     ] = False,
-    seed: options.Seed = None,
-    set_: options.Set = None,
+    seed: options.SeedOption = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Talk with a team. Each patch has its speaker's colour and mark."""
     from rich.console import Console

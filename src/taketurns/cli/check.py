@@ -11,12 +11,12 @@ from taketurns.cli import options
 
 
 def check(
-    team: options.Team,
-    json_: options.Json = False,
+    team: options.TeamOption,
+    json_: options.JsonOption = False,
     weights: Annotated[
         bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
     ] = False,
-    set_: options.Set = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Say whether a team fits this machine, or what its servers can do; loads no weights."""
     from taketurns.generation.check import check_team

@@ -14,11 +14,11 @@ _say = options.say_as("distill")
 
 
 def distill(
-    output: options.Folder,
-    team: options.Team = "pocket",
-    task: options.Tasks = None,
-    data: options.Data = None,
-    with_: options.With = None,
+    output: options.FolderOption,
+    team: options.TeamOption = "pocket",
+    task: options.TasksOption = None,
+    data: options.DataOption = None,
+    with_: options.WithOption = None,
     answers: Annotated[int, typer.Option(help="Answers to each train question.")] = 4,
     questions: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many train questions a task.")
@@ -65,13 +65,13 @@ def distill(
     limit: Annotated[int, typer.Option(min=1, help="Of them, so many a task.")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="Answers to each, of as many seeds.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 64,
-    world: options.World = None,
+    world: options.WorldOption = None,
     seed: Annotated[int, typer.Option(help="Of the order and the held-out questions.")] = 0,
     report_to: Annotated[
         str, typer.Option(help="A tracker that transformers knows, as wandb or tensorboard.")
     ] = "none",
-    json_: options.Json = False,
-    set_: options.Set = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """Teach one checkpoint to write what the team writes; the same command goes on after a stop."""
     from taketurns.training.distillation.card import gain_lines

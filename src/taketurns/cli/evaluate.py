@@ -18,8 +18,8 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for answers and report.")
     ],
-    team: options.Team = "pocket",
-    task: options.Tasks = None,
+    team: options.TeamOption = "pocket",
+    task: options.TasksOption = None,
     data: Annotated[
         Path | None,
         typer.Option(help="The paper's benchmarks in the authors' format: a file or a folder."),
@@ -47,13 +47,13 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that answer; small models use a core each.")
     ] = 1,
-    clock: options.Clock = "wall",
-    runner: options.Runner = "local",
-    actors: options.Actors = 1,
-    gpus: options.Gpus = 0,
-    shard: options.Shard = 64,
+    clock: options.ClockOption = "wall",
+    runner: options.RunnerOption = "local",
+    actors: options.ActorsOption = 1,
+    gpus: options.GpusOption = 0,
+    shard: options.ShardOption = 64,
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
-    set_: options.Set = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Compare checkpoints alone, other ways to combine them, and taking turns.
 

@@ -20,15 +20,15 @@ def experiment(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The analysis folder: sections and records.")
     ],
-    team: options.Team = "pocket",
+    team: options.TeamOption = "pocket",
     only: Annotated[
         str | None,
         typer.Option(
             help="Some of sequences, helpfulness, decisions, generalisation, with commas between."
         ),
     ] = None,
-    task: options.Tasks = None,
-    data: options.Data = None,
+    task: options.TasksOption = None,
+    data: options.DataOption = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the tasks.")] = "test",
     limit: Annotated[
         int, typer.Option(min=2, help="Questions a task, answered under every condition.")
@@ -54,8 +54,8 @@ def experiment(
         ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
-    json_: options.Json = False,
-    set_: options.Set = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """Ask a team anew: forced sequences, candidates left out, decisions, changed pools.
 

@@ -15,12 +15,12 @@ def export(
     team: Annotated[
         str, typer.Option("--team", "-t", help="A team file whose switcher is a head to fold.")
     ],
-    output: options.Folder,
+    output: options.FolderOption,
     fold_switcher: Annotated[
         bool,
         typer.Option("--fold-switcher", help="Write the head into the candidates' own matrices."),
     ] = False,
-    set_: options.Set = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Write a team's checkpoints with its head inside, so that plain vLLM servers decide with each
     patch they write."""

@@ -27,7 +27,7 @@ _say = options.say_as()
 
 
 def generate(
-    team: options.Team,
+    team: options.TeamOption,
     output: Annotated[
         str, typer.Option("--output", "-o", help="Answers, one a line; - is stdout.")
     ],
@@ -38,18 +38,18 @@ def generate(
     task: Annotated[
         str | None, typer.Option(help="The questions of a task, in place of --input.")
     ] = None,
-    data: options.Data = None,
+    data: options.DataOption = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the task.")] = "test",
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many prompts.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 32,
-    runner: options.Runner = "local",
-    actors: options.Actors = 1,
-    gpus: options.Gpus = 0,
-    shard: options.Shard = 64,
-    seed: options.Seed = None,
-    set_: options.Set = None,
+    runner: options.RunnerOption = "local",
+    actors: options.ActorsOption = 1,
+    gpus: options.GpusOption = 0,
+    shard: options.ShardOption = 64,
+    seed: options.SeedOption = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Answer every prompt of a file, or every question of a task. The same command goes on where a
     run was stopped."""

@@ -30,7 +30,7 @@ def launch(
         list[str] | None,
         typer.Option("--arg", help="One more argument for every server; may be repeated."),
     ] = None,
-    set_: options.Set = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Print the commands that serve a team's models on this host with vLLM, or run them."""
     from taketurns.generation.check.weights import weight_bytes

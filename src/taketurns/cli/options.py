@@ -31,37 +31,39 @@ TASKS_HELP = (
 )
 WORLD_HELP = "The pocket world to ask about, the --seed of its build (default: the team's)."
 
-Team = Annotated[
+TeamOption = Annotated[
     str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
 ]
-Set = Annotated[
+SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."),
 ]
-Seed = Annotated[int | None, typer.Option(help="The seed of all draws (default: the team's).")]
-Tasks = Annotated[list[str] | None, typer.Option(help=TASKS_HELP)]
-Data = Annotated[
+SeedOption = Annotated[
+    int | None, typer.Option(help="The seed of all draws (default: the team's).")
+]
+TasksOption = Annotated[list[str] | None, typer.Option(help=TASKS_HELP)]
+DataOption = Annotated[
     Path | None,
     typer.Option(help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."),
 ]
-With = Annotated[
+WithOption = Annotated[
     list[str] | None,
     typer.Option("--with", metavar="KEY=VALUE", help="A setting of the scorer, as model=DIR."),
 ]
-World = Annotated[int | None, typer.Option(min=0, help=WORLD_HELP)]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
-Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
-Clock = Annotated[
+WorldOption = Annotated[int | None, typer.Option(min=0, help=WORLD_HELP)]
+FolderOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+ClockOption = Annotated[
     Literal["wall", "cpu"],
     typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
 ]
-Runner = Annotated[
+RunnerOption = Annotated[
     Literal["local", "ray"],
     typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
 ]
-Actors = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
-Gpus = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
-Shard = Annotated[int, typer.Option(help="With ray: records in a shard.")]
+ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
+GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
+ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
 
 
 def say_as(command: str = "") -> Say:

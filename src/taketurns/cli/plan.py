@@ -61,7 +61,7 @@ def plan(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of lengths, speakers and arrivals.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf file.")] = None,
-    json_: options.Json = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """How large must a deployment be? A team on replicas, simulated with measured costs.
 

@@ -24,7 +24,7 @@ moved_command(pocket, "build", "python -m recipes.pocket")
 
 @pocket.command()
 def demo(
-    team: options.Team = "pocket",
+    team: options.TeamOption = "pocket",
     each: Annotated[int, typer.Option(min=1, help="Questions a task.")] = 8,
 ) -> None:
     """The bundled team on held-out questions, then each checkpoint alone on the same ones."""
@@ -43,10 +43,10 @@ def demo(
 
 @pocket.command()
 def gates(
-    team: options.Team = "pocket",
+    team: options.TeamOption = "pocket",
     questions: Annotated[int, typer.Option(min=1, help="Test questions a task.")] = 15,
     samples: Annotated[int, typer.Option(min=1, help="Answers a question and system.")] = 64,
-    json_: options.Json = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """Best of n: does random switching solve what no checkpoint solves in as many answers?"""
     from taketurns.generation.team import Team
@@ -90,7 +90,7 @@ def relabel(
 
 @pocket.command()
 def score(
-    team: options.Team = "pocket",
+    team: options.TeamOption = "pocket",
     methods: Annotated[
         str,
         typer.Option(help="Candidates, random, untuned, switch-global, …-practised, …-lm, …-task."),
@@ -115,8 +115,8 @@ def score(
         Path | None,
         typer.Option(help="Write each answer's score there: {method: {task: [[a seed …] …]}}."),
     ] = None,
-    json_: options.Json = False,
-    set_: options.Set = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """What checkpoints alone and switched answers score, with 95 % intervals."""
     from taketurns.pocket.score import Methods, parse_switcher

@@ -15,10 +15,10 @@ _say = options.say_as()
 
 def rollout(
     output: Annotated[Path, typer.Option("--output", "-o", help="Utilities, a prefix a line.")],
-    team: options.Team = "pocket",
-    task: options.Tasks = None,
-    data: options.Data = None,
-    with_: options.With = None,
+    team: options.TeamOption = "pocket",
+    task: options.TasksOption = None,
+    data: options.DataOption = None,
+    with_: options.WithOption = None,
     prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
     k: Annotated[
         int | None, typer.Option(min=1, help="Rollouts a branch (default: 8; racing: 32 at most).")
@@ -39,13 +39,13 @@ def rollout(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how much work it would be.")
     ] = False,
-    runner: options.Runner = "local",
-    actors: options.Actors = 1,
-    gpus: options.Gpus = 0,
-    shard: options.Shard = 64,
-    world: options.World = None,
-    seed: options.Seed = None,
-    set_: options.Set = None,
+    runner: options.RunnerOption = "local",
+    actors: options.ActorsOption = 1,
+    gpus: options.GpusOption = 0,
+    shard: options.ShardOption = 64,
+    world: options.WorldOption = None,
+    seed: options.SeedOption = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
     from taketurns.training.labels.allocation import allocation_named

@@ -25,7 +25,7 @@ def safety(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for answers and findings.")
     ],
-    team: options.Team = "pocket",
+    team: options.TeamOption = "pocket",
     task: Annotated[
         str | None,
         typer.Option(
@@ -60,9 +60,9 @@ def safety(
     each: Annotated[int, typer.Option(min=0, help="Questions of each task for quality.")] = 8,
     seeds: Annotated[int, typer.Option(min=1, help="Answers to each of the former.")] = 2,
     timed: Annotated[int, typer.Option(min=0, help="Questions for the delays.")] = 14,
-    clock: options.Clock = "wall",
-    json_: options.Json = False,
-    set_: options.Set = None,
+    clock: options.ClockOption = "wall",
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """How often a team complies where it should refuse, under which rules, and what they cost.
 

@@ -29,15 +29,15 @@ def score(
     answers: Annotated[
         str, typer.Option(help='Answers, {"id", "text"} a line; - is standard input.')
     ],
-    data: options.Data = None,
+    data: options.DataOption = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     scoring: ScoringOption = "ours",
-    with_: options.With = None,
+    with_: options.WithOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write each answer's score here.")
     ] = None,
-    json_: options.Json = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """Score answers that are there already, whoever wrote them."""
     from rich.console import Console

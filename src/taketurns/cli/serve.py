@@ -28,7 +28,7 @@ EXAMPLES = (
 
 
 def serve(
-    team: options.Team = "pocket",
+    team: options.TeamOption = "pocket",
     host: Annotated[
         str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
     ] = None,
@@ -48,7 +48,7 @@ def serve(
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
     ] = False,
-    set_: options.Set = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page to watch it write."""
     from taketurns.config.team_config import BUNDLED

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tasks(
-    json_: options.Json = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """List the tasks and the scorers there are."""
     from rich.console import Console

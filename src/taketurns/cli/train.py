@@ -33,7 +33,7 @@ def train(
         str,
         typer.Option("--team", "-t", help="The team the labels were made with, or that practises."),
     ],
-    output: options.Folder,
+    output: options.FolderOption,
     method: Annotated[
         Literal["labels", "policy-gradient"],
         typer.Option(help="Learn from rollouts, or go on from the team's own by whole answers."),
@@ -102,8 +102,8 @@ def train(
         bool,
         typer.Option("--bias/--no-bias", help="head: none with --layer -1 makes one to fold."),
     ] = True,
-    data: options.Data = None,
-    with_: options.With = None,
+    data: options.DataOption = None,
+    with_: options.WithOption = None,
     steps: Annotated[
         int, typer.Option(help="Rounds of asking and learning.", rich_help_panel=PRACTISED)
     ] = 60,
@@ -140,8 +140,8 @@ def train(
     world: Annotated[
         int | None, typer.Option(min=0, help=options.WORLD_HELP, rich_help_panel=PRACTISED)
     ] = None,
-    json_: options.Json = False,
-    set_: options.Set = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """Learn a switcher from rollouts or from reward; the same command goes on after a stop."""
     from taketurns.tasks.defaults import pocket_tasks

@@ -17,11 +17,14 @@ JUDGE = "(judge)"
 
 @dataclass(frozen=True, slots=True)
 class SwitcherConfig:
-    """Who decides. `spec` is the model of an "lm" switcher, `endpoint` where it is served and
-    `candidates` whose its numbers are, from 0, where the team file says so; `sequence` the indices
-    a "fixed" one cycles, `path` where a "head" is (a folder or a hub id).
-    Of a "folded" one, `tokens` are those that stand for the candidates, in their order, and
-    `reader` is the index of who is asked while nobody has spoken."""
+    """What decides who writes.
+
+    "lm": `spec` is its model, `endpoint` where it is served, and `candidates` the names in the
+    order of its digits, empty for the team's order. "fixed": `sequence` are the indices that it
+    cycles through. "head": `path` is a folder or a hub id. "folded": `tokens` are the ids that
+    stand for the candidates, in their order, and `reader` is the index of the candidate that
+    decides before the first patch.
+    """
 
     kind: SwitcherKind = "random"
     spec: ModelSpec | None = None
@@ -38,12 +41,11 @@ class SwitcherConfig:
 class EngineConfig:
     """What runs the models.
 
-    Of "local" ones, `deterministic` None is on for float32 on a CPU and off elsewhere;
-    `memory_bytes` bounds the KV caches and `threads` what one operation uses on a CPU; None leaves
-    both to the engine. Of "http" ones, `concurrency` bounds the requests under way at a replica,
-    `timeout` the seconds of a request, twice which all tries at it have together, and
-    `token_timeout` those between two tokens of a stream; `retries` is how often a request is tried
-    again.
+    "local": `deterministic` None is on for float32 on a CPU and off elsewhere; `memory_bytes`
+    bounds the KV caches and `threads` what one operation uses on a CPU; None leaves both to the
+    engine. "http": `concurrency` bounds the requests under way at a replica, `timeout` the seconds
+    of one request (all attempts together have twice as many), `token_timeout` the seconds between
+    two tokens of a stream, and `retries` how often a request is repeated.
     """
 
     kind: EngineKind = "local"
@@ -71,8 +73,8 @@ class TeamConfig:
 
     @property
     def writers_and_judge(self) -> tuple[Candidate, ...]:
-        """The models of an engine that answers without the switcher's: the candidates, and the
-        judge unless it is one of them."""
+        """All models but the switcher's: the candidates, and the judge unless it is one of
+        them."""
         if self.judge is None or self.judge in self.candidates:
             return self.candidates
         return (*self.candidates, self.judge)
