@@ -12,7 +12,8 @@ import numpy as np
 import typer
 
 from taketurns.cli.app import app
-from taketurns.config.team_config import load_team_config, parse_setting
+from taketurns.config.loading import load_team_config
+from taketurns.config.settings import parse_setting
 
 Load = Callable[[str], ModuleType]
 

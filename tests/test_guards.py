@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taketurns import Candidate, Delta, EngineError, ModelSpec, Patch, Policy, Query, Team, Trace
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard, PatchRule
-from taketurns.config.team_config import JUDGE, load_team_config
+from taketurns.config.team_config import JUDGE
 from taketurns.config.team_file import team_yaml
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import ScriptedEngine, scripted_codec

@@ -18,7 +18,7 @@ COUNT = """
 import sys, time
 from pathlib import Path
 from taketurns.errors import DataError
-from taketurns.locks import alone
+from taketurns.utils.locks import alone
 
 path, counted = Path(sys.argv[1]), 0
 while counted < 200:

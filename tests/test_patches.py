@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taketurns import Candidate, ConfigError, ModelSpec, Policy, Query, ScriptedEngine, Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import load_team_config
 from taketurns.engines.scripted import scripted_codec
 from taketurns.generation.stopping import SentenceEnd
 from taketurns.switchers.base import Switcher

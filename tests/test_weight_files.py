@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from taketurns.checkpoints.model_config import suppressed_token_ids
 from taketurns.checkpoints.safetensors_metadata import read_tensors
 from taketurns.checkpoints.weight_files import weight_files
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import ConfigError, UsageError
 from taketurns.evaluation.methods.checkpoints import Checkpoint
 from taketurns.generation.check.local import inspect_team

@@ -19,7 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from taketurns.config.team_config import load_team_config, parse_setting
+from taketurns.config.loading import load_team_config
+from taketurns.config.settings import parse_setting
 from taketurns.generation.team import Team
 from taketurns.pocket.score import UNDER_WAY
 from taketurns.pocket.tasks import TASKS

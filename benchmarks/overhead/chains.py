@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from recipes.pocket.long import LongTask
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import EngineError
 from taketurns.evaluation.intervals import share
 from taketurns.generation.team import Team

@@ -18,7 +18,8 @@ from statistics import quantiles
 from time import perf_counter, process_time
 
 from taketurns import Query, Team, Trace
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.integrations.planning.workload import SimulatedAnswer, recorded_answer
 from taketurns.pocket.tasks import TASKS

@@ -119,7 +119,7 @@ def answer(work: Path, method: str, folder: Path | None, path: Path) -> None:
     import asyncio
 
     from taketurns import Team
-    from taketurns.config.team_config import load_team_config
+    from taketurns.config.loading import load_team_config
     from taketurns.pocket import TASKS
     from taketurns.runs.terminal import Progress
 

@@ -13,7 +13,7 @@ import asyncio
 import statistics
 from pathlib import Path
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.pocket.score import RANDOM, Methods
 from taketurns.pocket.tasks import TASKS
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recipes.pocket.recipe import Recipe
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, EngineError
 from taketurns.pocket.tasks import tasks
 from taketurns.pocket.world import World

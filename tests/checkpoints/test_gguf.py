@@ -15,12 +15,12 @@ import torch
 
 from taketurns.checkpoints import gguf, model_config
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import loading
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import ConfigError
-from taketurns.generation.check.local import weight_bytes
+from taketurns.generation.check.weights import weight_bytes
 from taketurns.generation.team import Team
 from taketurns.integrations.launch.plan import GpuShare, _server
 from taketurns.types import Candidate, Endpoint, ModelSpec, Sampling

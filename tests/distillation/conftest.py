@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.training.distillation.sampling import Answer
 from taketurns.types import Patch, Query, Trace
 

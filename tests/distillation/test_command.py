@@ -17,7 +17,9 @@ import yaml
 
 import taketurns.pocket
 from taketurns import Team
-from taketurns.config.team_config import TeamConfig, load_team_config, parse_setting
+from taketurns.config.loading import load_team_config
+from taketurns.config.settings import parse_setting
+from taketurns.config.team_config import TeamConfig
 from taketurns.evaluation.distillation import compare
 from taketurns.pocket import TASKS
 from taketurns.training.distillation.run import DistillJob, distill

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError
 from taketurns.training.distillation.rows import make_rows, read_models, split
 from taketurns.training.distillation.sampling import Answer

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from taketurns import Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.evaluation.distillation import compare
 from taketurns.pocket import TASKS
 from taketurns.training.distillation import tuning

@@ -510,7 +510,7 @@ def test_the_page_of_models_says_what_each_gets(
 
 
 async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache: Path) -> None:
-    from taketurns.config.team_config import load_team_config
+    from taketurns.config.loading import load_team_config
     from taketurns.generation.check.local import inspect_team
 
     folders = {

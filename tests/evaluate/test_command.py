@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import taketurns
 from taketurns.cli.app import app
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
 from taketurns.evaluation import report
 from taketurns.evaluation.run import Evaluation, EvaluationJob

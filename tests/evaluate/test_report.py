@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.evaluation.findings import findings
 from taketurns.evaluation.methods.registry import Kind
 from taketurns.evaluation.report import write_report

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.evaluation.asking import Item
 from taketurns.evaluation.methods.registry import Entry
 from taketurns.evaluation.results import Measured, read_results

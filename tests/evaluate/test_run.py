@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from taketurns.config.team_config import SwitcherConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import DataError
 from taketurns.evaluation.methods.trained import Trained

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from taketurns import ConfigError, Policy, Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.switchers.folded import FoldedSwitcher

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError, UsageError
 from taketurns.integrations.launch.hardware import Gpu, find_gpus, parse_gpus
 from taketurns.integrations.launch.manifests import documents, team_urls, write_manifests

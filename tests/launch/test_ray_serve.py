@@ -21,7 +21,7 @@ import yaml
 from openai import APIError, OpenAI
 
 from taketurns import Team
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.integrations.launch.manifests import documents
 from taketurns.integrations.launch.plan import plan_servers
 

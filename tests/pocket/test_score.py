@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
 from taketurns.pocket import TASKS
 from taketurns.pocket.score import AVERAGE, Methods, Scores, parse_switcher, score

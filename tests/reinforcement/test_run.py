@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 
 from taketurns import Team
 from taketurns.cli import app
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard
-from taketurns.config.team_config import JUDGE, TeamConfig, load_team_config
+from taketurns.config.team_config import JUDGE, TeamConfig
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import DataError, NotANumberError, UsageError
 from taketurns.pocket import TASKS

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard
-from taketurns.config.team_config import load_team_config
 from taketurns.errors import DataError
 from taketurns.evaluation.safety.answers import _value
 from taketurns.evaluation.safety.conditions import arms

@@ -21,7 +21,7 @@ import openai
 import pytest
 
 from taketurns import EngineError, Policy, ScriptedEngine, Team
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import CapacityError
 from taketurns.server.config import ServeConfig
 from taketurns.server.model_registry import ModelRegistry

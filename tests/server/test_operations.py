@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.cli.app import app
-from taketurns.config.team_config import load_settings
+from taketurns.config.loading import load_settings
 from taketurns.server.config import ServeConfig, read_settings
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.middleware import AccessLog

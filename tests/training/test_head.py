@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from taketurns import Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError
 from taketurns.switchers.head import HeadConfig, StateReader, View
 from taketurns.training.labels.labels import Label

@@ -17,7 +17,8 @@ import pytest
 from taketurns import Team
 from taketurns.checkpoints.prompts import digit_ids
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.local.engine import LocalSession
 from taketurns.errors import ConfigError, DataError, NotANumberError
 from taketurns.switchers import candidate_order

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import NotANumberError
-from taketurns.generation.check.local import _switcher_notes, describe_switcher
+from taketurns.generation.check.roles import describe_switcher, switcher_notes
 from taketurns.switchers.head import Head, HeadConfig, View, describe_blind, describe_labels
 from taketurns.training.labels.labels import Label
 from taketurns.training.supervised import head, shrinkage
@@ -166,8 +166,8 @@ def test_train_the_card_and_check_say_what_few_labels_mean(
     assert f"A{blind[1:]}" in card
     team = load_team_config(out)
     assert counts in describe_switcher(team)
-    assert [note for note in _switcher_notes(team) if blind in note]
-    assert not list(_switcher_notes(load_team_config("pocket")))
+    assert [note for note in switcher_notes(team) if blind in note]
+    assert not list(switcher_notes(load_team_config("pocket")))
 
 
 def test_a_fit_that_diverges_is_no_head() -> None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from taketurns import Policy, Team
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.integrations.export.run import export_folded

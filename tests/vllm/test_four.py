@@ -26,7 +26,7 @@ import yaml
 from taketurns import Team
 from taketurns.checkpoints.prompts import BEGINS, ENDS, QUESTION
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.pocket.tasks import TASKS
 from taketurns.runs.records import trace_from_json
 from taketurns.types import Trace

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from taketurns.cli import options
 
 
 def analyze(
@@ -46,5 +47,5 @@ def analyze(
     folder = output or beside / ("analysis" if run.is_dir() else f"{run.stem}-analysis")
     run_analysis(
         AnalysisJob(run, folder, method, judge, annotate, annotations, patches, traces),
-        lambda sentence: print(f"taketurns analyze: {sentence}", file=sys.stderr),  # noqa: T201
+        options.say_as("analyze"),
     )

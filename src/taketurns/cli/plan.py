@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from taketurns.cli import options
 from taketurns.errors import UsageError
 from taketurns.utils.extras import require
 
@@ -60,14 +61,12 @@ def plan(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of lengths, speakers and arrivals.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf file.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """How large must a deployment be? A team on replicas, simulated with measured costs.
 
     Options in the plural take several values with commas between; every combination is simulated.
     """
-    from rich.console import Console
-
     from taketurns.integrations.planning.costs import load_costs
 
     require("planning", "simpy", *(() if plot is None else ("matplotlib",)))
@@ -111,19 +110,17 @@ def plan(
         from taketurns.integrations.planning.figures import draw
 
         draw(rows, plot, f"{candidates} candidates, switcher: {switcher}; {measured.about}")
-    if json_:
-        Console().print_json(data={"costs": measured.about, "rows": rows})
-    else:
-        Console().print(plan_table(rows))
+    result = {"costs": measured.about, "rows": rows}
+    options.print_result(result, lambda: plan_table(rows), as_json=json_)
 
 
 def numbers(option: str, text: str, kind: Callable[[str], N], least: float) -> list[N]:
     """The numbers of a list with commas. Raises UsageError."""
     try:
-        found = [kind(part) for part in text.split(",")]
+        values = [kind(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if not found or not all(least <= number < float("inf") for number in found):
+        values = []
+    if not values or not all(least <= number < float("inf") for number in values):
         what = "whole numbers" if kind is int else "numbers"
         raise UsageError(f"{option} takes {what} with commas between, not {text!r}")
-    return found
+    return values

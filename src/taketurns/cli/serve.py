@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from taketurns.cli import options
 from taketurns.utils.extras import EXTRAS, require
 
+_say = options.say_as()
 EXAMPLES = (
     ("age", 7),
     ("hop", 0),
@@ -20,9 +21,7 @@ EXAMPLES = (
 
 
 def serve(
-    team: Annotated[
-        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-    ] = "pocket",
+    team: options.TeamOption = "pocket",
     host: Annotated[
         str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
     ] = None,
@@ -42,15 +41,10 @@ def serve(
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."
-        ),
-    ] = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page to watch it write."""
-    from taketurns.config.team_config import BUNDLED, load_team_config, parse_setting
+    from taketurns.config.team_config import BUNDLED
 
     require("serving", *EXTRAS["serve"])
     from taketurns.generation.team import Team
@@ -58,7 +52,7 @@ def serve(
     from taketurns.server.run import serve as run
 
     settings = read_settings(config, host=host, port=port, name=name, api_keys=api_key)
-    described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    described = options.load_team(team, set_)
     if team == BUNDLED and not settings.examples:
         settings = replace(settings, examples=_bundled_examples())
     run(Team.load(described), settings, default_name(team), _say, open_page=open_)
@@ -69,7 +63,3 @@ def _bundled_examples() -> tuple[str, ...]:
     from taketurns.pocket import TASKS
 
     return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -17,7 +17,7 @@ from taketurns.evaluation.intervals import average, share
 from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import records
-from taketurns.generation.check.local import parameters
+from taketurns.generation.check.weights import parameters
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.manifest import describe_run, fingerprint
 from taketurns.runs.output import claimed, failed

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import overload
 
+from taketurns.config.loading import change_policy, load_team_config
 from taketurns.config.policy import Policy
-from taketurns.config.team_config import TeamConfig, change_policy, load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.base import Engine
 from taketurns.engines.factory import make_engine
 from taketurns.errors import ConfigError, EngineError

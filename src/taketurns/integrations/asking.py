@@ -8,8 +8,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Policy
-from taketurns.config.team_config import load_team_config
 from taketurns.errors import ConfigError, EngineError, LengthError, UsageError
 from taketurns.generation.team import Team
 from taketurns.runs.runner import ordered

@@ -22,7 +22,7 @@ from lighteval.tasks.requests import Doc
 from lighteval.utils.cache_management import SampleCache
 
 from taketurns.config.policy import Policy
-from taketurns.config.team_config import parse_setting
+from taketurns.config.settings import parse_setting
 from taketurns.errors import UsageError
 from taketurns.integrations.asking import GeneratesOnly, answer_all, load_team, with_sampling
 from taketurns.integrations.settings import check_settings

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from taketurns.config.team_config import load_settings
+from taketurns.config.loading import load_settings
 from taketurns.errors import ConfigError, UsageError
 
 KEY_VARIABLE = "TAKETURNS_API_KEY"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taketurns.config.team_config import BUNDLED, find_team_file
+from taketurns.config.loading import find_team_file
+from taketurns.config.team_config import BUNDLED
 from taketurns.errors import UsageError
 from taketurns.pocket.tasks import TASKS, tasks_named
 from taketurns.runs.records import SAMPLE

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from taketurns import Policy, Team, Trace
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard, PatchRule
-from taketurns.config.team_config import EngineConfig, load_team_config
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.switchers.simple import FixedSwitcher

@@ -17,8 +17,9 @@ import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, Policy, PromptError, ScriptedEngine, Team
 from taketurns.checkpoints.text import TextCodec
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import EngineConfig, load_team_config
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine

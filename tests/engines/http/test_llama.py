@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
-from taketurns.config.team_config import EngineConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.http.fleet import common
 from taketurns.engines.local.engine import LocalEngine

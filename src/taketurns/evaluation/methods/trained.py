@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.pocket.score import BY_TASK, GLOBAL, WHOLE
 from taketurns.switchers import head

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.generation.team import Team
 from taketurns.integrations.launch.forwarding import FindServer, ForwardingTransport

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from recipes.pocket.acceptance import Paired, switching_beats_chance
 from taketurns.errors import EngineError
 from taketurns.generation.team import Team
+from taketurns.pocket.acceptance import Paired, switching_beats_chance
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split, Task
 from taketurns.types import Query
