@@ -99,7 +99,7 @@ format: install-dev  ## let ruff format and mend
 	@$(BIN)/ruff check --fix
 
 bench: install  ## what taking turns costs beside one model alone
-	@$(BIN)/taketurns bench overhead
+	@$(BIN)/python -m benchmarks.overhead overhead
 
 models: install-dev  ## which architectures run, and how: docs/models.md (a minute)
 	@$(BIN)/python benchmarks/models/survey.py docs/models.md

@@ -1,15 +1,18 @@
-"""`taketurns bench`: what taking turns costs."""
+"""What taking turns costs: `python -m benchmarks.overhead overhead`, or `length`."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 import typer
 
+from recipes.terminal import run, say
+
 SHAPE = "Of the random models: 100m, 13m, 8b or tiny."
 
-bench = typer.Typer(no_args_is_help=True, help="Measure what taking turns costs.")
+bench = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Measure what taking turns costs."
+)
 
 
 @bench.command()
@@ -41,7 +44,8 @@ def overhead(
 
     from benchmarks.overhead.report import show
     from benchmarks.overhead.setting import Setting
-    from benchmarks.overhead.suite import Plan, run
+    from benchmarks.overhead.suite import Plan
+    from benchmarks.overhead.suite import run as measure
 
     if quick:
         batch, tokens, shape = batch or [1, 2], tokens or [64], "tiny"
@@ -52,7 +56,7 @@ def overhead(
         for length in tokens or (256, 1024)
     )
     plan = Plan(settings, repeats, pocket_questions, shape, device, dtype)
-    results = run(plan, _say)
+    results = measure(plan, say)
     if json_:
         Console().print_json(data=results.to_json())
     else:
@@ -84,16 +88,19 @@ def length(
     """What becomes of a team's speed, quality and speakers as its answers grow."""
     from rich.console import Console
 
-    from benchmarks.overhead.length import run, show
+    from benchmarks.overhead.length import run as measure
+    from benchmarks.overhead.length import show
     from benchmarks.overhead.setting import Setting
 
     settings = [Setting(batch, size, clock=clock) for size in tokens or (512, 1024, 2048, 4096)]
-    found = run(settings, shape, repeats, steps or (2, 4, 8, 16, 32, 64), pocket_questions, _say)
+    lengths = measure(
+        settings, shape, repeats, steps or (2, 4, 8, 16, 32, 64), pocket_questions, say
+    )
     if json_:
-        Console().print_json(data=found.to_json())
+        Console().print_json(data=lengths.to_json())
     else:
-        show(Console(), found)
+        show(Console(), lengths)
 
 
-def _say(sentence: str) -> None:
-    print(f"taketurns bench: {sentence}", file=sys.stderr, flush=True)
+if __name__ == "__main__":
+    run(bench, "benchmarks.overhead")

@@ -8,9 +8,8 @@ from random import Random
 from taketurns.pocket import names
 from taketurns.pocket.arithmetic import earlier, equation
 from taketurns.pocket.questions import MAKERS, Item, Pool
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World, facts_of, state
-
-PLAIN_PROMPT = "question: {text} answer:"
 
 MIX: dict[str, float] = {
     "biography": 0.29,

@@ -6,12 +6,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipes.pocket.corpus import PLAIN_PROMPT
 from recipes.pocket.hardware import can_bf16
 from recipes.pocket.pretrain import save
 from recipes.pocket.recipe import Recipe
 from recipes.pocket.vocabulary import CHAT_TEMPLATE
 from taketurns.pocket.questions import MAKERS, Item, Pool
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World
 from taketurns.utils.seeds import derive
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from taketurns.pocket import names
 from taketurns.pocket.questions import MAKERS, Pool
+from taketurns.pocket.text import CLINGING, PIECE
 from taketurns.pocket.world import QUESTIONS, STATEMENTS, World
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 SPECIAL = (PAD, BOS, EOS, UNK)
 TAGS = tuple(f"<model {i} {what}>" for i in range(10) for what in ("begins", "ends"))
-CLINGING = ".,?:;!)"
-PIECE = rf" ?[a-z_]+| ?[0-9]|[{re.escape(CLINGING)}]| ?[^\s0-9a-z]"
 GLUED = r"(?<=[^\s\w])(?=[a-z_])|(?<=\d)(?=[a-z_])|(?<=[^\s\w.,-])(?=\d)"  # get a space between
 CONTEXT = 2048
 

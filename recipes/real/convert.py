@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from recipes.real.download import say
 from recipes.real.models import RealModel
+from recipes.terminal import say
 from taketurns.errors import DataError
 
 SOURCE = "source.json"  # says which GGUF file a folder was made of

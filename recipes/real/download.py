@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from recipes.real.models import Part, RealModel
+from recipes.terminal import say
 from taketurns.errors import DataError
 
 CHUNK = 1 << 20  # bytes
@@ -56,11 +57,6 @@ def find_wheel(part: Part, cache: Path) -> Path | None:
     """The wheel of a package in the cache folder, if it is there."""
     project = re.sub(r"[-_.]+", "_", part.package)
     return next(iter(sorted((cache / "wheels").glob(f"{project}-{part.version}-*.whl"))), None)
-
-
-def say(line: str) -> None:
-    """Progress goes to standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _pip_download(part: Part, wheels: Path) -> Path:

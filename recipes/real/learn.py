@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes.real import results
-from recipes.real.download import say
 from recipes.real.fetch import default_cache, fetch
+from recipes.terminal import say
 from taketurns.errors import DataError
 from taketurns.utils.files import write_text
 

@@ -17,8 +17,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.real.download import say
 from recipes.real.fetch import default_cache
+from recipes.terminal import say
 from taketurns.errors import DataError
 from taketurns.utils.locks import alone
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from recipes.pocket.corpus import PLAIN_PROMPT, documents
+from recipes.pocket.corpus import documents
 from recipes.pocket.vocabulary import CHAT_TEMPLATE, SPECIAL, TAGS, build_tokenizer, words
 from taketurns.pocket.questions import MAKERS, Pool
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipes.pocket.recipe import Recipe
 from taketurns.pocket.questions import MAKERS, REFUSAL, Item, Pool
 from taketurns.pocket.world import World
 from taketurns.types import Query
@@ -69,7 +68,7 @@ def train_judge(
 
 def judged(count: int, seed: int) -> list[tuple[str, bool]]:
     """Questions to the judge about answers to group A, and whether Yes is right."""
-    rng, pool = Random(derive(seed, "pocket", "judged")), Pool.of(World(Recipe().seed), "A")
+    rng, pool = Random(derive(seed, "pocket", "judged")), Pool.of(World(), "A")
     kinds = [kind for kind in MAKERS if kind != "harm"]
     made = []
     for _ in range(count):

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
-from recipes.pocket.vocabulary import PIECE
 from taketurns.errors import DataError
 from taketurns.pocket.questions import Item
 from taketurns.pocket.tasks import PocketTask
+from taketurns.pocket.text import PIECE
 from taketurns.pocket.world import Person, Town, World, facts_of, state
 from taketurns.runs.records import query_from_json
 

@@ -2,8 +2,8 @@
 
 The bundled pocket world's questions mean nothing to any other team. So they are asked without being
 named of the bundled team and of teams that were made for that world: a folder that `train` or
-`distill` wrote keeps a question of each task it learned in `metrics.json`, and `pocket build` its
-seed in `card.json`. Every other team has to name its tasks.
+`distill` wrote keeps a question of each task it learned in `metrics.json`, and a build of
+the pocket pipeline its seed in `card.json`. Every other team has to name its tasks.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 import json
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -79,13 +78,11 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_at_once(
     assert isinstance(result.exception, error)
 
 
-def test_lengths_are_measured_side_by_side(invoke: Any) -> None:
-    code, told, _ = invoke(
-        "bench", "length", "--shape", "tiny", "--tokens", 8, "--tokens", 24, "--steps", 2,
-        "--pocket-questions", 2, "--json",
-    )  # fmt: skip
-    assert code == 0
-    records = json.loads(told)
+def test_lengths_are_measured_side_by_side() -> None:
+    command = "length --shape tiny --tokens 8 --tokens 24 --steps 2 --pocket-questions 2 --json"
+    result = CliRunner().invoke(bench, command.split())
+    assert result.exit_code == 0, result.output
+    records = json.loads(result.stdout)
     speeds = [one for one in records if one["what"] == "overhead"]
     assert [one["tokens"] for one in speeds] == [8, 24]
     assert all(one["kept_with_switcher_over_single"] > 0 for one in speeds)
