@@ -1,9 +1,10 @@
 """What each causal language model of transformers gets from the local engine, as a page.
 
-A small copy of every architecture (`taketurns.engines.local.small_copy`) goes through the proof that the
-engine makes before a model's first answer (`taketurns.engines.local.equivalence`); no weights are downloaded.
+A small copy of every architecture (`engines/local/small_copy.py`) goes through the proof that the
+engine makes before a model's first answer (`engines/local/equivalence.py`); no weights are
+downloaded.
 
-    python benchmarks/models/survey.py docs/models.md      # two minutes on one core
+    python -m benchmarks.models.survey docs/models.md      # two minutes on one core
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from taketurns.utils.markdown import table_lines
 
 # What a default configuration lacks, or has no layer of.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -33,7 +36,7 @@ REASONS = {"sliding window": "window", "recurrent state": "state", "an index": "
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ArchitectureRow:
     """One architecture; `gets` is None where no small copy could be made."""
 
     kind: str
@@ -42,7 +45,7 @@ class Row:
     why: str
 
 
-def survey(kinds: Sequence[str]) -> Iterator[Row]:
+def survey(kinds: Sequence[str]) -> Iterator[ArchitectureRow]:
     """The rows of some kinds of model, by the `model_type` of their configurations."""
     import torch
     from transformers import CONFIG_MAPPING
@@ -60,9 +63,9 @@ def survey(kinds: Sequence[str]) -> Iterator[Row]:
                     config.is_decoder = True
                 model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
             except Exception as error:  # a configuration's own checks
-                yield Row(kind, kind, None, type(error).__name__)
+                yield ArchitectureRow(kind, kind, None, type(error).__name__)
                 continue
-            found = Architecture(
+            architecture = Architecture(
                 model_class,
                 config,
                 attention=None,
@@ -71,12 +74,14 @@ def survey(kinds: Sequence[str]) -> Iterator[Row]:
                 running=Running(True, 64),
                 records=ProofRecords(Path(folder)),
             )
-            first = found.why_not(Way.KEPT)
-            if not found.copied:
-                yield Row(kind, model_class.__name__, None, "")
+            first = architecture.why_not(Way.KEPT)
+            if not architecture.copied:
+                yield ArchitectureRow(kind, model_class.__name__, None, "")
                 continue
-            outcome = fastest(found)
-            yield Row(kind, model_class.__name__, _gets(outcome.way, first or ""), outcome.why)
+            outcome = fastest(architecture)
+            yield ArchitectureRow(
+                kind, model_class.__name__, _gets(outcome.way, first or ""), outcome.why
+            )
 
 
 def _gets(way: str | None, first: str) -> str:
@@ -87,7 +92,7 @@ def _gets(way: str | None, first: str) -> str:
     return f"{way} ({layers})" if layers and way.startswith("re-encoded") else way
 
 
-def page(rows: Sequence[Row]) -> str:
+def page(rows: Sequence[ArchitectureRow]) -> str:
     """The page in Markdown."""
     import torch
     import transformers
@@ -107,9 +112,10 @@ def page(rows: Sequence[Row]) -> str:
         "",
         f"## {len(tried)} architectures: {summary}",
         "",
-        "| `model_type` | architecture | between turns | why not faster |",
-        "|---|---|---|---|",
-        *(f"| {r.kind} | {r.architecture} | {r.gets} | {_cell(r.why)} |" for r in tried),
+        *table_lines(
+            ["`model_type`", "architecture", "between turns", "why not faster"],
+            [[row.kind, row.architecture, str(row.gets), _cell(row.why)] for row in tried],
+        ),
         "",
         f"No small copy could be made of {', '.join(without)}: their default configurations are "
         "incomplete, or are parts of a model that reads more than text. A checkpoint of theirs is "

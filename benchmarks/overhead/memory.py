@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import TracebackType
 
 import torch
 
-STATM = Path("/proc/self/statm")
+from benchmarks.processes import PROC, resident_bytes
+
 PERIOD = 0.02
 
 
@@ -41,7 +40,7 @@ class PeakMemory:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
-        elif STATM.exists():
+        elif PROC.exists():
             self._before = self._peak = resident_bytes()
             self._thread.start()
         return self
@@ -72,11 +71,6 @@ def settled() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-def resident_bytes() -> int:
-    """The process' resident set, of Linux."""
-    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def release_unused() -> None:

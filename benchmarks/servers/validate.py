@@ -1,4 +1,4 @@
-"""Does the simulation tell what servers do? python benchmarks/servers/validate.py measured.json
+"""Does the simulation tell what servers do? python -m benchmarks.servers.validate measured.json
 
 `measured.json` is what `make test-vllm` writes: costs measured on one server alone, and a bare
 server and the team, measured at several numbers of answers under way. The same answers are
@@ -22,7 +22,7 @@ from taketurns.integrations.planning.work import Answer
 
 
 @dataclass(frozen=True)
-class Compared:
+class ServingComparison:
     """Measured and simulated: tokens a second, an answer's median and late (95 %) seconds, the
     share of prompt tokens found in a cache."""
 
@@ -32,18 +32,18 @@ class Compared:
     simulated: tuple[float, float, float, float]
 
 
-def compare(found: Mapping[str, Any]) -> Iterator[Compared]:
+def compare(measured: Mapping[str, Any]) -> Iterator[ServingComparison]:
     """Each measurement beside its simulation."""
-    costs = read_costs(found["costs"])
-    for row in found["figures"]:
+    costs = read_costs(measured["costs"])
+    for row in measured["figures"]:
         team = row["who"] == "team"
         deployment = Deployment(
             costs,
-            candidates=found["candidates"] if team else 1,
+            candidates=measured["candidates"] if team else 1,
             switcher="lm" if team else "none",
-            tags=found["tags"],
-            question=found["question"],
-            cores=found["cores"],
+            tags=measured["tags"],
+            question=measured["question"],
+            cores=measured["cores"],
         )
         answers = [
             Answer(one["prompt"], tuple((speaker, tokens) for speaker, tokens in one["turns"]))
@@ -52,7 +52,7 @@ def compare(found: Mapping[str, Any]) -> Iterator[Compared]:
         outcome = simulate(deployment, answers, at_a_time=row["at_a_time"])
         told = outcome.summary()["answer"]
         cached = row["cached_tokens"] / max(1, row["prompt_tokens"])
-        yield Compared(
+        yield ServingComparison(
             row["who"],
             row["at_a_time"],
             (row["tokens"] / row["seconds"], row["median"], row["late"], cached),
@@ -60,17 +60,17 @@ def compare(found: Mapping[str, Any]) -> Iterator[Compared]:
         )
 
 
-def line(one: Compared) -> str:
+def line(row: ServingComparison) -> str:
     """A row of the table."""
-    cells = [f"| {one.who} | {one.at_a_time}"]
+    cells = [f"| {row.who} | {row.at_a_time}"]
     for here, there, form in zip(
-        one.measured, one.simulated, ("{:.0f}", "{:.2f}", "{:.2f}", "{:.0%}"), strict=True
+        row.measured, row.simulated, ("{:.0f}", "{:.2f}", "{:.2f}", "{:.0%}"), strict=True
     ):
         cells += [form.format(here), form.format(there)]
     return " | ".join(cells) + " |"
 
 
-def draw(rows: list[Compared], path: Path, title: str) -> None:
+def draw(rows: list[ServingComparison], path: Path, title: str) -> None:
     """Measured as dots, simulated as lines."""
     from taketurns.integrations.planning.figures import save, scale, style
     from taketurns.runs.terminal import COLOURS

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from benchmarks.overhead.memory import STATM, PeakMemory
+from benchmarks.overhead.memory import PeakMemory
+from benchmarks.processes import PROC
 
 
-@pytest.mark.skipif(not STATM.exists(), reason="needs Linux' /proc")
+@pytest.mark.skipif(not PROC.exists(), reason="needs Linux' /proc")
 def test_the_peak_is_seen_though_it_passes() -> None:
     size = 64 << 20
     with PeakMemory(torch.device("cpu")) as memory:
