@@ -18,7 +18,7 @@ from taketurns.types import Query, Trace
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
-Mean = Callable[[Floats], float]
+MeanFunction = Callable[[Floats], float]
 
 UNDER_WAY = 256
 RESAMPLES = 2000
@@ -51,7 +51,7 @@ async def answer_tasks(
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class BootstrapMean:
     """A figure and where 95 % of its resamples lie."""
 
     value: float
@@ -59,7 +59,7 @@ class Estimate:
     high: float
 
 
-def bootstrap(shape: Sequence[int], figure: Callable[[Mean], float]) -> Estimate:
+def bootstrap(shape: Sequence[int], figure: Callable[[MeanFunction], float]) -> BootstrapMean:
     """Of a figure made of means over arrays `[tasks, questions]` of this shape: questions are drawn
     anew within their task, the same for every array."""
     tasks, questions = shape
@@ -71,4 +71,4 @@ def bootstrap(shape: Sequence[int], figure: Callable[[Mean], float]) -> Estimate
         return figure(lambda array: float(array[rows, drawn].mean()))
 
     low, high = np.percentile([resampled() for _ in range(RESAMPLES)], (2.5, 97.5))
-    return Estimate(figure(lambda array: float(array.mean())), float(low), float(high))
+    return BootstrapMean(figure(lambda array: float(array.mean())), float(low), float(high))

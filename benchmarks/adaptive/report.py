@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.answering import Estimate, Floats, Mean, bootstrap
+from benchmarks.answering import BootstrapMean, Floats, MeanFunction, bootstrap
 from taketurns.utils.markdown import difference, interval, table
 
 RULES = ("sentence", "uncertainty", "switcher", "random")
@@ -51,7 +51,7 @@ class RuleScores:
         return self.name.rpartition("-")[2]
 
     @property
-    def interval(self) -> Estimate:
+    def interval(self) -> BootstrapMean:
         """The mean score."""
         return bootstrap(self.score.shape, lambda mean: mean(self.score))
 
@@ -95,11 +95,11 @@ def _size(label: str) -> int:
     return int(label.rpartition("-")[2])
 
 
-def at_equal(rule: RuleScores, fixed: Sequence[RuleScores], axis: str) -> Estimate:
+def at_equal(rule: RuleScores, fixed: Sequence[RuleScores], axis: str) -> BootstrapMean:
     """What a rule gains over fixed sizes with as many `axis` ("calls" or "switches") an answer.
     Beyond the smallest or largest size the nearest one counts."""
 
-    def gain(mean: Mean) -> float:
+    def gain(mean: MeanFunction) -> float:
         points = sorted((mean(getattr(size, axis)), mean(size.score)) for size in fixed)
         counts, scores = zip(*points, strict=True)
         return mean(rule.score) - float(np.interp(mean(getattr(rule, axis)), counts, scores))
@@ -107,7 +107,7 @@ def at_equal(rule: RuleScores, fixed: Sequence[RuleScores], axis: str) -> Estima
     return bootstrap(rule.score.shape, gain)
 
 
-def over(rule: RuleScores, other: RuleScores) -> Estimate:
+def over(rule: RuleScores, other: RuleScores) -> BootstrapMean:
     """What one gains over another on the same questions."""
     return bootstrap(rule.score.shape, lambda mean: mean(rule.score) - mean(other.score))
 
@@ -149,7 +149,7 @@ def comparison(test: Mapping[str, RuleScores], chosen: Mapping[str, object]) -> 
     return table(head, rows)
 
 
-def _gain(estimate: Estimate) -> str:
+def _gain(estimate: BootstrapMean) -> str:
     return difference(*astuple(estimate))
 
 

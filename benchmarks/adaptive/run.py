@@ -30,13 +30,13 @@ STEPS = "44"  # of practice
 ENGINE = ("--set", "engine.deterministic=false", "--set", "engine.max_batch=256")
 ANYWHERE = ("switcher", {"min": 4, "max": 32})
 
-PatchRule = tuple[str, Mapping[str, float]]
+RuleKnobs = tuple[str, Mapping[str, float]]
 """A rule and its knobs; "fixed" has a `size`."""
 
 
-def settings() -> dict[str, PatchRule]:
+def settings() -> dict[str, RuleKnobs]:
     """What is compared, by name."""
-    named: dict[str, PatchRule] = {f"fixed-{size}": ("fixed", {"size": size}) for size in SIZES}
+    named: dict[str, RuleKnobs] = {f"fixed-{size}": ("fixed", {"size": size}) for size in SIZES}
     named["random-4-32"] = ("random", {"min": 4, "max": 32})
     for least in (2, 8):
         named[f"sentence-{least}"] = ("sentence", {"min": least, "max": 32})
@@ -48,7 +48,7 @@ def settings() -> dict[str, PatchRule]:
     return named
 
 
-def flags(setting: PatchRule) -> tuple[str, ...]:
+def flags(setting: RuleKnobs) -> tuple[str, ...]:
     """The setting on a command line."""
     rule, knobs = setting
     if rule == "fixed":
@@ -81,7 +81,7 @@ def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) 
             yield from practice(work, name, settings()[setting], head, test)
 
 
-def heads(setting: PatchRule) -> tuple[str, ...]:
+def heads(setting: RuleKnobs) -> tuple[str, ...]:
     """Fixed sizes have the choice of two heads; only one has seen what is inside a patch."""
     return ("boundary", "anywhere") if setting[0] == "fixed" else ("anywhere",)
 
@@ -104,7 +104,7 @@ def labels(work: Path) -> Iterator[Step]:
 
 
 def practice(
-    work: Path, name: str, setting: PatchRule, head: str, size: tuple[str, str]
+    work: Path, name: str, setting: RuleKnobs, head: str, size: tuple[str, str]
 ) -> Iterator[Step]:
     """The setting's head goes on learning by reward under the setting, then answers on test."""
     start, better = work / "switchers" / head, f"{name}-practised"
@@ -120,7 +120,7 @@ def answers(
     work: Path,
     split: str,
     name: str,
-    setting: PatchRule,
+    setting: RuleKnobs,
     head: str,
     size: tuple[str, str],
     folder: str | None = None,

@@ -43,19 +43,19 @@ def overhead(
     from rich.console import Console
 
     from benchmarks.overhead.report import show
-    from benchmarks.overhead.setting import Setting
-    from benchmarks.overhead.suite import Plan
+    from benchmarks.overhead.suite import OverheadPlan
     from benchmarks.overhead.suite import run as measure
+    from benchmarks.overhead.workload import Workload
 
     if quick:
         batch, tokens, shape = batch or [1, 2], tokens or [64], "tiny"
         repeats, pocket_questions = 1, min(pocket_questions, 3)
-    settings = tuple(
-        Setting(batch=rows, tokens=length, clock=clock)
+    workloads = tuple(
+        Workload(batch=rows, tokens=length, clock=clock)
         for rows in batch or (1, 8)
         for length in tokens or (256, 1024)
     )
-    plan = Plan(settings, repeats, pocket_questions, shape, device, dtype)
+    plan = OverheadPlan(workloads, repeats, pocket_questions, shape, device, dtype)
     results = measure(plan, say)
     if json_:
         Console().print_json(data=results.to_json())
@@ -90,11 +90,11 @@ def length(
 
     from benchmarks.overhead.length import run as measure
     from benchmarks.overhead.length import show
-    from benchmarks.overhead.setting import Setting
+    from benchmarks.overhead.workload import Workload
 
-    settings = [Setting(batch, size, clock=clock) for size in tokens or (512, 1024, 2048, 4096)]
+    workloads = [Workload(batch, size, clock=clock) for size in tokens or (512, 1024, 2048, 4096)]
     lengths = measure(
-        settings, shape, repeats, steps or (2, 4, 8, 16, 32, 64), pocket_questions, say
+        workloads, shape, repeats, steps or (2, 4, 8, 16, 32, 64), pocket_questions, say
     )
     if json_:
         Console().print_json(data=lengths.to_json())

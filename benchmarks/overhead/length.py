@@ -15,8 +15,8 @@ from benchmarks.overhead.chains import measure as measure_chains
 from benchmarks.overhead.memory import settled
 from benchmarks.overhead.models import random_pool
 from benchmarks.overhead.overhead import Overhead, measure, warm_up
-from benchmarks.overhead.setting import Setting
 from benchmarks.overhead.setup import describe_setup
+from benchmarks.overhead.workload import Workload
 
 VARIANTS = ("single", "kept", "kept_with_switcher")
 ROOM = 4096  # beside the answer: its prompt, the switcher's tags and question
@@ -37,7 +37,7 @@ class Lengths:
 
 
 def run(
-    settings: Sequence[Setting],
+    workloads: Sequence[Workload],
     shape: str,
     repeats: int,
     steps: Sequence[int],
@@ -46,16 +46,16 @@ def run(
 ) -> Lengths:
     """Measure; `say` hears what is being done. Raises UsageError for a shape that there is none
     of."""
-    longest = max(setting.tokens for setting in settings)
+    longest = max(workload.tokens for workload in workloads)
     with random_pool(shape, context=2 * longest + ROOM) as pool:
         pool.load()
         setup = describe_setup(pool.device, pool.dtype)
         with settled():
-            warm_up(pool, settings[0].batch)
+            warm_up(pool, workloads[0].batch)
             speeds = []
-            for setting in settings:
-                say(f"{pool.name}, {setting.tokens} tokens")
-                speeds.append(measure(pool, setting, repeats, VARIANTS))
+            for workload in workloads:
+                say(f"{pool.name}, {workload.tokens} tokens")
+                speeds.append(measure(pool, workload, repeats, VARIANTS))
     chains = measure_chains(steps, questions, say) if questions else []
     return Lengths(setup, tuple(speeds), tuple(chains))
 
@@ -69,14 +69,14 @@ def show(console: Console, found: Lengths) -> None:
 
 def _speeds(speeds: Sequence[Overhead]) -> Table:
     first = speeds[0]
-    title = f"{first.models}: batch {first.setting.batch}, seconds by the {first.setting.clock}"
+    title = f"{first.models}: batch {first.workload.batch}, seconds by the {first.workload.clock}"
     table = Table(title=title, title_justify="left", box=None)
     for heading in ("tokens", "one model", "team", "x one", "+ LM switcher", "x one"):
         table.add_column(heading, justify="right")
     for one in speeds:
         took, ratios = one.seconds, one.ratios
         table.add_row(
-            str(one.setting.tokens),
+            str(one.workload.tokens),
             f"{took['single']:.3g}",
             f"{took['kept']:.3g}",
             f"{ratios['kept_over_single']:.2f}",

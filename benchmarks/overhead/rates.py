@@ -12,9 +12,9 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from benchmarks.overhead.floor import Rates
-from benchmarks.overhead.models import Pool
+from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.plain import generate
-from benchmarks.overhead.setting import Setting
+from benchmarks.overhead.workload import Workload
 from taketurns.engines.local.engine import LocalEngine, LocalSession
 from taketurns.engines.local.plain_forward import kv_argument
 from taketurns.types import Sampling
@@ -25,13 +25,13 @@ TRIES = 3
 
 
 async def measure_rates(
-    pool: Pool, setting: Setting, steps: Iterable[int], reads: Iterable[int]
+    pool: ModelPool, workload: Workload, steps: Iterable[int], reads: Iterable[int]
 ) -> Rates:
     """Rates of the first candidate at the cache length that an answer has on average, for each
     number of rows. A step's cost is the difference between a long and a short run; of the two ways
     the cheaper counts, each by the median of a few tries."""
     engine = pool.engine()
-    probe = _Probe(pool, engine, setting)
+    probe = _Probe(pool, engine, workload)
     try:
         await engine.load(probe.name)
         return Rates(
@@ -45,30 +45,30 @@ async def measure_rates(
 class _Probe:
     """Times one model at a fixed cache length."""
 
-    def __init__(self, pool: Pool, engine: LocalEngine, setting: Setting) -> None:
+    def __init__(self, pool: ModelPool, engine: LocalEngine, workload: Workload) -> None:
         self.name = pool.candidates[0].name
         self._model = pool.model(self.name)
         self._engine = engine
-        self._setting = setting
-        self._length = setting.prompt + setting.tokens // 2
-        random = generator(setting.seed)
+        self._setting = workload
+        self._length = workload.prompt + workload.tokens // 2
+        random = generator(workload.seed)
         self._ids: list[int] = random.integers(
-            pool.words, size=self._length + setting.patch
+            pool.words, size=self._length + workload.patch
         ).tolist()
 
     async def step(self, rows: int) -> float:
         """Seconds of a forward that gives each row one more token, sampling included."""
         start = max(1, self._length - (SHORT + LONG) // 2)
         prompts = [self._ids[:start]] * rows
-        setting = self._setting
+        workload = self._setting
 
         def plain(tokens: int) -> None:
             generate(
                 self._model,
                 prompts,
                 tokens,
-                temperature=setting.temperature,
-                top_p=setting.top_p,
+                temperature=workload.temperature,
+                top_p=workload.top_p,
             )
 
         own: dict[int, list[float]] = {SHORT: [], LONG: []}

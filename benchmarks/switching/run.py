@@ -176,9 +176,9 @@ def score(work: Path, name: str, methods: str, trained: list[str], *how: str) ->
 def build_small(folder: Path) -> None:
     """A pretrained checkpoint half as wide as the bundled one, after half as many steps."""
     from recipes.pocket.build import build
-    from recipes.pocket.recipe import Pretraining, Recipe, Shape
+    from recipes.pocket.recipe import ModelShape, Pretraining, Recipe
 
-    recipe = Recipe(shape=Shape(width=64, inner=192), pretraining=Pretraining(steps=1200))
+    recipe = Recipe(shape=ModelShape(width=64, inner=192), pretraining=Pretraining(steps=1200))
     build(folder, recipe=recipe, until="pretrained")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recipes.pocket.build import build
-from recipes.pocket.recipe import Architecture, Stage
+from recipes.pocket.recipe import ArchitectureName, BuildStage
 from recipes.terminal import run
 
 app = typer.Typer(add_completion=False)
@@ -18,9 +18,11 @@ app = typer.Typer(add_completion=False)
 def main(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to build in.")],
     seed: Annotated[int, typer.Option(help="Equal seeds build equal checkpoints.")] = 0,
-    architecture: Annotated[Architecture, typer.Option(help="What the checkpoints are.")] = "llama",
+    architecture: Annotated[
+        ArchitectureName, typer.Option(help="What the checkpoints are.")
+    ] = "llama",
     until: Annotated[
-        Stage | None, typer.Option(help="Stop after this stage (default: go on to the card).")
+        BuildStage | None, typer.Option(help="Stop after this stage (default: go on to the card).")
     ] = None,
 ) -> None:
     """Train the miniature pipeline from nothing; the same command goes on after a stop."""

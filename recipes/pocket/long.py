@@ -12,7 +12,7 @@ from functools import cached_property
 from random import Random
 
 from taketurns.pocket import names
-from taketurns.pocket.arithmetic import Sign, equation, result
+from taketurns.pocket.arithmetic import Operator, equation, result
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
 from taketurns.utils.seeds import derive
@@ -76,14 +76,14 @@ class LongTask:
         return Score(right / self.steps, last, f"{right} steps", parsed=bool(found))
 
 
-def _problem(steps: int, rng: Random) -> tuple[str, list[tuple[int, Sign, int]]]:
+def _problem(steps: int, rng: Random) -> tuple[str, list[tuple[int, Operator, int]]]:
     who, goods = rng.choice(names.TRADERS), rng.choice(names.GOODS)
     have = rng.randint(10, 89)
-    said, done = [f"{who} has {have} {goods}"], list[tuple[int, Sign, int]]()
+    said, done = [f"{who} has {have} {goods}"], list[tuple[int, Operator, int]]()
     for number in range(steps):
         more = have < 20 or (have < 80 and rng.random() < 0.5)
         amount = rng.randint(10, 99 - have) if more else rng.randint(10, have)
-        sign: Sign = "+" if more else "-"
+        sign: Operator = "+" if more else "-"
         verb = f"gets {amount} more" if more else f"sells {amount}"
         said.append(f"and {verb}" if number == 0 else f"then {verb}")
         done.append((have, sign, amount))

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from taketurns.pocket import names
-from taketurns.pocket.questions import MAKERS, Pool
+from taketurns.pocket.questions import MAKERS, QuestionPool
 from taketurns.pocket.text import CLINGING, PIECE
 from taketurns.pocket.world import QUESTIONS, STATEMENTS, World
 
@@ -61,7 +61,7 @@ def _sentences() -> list[str]:
     """Enough sample questions and answers to meet every word of every template."""
     from random import Random
 
-    rng, pool = Random(0), Pool.of(World(0), None)
+    rng, pool = Random(0), QuestionPool.of(World(0), None)
     items = [make(pool, rng) for make in MAKERS.values() for _ in range(60)]
     return [" ".join((item.question, item.bare, item.worked)) for item in items]
 

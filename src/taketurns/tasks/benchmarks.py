@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 from taketurns.errors import DataError
 from taketurns.tasks import hub
-from taketurns.tasks.authors_format import Form, Row, asked, read_file
+from taketurns.tasks.authors_format import Form, SourceRow, asked, read_file
 from taketurns.tasks.hub import Source, fetch
 from taketurns.tasks.scored import ScoredTask, scored_task
 from taketurns.tasks.scorers.base import Scorer
-from taketurns.tasks.scorers.moco import Kind, Moco
-from taketurns.tasks.splits import Asked, distinct_ids, divided
+from taketurns.tasks.scorers.moco import Moco, MocoKind
+from taketurns.tasks.splits import IdentifiedQuery, distinct_ids, divided
 
 Options = Callable[[str, str], Mapping[str, str] | None]
 
@@ -31,7 +31,7 @@ class Benchmark:
     category: str
     form: Form
     scorer: str
-    kind: Kind | None
+    kind: MocoKind | None
     source: Source | None = None
     options: Options | None = None
     stem: Callable[[str], str] = lambda question: question
@@ -59,8 +59,8 @@ class Benchmark:
             raise DataError(f"the authors' scoring of {self.name!r} is not one to compare with")
         return Moco(self.kind)
 
-    def _task(self, rows: Mapping[str, list[Row]], place: str, scorer: Scorer) -> ScoredTask:
-        found: dict[str, list[Asked]] = {}
+    def _task(self, rows: Mapping[str, list[SourceRow]], place: str, scorer: Scorer) -> ScoredTask:
+        found: dict[str, list[IdentifiedQuery]] = {}
         notes = []
         for split, listed in rows.items():
             found[split] = []

@@ -4,26 +4,26 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.overhead.__main__ import bench
-from benchmarks.overhead.floor import Rates, Work
+from benchmarks.overhead.floor import ForwardWork, Rates
 from benchmarks.overhead.overhead import Overhead
 from benchmarks.overhead.questions import Questions
-from benchmarks.overhead.suite import Plan, Results, Say
+from benchmarks.overhead.suite import OverheadPlan, OverheadResults, Say
 from benchmarks.overhead.variants import VARIANTS
 from taketurns.errors import PromptError, UsageError
 
 
-def made_up(plan: Plan, say: Say) -> Results:
+def made_up(plan: OverheadPlan, say: Say) -> OverheadResults:
     say("measuring")
     seconds = dict.fromkeys(VARIANTS, 1.5)
-    work, rates = Work({1: 4}, {1: 10}), Rates({1: 1.0}, {1: 0.5})
-    return Results(
+    work, rates = ForwardWork({1: 4}, {1: 10}), Rates({1: 1.0}, {1: 0.5})
+    return OverheadResults(
         setup={"threads": 1},
         overheads=tuple(
             Overhead(
-                "llama", setting, plan.repeats, 1, seconds, {**seconds, "kept": None}, 0.5,
+                "llama", workload, plan.repeats, 1, seconds, {**seconds, "kept": None}, 0.5,
                 work, work, rates,
             )
-            for setting in plan.settings
+            for workload in plan.workloads
         ),
         questions=(Questions("pocket", 1, plan.pocket_questions, 512, 2.0, 20.0, 9.0, 9, 99, 9),),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from taketurns.evaluation.analysis.clusters import Ratio, ratios, weights
 from taketurns.evaluation.analysis.turns import Answer, Turns
-from taketurns.pocket.skill_patterns import shown
+from taketurns.pocket.skill_patterns import shown_skills
 
 if TYPE_CHECKING:
     from taketurns.evaluation.analysis.clusters import Floats
@@ -91,7 +91,7 @@ def of_pocket(turns: Turns) -> bool:
 def _of_patches(answer: Answer) -> list[str]:
     """The skill with the most characters in each patch."""
     question = answer.query.conversation[-1].content
-    found = list(shown(question, answer.text))
+    found = list(shown_skills(question, answer.text))
     skills, begin = [], 0
     for patch in answer.patches:
         end = begin + len(patch.text)

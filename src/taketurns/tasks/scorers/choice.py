@@ -67,7 +67,7 @@ class Choice:
         right = str(query.reference)
         return Score(float(key == right or _norm(options[key]) == _norm(options[right])), key)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         return chosen(query.metadata["choices"], answer)
 
 

@@ -36,12 +36,12 @@ class Closed:
     def score(self, query: Query, answer: str) -> Score:
         return _scorer(query).score(query, answer)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """Whether a number is asked for only the reference tells: one that stands alone is read as
         such."""
         if "choices" in query.metadata:
-            return CHOICE.said(query, answer)
-        said = EXACT.said(query, answer)
+            return CHOICE.canonical_answer(query, answer)
+        said = EXACT.canonical_answer(query, answer)
         value = number(said) if said is not None and not WORDS.search(said) else None
         return said if value is None else str(value)
 

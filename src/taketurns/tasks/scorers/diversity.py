@@ -66,7 +66,7 @@ class Diversity:
             for answer in answers
         ]
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """None: no two texts say the same."""
         return None
 

@@ -76,7 +76,7 @@ class Mathematics:
             return unparsed("no number")
         return Score(float(_plain(said) == _plain(gold) or _equal(gold, said)), said)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """A number's value, or an expression as it is written, spacing aside: what `score` reads
         for a numeric gold answer, unless the text concludes a formula that is no number."""
         answer = unprefaced(answered(answer))

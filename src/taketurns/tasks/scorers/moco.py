@@ -18,7 +18,7 @@ from typing import Literal
 from taketurns.errors import DataError
 from taketurns.types import Query, Score
 
-Kind = Literal["multiple_choice", "exact_match", "f1_match", "noncompliance"]
+MocoKind = Literal["multiple_choice", "exact_match", "f1_match", "noncompliance"]
 
 HEADED = (
     "Final Answer:", "Final Answer is:", "The answer is:", "Answer:", "Solution:",
@@ -56,7 +56,7 @@ CATEGORIES = {
 class Moco:
     """One of the authors' task types."""
 
-    kind: Kind
+    kind: MocoKind
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class Moco:
             return Score(float(right), said[:200])
         return Score(max(_f1(said, gold) for gold in _golds(query)), said[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         if self.kind in ("exact_match", "f1_match"):
             return _normal(_extracted(answer)) or None
         return self.score(query, answer).answer

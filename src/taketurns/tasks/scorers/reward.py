@@ -56,7 +56,7 @@ class Reward:
                 scores[i] = _judged(raw)
         return scores
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """None: no two texts say the same."""
         return None
 
@@ -66,11 +66,11 @@ class Reward:
         return {"reward": fmean(raw)} if raw else {}
 
     @cached_property
-    def _reader(self) -> _Reader:
-        return _Reader(self.model, self.revision)
+    def _reader(self) -> _RewardModel:
+        return _RewardModel(self.model, self.revision)
 
 
-class _Reader:
+class _RewardModel:
     """The loaded model and its tokenizer."""
 
     def __init__(self, name: str, revision: str | None) -> None:

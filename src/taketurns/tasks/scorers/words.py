@@ -32,7 +32,17 @@ SHORT = 3  # letters of an abbreviation, which must be written as it is
 
 
 @dataclass(frozen=True)
-class Alias:
+class _ReferenceScorer:
+    """Compares with the texts of a reference."""
+
+    version: ClassVar[int] = 2
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+
+@dataclass(frozen=True)
+class Alias(_ReferenceScorer):
     """Full if the answer names one of the aliases as whole words, after Mallen et al. (arXiv
     2212.10511): anywhere in what it concludes, or in all of a text that concludes nothing.
 
@@ -43,10 +53,6 @@ class Alias:
     """
 
     name: str = "alias"
-    version: ClassVar[int] = 2
-
-    def check(self, query: Query) -> None:
-        aliases_of(query)
 
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
@@ -61,22 +67,18 @@ class Alias:
                 return Score(1.0, alias)
         return Score(0.0, (" ".join(affirmed(said).split()) or said)[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         said = _short(answered(answer))
         return _gist(affirmed(said)) or _gist(said)
 
 
 @dataclass(frozen=True)
-class TokenF1:
+class TokenF1(_ReferenceScorer):
     """The best F1 over tokens between what the answer concludes (else all of it) and an alias,
     after Rajpurkar et al. (arXiv 1606.05250); numbers keep their sign and point, and an article is
     left out only where something else is left."""
 
     name: str = "f1"
-    version: ClassVar[int] = 2
-
-    def check(self, query: Query) -> None:
-        aliases_of(query)
 
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
@@ -90,20 +92,16 @@ class TokenF1:
         )
         return Score(max(values), said[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         return _gist(_short(answered(answer)))
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(_ReferenceScorer):
     """Full if what the answer concludes (else its last line) is one of the references: case,
     spacing and dress aside, and commas between words; signs, points and brackets count."""
 
     name: str = "exact"
-    version: ClassVar[int] = 2
-
-    def check(self, query: Query) -> None:
-        aliases_of(query)
 
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
@@ -117,7 +115,7 @@ class Exact:
         golds = {_squeezed(alias) for alias in aliases_of(query)}
         return Score(float(not tries.isdisjoint(golds)), bare(said)[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         answer = answered(answer)
         conclusion = concluded(answer)
         said = sentence(conclusion) if conclusion is not None else unprefaced(last_line(answer))
