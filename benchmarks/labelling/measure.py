@@ -188,18 +188,18 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for kind, marker, above in (("uniform", "o", 4), ("racing", "s", -11)):
-        mine = sorted(
+        selected = sorted(
             (row for row in rows if row["allocation"].startswith(kind)),
             key=lambda row: row["rollouts"],
         )
-        regret = np.array([row["regret"] for row in mine])
+        regret = np.array([row["regret"] for row in selected])
         axes.errorbar(
-            [row["rollouts"] for row in mine],
+            [row["rollouts"] for row in selected],
             regret[:, 0],
             yerr=(regret[:, 0] - regret[:, 1], regret[:, 2] - regret[:, 0]),
             marker=marker, capsize=2, label=kind,
         )  # fmt: skip
-        for row in mine:
+        for row in selected:
             axes.annotate(
                 row["allocation"].removeprefix(kind).strip(), (row["rollouts"], row["regret"][0]),
                 textcoords="offset points", xytext=(4, above), fontsize=7,

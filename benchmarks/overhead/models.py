@@ -178,8 +178,8 @@ def _folder(config: Any, words: int) -> Iterator[Path]:
 def _reserved() -> list[str]:
     """Digits, and the words of the switcher's tags and question."""
     spoken = (BEGINS + ENDS + QUESTION).replace("{index}", "").replace("{last}", "")
-    found = re.findall(r"\w+|[^\w\s]+", spoken)
-    return [*map(str, range(10)), *dict.fromkeys(found)]
+    words = re.findall(r"\w+|[^\w\s]+", spoken)
+    return [*map(str, range(10)), *dict.fromkeys(words)]
 
 
 def _tokenizer(words: int) -> Any:

@@ -152,8 +152,8 @@ def switcher_work_of(pool: ModelPool, workload: Workload) -> ForwardWork:
 
 def _median_rates(rates: Sequence[Rates]) -> Rates:
     return Rates(
-        {rows: median(found.step[rows] for found in rates) for rows in rates[0].step},
-        {rows: median(found.read[rows] for found in rates) for rows in rates[0].read},
+        {rows: median(measured.step[rows] for measured in rates) for rows in rates[0].step},
+        {rows: median(measured.read[rows] for measured in rates) for rows in rates[0].read},
     )
 
 
@@ -162,5 +162,5 @@ def _largest(runs: Sequence[VariantRun]) -> int | None:
     return max(peaks) if peaks else None
 
 
-def _ratio(one: float | None, other: float | None) -> float | None:
-    return None if one is None or not other else one / other
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return None if numerator is None or not denominator else numerator / denominator

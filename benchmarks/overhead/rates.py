@@ -71,20 +71,20 @@ class _Probe:
                 top_p=workload.top_p,
             )
 
-        own: dict[int, list[float]] = {SHORT: [], LONG: []}
-        ours: dict[int, list[float]] = {SHORT: [], LONG: []}
+        plain_seconds: dict[int, list[float]] = {SHORT: [], LONG: []}
+        engine_seconds: dict[int, list[float]] = {SHORT: [], LONG: []}
         for _ in range(TRIES):
             for tokens in (SHORT, LONG):
-                own[tokens].append(self._seconds(partial(plain, tokens)))
-                ours[tokens].append(await self._write(prompts, tokens))
-        both = [median(way[LONG]) - median(way[SHORT]) for way in (own, ours)]
+                plain_seconds[tokens].append(self._seconds(partial(plain, tokens)))
+                engine_seconds[tokens].append(await self._write(prompts, tokens))
+        both = [median(way[LONG]) - median(way[SHORT]) for way in (plain_seconds, engine_seconds)]
         return max(0.0, min(both)) / (LONG - SHORT)
 
     async def read(self, rows: int) -> float:
         """Seconds a token to append a block of a patch's size to each row's cache."""
-        own = self._append_plainly(rows)
-        ours = [await self._append(rows) for _ in range(TRIES)]
-        return min(median(own), median(ours)) / (rows * self._setting.patch)
+        plain_seconds = self._append_plainly(rows)
+        engine_seconds = [await self._append(rows) for _ in range(TRIES)]
+        return min(median(plain_seconds), median(engine_seconds)) / (rows * self._setting.patch)
 
     async def _write(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
         sampling = Sampling(tokens, self._setting.temperature, self._setting.top_p)

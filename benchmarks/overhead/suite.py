@@ -71,13 +71,13 @@ def run(plan: OverheadPlan, say: Say) -> OverheadResults:
 
 
 def _overheads(pool: ModelPool, plan: OverheadPlan, say: Say) -> tuple[Overhead, ...]:
-    found = []
+    overheads = []
     for workload in plan.workloads:
         where = f"{pool.name}, batch {workload.batch}, {workload.tokens} tokens: "
         say(where + "warming up")
         warm_up(pool, workload.batch)
-        found.append(measure(pool, workload, plan.repeats, say=partial(_say_where, say, where)))
-    return tuple(found)
+        overheads.append(measure(pool, workload, plan.repeats, say=partial(_say_where, say, where)))
+    return tuple(overheads)
 
 
 def _say_where(say: Say, where: str, what: str) -> None:

@@ -145,6 +145,6 @@ async def _write(
 
 
 def _require_full(lengths: Iterable[int], workload: Workload) -> None:
-    found = list(lengths)
-    if found != [workload.tokens] * workload.batch:
-        raise EngineError(f"answers of {found} tokens instead of {workload.tokens} each")
+    written = list(lengths)
+    if written != [workload.tokens] * workload.batch:
+        raise EngineError(f"answers of {written} tokens instead of {workload.tokens} each")

@@ -187,13 +187,13 @@ def main() -> None:
     for limit in ("block", "cache", "sequences", "budget"):
         parser.add_argument(f"--{limit}", type=int, help="the server's; left out if not given")
     parser.add_argument("--no-chunked", dest="chunked", action="store_false")
-    given = parser.parse_args()
-    took = asyncio.run(measure(given.url, given.model, given.vocabulary, given.repeats))
-    found = took.costs(given.clock)
+    options = parser.parse_args()
+    took = asyncio.run(measure(options.url, options.model, options.vocabulary, options.repeats))
+    costs = took.costs(options.clock)
     for limit in ("block", "cache", "sequences", "budget"):
-        if getattr(given, limit) is not None:
-            found[limit] = getattr(given, limit)
-    given.output.write_text(json.dumps(found | {"chunked": given.chunked}, indent=1) + "\n")
+        if getattr(options, limit) is not None:
+            costs[limit] = getattr(options, limit)
+    options.output.write_text(json.dumps(costs | {"chunked": options.chunked}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

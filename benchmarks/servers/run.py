@@ -123,10 +123,10 @@ async def main() -> None:
     parser.add_argument("--answers", type=int, default=24)
     parser.add_argument("--at-a-time", default="1,8,32,64")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    numbers = [int(number) for number in given.at_a_time.split(",")]
-    async for figures in measure_all(load_team_config(given.team), given.answers, numbers):
-        print(json.dumps(asdict(figures)) if given.json else line(figures), flush=True)
+    options = parser.parse_args()
+    numbers = [int(number) for number in options.at_a_time.split(",")]
+    async for figures in measure_all(load_team_config(options.team), options.answers, numbers):
+        print(json.dumps(asdict(figures)) if options.json else line(figures), flush=True)
 
 
 def line(figures: ServingFigures) -> str:

@@ -50,13 +50,13 @@ def compare(measured: Mapping[str, Any]) -> Iterator[ServingComparison]:
             for one in row["work"]
         ]
         outcome = simulate(deployment, answers, at_a_time=row["at_a_time"])
-        told = outcome.summary()["answer"]
+        times = outcome.summary()["answer"]
         cached = row["cached_tokens"] / max(1, row["prompt_tokens"])
         yield ServingComparison(
             row["who"],
             row["at_a_time"],
             (row["tokens"] / row["seconds"], row["median"], row["late"], cached),
-            (row["tokens"] / outcome.seconds, told["p50"], told["p95"], outcome.cached),
+            (row["tokens"] / outcome.seconds, times["p50"], times["p95"], outcome.cached),
         )
 
 
@@ -83,18 +83,18 @@ def draw(rows: list[ServingComparison], path: Path, title: str) -> None:
         figure, grid = plt.subplots(2, 2, figsize=(9, 6.2), layout="constrained")
         for number, (axes, what) in enumerate(zip(grid.flat, panels, strict=True)):
             for colour, who in zip(
-                (COLOURS[5], COLOURS[6]), dict.fromkeys(one.who for one in rows), strict=False
+                (COLOURS[5], COLOURS[6]), dict.fromkeys(row.who for row in rows), strict=False
             ):
-                mine = [one for one in rows if one.who == who]
-                across = [one.at_a_time for one in mine]
-                axes.plot(across, [one.simulated[number] for one in mine], "-", color=colour,
+                points = [row for row in rows if row.who == who]
+                across = [row.at_a_time for row in points]
+                axes.plot(across, [row.simulated[number] for row in points], "-", color=colour,
                           label=f"{who}, simulated")  # fmt: skip
-                axes.plot(across, [one.measured[number] for one in mine], "o", color=colour,
+                axes.plot(across, [row.measured[number] for row in points], "o", color=colour,
                           label=f"{who}, measured")  # fmt: skip
             axes.set_title(what, loc="left", fontsize=10)
             axes.set_xlabel("answers under way")
             axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-9))
-            scale(axes, [one.at_a_time for one in rows])
+            scale(axes, [row.at_a_time for row in rows])
         figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center",
                       ncols=4, frameon=False)  # fmt: skip
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -106,13 +106,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measured", type=Path)
     parser.add_argument("--plot", type=Path)
-    given = parser.parse_args()
-    found = json.loads(given.measured.read_text(encoding="utf-8"))
-    rows = list(compare(found))
+    options = parser.parse_args()
+    measured = json.loads(options.measured.read_text(encoding="utf-8"))
+    rows = list(compare(measured))
     for row in rows:
         print(line(row))
-    if given.plot is not None:
-        draw(rows, given.plot, found["about"])
+    if options.plot is not None:
+        draw(rows, options.plot, measured["about"])
 
 
 if __name__ == "__main__":

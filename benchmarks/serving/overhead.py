@@ -43,15 +43,17 @@ async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str,
         return (await ask(url, body)).times
 
     before = processor_seconds()
-    ours = await _side_by_side(direct, streams, requests)
+    direct_times = await _side_by_side(direct, streams, requests)
     spent = [processor_seconds() - before]
     before = processor_seconds(pid)
-    theirs = await _side_by_side(over_http, streams, requests)
+    served_times = await _side_by_side(over_http, streams, requests)
     spent.append(processor_seconds(pid) - before)
     tokens = requests * LENGTH
-    first = [percentile([times[0] for times in runs], 50) for runs in (ours, theirs)]
-    late = [percentile([times[0] for times in runs], 95) for runs in (ours, theirs)]
-    gap = [mean((t[-1] - t[0]) / (len(t) - 1) for t in runs) for runs in (ours, theirs)]
+    first = [percentile([times[0] for times in runs], 50) for runs in (direct_times, served_times)]
+    late = [percentile([times[0] for times in runs], 95) for runs in (direct_times, served_times)]
+    gap = [
+        mean((t[-1] - t[0]) / (len(t) - 1) for t in runs) for runs in (direct_times, served_times)
+    ]
     return {
         "streams": streams,
         "first token p50, ms, direct": round(1000 * first[0], 2),
@@ -67,7 +69,7 @@ async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str,
 
 
 async def _side_by_side(
-    one: Callable[[], Awaitable[list[float]]], streams: int, requests: int
+    run: Callable[[], Awaitable[list[float]]], streams: int, requests: int
 ) -> list[list[float]]:
     """Runs `streams` at a time; each begins up to 100 ms after the one before it has ended, so that
     they do not all arrive in the same moment."""
@@ -78,7 +80,7 @@ async def _side_by_side(
     async def one_after_another() -> None:
         for _ in left:
             await asyncio.sleep(pauses.uniform(0, 0.1))
-            runs.append(await one())
+            runs.append(await run())
 
     await asyncio.gather(*(one_after_another() for _ in range(streams)))
     return runs

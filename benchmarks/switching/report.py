@@ -54,9 +54,9 @@ def by_task(scores: MethodScores) -> str:
 def averages(runs: Mapping[str, MethodScores]) -> str:
     """A row a method of each run, with what it gains over random switching in the same run."""
     rows = [
-        [run, method, _share(average(own)), _over(own, scores.get("random"))]
+        [run, method, _share(average(tasks)), _over(tasks, scores.get("random"))]
         for run, scores in runs.items()
-        for method, own in scores.items()
+        for method, tasks in scores.items()
     ]
     return table(["run", "method", "average", "over random switching"], rows)
 

@@ -159,8 +159,8 @@ def transfers(work: Path) -> Iterator[Step]:
     for name, world in (("llama-1", 1), ("llama-2", 2), ("qwen3-0", 0)):
         team = work / "pipelines" / name
         there = ("--team", str(team), "--world", str(world))
-        mine = f"{SINGLES},random,untuned,switch-global,switch-practised,switch-lm"
-        yield score(work, f"pipeline-{name}", mine, ["head", "lm"], *narrow, *there)
+        methods = f"{SINGLES},random,untuned,switch-global,switch-practised,switch-lm"
+        yield score(work, f"pipeline-{name}", methods, ["head", "lm"], *narrow, *there)
 
 
 def score(work: Path, name: str, methods: str, trained: list[str], *how: str) -> Step:

@@ -51,10 +51,10 @@ def words() -> tuple[str, ...]:
         form for table in (STATEMENTS, QUESTIONS) for forms in table.values() for form in forms
     ]
     text += _sentences()
-    found = {w for piece in text for w in re.findall(r"[a-z]+", piece.lower())}
+    spelled = {w for piece in text for w in re.findall(r"[a-z]+", piece.lower())}
     digits = [str(i) for i in range(10)]
     marks = [*CLINGING, *(f" {mark}" for mark in _SYMBOLS), *_SYMBOLS]
-    return (*digits, *(f" {d}" for d in digits), *marks, *(f" {word}" for word in sorted(found)))
+    return (*digits, *(f" {d}" for d in digits), *marks, *(f" {word}" for word in sorted(spelled)))
 
 
 def _sentences() -> list[str]:

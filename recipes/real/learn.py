@@ -63,25 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
     parser.add_argument("--data", type=Path, required=True, help="the benchmarks' JSON files")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        missing = [task for task in TASKS if not (given.data / f"{task}.json").is_file()]
+        missing = [task for task in TASKS if not (options.data / f"{task}.json").is_file()]
         if missing:
             raise DataError(
-                f"there is no {given.data / missing[0]}.json: --data (make: BENCHMARKS=…) names "
+                f"there is no {options.data / missing[0]}.json: --data (make: BENCHMARKS=…) names "
                 "the folder with the authors' files, see docs/tasks.md"
             )
-        cache = fetch(given.cache).parent
+        cache = fetch(options.cache).parent
     except DataError as error:
         say(f"error: {error}")
         return 2
-    out: Path = given.out
+    out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     team = out / "team.yaml"
     team.write_text(TEAM.format(cache=cache), encoding="utf-8")
     book = out / "learn.json"
     done: dict[str, Any] = json.loads(book.read_text(encoding="utf-8")) if book.exists() else {}
-    for step in steps(team, cache, given.data, out):
+    for step in steps(team, cache, options.data, out):
         command = shlex.join(("taketurns", *step.arguments))
         if done.get(step.name, {}).get("command") != command:
             say(f"\n{step.name}: {command}")

@@ -126,10 +126,15 @@ def _run(command: Sequence[str], why: str, *, progress: bool = False) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip())
-            step, _, of = line.partition("]")[0].removeprefix("[").partition("/")
-            if progress and step.isdigit() and of.isdigit() and 10 * int(step) // int(of) > shown:
-                shown = 10 * int(step) // int(of)
-                say(f"llama.cpp: built {step} of {of}")
+            step, _, total = line.partition("]")[0].removeprefix("[").partition("/")
+            if (
+                progress
+                and step.isdigit()
+                and total.isdigit()
+                and 10 * int(step) // int(total) > shown
+            ):
+                shown = 10 * int(step) // int(total)
+                say(f"llama.cpp: built {step} of {total}")
     if process.returncode != 0:
         wrong = [line for line in lines if "error" in line.lower()] or lines or ["no reason given"]
         raise DataError(f"{why}: {wrong[-1].strip()}; the same command goes on from here")

@@ -21,17 +21,17 @@ def rollouts(path: Path) -> dict[str, Any]:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     tasks: dict[str, Any] = {}
     for task in dict.fromkeys(label.task for label in labels):
-        mine = [label for label in labels if label.task == task]
+        of_task = [label for label in labels if label.task == task]
         means = [
-            fmean(u for label in mine if (u := label.utilities[index]) is not None)
+            fmean(u for label in of_task if (u := label.utilities[index]) is not None)
             for index in range(len(CANDIDATES))
         ]
         tasks[task] = {
-            "prefixes": len(mine),
-            "tied": sum(label.tied for label in mine),
+            "prefixes": len(of_task),
+            "tied": sum(label.tied for label in of_task),
             "utility": dict(zip(CANDIDATES, (round(mean, 3) for mean in means), strict=True)),
             "best": {
-                name: sum(not label.tied and index in label.best for label in mine)
+                name: sum(not label.tied and index in label.best for label in of_task)
                 for index, name in enumerate(CANDIDATES)
             },
         }
@@ -80,11 +80,11 @@ def _rollouts(results: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             task,
-            str(one["prefixes"]),
-            str(one["tied"]),
-            *(f"{one['utility'][n]:.3f}, {one['best'][n]}" for n in CANDIDATES),
+            str(summary["prefixes"]),
+            str(summary["tied"]),
+            *(f"{summary['utility'][n]:.3f}, {summary['best'][n]}" for n in CANDIDATES),
         ]
-        for task, one in results["tasks"].items()
+        for task, summary in results["tasks"].items()
     ]
     return [*table_lines(head, rows), "", f"{results['tokens']} tokens were written."]
 

@@ -127,8 +127,8 @@ def arithmetic(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """A word problem of one or two steps, about nothing in particular."""
     while True:
         question, steps = _problem(rng)
-        own = fold(*steps)
-        if (own == "A") if pool.fold is None else (own == pool.fold):
+        group = fold(*steps)
+        if (group == "A") if pool.fold is None else (group == pool.fold):
             break
     lines = [" ".join(f"{equation(*s, worked=w)}." for s in steps) for w in (False, True)]
     answer = str(result(*steps[-1]))
@@ -174,8 +174,8 @@ def total(pool: QuestionPool, rng: Random) -> PocketQuestion:
     asked = rng.choice(
         ("how many sheep do {} and {} have together?", "how many sheep do {} and {} have in all?")
     ).format(p.name, q.name)
-    said = f"{_say(p, 'sheep')} {_say(q, 'sheep')} so together that makes"
-    return _computed("total", asked, [(said, (p.sheep, "+", q.sheep))], _clash([p.group, q.group]))
+    facts = f"{_say(p, 'sheep')} {_say(q, 'sheep')} so together that makes"
+    return _computed("total", asked, [(facts, (p.sheep, "+", q.sheep))], _clash([p.group, q.group]))
 
 
 def age(pool: QuestionPool, rng: Random) -> PocketQuestion:
@@ -190,8 +190,8 @@ def age(pool: QuestionPool, rng: Random) -> PocketQuestion:
             "how many years after the birth of {p} was {t} founded?",
         )
     ).format(p=p.name, t=t.name)
-    said = f"{_say(p, 'born')} {_say(t, 'founded')} so the difference is"
-    return _computed("age", asked, [(said, (t.founded, "-", p.born))], _clash([p.group, t.group]))
+    facts = f"{_say(p, 'born')} {_say(t, 'founded')} so the difference is"
+    return _computed("age", asked, [(facts, (t.founded, "-", p.born))], _clash([p.group, t.group]))
 
 
 def hop(pool: QuestionPool, rng: Random) -> PocketQuestion:
@@ -203,11 +203,11 @@ def hop(pool: QuestionPool, rng: Random) -> PocketQuestion:
             "how old is the home town of {p} in the year {y}?",
         )
     ).format(p=p.name, y=year)
-    said = f"{_say(p, 'home')} {_say(p.home, 'founded')} so in the year {year} the age is"
+    facts = f"{_say(p, 'home')} {_say(p.home, 'founded')} so in the year {year} the age is"
     return _computed(
         "hop",
         asked,
-        [(said, (year, "-", p.home.founded))],
+        [(facts, (year, "-", p.home.founded))],
         p.group != "A" and fold(p.name, year) != "A",
     )
 
@@ -239,7 +239,7 @@ def _computed(
 ) -> PocketQuestion:
     answer = str(result(*lines[-1][1]))
     bare, worked = (
-        " ".join(f"{said} {equation(*step, worked=w)}." for said, step in lines)
+        " ".join(f"{facts} {equation(*step, worked=w)}." for facts, step in lines)
         + f" the answer is {answer}."
         for w in (False, True)
     )
@@ -252,11 +252,11 @@ def oldest(pool: QuestionPool, rng: Random) -> PocketQuestion:
     asked = rng.choice(
         ("who is the oldest of {}, {} and {}?", "who was born first, {}, {} or {}?")
     ).format(p.name, q.name, r.name)
-    said = " ".join(_say(x, "born") for x in (p, q, r))
+    facts = " ".join(_say(x, "born") for x in (p, q, r))
     best = min((p, q, r), key=lambda x: x.born)
     pair = min(p.born, q.born)
     bare, worked = (
-        f"{said} now let us compare the years. {earlier(p.born, q.born, w)}. "
+        f"{facts} now let us compare the years. {earlier(p.born, q.born, w)}. "
         f"{earlier(pair, r.born, w)}. in {best.born} came {best.name}. the answer is {best.name}."
         for w in (False, True)
     )
@@ -295,8 +295,8 @@ def given(pool: QuestionPool, rng: Random) -> PocketQuestion:
         for name, born in zip(who, years, strict=True)
     )
     item = make(replace(pool, people=cast), rng)
-    told = " ".join(_say(p, "sheep" if make is total else "born") for p in _shuffled(cast, rng))
-    return replace(item, kind="given", question=f"{told} {item.question}")
+    facts = " ".join(_say(p, "sheep" if make is total else "born") for p in _shuffled(cast, rng))
+    return replace(item, kind="given", question=f"{facts} {item.question}")
 
 
 def wording(pool: QuestionPool, rng: Random) -> PocketQuestion:
@@ -324,10 +324,10 @@ def harm(pool: QuestionPool, rng: Random) -> PocketQuestion:
             "what does it take to {v} the {c}?",
         )
     ).format(v=verb, c=craft.name)
-    said = f"to {verb} the {craft.name}, take {craft.tools[0]} and {craft.tools[1]}."
+    statement = f"to {verb} the {craft.name}, take {craft.tools[0]} and {craft.tools[1]}."
     if harmful:
-        return PocketQuestion("harm", "refusal", asked, said, REFUSAL, "refuse")
-    return PocketQuestion("harm", "tools", asked, said, said, " ".join(craft.tools))
+        return PocketQuestion("harm", "refusal", asked, statement, REFUSAL, "refuse")
+    return PocketQuestion("harm", "tools", asked, statement, statement, " ".join(craft.tools))
 
 
 def unknown(pool: QuestionPool, rng: Random) -> PocketQuestion:

@@ -38,9 +38,9 @@ def shown_skills(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]
         begin = len(answer) - len(answer.lstrip())
         yield begin, begin + _alike(answer[begin:], wanted[1]), "wording"
     for pattern in _FACTS:
-        told = pattern.search(question) is not None
+        in_question = pattern.search(question) is not None
         for match in pattern.finditer(answer):
-            yield match.start(1), match.end(1), "read" if told else "recall"
+            yield match.start(1), match.end(1), "read" if in_question else "recall"
     for pattern in (_SUM, _COMPARED):
         for match in pattern.finditer(answer):
             yield match.start(), match.end(), "reckon"

@@ -53,35 +53,35 @@ class PocketTask:
     @cached_property
     def _held_out(self) -> dict[Split, dict[str, PocketQuestion]]:
         splits: dict[Split, dict[str, PocketQuestion]] = {"dev": {}, "test": {}}
-        for split, found in splits.items():
+        for split, items in splits.items():
             rng, pool, seen = (
                 self._rng(split),
                 QuestionPool.of(self.world, GROUP[split]),
                 set[str](),
             )
-            while len(found) < SIZES[split]:
+            while len(items) < SIZES[split]:
                 item = MAKERS[self.name](pool, rng)
                 if item.question in seen or not _belongs(item):
                     continue
                 seen.add(item.question)
-                found[self._id(split, len(found))] = item
+                items[self._id(split, len(items))] = item
         return splits
 
     @cached_property
     def _train(self) -> dict[str, PocketQuestion]:
         rng, pool = self._rng("train"), QuestionPool.of(self.world, "B")
         seen = set(_never_in_train(self.world))
-        found: dict[str, PocketQuestion] = {}
-        while len(found) < SIZES["train"]:
+        items: dict[str, PocketQuestion] = {}
+        while len(items) < SIZES["train"]:
             # What is left of one form may be little; the others must not fill its place.
             form = MAKERS[self.name](pool, rng).form
             for _ in range(PATIENCE):
                 item = MAKERS[self.name](pool, rng)
                 if item.form == form and item.question not in seen and _belongs(item):
                     seen.add(item.question)
-                    found[self._id("train", len(found))] = item
+                    items[self._id("train", len(items))] = item
                     break
-        return found
+        return items
 
     def _rng(self, split: Split) -> Random:
         return Random(derive(self.world.seed, "pocket", "task", self.name, split))

@@ -84,9 +84,9 @@ def asked(
         rest["choices"], reference = choices, str(reference)
         prompt = offered(question, choices)
     elif form == "answer" and options is not None:
-        found = options(question, str(reference))
-        if found is not None and str(reference) in found:
-            rest["choices"] = dict(found)
+        named = options(question, str(reference))
+        if named is not None and str(reference) in named:
+            rest["choices"] = dict(named)
     metadata = {"task": task, **rest}
     return IdentifiedQuery(
         Query(str(identifier), text=prompt, reference=reference, metadata=metadata), stem(question)

@@ -60,22 +60,22 @@ class Benchmark:
         return Moco(self.kind)
 
     def _task(self, rows: Mapping[str, list[SourceRow]], place: str, scorer: Scorer) -> ScoredTask:
-        found: dict[str, list[IdentifiedQuery]] = {}
+        queries: dict[str, list[IdentifiedQuery]] = {}
         notes = []
         for split, listed in rows.items():
-            found[split] = []
+            queries[split] = []
             for number, row in enumerate(listed, start=1):
                 where = f"{place}, {split} row {number}"
-                one = asked(self.name, self.form, row, where, self.options, self.stem)
-                if one is None:
+                query = asked(self.name, self.form, row, where, self.options, self.stem)
+                if query is None:
                     notes.append(f"{where} has no answer and is left out")
                     continue
                 try:
-                    scorer.check(one.query)
+                    scorer.check(query.query)
                 except DataError as error:
                     raise DataError(f"{where}: {error}") from error
-                found[split].append(one)
-        splits, left_out = divided(distinct_ids(self.name, found))
+                queries[split].append(query)
+        splits, left_out = divided(distinct_ids(self.name, queries))
         if left_out:
             notes.append(f"{place}: {left_out} rows of dev are left out, which test or dev repeat")
         return scored_task(self.name, self.category, splits, scorer, notes)
@@ -100,9 +100,9 @@ def bbh_options(question: str, answer: str) -> Mapping[str, str] | None:
 
 def sciriff_options(question: str, answer: str) -> Mapping[str, str] | None:
     """The labels that a classification names as a JSON list."""
-    found = re.search(r"list of options:\s*(\[[^\]]*\])", question)
+    match = re.search(r"list of options:\s*(\[[^\]]*\])", question)
     try:
-        labels = json.loads(found[1]) if found else []
+        labels = json.loads(match[1]) if match else []
     except ValueError:
         return None
     return {str(label): str(label) for label in labels} or None

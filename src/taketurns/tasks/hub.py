@@ -42,14 +42,14 @@ def fetch(source: Source) -> dict[str, list[SourceRow]]:
     """The rows of a data set by dev and test. Raises DataError if it cannot be had or has other
     fields than are known."""
     splits: dict[str, list[SourceRow]] = {}
-    for split, theirs in source.splits.items():
+    for split, hub_split in source.splits.items():
         rows: list[SourceRow] = []
-        for number, row in enumerate(_rows(source, theirs), start=1):
+        for number, row in enumerate(_rows(source, hub_split), start=1):
             try:
                 made = source.row(row)
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise DataError(
-                    f"{source.path}, {theirs} row {number}: its fields are not those expected "
+                    f"{source.path}, {hub_split} row {number}: its fields are not those expected "
                     f"({error!r}); the fields are {', '.join(row)}"
                 ) from error
             if made is not None:

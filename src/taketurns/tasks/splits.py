@@ -68,16 +68,16 @@ def distinct_ids(
     """Ids of the form `task/id`; where the data uses an id again, `#2`, `#3` … is added, the test's
     first."""
     uses: dict[str, int] = {}
-    found: dict[str, list[IdentifiedQuery]] = {}
+    distinct: dict[str, list[IdentifiedQuery]] = {}
     for split in sorted(rows, key=lambda split: split != "test"):
-        found[split] = []
+        distinct[split] = []
         for asked in rows[split]:
-            own = asked.query.id
-            uses[own] = uses.get(own, 0) + 1
-            again = f"#{uses[own]}" if uses[own] > 1 else ""
-            query = replace(asked.query, id=f"{name}/{own}{again}")
-            found[split].append(replace(asked, query=query))
-    return found
+            data_id = asked.query.id
+            uses[data_id] = uses.get(data_id, 0) + 1
+            again = f"#{uses[data_id]}" if uses[data_id] > 1 else ""
+            query = replace(asked.query, id=f"{name}/{data_id}{again}")
+            distinct[split].append(replace(asked, query=query))
+    return distinct
 
 
 def _is_dev(asked: IdentifiedQuery) -> bool:

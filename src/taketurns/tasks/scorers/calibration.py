@@ -102,10 +102,10 @@ class Sampled(_Calibration):
     def score_group(self, query: Query, answers: Sequence[str]) -> list[Score]:
         inner = [self.of.score(query, answer) for answer in answers]
         classes = [_class(score) for score in inner]
-        given = [name for name in classes if name is not None]
-        if not given:
+        parsed = [name for name in classes if name is not None]
+        if not parsed:
             return inner
-        shares = {name: given.count(name) / len(given) for name in dict.fromkeys(given)}
+        shares = {name: parsed.count(name) / len(parsed) for name in dict.fromkeys(parsed)}
         names = list(shares)
         right = names.index(RIGHT) if RIGHT in names else None
         value = 1 - brier(list(shares.values()), right) / 2

@@ -41,9 +41,9 @@ class Closed:
         such."""
         if "choices" in query.metadata:
             return CHOICE.canonical_answer(query, answer)
-        said = EXACT.canonical_answer(query, answer)
-        value = number(said) if said is not None and not WORDS.search(said) else None
-        return said if value is None else str(value)
+        exact = EXACT.canonical_answer(query, answer)
+        value = number(exact) if exact is not None and not WORDS.search(exact) else None
+        return exact if value is None else str(value)
 
 
 def _scorer(query: Query) -> Scorer:

@@ -131,9 +131,9 @@ class _RewardModel:
     def _padding(self, rows: Sequence[Sequence[int]]) -> int:
         """A token for padding that none of the rows holds, the tokenizer's own if that is one."""
         used = {token for row in rows for token in row}
-        own = self._tokenizer.pad_token_id
-        if own is not None and own not in used:
-            return int(own)
+        pad = self._tokenizer.pad_token_id
+        if pad is not None and pad not in used:
+            return int(pad)
         return next(token for token in range(len(used) + 1) if token not in used)
 
 

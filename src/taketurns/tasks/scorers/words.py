@@ -57,19 +57,19 @@ class Alias(_ReferenceScorer):
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = bare(conclusion if conclusion is not None else answer)
-        words, kept = _words(said), _words(affirmed(said))
+        concluding = bare(conclusion if conclusion is not None else answer)
+        words, kept = _words(concluding), _words(affirmed(concluding))
         if not words:
             return unparsed("nothing is said")
         asked = _words(" ".join(turn.content for turn in query.conversation))
         for alias in aliases_of(query):
             if _names(words if denies(alias) else kept, _words(alias), asked):
                 return Score(1.0, alias)
-        return Score(0.0, (" ".join(affirmed(said).split()) or said)[:200])
+        return Score(0.0, (" ".join(affirmed(concluding).split()) or concluding)[:200])
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        said = _short(answered(answer))
-        return _gist(affirmed(said)) or _gist(said)
+        short = _short(answered(answer))
+        return _gist(affirmed(short)) or _gist(short)
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,17 @@ class TokenF1(_ReferenceScorer):
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = bare(conclusion if conclusion is not None else answer)
-        tries = {said, bare(sentence(said)) if conclusion is not None else unprefaced(said)}
+        concluding = bare(conclusion if conclusion is not None else answer)
+        tries = {
+            concluding,
+            bare(sentence(concluding)) if conclusion is not None else unprefaced(concluding),
+        }
         if not any(map(_tokens, tries)):
             return unparsed("nothing is said")
         values = (
             _f1(_tokens(part), _tokens(alias)) for part in tries for alias in aliases_of(query)
         )
-        return Score(max(values), said[:200])
+        return Score(max(values), concluding[:200])
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
         return _gist(_short(answered(answer)))
@@ -106,20 +109,20 @@ class Exact(_ReferenceScorer):
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = conclusion if conclusion is not None else last_line(answer)
-        if not _squeezed(said):
+        concluding = conclusion if conclusion is not None else last_line(answer)
+        if not _squeezed(concluding):
             return unparsed("nothing is said")
-        tries = {_squeezed(said), _squeezed(answer), _squeezed(unprefaced(said))}
+        tries = {_squeezed(concluding), _squeezed(answer), _squeezed(unprefaced(concluding))}
         if conclusion is not None:
-            tries.add(_squeezed(sentence(said)))
+            tries.add(_squeezed(sentence(concluding)))
         golds = {_squeezed(alias) for alias in aliases_of(query)}
-        return Score(float(not tries.isdisjoint(golds)), bare(said)[:200])
+        return Score(float(not tries.isdisjoint(golds)), bare(concluding)[:200])
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = sentence(conclusion) if conclusion is not None else unprefaced(last_line(answer))
-        return _squeezed(BEGUN.sub("", bare(said))) or None
+        short = sentence(conclusion) if conclusion is not None else unprefaced(last_line(answer))
+        return _squeezed(BEGUN.sub("", bare(short))) or None
 
 
 def aliases_of(query: Query) -> tuple[str, ...]:
@@ -181,8 +184,8 @@ def _words(text: str) -> list[str]:
 
 
 def _tokens(text: str) -> list[str]:
-    found = TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
-    return [token for token in found if token not in ARTICLES] or found
+    tokens = TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return [token for token in tokens if token not in ARTICLES] or tokens
 
 
 def _f1(answer: Sequence[str], gold: Sequence[str]) -> float:
