@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -186,7 +187,7 @@ def plot(test: Mapping[str, RuleScores], path: Path) -> None:
             )
             if rule == "fixed":
                 for scores, x, y in zip(points, counts, score[0], strict=True):
-                    place = {"textcoords": "offset points", "xytext": (4, 5)}
+                    place: dict[str, Any] = {"textcoords": "offset points", "xytext": (4, 5)}
                     axes.annotate(str(_size(scores.label)), (x, y), fontsize=7, **place)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")

@@ -13,7 +13,7 @@ from benchmarks.processes import processor_seconds
 from benchmarks.serving.streams import ask, percentile
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.switchers.simple import FixedSwitcher
-from taketurns.types import Delta
+from taketurns.types import Delta, Sampling
 
 DELAY = 0.02  # seconds a token of the scripted engine
 LENGTH = 100  # tokens of its answers
@@ -22,7 +22,7 @@ LENGTH = 100  # tokens of its answers
 def scripted_team() -> Team:
     """Two candidates that write a token every 20 ms, switching every 25."""
 
-    def write(prompt: str, sampling: Any) -> str:
+    def write(prompt: str, sampling: Sampling) -> str:
         return "a" * sampling.max_tokens
 
     candidates = [Candidate(name, ModelSpec(name, prompt="{text}")) for name in ("a", "b")]

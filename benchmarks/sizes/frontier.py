@@ -107,8 +107,8 @@ def plot(points: Mapping[str, Any], path: Path) -> None:
         error = [[score - low], [high - score]]
         axes.errorbar(cost, score, error, fmt=marker, capsize=3, label=method)
         end, rise, side = (low, -4, "top") if alone else (high, 4, "bottom")
-        place = {"xytext": (0, rise), "textcoords": "offset points", "ha": "center", "va": side}
-        axes.annotate(method, (cost, end), **place)
+        place: dict[str, Any] = {"xytext": (0, rise), "textcoords": "offset points"}
+        axes.annotate(method, (cost, end), ha="center", va=side, **place)
     axes.set_xlabel("price of what is written, in tokens of the large model")
     axes.set_ylabel("score, mean over tasks, 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)

@@ -32,8 +32,8 @@ def steps(work: Path) -> Iterator[Step]:
     yield Step(team.name, (), team, lambda: team.write_text(text, encoding="utf-8"))
     how = ("--world", "0", "--k", "4", "--prefixes", "1300", "--output", str(labels))
     yield Step(labels.name, ("taketurns", "rollout", "--team", str(team), *how), labels)
-    how = ("--labels", str(labels), "--switcher", "head", "--output", str(head))
-    train = ("taketurns", "train", "--team", str(team), *how)
+    learn = ("--labels", str(labels), "--switcher", "head", "--output", str(head))
+    train = ("taketurns", "train", "--team", str(team), *learn)
     yield Step(head.name, train, head / "metrics.json")
     for large in PRICES:
         out = work / f"priced-{large:g}"
