@@ -12,7 +12,6 @@ Writes `learn.json` (every step's command, seconds and results) and `learn.md` (
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
@@ -23,7 +22,7 @@ from subprocess import CalledProcessError
 from typing import Any
 
 from recipes.real import results
-from recipes.real.fetch import default_cache, fetch
+from recipes.real.fetch import cache_options, fetch
 from recipes.steps import run_command
 from recipes.terminal import say
 from taketurns.errors import DataError
@@ -59,8 +58,7 @@ class LearningStep:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the steps that are not done; 1 if one fails, 2 if there are no models."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+    parser = cache_options(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the benchmarks' JSON files")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     options = parser.parse_args(arguments)
