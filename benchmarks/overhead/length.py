@@ -32,8 +32,8 @@ class Lengths:
 
     def to_json(self) -> list[dict[str, Any]]:
         """An object for each length of either; all carry the set-up."""
-        records = [one.to_json() for one in self.speeds] + [one.to_json() for one in self.chains]
-        return [{**record, "setup": self.setup} for record in records]
+        measured = (*self.speeds, *self.chains)
+        return [{**part.to_json(), "setup": self.setup} for part in measured]
 
 
 def run(
@@ -60,11 +60,11 @@ def run(
     return Lengths(setup, tuple(speeds), tuple(chains))
 
 
-def show(console: Console, found: Lengths) -> None:
+def show(console: Console, lengths: Lengths) -> None:
     """Print a table of each."""
-    console.print(_speeds(found.speeds))
-    if found.chains:
-        console.print(_chains(found.chains))
+    console.print(_speeds(lengths.speeds))
+    if lengths.chains:
+        console.print(_chains(lengths.chains))
 
 
 def _speeds(speeds: Sequence[Overhead]) -> Table:
@@ -73,10 +73,10 @@ def _speeds(speeds: Sequence[Overhead]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for heading in ("tokens", "one model", "team", "x one", "+ LM switcher", "x one"):
         table.add_column(heading, justify="right")
-    for one in speeds:
-        took, ratios = one.seconds, one.ratios
+    for overhead in speeds:
+        took, ratios = overhead.seconds, overhead.ratios
         table.add_row(
-            str(one.workload.tokens),
+            str(overhead.workload.tokens),
             f"{took['single']:.3g}",
             f"{took['kept']:.3g}",
             f"{ratios['kept_over_single']:.2f}",
@@ -87,21 +87,20 @@ def _speeds(speeds: Sequence[Overhead]) -> Table:
 
 
 def _chains(chains: Sequence[Chain]) -> Table:
-    names = list(
-        dict.fromkeys(name for one in chains for part in one.shares for name in part or {})
-    )
+    parts = [part for chain in chains for part in chain.shares if part is not None]
+    names = list(dict.fromkeys(name for part in parts for name in part))
     table = Table(title="pocket: problems of more and more steps", title_justify="left", box=None)
     for heading in ("steps", "who", "steps right", "all right", "tokens"):
         table.add_column(heading, justify="left" if heading == "who" else "right")
     for first, end in pairwise(EDGES):
         table.add_column(f"{first}-{end}", justify="right")
-    for one in chains:
-        parts = [
+    for chain in chains:
+        wrote = [
             "" if part is None else "/".join(f"{100 * part.get(name, 0):.0f}" for name in names)
-            for part in one.shares
+            for part in chain.shares
         ]
-        right = f"{one.right:.2f} ({one.low:.2f}-{one.high:.2f})"
-        row = (str(one.steps), one.who, right, f"{one.whole:.2f}", f"{one.tokens:.0f}")
-        table.add_row(*row, *parts)
+        right = f"{chain.right:.2f} ({chain.low:.2f}-{chain.high:.2f})"
+        row = (str(chain.steps), chain.who, right, f"{chain.whole:.2f}", f"{chain.tokens:.0f}")
+        table.add_row(*row, *wrote)
     table.caption = f"tokens of the answer from-to: per cent by {'/'.join(names)}"
     return table

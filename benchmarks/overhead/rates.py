@@ -49,7 +49,7 @@ class _Probe:
         self.name = pool.candidates[0].name
         self._model = pool.model(self.name)
         self._engine = engine
-        self._setting = workload
+        self._workload = workload
         self._length = workload.prompt + workload.tokens // 2
         random = generator(workload.seed)
         self._ids: list[int] = random.integers(
@@ -60,7 +60,7 @@ class _Probe:
         """Seconds of a forward that gives each row one more token, sampling included."""
         start = max(1, self._length - (SHORT + LONG) // 2)
         prompts = [self._ids[:start]] * rows
-        workload = self._setting
+        workload = self._workload
 
         def plain(tokens: int) -> None:
             generate(
@@ -84,10 +84,10 @@ class _Probe:
         """Seconds a token to append a block of a patch's size to each row's cache."""
         plain_seconds = self._append_plainly(rows)
         engine_seconds = [await self._append(rows) for _ in range(TRIES)]
-        return min(median(plain_seconds), median(engine_seconds)) / (rows * self._setting.patch)
+        return min(median(plain_seconds), median(engine_seconds)) / (rows * self._workload.patch)
 
     async def _write(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-        sampling = Sampling(tokens, self._setting.temperature, self._setting.top_p)
+        sampling = Sampling(tokens, self._workload.temperature, self._workload.top_p)
 
         async def one(session: LocalSession, prompt: Sequence[int]) -> None:
             await session.generate(self.name, prompt, sampling)
@@ -126,9 +126,9 @@ class _Probe:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(run(seed, ids)) for seed, ids in enumerate(prompts)]
             await ready.wait()
-            begun = self._setting.now()
+            begun = self._workload.now()
             await asyncio.gather(*running)
-            return self._setting.now() - begun
+            return self._workload.now() - begun
 
     @torch.inference_mode()
     def _append_plainly(self, rows: int) -> list[float]:
@@ -153,6 +153,6 @@ class _Probe:
         result.logits.argmax(-1).tolist()  # waits for the device
 
     def _seconds(self, work: Callable[[], Any]) -> float:
-        begun = self._setting.now()
+        begun = self._workload.now()
         work()
-        return self._setting.now() - begun
+        return self._workload.now() - begun

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from benchmarks.overhead.impartial import ImpartialSwitcher
@@ -18,8 +17,6 @@ from benchmarks.overhead.setup import describe_setup
 from benchmarks.overhead.workload import Workload, queries
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.switchers.lm import LMSwitcher
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +45,11 @@ class OverheadResults:
 
     def to_json(self) -> list[dict[str, Any]]:
         """An object for each workload and pool, then one for each race; all carry the set-up."""
-        records = [overhead.to_json() for overhead in self.overheads]
-        records += [race.to_json() for race in self.questions]
-        return [{**record, "setup": self.setup} for record in records]
+        measured = (*self.overheads, *self.questions)
+        return [{**part.to_json(), "setup": self.setup} for part in measured]
 
 
-def run(plan: OverheadPlan, say: Say) -> OverheadResults:
+def run(plan: OverheadPlan, say: Callable[[str], None]) -> OverheadResults:
     """Measure; `say` hears what is being done. Raises UsageError if the plan cannot be carried
     out."""
     with random_pool(plan.shape, plan.device, plan.dtype) as pool:
@@ -70,21 +66,25 @@ def run(plan: OverheadPlan, say: Say) -> OverheadResults:
     return OverheadResults(setup, overheads, questions)
 
 
-def _overheads(pool: ModelPool, plan: OverheadPlan, say: Say) -> tuple[Overhead, ...]:
+def _overheads(
+    pool: ModelPool, plan: OverheadPlan, say: Callable[[str], None]
+) -> tuple[Overhead, ...]:
     overheads = []
     for workload in plan.workloads:
-        where = f"{pool.name}, batch {workload.batch}, {workload.tokens} tokens: "
-        say(where + "warming up")
+        where = f"{pool.name}, batch {workload.batch}, {workload.tokens} tokens"
+
+        def say_where(what: str, where: str = where) -> None:
+            say(f"{where}: {what}")
+
+        say_where("warming up")
         warm_up(pool, workload.batch)
-        overheads.append(measure(pool, workload, plan.repeats, say=partial(_say_where, say, where)))
+        overheads.append(measure(pool, workload, plan.repeats, say=say_where))
     return tuple(overheads)
 
 
-def _say_where(say: Say, where: str, what: str) -> None:
-    say(where + what)
-
-
-def _pocket(plan: OverheadPlan, say: Say) -> tuple[tuple[Overhead, ...], tuple[Questions, ...]]:
+def _pocket(
+    plan: OverheadPlan, say: Callable[[str], None]
+) -> tuple[tuple[Overhead, ...], tuple[Questions, ...]]:
     config = pocket_config()
     if config is None:
         say("the bundled team is left out: this copy of the package has no weights for it")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from benchmarks.overhead.forgetful import ForgetfulEngine
 from benchmarks.overhead.impartial import ImpartialSwitcher
-from benchmarks.overhead.memory import PeakMemory
+from benchmarks.overhead.memory import peak_memory
 from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.plain import generate
 from benchmarks.overhead.public import PublicAnswer, PublicLoop
@@ -45,7 +45,7 @@ def single(pool: ModelPool, workload: Workload) -> VariantRun:
     model = pool.model(pool.candidates[0].name)
     codec = TextCodec.load(pool.candidates[0].spec)
     prompts = [codec.encode(query.text or "") for query in queries(workload, pool.words)]
-    with PeakMemory(pool.device) as memory:
+    with peak_memory(pool.device) as memory:
         begun = workload.now()
         written = generate(
             model, prompts, workload.tokens, temperature=workload.temperature, top_p=workload.top_p
@@ -93,7 +93,7 @@ def public(pool: ModelPool, workload: Workload) -> VariantRun:
         )
         for query, turns in zip(queries(workload, pool.words), workload.turns, strict=True)
     ]
-    with PeakMemory(pool.device) as memory:
+    with peak_memory(pool.device) as memory:
         begun = workload.now()
         run = loop.run(answers)
         seconds = workload.now() - begun
@@ -131,7 +131,7 @@ async def _write(
         async with engine.session(0, 1):  # a switcher's weights load with the first session
             pass
         asked = queries(workload, pool.words)
-        with PeakMemory(pool.device) as memory:
+        with peak_memory(pool.device) as memory:
             begun = workload.now()
             traces = await asyncio.gather(*map(team.agenerate, asked))
             seconds = workload.now() - begun

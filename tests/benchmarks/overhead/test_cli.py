@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 
 import pytest
 from typer.testing import CliRunner
@@ -7,12 +8,12 @@ from benchmarks.overhead.__main__ import bench
 from benchmarks.overhead.floor import ForwardWork, Rates
 from benchmarks.overhead.overhead import Overhead
 from benchmarks.overhead.questions import Questions
-from benchmarks.overhead.suite import OverheadPlan, OverheadResults, Say
+from benchmarks.overhead.suite import OverheadPlan, OverheadResults
 from benchmarks.overhead.variants import VARIANTS
 from taketurns.errors import PromptError, UsageError
 
 
-def made_up(plan: OverheadPlan, say: Say) -> OverheadResults:
+def made_up(plan: OverheadPlan, say: Callable[[str], None]) -> OverheadResults:
     say("measuring")
     seconds = dict.fromkeys(VARIANTS, 1.5)
     work, rates = ForwardWork({1: 4}, {1: 10}), Rates({1: 1.0}, {1: 0.5})
