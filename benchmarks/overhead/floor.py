@@ -27,11 +27,6 @@ class ForwardWork:
     def tokens_read(self) -> int:
         return sum(self.read.values())
 
-    @property
-    def rows(self) -> frozenset[int]:
-        """The numbers of rows whose rates must be known."""
-        return frozenset(self.steps) | frozenset(self.read)
-
     def __add__(self, other: ForwardWork) -> ForwardWork:
         return ForwardWork(
             Counter(self.steps) + Counter(other.steps), Counter(self.read) + Counter(other.read)

@@ -85,12 +85,8 @@ def _require_ours(out: Path) -> None:
 
 
 def finished(digest: str, stage: BuildStage, out: Path) -> bool:
-    """True when the stage stands complete under `out` with just these settings."""
-    try:
-        marker = json.loads((out / stage / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(marker.get("digest") == digest)
+    """Whether the stage is complete under `out` with just these settings."""
+    return read_digest(out / stage / MARKER) == digest
 
 
 def sample_text(recipe: Recipe, stage: BuildStage | Literal["card"]) -> str:

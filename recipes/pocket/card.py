@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.pocket.recipe import CHECKPOINTS, STAGES, Recipe
+from recipes.pocket.recipe import CHECKPOINTS, STAGES, Recipe, read_digest
 from taketurns.config.team_config import load_team_config
 from taketurns.pocket.score import BY_TASK, GLOBAL, LM, PRACTISED, RANDOM, Methods, score
 from taketurns.pocket.tasks import PocketTask, tasks
@@ -27,7 +27,7 @@ def write_card(recipe: Recipe, digest: str, out: Path, title: str, console: Cons
     from recipes.pocket.measure import measure
 
     target, title = out / "card.json", title.replace("[", r"\[")
-    if _digest(target) == digest:
+    if read_digest(target) == digest:
         console.print(f"{title}: done before")
         return
     console.print(f"{title} …")
@@ -78,13 +78,6 @@ async def _together(out: Path, every: list[PocketTask], questions: int) -> dict[
         finally:
             await methods.engine.close()
     return scores.to_json()
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text())["digest"])
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _versions() -> dict[str, str]:

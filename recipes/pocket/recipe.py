@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 CheckpointName = Literal["pretrained", "sft", "aligned"]
@@ -140,3 +141,11 @@ class Recipe:
         upto = 4 + [*STAGES, "card"].index(stage)
         settings: dict[str, Any] = {part: asdict(self)[part] for part in parts[:upto]}
         return sha256(json.dumps([settings, text], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_digest(path: Path) -> str | None:
+    """The digest that a marker of a stage or a card holds; None where there is no such file."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError):
+        return None

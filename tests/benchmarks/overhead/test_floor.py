@@ -22,7 +22,6 @@ def test_answers_in_step_share_forwards(monkeypatch: pytest.MonkeyPatch) -> None
     # Round 1: models 0 (two rows) and 2 (one). Round 2: 0 goes on alone, 1 reads for two.
     assert work.steps == {2: 3 + 3, 1: 3 + 3 + 1}
     assert work.read == {2: 10 + 10 + 14 + 14, 1: 10}
-    assert work.rows == {1, 2}
 
 
 def test_the_floor_is_work_times_rates() -> None:
