@@ -19,7 +19,14 @@ from typing import Literal
 
 from recipes.pocket.card import write_card
 from recipes.pocket.corpus import documents
-from recipes.pocket.recipe import STAGES, ArchitectureName, BuildStage, ModelShape, Recipe
+from recipes.pocket.recipe import (
+    STAGES,
+    ArchitectureName,
+    BuildStage,
+    ModelShape,
+    Recipe,
+    read_digest,
+)
 from recipes.pocket.sft import lessons
 from recipes.pocket.switching import label, train_switchers, write_team
 from recipes.pocket.vocabulary import words
