@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from os.path import commonprefix
 
 from taketurns.pocket.skills import Skill
 from taketurns.pocket.world import STATEMENTS
@@ -36,7 +37,7 @@ def shown_skills(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]
     wanted = _WORDS.search(question)
     if wanted:
         begin = len(answer) - len(answer.lstrip())
-        yield begin, begin + _alike(answer[begin:], wanted[1]), "wording"
+        yield begin, begin + len(commonprefix((answer[begin:], wanted[1]))), "wording"
     for pattern in _FACTS:
         in_question = pattern.search(question) is not None
         for match in pattern.finditer(answer):
@@ -52,11 +53,3 @@ def shown_skills(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]
         yield match.start(), match.end(), "refuse"
     for match in _IGNORANCE.finditer(answer):
         yield match.start(), match.end(), "abstain"
-
-
-def _alike(text: str, other: str) -> int:
-    """How many characters both begin with."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b),
-        min(len(text), len(other)),
-    )
