@@ -37,7 +37,8 @@ def shown_skills(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]
     wanted = _WORDS.search(question)
     if wanted:
         begin = len(answer) - len(answer.lstrip())
-        yield begin, begin + len(commonprefix((answer[begin:], wanted[1]))), "wording"
+        alike = commonprefix((answer[begin:], wanted[1]))  # noqa: RUF071 - by character, as meant
+        yield begin, begin + len(alike), "wording"
     for pattern in _FACTS:
         in_question = pattern.search(question) is not None
         for match in pattern.finditer(answer):
