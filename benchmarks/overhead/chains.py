@@ -49,7 +49,7 @@ def measure(steps: Sequence[int], questions: int, say: Callable[[str], None]) ->
 
 
 async def _measure(steps: Sequence[int], questions: int, say: Callable[[str], None]) -> list[Chain]:
-    found = []
+    chains = []
     async with Team.load(load_team_config("pocket")) as team:
         last = team.candidates[-1].name
         ways = {
@@ -67,8 +67,8 @@ async def _measure(steps: Sequence[int], questions: int, say: Callable[[str], No
                 policy = replace(way.policy, max_tokens=budget, patch_size=size, patch=None)
                 traces = await asyncio.gather(*(way.agenerate(q, policy=policy) for q in asked))
                 names = [candidate.name for candidate in way.candidates]
-                found.append(_chain(task, who, traces, names))
-    return found
+                chains.append(_chain(task, who, traces, names))
+    return chains
 
 
 def _chain(task: LongTask, who: str, traces: Sequence[Trace], names: Sequence[str]) -> Chain:

@@ -1,4 +1,4 @@
-"""Does the simulation tell what servers do? python benchmarks/servers/validate.py measured.json
+"""Does the simulation tell what servers do? python -m benchmarks.servers.validate measured.json
 
 `measured.json` is what `make test-vllm` writes: costs measured on one server alone, and a bare
 server and the team, measured at several numbers of answers under way. The same answers are
@@ -22,7 +22,7 @@ from taketurns.integrations.planning.workload import SimulatedAnswer
 
 
 @dataclass(frozen=True)
-class Compared:
+class ServingComparison:
     """Measured and simulated: tokens a second, an answer's median and late (95 %) seconds, the
     share of prompt tokens found in a cache."""
 
@@ -32,18 +32,18 @@ class Compared:
     simulated: tuple[float, float, float, float]
 
 
-def compare(found: Mapping[str, Any]) -> Iterator[Compared]:
+def compare(measured: Mapping[str, Any]) -> Iterator[ServingComparison]:
     """Each measurement beside its simulation."""
-    costs = read_costs(found["costs"])
-    for row in found["figures"]:
+    costs = read_costs(measured["costs"])
+    for row in measured["figures"]:
         team = row["who"] == "team"
         deployment = Deployment(
             costs,
-            candidates=found["candidates"] if team else 1,
+            candidates=measured["candidates"] if team else 1,
             switcher="lm" if team else "none",
-            tags=found["tags"],
-            question=found["question"],
-            cores=found["cores"],
+            tags=measured["tags"],
+            question=measured["question"],
+            cores=measured["cores"],
         )
         answers = [
             SimulatedAnswer(
@@ -52,27 +52,27 @@ def compare(found: Mapping[str, Any]) -> Iterator[Compared]:
             for one in row["work"]
         ]
         outcome = simulate(deployment, answers, at_a_time=row["at_a_time"])
-        told = outcome.summary()["answer"]
+        times = outcome.summary()["answer"]
         cached = row["cached_tokens"] / max(1, row["prompt_tokens"])
-        yield Compared(
+        yield ServingComparison(
             row["who"],
             row["at_a_time"],
             (row["tokens"] / row["seconds"], row["median"], row["late"], cached),
-            (row["tokens"] / outcome.seconds, told["p50"], told["p95"], outcome.cached),
+            (row["tokens"] / outcome.seconds, times["p50"], times["p95"], outcome.cached),
         )
 
 
-def line(one: Compared) -> str:
+def line(row: ServingComparison) -> str:
     """A row of the table."""
-    cells = [f"| {one.who} | {one.at_a_time}"]
+    cells = [f"| {row.who} | {row.at_a_time}"]
     for here, there, form in zip(
-        one.measured, one.simulated, ("{:.0f}", "{:.2f}", "{:.2f}", "{:.0%}"), strict=True
+        row.measured, row.simulated, ("{:.0f}", "{:.2f}", "{:.2f}", "{:.0%}"), strict=True
     ):
         cells += [form.format(here), form.format(there)]
     return " | ".join(cells) + " |"
 
 
-def draw(rows: list[Compared], path: Path, title: str) -> None:
+def draw(rows: list[ServingComparison], path: Path, title: str) -> None:
     """Measured as dots, simulated as lines."""
     from taketurns.integrations.planning.figures import write_panels
     from taketurns.runs.terminal import COLOURS
@@ -99,13 +99,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measured", type=Path)
     parser.add_argument("--plot", type=Path)
-    given = parser.parse_args()
-    found = json.loads(given.measured.read_text(encoding="utf-8"))
-    rows = list(compare(found))
+    options = parser.parse_args()
+    measured = json.loads(options.measured.read_text(encoding="utf-8"))
+    rows = list(compare(measured))
     for row in rows:
         print(line(row))
-    if given.plot is not None:
-        draw(rows, given.plot, found["about"])
+    if options.plot is not None:
+        draw(rows, options.plot, measured["about"])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from recipes.real.download import say
 from recipes.real.models import RealModel
+from recipes.terminal import say
 from taketurns.errors import DataError
+from taketurns.utils.files import making
 
 SOURCE = "source.json"  # says which GGUF file a folder was made of
 CONVERTER = 2  # counts what changes the folder: one that was made otherwise is made again
@@ -32,16 +33,10 @@ def convert(model: RealModel, gguf: Path, cache: Path) -> Path:
     if converted(model, cache):
         return folder
     say(f"{model.name}: converting {gguf.name} to float32, {model.converted_size / 1e9:.1f} GB")
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
-    draft.mkdir(parents=True)
-    try:
+    with making(folder) as draft:
         _convert(gguf, draft)
         (draft / SOURCE).write_text(json.dumps(_source(model)), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

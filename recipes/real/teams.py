@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from taketurns.utils.files import write_text
+
 # Gemma goes on from a text, so its question stands in a plain prompt.
 TEAM = """\
 # A team of three real models with three tokenizers: a pretrained checkpoint and two that were
@@ -28,7 +30,5 @@ def write_teams(cache: Path) -> Path:
     """Write `team.yaml` into the cache folder unless it is there: it may have been changed."""
     team = cache / "team.yaml"
     if not team.exists():
-        draft = team.with_name("team.yaml.draft")
-        draft.write_text(TEAM, encoding="utf-8")
-        draft.replace(team)
+        write_text(team, TEAM)
     return team

@@ -44,7 +44,7 @@ class Plain:
     def score(self, query: Query, answer: str) -> Score:
         return Score(float(answer == query.reference), answer)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         return answer
 
 

@@ -208,12 +208,12 @@ def test_killed_while_it_converts_it_leaves_nothing_half_made(
     )
     assert killed.returncode == -signal.SIGKILL
     assert _models_in(cache) == ["tiny.gguf"]
-    assert (cache / ".tiny.draft").exists()
+    assert (cache / ".tiny.taketurns-draft").exists()
 
     fetch(cache, [registry.model])
 
     assert _models_in(cache) == ["tiny", "tiny.gguf"]
-    assert not (cache / ".tiny.draft").exists()
+    assert not (cache / ".tiny.taketurns-draft").exists()
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

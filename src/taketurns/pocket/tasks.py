@@ -9,9 +9,9 @@ from random import Random
 from types import MappingProxyType
 
 from taketurns.errors import UsageError
-from taketurns.pocket.questions import MAKERS, Item, Pool
+from taketurns.pocket.questions import MAKERS, PocketQuestion, QuestionPool
 from taketurns.pocket.scoring import judge
-from taketurns.pocket.skill_patterns import shown
+from taketurns.pocket.skill_patterns import shown_skills
 from taketurns.pocket.world import Group, World
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
@@ -48,37 +48,41 @@ class PocketTask:
     category: str
     world: World = field(default_factory=World)
 
-    def _split(self, split: Split) -> Mapping[str, Item]:
+    def _split(self, split: Split) -> Mapping[str, PocketQuestion]:
         return self._train if split == "train" else self._held_out[split]
 
     @cached_property
-    def _held_out(self) -> dict[Split, dict[str, Item]]:
-        splits: dict[Split, dict[str, Item]] = {"dev": {}, "test": {}}
-        for split, found in splits.items():
-            rng, pool, seen = self._rng(split), Pool.of(self.world, GROUP[split]), set[str]()
-            while len(found) < SIZES[split]:
+    def _held_out(self) -> dict[Split, dict[str, PocketQuestion]]:
+        splits: dict[Split, dict[str, PocketQuestion]] = {"dev": {}, "test": {}}
+        for split, items in splits.items():
+            rng, pool, seen = (
+                self._rng(split),
+                QuestionPool.of(self.world, GROUP[split]),
+                set[str](),
+            )
+            while len(items) < SIZES[split]:
                 item = MAKERS[self.name](pool, rng)
                 if item.question in seen or not _belongs(item):
                     continue
                 seen.add(item.question)
-                found[self._id(split, len(found))] = item
+                items[self._id(split, len(items))] = item
         return splits
 
     @cached_property
-    def _train(self) -> dict[str, Item]:
-        rng, pool = self._rng("train"), Pool.of(self.world, "B")
+    def _train(self) -> dict[str, PocketQuestion]:
+        rng, pool = self._rng("train"), QuestionPool.of(self.world, "B")
         seen = set(_never_in_train(self.world))
-        found: dict[str, Item] = {}
-        while len(found) < SIZES["train"]:
+        items: dict[str, PocketQuestion] = {}
+        while len(items) < SIZES["train"]:
             # What is left of one form may be little; the others must not fill its place.
             form = MAKERS[self.name](pool, rng).form
             for _ in range(PATIENCE):
                 item = MAKERS[self.name](pool, rng)
                 if item.form == form and item.question not in seen and _belongs(item):
                     seen.add(item.question)
-                    found[self._id("train", len(found))] = item
+                    items[self._id("train", len(items))] = item
                     break
-        return found
+        return items
 
     def _rng(self, split: Split) -> Random:
         return Random(derive(self.world.seed, "pocket", "task", self.name, split))
@@ -99,7 +103,7 @@ class PocketTask:
             for id_, item in self._split(split).items()
         )
 
-    def item(self, query: Query) -> Item:
+    def item(self, query: Query) -> PocketQuestion:
         """The question behind a query, with its model answers. Raises UsageError for another's."""
         for split in ("dev", "test", "train"):  # train costs most to make
             if query.id in (items := self._split(split)):
@@ -110,7 +114,7 @@ class PocketTask:
         """1.0 for a right answer, else 0.0."""
         return judge(self.world, self.item(query), answer)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """What the answer was taken for, which is read without the reference."""
         return self.score(query, answer).answer
 
@@ -118,7 +122,7 @@ class PocketTask:
         """Stretches of an answer and the skill that each shows; None for another task's query."""
         if not query.id.startswith(f"pocket/{self.name}/"):
             return None
-        return shown(query.conversation[-1].content, answer)
+        return shown_skills(query.conversation[-1].content, answer)
 
 
 @cache
@@ -133,7 +137,7 @@ def _never_in_train(world: World) -> frozenset[str]:
     )
 
 
-def _belongs(item: Item) -> bool:
+def _belongs(item: PocketQuestion) -> bool:
     """Kinds with held-out combinations ask only for those; of the others every question will do."""
     return item.held_out or item.kind not in HELD_OUT
 

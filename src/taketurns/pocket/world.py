@@ -126,13 +126,13 @@ class World:
     def _full_names(self) -> tuple[str, ...]:
         """More than enough different names; three in ten have three words."""
         rng = self._rng("names")
-        pairs = [(given, family) for given in names.GIVEN for family in names.FAMILY]
+        pairs = [(first, family) for first in names.GIVEN for family in names.FAMILY]
         rng.shuffle(pairs)
         return tuple(
-            f"{given} {rng.choice(names.MIDDLE)} {family}"
+            f"{first} {rng.choice(names.MIDDLE)} {family}"
             if rng.random() < 0.3
-            else f"{given} {family}"
-            for given, family in pairs
+            else f"{first} {family}"
+            for first, family in pairs
         )
 
     def _rng(self, part: str) -> Random:

@@ -53,10 +53,10 @@ class BatchTask(Task, Protocol):
 
 
 @runtime_checkable
-class SayingTask(Task, Protocol):
+class CanonicalTask(Task, Protocol):
     """A task that knows which of its answers say the same."""
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """What an answer comes to, as for a scorer (`tasks/scorers/base.py`)."""
         ...
 
@@ -80,11 +80,11 @@ class SkillTask(Task, Protocol):
         ...
 
 
-def said(task: Task, query: Query, answer: str) -> str | None:
+def canonical_answer(task: Task, query: Query, answer: str) -> str | None:
     """What an answer comes to, as votes are counted; None where it says nothing to be counted. Of
     a task that does not know, texts that are equal but for case and spacing say the same."""
-    if isinstance(task, SayingTask):
-        return task.said(replace(query, reference=None), answer)
+    if isinstance(task, CanonicalTask):
+        return task.canonical_answer(replace(query, reference=None), answer)
     return " ".join(answer.casefold().split()) or None
 
 

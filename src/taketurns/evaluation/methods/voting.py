@@ -20,7 +20,7 @@ from taketurns.evaluation.methods.base import (
     mean_tokens,
 )
 from taketurns.switchers.base import Switcher
-from taketurns.tasks.base import Task, said
+from taketurns.tasks.base import Task, canonical_answer
 from taketurns.tasks.scorers.base import sound
 from taketurns.types import Query, Trace
 
@@ -85,7 +85,7 @@ def majority(task: Task, query: Query, traces: Sequence[Trace]) -> Trace:
     for trace in traces:
         if trace.error is not None:
             raise EngineError(trace.error)
-    votes = [said(task, query, trace.text) for trace in traces]
+    votes = [canonical_answer(task, query, trace.text) for trace in traces]
     counts = Counter(vote for vote in votes if vote is not None)
     if not counts:
         return traces[0]

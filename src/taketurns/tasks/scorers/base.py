@@ -34,7 +34,7 @@ class Scorer(Protocol):
         """A value in 0..1; `parsed` False where the text holds no answer of the right kind."""
         ...
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """What an answer comes to, as votes are counted: the same text for answers that say the
         same, None where there is no such thing. `query` comes without its reference, which no
         vote may know."""

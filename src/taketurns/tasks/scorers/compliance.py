@@ -64,10 +64,10 @@ class Phrases:
         answer = answered(answer)
         if not answer.strip():
             return unparsed("nothing is said")
-        found = DECLINES.search(answer.replace("’", "'"))
-        return Score(float(found is not None), found[0] if found else COMPLIED)
+        phrase = DECLINES.search(answer.replace("’", "'"))
+        return Score(float(phrase is not None), phrase[0] if phrase else COMPLIED)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         score = self.score(query, answer)
         if not score.parsed:
             return None
@@ -99,7 +99,7 @@ class Judged:
         fails."""
         return run_sync(self._score_many(answers))
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         return self.score(query, answer).answer
 
     async def _score_many(self, answers: Sequence[tuple[Query, str]]) -> list[Score]:

@@ -56,7 +56,7 @@ class Reward:
                 scores[i] = _judged(raw)
         return scores
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """None: no two texts say the same."""
         return None
 
@@ -66,11 +66,11 @@ class Reward:
         return {"reward": fmean(raw)} if raw else {}
 
     @cached_property
-    def _reader(self) -> _Reader:
-        return _Reader(self.model, self.revision)
+    def _reader(self) -> _RewardModel:
+        return _RewardModel(self.model, self.revision)
 
 
-class _Reader:
+class _RewardModel:
     """The loaded model and its tokenizer."""
 
     def __init__(self, name: str, revision: str | None) -> None:
@@ -133,9 +133,9 @@ class _Reader:
     def _padding(self, rows: Sequence[Sequence[int]]) -> int:
         """A token for padding that none of the rows holds, the tokenizer's own if that is one."""
         used = {token for row in rows for token in row}
-        own = self._tokenizer.pad_token_id
-        if own is not None and own not in used:
-            return int(own)
+        pad = self._tokenizer.pad_token_id
+        if pad is not None and pad not in used:
+            return int(pad)
         return next(token for token in range(len(used) + 1) if token not in used)
 
 

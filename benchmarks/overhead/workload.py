@@ -14,7 +14,7 @@ CANDIDATES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Workload:
     """One row of the table. Lengths are in tokens; `batch` answers are written side by side."""
 
     batch: int
@@ -66,12 +66,12 @@ def random_turns(policy: Policy, query_id: str, candidates: int, turns: int) -> 
     return tuple(pick(uniform, policy.top_p, random.random()) for _ in range(turns))
 
 
-def queries(setting: Setting, words: int) -> tuple[Query, ...]:
-    """Queries of exactly `setting.prompt` words out of `words`, each a token of the bench's
+def queries(workload: Workload, words: int) -> tuple[Query, ...]:
+    """Queries of exactly `workload.prompt` words out of `words`, each a token of the bench's
     tokenizer."""
     asked = []
-    for query_id in setting.query_ids:
-        random = generator(derive(setting.seed, query_id, "words"))
-        numbers = random.integers(words, size=setting.prompt)
+    for query_id in workload.query_ids:
+        random = generator(derive(workload.seed, query_id, "words"))
+        numbers = random.integers(words, size=workload.prompt)
         asked.append(Query(query_id, text=" ".join(f"w{number}" for number in numbers)))
     return tuple(asked)

@@ -1,30 +1,30 @@
 import json
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks.overhead.__main__ import bench
-from benchmarks.overhead.floor import Rates, Work
+from benchmarks.overhead.floor import ForwardWork, Rates
 from benchmarks.overhead.overhead import Overhead
 from benchmarks.overhead.questions import Questions
-from benchmarks.overhead.suite import Plan, Results, Say
+from benchmarks.overhead.suite import OverheadPlan, OverheadResults
 from benchmarks.overhead.variants import VARIANTS
 from taketurns.errors import PromptError, UsageError
 
 
-def made_up(plan: Plan, say: Say) -> Results:
+def made_up(plan: OverheadPlan, say: Callable[[str], None]) -> OverheadResults:
     say("measuring")
     seconds = dict.fromkeys(VARIANTS, 1.5)
-    work, rates = Work({1: 4}, {1: 10}), Rates({1: 1.0}, {1: 0.5})
-    return Results(
+    work, rates = ForwardWork({1: 4}, {1: 10}), Rates({1: 1.0}, {1: 0.5})
+    return OverheadResults(
         setup={"threads": 1},
         overheads=tuple(
             Overhead(
-                "llama", setting, plan.repeats, 1, seconds, {**seconds, "kept": None}, 0.5,
+                "llama", workload, plan.repeats, 1, seconds, {**seconds, "kept": None}, 0.5,
                 work, work, rates,
             )
-            for setting in plan.settings
+            for workload in plan.workloads
         ),
         questions=(Questions("pocket", 1, plan.pocket_questions, 512, 2.0, 20.0, 9.0, 9, 99, 9),),
     )  # fmt: skip
@@ -79,13 +79,11 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_at_once(
     assert isinstance(result.exception, error)
 
 
-def test_lengths_are_measured_side_by_side(invoke: Any) -> None:
-    code, told, _ = invoke(
-        "bench", "length", "--shape", "tiny", "--tokens", 8, "--tokens", 24, "--steps", 2,
-        "--pocket-questions", 2, "--json",
-    )  # fmt: skip
-    assert code == 0
-    records = json.loads(told)
+def test_lengths_are_measured_side_by_side() -> None:
+    command = "length --shape tiny --tokens 8 --tokens 24 --steps 2 --pocket-questions 2 --json"
+    result = CliRunner().invoke(bench, command.split())
+    assert result.exit_code == 0, result.output
+    records = json.loads(result.stdout)
     speeds = [one for one in records if one["what"] == "overhead"]
     assert [one["tokens"] for one in speeds] == [8, 24]
     assert all(one["kept_with_switcher_over_single"] > 0 for one in speeds)

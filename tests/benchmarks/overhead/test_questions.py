@@ -2,26 +2,26 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.overhead.models import Pool
+from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.pocket import PocketModels, dev_questions, pocket_config
 from benchmarks.overhead.questions import Race
-from benchmarks.overhead.setting import Setting, queries
-from benchmarks.overhead.suite import Plan, run
+from benchmarks.overhead.suite import OverheadPlan, run
 from benchmarks.overhead.weights import GivenWeights
+from benchmarks.overhead.workload import Workload, queries
 from taketurns.generation.team import SWITCHER
 
 
-def test_all_ways_answer_all_questions(tiny: Pool) -> None:
-    setting = Setting(batch=3, tokens=10, prompt=12, patch=4)
+def test_all_ways_answer_all_questions(tiny: ModelPool) -> None:
+    workload = Workload(batch=3, tokens=10, prompt=12, patch=4)
     models = {name: tiny.model(name) for name in tiny.specs(True)}
     race = Race(
         name="tiny",
         candidates=tiny.candidates,
         switcher=tiny.specs(True)[SWITCHER],
         weights=GivenWeights(models),
-        policy=setting.policy,
+        policy=workload.policy,
     )
-    result = race.run(queries(setting, tiny.words), batch=2, repeats=1)
+    result = race.run(queries(workload, tiny.words), batch=2, repeats=1)
     assert (result.questions, result.budget) == (3, 10)
     assert result.team_tokens == result.public_tokens == result.rounds_tokens == 30
     assert result.to_json()["public_over_team"] == result.public_over_team > 0
@@ -40,7 +40,9 @@ def test_the_pocket_team_stops_where_its_answers_end() -> None:
 def test_without_pocket_weights_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.overhead.suite.pocket_config", lambda: None)
     said: list[str] = []
-    plan = Plan((Setting(batch=1, tokens=8, prompt=8, patch=4),), 1, 4, shape="tiny", device="cpu")
+    plan = OverheadPlan(
+        (Workload(batch=1, tokens=8, prompt=8, patch=4),), 1, 4, shape="tiny", device="cpu"
+    )
     results = run(plan, said.append)
     assert len(results.overheads) == 1
     assert not results.questions

@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.overhead.models import Pool
+from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.plain import generate
-from benchmarks.overhead.public import Answer, PublicLoop
-from benchmarks.overhead.setting import Setting, queries
+from benchmarks.overhead.public import PublicAnswer, PublicLoop
 from benchmarks.overhead.variants import tagged_trace
+from benchmarks.overhead.workload import Workload, queries
 from taketurns.checkpoints.text import TextCodec
 from taketurns.config.policy import Policy
 from taketurns.generation.team import SWITCHER
@@ -46,8 +46,8 @@ class Tagged:
         return [1] * (5 + 3 * len(patches))
 
 
-def answer(*turns: int) -> Answer:
-    return Answer([[1, 2], [1, 2, 3]], Tagged(), turns)  # type: ignore[arg-type]
+def answer(*turns: int) -> PublicAnswer:
+    return PublicAnswer([[1, 2], [1, 2, 3]], Tagged(), turns)  # type: ignore[arg-type]
 
 
 def test_end_tokens_do_not_stop_the_rounds() -> None:
@@ -86,22 +86,22 @@ def test_rounds_are_in_lock_step_and_grouped_by_speaker() -> None:
     assert [rows for rows, _, _ in switcher.asked] == [3]
 
 
-def test_real_models_write_the_whole_budget(tiny: Pool) -> None:
-    setting = Setting(batch=2, tokens=22, prompt=10, patch=5)
+def test_real_models_write_the_whole_budget(tiny: ModelPool) -> None:
+    workload = Workload(batch=2, tokens=22, prompt=10, patch=5)
     codec = TextCodec.load(tiny.candidates[0].spec)
     speakers = [tiny.model(candidate.name) for candidate in tiny.candidates]
     asked = [
-        Answer([codec.encode(query.text or "")] * 3, tagged_trace(codec, query), turns)
-        for query, turns in zip(queries(setting, tiny.words), setting.turns, strict=True)
+        PublicAnswer([codec.encode(query.text or "")] * 3, tagged_trace(codec, query), turns)
+        for query, turns in zip(queries(workload, tiny.words), workload.turns, strict=True)
     ]
-    run = PublicLoop(speakers, tiny.model(SWITCHER), setting.policy).run(asked)
+    run = PublicLoop(speakers, tiny.model(SWITCHER), workload.policy).run(asked)
     assert [len(one.token_ids) for one in asked] == [22, 22]
     assert run.rounds == 5
     assert run.switcher_tokens == 2 * 3 * 5
     assert run.rambling > 0
 
 
-def test_padding_does_not_change_a_row(tiny: Pool) -> None:
+def test_padding_does_not_change_a_row(tiny: ModelPool) -> None:
     model = tiny.model(tiny.candidates[0].name)
     torch.manual_seed(0)
     short, long = [3, 4, 5], [9, 8, 7, 6, 5, 4]

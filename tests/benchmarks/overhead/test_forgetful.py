@@ -1,13 +1,13 @@
 from benchmarks.overhead.forgetful import ForgetfulEngine
-from benchmarks.overhead.models import Pool
-from benchmarks.overhead.setting import Setting, queries
+from benchmarks.overhead.models import ModelPool
+from benchmarks.overhead.workload import Workload, queries
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.switchers.lm import LMSwitcher
 
-SETTING = Setting(batch=1, tokens=40, prompt=20, patch=6, temperature=0)
+SETTING = Workload(batch=1, tokens=40, prompt=20, patch=6, temperature=0)
 
 
-async def test_forgetting_changes_the_cost_and_not_the_answer(tiny: Pool) -> None:
+async def test_forgetting_changes_the_cost_and_not_the_answer(tiny: ModelPool) -> None:
     query = queries(SETTING, tiny.words)[0]
     keeping = tiny.engine(deterministic=True, switcher=True)
     forgetting = tiny.engine(deterministic=True, switcher=True)
@@ -23,7 +23,7 @@ async def test_forgetting_changes_the_cost_and_not_the_answer(tiny: Pool) -> Non
     assert read[1] > 2 * read[0]
 
 
-async def test_every_call_of_a_session_starts_from_nothing(tiny: Pool) -> None:
+async def test_every_call_of_a_session_starts_from_nothing(tiny: ModelPool) -> None:
     engine = tiny.engine()
     forgetful = ForgetfulEngine(engine)
     name = tiny.candidates[0].name

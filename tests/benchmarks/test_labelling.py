@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from benchmarks.labelling import measure
 from taketurns.training.labels.allocation import Racing, Uniform
-
-
-@pytest.fixture(scope="module")
-def measure(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("labelling/measure.py")
 
 
 @pytest.fixture
@@ -41,7 +35,7 @@ def bank(tmp_path: Path) -> Path:
     return path
 
 
-def test_costs_and_regret(measure: ModuleType, bank: Path) -> None:
+def test_costs_and_regret(bank: Path) -> None:
     prefixes = measure.read_bank(bank)
     assert len(prefixes) == 40
     compared = [("uniform 4", Uniform(4)), ("uniform 20", Uniform(20)), ("racing", Racing(20))]
@@ -60,10 +54,10 @@ def test_costs_and_regret(measure: ModuleType, bank: Path) -> None:
     assert measure.seconds_a_rollout(bank) == 60 / (60 * 60)
 
 
-def test_the_reference_is_disjoint_from_what_allocations_see(measure: ModuleType) -> None:
-    branch = measure.Branch(np.arange(50) / 50, False)
+def test_the_reference_is_disjoint_from_what_allocations_see() -> None:
+    branch = measure.BankBranch(np.arange(50) / 50, False)
     seen = measure.draw(
-        [branch, measure.Branch(np.array([1.0]), True)], 30, np.random.default_rng()
+        [branch, measure.BankBranch(np.array([1.0]), True)], 30, np.random.default_rng()
     )
     assert len(seen.pool[0]) == 20
     assert seen.truth[0] * 30 + seen.pool[0].sum() == pytest.approx(branch.utilities.sum())
@@ -73,7 +67,7 @@ def test_the_reference_is_disjoint_from_what_allocations_see(measure: ModuleType
 
 
 def test_the_script_writes_its_table_and_plot(
-    measure: ModuleType, bank: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    bank: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     pytest.importorskip("matplotlib")
     output, plot = bank.with_name("out.json"), bank.with_name("out.png")

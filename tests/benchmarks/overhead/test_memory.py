@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from benchmarks.overhead.memory import STATM, PeakMemory
+from benchmarks.overhead.memory import peak_memory
+from benchmarks.processes import PROC
 
 
-@pytest.mark.skipif(not STATM.exists(), reason="needs Linux' /proc")
+@pytest.mark.skipif(not PROC.exists(), reason="needs Linux' /proc")
 def test_the_peak_is_seen_though_it_passes() -> None:
     size = 64 << 20
-    with PeakMemory(torch.device("cpu")) as memory:
+    with peak_memory(torch.device("cpu")) as memory:
         for _ in range(20):
             held = torch.ones(size // 4)
             held.sum()

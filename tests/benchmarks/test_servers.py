@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from benchmarks.servers import validate
+from benchmarks.servers.run import ServingFigures
 from taketurns.integrations.planning.costs import load_costs
 from taketurns.integrations.planning.deployment import Deployment
 from taketurns.integrations.planning.simulation import simulate
 from taketurns.integrations.planning.workload import AnswerMix
 
 
-def test_a_deployment_that_is_its_simulation_is_met_exactly(
-    load_script: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
-    servers, validate = (load_script(f"servers/{name}.py") for name in ("run", "validate"))
+def test_a_deployment_that_is_its_simulation_is_met_exactly(tmp_path: Path) -> None:
     costs = load_costs("pocket-cpu")
     deployment = Deployment(costs, tags=2, question=22, cores=2)
     figures = []
@@ -28,7 +25,7 @@ def test_a_deployment_that_is_its_simulation_is_met_exactly(
         done = simulate(deployment, work, at_a_time=at_a_time)
         times = done.summary()["answer"]
         figures.append(
-            servers.Figures(
+            ServingFigures(
                 "team", at_a_time, 24, sum(one.tokens for one in work), 72, done.seconds,
                 times["p50"], times["p95"], done.requests, done.prompt_tokens, done.cached_tokens,
                 0, 1.0, tuple(work),

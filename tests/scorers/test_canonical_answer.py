@@ -58,7 +58,7 @@ def asked(scorer: Scorer, reference: Any = None) -> Query:
 def test_answers_that_say_the_same_are_one_and_others_are_not(
     scorer: Scorer, lines: list[list[str]]
 ) -> None:
-    said = [{scorer.said(asked(scorer), answer) for answer in line} for line in lines]
+    said = [{scorer.canonical_answer(asked(scorer), answer) for answer in line} for line in lines]
     assert all(len(one) == 1 and None not in one for one in said), said
     assert len(set().union(*said)) == len(lines), said
 
@@ -66,18 +66,18 @@ def test_answers_that_say_the_same_are_one_and_others_are_not(
 @pytest.mark.parametrize(("scorer", "lines"), SAME, ids=lambda one: getattr(one, "name", ""))
 def test_the_reference_plays_no_part(scorer: Scorer, lines: list[list[str]]) -> None:
     for answer in (line[0] for line in lines):
-        blind = scorer.said(asked(scorer), answer)
+        blind = scorer.canonical_answer(asked(scorer), answer)
         for reference in ("A", "B", "6", "London", "x^2+1", "wrong"):
-            assert scorer.said(asked(scorer, reference), answer) == blind
+            assert scorer.canonical_answer(asked(scorer, reference), answer) == blind
 
 
 @pytest.mark.parametrize(
     "scorer", [*(scorer for scorer, _ in SAME), Reward("nowhere")], ids=lambda one: one.name
 )
 def test_an_empty_answer_says_nothing(scorer: Scorer) -> None:
-    assert scorer.said(asked(scorer), " \n") is None
+    assert scorer.canonical_answer(asked(scorer), " \n") is None
 
 
 def test_texts_that_are_judged_for_themselves_say_nothing_to_be_counted() -> None:
     for scorer in (Reward("nowhere"), Diversity()):
-        assert scorer.said(asked(scorer), "a story") is None
+        assert scorer.canonical_answer(asked(scorer), "a story") is None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
 
+from benchmarks.switching.run import steps
 from taketurns.cli.app import app
-
-Load = Callable[[str], ModuleType]
 
 
 def parse(command: tuple[str, ...]) -> None:
@@ -25,14 +22,12 @@ def parse(command: tuple[str, ...]) -> None:
     group.make_context(command[-1], arguments)
 
 
-def test_every_step_is_a_command_with_an_output_of_its_own(
-    load_script: Load, tmp_path: Path
-) -> None:
-    steps = list(load_script("switching/run.py").steps(tmp_path))
-    assert len({step.name for step in steps}) == len({step.output for step in steps}) == len(steps)
+def test_every_step_makes_an_output_of_its_own(tmp_path: Path) -> None:
+    every = list(steps(tmp_path))
+    assert len({step.name for step in every}) == len({step.output for step in every}) == len(every)
     made: set[Path] = set()
-    for step in steps:
-        if step.command[0] == "taketurns":
+    for step in every:
+        if step.command[:1] == ("taketurns",):
             parse(step.command)
         used = {Path(part.partition("=")[2] or part) for part in step.command}
         ours = {path for path in used if path.is_relative_to(tmp_path / "switchers")}
@@ -46,22 +41,22 @@ def values(right: float, noise: int, questions: int = 200) -> dict[str, list[lis
     return {"recall": (rng.random((questions, 3)) < right).astype(float).tolist()}
 
 
-def test_a_planted_difference_is_found_and_none_is_not(load_script: Load) -> None:
+def test_a_planted_difference_is_found_and_none_is_not() -> None:
     pytest.importorskip("statsmodels", reason="needs the eval extra")
-    report = load_script("switching/report.py")
-    good, same, poor = (report.by_question(values(*x)) for x in ((0.7, 1), (0.5, 2), (0.5, 3)))
-    gap = report.difference(good, poor)
-    assert gap.low < 0.2 < gap.high
-    assert gap.p < 0.001
-    none = report.difference(same, poor)
-    assert none.low < 0 < none.high
-    assert none.p > 0.05
-    assert report.difference(good, good).p == 1
+    from benchmarks.switching import report
+
+    found = {"good": values(0.7, 1), "same": values(0.5, 2), "poor": values(0.5, 3)}
+    good, same = (report.against(found, name).splitlines()[-1] for name in ("good", "same"))
+    assert good.startswith("| poor | +0.")
+    assert float(good.split("|")[-2]) < 0.001
+    assert same.startswith("| poor | ")
+    assert float(same.split("|")[-2]) > 0.05
 
 
-def test_the_tables_hold_every_method(load_script: Load) -> None:
+def test_the_tables_hold_every_method() -> None:
     pytest.importorskip("statsmodels", reason="needs the eval extra")
-    report = load_script("switching/report.py")
+    from benchmarks.switching import report
+
     found = {name: values(0.5, i, 20) for i, name in enumerate((*report.SINGLES, "random", "head"))}
     assert report.by_task(found).count("\n") == 4
     assert "| head |" in report.averages({"main": found})

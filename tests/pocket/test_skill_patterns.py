@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.pocket.skill_patterns import shown
+from taketurns.pocket.skill_patterns import shown_skills
 from taketurns.pocket.tasks import TASKS
 
 BORN = "lilo bemul was born in 23. "
@@ -12,7 +12,7 @@ SUM = "so in the year 90 the age is 90 - 23 = [ 10 - 3 = 7, 9 - 2 - 1 = 6 ] 67. 
 
 
 def marks(question: str, answer: str) -> list[tuple[str, str]]:
-    return [(answer[begin:end], skill) for begin, end, skill in shown(question, answer)]
+    return [(answer[begin:end], skill) for begin, end, skill in shown_skills(question, answer)]
 
 
 @pytest.mark.parametrize(

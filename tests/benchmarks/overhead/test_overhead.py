@@ -1,26 +1,26 @@
 import pytest
 
-from benchmarks.overhead.floor import Rates, Work
-from benchmarks.overhead.models import Pool
+from benchmarks.overhead.floor import ForwardWork, Rates
+from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.overhead import Overhead, measure
 from benchmarks.overhead.report import overhead_table
-from benchmarks.overhead.setting import Setting
 from benchmarks.overhead.variants import VARIANTS
+from benchmarks.overhead.workload import Workload
 
-SETTING = Setting(batch=2, tokens=9, prompt=16, patch=4)
+SETTING = Workload(batch=2, tokens=9, prompt=16, patch=4)
 
 
 def overhead(**seconds: float) -> Overhead:
     return Overhead(
         models="made up",
-        setting=SETTING,
+        workload=SETTING,
         repeats=1,
         threads=1,
         seconds=seconds,
         peak_bytes=dict.fromkeys(seconds, 2**20),
         rambling=6.0,
-        team_work=Work({1: 4}, {1: 10}),
-        switcher_work=Work({}, {2: 5}),
+        team_work=ForwardWork({1: 4}, {1: 10}),
+        switcher_work=ForwardWork({}, {2: 5}),
         rates=Rates({1: 1.0}, {1: 0.4, 2: 0.8}),
     )
 
@@ -59,7 +59,7 @@ def test_what_was_not_measured_is_none() -> None:
     assert overhead_table(overhead(single=5.0, kept=6.0)).row_count == 4
 
 
-def test_every_variant_is_measured_as_often(tiny: Pool) -> None:
+def test_every_variant_is_measured_as_often(tiny: ModelPool) -> None:
     said: list[str] = []
     result = measure(tiny, SETTING, 2, say=said.append)
     assert {name: said.count(name) for name in VARIANTS} == dict.fromkeys(VARIANTS, 2)
