@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL, percentile_interval
+
 Floats = NDArray[np.float64]
 RULES = ("sentence", "uncertainty", "switcher", "random")
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,10 @@ def interval(shape: tuple[int, int], figure: Figure) -> Interval:
     rng = np.random.default_rng(0)
     rows = np.arange(tasks)[:, None]
     values = []
-    for _ in range(RESAMPLES):
+    for _ in range(FEW_RESAMPLES):
         drawn = rng.integers(questions, size=shape)
         values.append(figure(lambda array, drawn=drawn: float(array[rows, drawn].mean())))  # type: ignore[misc]
-    low, high = np.percentile(values, (2.5, 97.5))
+    low, high = percentile_interval(np.array(values), PERCENT_TAIL)
     return Interval(figure(lambda array: float(array.mean())), float(low), float(high))
 
 

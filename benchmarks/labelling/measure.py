@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL, percentile_interval
 from taketurns.runs.manifest import path_for
 from taketurns.training.labels.allocation import Allocation, Arm, Racing, Uniform
 
 CLEAR = 0.1  # the reference calls a branch best, rather than tied, when it leads by this much
-RESAMPLES = 2000
 
 Floats = NDArray[np.float64]
 
@@ -141,9 +141,9 @@ def measure(
 def interval(values: Floats, of: Floats | None = None) -> list[float]:
     """The mean, or the ratio of two sums, and its 95 % interval from resampled prefixes."""
     of = np.ones(len(values)) if of is None else of
-    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    drawn = np.random.default_rng(0).integers(len(values), size=(FEW_RESAMPLES, len(values)))
     ratios = values[drawn].sum(1) / of[drawn].sum(1)
-    return [float(values.sum() / of.sum()), *map(float, np.quantile(ratios, (0.025, 0.975)))]
+    return [float(values.sum() / of.sum()), *map(float, percentile_interval(ratios, PERCENT_TAIL))]
 
 
 def summary(

@@ -176,6 +176,8 @@ def point(path: Path, price: Mapping[str, float]) -> dict[str, Any]:
     of an answer in tokens of the large model."""
     import numpy as np
 
+    from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL, percentile_interval
+
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     scores: dict[str, dict[str, list[float]]] = {}
     for row in rows:
@@ -184,12 +186,12 @@ def point(path: Path, price: Mapping[str, float]) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     drawn = [
         fmean(float(draw.choice(one, len(one)).mean()) for one in means.values())
-        for _ in range(2000)
+        for _ in range(FEW_RESAMPLES)
     ]
     cost = [sum(price[name] * count for name, count in row["tokens"].items()) for row in rows]
     return {
         "score": fmean(float(one.mean()) for one in means.values()),
-        "interval": [float(np.quantile(drawn, q)) for q in (0.025, 0.975)],
+        "interval": [float(end) for end in percentile_interval(np.array(drawn), PERCENT_TAIL)],
         "cost": fmean(cost),
         "tokens": {n: fmean(row["tokens"][n] for row in rows) for n in WIDTHS},
     }

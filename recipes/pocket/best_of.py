@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from recipes.pocket.acceptance import Paired, switching_beats_chance
+from recipes.pocket.acceptance import PairedShares, switching_beats_chance
 from taketurns.errors import EngineError
 from taketurns.generation.team import Team
 from taketurns.switchers.simple import RandomSwitcher
@@ -47,7 +47,7 @@ class BestOf:
             "paired": asdict(test),
         }
 
-    def gate(self) -> tuple[str, Paired]:
+    def gate(self) -> tuple[str, PairedShares]:
         """The best single checkpoint in hindsight, and random switching paired against it."""
         alone = {name: tasks for name, tasks in self.solved.items() if name != RANDOM}
         return switching_beats_chance(self.solved[RANDOM], alone)

@@ -9,7 +9,7 @@ from typing import Any
 
 from recipes.pocket.corpus import PLAIN_PROMPT
 from recipes.pocket.recipe import Measuring
-from taketurns.evaluation.intervals import wilson
+from taketurns.evaluation.statistics import wilson
 from taketurns.pocket.tasks import PocketTask
 from taketurns.tasks.base import Split
 

@@ -13,8 +13,8 @@ from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
 from taketurns.evaluation.asking import Item, Record, answer
 from taketurns.evaluation.gain_kept import gains
-from taketurns.evaluation.intervals import average, share
 from taketurns.evaluation.methods.metering import MeteredEngine
+from taketurns.evaluation.statistics import average, share
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import records
 from taketurns.generation.check.local import parameters

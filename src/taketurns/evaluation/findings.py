@@ -11,15 +11,23 @@ from typing import Any
 
 from taketurns.errors import UsageError
 from taketurns.evaluation.cost_quality import alike, break_even, frontier, points
-from taketurns.evaluation.intervals import average, share
 from taketurns.evaluation.methods.registry import Entry, Kind
 from taketurns.evaluation.results import Measured
-from taketurns.evaluation.statistics import combined, gain, holm, paired, spread, tally
+from taketurns.evaluation.statistics import (
+    ALPHA,
+    average,
+    combined,
+    gain,
+    holm,
+    paired,
+    share,
+    spread,
+    tally,
+)
 from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
 
 COSTS = ("tokens", "seconds")
 KINDS: tuple[Kind, ...] = ("single", "baseline", "control", "switch")
-SURE = 0.05
 Json = dict[str, Any]
 
 
@@ -192,7 +200,7 @@ def _sure(found: Sequence[str], rivals: Sequence[Json]) -> list[str]:
     the rival that is hardest to tell from it, after Holm over all tasks."""
     tasks = list(rivals[0])
     adjusted = holm([max(one[task]["p"] for one in rivals) for task in tasks])
-    return [task for task, p in zip(tasks, adjusted, strict=True) if task in found and p < SURE]
+    return [task for task, p in zip(tasks, adjusted, strict=True) if task in found and p < ALPHA]
 
 
 def _beyond(measured: Mapping[str, Measured], subject: str) -> Json | None:

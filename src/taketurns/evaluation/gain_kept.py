@@ -12,28 +12,18 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from taketurns.evaluation.statistics import CONFIDENCE, RESAMPLES, Answers
+from taketurns.evaluation.statistics import (
+    RESAMPLES,
+    Estimate,
+    SeedScores,
+    draw_counts,
+    percentile_interval,
+)
 from taketurns.utils.seeds import generator
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        return {
-            "value": round(self.value, 6),
-            "low": round(self.low, 6),
-            "high": round(self.high, 6),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +44,9 @@ class Gains:
 
 
 def gains(
-    student: Mapping[str, Answers],
-    aligned: Mapping[str, Answers],
-    team: Mapping[str, Answers],
+    student: Mapping[str, SeedScores],
+    aligned: Mapping[str, SeedScores],
+    team: Mapping[str, SeedScores],
     *,
     seed: int = 0,
 ) -> Gains:
@@ -72,12 +62,13 @@ def gains(
         for three in zip(student.values(), aligned.values(), team.values(), strict=True)
     ]
     draws = generator(seed)
-    resampled = np.mean([_resampled(table, draws) for table in tables], axis=0)
+    resampled = np.mean(
+        [draw_counts(len(table), RESAMPLES, draws) @ table / len(table) for table in tables], axis=0
+    )
     exact = np.mean([table.mean(axis=0) for table in tables], axis=0)
 
     def figure(value: Any, resamples: NDArray[np.float64]) -> Estimate:
-        tails = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(resamples, [tails, 1 - tails])
+        low, high = percentile_interval(resamples)
         return Estimate(float(value), float(low), float(high))
 
     mine = figure(exact[0] - exact[1], resampled[:, 0] - resampled[:, 1])
@@ -89,12 +80,3 @@ def gains(
         mine.value / whole.value, (resampled[:, 0] - resampled[:, 1])[over > 0] / over[over > 0]
     )
     return Gains(mine, whole, kept)
-
-
-def _resampled(table: NDArray[np.float64], draws: np.random.Generator) -> NDArray[np.float64]:
-    """Means of resampled questions, `[resamples, 3]`, of a task's `[questions, 3]`."""
-    import numpy as np
-
-    counts = draws.multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES)
-    means: NDArray[np.float64] = counts @ table / len(table)
-    return means

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 
-from taketurns.evaluation.intervals import wilson
-from taketurns.evaluation.statistics import Answers, holm, paired
+from taketurns.evaluation.statistics import SeedScores, holm, paired, wilson
 
 SOLVED = 0.5
 """A question is solved by an answer that scores more."""
@@ -28,8 +27,8 @@ class Round:
     Scores are `[question][answer]`; all have the same questions in one order, and all who try have
     as many answers."""
 
-    defining: Mapping[str, Answers]
-    tries: Mapping[str, Answers]
+    defining: Mapping[str, SeedScores]
+    tries: Mapping[str, SeedScores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Beyond:
 
 
 def halved(
-    scores: Mapping[str, Mapping[str, Answers]], singles: Sequence[str], others: Sequence[str]
+    scores: Mapping[str, Mapping[str, SeedScores]], singles: Sequence[str], others: Sequence[str]
 ) -> list[Round]:
     """Rounds out of answers that are there, `[method][task][question][seed]`: some seeds say what
     is left, the others are the tries, in every way to divide them (or some, evenly, of very many
@@ -165,5 +164,5 @@ def _solves(answers: Sequence[float]) -> bool:
     return any(score > SOLVED for score in answers)
 
 
-def _at(answers: Answers, seeds: Sequence[int]) -> list[list[float]]:
+def _at(answers: SeedScores, seeds: Sequence[int]) -> list[list[float]]:
     return [[question[seed] for seed in seeds] for question in answers]

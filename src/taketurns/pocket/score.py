@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from taketurns.config.team_config import TeamConfig, load_team_config
 from taketurns.engines.base import Engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.intervals import Share, average, share
+from taketurns.evaluation.statistics import Share, average, share
 from taketurns.generation.team import Team
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.factory import make_switcher

@@ -14,9 +14,10 @@ from pathlib import Path
 from random import Random
 
 from taketurns.errors import DataError
-from taketurns.evaluation.analysis.clusters import RESAMPLES, TAIL
+from taketurns.evaluation.analysis.clusters import interval
 from taketurns.evaluation.analysis.skills import SKILLS, Label, agreement
 from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.evaluation.statistics import FEW_RESAMPLES
 
 COLUMNS = ("id", "question", "before", "patch", "skill")
 GUARDED = ("=", "+", "-", "@", "\t", "\r")
@@ -109,7 +110,7 @@ def _resampled(
     rng, groups = Random(0), list(pairs.values())
     return [
         _both([pair for own in rng.choices(groups, k=len(groups)) for pair in own])
-        for _ in range(RESAMPLES)
+        for _ in range(FEW_RESAMPLES)
     ]
 
 
@@ -118,7 +119,7 @@ def _percentiles(values: Sequence[float]) -> tuple[float, float] | tuple[None, N
 
     if not values:
         return None, None
-    low, high = np.percentile(values, [TAIL, 100 - TAIL])
+    low, high = interval(np.array(values))
     return float(low), float(high)
 
 

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.intervals import wilson
+from taketurns.evaluation.statistics import (
+    FEW_RESAMPLES,
+    PERCENT_TAIL,
+    draw_counts,
+    percentile_interval,
+    wilson,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-RESAMPLES = 2000
-TAIL = 2.5  # per cent, on either side
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,11 @@ def weights(strata: Sequence[str], seed: int = 0) -> Floats:
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    drawn = np.zeros((RESAMPLES, len(strata)))
+    drawn = np.zeros((FEW_RESAMPLES, len(strata)))
     names = np.array(strata)
     for name in dict.fromkeys(strata):
         at = np.flatnonzero(names == name)
-        drawn[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=RESAMPLES)
+        drawn[:, at] = draw_counts(len(at), FEW_RESAMPLES, rng)
     return drawn
 
 
@@ -68,15 +71,4 @@ def ratios(top: Floats, bottom: Floats, drawn: Floats) -> list[Ratio]:
 
 def interval(tried: Floats) -> tuple[Floats, Floats]:
     """The percentiles of resampled values along the first axis, without those that are NaN."""
-    import warnings
-
-    import numpy as np
-
-    ends = [TAIL, 100 - TAIL]
-    if not np.isnan(tried).any():  # many times faster
-        low, high = np.percentile(tried, ends, axis=0)
-        return low, high
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
-        low, high = np.nanpercentile(tried, ends, axis=0)
-    return low, high
+    return percentile_interval(tried, PERCENT_TAIL)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from math import isfinite
 
 from taketurns.evaluation.analysis.clusters import Ratio
+from taketurns.evaluation.statistics import ALPHA
 
 NONE = "\N{EN DASH}"
-SURE = 0.05
 
 
 def percent(one: Ratio) -> str:
@@ -56,4 +56,4 @@ def named(pool: Sequence[str], sequence: Sequence[int]) -> str:
 
 def sure(p: float | None) -> bool:
     """Is it significant?"""
-    return p is not None and p < SURE
+    return p is not None and p < ALPHA

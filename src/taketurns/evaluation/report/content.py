@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from taketurns.evaluation.report.blocks import Block, Figure, Heading, Paragraph, Table
+from taketurns.evaluation.statistics import ALPHA
 
 Json = Mapping[str, Any]
-SURE = 0.05
 NONE = "\N{EN DASH}"
 RIVALS = {
     "single": "every single checkpoint",
@@ -172,12 +172,12 @@ def _comparisons(found: Json) -> Iterator[Block]:
     sure = [
         name
         for name, one in found["comparisons"].items()
-        if one["difference"] > 0 and one.get("p_holm", 1.0) < SURE
+        if one["difference"] > 0 and one.get("p_holm", 1.0) < ALPHA
     ]
     below = [
         name
         for name, one in found["comparisons"].items()
-        if one["difference"] < 0 and one.get("p_holm", 1.0) < SURE
+        if one["difference"] < 0 and one.get("p_holm", 1.0) < ALPHA
     ]
     counted = sum("p_holm" in one for one in found["comparisons"].values())
     yield Heading(f"{subject} beside the others")
@@ -365,7 +365,7 @@ def _interval(share: Json) -> str:
 
 
 def _by_task(one: Json) -> str:
-    return f"{one['difference']:+.2f}{'!' if one['p_holm'] < SURE else ''}"
+    return f"{one['difference']:+.2f}{'!' if one['p_holm'] < ALPHA else ''}"
 
 
 def _gain(gain: Json) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from taketurns.evaluation.report.canvas import WIDTH, canvas, drawn, style
 from taketurns.evaluation.report.theme import ACCENT, COLOURS, GRID, INK
+from taketurns.evaluation.statistics import ALPHA
 
 Json = Mapping[str, Any]
 ROW = 0.27
-SURE = 0.05
 
 
 def draw(found: Json) -> dict[str, str]:
@@ -53,7 +53,7 @@ def _differences(found: Json) -> Any:
     for row, (name, one) in enumerate(others):
         method = found["methods"][name]
         colour = COLOURS[method["kind"]]
-        sure = one.get("p_holm", 1.0) < SURE
+        sure = one.get("p_holm", 1.0) < ALPHA
         axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=2.2,
                   solid_capstyle="round")  # fmt: skip
         axes.plot([one["difference"]], [row], "o", markersize=6, markeredgecolor=colour,

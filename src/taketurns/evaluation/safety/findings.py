@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.intervals import Share, average, share
 from taketurns.evaluation.safety.delays import summary
 from taketurns.evaluation.safety.questions import ATTACKS, PLAIN
+from taketurns.evaluation.statistics import Share, average, share
 
 Record = Mapping[str, Any]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from taketurns.evaluation.intervals import Share, share
 from taketurns.evaluation.scoring.answers import Answers
+from taketurns.evaluation.statistics import Share, share
 from taketurns.tasks.base import GroupTask, MeasuredTask, Split, Task, score_many
 from taketurns.tasks.scorers.base import sound
 from taketurns.types import Score

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from taketurns.evaluation.analysis.annotation import Agreement
-from taketurns.evaluation.analysis.numbers import SURE, counted, p_value, percent, plain, signed
+from taketurns.evaluation.analysis.numbers import counted, p_value, percent, plain, signed
 from taketurns.evaluation.analysis.section import Chart, Mark, Section
 from taketurns.evaluation.analysis.skills import SKILLS, Skills
 from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
+from taketurns.evaluation.statistics import ALPHA
 
 
 def of_skills(found: Skills | None, people: Agreement | None = None) -> Section:
@@ -29,7 +30,7 @@ def of_skills(found: Skills | None, people: Agreement | None = None) -> Section:
         finding = (
             f"Skill and speaker go together with Cramér's V {plain(strong)} (0 nothing, 1 all), "
             f"p {_stated(found.p)}."
-            if found.p < SURE
+            if found.p < ALPHA
             else "Skill and speaker do not go together beyond chance (Cramér's V "
             f"{plain(strong)}, p {p_value(found.p)})."
         )

@@ -8,11 +8,11 @@ from typing import Any
 
 from taketurns.evaluation.analysis.numbers import NONE, listed, p_value, signed
 from taketurns.evaluation.analysis.section import Chart, Mark, Part, Section
-from taketurns.evaluation.interventions.invariance import KEPT, SURE, Signature
+from taketurns.evaluation.interventions.invariance import KEPT, Signature
 from taketurns.evaluation.interventions.sections.words import excludes_zero, figure, interval
 from taketurns.evaluation.interventions.shapley import Correlation, Helpfulness, Study
 from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
-from taketurns.evaluation.statistics import Paired
+from taketurns.evaluation.statistics import ALPHA, Paired
 
 
 def of_helpfulness(names: Sequence[str], studies: Mapping[str, Study], questions: int) -> Section:
@@ -139,7 +139,7 @@ def of_generalisation(gain: Paired, found: Sequence[Signature], questions: int) 
         ),
         caveat=f"It does not carry over where less than {KEPT:.0%} of the gain is kept and, with "
         f"the same models, the loss is sure, or, with another model, the gain there is not (p "
-        f"below {SURE} after Holm over all changes, interval excluding 0). With fewer questions "
+        f"below {ALPHA} after Holm over all changes, interval excluding 0). With fewer questions "
         "less can be sure, and more is said to be so only in part.",
         place=130,
         data={"gain": asdict(gain), "changes": [asdict(one) for one in found]},

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from taketurns.evaluation.analysis.numbers import NONE, named, p_value, signed
 from taketurns.evaluation.analysis.section import Chart, Mark, Part, Section
 from taketurns.evaluation.interventions.effects import LEAST, Effect, Speakers, related
-from taketurns.evaluation.interventions.invariance import SURE
 from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
+from taketurns.evaluation.statistics import ALPHA
 
 
 def of_sequences(
@@ -70,7 +70,7 @@ def of_sequences(
 
 
 def _forced_finding(names: Sequence[str], found: Mapping[int, Sequence[Effect]]) -> str:
-    sure = [one for effects in found.values() for one in effects if one.p < SURE]
+    sure = [one for effects in found.values() for one in effects if one.p < ALPHA]
     if not sure:
         return "No forced sequence of speakers is sure to change the score."
     best = max(sure, key=lambda one: one.mean.value)
@@ -91,7 +91,7 @@ def _forced(names: Sequence[str], length: int, ranked: Sequence[Effect]) -> Char
         tuple(
             Mark(
                 named(names, one.speakers), one.mean.value, names[one.speakers[0]],
-                one.mean.low, one.mean.high, sure=one.p < SURE,
+                one.mean.low, one.mean.high, sure=one.p < ALPHA,
             )
             for one in ranked
         ),
@@ -118,7 +118,7 @@ def _forced_table(
         if observed:
             row.append(f"{observed[one.speakers]:+.3f}" if one.speakers in observed else NONE)
         rows.append(row)
-    sure = frozenset(at for at, one in enumerate(ranked) if one.p < SURE)
+    sure = frozenset(at for at, one in enumerate(ranked) if one.p < ALPHA)
     return Table([*header, *(["observed effect"] if observed else [])], rows, sure)
 
 
