@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -13,7 +13,7 @@ from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.runs.records import query_to_json, to_line, trace_to_json
 from taketurns.tasks.base import Task
-from taketurns.tasks.scorers.base import FIRST, sound, version_of
+from taketurns.tasks.scorers.base import identity, sound
 from taketurns.types import Query
 
 Record = dict[str, Any]
@@ -31,22 +31,14 @@ class Item:
     @property
     def question(self) -> str:
         """What all seeds share of the id."""
-        line = to_line(query_to_json(self.query)) + _scoring(self.task).encode()
+        scorer = getattr(self.task, "scorer", self.task)
+        line = to_line(query_to_json(self.query)) + identity(scorer).encode()
         digest = sha256(line).hexdigest()[:8]
         return f"{self.task.name}/{self.query.id}@{digest}"
 
     @property
     def id(self) -> str:
         return f"{self.question}#{self.seed}"
-
-
-def _scoring(task: Task) -> str:
-    """A task's scorer, with its settings, which stand in a dataclass's representation, and its
-    version. The first version adds nothing, as before there were any."""
-    scorer = getattr(task, "scorer", task)
-    name = repr(scorer) if is_dataclass(scorer) else type(scorer).__qualname__
-    version = version_of(scorer)
-    return name if version == FIRST else f"{name} version {version}"
 
 
 async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: Stopwatch) -> Record:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from random import Random
 from types import MappingProxyType
+from typing import ClassVar
 
 from taketurns.errors import UsageError
 from taketurns.pocket.questions import MAKERS, Item, Pool
@@ -43,6 +44,7 @@ class PocketTask:
     """One kind of question. Train and dev ask about group B, test about group C; no question is in
     two of them, and none of train is in another task's dev or test."""
 
+    stored_name: ClassVar[str] = "PocketTask"
     name: str
     category: str
     world: World = field(default_factory=World)

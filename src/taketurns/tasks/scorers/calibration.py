@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import ClassVar
 
 from taketurns.tasks.scorers.base import Scorer, unparsed, version_with
 from taketurns.tasks.scorers.styling import answered
@@ -33,6 +34,8 @@ class Stated:
 
     `confidence` and `raw` (1 for right) of its scores are what `measures` reckons with.
     """
+
+    stored_name: ClassVar[str] = "Stated"
 
     of: Scorer
     name: str = field(default="calibration", kw_only=True)
@@ -77,6 +80,8 @@ class Stated:
 class Sampled:
     """The confidence that several answers to one query amount to: how many of them give the same
     answer, by what `of` takes for the answer. `score` judges a lone answer as certain."""
+
+    stored_name: ClassVar[str] = "Sampled"
 
     of: Scorer
     name: str = field(default="calibration-sampled", kw_only=True)

@@ -42,6 +42,8 @@ class Alias:
     Paris").
     """
 
+    stored_name: ClassVar[str] = "Alias"
+
     name: str = "alias"
     version: ClassVar[int] = 2
 
@@ -72,6 +74,8 @@ class TokenF1:
     after Rajpurkar et al. (arXiv 1606.05250); numbers keep their sign and point, and an article is
     left out only where something else is left."""
 
+    stored_name: ClassVar[str] = "TokenF1"
+
     name: str = "f1"
     version: ClassVar[int] = 2
 
@@ -98,6 +102,8 @@ class TokenF1:
 class Exact:
     """Full if what the answer concludes (else its last line) is one of the references: case,
     spacing and dress aside, and commas between words; signs, points and brackets count."""
+
+    stored_name: ClassVar[str] = "Exact"
 
     name: str = "exact"
     version: ClassVar[int] = 2
