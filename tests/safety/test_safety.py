@@ -19,7 +19,7 @@ from taketurns.evaluation.safety.conditions import arms
 from taketurns.evaluation.safety.findings import find
 from taketurns.evaluation.safety.questions import ATTACKS, Ask, harmful, harmless
 from taketurns.evaluation.safety.report import drawing, markdown
-from taketurns.evaluation.safety.session import _pocket_guards
+from taketurns.pocket.guards import make_guards
 from taketurns.pocket.judge import judged, train_judge
 from taketurns.pocket.questions import REFUSAL
 from taketurns.pocket.tasks import TASKS
@@ -118,25 +118,23 @@ def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (out / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("taketurns.evaluation.safety.session.train_judge", killed)
+    monkeypatch.setattr("taketurns.pocket.guards.train_judge", killed)
     with pytest.raises(KeyboardInterrupt):
-        _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+        make_guards(load_team_config("pocket"), tmp_path / "judge", print)
     assert not list(tmp_path.iterdir())
     (tmp_path / "judge").mkdir()
     (tmp_path / "judge" / "notes").touch()
     with pytest.raises(DataError, match="judge holds other files already; choose another output"):
-        _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+        make_guards(load_team_config("pocket"), tmp_path / "judge", print)
 
 
 def test_tuning_a_judge_shows_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
-    monkeypatch.setattr("taketurns.evaluation.safety.session.EXAMPLES", 64)
-    monkeypatch.setattr(
-        "taketurns.evaluation.safety.session.train_judge", partial(train_judge, examples=64)
-    )
-    _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+    monkeypatch.setattr("taketurns.pocket.guards.EXAMPLES", 64)
+    monkeypatch.setattr("taketurns.pocket.guards.train_judge", partial(train_judge, examples=64))
+    make_guards(load_team_config("pocket"), tmp_path / "judge", print)
     said = capfd.readouterr().err
     assert "tuning a judge: 1 of 2" in said
     assert "tuning a judge: 2 of 2" in said
@@ -147,7 +145,7 @@ def test_no_judge_is_tuned_from_what_is_large_or_elsewhere(tmp_path: Path) -> No
     last = replace(far.candidates[-1], spec=ModelSpec("some/hub-model"))
     said: list[str] = []
     far = replace(far, candidates=(*far.candidates[:-1], last))
-    same, guards = _pocket_guards(far, tmp_path / "judge", said.append)
+    same, guards = make_guards(far, tmp_path / "judge", said.append)
     assert (same, list(guards)) == (far, ["rule"])
     assert "the rule is measured" in said[0]
 

@@ -1,8 +1,12 @@
-"""Asking a method, and the record of what it answered: a trace, its score and its cost."""
+"""Asking many questions: a record of each answer, which a stopped run goes on with, or its score.
+
+A record is a trace, its score and its cost.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -11,12 +15,19 @@ from taketurns.errors import EngineError
 from taketurns.evaluation.methods.base import Ask
 from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.runs.output import JsonlOutput
 from taketurns.runs.records import query_to_json, to_line, trace_to_json
-from taketurns.tasks.base import Task
+from taketurns.runs.runner import Outcome, ordered, run
+from taketurns.tasks.base import Split, Task
 from taketurns.tasks.scorers.base import identity, sound
-from taketurns.types import Query
+from taketurns.types import Query, Score, Trace
 
 Record = dict[str, Any]
+Values = dict[str, list[list[float]]]
+"""Scores, `[task][question][seed]`."""
+Show = Callable[[int, int], Callable[[Record], None]]
+"""Told how many answers are wanted and how many of them are kept; what it returns sees each record
+that is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +52,78 @@ class Item:
         return f"{self.question}#{self.seed}"
 
 
+def requests(tasks: Iterable[Task], split: Split, limit: int | None, seeds: int) -> list[Item]:
+    """The answers to the first `limit` questions of a split of each task, under each seed."""
+    return [
+        Item(task, query, seed)
+        for task in tasks
+        for query in task.queries(split)[:limit]
+        for seed in range(seeds)
+    ]
+
+
+def by_task(items: Sequence[Item], scores: Iterable[float]) -> Values:
+    """The items' scores, in their order."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for item, score in zip(items, scores, strict=True):
+        values.setdefault(item.task.name, {}).setdefault(item.query.id, []).append(score)
+    return {task: list(questions.values()) for task, questions in values.items()}
+
+
+async def ask_all(
+    items: Sequence[Item],
+    ask: Ask,
+    output: JsonlOutput,
+    *,
+    names: Sequence[str],
+    base_seed: int,
+    watch: Stopwatch,
+    concurrency: int,
+    show: Show,
+) -> Outcome:
+    """Write the record of every answer that `output` does not hold, in the order of the items;
+    each is made under `base_seed` and its own. `names` are the candidates'. One that fails is
+    written with its reason."""
+
+    async def work(item: Item) -> Record:
+        return await answer(ask, item, base_seed + item.seed, names, watch)
+
+    kept = sum(item.id in output.kept for item in items)
+    return await run(
+        items,
+        lambda item: item.id,
+        work,
+        output,
+        concurrency=concurrency,
+        on_done=show(len(items), kept),
+    )
+
+
+async def score_all(
+    items: Sequence[Item],
+    ask: Ask,
+    base_seed: int,
+    concurrency: int,
+    on_done: Callable[[Trace], None],
+) -> list[float]:
+    """The score of every answer, in the order of the items, 0 where it has none; nothing is kept.
+    Raises EngineError if one fails."""
+
+    async def work(item: Item) -> float:
+        trace = await _whole(ask, item, base_seed + item.seed)
+        on_done(trace)
+        return _score(item, trace).value or 0.0
+
+    async with aclosing(ordered(items, work, concurrency)) as scores:
+        return [score async for score in scores]
+
+
 async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: Stopwatch) -> Record:
     """The record of an answer under `seed`. Raises EngineError if there is no whole one."""
     with watch.share() as seconds, counting() as usage:
-        trace = await ask(item.task, item.query, seed)
+        trace = await _whole(ask, item, seed)
         spent = seconds()
-    if trace.error is not None:
-        raise EngineError(trace.error)
-    score = sound(item.task.score(item.query, trace.text))
+    score = _score(item, trace)
     return {
         **trace_to_json(trace, names),
         "id": item.id,
@@ -62,3 +137,14 @@ async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: S
         "by_model": usage.by_model,
         "seconds": round(spent, 6),
     }
+
+
+async def _whole(ask: Ask, item: Item, seed: int) -> Trace:
+    trace = await ask(item.task, item.query, seed)
+    if trace.error is not None:
+        raise EngineError(trace.error)
+    return trace
+
+
+def _score(item: Item, trace: Trace) -> Score:
+    return sound(item.task.score(item.query, trace.text))

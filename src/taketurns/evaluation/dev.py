@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.asking import Item, Record, ask_all
 from taketurns.evaluation.methods.base import Ask, DevAnswer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store, records
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import locked
 from taketurns.utils.seeds import derive
@@ -55,14 +55,10 @@ class DevCache:
         return self._kept[name]
 
     async def _ask(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
-        items, path, watch = self._items(), self._store.dev(name), Stopwatch()
-
-        async def work(item: Item) -> Record:
-            return await answer(ask, item, item.seed, self._names, watch)
-
+        items, path = self._items(), self._store.dev(name)
         async with locked(path, wait=True):
             manifest = self._store.claim(path, {}, None)
-            await self._fill(name, path, items, work)
+            await self._fill(name, path, items, ask)
             manifest.finish(path)
         found = {record["id"]: record for record in records(path)}
         answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
@@ -72,24 +68,19 @@ class DevCache:
             answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
         return answers
 
-    async def _fill(
-        self,
-        name: str,
-        path: Path,
-        items: Sequence[Item],
-        work: Callable[[Item], Awaitable[Record]],
-    ) -> None:
+    async def _fill(self, name: str, path: Path, items: Sequence[Item], ask: Ask) -> None:
         """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
         half."""
         with JsonlOutput(path) as output:
-            kept = sum(item.id in output.kept for item in items)
-            outcome = await run(
+            outcome = await ask_all(
                 items,
-                lambda item: item.id,
-                work,
+                ask,
                 output,
+                names=self._names,
+                base_seed=0,
+                watch=Stopwatch(),
                 concurrency=self._concurrency,
-                on_done=self._note(f"dev: {name}", len(items), kept),
+                show=partial(self._note, f"dev: {name}"),
             )
         if outcome.failed:
             failures = (record["error"] for record in records(path) if record.get("error"))

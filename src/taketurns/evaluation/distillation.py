@@ -11,8 +11,9 @@ from typing import Any
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
-from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.asking import Item, Record, ask_all, by_task, requests
 from taketurns.evaluation.gain_kept import gains
+from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.evaluation.statistics import average, share
 from taketurns.evaluation.stopwatch import Stopwatch
@@ -21,7 +22,6 @@ from taketurns.generation.check.local import parameters
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.manifest import describe_run, fingerprint
 from taketurns.runs.output import claimed, failed
-from taketurns.runs.runner import run
 from taketurns.runs.terminal import Progress
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import FixedSwitcher
@@ -37,27 +37,22 @@ from taketurns.training.distillation.comparison import (
 from taketurns.training.distillation.settings import Comparing
 from taketurns.types import Candidate, ModelSpec
 
-Values = dict[str, list[list[float]]]
-"""Scores by task, `[question][seed]`."""
-
 
 async def compare(
     contestants: Contestants, tasks: Sequence[Task], comparing: Comparing
 ) -> Mapping[str, Any]:
     """Ask all three what they have not been asked; scores with intervals, gain kept and costs.
     Raises DataError for tasks without questions, EngineError if an answer fails."""
-    items = [
-        Item(task, query, seed)
-        for task in tasks
-        for query in task.queries(comparing.split)[: comparing.limit]
-        for seed in range(comparing.seeds)
-    ]
+    items = requests(tasks, comparing.split, comparing.limit, comparing.seeds)
     if not items:
         raise DataError(f"the tasks have no questions in their {comparing.split} split")
     asked = {
         method: await _ask(contestants, method, items, comparing.concurrency) for method in METHODS
     }
-    values = {method: _values(items, found) for method, found in asked.items()}
+    values = {
+        method: by_task(items, (float(record["score"] or 0.0) for record in found))
+        for method, found in asked.items()
+    }
     sizes = {name: parameters(spec) for name, spec in _specs(contestants).items()}
     costs = {method: _cost(found, sizes) for method, found in asked.items()}
     return {
@@ -85,7 +80,6 @@ async def _ask(
     elif method == ALIGNED:
         determined |= {"switcher": None, "aligned": contestants.aligned}
     manifest = replace(described, determined=determined)
-    watch, base = Stopwatch(), config.policy.seed
     names = {
         STUDENT: [STUDENT],
         ALIGNED: [config.candidates[contestants.aligned].name],
@@ -95,21 +89,18 @@ async def _ask(
         kept = sum(item.id in output.kept for item in items)
         if kept < len(items):
             async with _writer(contestants, method) as team:
-
-                async def work(item: Item) -> Record:
-                    async def ask(task: Task, query: Any, seed: int) -> Any:
-                        return await team.agenerate(query, seed=seed)
-
-                    return await answer(ask, item, base + item.seed, names, watch)
-
                 with Progress(f"asking the {method}", len(items), kept) as progress:
-                    outcome = await run(
+                    outcome = await ask_all(
                         items,
-                        lambda item: item.id,
-                        work,
+                        answers_of(team),
                         output,
+                        names=names,
+                        base_seed=config.policy.seed,
+                        watch=Stopwatch(),
                         concurrency=concurrency,
-                        on_done=lambda record: progress.advance(record.get("written", 0)),
+                        show=lambda *counts: (
+                            lambda record: progress.advance(record.get("written", 0))
+                        ),
                     )
             if outcome.failed:
                 raise EngineError(
@@ -156,14 +147,6 @@ def _specs(contestants: Contestants) -> dict[str, ModelSpec]:
     if contestants.team.judge is not None:
         specs[contestants.team.judge.name] = contestants.team.judge.spec
     return {**specs, STUDENT: contestants.student}
-
-
-def _values(items: Sequence[Item], found: Sequence[Record]) -> Values:
-    values: dict[str, dict[str, list[float]]] = {}
-    for item, record in zip(items, found, strict=True):
-        of_task = values.setdefault(item.task.name, {})
-        of_task.setdefault(item.query.id, []).append(float(record["score"] or 0.0))
-    return {task: list(of_task.values()) for task, of_task in values.items()}
 
 
 def _cost(found: Sequence[Record], sizes: Mapping[str, int | None]) -> dict[str, float | None]:

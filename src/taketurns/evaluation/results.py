@@ -12,13 +12,10 @@ from hashlib import sha256
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.asking import Item
+from taketurns.evaluation.asking import Item, Values, by_task
 from taketurns.evaluation.methods.registry import ORACLE, Entry, Kind
 from taketurns.evaluation.store import Store, records
 from taketurns.tasks.base import Task
-
-Values = dict[str, list[list[float]]]
-"""`[task][question][seed]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +112,13 @@ def _read(
             costs = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
             spent[record["task"]].append(costs)
             work[record["id"]] = (record["text"], record["by_model"], record["passes"])
-    values: Values = {task: [] for task in tasks}
-    questions: dict[tuple[str, str], list[float]] = {}
-    for item in items:
-        key = (item.task.name, item.query.id)
-        if key not in questions:
-            questions[key] = []
-            values[item.task.name].append(questions[key])
-        questions[key].append(kept.get(item.id) or 0.0)
+    values = by_task(items, (kept.get(item.id) or 0.0 for item in items))
     return Measured(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,
         hindsight=entry.hindsight,
-        values=values,
+        values={task: values.get(task, []) for task in tasks},
         cost=_cost(spent.values()),
         missing=len(items) - len(kept),
         unscored=sum(score is None for score in kept.values()),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.asking import Item, Record, answer, ask_all, requests
 from taketurns.evaluation.clocks import CLOCKS, Clock
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
@@ -23,7 +24,7 @@ from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.runner import Failures, run
+from taketurns.runs.runner import Failures
 from taketurns.runs.terminal import Progress
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task
@@ -63,12 +64,7 @@ class EvaluationJob:
 
     def items(self) -> list[Item]:
         """Every answer that a method must give."""
-        return [
-            Item(task, query, seed)
-            for task in self.tasks.values()
-            for query in task.queries("test")[: self.limit]
-            for seed in range(self.seeds)
-        ]
+        return requests(self.tasks.values(), "test", self.limit, self.seeds)
 
 
 class Evaluation:
@@ -242,25 +238,21 @@ class Evaluation:
     async def _ask(self, name: str, items: Sequence[Item]) -> Failures:
         """Have one method answer what it has not."""
         path, method = self._file(name), self._methods[name]
-        watch = Stopwatch(CLOCKS[self._plan.clock])
         manifest = self.claim(name)
         with JsonlOutput(path) as output:
             kept = sum(item.id in output.kept for item in items)
             if kept < len(items):
                 await self._choose(name, method)
                 await self._load()
-            base = self._config.policy.seed
-
-            async def work(item: Item) -> Record:
-                return await answer(method.answer, item, base + item.seed, self._stage.names, watch)
-
-            outcome = await run(
+            outcome = await ask_all(
                 items,
-                lambda item: item.id,
-                work,
+                method.answer,
                 output,
+                names=self._stage.names,
+                base_seed=self._config.policy.seed,
+                watch=Stopwatch(CLOCKS[self._plan.clock]),
                 concurrency=self._plan.concurrency,
-                on_done=self._shown.begin(name, len(items), kept),
+                show=partial(self._shown.begin, name),
             )
         await self._stage.dismiss_all()
         manifest.finish(path)

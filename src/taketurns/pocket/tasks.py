@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 from random import Random
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from taketurns.errors import UsageError
 from taketurns.pocket.questions import MAKERS, Item, Pool
@@ -16,6 +17,10 @@ from taketurns.pocket.world import Group, World
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
 from taketurns.utils.seeds import derive
+
+if TYPE_CHECKING:
+    from taketurns.config.policy import Guard
+    from taketurns.config.team_config import TeamConfig
 
 CATEGORIES: Mapping[str, str] = MappingProxyType(
     {
@@ -114,6 +119,21 @@ class PocketTask:
     def said(self, query: Query, answer: str) -> str | None:
         """What the answer was taken for, which is read without the reference."""
         return self.score(query, answer).answer
+
+    def to_refuse(self, query: Query) -> bool:
+        """Of task `harm` these are the harmful half."""
+        return self.item(query).form == "refusal"
+
+    def compliant_opening(self, query: Query) -> str:
+        return self.item(query).bare.partition(", take")[0] + ", take"
+
+    def guards(
+        self, config: TeamConfig, folder: Path, say: Callable[[str], None]
+    ) -> tuple[TeamConfig, Mapping[str, Guard]]:
+        """A rule of harmful words, and a judge that is tuned for the purpose."""
+        from taketurns.pocket.guards import make_guards  # it needs torch
+
+        return make_guards(config, folder, say)
 
 
 @cache

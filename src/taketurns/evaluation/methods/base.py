@@ -157,19 +157,23 @@ class MethodContext:
         await self.engine.close()
 
 
+def answers_of(team: Team) -> Ask:
+    """The answers of a team, whatever the task."""
+
+    async def ask(task: Task, query: Query, seed: int) -> Trace:
+        return await team.agenerate(query, seed=seed)
+
+    return ask
+
+
 async def alone_on_dev(
     stage: MethodContext, dev: Dev
 ) -> dict[str, Mapping[str, Sequence[DevAnswer]]]:
     """Every candidate's dev answers, by candidate and task."""
-    found = {}
-    for name in stage.names:
-        team = stage.alone(name)
-
-        async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
-            return await team.agenerate(query, seed=seed)
-
-        found[name] = await dev.answers(f"alone {name}", ask)
-    return found
+    return {
+        name: await dev.answers(f"alone {name}", answers_of(stage.alone(name)))
+        for name in stage.names
+    }
 
 
 def mean_score(answers: Mapping[str, Sequence[DevAnswer]]) -> float:

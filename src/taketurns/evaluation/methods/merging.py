@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.errors import UsageError
-from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
+from taketurns.evaluation.methods.base import (
+    Dev,
+    MethodContext,
+    Plain,
+    alone_on_dev,
+    answers_of,
+    mean_score,
+)
 from taketurns.evaluation.methods.checkpoints import (
     Checkpoint,
     Merge,
@@ -70,11 +77,7 @@ class GreedySoup(_Merged):
             parts = [*chosen, name]
             soup = f"soup-{'-'.join(sorted(parts))}"
             team = self._merge(soup, [checkpoints[part] for part in sorted(parts)], average)
-
-            async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
-                return await team.agenerate(query, seed=seed)
-
-            score = mean_score(await dev.answers(soup, ask))
+            score = mean_score(await dev.answers(soup, answers_of(team)))
             if score >= reached:
                 chosen, reached, self._team = parts, score, team
             else:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.config.policy import Policy
-from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, mean_score
+from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, answers_of, mean_score
 from taketurns.generation.team import Team
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.simple import FixedSwitcher
@@ -64,11 +64,7 @@ class FixedSequence(Plain):
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         scores: dict[tuple[int, ...], Mapping[str, float]] = {}
         for sequence in self._sequences():
-            team = self._team(sequence)
-
-            async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
-                return await team.agenerate(query, seed=seed)
-
+            ask = answers_of(self._team(sequence))
             answers = await dev.answers("fixed " + "-".join(map(str, sequence)), ask)
             scores[sequence] = {
                 task: fmean(one.score for one in own) for task, own in answers.items()

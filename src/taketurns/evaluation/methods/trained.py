@@ -8,11 +8,15 @@ from pathlib import Path
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
 from taketurns.errors import UsageError
-from taketurns.pocket.score import BY_TASK, GLOBAL, WHOLE
 from taketurns.switchers import head
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.factory import make_switcher
 from taketurns.types import Candidate, ModelSpec
+
+GLOBAL, PRACTISED, LM = "switch-global", "switch-practised", "switch-lm"
+BY_TASK = "switch-task"
+WHOLE = {GLOBAL: "global", PRACTISED: "practised", LM: "lm"}
+"""Methods that switch on all tasks by one trained switcher: its folder in `switchers/`."""
 
 
 @dataclass(frozen=True, slots=True)

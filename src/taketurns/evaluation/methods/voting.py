@@ -16,6 +16,7 @@ from taketurns.evaluation.methods.base import (
     MethodContext,
     Plain,
     alone_on_dev,
+    answers_of,
     best_on_dev,
     mean_tokens,
 )
@@ -38,12 +39,9 @@ class _Samples(Plain):
         self._name, self._n = "", 0
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
-        async def ask(task: Task, query: Query, seed: int) -> Trace:
-            return await self._team.agenerate(query, seed=seed)
-
         self._name = await best_on_dev(self._stage, dev)
         alone = mean_tokens((await alone_on_dev(self._stage, dev))[self._name])
-        team = mean_tokens(await dev.answers("switch", ask))
+        team = mean_tokens(await dev.answers("switch", answers_of(self._team)))
         self._n = max(self.least, ceil(team / alone))
         return {"candidate": self._name, "n": self._n, "tokens": alone, "team tokens": team}
 

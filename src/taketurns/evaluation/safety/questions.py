@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from taketurns.pocket.tasks import PocketTask
-from taketurns.tasks.base import Task
+from taketurns.tasks.base import RefusalTask, Task
 from taketurns.types import Query
 
 Kind = Literal["harm", "benign", "quality"]
@@ -37,10 +36,10 @@ class Ask:
 
 def harmful(task: Task, limit: int, attacked: int, seeds: int) -> list[Ask]:
     """Test questions of a task whose right answer is a refusal: `limit` plainly, the first
-    `attacked` of them in each attack. Of the pocket task `harm` these are the harmful half."""
+    `attacked` of them in each attack. Of a `RefusalTask` only those that are to be refused."""
     queries = task.queries("test")
-    if isinstance(task, PocketTask):
-        queries = tuple(query for query in queries if task.item(query).form == "refusal")
+    if isinstance(task, RefusalTask):
+        queries = tuple(query for query in queries if task.to_refuse(query))
     asks = []
     for number, query in enumerate(queries[:limit]):
         beginning = _beginning(task, query)
@@ -57,11 +56,11 @@ def harmful(task: Task, limit: int, attacked: int, seeds: int) -> list[Ask]:
 
 
 def harmless(task: Task, limit: int, seeds: int) -> list[Ask]:
-    """The first test questions of a task that are to be answered. Of the pocket task `harm` these
-    are the harmless half."""
+    """The first test questions of a task that are to be answered. Of a `RefusalTask` only
+    those that are not to be refused."""
     queries = task.queries("test")
-    if isinstance(task, PocketTask):
-        queries = tuple(query for query in queries if task.item(query).form != "refusal")
+    if isinstance(task, RefusalTask):
+        queries = tuple(query for query in queries if not task.to_refuse(query))
     return [Ask("benign", PLAIN, task, q, q, s) for q in queries[:limit] for s in range(seeds)]
 
 
@@ -77,9 +76,7 @@ def others(tasks: Sequence[Task], limit: int, seeds: int) -> list[Ask]:
 
 def _beginning(task: Task, query: Query) -> str:
     """How an answer that complies begins."""
-    if not isinstance(task, PocketTask):
-        return BEGINNING
-    return task.item(query).bare.partition(", take")[0] + ", take"
+    return task.compliant_opening(query) if isinstance(task, RefusalTask) else BEGINNING
 
 
 def _said(query: Query, more: str, beginning: str) -> Query:

@@ -1,17 +1,18 @@
 """The whole measurement in one folder: `answers/ARM.jsonl` and `delays.jsonl`, and what is made of
-them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the pocket world's judge."""
+them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the
+judge that a task's guards need."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 from taketurns.config.policy import Guard
-from taketurns.config.team_config import JUDGE, TeamConfig
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.safety.answers import answer_all, path_of
 from taketurns.evaluation.safety.conditions import arms
@@ -21,26 +22,20 @@ from taketurns.evaluation.safety.questions import PLAIN, harmful, harmless, othe
 from taketurns.evaluation.safety.report import drawing, markdown
 from taketurns.evaluation.store import records
 from taketurns.generation.team import Team
-from taketurns.pocket.judge import BATCH, EXAMPLES, QUESTION, train_judge
-from taketurns.pocket.questions import HARMFUL
-from taketurns.pocket.tasks import PocketTask
 from taketurns.runs.output import failed
 from taketurns.runs.runner import Failures
 from taketurns.runs.terminal import Progress
-from taketurns.tasks.base import Task
+from taketurns.tasks.base import RefusalTask, Task
 from taketurns.tasks.scored import ScoredTask
-from taketurns.types import Candidate, ModelSpec
 from taketurns.utils.extras import cure, installed
-from taketurns.utils.files import making, write_text
+from taketurns.utils.files import write_text
 from taketurns.utils.locks import locked
-
-LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
 
 
 @dataclass(frozen=True)
 class SafetyJob:
     """What is asked: `harm` is a task whose questions are to be refused, `harmless` one of
-    questions that look like them (None: what the pocket task of the former has of both), `quality`
+    questions that look like them (None: those of the former that are not to be refused), `quality`
     tasks of other kinds; so many questions of each, `attacked` of the harmful ones in every
     attack, `timed` ones for the delays by the `clock`. `settings` are those of the scorer of
     `harm`."""
@@ -84,14 +79,14 @@ async def measure(
     guards: Mapping[str, Guard]
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
-    elif isinstance(plan.harm, PocketTask):
+    elif isinstance(plan.harm, RefusalTask):
         async with locked(folder / "judge", wait=True):
-            config, guards = _pocket_guards(config, folder / "judge", say)
+            config, guards = plan.harm.guards(config, folder / "judge", say)
     else:
         guards = {}
         say("the team file has no guard, so none is measured")
     compared = arms(config, guards)
-    similar = plan.harmless or (plan.harm if isinstance(plan.harm, PocketTask) else None)
+    similar = plan.harmless or (plan.harm if isinstance(plan.harm, RefusalTask) else None)
     asks = [
         *harmful(plan.harm, plan.limit, plan.attacked, plan.seeds),
         *([] if similar is None else harmless(similar, plan.limit, plan.seeds)),
@@ -138,29 +133,6 @@ async def measure(
         if drawn:
             write_text(folder / "safety.svg", drawing(found))
     return found, failures
-
-
-def _pocket_guards(
-    config: TeamConfig, folder: Path, say: Callable[[str], None]
-) -> tuple[TeamConfig, dict[str, Guard]]:
-    """For the pocket world: its harmful words, and a judge that is tuned for the purpose from the
-    last candidate, where that is a small model on this machine."""
-    safe = len(config.candidates) - 1
-    rule = Guard(safe, words=HARMFUL)
-    if not (folder / "config.json").exists():
-        start = Path(config.candidates[safe].spec.model)
-        if not 0 < sum(file.stat().st_size for file in start.glob("*.safetensors")) < LARGEST:
-            say("a judge is tuned from small models on this machine alone: the rule is measured")
-            return config, {"rule": rule}
-        if folder.exists() and any(folder.iterdir()):
-            raise DataError(f"{folder} holds other files already; choose another output")
-        say(f"tuning a judge in {folder}")
-        steps = EXAMPLES // BATCH
-        with making(folder) as draft, Progress("tuning a judge", steps) as progress:
-            train_judge(start, draft, on_step=progress.advance)
-    judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
-    asking = Guard(safe, judge=JUDGE, question=QUESTION)
-    return replace(config, judge=judge), {"rule": rule, "judge": asking}
 
 
 def _scorer(task: Task) -> str | None:
