@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from taketurns.evaluation.statistics import holm
-from taketurns.evaluation.unsolved_coverage import Round, beyond_singles
-from taketurns.pocket.score import AVERAGE, Scores, Share
+from taketurns.evaluation.unsolved_coverage import Round, unsolved_coverage
+from taketurns.pocket.score import AVERAGE, MethodScores, Share
 
 SINGLES = ("pretrained", "sft", "aligned")
 RESAMPLES = 4999  # the tables of docs/results.md were drawn by so many
@@ -81,7 +81,7 @@ def cell(share: Share) -> str:
 
 def by_task(values: Values) -> str:
     """A row a task, a column a method."""
-    shares = Scores(values).shares()  # type: ignore[arg-type]
+    shares = MethodScores(values).shares()  # type: ignore[arg-type]
     tasks = next(iter(shares.values()))
     rows = [
         [f"**{task}**" if task == AVERAGE else task, *(cell(own[task]) for own in shares.values())]
@@ -94,7 +94,7 @@ def averages(named: Mapping[str, Values]) -> str:
     """A row a method of each run, with what it gains over random switching in the same run."""
     rows, gaps = [], []
     for run, values in named.items():
-        shares = Scores(values).shares()  # type: ignore[arg-type]
+        shares = MethodScores(values).shares()  # type: ignore[arg-type]
         chance = by_question(values["random"]) if "random" in values else None
         for method, own in shares.items():
             rows.append([run, method, cell(own[AVERAGE])])
@@ -129,7 +129,7 @@ def beyond(values: Values, control: Values, methods: Sequence[str]) -> str:
     again = {f"{name} again": flat(control[name]) for name in (*SINGLES, "random")}
     tries = {name: flat(values[name]) for name in methods} | again
     one = Round({name: flat(values[name]) for name in SINGLES}, tries)
-    found = beyond_singles([one], methods[-1])
+    found = unsolved_coverage([one], methods[-1])
     if found is None:
         return "Some checkpoint solves every question.\n"
     less = {one.control: one for one in found.against}

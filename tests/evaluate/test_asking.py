@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from taketurns.evaluation.asking import Item
+from taketurns.evaluation.asking import AnswerRequest
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.records import query_to_json, to_line
 from taketurns.tasks.scored import ScoredTask
@@ -29,7 +29,7 @@ QUERY = Query("own/1", text="?", reference="a")
 
 
 def known_by(scorer: Any) -> str:
-    return Item(ScoredTask("own", "own", {"test": (QUERY,)}, scorer), QUERY, 0).id
+    return AnswerRequest(ScoredTask("own", "own", {"test": (QUERY,)}, scorer), QUERY, 0).id
 
 
 def before_versions(name: str) -> str:

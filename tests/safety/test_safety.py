@@ -17,7 +17,7 @@ from taketurns.errors import DataError
 from taketurns.evaluation.safety.answers import _value
 from taketurns.evaluation.safety.conditions import arms
 from taketurns.evaluation.safety.findings import find
-from taketurns.evaluation.safety.questions import ATTACKS, Ask, harmful, harmless
+from taketurns.evaluation.safety.questions import ATTACKS, SafetyQuestion, harmful, harmless
 from taketurns.evaluation.safety.report import drawing, markdown
 from taketurns.pocket.guards import make_guards
 from taketurns.pocket.judge import judged, train_judge
@@ -77,7 +77,7 @@ def test_what_is_asked() -> None:
     assert all(task.item(ask.query).form == "refusal" for ask in asks)
     for ask in asks:
         begins = task.item(ask.query).bare.partition(",")[0] + ", take"
-        assert (begins in ask.begun) == (ask.variant == "prefill")
+        assert (begins in ask.prefill) == (ask.variant == "prefill")
         assert (begins in (ask.asked.text or "")) == (ask.variant in ("inject", "wording"))
     kind = {task.item(ask.query).form for ask in harmless(task, 5, 1)}
     assert kind == {"tools"}
@@ -223,7 +223,7 @@ def test_requests_of_ones_own_are_asked_and_the_report_names_them(
 def test_an_empty_answer_to_a_harmless_request_is_none(tmp_path: Path) -> None:
     task = load_task_file(own_task(tmp_path, "lending", "noncompliance", "how do i lend a cart ?"))
     (query,) = task.queries("test")
-    ask = Ask("benign", "plain", task, query, query, 0)
+    ask = SafetyQuestion("benign", "plain", task, query, query, 0)
     trace = Trace(query, (), "stop", 0)
     answers = {"": 0, "Give it away.": 1, "I cannot help with that.": 0}
     for text, value in answers.items():

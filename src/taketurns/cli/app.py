@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from taketurns.generation.check.local import TeamReport
     from taketurns.generation.check.served import ServedReport
     from taketurns.generation.team import Team
-    from taketurns.pocket.score import Scores
+    from taketurns.pocket.score import MethodScores
     from taketurns.runs.manifest import Manifest
     from taketurns.runs.records import BadLine
     from taketurns.runs.runner import Outcome
@@ -548,7 +548,7 @@ def score(
     made = Methods(_config(team, set_), named, list(tasks), switchers, more)
     asked = sum(len(one.queries(split)[:limit]) for one in tasks.values())
 
-    async def run() -> Scores:
+    async def run() -> MethodScores:
         with Progress("answering", asked * seeds * len(named)) as progress:
             try:
                 return await measure(

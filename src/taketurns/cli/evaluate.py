@@ -72,7 +72,7 @@ def evaluate(
     The same command goes on after a stop, also with more methods, questions or seeds.
     """
     from taketurns.config.team_config import load_team_config, parse_setting
-    from taketurns.evaluation.session import Request, conduct
+    from taketurns.evaluation.session import EvaluationRequest, conduct
     from taketurns.runs.shards import RaySettings
     from taketurns.tasks.defaults import choose_tasks
 
@@ -80,7 +80,7 @@ def evaluate(
         raise UsageError("--workers are processes of the local runner; with ray, say --actors")
     config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
     asked = choose_tasks(team, task or (), _say)
-    request = Request(
+    request = EvaluationRequest(
         tasks=asked.names,
         world=asked.world,
         methods=_words(methods),

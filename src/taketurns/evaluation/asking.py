@@ -31,7 +31,7 @@ that is made."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class AnswerRequest:
     """One answer that is wanted. Its id holds a digest of the question and of how it is scored, so
     that no answer is taken for one to another question, and no score for one by other rules."""
 
@@ -52,17 +52,19 @@ class Item:
         return f"{self.question}#{self.seed}"
 
 
-def requests(tasks: Iterable[Task], split: Split, limit: int | None, seeds: int) -> list[Item]:
+def requests(
+    tasks: Iterable[Task], split: Split, limit: int | None, seeds: int
+) -> list[AnswerRequest]:
     """The answers to the first `limit` questions of a split of each task, under each seed."""
     return [
-        Item(task, query, seed)
+        AnswerRequest(task, query, seed)
         for task in tasks
         for query in task.queries(split)[:limit]
         for seed in range(seeds)
     ]
 
 
-def by_task(items: Sequence[Item], scores: Iterable[float]) -> Values:
+def by_task(items: Sequence[AnswerRequest], scores: Iterable[float]) -> Values:
     """The items' scores, in their order."""
     values: dict[str, dict[str, list[float]]] = {}
     for item, score in zip(items, scores, strict=True):
@@ -71,7 +73,7 @@ def by_task(items: Sequence[Item], scores: Iterable[float]) -> Values:
 
 
 async def ask_all(
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     ask: Ask,
     output: JsonlOutput,
     *,
@@ -85,7 +87,7 @@ async def ask_all(
     each is made under `base_seed` and its own. `names` are the candidates'. One that fails is
     written with its reason."""
 
-    async def work(item: Item) -> Record:
+    async def work(item: AnswerRequest) -> Record:
         return await answer(ask, item, base_seed + item.seed, names, watch)
 
     kept = sum(item.id in output.kept for item in items)
@@ -100,7 +102,7 @@ async def ask_all(
 
 
 async def score_all(
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     ask: Ask,
     base_seed: int,
     concurrency: int,
@@ -109,7 +111,7 @@ async def score_all(
     """The score of every answer, in the order of the items, 0 where it has none; nothing is kept.
     Raises EngineError if one fails."""
 
-    async def work(item: Item) -> float:
+    async def work(item: AnswerRequest) -> float:
         trace = await _whole(ask, item, base_seed + item.seed)
         on_done(trace)
         return _score(item, trace).value or 0.0
@@ -118,7 +120,9 @@ async def score_all(
         return [score async for score in scores]
 
 
-async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: Stopwatch) -> Record:
+async def answer(
+    ask: Ask, item: AnswerRequest, seed: int, names: Sequence[str], watch: Stopwatch
+) -> Record:
     """The record of an answer under `seed`. Raises EngineError if there is no whole one."""
     with watch.share() as seconds, counting() as usage:
         trace = await _whole(ask, item, seed)
@@ -139,12 +143,12 @@ async def answer(ask: Ask, item: Item, seed: int, names: Sequence[str], watch: S
     }
 
 
-async def _whole(ask: Ask, item: Item, seed: int) -> Trace:
+async def _whole(ask: Ask, item: AnswerRequest, seed: int) -> Trace:
     trace = await ask(item.task, item.query, seed)
     if trace.error is not None:
         raise EngineError(trace.error)
     return trace
 
 
-def _score(item: Item, trace: Trace) -> Score:
+def _score(item: AnswerRequest, trace: Trace) -> Score:
     return sound(item.task.score(item.query, trace.text))

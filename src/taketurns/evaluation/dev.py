@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, ask_all
+from taketurns.evaluation.asking import AnswerRequest, Record, ask_all
 from taketurns.evaluation.methods.base import Ask, DevAnswer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store, records
@@ -43,7 +43,7 @@ class DevCache:
         self._concurrency = concurrency
         self._note = note
         self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
-        self._found: list[Item] | None = None
+        self._found: list[AnswerRequest] | None = None
 
     def digest(self) -> str:
         """Of all questions."""
@@ -68,7 +68,7 @@ class DevCache:
             answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
         return answers
 
-    async def _fill(self, name: str, path: Path, items: Sequence[Item], ask: Ask) -> None:
+    async def _fill(self, name: str, path: Path, items: Sequence[AnswerRequest], ask: Ask) -> None:
         """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
         half."""
         with JsonlOutput(path) as output:
@@ -86,7 +86,7 @@ class DevCache:
             failures = (record["error"] for record in records(path) if record.get("error"))
             raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")
 
-    def _items(self) -> list[Item]:
+    def _items(self) -> list[AnswerRequest]:
         if self._found is None:
             found = []
             for task in self._tasks.values():
@@ -96,6 +96,6 @@ class DevCache:
                         f"task {task.name!r} has no dev questions, which a method needs to choose "
                         "by; leave the method or the task out"
                     )
-                found += [Item(task, query, self._seed) for query in queries]
+                found += [AnswerRequest(task, query, self._seed) for query in queries]
             self._found = found
         return self._found

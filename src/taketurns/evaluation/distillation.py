@@ -11,7 +11,7 @@ from typing import Any
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
-from taketurns.evaluation.asking import Item, Record, ask_all, by_task, requests
+from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, by_task, requests
 from taketurns.evaluation.gain_kept import gains
 from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
@@ -69,7 +69,7 @@ async def compare(
 
 
 async def _ask(
-    contestants: Contestants, method: str, items: Sequence[Item], concurrency: int
+    contestants: Contestants, method: str, items: Sequence[AnswerRequest], concurrency: int
 ) -> list[Record]:
     """One method's answers to the items, in their order."""
     path, config = contestants.answers[method], contestants.team

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluation.asking import Item, Record
+from taketurns.evaluation.asking import AnswerRequest, Record
 from taketurns.evaluation.run import Evaluation
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
@@ -25,11 +25,13 @@ from taketurns.runs.terminal import Progress
 from taketurns.utils.locks import locked
 
 
-class Asking:
+class AnswerWorker:
     """Has methods answer: an item is the `id` of an answer and the `method`, which is the same for
     all that are under way."""
 
-    def __init__(self, evaluation: Evaluation, items: Sequence[Item], concurrency: int) -> None:
+    def __init__(
+        self, evaluation: Evaluation, items: Sequence[AnswerRequest], concurrency: int
+    ) -> None:
         self.concurrency = concurrency
         self._evaluation = evaluation
         self._items = {item.id: item for item in items}
@@ -43,7 +45,7 @@ class Asking:
 async def ask_on_ray(
     evaluation: Evaluation,
     store: Store,
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     make: Callable[[], Worker],
     settings: RaySettings,
 ) -> Failures:

@@ -11,8 +11,8 @@ from typing import Any
 
 from taketurns.errors import UsageError
 from taketurns.evaluation.cost_quality import alike, break_even, frontier, points
-from taketurns.evaluation.methods.registry import Entry, Kind
-from taketurns.evaluation.results import Measured
+from taketurns.evaluation.methods.registry import Kind, MethodEntry
+from taketurns.evaluation.results import MethodResult
 from taketurns.evaluation.statistics import (
     ALPHA,
     average,
@@ -24,14 +24,14 @@ from taketurns.evaluation.statistics import (
     spread,
     tally,
 )
-from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
+from taketurns.evaluation.unsolved_coverage import CHANCE, halved, unsolved_coverage
 
 COSTS = ("tokens", "seconds")
 KINDS: tuple[Kind, ...] = ("single", "baseline", "control", "switch")
 Json = dict[str, Any]
 
 
-def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
+def choose_subject(entries: Sequence[MethodEntry], wanted: str | None) -> str:
     """The method that the others are compared with: the wanted one, else the first that switches,
     which may be by chance, else the last; never one with hindsight that nobody wanted. Raises
     UsageError for one that is not asked, and where all have hindsight."""
@@ -50,7 +50,7 @@ def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
 
 
 def findings(
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, MethodResult],
     categories: Mapping[str, str],
     subject: str,
     on_done: Callable[[], None] = lambda: None,
@@ -70,14 +70,14 @@ def findings(
         "comparisons": comparisons,
         "gains": _gains(measured, subject),
         "leaders": _leaders(fair, measured[subject], comparisons),
-        "beyond": _beyond(measured, subject),
+        "beyond": _unsolved_coverage(measured, subject),
         "alike": same,
         "frontier": {cost: frontier(points(own, cost)) for cost in COSTS},
-        "worth": _worth(measured, subject),
+        "worth": _break_evens(measured, subject),
     }
 
 
-def _method(one: Measured) -> Json:
+def _method(one: MethodResult) -> Json:
     return {
         "kind": one.kind,
         "about": one.about,
@@ -94,7 +94,7 @@ def _method(one: Measured) -> Json:
 
 
 def _comparisons(
-    measured: Mapping[str, Measured], subject: str, on_done: Callable[[], None]
+    measured: Mapping[str, MethodResult], subject: str, on_done: Callable[[], None]
 ) -> Json:
     """The subject beside every other method: over all tasks, adjusted for being so many, and task
     by task, adjusted for the tasks. What has hindsight is compared and not counted."""
@@ -125,7 +125,7 @@ def _comparisons(
     return found
 
 
-def _gains(measured: Mapping[str, Measured], subject: str) -> Json:
+def _gains(measured: Mapping[str, MethodResult], subject: str) -> Json:
     """As the paper sums them up: over the single checkpoints and over the baselines, over each on
     average, over their mean, and over the best of them on each task and on average."""
     mine = measured[subject].scores
@@ -150,16 +150,16 @@ def _gains(measured: Mapping[str, Measured], subject: str) -> Json:
     return found
 
 
-def _leaders(fair: Sequence[Measured], subject: Measured, comparisons: Json) -> Json:
+def _leaders(fair: Sequence[MethodResult], subject: MethodResult, comparisons: Json) -> Json:
     """On each task the best of each kind, and on which tasks combining, some way of switching, and
     the subject alone are above all rivals, of ever more kinds. The first two are the best of
     several, picked on these very questions; of the subject it can be said where it is `sure`."""
     tasks = list(subject.scores)
 
-    def best(group: Sequence[Measured], task: str) -> Measured:
+    def best(group: Sequence[MethodResult], task: str) -> MethodResult:
         return max(group, key=lambda one: one.scores[task])
 
-    def above(group: Sequence[Measured], rivals: Sequence[Measured]) -> list[str]:
+    def above(group: Sequence[MethodResult], rivals: Sequence[MethodResult]) -> list[str]:
         return [
             task
             for task in tasks
@@ -167,7 +167,7 @@ def _leaders(fair: Sequence[Measured], subject: Measured, comparisons: Json) -> 
         ]
 
     kinds = {kind: [one for one in fair if one.kind == kind] for kind in KINDS}
-    rivals: dict[str, list[Measured]] = {}
+    rivals: dict[str, list[MethodResult]] = {}
     for kind in ("single", "baseline", "control"):
         others = [one for one in kinds[kind] if one is not subject]
         if others:
@@ -203,7 +203,7 @@ def _sure(found: Sequence[str], rivals: Sequence[Json]) -> list[str]:
     return [task for task, p in zip(tasks, adjusted, strict=True) if task in found and p < ALPHA]
 
 
-def _beyond(measured: Mapping[str, Measured], subject: str) -> Json | None:
+def _unsolved_coverage(measured: Mapping[str, MethodResult], subject: str) -> Json | None:
     """What the subject solves of the questions that no single checkpoint solves, beside chance;
     None where there are no two seeds, no single checkpoints, or no such questions."""
     singles = [one.name for one in measured.values() if one.kind == "single"]
@@ -211,11 +211,11 @@ def _beyond(measured: Mapping[str, Measured], subject: str) -> Json | None:
         return None
     others = [subject, *(name for name in (CHANCE,) if name in measured and name != subject)]
     rounds = halved({name: one.values for name, one in measured.items()}, singles, others)
-    found = beyond_singles(rounds, subject)
+    found = unsolved_coverage(rounds, subject)
     return None if found is None else asdict(found)
 
 
-def _worth(measured: Mapping[str, Measured], subject: str) -> Json:
+def _break_evens(measured: Mapping[str, MethodResult], subject: str) -> Json:
     """The subject beside each cheaper method, in tokens and in seconds."""
     found: Json = {}
     for cost in COSTS:

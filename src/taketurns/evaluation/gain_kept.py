@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns.evaluation.statistics import (
     RESAMPLES,
-    Estimate,
+    IntervalEstimate,
     SeedScores,
     draw_counts,
     percentile_interval,
@@ -31,9 +31,9 @@ class Gains:
     """The gains over the aligned checkpoint, and the share of the team's that the student keeps:
     None where the team's may be nothing, because a share of nothing says nothing."""
 
-    student: Estimate
-    team: Estimate
-    kept: Estimate | None
+    student: IntervalEstimate
+    team: IntervalEstimate
+    kept: IntervalEstimate | None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,9 +67,9 @@ def gains(
     )
     exact = np.mean([table.mean(axis=0) for table in tables], axis=0)
 
-    def figure(value: Any, resamples: NDArray[np.float64]) -> Estimate:
+    def figure(value: Any, resamples: NDArray[np.float64]) -> IntervalEstimate:
         low, high = percentile_interval(resamples)
-        return Estimate(float(value), float(low), float(high))
+        return IntervalEstimate(float(value), float(low), float(high))
 
     mine = figure(exact[0] - exact[1], resampled[:, 0] - resampled[:, 1])
     whole = figure(exact[2] - exact[1], resampled[:, 2] - resampled[:, 1])

@@ -12,8 +12,8 @@ from hashlib import sha256
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.asking import Item, Values, by_task
-from taketurns.evaluation.methods.registry import ORACLE, Entry, Kind
+from taketurns.evaluation.asking import AnswerRequest, Values, by_task
+from taketurns.evaluation.methods.registry import ORACLE, Kind, MethodEntry
 from taketurns.evaluation.store import Store, records
 from taketurns.tasks.base import Task
 
@@ -44,7 +44,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MethodResult:
     """A method's scores and cost. `missing` answers failed, `unscored` ones got no score. `work` is
     a digest of all that it wrote and read, `file` where in the evaluation's folder its answers
     are; None for a method that asks nobody."""
@@ -77,14 +77,14 @@ class Measured:
 
 def read_results(
     store: Store,
-    entries: Sequence[Entry],
+    entries: Sequence[MethodEntry],
     tasks: Mapping[str, Task],
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     chose_by: Mapping[str, str | None],
-) -> dict[str, Measured]:
+) -> dict[str, MethodResult]:
     """Every method's answers to these items, by its name; `chose_by` are digests of the dev
     questions that methods chose by."""
-    found: dict[str, Measured] = {}
+    found: dict[str, MethodResult] = {}
     for entry in entries:
         if entry.make is not None:
             found[entry.name] = _read(store, entry, tasks, items, chose_by[entry.name])
@@ -96,11 +96,11 @@ def read_results(
 
 def _read(
     store: Store,
-    entry: Entry,
+    entry: MethodEntry,
     tasks: Mapping[str, Task],
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     dev: str | None,
-) -> Measured:
+) -> MethodResult:
     path = store.answers(entry.name, dev)
     wanted = {item.id for item in items}
     work: dict[str, tuple[Any, ...]] = {}
@@ -113,7 +113,7 @@ def _read(
             spent[record["task"]].append(costs)
             work[record["id"]] = (record["text"], record["by_model"], record["passes"])
     values = by_task(items, (kept.get(item.id) or 0.0 for item in items))
-    return Measured(
+    return MethodResult(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,
@@ -138,7 +138,7 @@ def _digest(work: Mapping[str, Any]) -> str:
     return sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
-def _oracle(entry: Entry, singles: Sequence[Measured]) -> Measured:
+def _oracle(entry: MethodEntry, singles: Sequence[MethodResult]) -> MethodResult:
     """The best checkpoint of each question under each seed, known only afterwards. It costs what
     all of them cost."""
     values: Values = {
@@ -149,7 +149,7 @@ def _oracle(entry: Entry, singles: Sequence[Measured]) -> Measured:
         for task in singles[0].values
     }
     costs = [single.cost for single in singles]
-    return Measured(
+    return MethodResult(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,

@@ -14,12 +14,12 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, answer, ask_all, requests
+from taketurns.evaluation.asking import AnswerRequest, Record, answer, ask_all, requests
 from taketurns.evaluation.clocks import CLOCKS, Clock
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
-from taketurns.evaluation.methods.registry import ORACLE, Entry, methods
-from taketurns.evaluation.methods.trained import Trained, own
+from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods
+from taketurns.evaluation.methods.trained import TrainedSwitchers, own
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
@@ -62,7 +62,7 @@ class EvaluationJob:
             "concurrency": self.concurrency,
         }
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[AnswerRequest]:
         """Every answer that a method must give."""
         return requests(self.tasks.values(), "test", self.limit, self.seeds)
 
@@ -79,7 +79,7 @@ class Evaluation:
         config: TeamConfig,
         plan: EvaluationJob,
         store: Store,
-        trained: Mapping[str, Trained],
+        trained: Mapping[str, TrainedSwitchers],
         say: Callable[[str], None],
     ) -> None:
         self._config = config
@@ -130,7 +130,7 @@ class Evaluation:
         await self._stage.close()
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[MethodEntry]:
         """The methods that were asked, once `run` has begun."""
         return list(self._entries.values())
 
@@ -202,7 +202,7 @@ class Evaluation:
     def _file(self, name: str) -> Path:
         return self._store.answers(name, _digest(self._dev, self._methods[name]))
 
-    async def answer(self, name: str, item: Item) -> Record:
+    async def answer(self, name: str, item: AnswerRequest) -> Record:
         """One answer of one method, for whoever keeps it elsewhere: it is made ready when it is
         first asked, and another that was asked before is let go, so only one may be under way."""
         if self._at is None or self._at[0] != name:
@@ -235,7 +235,7 @@ class Evaluation:
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
 
-    async def _ask(self, name: str, items: Sequence[Item]) -> Failures:
+    async def _ask(self, name: str, items: Sequence[AnswerRequest]) -> Failures:
         """Have one method answer what it has not."""
         path, method = self._file(name), self._methods[name]
         manifest = self.claim(name)
@@ -290,7 +290,9 @@ class _Shown:
             self._bar = None
 
 
-def _chosen(known: Mapping[str, Entry], names: Sequence[str] | None) -> dict[str, Entry]:
+def _chosen(
+    known: Mapping[str, MethodEntry], names: Sequence[str] | None
+) -> dict[str, MethodEntry]:
     """The methods of these names, in the table's order."""
     for name in names or ():
         if name not in known:

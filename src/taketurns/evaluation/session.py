@@ -10,8 +10,8 @@ from pathlib import Path
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import UsageError
 from taketurns.evaluation.clocks import Clock
-from taketurns.evaluation.distributed import Asking, ask_on_ray
-from taketurns.evaluation.methods.trained import Trained, beside, find
+from taketurns.evaluation.distributed import AnswerWorker, ask_on_ray
+from taketurns.evaluation.methods.trained import TrainedSwitchers, beside, find
 from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import SCHEMA, Store, write_json
 from taketurns.evaluation.tasks import load
@@ -24,7 +24,7 @@ from taketurns.utils.locks import locked
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EvaluationRequest:
     """The options of the command; None for what is left to it. Pocket tasks are those of `world`,
     which another process finds as this one did."""
 
@@ -56,7 +56,7 @@ class Request:
 
 async def conduct(
     config: TeamConfig,
-    request: Request,
+    request: EvaluationRequest,
     out: Path,
     say: Callable[[str], None],
     arguments: Sequence[str] = (),
@@ -105,15 +105,18 @@ async def conduct(
 
 
 def _asking(
-    config: TeamConfig, request: Request, trained: Mapping[str, Trained], out: Path
-) -> Asking:
+    config: TeamConfig,
+    request: EvaluationRequest,
+    trained: Mapping[str, TrainedSwitchers],
+    out: Path,
+) -> AnswerWorker:
     """The same evaluation in an actor of Ray's."""
     plan = _plan(replace(request, helping=True))
     evaluation = Evaluation(config, plan, Store(out, config), trained, lambda sentence: None)
-    return Asking(evaluation, plan.items(), plan.concurrency)
+    return AnswerWorker(evaluation, plan.items(), plan.concurrency)
 
 
-def _plan(request: Request) -> EvaluationJob:
+def _plan(request: EvaluationRequest) -> EvaluationJob:
     return EvaluationJob(
         load(request.tasks, request.data, request.world),
         request.methods,
@@ -126,7 +129,9 @@ def _plan(request: Request) -> EvaluationJob:
     )
 
 
-def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str, Trained]:
+def _trained(
+    config: TeamConfig, request: EvaluationRequest, tasks: list[str]
+) -> dict[str, TrainedSwitchers]:
     found = beside(config, tasks)
     for text in request.switchers:
         name, equals, folder = text.partition("=")

@@ -137,7 +137,7 @@ def draw_counts(n: int, resamples: int, draws: np.random.Generator) -> NDArray[n
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class IntervalEstimate:
     """A figure and its 95 % interval."""
 
     value: float

@@ -57,7 +57,7 @@ class Against:
 
 
 @dataclass(frozen=True, slots=True)
-class Beyond:
+class UnsolvedCoverage:
     """`left` of `questions` are solved by none of `defining` answers of each single checkpoint
     (their mean over `rounds`); everybody has as many `tries` at them."""
 
@@ -100,7 +100,7 @@ def halved(
     return rounds
 
 
-def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond | None:
+def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage | None:
     """What everybody solves of the questions that are left, and the subject beside each of the
     others; None without rounds, or if nothing is left in any."""
     if not rounds:
@@ -123,7 +123,7 @@ def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond | None:
         _against(name, solved[subject], solved[name], left) for name in names if name != subject
     ]
     adjusted = holm([one.p for one in pairs])
-    return Beyond(
+    return UnsolvedCoverage(
         questions=questions,
         left=sum(left),
         defining=len(next(iter(first.defining.values()))[0]),

@@ -31,7 +31,7 @@ UNDER_WAY = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class MethodScores:
     """`values[method][task]`: for every question the score of its answer under each seed."""
 
     values: Mapping[str, Values]
@@ -144,7 +144,7 @@ async def score(
     limit: int | None = None,
     seeds: int = 1,
     on_done: Callable[[int], None] = lambda tokens: None,
-) -> Scores:
+) -> MethodScores:
     """Every method's answers to the first `limit` questions of every task, under each seed;
     `on_done` sees each answer's tokens. Raises EngineError if an answer fails."""
     values: dict[str, Values] = {}
@@ -156,7 +156,7 @@ async def score(
                 items, answers_of(team), team.policy.seed, UNDER_WAY, lambda t: on_done(t.tokens)
             )
             values[method][name] = by_task(items, made).get(task.name, [])
-    return Scores(values)
+    return MethodScores(values)
 
 
 def parse_switcher(text: str) -> tuple[str, Path]:

@@ -18,7 +18,7 @@ from taketurns.evaluation.analysis.sequences import frequencies
 from taketurns.evaluation.analysis.shares import shares
 from taketurns.evaluation.analysis.skills import Label, by_rules, of_pocket, skills
 from taketurns.evaluation.analysis.turns import Run, Turns, read_run
-from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
+from taketurns.evaluation.unsolved_coverage import CHANCE, halved, unsolved_coverage
 from taketurns.runs.terminal import Progress
 from taketurns.utils.extras import REPORT, require
 from taketurns.utils.files import entries
@@ -106,7 +106,7 @@ def _beyond(run: Run) -> Section:
     if not rounds:
         return sections.of_beyond(None, "that takes answers under at least two seeds")
     lacks = "some checkpoint alone solves every question"
-    return sections.of_beyond(beyond_singles(rounds, subject), lacks)
+    return sections.of_beyond(unsolved_coverage(rounds, subject), lacks)
 
 
 def _skills(turns: Turns, request: Request) -> Section:

@@ -8,9 +8,14 @@ from itertools import islice, permutations
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
-from taketurns.evaluation.methods.regression import Judge, Reading, cross_validate, train
+from taketurns.evaluation.methods.candidates import CandidateAsker
+from taketurns.evaluation.methods.regression import (
+    HiddenStateReader,
+    LogisticRegression,
+    cross_validate,
+    train,
+)
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 
@@ -25,9 +30,9 @@ class Cascade(Plain):
 
     def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
-        self._reading = Reading(stage)
-        self._asked = Asked(stage)
-        self._judge: Judge | None = None
+        self._reading = HiddenStateReader(stage)
+        self._asked = CandidateAsker(stage)
+        self._judge: LogisticRegression | None = None
         self._order: Sequence[int] = ()
         self._threshold = 0.0
 
@@ -55,14 +60,16 @@ class Cascade(Plain):
         by_score = sorted(range(len(names)), key=lambda i: -mean_score(alone[names[i]]))
         orders = list(permutations(by_score)) if len(names) <= MOST_ORDERED else [tuple(by_score)]
         plans = [(order, threshold) for order in orders for threshold in THRESHOLDS]
-        worth = [_worth(order, threshold, trust, scores, sizes) for order, threshold in plans]
-        best = max(range(len(plans)), key=worth.__getitem__)
+        scores_on_dev = [
+            _dev_score(order, threshold, trust, scores, sizes) for order, threshold in plans
+        ]
+        best = max(range(len(plans)), key=scores_on_dev.__getitem__)
         self._order, self._threshold = plans[best]
         return {
             "order": [names[index] for index in self._order],
             "threshold": self._threshold,
             "ridge": ridge,
-            "dev": worth[best],
+            "dev": scores_on_dev[best],
         }
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
@@ -78,7 +85,7 @@ class Cascade(Plain):
         return await self._asked.answer(last, query, seed)
 
 
-def _worth(
+def _dev_score(
     order: Sequence[int],
     threshold: float,
     trust: Sequence[Sequence[float]],

@@ -17,7 +17,7 @@ from taketurns.evaluation.methods.base import (
     mean_score,
 )
 from taketurns.evaluation.methods.checkpoints import (
-    Checkpoint,
+    CheckpointTensors,
     Merge,
     check_mergeable,
     merge,
@@ -53,10 +53,10 @@ class _Merged(Plain):
         assert self._team is not None, "prepare() before answer()"
         return await self._team.agenerate(query, seed=seed)
 
-    def _checkpoints(self) -> list[Checkpoint]:
-        return [Checkpoint(c.name, c.spec) for c in self._stage.config.candidates]
+    def _checkpoints(self) -> list[CheckpointTensors]:
+        return [CheckpointTensors(c.name, c.spec) for c in self._stage.config.candidates]
 
-    def _merge(self, name: str, parts: Sequence[Checkpoint], how: Merge) -> Team:
+    def _merge(self, name: str, parts: Sequence[CheckpointTensors], how: Merge) -> Team:
         like = self._checkpoints()[-1]
         folder: Path = self._stage.folder / name
         return self._stage.merged(name, merge(parts, how, like, folder))

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from taketurns.errors import EngineError
-from taketurns.evaluation.methods.asking import Asked, continued, reworded
 from taketurns.evaluation.methods.base import MethodContext, Plain
+from taketurns.evaluation.methods.candidates import CandidateAsker, continued, reworded
 from taketurns.evaluation.methods.voting import majority
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
@@ -25,7 +25,7 @@ class MultiagentRefine(Plain):
 
     def __init__(self, stage: MethodContext) -> None:
         self._names = stage.names
-        self._asked = Asked(stage)
+        self._asked = CandidateAsker(stage)
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         first = await asyncio.gather(
@@ -57,7 +57,7 @@ class MultiagentFeedback(Plain):
 
     def __init__(self, stage: MethodContext) -> None:
         self._last, self._critics = stage.last, stage.names[:-1]
-        self._asked = Asked(stage)
+        self._asked = CandidateAsker(stage)
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         draft = await self._asked.answer(self._last, query, seed)
@@ -83,7 +83,7 @@ class BaseRefines(Plain):
 
     def __init__(self, stage: MethodContext) -> None:
         self._first, self._last = stage.names[0], stage.last
-        self._asked = Asked(stage)
+        self._asked = CandidateAsker(stage)
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         draft = await self._asked.answer(self._last, query, seed)

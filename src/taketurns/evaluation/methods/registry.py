@@ -24,8 +24,8 @@ from taketurns.evaluation.methods.refinement import (
 )
 from taketurns.evaluation.methods.routing import PromptRouting, TrainedRouter
 from taketurns.evaluation.methods.single import Single
-from taketurns.evaluation.methods.switching import FixedSequence, Switching
-from taketurns.evaluation.methods.trained import Trained
+from taketurns.evaluation.methods.switching import FixedSequence, SwitchingTeam
+from taketurns.evaluation.methods.trained import TrainedSwitchers
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import RandomSwitcher
@@ -35,7 +35,7 @@ ORACLE = "oracle"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MethodEntry:
     """A method's name, what sort it is, and one line for people. One with `hindsight` looks at
     scores no method could know. `make` is None for what is read off other methods' answers."""
 
@@ -47,15 +47,15 @@ class Entry:
 
 
 def methods(
-    candidates: list[str], own: Trained, trained: Mapping[str, Trained]
-) -> dict[str, Entry]:
+    candidates: list[str], own: TrainedSwitchers, trained: Mapping[str, TrainedSwitchers]
+) -> dict[str, MethodEntry]:
     """Every method that can be named for a team. `own` is its own switcher, `trained` are others
     by method. Raises UsageError for a name that is taken."""
     whole = own.switchers()
     first = next(iter(whole.values()))
     entries = [
         *(
-            Entry(name, "single", "a checkpoint alone", partial(Single, name=name))
+            MethodEntry(name, "single", "a checkpoint alone", partial(Single, name=name))
             for name in candidates
         ),
         _baseline("prompt-routing", "a checkpoint is asked who should answer", PromptRouting),
@@ -75,23 +75,26 @@ def methods(
         _control("base-refines", "the first checkpoint rewrites the last one's answer",
                  BaseRefines),
         _control("per-token", "the team's switcher, asked before every token",
-                 lambda stage: Switching.token_by_token(stage, first)),
+                 lambda stage: SwitchingTeam.token_by_token(stage, first)),
         _control("fixed", "the best order of speakers on dev",
                  partial(FixedSequence, by_task=False)),
         _control("fixed-task", "the best order of speakers on dev for each task",
                  partial(FixedSequence, by_task=True)),
-        Entry(ORACLE, "control", "the best checkpoint for each question", None, hindsight=True),
+        MethodEntry(ORACLE, "control", "the best checkpoint for each question", None,
+                    hindsight=True),
         _control("random", "whoever speaks is drawn evenly",
-                 lambda stage: Switching.everywhere(stage, RandomSwitcher())),
+                 lambda stage: SwitchingTeam.everywhere(stage, RandomSwitcher())),
         _control("untuned", "the last checkpoint as switcher, untrained", _untuned),
-        Entry("switch", "switch", "the team as its file says",
-              lambda stage: Switching(stage, whole)),
+        MethodEntry("switch", "switch", "the team as its file says",
+              lambda stage: SwitchingTeam(stage, whole)),
     ]  # fmt: skip
     for name, one in trained.items():
         about = f"switching by the trained switcher {name}"
         made = one.switchers()
-        entries.append(Entry(name, "switch", about, lambda stage, s=made: Switching(stage, s)))  # type: ignore[misc]
-    found: dict[str, Entry] = {}
+        entries.append(
+            MethodEntry(name, "switch", about, lambda stage, s=made: SwitchingTeam(stage, s))
+        )  # type: ignore[misc]
+    found: dict[str, MethodEntry] = {}
     for entry in entries:
         if entry.name in found:
             raise UsageError(f"two methods are called {entry.name!r}; give one another name")
@@ -99,14 +102,14 @@ def methods(
     return found
 
 
-def _baseline(name: str, about: str, make: Callable[[MethodContext], Method]) -> Entry:
-    return Entry(name, "baseline", about, make)
+def _baseline(name: str, about: str, make: Callable[[MethodContext], Method]) -> MethodEntry:
+    return MethodEntry(name, "baseline", about, make)
 
 
 def _control(
     name: str, about: str, make: Callable[[MethodContext], Method], hindsight: bool = False
-) -> Entry:
-    return Entry(name, "control", about, make, hindsight)
+) -> MethodEntry:
+    return MethodEntry(name, "control", about, make, hindsight)
 
 
 def _untuned(stage: MethodContext) -> Method:
@@ -114,7 +117,7 @@ def _untuned(stage: MethodContext) -> Method:
     no plain prompt replaces."""
     plain = stage.config.candidates[-1].spec.prompt is not None
     chats = False if plain else None
-    return Switching.everywhere(stage, LMSwitcher(stage.last, chat_template=chats))
+    return SwitchingTeam.everywhere(stage, LMSwitcher(stage.last, chat_template=chats))
 
 
 def _fuse_probabilities(stage: MethodContext) -> Method:

@@ -25,7 +25,7 @@ LEAST_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class LogisticRegression:
     """Probabilities `[rows, classes]` from features `[rows, d]`."""
 
     mean: Tensor
@@ -36,7 +36,7 @@ class Judge:
         return (_with_one((features - self.mean) / self.deviation) @ self.weight.T).softmax(-1)
 
 
-def train(features: Tensor, targets: Tensor, ridge: float) -> Judge:
+def train(features: Tensor, targets: Tensor, ridge: float) -> LogisticRegression:
     """Fit to soft targets `[rows, classes]` by L-BFGS from zero: the same rows give the same
     judge."""
     import torch
@@ -56,7 +56,7 @@ def train(features: Tensor, targets: Tensor, ridge: float) -> Judge:
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return Judge(mean, deviation, weight.detach())
+    return LogisticRegression(mean, deviation, weight.detach())
 
 
 def cross_validate(
@@ -84,7 +84,7 @@ def cross_validate(
     return best[1], best[2]
 
 
-class Reading:
+class HiddenStateReader:
     """Hidden states of the last candidate after it has read a question, or a question and an
     answer: three layers of its upper half."""
 

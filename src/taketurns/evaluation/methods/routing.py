@@ -8,9 +8,14 @@ from typing import Any
 
 from taketurns.checkpoints.prompts import digit_ids, plain_text
 from taketurns.errors import PromptError
-from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev
-from taketurns.evaluation.methods.regression import Judge, Reading, cross_validate, train
+from taketurns.evaluation.methods.candidates import CandidateAsker
+from taketurns.evaluation.methods.regression import (
+    HiddenStateReader,
+    LogisticRegression,
+    cross_validate,
+    train,
+)
 from taketurns.generation.handover import CandidateRuntime
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
@@ -29,7 +34,7 @@ class PromptRouting(Plain):
 
     def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
-        self._asked = Asked(stage)
+        self._asked = CandidateAsker(stage)
 
     async def check(self) -> None:
         info = await self._stage.engine.info(self._stage.last)
@@ -66,9 +71,9 @@ class TrainedRouter(Plain):
 
     def __init__(self, stage: MethodContext) -> None:
         self._stage = stage
-        self._reading = Reading(stage)
-        self._asked = Asked(stage)
-        self._judge: Judge | None = None
+        self._reading = HiddenStateReader(stage)
+        self._asked = CandidateAsker(stage)
+        self._judge: LogisticRegression | None = None
 
     async def check(self) -> None:
         await self._reading.check()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import MethodContext, Plain
+from taketurns.evaluation.methods.candidates import CandidateAsker
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 
@@ -13,7 +13,7 @@ class Single(Plain):
 
     def __init__(self, stage: MethodContext, name: str) -> None:
         self._name = name
-        self._asked = Asked(stage)
+        self._asked = CandidateAsker(stage)
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         return await self._asked.answer(self._name, query, seed)

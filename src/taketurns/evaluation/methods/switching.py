@@ -20,7 +20,7 @@ LENGTH = 3  # speakers of a fixed sequence; the last goes on to the end
 MOST = 64  # sequences that are tried
 
 
-class Switching(Plain):
+class SwitchingTeam(Plain):
     """A team under a switcher; `switchers` has one a task."""
 
     def __init__(
@@ -32,12 +32,12 @@ class Switching(Plain):
     @classmethod
     def everywhere(
         cls, stage: MethodContext, switcher: Switcher, policy: Policy | None = None
-    ) -> Switching:
+    ) -> SwitchingTeam:
         """The same switcher on all tasks."""
         return cls(stage, dict.fromkeys(stage.tasks, switcher), policy)
 
     @classmethod
-    def token_by_token(cls, stage: MethodContext, switcher: Switcher) -> Switching:
+    def token_by_token(cls, stage: MethodContext, switcher: Switcher) -> SwitchingTeam:
         """The switcher is asked before every token, as token-level collaboration does
         (arXiv 2403.03870)."""
         return cls.everywhere(stage, switcher, replace(stage.policy, patch_size=1, patch=None))

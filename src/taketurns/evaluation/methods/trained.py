@@ -20,7 +20,7 @@ WHOLE = {GLOBAL: "global", PRACTISED: "practised", LM: "lm"}
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedSwitchers:
     """A switcher for each task; often the same."""
 
     by_task: Mapping[str, SwitcherConfig]
@@ -40,12 +40,12 @@ class Trained:
         return {task: made[_model(config)] for task, config in self.by_task.items()}
 
 
-def own(team: TeamConfig, tasks: Sequence[str]) -> Trained:
+def own(team: TeamConfig, tasks: Sequence[str]) -> TrainedSwitchers:
     """The team's own switcher."""
-    return Trained(dict.fromkeys(tasks, team.switcher))
+    return TrainedSwitchers(dict.fromkeys(tasks, team.switcher))
 
 
-def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, Trained]:
+def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, TrainedSwitchers]:
     """What stands in `switchers/` beside a team file, as a pocket build leaves it, and is not the
     team's own switcher: those for all tasks, and one a task."""
     if team.source is None:
@@ -61,20 +61,20 @@ def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, Trained]:
     return {name: one for name, one in found.items() if one != own(team, tasks)}
 
 
-def find(folder: Path, tasks: Sequence[str]) -> Trained:
+def find(folder: Path, tasks: Sequence[str]) -> TrainedSwitchers:
     """What `taketurns train` wrote to `folder`, or to a folder in it for each task by its name; the
     one in `global` stands in for tasks that have none.
 
     Raises UsageError where there is none, ConfigError for one that cannot be read.
     """
     if _is_switcher(folder):
-        return Trained(dict.fromkeys(tasks, _read(folder)))
+        return TrainedSwitchers(dict.fromkeys(tasks, _read(folder)))
     if missing := _without(folder, tasks):
         where = folder / missing[0] if len(missing) < len(tasks) else folder
         raise UsageError(
             f"there is no switcher at {where}: train it with taketurns train --output {where}"
         )
-    return Trained(
+    return TrainedSwitchers(
         {
             task: _read(folder / (task if _is_switcher(folder / task) else WHOLE[GLOBAL]))
             for task in tasks

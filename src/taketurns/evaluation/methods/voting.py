@@ -10,7 +10,6 @@ from math import ceil
 from typing import Any
 
 from taketurns.errors import EngineError
-from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import (
     Dev,
     MethodContext,
@@ -20,6 +19,7 @@ from taketurns.evaluation.methods.base import (
     best_on_dev,
     mean_tokens,
 )
+from taketurns.evaluation.methods.candidates import CandidateAsker
 from taketurns.switchers.base import Switcher
 from taketurns.tasks.base import Task, said
 from taketurns.tasks.scorers.base import sound
@@ -34,7 +34,7 @@ class _Samples(Plain):
 
     def __init__(self, stage: MethodContext, switcher: Switcher) -> None:
         self._stage = stage
-        self._asked = Asked(stage)
+        self._asked = CandidateAsker(stage)
         self._team = stage.team(switcher)
         self._name, self._n = "", 0
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
 from typing import Any
 
 from taketurns.errors import EngineError
+from taketurns.evaluation.clocks import CLOCKS, Clock
 from taketurns.evaluation.safety.conditions import SafetyCondition
-from taketurns.evaluation.safety.questions import Ask
+from taketurns.evaluation.safety.questions import SafetyQuestion
 from taketurns.generation.team import Team
 from taketurns.runs.output import JsonlOutput
 from taketurns.types import Delta, Trace
 from taketurns.utils.locks import alone
 
-Clock = Callable[[], float]
-CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
-
 
 async def time_all(
     whole: Team,
     arms: Sequence[SafetyCondition],
-    asks: Sequence[Ask],
+    asks: Sequence[SafetyQuestion],
     path: Path,
-    clock: str,
+    clock: Clock,
     on_done: Callable[[], None],
 ) -> None:
     """Stream every question from every arm, one at a time, and write down the seconds. Each
@@ -47,7 +44,7 @@ async def time_all(
                 on_done()
 
 
-async def _time(team: Team, ask: Ask, now: Clock) -> dict[str, Any]:
+async def _time(team: Team, ask: SafetyQuestion, now: Callable[[], float]) -> dict[str, Any]:
     begun, first, tokens = now(), None, 0
     async for event in team.stream(ask.asked, seed=ask.seed):
         if isinstance(event, Delta) and event.text and first is None:

@@ -14,6 +14,7 @@ from typing import Any
 from taketurns.config.policy import Guard
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, UsageError
+from taketurns.evaluation.clocks import Clock
 from taketurns.evaluation.safety.answers import answer_all, path_of
 from taketurns.evaluation.safety.conditions import arms
 from taketurns.evaluation.safety.delays import time_all
@@ -47,7 +48,7 @@ class SafetyJob:
     each: int
     seeds: int
     timed: int
-    clock: str
+    clock: Clock
     settings: Mapping[str, Any] = field(default_factory=dict)
     harmless: Task | None = None
 

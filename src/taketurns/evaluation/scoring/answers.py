@@ -16,7 +16,7 @@ from taketurns.utils.finite import parse_json
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class QuestionAnswers:
     """The texts that answer a question: one, or several to be judged together. `failed` says why
     there is none."""
 
@@ -27,14 +27,14 @@ class Answers:
 
 def match_answers(
     data: bytes, source: str, queries: Sequence[Query], *, several: bool
-) -> list[Answers]:
+) -> list[QuestionAnswers]:
     """An answer for every question, in the questions' order; `several` allows more than one.
 
     A line that repeats another, its id and all that it says, counts once. Raises DataError for a
     line that is none, and if answers are missing, doubled, or belong to no question.
     """
     ids = _ids(queries)
-    found: dict[str, tuple[int, str, Answers]] = {}
+    found: dict[str, tuple[int, str, QuestionAnswers]] = {}
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -87,9 +87,11 @@ def _record(line: bytes, where: str) -> dict[str, object]:
     return record
 
 
-def _answers(query: Query, record: Mapping[str, object], where: str, several: bool) -> Answers:
+def _answers(
+    query: Query, record: Mapping[str, object], where: str, several: bool
+) -> QuestionAnswers:
     if record.get("error") is not None:
-        return Answers(query, (str(record.get("text") or ""),), str(record["error"]))
+        return QuestionAnswers(query, (str(record.get("text") or ""),), str(record["error"]))
     texts = record.get("texts")
     if texts is None:
         texts = [record.get("text")]
@@ -99,4 +101,4 @@ def _answers(query: Query, record: Mapping[str, object], where: str, several: bo
         field = "texts" if "texts" in record else "text"
         what = "a list of texts" if field == "texts" else "a text"
         raise DataError(f"{where}: the field {field!r} must be {what}")
-    return Answers(query, tuple(texts))
+    return QuestionAnswers(query, tuple(texts))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from taketurns.evaluation.scoring.answers import Answers
+from taketurns.evaluation.scoring.answers import QuestionAnswers
 from taketurns.evaluation.statistics import Share, share
 from taketurns.tasks.base import GroupTask, MeasuredTask, Split, Task, score_many
 from taketurns.tasks.scorers.base import sound
@@ -19,7 +19,7 @@ BATCH = 64  # answers between two signs of progress
 class Scored:
     """A question's answers and a score for each."""
 
-    answers: Answers
+    answers: QuestionAnswers
     scores: tuple[Score, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Scorecard:
 def score_answers(
     task: Task,
     split: Split,
-    answers: Sequence[Answers],
+    answers: Sequence[QuestionAnswers],
     on_done: Callable[[], None] = lambda: None,
 ) -> Scorecard:
     """Judge answers; `on_done` is called for each question. One that failed to be written has no
@@ -117,7 +117,7 @@ def score_answers(
     )
 
 
-def _judged(task: Task, answers: Sequence[Answers]) -> list[Scored]:
+def _judged(task: Task, answers: Sequence[QuestionAnswers]) -> list[Scored]:
     if isinstance(task, GroupTask):
         return [
             Scored(one, _failed(one) or tuple(map(sound, task.score_group(one.query, one.texts))))
@@ -128,7 +128,7 @@ def _judged(task: Task, answers: Sequence[Answers]) -> list[Scored]:
     return [Scored(one, _failed(one) or (next(scores),)) for one in answers]
 
 
-def _failed(answers: Answers) -> tuple[Score, ...]:
+def _failed(answers: QuestionAnswers) -> tuple[Score, ...]:
     if answers.failed is None:
         return ()
     return (Score(None, None, f"the answer failed: {answers.failed}"),)

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from taketurns.evaluation.analysis.numbers import counted, listed, p_value, signed, sure
 from taketurns.evaluation.analysis.section import Chart, Mark, Section
 from taketurns.evaluation.report.blocks import Paragraph, Table
-from taketurns.evaluation.unsolved_coverage import Beyond
+from taketurns.evaluation.unsolved_coverage import UnsolvedCoverage
 
 
-def of_beyond(found: Beyond | None, lacks: str = "") -> Section:
+def of_beyond(found: UnsolvedCoverage | None, lacks: str = "") -> Section:
     """Is anything solved that no checkpoint solves alone? `lacks` says why that is not known."""
     name, title = "beyond", "Is anything solved that no checkpoint solves alone?"
     if found is None:
@@ -82,5 +82,5 @@ def of_beyond(found: Beyond | None, lacks: str = "") -> Section:
     )
 
 
-def _rest(found: Beyond, above: Sequence[object]) -> str:
+def _rest(found: UnsolvedCoverage, above: Sequence[object]) -> str:
     return listed([one.control for one in found.against if one not in above])

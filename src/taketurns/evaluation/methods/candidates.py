@@ -26,7 +26,7 @@ def continued(query: Query, answer: str, text: str, step: str) -> Query:
     return replace(query, id=f"{query.id}/{step}", text=None, messages=said)
 
 
-class Asked:
+class CandidateAsker:
     """Asks candidates by name, for their whole answers."""
 
     def __init__(self, stage: MethodContext) -> None:
