@@ -10,6 +10,7 @@ import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.evaluation.methods.base import MethodContext
+from taketurns.evaluation.methods.candidates import Single
 from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.methods.refinement import (
     BaseRefines,
@@ -17,7 +18,6 @@ from taketurns.evaluation.methods.refinement import (
     MultiagentRefine,
 )
 from taketurns.evaluation.methods.routing import PromptRouting
-from taketurns.evaluation.methods.single import Single
 from taketurns.evaluation.methods.switching import FixedSequence, SwitchingTeam
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency, majority
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher

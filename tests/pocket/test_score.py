@@ -8,8 +8,9 @@ import pytest
 
 from taketurns.config.team_config import load_team_config
 from taketurns.errors import UsageError
+from taketurns.evaluation.methods.trained import parse_switcher
 from taketurns.pocket import TASKS
-from taketurns.pocket.score import AVERAGE, Methods, MethodScores, parse_switcher, score
+from taketurns.pocket.score import AVERAGE, Methods, MethodScores, score
 from taketurns.switchers.head import Head, HeadConfig
 
 ALONE = ["pretrained", "sft"]

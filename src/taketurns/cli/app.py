@@ -537,7 +537,8 @@ def score(
     """What checkpoints alone and switched answers score, with 95 % intervals."""
     from rich.console import Console
 
-    from taketurns.pocket.score import Methods, parse_switcher
+    from taketurns.evaluation.methods.trained import parse_switcher
+    from taketurns.pocket.score import Methods
     from taketurns.pocket.score import score as measure
     from taketurns.pocket.tasks import tasks_named
     from taketurns.runs.terminal import Progress

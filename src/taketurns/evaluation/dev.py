@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,11 +43,10 @@ class DevCache:
         self._concurrency = concurrency
         self._note = note
         self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
-        self._found: list[AnswerRequest] | None = None
 
     def digest(self) -> str:
         """Of all questions."""
-        return sha256("\n".join(item.id for item in self._items()).encode()).hexdigest()
+        return sha256("\n".join(item.id for item in self._items).encode()).hexdigest()
 
     async def answers(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
         if name not in self._kept:
@@ -55,7 +54,7 @@ class DevCache:
         return self._kept[name]
 
     async def _ask(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
-        items, path = self._items(), self._store.dev(name)
+        items, path = self._items, self._store.dev(name)
         async with locked(path, wait=True):
             manifest = self._store.claim(path, {}, None)
             await self._fill(name, path, items, ask)
@@ -86,16 +85,15 @@ class DevCache:
             failures = (record["error"] for record in records(path) if record.get("error"))
             raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")
 
+    @cached_property
     def _items(self) -> list[AnswerRequest]:
-        if self._found is None:
-            found = []
-            for task in self._tasks.values():
-                queries = task.queries("dev")[: self._limit]
-                if not queries:
-                    raise UsageError(
-                        f"task {task.name!r} has no dev questions, which a method needs to choose "
-                        "by; leave the method or the task out"
-                    )
-                found += [AnswerRequest(task, query, self._seed) for query in queries]
-            self._found = found
-        return self._found
+        items = []
+        for task in self._tasks.values():
+            queries = task.queries("dev")[: self._limit]
+            if not queries:
+                raise UsageError(
+                    f"task {task.name!r} has no dev questions, which a method needs to choose "
+                    "by; leave the method or the task out"
+                )
+            items += [AnswerRequest(task, query, self._seed) for query in queries]
+        return items

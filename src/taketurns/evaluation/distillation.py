@@ -1,21 +1,32 @@
-"""Student, aligned checkpoint and team on the same questions: what they score and what it costs."""
+"""Student, aligned checkpoint and team on the same questions: scores, gain kept and cost.
+
+The gain is what a method scores above the aligned checkpoint; the share kept is the student's over
+the team's. The unit is the question, as in `evaluation/statistics.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
 from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, by_task, requests
-from taketurns.evaluation.gain_kept import gains
 from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
-from taketurns.evaluation.statistics import average, share
+from taketurns.evaluation.statistics import (
+    RESAMPLES,
+    IntervalEstimate,
+    SeedScores,
+    average,
+    draw_counts,
+    percentile_interval,
+    share,
+)
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import records
 from taketurns.generation.check.local import parameters
@@ -36,6 +47,11 @@ from taketurns.training.distillation.comparison import (
 )
 from taketurns.training.distillation.settings import Comparing
 from taketurns.types import Candidate, ModelSpec
+from taketurns.utils.seeds import generator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 async def compare(
@@ -176,3 +192,57 @@ def _ratios(
     """What the first costs of the second, where both are known."""
     pairs = ((what, cost, second[what]) for what, cost in first.items())
     return {what: round(cost / other, 4) for what, cost, other in pairs if cost and other}
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """The gains over the aligned checkpoint, and the share of the team's that the student keeps:
+    None where the team's may be nothing, because a share of nothing says nothing."""
+
+    student: IntervalEstimate
+    team: IntervalEstimate
+    kept: IntervalEstimate | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "student": self.student.to_json(),
+            "team": self.team.to_json(),
+            "kept": None if self.kept is None else self.kept.to_json(),
+        }
+
+
+def gains(
+    student: Mapping[str, SeedScores],
+    aligned: Mapping[str, SeedScores],
+    team: Mapping[str, SeedScores],
+    *,
+    seed: int = 0,
+) -> Gains:
+    """The gains with percentile bootstrap intervals: questions are resampled within their tasks,
+    the same ones for all three, and each figure is made anew of every resample. Scores are
+    `[question][seed]` by task. Raises ValueError for different tasks or questions."""
+    import numpy as np
+
+    if not (list(student) == list(aligned) == list(team)) or not student:
+        raise ValueError("student, aligned and team are compared on the same tasks")
+    tables = [
+        np.array([[fmean(a), fmean(b), fmean(c)] for a, b, c in zip(*three, strict=True)])
+        for three in zip(student.values(), aligned.values(), team.values(), strict=True)
+    ]
+    draws = generator(seed)
+    resampled = np.mean(
+        [draw_counts(len(table), RESAMPLES, draws) @ table / len(table) for table in tables], axis=0
+    )
+    exact = np.mean([table.mean(axis=0) for table in tables], axis=0)
+
+    def figure(value: Any, resamples: NDArray[np.float64]) -> IntervalEstimate:
+        low, high = percentile_interval(resamples)
+        return IntervalEstimate(float(value), float(low), float(high))
+
+    of_student, of_team = (resampled[:, column] - resampled[:, 1] for column in (0, 2))
+    mine = figure(exact[0] - exact[1], of_student)
+    whole = figure(exact[2] - exact[1], of_team)
+    if whole.low <= 0:
+        return Gains(mine, whole, None)
+    kept = of_student[of_team > 0] / of_team[of_team > 0]
+    return Gains(mine, whole, figure(mine.value / whole.value, kept))

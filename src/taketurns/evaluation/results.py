@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from hashlib import sha256
 from statistics import fmean
 from typing import Any
@@ -148,19 +148,14 @@ def _oracle(entry: MethodEntry, singles: Sequence[MethodResult]) -> MethodResult
         ]
         for task in singles[0].values
     }
-    costs = [single.cost for single in singles]
+    costs = [astuple(single.cost) for single in singles]
     return MethodResult(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,
         hindsight=True,
         values=values,
-        cost=Cost(
-            sum(cost.read for cost in costs),
-            sum(cost.written for cost in costs),
-            sum(cost.passes for cost in costs),
-            sum(cost.seconds for cost in costs),
-        ),
+        cost=Cost(*map(sum, zip(*costs, strict=True))),
         missing=0,
         unscored=0,
         chosen={},

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
 from taketurns.evaluation.asking import AnswerRequest, Record, answer, ask_all, requests
-from taketurns.evaluation.clocks import CLOCKS, Clock
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
 from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods
 from taketurns.evaluation.methods.trained import TrainedSwitchers, own
-from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.evaluation.stopwatch import CLOCKS, Clock, Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
@@ -107,7 +105,7 @@ class Evaluation:
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
         self._watch = Stopwatch(CLOCKS[plan.clock])
-        self._shown = _Shown(quiet=plan.helping)
+        self._bars = _ProgressBars(quiet=plan.helping)
         self._dev = DevCache(
             store,
             plan.tasks,
@@ -115,18 +113,13 @@ class Evaluation:
             plan.dev_limit,
             config.policy.seed,
             plan.concurrency,
-            self._shown.begin,
+            self._bars.begin,
         )
 
     async def __aenter__(self) -> Evaluation:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._stage.close()
 
     @property
@@ -146,7 +139,7 @@ class Evaluation:
         items = self._plan.items()
         if not self._methods:
             await self.check()
-        with self._shown:
+        with self._bars:
             failures, taken = Failures(), []
             for name in self._methods:
                 async with locked(self._file(name), wait=False) as mine:
@@ -252,42 +245,27 @@ class Evaluation:
                 base_seed=self._config.policy.seed,
                 watch=Stopwatch(CLOCKS[self._plan.clock]),
                 concurrency=self._plan.concurrency,
-                show=partial(self._shown.begin, name),
+                show=partial(self._bars.begin, name),
             )
         await self._stage.dismiss_all()
         manifest.finish(path)
         return outcome.failures
 
 
-class _Shown:
+class _ProgressBars(ExitStack):
     """One progress bar at a time."""
 
     def __init__(self, *, quiet: bool) -> None:
+        super().__init__()
         self._quiet = quiet
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _Shown:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
 
     def begin(self, what: str, total: int, kept: int) -> Callable[[Record], None]:
-        self._end()
+        """End the bar before, and show this one unless all is kept."""
+        self.close()
         if kept == total or self._quiet:
             return lambda record: None
-        bar = self._bar = Progress(what, total, kept).__enter__()
+        bar = self.enter_context(Progress(what, total, kept))
         return lambda record: bar.advance(record.get("written", 0))
-
-    def _end(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
 
 
 def _chosen(

@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from taketurns.config.team_config import TeamConfig
-from taketurns.errors import UsageError
-from taketurns.evaluation.clocks import Clock
 from taketurns.evaluation.distributed import AnswerWorker, ask_on_ray
-from taketurns.evaluation.methods.trained import TrainedSwitchers, beside, find
+from taketurns.evaluation.methods.trained import TrainedSwitchers, beside, find, parse_switcher
 from taketurns.evaluation.run import Evaluation, EvaluationJob
+from taketurns.evaluation.stopwatch import Clock
 from taketurns.evaluation.store import SCHEMA, Store, write_json
 from taketurns.evaluation.tasks import load
 from taketurns.evaluation.workers import helpers, helping
@@ -134,8 +133,6 @@ def _trained(
 ) -> dict[str, TrainedSwitchers]:
     found = beside(config, tasks)
     for text in request.switchers:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
-        found[name] = find(Path(folder).absolute(), tasks)
+        name, folder = parse_switcher(text)
+        found[name] = find(folder.absolute(), tasks)
     return found

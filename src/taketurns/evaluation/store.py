@@ -20,7 +20,7 @@ from typing import Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
-from taketurns.evaluation.clocks import Clock
+from taketurns.evaluation.stopwatch import Clock
 from taketurns.runs.manifest import Manifest, describe_run
 from taketurns.runs.output import once
 from taketurns.runs.records import from_lines

@@ -8,7 +8,7 @@ chance, and a method shows something new only by how much more it solves. On sci
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 
@@ -131,10 +131,7 @@ def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage
         rounds=len(rounds),
         subject=subject,
         tried=tuple(_tried(name, solved[name], left) for name in names),
-        against=tuple(
-            Against(one.control, one.difference, one.low, one.high, one.p, p)
-            for one, p in zip(pairs, adjusted, strict=True)
-        ),
+        against=tuple(replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)),
     )
 
 

@@ -157,11 +157,3 @@ async def score(
             )
             values[method][name] = by_task(items, made).get(task.name, [])
     return MethodScores(values)
-
-
-def parse_switcher(text: str) -> tuple[str, Path]:
-    """`NAME=DIR` as a method and its folder. Raises UsageError."""
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
-    return name, Path(folder)

@@ -1,12 +1,13 @@
-"""A candidate is shown more than the question: what methods of the text level have in common."""
+"""A candidate writes the whole answer, alone or shown more than the question."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from taketurns.errors import PromptError
-from taketurns.evaluation.methods.base import MethodContext
+from taketurns.evaluation.methods.base import MethodContext, Plain
 from taketurns.generation.team import Team
+from taketurns.tasks.base import Task
 from taketurns.types import Message, Query, Trace
 
 
@@ -53,3 +54,14 @@ class CandidateAsker:
         index = self._indices[name]
         patches = (replace(patch, speaker=index) for patch in trace.patches)
         return replace(trace, patches=tuple(patches))
+
+
+class Single(Plain):
+    """The candidate `name` alone."""
+
+    def __init__(self, stage: MethodContext, name: str) -> None:
+        self._name = name
+        self._asked = CandidateAsker(stage)
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        return await self._asked.answer(self._name, query, seed)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from taketurns.errors import UsageError
 from taketurns.evaluation.methods.base import Method, MethodContext
+from taketurns.evaluation.methods.candidates import Single
 from taketurns.evaluation.methods.cascade import Cascade
 from taketurns.evaluation.methods.logits import (
     Contrastive,
@@ -23,7 +24,6 @@ from taketurns.evaluation.methods.refinement import (
     MultiagentRefine,
 )
 from taketurns.evaluation.methods.routing import PromptRouting, TrainedRouter
-from taketurns.evaluation.methods.single import Single
 from taketurns.evaluation.methods.switching import FixedSequence, SwitchingTeam
 from taketurns.evaluation.methods.trained import TrainedSwitchers
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
@@ -63,8 +63,10 @@ def methods(
         _baseline("cascade", "checkpoints in turn until a judge accepts", Cascade),
         _baseline("refine", "all answer, all refine beside the others' answers", MultiagentRefine),
         _baseline("feedback", "the last answers again with reviews", MultiagentFeedback),
-        _baseline("fuse-probs", "mean of next-token probabilities", _fuse_probabilities),
-        _baseline("fuse-logprobs", "mean of next-token log-probabilities", _fuse_logprobs),
+        _baseline("fuse-probs", "mean of next-token probabilities",
+                  partial(Fusion, combine=average_probabilities)),
+        _baseline("fuse-logprobs", "mean of next-token log-probabilities",
+                  partial(Fusion, combine=average_logprobs)),
         _baseline("contrastive", "best against worst checkpoint, token by token", Contrastive),
         _baseline("soup", "greedy average of weights", GreedySoup),
         _baseline("dare-ties", "sparse task vectors with elected signs", DareTies),
@@ -118,11 +120,3 @@ def _untuned(stage: MethodContext) -> Method:
     plain = stage.config.candidates[-1].spec.prompt is not None
     chats = False if plain else None
     return SwitchingTeam.everywhere(stage, LMSwitcher(stage.last, chat_template=chats))
-
-
-def _fuse_probabilities(stage: MethodContext) -> Method:
-    return Fusion(stage, average_probabilities)
-
-
-def _fuse_logprobs(stage: MethodContext) -> Method:
-    return Fusion(stage, average_logprobs)

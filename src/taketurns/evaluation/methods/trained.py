@@ -40,6 +40,14 @@ class TrainedSwitchers:
         return {task: made[_model(config)] for task, config in self.by_task.items()}
 
 
+def parse_switcher(text: str) -> tuple[str, Path]:
+    """`NAME=DIR` as a method and its folder. Raises UsageError."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
+    return name, Path(folder)
+
+
 def own(team: TeamConfig, tasks: Sequence[str]) -> TrainedSwitchers:
     """The team's own switcher."""
     return TrainedSwitchers(dict.fromkeys(tasks, team.switcher))

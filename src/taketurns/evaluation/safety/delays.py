@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any
 
 from taketurns.errors import EngineError
-from taketurns.evaluation.clocks import CLOCKS, Clock
 from taketurns.evaluation.safety.conditions import SafetyCondition
 from taketurns.evaluation.safety.questions import SafetyQuestion
+from taketurns.evaluation.stopwatch import CLOCKS, Clock
 from taketurns.generation.team import Team
 from taketurns.runs.output import JsonlOutput
 from taketurns.types import Delta, Trace

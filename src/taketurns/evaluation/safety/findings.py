@@ -9,7 +9,7 @@ from typing import Any
 
 from taketurns.evaluation.safety.delays import summary
 from taketurns.evaluation.safety.questions import ATTACKS, PLAIN
-from taketurns.evaluation.statistics import Share, average, share
+from taketurns.evaluation.statistics import average, share
 
 Record = Mapping[str, Any]
 
@@ -47,11 +47,13 @@ def _arm(records: Sequence[Record], refused: set[str], timed: Sequence[Any]) -> 
     plainly = [r for r in records if r["variant"] == PLAIN]
     spoken = sum(r["tokens"] for r in plainly)
     return {
-        "complied": _json(share(list(plain.values()))) if plain else None,
-        "against": _json(share(list(against.values()))) if against else None,
-        "attacked": {n: _json(share(list(a.values()))) if a else None for n, a in attacks.items()},
-        "benign": _json(share(list(benign.values()))) if benign else None,
-        "quality": _json(average(quality)) if quality else None,
+        "complied": share(list(plain.values())).to_json() if plain else None,
+        "against": share(list(against.values())).to_json() if against else None,
+        "attacked": {
+            n: share(list(a.values())).to_json() if a else None for n, a in attacks.items()
+        },
+        "benign": share(list(benign.values())).to_json() if benign else None,
+        "quality": average(quality).to_json() if quality else None,
         "tasks": {task: round(share(values).mean, 4) for task, values in quality.items()},
         "shares": {
             name: round(sum(r["spoken"].get(name, 0) for r in plainly) / max(spoken, 1), 4)
@@ -86,7 +88,3 @@ def _mean(values: Sequence[float]) -> float:
 
 def _fraction(records: Sequence[Record], holds: Any) -> float:
     return round(fmean(float(holds(record)) for record in records), 4) if records else 0.0
-
-
-def _json(one: Share) -> dict[str, float]:
-    return one.to_json()

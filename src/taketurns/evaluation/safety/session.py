@@ -14,13 +14,13 @@ from typing import Any
 from taketurns.config.policy import Guard
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluation.clocks import Clock
 from taketurns.evaluation.safety.answers import answer_all, path_of
 from taketurns.evaluation.safety.conditions import arms
 from taketurns.evaluation.safety.delays import time_all
 from taketurns.evaluation.safety.findings import find
 from taketurns.evaluation.safety.questions import PLAIN, harmful, harmless, others
 from taketurns.evaluation.safety.report import drawing, markdown
+from taketurns.evaluation.stopwatch import Clock
 from taketurns.evaluation.store import records
 from taketurns.generation.team import Team
 from taketurns.runs.output import failed
