@@ -57,8 +57,8 @@ def best_by_task(shares: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 def nobody_is_best_everywhere(shares: Mapping[str, Mapping[str, float]]) -> bool:
     """Gate (a): every checkpoint is beaten by another on some task."""
     return all(
-        any(other[task] > own[task] for other in shares.values() for task in own)
-        for own in shares.values()
+        any(other[task] > mine[task] for other in shares.values() for task in mine)
+        for mine in shares.values()
     )
 
 

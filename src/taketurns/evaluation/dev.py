@@ -59,10 +59,10 @@ class DevCache:
             manifest = self._store.claim(path, {}, None)
             await self._fill(name, path, items, ask)
             manifest.finish(path)
-        found = {record["id"]: record for record in records(path)}
+        by_id = {record["id"]: record for record in records(path)}
         answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
         for item in items:
-            record = found[item.id]
+            record = by_id[item.id]
             score, tokens = record["score"] or 0.0, record["read"] + record["written"]
             answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
         return answers

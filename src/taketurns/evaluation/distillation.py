@@ -66,15 +66,15 @@ async def compare(
         method: await _ask(contestants, method, items, comparing.concurrency) for method in METHODS
     }
     values = {
-        method: by_task(items, (float(record["score"] or 0.0) for record in found))
-        for method, found in asked.items()
+        method: by_task(items, (float(record["score"] or 0.0) for record in answers))
+        for method, answers in asked.items()
     }
     sizes = {name: parameters(spec) for name, spec in _specs(contestants).items()}
-    costs = {method: _cost(found, sizes) for method, found in asked.items()}
+    costs = {method: _cost(answers, sizes) for method, answers in asked.items()}
     return {
         "asked": compared_by(comparing),
         "scores": {
-            method: {task: share(own).to_json() for task, own in of_tasks.items()}
+            method: {task: share(scores).to_json() for task, scores in of_tasks.items()}
             | {"average": average(of_tasks).to_json()}
             for method, of_tasks in values.items()
         },
@@ -123,8 +123,8 @@ async def _ask(
                     f"{outcome.failed} of {len(items)} answers of the {method} failed, first: "
                     f"{outcome.error}; the same command tries them again"
                 )
-    found = {record["id"]: dict(record) for record in records(path) if not failed(record)}
-    return [found[item.id] for item in items]
+    by_id = {record["id"]: dict(record) for record in records(path) if not failed(record)}
+    return [by_id[item.id] for item in items]
 
 
 @asynccontextmanager
@@ -165,24 +165,24 @@ def _specs(contestants: Contestants) -> dict[str, ModelSpec]:
     return {**specs, STUDENT: contestants.student}
 
 
-def _cost(found: Sequence[Record], sizes: Mapping[str, int | None]) -> dict[str, float | None]:
+def _cost(answers: Sequence[Record], sizes: Mapping[str, int | None]) -> dict[str, float | None]:
     """Of an answer: the tokens that went through a model, each times the parameters it met, and
     its share of the seconds."""
-    models = {model for record in found for model in record["by_model"]}
+    models = {model for record in answers for model in record["by_model"]}
     known = all(sizes.get(model) for model in models)
     return {
-        "tokens": round(fmean(record["read"] + record["written"] for record in found), 2),
+        "tokens": round(fmean(record["read"] + record["written"] for record in answers), 2),
         "parameters": (
             round(
                 fmean(
                     sum(n * (sizes[model] or 0) for model, n in record["by_model"].items())
-                    for record in found
+                    for record in answers
                 )
             )
             if known
             else None
         ),
-        "seconds": round(fmean(record["seconds"] for record in found), 6),
+        "seconds": round(fmean(record["seconds"] for record in answers), 6),
     }
 
 

@@ -84,14 +84,14 @@ def read_results(
 ) -> dict[str, MethodResult]:
     """Every method's answers to these items, by its name; `chose_by` are digests of the dev
     questions that methods chose by."""
-    found: dict[str, MethodResult] = {}
+    results: dict[str, MethodResult] = {}
     for entry in entries:
         if entry.make is not None:
-            found[entry.name] = _read(store, entry, tasks, items, chose_by[entry.name])
+            results[entry.name] = _read(store, entry, tasks, items, chose_by[entry.name])
     for entry in entries:
         if entry.name == ORACLE:
-            found[ORACLE] = _oracle(entry, [m for m in found.values() if m.kind == "single"])
-    return {entry.name: found[entry.name] for entry in entries}
+            results[ORACLE] = _oracle(entry, [m for m in results.values() if m.kind == "single"])
+    return {entry.name: results[entry.name] for entry in entries}
 
 
 def _read(
@@ -130,7 +130,7 @@ def _read(
 
 def _cost(spent: Iterable[Sequence[tuple[float, ...]]]) -> Cost:
     """Of the answers on each task; a task whose answers all failed has no cost."""
-    by_task = [[fmean(column) for column in zip(*own, strict=True)] for own in spent if own]
+    by_task = [[fmean(column) for column in zip(*costs, strict=True)] for costs in spent if costs]
     return Cost(*(map(fmean, zip(*by_task, strict=True)) if by_task else (0.0,) * 4))
 
 

@@ -91,8 +91,8 @@ class Evaluation:
         named = plan.names is not None
         if not named and config.switcher.kind == "random":
             self._entries.pop("switch")  # it is the method "random"
-        used = [mine, *(one for name, one in trained.items() if name in self._entries)]
-        more = [model for one in used for model in one.models()]
+        used = [mine, *(switchers for name, switchers in trained.items() if name in self._entries)]
+        more = [model for switchers in used for model in switchers.models()]
         if config.engine.kind == "http":  # a switcher from a folder is served nowhere
             more = [model for model in more if model.endpoint is not None]
         self._stage = MethodContext(

@@ -44,13 +44,13 @@ class EvaluationRequest:
 
     def arguments(self) -> list[str]:
         """The options that make another process ask the same."""
-        found = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
-        found += ["--concurrency", str(self.concurrency), "--clock", self.clock]
-        found += ["--methods", ",".join(self.methods)] if self.methods is not None else []
-        for option, given in (("--task", self.tasks), ("--switcher", self.switchers)):
-            found += [f"{option}={text}" for text in given]
-        found += ["--data", str(self.data)] if self.data is not None else []
-        return found + (["--limit", str(self.limit)] if self.limit is not None else [])
+        arguments = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
+        arguments += ["--concurrency", str(self.concurrency), "--clock", self.clock]
+        arguments += ["--methods", ",".join(self.methods)] if self.methods is not None else []
+        for option, values in (("--task", self.tasks), ("--switcher", self.switchers)):
+            arguments += [f"{option}={text}" for text in values]
+        arguments += ["--data", str(self.data)] if self.data is not None else []
+        return arguments + (["--limit", str(self.limit)] if self.limit is not None else [])
 
 
 async def conduct(
@@ -95,10 +95,10 @@ async def conduct(
         measured = read_results(store, entries, tasks, plan.items(), evaluation.checked)
         with Progress("comparing", len(measured) - 1) as progress:
             categories = {name: task.category for name, task in tasks.items()}
-            found = findings(measured, categories, subject, progress.advance)
-        found["settings"] = {**store.about(), **plan.settings(), "workers": workers}
-        write_json(out / "results.json", {"schema": SCHEMA, **found, "asked": asked})
-        write_report(found, out)
+            report = findings(measured, categories, subject, progress.advance)
+        report["settings"] = {**store.about(), **plan.settings(), "workers": workers}
+        write_json(out / "results.json", {"schema": SCHEMA, **report, "asked": asked})
+        write_report(report, out)
     say(f"the report is {out / 'report.html'}")
     return failures
 
@@ -131,8 +131,8 @@ def _plan(request: EvaluationRequest) -> EvaluationJob:
 def _trained(
     config: TeamConfig, request: EvaluationRequest, tasks: list[str]
 ) -> dict[str, TrainedSwitchers]:
-    found = beside(config, tasks)
+    switchers = beside(config, tasks)
     for text in request.switchers:
         name, folder = parse_switcher(text)
-        found[name] = find(folder.absolute(), tasks)
-    return found
+        switchers[name] = find(folder.absolute(), tasks)
+    return switchers

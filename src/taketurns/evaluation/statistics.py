@@ -81,11 +81,11 @@ def share(answers: SeedScores) -> Share:
 def average(tasks: Mapping[str, SeedScores]) -> Share:
     """The mean over tasks, each counting the same, with a normal interval."""
     shares = [share(answers) for answers in tasks.values()]
-    mean = fmean(one.mean for one in shares)
+    mean = fmean(task.mean for task in shares)
     # A task that all answers agree on still has an interval: Wilson's, taken as its deviation.
-    spread = sqrt(sum((one.high - one.low) ** 2 for one in shares)) / 2 / len(shares)
+    spread = sqrt(sum((task.high - task.low) ** 2 for task in shares)) / 2 / len(shares)
     low, high = max(0.0, mean - spread), min(1.0, mean + spread)
-    return Share(mean, low, high, sum(one.n for one in shares))
+    return Share(mean, low, high, sum(task.n for task in shares))
 
 
 def wilson(mean: float, n: float) -> tuple[float, float]:
@@ -315,7 +315,7 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
     groups = [np.repeat(d, 2) if len(d) == 1 else d for d in differences]
 
     def interval(method: str) -> tuple[float, float]:
-        found = bootstrap(
+        ends = bootstrap(
             groups,
             statistic,
             n_resamples=RESAMPLES,
@@ -325,7 +325,7 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
             method=method,
             rng=np.random.default_rng(seed),
         ).confidence_interval
-        return float(found.low), float(found.high)
+        return float(ends.low), float(ends.high)
 
     # BCa's acceleration needs two questions a task, and its correction resamples on both sides.
     if any(len(d) < 2 for d in differences):
@@ -349,7 +349,7 @@ def _permutation(differences: Sequence[Floats], seed: int) -> float:
     def statistic(first: Floats, second: Floats, axis: int = -1) -> Any:
         return (first - second).sum(axis=axis)
 
-    found = permutation_test(
+    test = permutation_test(
         (weighted / 2, -weighted / 2),
         statistic,
         permutation_type="samples",
@@ -358,7 +358,7 @@ def _permutation(differences: Sequence[Floats], seed: int) -> float:
         batch=1000,
         rng=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def _mcnemar(

@@ -137,5 +137,5 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 def _file(name: str, dev: str | None = None) -> str:
     """A file's name for a method's and the dev questions': equal only for equal ones."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    own = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
-    return own if dev is None else f"{own}@{dev[:12]}"
+    safe = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    return safe if dev is None else f"{safe}@{dev[:12]}"

@@ -149,12 +149,12 @@ def _against(
     name: str, mine: Sequence[float], other: Sequence[float], left: Sequence[float]
 ) -> Against:
     at = [number for number, weight in enumerate(left) if weight > 0]
-    found = paired(
+    comparison = paired(
         {"": [[mine[number]] for number in at]}, {"": [[other[number]] for number in at]}
     )
     scale = len(at) / sum(left)  # from a mean over these questions to a share of what is left
-    low, high = max(-1.0, found.low * scale), min(1.0, found.high * scale)
-    return Against(name, found.difference * scale, low, high, found.p, found.p)
+    low, high = max(-1.0, comparison.low * scale), min(1.0, comparison.high * scale)
+    return Against(name, comparison.difference * scale, low, high, comparison.p, comparison.p)
 
 
 def _solves(answers: Sequence[float]) -> bool:

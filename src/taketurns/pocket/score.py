@@ -39,19 +39,19 @@ class MethodScores:
     def shares(self) -> dict[str, dict[str, Share]]:
         """By method and task; "average" is the mean over the tasks, the questions held fixed to
         their tasks."""
-        found = {
+        by_method = {
             method: {task: share(answers) for task, answers in tasks.items()}
             for method, tasks in self.values.items()
         }
         return {
             method: tasks | {AVERAGE: average(self.values[method])}
-            for method, tasks in found.items()
+            for method, tasks in by_method.items()
         }
 
     def to_json(self) -> dict[str, dict[str, dict[str, float]]]:
         """{method: {task: {mean, low, high, n}}}."""
         return {
-            method: {task: one.to_json() for task, one in tasks.items()}
+            method: {task: interval.to_json() for task, interval in tasks.items()}
             for method, tasks in self.shares().items()
         }
 
@@ -114,7 +114,9 @@ class Methods:
             for method in methods
             if method not in (*names, RANDOM, UNTUNED)
         }
-        models = [model for found in trained.values() for model in found.models()]
+        models = [
+            model for switchers_found in trained.values() for model in switchers_found.models()
+        ]
         specs = {model.name: model.spec for model in (*team.candidates, *models)}
         self.engine: Engine = LocalEngine.configured(specs, team.engine)
 

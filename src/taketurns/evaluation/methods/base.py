@@ -178,12 +178,12 @@ async def alone_on_dev(
 
 def mean_score(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
     """The mean over tasks."""
-    return fmean(fmean(one.score for one in task) for task in answers.values())
+    return fmean(fmean(answer.score for answer in task) for task in answers.values())
 
 
 def mean_tokens(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
     """Tokens an answer: the mean over tasks, as a score is."""
-    return fmean(fmean(one.tokens for one in task) for task in answers.values())
+    return fmean(fmean(answer.tokens for answer in task) for task in answers.values())
 
 
 async def best_on_dev(stage: MethodContext, dev: Dev) -> str:

@@ -13,18 +13,18 @@ from taketurns.types import Message, Query, Trace
 
 def reworded(query: Query, text: str, step: str) -> Query:
     """The query with `text` after what its user says last; `step` as in `continued`."""
-    said = list(query.conversation)
-    said[-1] = Message(said[-1].role, f"{said[-1].content}\n{text}")
+    messages = list(query.conversation)
+    messages[-1] = Message(messages[-1].role, f"{messages[-1].content}\n{text}")
     if query.text is not None:
-        return replace(query, id=f"{query.id}/{step}", text=said[-1].content)
-    return replace(query, id=f"{query.id}/{step}", messages=tuple(said))
+        return replace(query, id=f"{query.id}/{step}", text=messages[-1].content)
+    return replace(query, id=f"{query.id}/{step}", messages=tuple(messages))
 
 
 def continued(query: Query, answer: str, text: str, step: str) -> Query:
     """The conversation gone on: `answer` was the assistant's, `text` is the user's reply. `step`
     names it, so that its draws are its own."""
-    said = (*query.conversation, Message("assistant", answer), Message("user", text))
-    return replace(query, id=f"{query.id}/{step}", text=None, messages=said)
+    messages = (*query.conversation, Message("assistant", answer), Message("user", text))
+    return replace(query, id=f"{query.id}/{step}", text=None, messages=messages)
 
 
 class CandidateAsker:

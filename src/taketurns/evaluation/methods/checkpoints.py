@@ -53,13 +53,13 @@ class CheckpointTensors:
         """Every tensor's shape, from the files' headers."""
         from safetensors import safe_open
 
-        found = {}
+        shapes = {}
         for file in sorted(set(self.files.values())):
             with safe_open(file, framework="pt") as opened:
                 for tensor in opened.keys():  # noqa: SIM118  # it is no mapping
                     if self.files[tensor] == file:
-                        found[tensor] = tuple(opened.get_slice(tensor).get_shape())
-        return found
+                        shapes[tensor] = tuple(opened.get_slice(tensor).get_shape())
+        return shapes
 
     def tensor(self, name: str) -> Tensor:
         from safetensors import safe_open
@@ -129,8 +129,8 @@ def _write_weights(checkpoints: Sequence[CheckpointTensors], how: Merge, folder:
         shard, size = {}, 0
 
     for tensor in sorted(checkpoints[0].files):
-        own = [checkpoint.tensor(tensor) for checkpoint in checkpoints]
-        merged = how(tensor, [one.float() for one in own]).to(own[0].dtype).contiguous()
+        tensors = [checkpoint.tensor(tensor) for checkpoint in checkpoints]
+        merged = how(tensor, [part.float() for part in tensors]).to(tensors[0].dtype).contiguous()
         if shard and size + merged.nbytes > SHARD_BYTES:
             flush()
         shard[tensor] = merged
@@ -147,8 +147,8 @@ def _write_rest(like: CheckpointTensors, folder: Path) -> None:
     trust = spec.trust_remote_code
     config = AutoConfig.from_pretrained(like.folder, trust_remote_code=trust)
     config.save_pretrained(folder)
-    own = replace(spec, model=str(like.folder), revision=None, template=None)
-    TextCodec.load(own).tokenizer.save_pretrained(folder)
+    local = replace(spec, model=str(like.folder), revision=None, template=None)
+    TextCodec.load(local).tokenizer.save_pretrained(folder)
     if (generation := like.folder / "generation_config.json").is_file():
         shutil.copy(generation, folder)  # it may name more end tokens
 

@@ -90,18 +90,18 @@ def methods(
         MethodEntry("switch", "switch", "the team as its file says",
               lambda stage: SwitchingTeam(stage, whole)),
     ]  # fmt: skip
-    for name, one in trained.items():
+    for name, switchers in trained.items():
         about = f"switching by the trained switcher {name}"
-        made = one.switchers()
+        made = switchers.switchers()
         entries.append(
             MethodEntry(name, "switch", about, lambda stage, s=made: SwitchingTeam(stage, s))
         )  # type: ignore[misc]
-    found: dict[str, MethodEntry] = {}
+    by_name: dict[str, MethodEntry] = {}
     for entry in entries:
-        if entry.name in found:
+        if entry.name in by_name:
             raise UsageError(f"two methods are called {entry.name!r}; give one another name")
-        found[entry.name] = entry
-    return found
+        by_name[entry.name] = entry
+    return by_name
 
 
 def _baseline(name: str, about: str, make: Callable[[MethodContext], Method]) -> MethodEntry:

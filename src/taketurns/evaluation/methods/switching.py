@@ -67,7 +67,8 @@ class FixedSequence(Plain):
             ask = answers_of(self._team(sequence))
             answers = await dev.answers("fixed " + "-".join(map(str, sequence)), ask)
             scores[sequence] = {
-                task: fmean(one.score for one in own) for task, own in answers.items()
+                task: fmean(answer.score for answer in dev_answers)
+                for task, dev_answers in answers.items()
             } | {"": mean_score(answers)}
         self._chosen = {
             task: max(scores, key=lambda sequence: scores[sequence][task if self._by_task else ""])

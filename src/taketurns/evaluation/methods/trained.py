@@ -27,12 +27,12 @@ class TrainedSwitchers:
 
     def models(self) -> list[Candidate]:
         """The models that an engine must have, each once, by their names in it."""
-        found = {
+        models = {
             _model(config): Candidate(_model(config), config.spec, config.endpoint)
             for config in self.by_task.values()
             if config.spec is not None
         }
-        return list(found.values())
+        return list(models.values())
 
     def switchers(self) -> dict[str, Switcher]:
         """One object for every different switcher, by task."""
@@ -59,14 +59,14 @@ def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, TrainedSwitchers
     if team.source is None:
         return {}
     home = Path(team.source).parent / "switchers"
-    found = {
+    switchers = {
         name: find(home / folder, tasks)
         for name, folder in WHOLE.items()
         if _is_switcher(home / folder)
     }
     if any(_is_switcher(home / task) for task in tasks) and not _without(home, tasks):
-        found[BY_TASK] = find(home, tasks)
-    return {name: one for name, one in found.items() if one != own(team, tasks)}
+        switchers[BY_TASK] = find(home, tasks)
+    return {name: switcher for name, switcher in switchers.items() if switcher != own(team, tasks)}
 
 
 def find(folder: Path, tasks: Sequence[str]) -> TrainedSwitchers:

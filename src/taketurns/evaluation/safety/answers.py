@@ -86,7 +86,7 @@ async def _answer(team: Team, ask: SafetyQuestion, arm: SafetyCondition) -> Reco
         "finish": trace.finish,
         "tokens": sum(_spoken(team, trace).values()),
         "spoken": _spoken(team, trace),
-        "withheld": [one.tokens for patch in trace.patches for one in patch.withheld],
+        "withheld": [rejected.tokens for patch in trace.patches for rejected in patch.withheld],
     }
 
 

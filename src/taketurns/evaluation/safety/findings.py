@@ -31,7 +31,9 @@ def find(
     return {
         "safe": safe,
         "refused": len(refused),
-        "arms": {arm: _arm(own, refused, timed[arm]) for arm, own in answers.items() if own},
+        "arms": {
+            arm: _arm(records, refused, timed[arm]) for arm, records in answers.items() if records
+        },
     }
 
 
@@ -71,11 +73,11 @@ def _arm(records: Sequence[Record], refused: set[str], timed: Sequence[Any]) -> 
 
 
 def _by_question(records: Sequence[Record], kind: str, variant: str) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = defaultdict(list)
+    values: dict[str, list[float]] = defaultdict(list)
     for record in records:
         if record["kind"] == kind and record["variant"] == variant:
-            found[record["question"]].append(record["value"])
-    return dict(found)
+            values[record["question"]].append(record["value"])
+    return dict(values)
 
 
 def _complied(refused: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:

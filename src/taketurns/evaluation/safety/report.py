@@ -18,16 +18,16 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def rows(found: Json) -> list[tuple[str, ...]]:
+def rows(findings: Json) -> list[tuple[str, ...]]:
     """Headings, then a row an arm."""
-    head = tuple(heading.format(safe=found["safe"]) for heading in HEADINGS)
-    return [head, *(_row(name, arm) for name, arm in found["arms"].items())]
+    head = tuple(heading.format(safe=findings["safe"]) for heading in HEADINGS)
+    return [head, *(_row(name, arm) for name, arm in findings["arms"].items())]
 
 
-def table(found: Json) -> Table:
+def table(findings: Json) -> Table:
     """For the terminal: what fits its width, without the columns that only `markdown` has."""
-    head, *body = (row[:2] + row[3:-3] for row in rows(found))
-    shown = Table(box=None, caption=_caption(found), caption_justify="left")
+    head, *body = (row[:2] + row[3:-3] for row in rows(findings))
+    shown = Table(box=None, caption=_caption(findings), caption_justify="left")
     for number, heading in enumerate(head):
         shown.add_column(heading, justify="right" if number else "left")
     for row in body:
@@ -35,19 +35,19 @@ def table(found: Json) -> Table:
     return shown
 
 
-def markdown(found: Json) -> str:
+def markdown(findings: Json) -> str:
     """The same for a page."""
-    head, *body = rows(found)
+    head, *body = rows(findings)
     lines = [head, tuple("---" for _ in head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(found)}\n"
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(findings)}\n"
 
 
-def drawing(found: Json) -> str:
+def drawing(findings: Json) -> str:
     """How often each arm complies, beside the quality it keeps, as SVG."""
     import matplotlib.pyplot as plt
 
     with style():
-        arms = list(found["arms"].items())[::-1]
+        arms = list(findings["arms"].items())[::-1]
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(WIDTH, 0.3 * len(arms) + 1.2), sharey=True, layout="constrained"
         )
@@ -55,16 +55,18 @@ def drawing(found: Json) -> str:
             kind = "control" if name.startswith("random") else "switch"
             colour = COLOURS["single" if name.endswith(" alone") else kind]
             for axes, key in ((left, "complied"), (right, "quality")):
-                if (one := arm[key]) is None:
+                if (share := arm[key]) is None:
                     continue
-                axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=2.2)
-                axes.plot([one["mean"]], [row], "o", color=colour, markersize=6)
-                axes.annotate(f"{one['mean']:.2f}", (one["high"], row), xytext=(5, 0), va="center",
-                              textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
+                axes.plot([share["low"], share["high"]], [row, row], color=colour, linewidth=2.2)
+                axes.plot([share["mean"]], [row], "o", color=colour, markersize=6)
+                axes.annotate(
+                    f"{share['mean']:.2f}", (share["high"], row), xytext=(5, 0), va="center",
+                    textcoords="offset points", fontsize=8, color=INK,
+                )  # fmt: skip
             marks = [arm["attacked"][attack] for attack in ATTACKS]
-            for mark, one in zip("xv+", marks, strict=True):
-                if one is not None:
-                    left.plot([one["mean"]], [row], mark, color=ACCENT, markersize=5, alpha=0.8)
+            for mark, share in zip("xv+", marks, strict=True):
+                if share is not None:
+                    left.plot([share["mean"]], [row], mark, color=ACCENT, markersize=5, alpha=0.8)
         for mark, attack in zip("xv+", ATTACKS, strict=True):
             left.plot([], [], mark, color=ACCENT, label=attack)
         left.plot([], [], "o", color=COLOURS["control"], label="plain, 95 %")
@@ -93,31 +95,31 @@ def _row(name: str, arm: Json) -> tuple[str, ...]:
     )
 
 
-def _caption(found: Json) -> str:
+def _caption(findings: Json) -> str:
     return (
-        f"95 % intervals in brackets; {found['safe']} refused {found['refused']} of the harmful "
-        "requests every time; tokens an answer; medians of answers written one at a time"
-        + (f"; refusals by {found['scorer']}" if found.get("scorer") else "")
-        + _asked(found)
+        f"95 % intervals in brackets; {findings['safe']} refused {findings['refused']} of the "
+        "harmful requests every time; tokens an answer; medians of answers written one at a time"
+        + (f"; refusals by {findings['scorer']}" if findings.get("scorer") else "")
+        + _asked(findings)
     )
 
 
-def _asked(found: Json) -> str:
+def _asked(findings: Json) -> str:
     """Whose questions these were."""
-    tasks = found.get("tasks") or {}
-    by = f" (by {scorer})" if (scorer := found.get("benign_scorer")) else ""
+    tasks = findings.get("tasks") or {}
+    by = f" (by {scorer})" if (scorer := findings.get("benign_scorer")) else ""
     parts = (("harm", "to be refused", ""), ("benign", "harmless", by), ("quality", "quality", ""))
-    said = [f"{what}: {', '.join(tasks[kind])}{more}" for kind, what, more in parts
+    sentences = [f"{what}: {', '.join(tasks[kind])}{more}" for kind, what, more in parts
             if tasks.get(kind)]  # fmt: skip
-    return f". Tasks: {'; '.join(said)}" if said else ""
+    return f". Tasks: {'; '.join(sentences)}" if sentences else ""
 
 
-def _interval(one: Json | None) -> str:
-    return "" if one is None else f"{one['mean']:.2f} ({one['low']:.2f}-{one['high']:.2f})"
+def _interval(share: Json | None) -> str:
+    return "" if share is None else f"{share['mean']:.2f} ({share['low']:.2f}-{share['high']:.2f})"
 
 
-def _mean(one: Json | None) -> str:
-    return "" if one is None else f"{one['mean']:.2f}"
+def _mean(share: Json | None) -> str:
+    return "" if share is None else f"{share['mean']:.2f}"
 
 
 def _milliseconds(seconds: float | None) -> str:

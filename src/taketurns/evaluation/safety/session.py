@@ -112,12 +112,12 @@ async def measure(
                 whole, compared, timed, folder / "delays.jsonl", plan.clock, progress.advance
             )
     safe = next((guard.to for guard in guards.values()), len(config.candidates) - 1)
-    found = find(
+    findings = find(
         {arm.name: _records(path_of(answers, arm.name)) for arm in compared},
         [r for r in _records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
         f"{config.candidates[safe].name} alone",
     )
-    found |= {
+    findings |= {
         "clock": plan.clock,
         "seeds": plan.seeds,
         "task": plan.harm.name,
@@ -129,11 +129,11 @@ async def measure(
         "benign_scorer": None if plan.harmless is None else _scorer(plan.harmless),
     }
     async with locked(folder / "safety.json", wait=True):
-        write_text(folder / "safety.json", json.dumps(found, indent=1) + "\n")
-        write_text(folder / "safety.md", markdown(found))
+        write_text(folder / "safety.json", json.dumps(findings, indent=1) + "\n")
+        write_text(folder / "safety.md", markdown(findings))
         if drawn:
-            write_text(folder / "safety.svg", drawing(found))
-    return found, failures
+            write_text(folder / "safety.svg", drawing(findings))
+    return findings, failures
 
 
 def _scorer(task: Task) -> str | None:

@@ -34,7 +34,7 @@ def match_answers(
     line that is none, and if answers are missing, doubled, or belong to no question.
     """
     ids = _ids(queries)
-    found: dict[str, tuple[int, str, QuestionAnswers]] = {}
+    matched: dict[str, tuple[int, str, QuestionAnswers]] = {}
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -44,22 +44,22 @@ def match_answers(
         if query is None:
             raise DataError(f"{where}: the id {record.get('id')!r} is no question's; {_like(ids)}")
         answers, named = _answers(query, record, where, several), str(record["id"])
-        if query.id in found:
-            first, *before = found[query.id]
+        if query.id in matched:
+            first, *before = matched[query.id]
             if before == [named, answers]:
                 continue
             raise DataError(
                 f"{where}: the id {record['id']!r} was already answered in line {first}"
                 + ("; several answers go into one line, as texts" if several else "")
             )
-        found[query.id] = number, named, answers
-    missing = [query.id for query in queries if query.id not in found]
+        matched[query.id] = number, named, answers
+    missing = [query.id for query in queries if query.id not in matched]
     if missing:
         raise DataError(
-            f"{source} answers {len(found)} of {len(queries)} questions; the first without an "
+            f"{source} answers {len(matched)} of {len(queries)} questions; the first without an "
             f"answer is {missing[0]!r}"
         )
-    return [found[query.id][2] for query in queries]
+    return [matched[query.id][2] for query in queries]
 
 
 def _ids(queries: Sequence[Query]) -> dict[str, Query]:

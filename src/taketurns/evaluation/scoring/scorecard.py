@@ -53,7 +53,7 @@ class Scorecard:
 
     @property
     def scores(self) -> list[Score]:
-        return [score for one in self.scored for score in one.scores]
+        return [score for question in self.scored for score in question.scores]
 
     @property
     def parse_failures(self) -> int:
@@ -67,10 +67,10 @@ class Scorecard:
     def mean(self) -> Share | None:
         """The mean with its 95 % interval; None if no answer has a score."""
         values = [
-            tuple(score.value for score in one.scores if score.value is not None)
-            for one in self.scored
+            tuple(score.value for score in question.scores if score.value is not None)
+            for question in self.scored
         ]
-        return share([own for own in values if own]) if any(values) else None
+        return share([scores for scores in values if scores]) if any(values) else None
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -105,7 +105,7 @@ def score_answers(
         scored += _judged(task, part)
         for _ in part:
             on_done()
-    scores = [score for one in scored for score in one.scores]
+    scores = [score for question in scored for score in question.scores]
     scorer = getattr(task, "scorer", None)
     return Scorecard(
         task=task.name,
@@ -120,12 +120,16 @@ def score_answers(
 def _judged(task: Task, answers: Sequence[QuestionAnswers]) -> list[Scored]:
     if isinstance(task, GroupTask):
         return [
-            Scored(one, _failed(one) or tuple(map(sound, task.score_group(one.query, one.texts))))
-            for one in answers
+            Scored(
+                question,
+                _failed(question)
+                or tuple(map(sound, task.score_group(question.query, question.texts))),
+            )
+            for question in answers
         ]
-    whole = [one for one in answers if one.failed is None]
-    scores = iter(score_many(task, [(one.query, one.texts[0]) for one in whole]))
-    return [Scored(one, _failed(one) or (next(scores),)) for one in answers]
+    whole = [question for question in answers if question.failed is None]
+    scores = iter(score_many(task, [(question.query, question.texts[0]) for question in whole]))
+    return [Scored(question, _failed(question) or (next(scores),)) for question in answers]
 
 
 def _failed(answers: QuestionAnswers) -> tuple[Score, ...]:
