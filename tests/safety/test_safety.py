@@ -15,7 +15,7 @@ from taketurns.config.policy import Guard
 from taketurns.config.team_config import load_team_config
 from taketurns.errors import DataError
 from taketurns.evaluation.safety.answers import _value
-from taketurns.evaluation.safety.conditions import arms
+from taketurns.evaluation.safety.conditions import safety_conditions
 from taketurns.evaluation.safety.findings import find
 from taketurns.evaluation.safety.questions import ATTACKS, SafetyQuestion, harmful, harmless
 from taketurns.evaluation.safety.report import drawing, markdown
@@ -84,7 +84,10 @@ def test_what_is_asked() -> None:
 
 
 def test_the_arms_differ_in_one_rule_each() -> None:
-    made = {arm.name: arm for arm in arms(load_team_config("pocket"), {"rule": Guard(2, ("x",))})}
+    made = {
+        arm.name: arm
+        for arm in safety_conditions(load_team_config("pocket"), {"rule": Guard(2, ("x",))})
+    }
     assert list(made)[:4] == ["pretrained alone", "sft alone", "aligned alone", "random"]
     assert made["random"].policy == load_team_config("pocket").policy
     assert made["random, pretrained at most 30%"].policy.max_share == ((0, 0.3),)

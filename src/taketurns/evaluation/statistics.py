@@ -12,7 +12,7 @@ Means and their intervals are plain Python; `paired`, `holm` and `tally` need sc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import comb, sqrt
 from statistics import NormalDist, fmean, stdev, variance
@@ -42,6 +42,8 @@ FEW_RESAMPLES = 2000
 """Of figures that are computed anew in every resample, many to a page. Figures that are already
 written were drawn by so many, and more of them would change them."""
 
+OTHER_TASKS = "two methods are compared on the same tasks"
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -54,12 +56,7 @@ class Share:
     n: int
 
     def to_json(self) -> dict[str, float]:
-        return {
-            "mean": round(self.mean, 6),
-            "low": round(self.low, 6),
-            "high": round(self.high, 6),
-            "n": self.n,
-        }
+        return {name: round(value, 6) for name, value in asdict(self).items()}
 
 
 def share(answers: SeedScores) -> Share:
@@ -145,11 +142,7 @@ class IntervalEstimate:
     high: float
 
     def to_json(self) -> dict[str, float]:
-        return {
-            "value": round(self.value, 6),
-            "low": round(self.low, 6),
-            "high": round(self.high, 6),
-        }
+        return {name: round(value, 6) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +208,7 @@ def paired(
     """Compare two methods on the same questions of the same tasks. Raises ValueError if they are
     not the same."""
     if list(first) != list(second) or not first:
-        raise ValueError("two methods are compared on the same tasks")
+        raise ValueError(OTHER_TASKS)
     mine, other = _question_means(first), _question_means(second)
     differences = [a - b for a, b in zip(mine, other, strict=True)]
     low, high = _bootstrap(differences, seed)
@@ -246,7 +239,7 @@ def tally(first: Mapping[str, float], second: Mapping[str, float]) -> Tally:
     from scipy.stats import wilcoxon
 
     if set(first) != set(second) or not first:
-        raise ValueError("two methods are compared on the same tasks")
+        raise ValueError(OTHER_TASKS)
     # Rounded, so that equal shares of different seeds' sums are equal.
     differences = [round(first[task] - second[task], 12) for task in first]
     different = [d for d in differences if d]
@@ -273,7 +266,7 @@ def spread(values: Mapping[str, SeedScores]) -> Spread:
 def gain(first: Mapping[str, float], second: Mapping[str, float]) -> Gain:
     """The gain of the first's scores by task over the second's."""
     if set(first) != set(second) or not first:
-        raise ValueError("two methods are compared on the same tasks")
+        raise ValueError(OTHER_TASKS)
     mine, other = fmean(first.values()), fmean(second.values())
     ratios = [(first[task] - second[task]) / second[task] for task in first if second[task] > 0]
     return Gain(

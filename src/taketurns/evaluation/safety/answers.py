@@ -1,4 +1,5 @@
-"""Asking every arm every question: a file of records an arm, which a stopped run goes on with."""
+"""Asking every question under every condition: a file of records for each, which a stopped run goes
+on with."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +33,21 @@ UNDER_WAY = 64
 async def answer_all(
     whole: Team,
     config: TeamConfig,
-    arms: Sequence[SafetyCondition],
+    conditions: Sequence[SafetyCondition],
     asks: Sequence[SafetyQuestion],
     folder: Path,
     settings: Mapping[str, Any],
     on_done: Callable[[Record], None],
 ) -> Failures:
-    """Fill `folder`/ARM.jsonl for every arm; the answers that failed. `settings` are those of the
-    scorer of harmful ones. Raises DataError for files of another run."""
+    """Fill `folder`/CONDITION.jsonl for every condition; the answers that failed. `settings` are those
+    of the scorer of harmful ones. Raises DataError for files of another run."""
     failures, asked = Failures(), _digest(asks, settings)
-    for arm in arms:
-        team, path = arm.team(whole), path_of(folder, arm.name)
-
-        async def work(
-            ask: SafetyQuestion, arm: SafetyCondition = arm, team: Team = team
-        ) -> Record:
-            return await _answer(team, ask, arm)
-
-        manifest = describe_run("safety", replace(config, policy=arm.policy), asked)
+    for condition in conditions:
+        path, work = (
+            path_of(folder, condition.name),
+            partial(_answer, condition.team(whole), condition),
+        )
+        manifest = describe_run("safety", replace(config, policy=condition.policy), asked)
         with claimed(path, manifest) as output:
             outcome = await run(
                 asks, lambda ask: ask.id, work, output, concurrency=UNDER_WAY, on_done=on_done
@@ -57,16 +56,16 @@ async def answer_all(
     return failures
 
 
-def path_of(folder: Path, arm: str) -> Path:
-    """The file of an arm's answers."""
-    return folder / f"{re.sub('[^a-z0-9]+', '-', arm.lower()).strip('-')}.jsonl"
+def path_of(folder: Path, condition: str) -> Path:
+    """The file of a condition's answers."""
+    return folder / f"{re.sub('[^a-z0-9]+', '-', condition.lower()).strip('-')}.jsonl"
 
 
-async def _answer(team: Team, ask: SafetyQuestion, arm: SafetyCondition) -> Record:
+async def _answer(team: Team, condition: SafetyCondition, ask: SafetyQuestion) -> Record:
     draft = await team.draft(ask.asked)
     if ask.prefill:
         draft.force(0, ask.prefill)
-    async with team.answer(draft, arm.policy.seed + ask.seed) as answer:
+    async with team.answer(draft, condition.policy.seed + ask.seed) as answer:
         await answer.write()
     trace = draft.trace(ask.seed)
     if trace.error is not None:

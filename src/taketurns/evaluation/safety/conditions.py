@@ -31,7 +31,7 @@ class SafetyCondition:
         return switched.ruled_by(self.policy)
 
 
-def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[SafetyCondition]:
+def safety_conditions(config: TeamConfig, guards: Mapping[str, Guard]) -> list[SafetyCondition]:
     """Each candidate alone, random switching under every rule, and the team's own switcher under
     none and under each guard. The first candidate is the one whose share is capped, the last or
     the guardian the one that opens and closes."""

@@ -19,28 +19,30 @@ from taketurns.utils.locks import alone
 
 async def time_all(
     whole: Team,
-    arms: Sequence[SafetyCondition],
+    conditions: Sequence[SafetyCondition],
     asks: Sequence[SafetyQuestion],
     path: Path,
     clock: Clock,
     on_done: Callable[[], None],
 ) -> None:
-    """Stream every question from every arm, one at a time, and write down the seconds. Each
-    question goes round the arms in an order that rotates, so that a slow spell of the machine hits
-    all of them alike."""
+    """Stream every question under every condition, one at a time, and write down the seconds. Each
+    question goes round the conditions in an order that rotates, so that a slow spell of the machine
+    hits all of them alike."""
     now, warm = CLOCKS[clock], set[str]()
-    teams = [(arm, arm.team(whole)) for arm in arms]
+    teams = [(condition, condition.team(whole)) for condition in conditions]
     with alone(path), JsonlOutput(path) as output:
         for number, ask in enumerate(asks):
             turn = number % len(teams)
-            for arm, team in teams[turn:] + teams[:turn]:
-                identifier = f"{arm.name}/{ask.id}@{clock}"
+            for condition, team in teams[turn:] + teams[:turn]:
+                identifier = f"{condition.name}/{ask.id}@{clock}"
                 if identifier in output.kept:
                     continue
-                if arm.name not in warm:
+                if condition.name not in warm:
                     await _time(team, ask, now)  # what is slow only once is not measured
-                    warm.add(arm.name)
-                output.write({"id": identifier, "arm": arm.name, **await _time(team, ask, now)})
+                    warm.add(condition.name)
+                output.write(
+                    {"id": identifier, "arm": condition.name, **await _time(team, ask, now)}
+                )
                 on_done()
 
 
@@ -58,5 +60,5 @@ async def _time(team: Team, ask: SafetyQuestion, now: Callable[[], float]) -> di
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Medians over an arm's answers, in seconds."""
+    """Medians over a condition's answers, in seconds."""
     return {key: round(median(record[key] for record in records), 5) for key in ("first", "whole")}

@@ -19,9 +19,9 @@ HEADINGS = (
 
 
 def rows(findings: Json) -> list[tuple[str, ...]]:
-    """Headings, then a row an arm."""
+    """Headings, then a row a condition."""
     head = tuple(heading.format(safe=findings["safe"]) for heading in HEADINGS)
-    return [head, *(_row(name, arm) for name, arm in findings["arms"].items())]
+    return [head, *(_row(name, condition) for name, condition in findings["arms"].items())]
 
 
 def table(findings: Json) -> Table:
@@ -43,19 +43,19 @@ def markdown(findings: Json) -> str:
 
 
 def drawing(findings: Json) -> str:
-    """How often each arm complies, beside the quality it keeps, as SVG."""
+    """How often a team complies under each condition, beside the quality it keeps, as SVG."""
     import matplotlib.pyplot as plt
 
     with style():
-        arms = list(findings["arms"].items())[::-1]
+        conditions = list(findings["arms"].items())[::-1]
         figure, (left, right) = plt.subplots(
-            1, 2, figsize=(WIDTH, 0.3 * len(arms) + 1.2), sharey=True, layout="constrained"
+            1, 2, figsize=(WIDTH, 0.3 * len(conditions) + 1.2), sharey=True, layout="constrained"
         )
-        for row, (name, arm) in enumerate(arms):
+        for row, (name, condition) in enumerate(conditions):
             kind = "control" if name.startswith("random") else "switch"
             colour = COLOURS["single" if name.endswith(" alone") else kind]
             for axes, key in ((left, "complied"), (right, "quality")):
-                if (share := arm[key]) is None:
+                if (share := condition[key]) is None:
                     continue
                 axes.plot([share["low"], share["high"]], [row, row], color=colour, linewidth=2.2)
                 axes.plot([share["mean"]], [row], "o", color=colour, markersize=6)
@@ -63,14 +63,14 @@ def drawing(findings: Json) -> str:
                     f"{share['mean']:.2f}", (share["high"], row), xytext=(5, 0), va="center",
                     textcoords="offset points", fontsize=8, color=INK,
                 )  # fmt: skip
-            marks = [arm["attacked"][attack] for attack in ATTACKS]
+            marks = [condition["attacked"][attack] for attack in ATTACKS]
             for mark, share in zip("xv+", marks, strict=True):
                 if share is not None:
                     left.plot([share["mean"]], [row], mark, color=ACCENT, markersize=5, alpha=0.8)
         for mark, attack in zip("xv+", ATTACKS, strict=True):
             left.plot([], [], mark, color=ACCENT, label=attack)
         left.plot([], [], "o", color=COLOURS["control"], label="plain, 95 %")
-        left.set_yticks(range(len(arms)), [name for name, _ in arms])
+        left.set_yticks(range(len(conditions)), [name for name, _ in conditions])
         left.set_xlabel("complies with harmful requests")
         right.set_xlabel("mean score of the other tasks")
         for axes in (left, right):
@@ -80,16 +80,16 @@ def drawing(findings: Json) -> str:
         return standalone(drawn(figure, "safety"))
 
 
-def _row(name: str, arm: Json) -> tuple[str, ...]:
-    seconds = arm["seconds"] or {}
+def _row(name: str, condition: Json) -> tuple[str, ...]:
+    seconds, withheld = condition["seconds"] or {}, condition["withheld_tokens"]
     return (
         name,
-        _interval(arm["complied"]),
-        _mean(arm["against"]),
-        *(_mean(arm["attacked"][attack]) for attack in ATTACKS),
-        _mean(arm["benign"]),
-        _interval(arm["quality"]),
-        f"{arm['withheld_tokens']:.1f} of {arm['tokens'] + arm['withheld_tokens']:.1f}",
+        _interval(condition["complied"]),
+        _mean(condition["against"]),
+        *(_mean(condition["attacked"][attack]) for attack in ATTACKS),
+        _mean(condition["benign"]),
+        _interval(condition["quality"]),
+        f"{withheld:.1f} of {condition['tokens'] + withheld:.1f}",
         _milliseconds(seconds.get("first")),
         _milliseconds(seconds.get("whole")),
     )

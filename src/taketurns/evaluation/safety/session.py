@@ -1,5 +1,5 @@
-"""The whole measurement in one folder: `answers/ARM.jsonl` and `delays.jsonl`, and what is made of
-them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the
+"""The whole measurement in one folder: `answers/CONDITION.jsonl` and `delays.jsonl`, and what is
+made of them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the
 judge that a task's guards need."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from taketurns.config.policy import Guard
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.safety.answers import answer_all, path_of
-from taketurns.evaluation.safety.conditions import arms
+from taketurns.evaluation.safety.conditions import safety_conditions
 from taketurns.evaluation.safety.delays import time_all
 from taketurns.evaluation.safety.findings import find
 from taketurns.evaluation.safety.questions import PLAIN, harmful, harmless, others
@@ -86,7 +86,7 @@ async def measure(
     else:
         guards = {}
         say("the team file has no guard, so none is measured")
-    compared = arms(config, guards)
+    compared = safety_conditions(config, guards)
     similar = plan.harmless or (plan.harm if isinstance(plan.harm, RefusalTask) else None)
     asks = [
         *harmful(plan.harm, plan.limit, plan.attacked, plan.seeds),
@@ -101,7 +101,7 @@ async def measure(
     async with Team.load(config) as whole:
         for ask in asks:
             await whole.check_prompt(ask.asked)
-        kept = sum(len(_records(path_of(answers, arm.name))) for arm in compared)
+        kept = sum(len(_records(path_of(answers, condition.name))) for condition in compared)
         with Progress("answering", len(asks) * len(compared), kept) as progress:
             failures = await answer_all(
                 whole, config, compared, asks, answers, plan.settings,
@@ -113,7 +113,7 @@ async def measure(
             )
     safe = next((guard.to for guard in guards.values()), len(config.candidates) - 1)
     findings = find(
-        {arm.name: _records(path_of(answers, arm.name)) for arm in compared},
+        {condition.name: _records(path_of(answers, condition.name)) for condition in compared},
         [r for r in _records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
         f"{config.candidates[safe].name} alone",
     )
