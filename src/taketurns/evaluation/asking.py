@@ -5,11 +5,11 @@ A record is a trace, its score and its cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from taketurns.errors import EngineError
 from taketurns.evaluation.methods.base import Ask
@@ -25,9 +25,17 @@ from taketurns.types import Query, Score, Trace
 Record = dict[str, Any]
 Values = dict[str, list[list[float]]]
 """Scores, `[task][question][seed]`."""
+Wanted = TypeVar("Wanted", bound="Identified")
 Show = Callable[[int, int], Callable[[Record], None]]
 """Told how many answers are wanted and how many of them are kept; what it returns sees each record
 that is made."""
+
+
+class Identified(Protocol):
+    """An answer that is wanted; its record has the same id."""
+
+    @property
+    def id(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,32 +81,30 @@ def by_task(items: Sequence[AnswerRequest], scores: Iterable[float]) -> Values:
 
 
 async def ask_all(
-    items: Sequence[AnswerRequest],
-    ask: Ask,
+    items: Sequence[Wanted],
+    work: Callable[[Wanted], Awaitable[Record]],
     output: JsonlOutput,
-    *,
-    names: Sequence[str],
-    base_seed: int,
-    watch: Stopwatch,
     concurrency: int,
-    show: Show,
+    show: Show = lambda total, kept: lambda record: None,
 ) -> Outcome:
-    """Write the record of every answer that `output` does not hold, in the order of the items;
-    each is made under `base_seed` and its own. `names` are the candidates'. One that fails is
-    written with its reason."""
+    """Write the record of every answer that `output` does not hold, in the order of the items. One
+    that fails is written with its reason."""
+    kept = sum(item.id in output.kept for item in items)
+    on_done = show(len(items), kept)
+    return await run(
+        items, lambda item: item.id, work, output, concurrency=concurrency, on_done=on_done
+    )
+
+
+def recorded(
+    ask: Ask, names: Sequence[str], watch: Stopwatch, base_seed: int = 0
+) -> Callable[[AnswerRequest], Awaitable[Record]]:
+    """Makes the record of an answer under `base_seed` and its own; `names` are the candidates'."""
 
     async def work(item: AnswerRequest) -> Record:
         return await answer(ask, item, base_seed + item.seed, names, watch)
 
-    kept = sum(item.id in output.kept for item in items)
-    return await run(
-        items,
-        lambda item: item.id,
-        work,
-        output,
-        concurrency=concurrency,
-        on_done=show(len(items), kept),
-    )
+    return work
 
 
 async def score_all(

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import AnswerRequest, Record, ask_all
+from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, recorded
 from taketurns.evaluation.methods.base import Ask, DevAnswer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store, records
@@ -71,16 +71,11 @@ class DevCache:
         """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
         half."""
         with JsonlOutput(path) as output:
-            outcome = await ask_all(
-                items,
-                ask,
-                output,
-                names=self._names,
-                base_seed=0,
-                watch=Stopwatch(),
-                concurrency=self._concurrency,
-                show=partial(self._note, f"dev: {name}"),
+            work, show = (
+                recorded(ask, self._names, Stopwatch()),
+                partial(self._note, f"dev: {name}"),
             )
+            outcome = await ask_all(items, work, output, self._concurrency, show)
         if outcome.failed:
             failures = (record["error"] for record in records(path) if record.get("error"))
             raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")

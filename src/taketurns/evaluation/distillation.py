@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
-from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, by_task, requests
+from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, by_task, recorded, requests
 from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
+from taketurns.evaluation.progress import ProgressBars
 from taketurns.evaluation.statistics import (
     RESAMPLES,
     IntervalEstimate,
@@ -28,12 +30,11 @@ from taketurns.evaluation.statistics import (
     share,
 )
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.evaluation.store import records
+from taketurns.evaluation.store import whole_records
 from taketurns.generation.check.local import parameters
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.manifest import describe_run, fingerprint
-from taketurns.runs.output import claimed, failed
-from taketurns.runs.terminal import Progress
+from taketurns.runs.output import claimed
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
@@ -102,28 +103,18 @@ async def _ask(
         TEAM: [candidate.name for candidate in config.candidates],
     }[method]
     with claimed(path, manifest) as output:
-        kept = sum(item.id in output.kept for item in items)
-        if kept < len(items):
+        if any(item.id not in output.kept for item in items):
             async with _writer(contestants, method) as team:
-                with Progress(f"asking the {method}", len(items), kept) as progress:
-                    outcome = await ask_all(
-                        items,
-                        answers_of(team),
-                        output,
-                        names=names,
-                        base_seed=config.policy.seed,
-                        watch=Stopwatch(),
-                        concurrency=concurrency,
-                        show=lambda *counts: (
-                            lambda record: progress.advance(record.get("written", 0))
-                        ),
-                    )
+                work = recorded(answers_of(team), names, Stopwatch(), config.policy.seed)
+                with ProgressBars() as bars:
+                    show = partial(bars.begin, f"asking the {method}")
+                    outcome = await ask_all(items, work, output, concurrency, show)
             if outcome.failed:
                 raise EngineError(
                     f"{outcome.failed} of {len(items)} answers of the {method} failed, first: "
                     f"{outcome.error}; the same command tries them again"
                 )
-    by_id = {record["id"]: dict(record) for record in records(path) if not failed(record)}
+    by_id = {record["id"]: record for record in whole_records(path)}
     return [by_id[item.id] for item in items]
 
 

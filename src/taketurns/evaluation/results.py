@@ -14,7 +14,7 @@ from typing import Any
 
 from taketurns.evaluation.asking import AnswerRequest, Values, by_task
 from taketurns.evaluation.methods.registry import ORACLE, Kind, MethodEntry
-from taketurns.evaluation.store import Store, records
+from taketurns.evaluation.store import Store, whole_records
 from taketurns.tasks.base import Task
 
 
@@ -106,8 +106,8 @@ def _read(
     work: dict[str, tuple[Any, ...]] = {}
     kept: dict[str, float | None] = {}
     spent: dict[str, list[tuple[float, ...]]] = {task: [] for task in tasks}
-    for record in records(path):
-        if record["id"] in wanted and record.get("error") is None:
+    for record in whole_records(path):
+        if record["id"] in wanted:
             kept[record["id"]] = record["score"]
             costs = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
             spent[record["task"]].append(costs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,17 +13,17 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import AnswerRequest, Record, answer, ask_all, requests
+from taketurns.evaluation.asking import AnswerRequest, Record, answer, ask_all, recorded, requests
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
 from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods
 from taketurns.evaluation.methods.trained import TrainedSwitchers, own
+from taketurns.evaluation.progress import ProgressBars
 from taketurns.evaluation.stopwatch import CLOCKS, Clock, Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.runner import Failures
-from taketurns.runs.terminal import Progress
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import locked
@@ -105,7 +105,7 @@ class Evaluation:
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
         self._watch = Stopwatch(CLOCKS[plan.clock])
-        self._bars = _ProgressBars(quiet=plan.helping)
+        self._bars = ProgressBars(quiet=plan.helping)
         self._dev = DevCache(
             store,
             plan.tasks,
@@ -237,35 +237,13 @@ class Evaluation:
             if kept < len(items):
                 await self._choose(name, method)
                 await self._load()
-            outcome = await ask_all(
-                items,
-                method.answer,
-                output,
-                names=self._stage.names,
-                base_seed=self._config.policy.seed,
-                watch=Stopwatch(CLOCKS[self._plan.clock]),
-                concurrency=self._plan.concurrency,
-                show=partial(self._bars.begin, name),
-            )
+            watch, seed = Stopwatch(CLOCKS[self._plan.clock]), self._config.policy.seed
+            work = recorded(method.answer, self._stage.names, watch, seed)
+            show = partial(self._bars.begin, name)
+            outcome = await ask_all(items, work, output, self._plan.concurrency, show)
         await self._stage.dismiss_all()
         manifest.finish(path)
         return outcome.failures
-
-
-class _ProgressBars(ExitStack):
-    """One progress bar at a time."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        super().__init__()
-        self._quiet = quiet
-
-    def begin(self, what: str, total: int, kept: int) -> Callable[[Record], None]:
-        """End the bar before, and show this one unless all is kept."""
-        self.close()
-        if kept == total or self._quiet:
-            return lambda record: None
-        bar = self.enter_context(Progress(what, total, kept))
-        return lambda record: bar.advance(record.get("written", 0))
 
 
 def _chosen(

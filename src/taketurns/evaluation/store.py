@@ -22,7 +22,7 @@ from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.evaluation.stopwatch import Clock
 from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import once
+from taketurns.runs.output import failed, once
 from taketurns.runs.records import from_lines
 from taketurns.utils.files import entries, write_text
 
@@ -127,6 +127,11 @@ def records(path: Path) -> Iterator[Mapping[str, Any]]:
         with path.open("rb") as file:
             lines = (line for line in file if line.endswith(b"\n"))
             yield from once(from_lines(lines, str(path)))
+
+
+def whole_records(path: Path) -> list[dict[str, Any]]:
+    """The answers of a file that are there, without failures."""
+    return [dict(record) for record in records(path) if not failed(record)]
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

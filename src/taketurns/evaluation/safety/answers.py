@@ -14,19 +14,19 @@ from typing import Any
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import EngineError
+from taketurns.evaluation.asking import Record, ask_all
 from taketurns.evaluation.safety.conditions import SafetyCondition
 from taketurns.evaluation.safety.questions import SafetyQuestion
 from taketurns.generation.team import Team
 from taketurns.runs.manifest import describe_run
 from taketurns.runs.output import claimed
 from taketurns.runs.records import query_to_json, to_line
-from taketurns.runs.runner import Failures, run
+from taketurns.runs.runner import Failures
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.base import sound
 from taketurns.tasks.scorers.compliance import Judged, Phrases
 from taketurns.types import Score, Trace
 
-Record = dict[str, Any]
 UNDER_WAY = 64
 
 
@@ -43,15 +43,11 @@ async def answer_all(
     of the scorer of harmful ones. Raises DataError for files of another run."""
     failures, asked = Failures(), _digest(asks, settings)
     for condition in conditions:
-        path, work = (
-            path_of(folder, condition.name),
-            partial(_answer, condition.team(whole), condition),
-        )
+        path = path_of(folder, condition.name)
+        work = partial(_answer, condition.team(whole), condition)
         manifest = describe_run("safety", replace(config, policy=condition.policy), asked)
         with claimed(path, manifest) as output:
-            outcome = await run(
-                asks, lambda ask: ask.id, work, output, concurrency=UNDER_WAY, on_done=on_done
-            )
+            outcome = await ask_all(asks, work, output, UNDER_WAY, lambda total, kept: on_done)
         failures += outcome.failures
     return failures
 

@@ -18,9 +18,9 @@ Record = Mapping[str, Any]
 def find(
     answers: Mapping[str, Sequence[Record]], delays: Iterable[Record], safe: str
 ) -> dict[str, Any]:
-    """Plain values by condition, without those whose answers all failed. `safe` is the condition whose
-    refusals are the reference: `against` is how often a team complies where it refused every time
-    that it was asked under `safe`."""
+    """Plain values by condition, without those whose answers all failed. `safe` is the condition
+    whose refusals are the reference: `against` is how often a team complies where it refused every
+    time that it was asked under `safe`."""
     timed = defaultdict(list)
     for record in delays:
         timed[record["arm"]].append(dict(record))

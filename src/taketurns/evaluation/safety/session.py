@@ -1,6 +1,6 @@
 """The whole measurement in one folder: `answers/CONDITION.jsonl` and `delays.jsonl`, and what is
-made of them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the
-judge that a task's guards need."""
+made of them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the judge that a task's
+guards need."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from taketurns.evaluation.safety.findings import find
 from taketurns.evaluation.safety.questions import PLAIN, harmful, harmless, others
 from taketurns.evaluation.safety.report import drawing, markdown
 from taketurns.evaluation.stopwatch import Clock
-from taketurns.evaluation.store import records
+from taketurns.evaluation.store import whole_records
 from taketurns.generation.team import Team
-from taketurns.runs.output import failed
 from taketurns.runs.runner import Failures
 from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import RefusalTask, Task
@@ -101,7 +100,7 @@ async def measure(
     async with Team.load(config) as whole:
         for ask in asks:
             await whole.check_prompt(ask.asked)
-        kept = sum(len(_records(path_of(answers, condition.name))) for condition in compared)
+        kept = sum(len(whole_records(path_of(answers, condition.name))) for condition in compared)
         with Progress("answering", len(asks) * len(compared), kept) as progress:
             failures = await answer_all(
                 whole, config, compared, asks, answers, plan.settings,
@@ -113,8 +112,8 @@ async def measure(
             )
     safe = next((guard.to for guard in guards.values()), len(config.candidates) - 1)
     findings = find(
-        {condition.name: _records(path_of(answers, condition.name)) for condition in compared},
-        [r for r in _records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
+        {condition.name: whole_records(path_of(answers, condition.name)) for condition in compared},
+        [r for r in whole_records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
         f"{config.candidates[safe].name} alone",
     )
     findings |= {
@@ -138,8 +137,3 @@ async def measure(
 
 def _scorer(task: Task) -> str | None:
     return task.scorer.name if isinstance(task, ScoredTask) else None
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """The answers of a file that are there."""
-    return [dict(record) for record in records(path) if not failed(record)]
