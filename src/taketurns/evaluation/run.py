@@ -95,7 +95,7 @@ class Evaluation:
         more = [model for switchers in used for model in switchers.models()]
         if config.engine.kind == "http":  # a switcher from a folder is served nowhere
             more = [model for model in more if model.endpoint is not None]
-        self._stage = MethodContext(
+        self._context = MethodContext(
             config,
             plan.tasks,
             store.models,
@@ -109,7 +109,7 @@ class Evaluation:
         self._dev = DevCache(
             store,
             plan.tasks,
-            self._stage.names,
+            self._context.names,
             plan.dev_limit,
             config.policy.seed,
             plan.concurrency,
@@ -120,7 +120,7 @@ class Evaluation:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._stage.close()
+        await self._context.close()
 
     @property
     def entries(self) -> list[MethodEntry]:
@@ -158,20 +158,20 @@ class Evaluation:
         if not items:
             raise UsageError("there is nothing to ask: the tasks have no test questions")
         if ORACLE in self._entries and (
-            missing := [name for name in self._stage.names if name not in self._entries]
+            missing := [name for name in self._context.names if name not in self._entries]
         ):
             raise UsageError(
                 f"the method {ORACLE!r} is read off the checkpoints' answers: name "
                 f"{', '.join(missing)} too"
             )
-        anybody = self._stage.team(RandomSwitcher())
+        anybody = self._context.team(RandomSwitcher())
         for query in {item.query.id: item.query for item in items}.values():
             await anybody.check_prompt(query)
         for name, entry in list(self._entries.items()):
             if entry.make is None:
                 continue
             try:
-                method = entry.make(self._stage)
+                method = entry.make(self._context)
                 await method.check()
                 _digest(self._dev, method)
             except UsageError as error:
@@ -202,13 +202,13 @@ class Evaluation:
             self._at = (name, asyncio.create_task(self._make_ready(name)))
         method = await self._at[1]
         seed = self._config.policy.seed + item.seed
-        return await answer(method.answer, item, seed, self._stage.names, self._watch)
+        return await answer(method.answer, item, seed, self._context.names, self._watch)
 
     async def _make_ready(self, name: str) -> Method:
-        await self._stage.dismiss_all()
+        await self._context.dismiss_all()
         make = self._entries[name].make
         assert make is not None, "nobody answers for a method that is read off others"
-        method = make(self._stage)
+        method = make(self._context)
         await method.check()
         async with locked(self._store.choice(name, _digest(self._dev, method)), wait=True):
             await self._choose(name, method)
@@ -223,7 +223,7 @@ class Evaluation:
         """Have the models ready, so that answering is all that is timed. Answers that need one
         that fails say so themselves; raises ConfigError for one that can never be loaded."""
         with suppress(EngineError):
-            await self._stage.load()
+            await self._context.load()
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
@@ -238,10 +238,10 @@ class Evaluation:
                 await self._choose(name, method)
                 await self._load()
             watch, seed = Stopwatch(CLOCKS[self._plan.clock]), self._config.policy.seed
-            work = recorded(method.answer, self._stage.names, watch, seed)
+            work = recorded(method.answer, self._context.names, watch, seed)
             show = partial(self._bars.begin, name)
             outcome = await ask_all(items, work, output, self._plan.concurrency, show)
-        await self._stage.dismiss_all()
+        await self._context.dismiss_all()
         manifest.finish(path)
         return outcome.failures
 

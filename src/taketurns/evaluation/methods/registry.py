@@ -71,13 +71,13 @@ def methods(
         _baseline("soup", "greedy average of weights", GreedySoup),
         _baseline("dare-ties", "sparse task vectors with elected signs", DareTies),
         _control("vote", "majority of n answers of the best checkpoint",
-                 lambda stage: SelfConsistency(stage, first)),
+                 lambda context: SelfConsistency(context, first)),
         _control("best-of-n", "the best of n answers of the best checkpoint, at equal compute",
-                 lambda stage: BestOfN(stage, first), hindsight=True),
+                 lambda context: BestOfN(context, first), hindsight=True),
         _control("base-refines", "the first checkpoint rewrites the last one's answer",
                  BaseRefines),
         _control("per-token", "the team's switcher, asked before every token",
-                 lambda stage: SwitchingTeam.token_by_token(stage, first)),
+                 lambda context: SwitchingTeam.token_by_token(context, first)),
         _control("fixed", "the best order of speakers on dev",
                  partial(FixedSequence, by_task=False)),
         _control("fixed-task", "the best order of speakers on dev for each task",
@@ -85,16 +85,16 @@ def methods(
         MethodEntry(ORACLE, "control", "the best checkpoint for each question", None,
                     hindsight=True),
         _control("random", "whoever speaks is drawn evenly",
-                 lambda stage: SwitchingTeam.everywhere(stage, RandomSwitcher())),
+                 lambda context: SwitchingTeam.everywhere(context, RandomSwitcher())),
         _control("untuned", "the last checkpoint as switcher, untrained", _untuned),
         MethodEntry("switch", "switch", "the team as its file says",
-              lambda stage: SwitchingTeam(stage, whole)),
+              lambda context: SwitchingTeam(context, whole)),
     ]  # fmt: skip
     for name, switchers in trained.items():
         about = f"switching by the trained switcher {name}"
         made = switchers.switchers()
         entries.append(
-            MethodEntry(name, "switch", about, lambda stage, s=made: SwitchingTeam(stage, s))
+            MethodEntry(name, "switch", about, lambda context, s=made: SwitchingTeam(context, s))
         )  # type: ignore[misc]
     by_name: dict[str, MethodEntry] = {}
     for entry in entries:
@@ -114,9 +114,9 @@ def _control(
     return MethodEntry(name, "control", about, make, hindsight)
 
 
-def _untuned(stage: MethodContext) -> Method:
+def _untuned(context: MethodContext) -> Method:
     """It is asked in the form in which it answers: through its chat template, where it has one that
     no plain prompt replaces."""
-    plain = stage.config.candidates[-1].spec.prompt is not None
+    plain = context.config.candidates[-1].spec.prompt is not None
     chats = False if plain else None
-    return SwitchingTeam.everywhere(stage, LMSwitcher(stage.last, chat_template=chats))
+    return SwitchingTeam.everywhere(context, LMSwitcher(context.last, chat_template=chats))

@@ -39,8 +39,8 @@ async def answer_all(
     settings: Mapping[str, Any],
     on_done: Callable[[Record], None],
 ) -> Failures:
-    """Fill `folder`/CONDITION.jsonl for every condition; the answers that failed. `settings` are those
-    of the scorer of harmful ones. Raises DataError for files of another run."""
+    """Fill `folder`/CONDITION.jsonl for every condition; the answers that failed. `settings` are
+    those of the scorer of harmful ones. Raises DataError for files of another run."""
     failures, asked = Failures(), _digest(asks, settings)
     for condition in conditions:
         path = path_of(folder, condition.name)
