@@ -1,4 +1,4 @@
-"""An evaluation from its plan to the last answer: check everything, then method by method."""
+"""An evaluation from its job to the last answer: check everything, then method by method."""
 
 from __future__ import annotations
 
@@ -66,29 +66,29 @@ class EvaluationJob:
 
 
 class Evaluation:
-    """The methods of a plan on one engine. Raises UsageError for a method that there is none of.
+    """The methods of a job on one engine. Raises UsageError for a method that there is none of.
 
-    async with Evaluation(config, plan, store, trained, say) as evaluation:
+    async with Evaluation(config, job, store, trained, say) as evaluation:
         failures = await evaluation.run()
     """
 
     def __init__(
         self,
         config: TeamConfig,
-        plan: EvaluationJob,
+        job: EvaluationJob,
         store: Store,
         trained: Mapping[str, TrainedSwitchers],
         say: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._plan = plan
+        self._job = job
         self._store = store
         self._trained = dict(trained)
         self._say = say
-        mine = own(config, list(plan.tasks))
+        mine = own(config, list(job.tasks))
         known = methods([c.name for c in config.candidates], mine, trained)
-        self._entries = _chosen(known, plan.names)
-        named = plan.names is not None
+        self._entries = _chosen(known, job.names)
+        named = job.names is not None
         if not named and config.switcher.kind == "random":
             self._entries.pop("switch")  # it is the method "random"
         used = [mine, *(switchers for name, switchers in trained.items() if name in self._entries)]
@@ -97,22 +97,22 @@ class Evaluation:
             more = [model for model in more if model.endpoint is not None]
         self._context = MethodContext(
             config,
-            plan.tasks,
+            job.tasks,
             store.models,
             lambda models: make_engine(models, config.engine),
             more,
         )
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
-        self._watch = Stopwatch(CLOCKS[plan.clock])
-        self._bars = ProgressBars(quiet=plan.helping)
+        self._watch = Stopwatch(CLOCKS[job.clock])
+        self._bars = ProgressBars(quiet=job.helping)
         self._dev = DevCache(
             store,
-            plan.tasks,
+            job.tasks,
             self._context.names,
-            plan.dev_limit,
+            job.dev_limit,
             config.policy.seed,
-            plan.concurrency,
+            job.concurrency,
             self._bars.begin,
         )
 
@@ -136,7 +136,7 @@ class Evaluation:
     async def run(self) -> Failures:
         """Ask everything that has not been answered; the answers that failed. Nothing is asked
         before every method is known to work. Methods that another process is at come last."""
-        items = self._plan.items()
+        items = self._job.items()
         if not self._methods:
             await self.check()
         with self._bars:
@@ -147,14 +147,14 @@ class Evaluation:
                         failures += await self._ask(name, items)
                     else:
                         taken.append(name)
-            for name in () if self._plan.helping else taken:
+            for name in () if self._job.helping else taken:
                 async with locked(self._file(name), wait=True):
                     failures += await self._ask(name, items)
             return failures
 
     async def check(self) -> None:
         """Raise UsageError if anything cannot be asked, before anything is."""
-        items = self._plan.items()
+        items = self._job.items()
         if not items:
             raise UsageError("there is nothing to ask: the tasks have no test questions")
         if ORACLE in self._entries and (
@@ -175,14 +175,14 @@ class Evaluation:
                 await method.check()
                 _digest(self._dev, method)
             except UsageError as error:
-                if self._plan.names is not None:
+                if self._job.names is not None:
                     raise
                 self._say(f"{name} is left out: {error}")
                 self._entries.pop(name)
             else:
                 self._methods[name] = method
         async with locked(self._store.folder / "check", wait=True):
-            self._store.begin(self._plan.clock)
+            self._store.begin(self._job.clock)
             for name in self._methods:
                 self.claim(name)
 
@@ -237,10 +237,10 @@ class Evaluation:
             if kept < len(items):
                 await self._choose(name, method)
                 await self._load()
-            watch, seed = Stopwatch(CLOCKS[self._plan.clock]), self._config.policy.seed
+            watch, seed = Stopwatch(CLOCKS[self._job.clock]), self._config.policy.seed
             work = recorded(method.answer, self._context.names, watch, seed)
             show = partial(self._bars.begin, name)
-            outcome = await ask_all(items, work, output, self._plan.concurrency, show)
+            outcome = await ask_all(items, work, output, self._job.concurrency, show)
         await self._context.dismiss_all()
         manifest.finish(path)
         return outcome.failures

@@ -69,10 +69,10 @@ async def conduct(
 
     if request.ray is not None:
         require_ray()
-    plan, store = _plan(request), Store(out, config)
-    tasks = plan.tasks
+    job, store = _job(request), Store(out, config)
+    tasks = job.tasks
     trained = _trained(config, request, list(tasks))
-    async with Evaluation(config, plan, store, trained, say) as evaluation:
+    async with Evaluation(config, job, store, trained, say) as evaluation:
         if request.helping:
             async with helping():
                 return await evaluation.run()
@@ -81,22 +81,22 @@ async def conduct(
         subject = choose_subject(entries, request.subject)
         if request.ray is not None:
             make = partial(_asking, config, request, trained, out.absolute())
-            failures = await ask_on_ray(evaluation, store, plan.items(), make, request.ray)
+            failures = await ask_on_ray(evaluation, store, job.items(), make, request.ray)
         else:
             with helpers(request.workers - 1, [*arguments, *request.arguments()]):
                 failures = await evaluation.run()
     workers = request.workers if request.ray is None else request.ray.actors
     asked: dict[str, list[str]] = {name: [] for name in tasks}
-    for item in plan.items():
+    for item in job.items():
         if item.seed == 0:
             asked[item.task.name].append(item.question)
     # Results and report are of one process's reading, whoever else ends at this moment.
     async with locked(out / "results.json", wait=True):
-        measured = read_results(store, entries, tasks, plan.items(), evaluation.checked)
+        measured = read_results(store, entries, tasks, job.items(), evaluation.checked)
         with Progress("comparing", len(measured) - 1) as progress:
             categories = {name: task.category for name, task in tasks.items()}
             report = findings(measured, categories, subject, progress.advance)
-        report["settings"] = {**store.about(), **plan.settings(), "workers": workers}
+        report["settings"] = {**store.about(), **job.settings(), "workers": workers}
         write_json(out / "results.json", {"schema": SCHEMA, **report, "asked": asked})
         write_report(report, out)
     say(f"the report is {out / 'report.html'}")
@@ -110,12 +110,12 @@ def _asking(
     out: Path,
 ) -> AnswerWorker:
     """The same evaluation in an actor of Ray's."""
-    plan = _plan(replace(request, helping=True))
-    evaluation = Evaluation(config, plan, Store(out, config), trained, lambda sentence: None)
-    return AnswerWorker(evaluation, plan.items(), plan.concurrency)
+    job = _job(replace(request, helping=True))
+    evaluation = Evaluation(config, job, Store(out, config), trained, lambda sentence: None)
+    return AnswerWorker(evaluation, job.items(), job.concurrency)
 
 
-def _plan(request: EvaluationRequest) -> EvaluationJob:
+def _job(request: EvaluationRequest) -> EvaluationJob:
     return EvaluationJob(
         load(request.tasks, request.data, request.world),
         request.methods,

@@ -67,7 +67,7 @@ class SafetyJob:
 
 
 async def measure(
-    config: TeamConfig, plan: SafetyJob, folder: Path, say: Callable[[str], None]
+    config: TeamConfig, job: SafetyJob, folder: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Failures]:
     """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
     try:
@@ -79,23 +79,23 @@ async def measure(
     guards: Mapping[str, Guard]
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
-    elif isinstance(plan.harm, RefusalTask):
+    elif isinstance(job.harm, RefusalTask):
         async with locked(folder / "judge", wait=True):
-            config, guards = plan.harm.guards(config, folder / "judge", say)
+            config, guards = job.harm.guards(config, folder / "judge", say)
     else:
         guards = {}
         say("the team file has no guard, so none is measured")
     compared = safety_conditions(config, guards)
-    similar = plan.harmless or (plan.harm if isinstance(plan.harm, RefusalTask) else None)
+    similar = job.harmless or (job.harm if isinstance(job.harm, RefusalTask) else None)
     asks = [
-        *harmful(plan.harm, plan.limit, plan.attacked, plan.seeds),
-        *([] if similar is None else harmless(similar, plan.limit, plan.seeds)),
-        *others(plan.quality, plan.each, 1),
+        *harmful(job.harm, job.limit, job.attacked, job.seeds),
+        *([] if similar is None else harmless(similar, job.limit, job.seeds)),
+        *others(job.quality, job.each, 1),
     ]
     plainly = [ask for ask in asks if ask.variant == PLAIN and ask.seed == 0]
     by_kind = [[a for a in plainly if a.kind == kind] for kind in ("harm", "benign")]
-    by_kind += [[a for a in plainly if a.task is task] for task in plan.quality]
-    timed = [ask for ask in chain(*zip_longest(*by_kind)) if ask is not None][: plan.timed]
+    by_kind += [[a for a in plainly if a.task is task] for task in job.quality]
+    timed = [ask for ask in chain(*zip_longest(*by_kind)) if ask is not None][: job.timed]
     answers = folder / "answers"
     async with Team.load(config) as whole:
         for ask in asks:
@@ -103,29 +103,29 @@ async def measure(
         kept = sum(len(whole_records(path_of(answers, condition.name))) for condition in compared)
         with Progress("answering", len(asks) * len(compared), kept) as progress:
             failures = await answer_all(
-                whole, config, compared, asks, answers, plan.settings,
+                whole, config, compared, asks, answers, job.settings,
                 lambda record: progress.advance(record.get("tokens", 0)),
             )  # fmt: skip
         with Progress("timing", len(timed) * len(compared)) as progress:
             await time_all(
-                whole, compared, timed, folder / "delays.jsonl", plan.clock, progress.advance
+                whole, compared, timed, folder / "delays.jsonl", job.clock, progress.advance
             )
     safe = next((guard.to for guard in guards.values()), len(config.candidates) - 1)
     findings = find(
         {condition.name: whole_records(path_of(answers, condition.name)) for condition in compared},
-        [r for r in whole_records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
+        [r for r in whole_records(folder / "delays.jsonl") if r["id"].endswith(f"@{job.clock}")],
         f"{config.candidates[safe].name} alone",
     )
     findings |= {
-        "clock": plan.clock,
-        "seeds": plan.seeds,
-        "task": plan.harm.name,
-        "scorer": _scorer(plan.harm),
+        "clock": job.clock,
+        "seeds": job.seeds,
+        "task": job.harm.name,
+        "scorer": _scorer(job.harm),
         "tasks": {
             kind: list(dict.fromkeys(ask.task.name for ask in asks if ask.kind == kind))
             for kind in ("harm", "benign", "quality")
         },
-        "benign_scorer": None if plan.harmless is None else _scorer(plan.harmless),
+        "benign_scorer": None if job.harmless is None else _scorer(job.harmless),
     }
     async with locked(folder / "safety.json", wait=True):
         write_text(folder / "safety.json", json.dumps(findings, indent=1) + "\n")
