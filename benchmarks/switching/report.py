@@ -81,7 +81,7 @@ def cell(share: Share) -> str:
 
 def by_task(values: Values) -> str:
     """A row a task, a column a method."""
-    shares = MethodScores(values).shares()  # type: ignore[arg-type]
+    shares = MethodScores(values).shares()
     tasks = next(iter(shares.values()))
     rows = [
         [f"**{task}**" if task == AVERAGE else task, *(cell(own[task]) for own in shares.values())]
@@ -94,7 +94,7 @@ def averages(named: Mapping[str, Values]) -> str:
     """A row a method of each run, with what it gains over random switching in the same run."""
     rows, gaps = [], []
     for run, values in named.items():
-        shares = MethodScores(values).shares()  # type: ignore[arg-type]
+        shares = MethodScores(values).shares()
         chance = by_question(values["random"]) if "random" in values else None
         for method, own in shares.items():
             rows.append([run, method, cell(own[AVERAGE])])

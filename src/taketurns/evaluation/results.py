@@ -155,7 +155,7 @@ def _oracle(entry: MethodEntry, singles: Sequence[MethodResult]) -> MethodResult
         about=entry.about,
         hindsight=True,
         values=values,
-        cost=Cost(*map(sum, zip(*costs, strict=True))),
+        cost=Cost(*(sum(column) for column in zip(*costs, strict=True))),
         missing=0,
         unscored=0,
         chosen={},

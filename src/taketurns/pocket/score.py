@@ -15,7 +15,7 @@ from taketurns.errors import UsageError
 from taketurns.evaluation.asking import Values, by_task, requests, score_all
 from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.trained import BY_TASK, WHOLE, find
-from taketurns.evaluation.statistics import Share, average, share
+from taketurns.evaluation.statistics import SeedScores, Share, average, share
 from taketurns.generation.team import Team
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.head import HeadSwitcher
@@ -34,7 +34,7 @@ UNDER_WAY = 256
 class MethodScores:
     """`values[method][task]`: for every question the score of its answer under each seed."""
 
-    values: Mapping[str, Values]
+    values: Mapping[str, Mapping[str, SeedScores]]
 
     def shares(self) -> dict[str, dict[str, Share]]:
         """By method and task; "average" is the mean over the tasks, the questions held fixed to
