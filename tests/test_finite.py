@@ -18,7 +18,7 @@ from taketurns.config.policy import Guard
 from taketurns.engines.base import Engine, Session
 from taketurns.engines.yes_no import YesNo
 from taketurns.errors import ConfigError, DataError, EngineError, NotANumberError, UsageError
-from taketurns.evaluation.asking import Item, answer
+from taketurns.evaluation.asking import AnswerRequest, answer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.generation.guards import GuardJudge
 from taketurns.runs.output import JsonlOutput
@@ -321,7 +321,7 @@ class Odd:
 @pytest.mark.parametrize("value", BAD)
 async def test_an_answer_is_not_lost_over_its_score(value: float) -> None:
     made = team(FixedSwitcher([0]))
-    item = Item(Odd(value), Query("q", text="Q"), 0)
+    item = AnswerRequest(Odd(value), Query("q", text="Q"), 0)
 
     async def ask(task: Any, query: Query, seed: int) -> Any:
         return await made.agenerate(query, seed=seed)

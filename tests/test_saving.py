@@ -22,7 +22,7 @@ from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.local.loading import pretrained
 from taketurns.errors import ConfigError, DataError, UsageError
 from taketurns.evaluation.distillation import compare
-from taketurns.evaluation.methods.checkpoints import Checkpoint, merge, rehearse_merge
+from taketurns.evaluation.methods.checkpoints import CheckpointTensors, merge, rehearse_merge
 from taketurns.integrations.export.run import export_folded
 from taketurns.pocket import TASKS
 from taketurns.pocket.judge import train_judge
@@ -162,7 +162,7 @@ def test_reinforcement_judge_and_merging_save_it_too(
     learner.export(tmp_path / "switcher")
     asyncio.run(learner.close())
     train_judge(published, tmp_path / "judge", examples=32)
-    part = Checkpoint("aligned", spec)
+    part = CheckpointTensors("aligned", spec)
     merge([part], lambda name, tensors: tensors[0], part, tmp_path / "merged")
     for name in ("switcher", "judge", "merged"):
         assert (tmp_path / name / FILE).read_bytes() == SHIPPED, name
@@ -207,7 +207,7 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
     with pytest.raises(ConfigError, match=f"tokenizer of pretrained cannot be saved: .*{CANNOT}"):
         export_folded(headed, tmp_path / "folded")
     with pytest.raises(UsageError, match=f"aligned could not be saved when merged: .*{CANNOT}"):
-        rehearse_merge(Checkpoint("aligned", ModelSpec(str(published))), tmp_path)
+        rehearse_merge(CheckpointTensors("aligned", ModelSpec(str(published))), tmp_path)
     assert not list(tmp_path.rglob(".trial-*"))
 
 

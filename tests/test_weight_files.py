@@ -18,7 +18,7 @@ from taketurns.checkpoints.safetensors_metadata import read_tensors
 from taketurns.checkpoints.weight_files import weight_files
 from taketurns.config.loading import load_team_config
 from taketurns.errors import ConfigError, UsageError
-from taketurns.evaluation.methods.checkpoints import Checkpoint
+from taketurns.evaluation.methods.checkpoints import CheckpointTensors
 from taketurns.generation.check.local import inspect_team
 from taketurns.runs.manifest import fingerprint
 from taketurns.types import ModelSpec
@@ -101,7 +101,7 @@ def test_what_is_merged_and_checked_is_what_runs(
     """Fault: beside an index, an older export's shards were merged while another file ran."""
     make(folder)
     running = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    checkpoint = Checkpoint("mine", ModelSpec(str(folder)))
+    checkpoint = CheckpointTensors("mine", ModelSpec(str(folder)))
     assert set(checkpoint.files) <= set(running)
     for name in checkpoint.files:
         assert torch.equal(checkpoint.tensor(name), running[name]), name
@@ -128,7 +128,7 @@ def test_pickles_are_not_merged_and_no_weights_are_said(folder: Path) -> None:
     assert [file.name for file in weight_files(folder)] == ["pytorch_model.bin"]
     assert read_tensors(str(folder), None) is None
     with pytest.raises(UsageError, match="has no safetensors weights"):
-        Checkpoint("mine", ModelSpec(str(folder)))
+        CheckpointTensors("mine", ModelSpec(str(folder)))
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(ConfigError, match="there are no weights in"):
         read_tensors(str(folder), None)

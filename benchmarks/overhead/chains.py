@@ -12,7 +12,7 @@ from typing import Any
 from recipes.pocket.long import LongTask
 from taketurns.config.loading import load_team_config
 from taketurns.errors import EngineError
-from taketurns.evaluation.intervals import share
+from taketurns.evaluation.statistics import share
 from taketurns.generation.team import Team
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.types import Trace

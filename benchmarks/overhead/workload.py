@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from taketurns.config.policy import Policy
-from taketurns.evaluation.clocks import CLOCKS, Clock
+from taketurns.evaluation.stopwatch import CLOCKS, Clock
 from taketurns.switchers.sampling import pick
 from taketurns.types import Query
 from taketurns.utils.seeds import derive, generator

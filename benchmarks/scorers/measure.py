@@ -18,7 +18,7 @@ from statistics import fmean
 from benchmarks.scorers import wordings
 from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.evaluation.scoring.answers import Answers
+from taketurns.evaluation.scoring.answers import QuestionAnswers
 from taketurns.evaluation.scoring.scorecard import score_answers
 from taketurns.generation.team import Team
 from taketurns.switchers.simple import RandomSwitcher
@@ -48,7 +48,7 @@ class JudgedAnswers:
     unread: float
 
 
-async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Answers]:
+async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[QuestionAnswers]:
     """The answers a team of two scripted models gives; `texts[id]` is what is said."""
     by_prompt = {query.text or "": texts[query.id] for query in queries}
     names = ("one", "other")
@@ -58,7 +58,7 @@ async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Answ
     candidates = [Candidate(name, ModelSpec(name)) for name in names]
     team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=PATCH, max_tokens=PATCH))
     traces = await asyncio.gather(*(team.agenerate(query) for query in queries))
-    return [Answers(trace.query, (trace.text,)) for trace in traces]
+    return [QuestionAnswers(trace.query, (trace.text,)) for trace in traces]
 
 
 def measured(
@@ -66,7 +66,7 @@ def measured(
 ) -> list[JudgedAnswers]:
     """Every query answered once in each wording, and scored by each task."""
     variants = {query.id: wording(query) for query in queries}
-    answers: list[Answers] = []
+    answers: list[QuestionAnswers] = []
     for turn in range(max(map(len, variants.values()))):
         asked = [query for query in queries if turn < len(variants[query.id])]
         texts = {query.id: variants[query.id][turn] for query in asked}

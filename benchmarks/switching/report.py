@@ -14,9 +14,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from taketurns.evaluation.intervals import Share, average, share
-from taketurns.evaluation.statistics import holm, paired
-from taketurns.evaluation.unsolved_coverage import Round, beyond_singles
+from taketurns.evaluation.statistics import Share, average, holm, paired, share
+from taketurns.evaluation.unsolved_coverage import Round, unsolved_coverage
 from taketurns.utils.markdown import difference, interval, table
 
 SINGLES = ("pretrained", "sft", "aligned")
@@ -95,7 +94,7 @@ def beyond(scores: MethodScores, control: MethodScores, methods: Sequence[str]) 
     many more the last method does."""
     again = {f"{name} again": flat(control[name]) for name in (*SINGLES, "random")}
     tries = {name: flat(scores[name]) for name in methods} | again
-    coverage = beyond_singles(
+    coverage = unsolved_coverage(
         [Round({name: flat(scores[name]) for name in SINGLES}, tries)], methods[-1]
     )
     if coverage is None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.pocket.recipe import CHECKPOINTS, STAGES, Recipe, read_digest
 from taketurns.config.loading import load_team_config
-from taketurns.pocket.score import BY_TASK, GLOBAL, LM, PRACTISED, RANDOM, Methods, score
+from taketurns.evaluation.methods.trained import BY_TASK, GLOBAL, LM, PRACTISED
+from taketurns.pocket.score import RANDOM, Methods, score
 from taketurns.pocket.tasks import PocketTask, tasks
 from taketurns.pocket.world import World
 from taketurns.utils.files import write_text

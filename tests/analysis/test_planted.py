@@ -34,7 +34,7 @@ Score = Callable[[Random, list[int], float], float]
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 999)
-    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.RESAMPLES", 500)
+    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.FEW_RESAMPLES", 500)
 
 
 def by_ease(rng: Random, who: list[int], ease: float) -> float:

@@ -14,19 +14,19 @@ from taketurns.config.loading import load_team_config
 from taketurns.evaluation.findings import findings
 from taketurns.evaluation.methods.registry import Kind
 from taketurns.evaluation.report import write_report
-from taketurns.evaluation.results import Cost, Measured
+from taketurns.evaluation.results import Cost, MethodResult
 from taketurns.evaluation.run import EvaluationJob
 from taketurns.evaluation.tasks import load
 from taketurns.runs.manifest import describe_run
 
 
-def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> Measured:
+def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> MethodResult:
     """Of 40 questions in each of two tasks the first share is right, under both seeds."""
     values = {
         task: [[float(i < 40 * share)] * 2 for i in range(40)]
         for task, share in (("<sums>", right), ("names", right / 2))
     }
-    return Measured(
+    return MethodResult(
         name=name,
         kind=kind,
         about="",
@@ -40,7 +40,7 @@ def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) ->
     )
 
 
-def reported(methods: dict[str, Measured], categories: dict[str, str], subject: str) -> Any:
+def reported(methods: dict[str, MethodResult], categories: dict[str, str], subject: str) -> Any:
     """The findings, with what the foot of a report says."""
     config = load_team_config("pocket")
     about = describe_run("evaluate", config, b"").about

@@ -59,14 +59,14 @@ def evaluate(
 
     The same command goes on after a stop, also with more methods, questions or seeds.
     """
-    from taketurns.evaluation.session import Request, conduct
+    from taketurns.evaluation.session import EvaluationRequest, conduct
     from taketurns.tasks.defaults import choose_tasks
 
     if runner == "ray" and workers > 1:
         raise UsageError("--workers are processes of the local runner; with ray, say --actors")
     config = options.load_team(team, set_)
     asked = choose_tasks(team, task or (), _say)
-    request = Request(
+    request = EvaluationRequest(
         tasks=asked.names,
         world=asked.world,
         methods=None if methods is None else tuple(options.split_words(methods)),

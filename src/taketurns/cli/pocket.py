@@ -12,7 +12,7 @@ from taketurns.cli import options
 from taketurns.cli.moved import moved_command
 
 if TYPE_CHECKING:
-    from taketurns.pocket.score import Scores
+    from taketurns.pocket.score import MethodScores
 
 WorldOption = Annotated[
     int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
@@ -119,7 +119,8 @@ def score(
     set_: options.SetOption = None,
 ) -> None:
     """What checkpoints alone and switched answers score, with 95 % intervals."""
-    from taketurns.pocket.score import Methods, parse_switcher
+    from taketurns.evaluation.methods.trained import parse_switcher
+    from taketurns.pocket.score import Methods
     from taketurns.pocket.score import score as measure
     from taketurns.pocket.tasks import tasks_named
     from taketurns.runs.terminal import Progress
@@ -130,7 +131,7 @@ def score(
     made = Methods(options.load_team(team, set_), named, list(tasks), switchers, more)
     asked = sum(len(each.queries(split)[:limit]) for each in tasks.values())
 
-    async def run() -> Scores:
+    async def run() -> MethodScores:
         with Progress("answering", asked * seeds * len(named)) as progress:
             try:
                 return await measure(

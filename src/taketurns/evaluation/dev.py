@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, answer
+from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, recorded
 from taketurns.evaluation.methods.base import Ask, DevAnswer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store, records
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import locked
 from taketurns.utils.seeds import derive
@@ -43,11 +43,10 @@ class DevCache:
         self._concurrency = concurrency
         self._note = note
         self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
-        self._found: list[Item] | None = None
 
     def digest(self) -> str:
         """Of all questions."""
-        return sha256("\n".join(item.id for item in self._items()).encode()).hexdigest()
+        return sha256("\n".join(item.id for item in self._items).encode()).hexdigest()
 
     async def answers(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
         if name not in self._kept:
@@ -55,56 +54,41 @@ class DevCache:
         return self._kept[name]
 
     async def _ask(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
-        items, path, watch = self._items(), self._store.dev(name), Stopwatch()
-
-        async def work(item: Item) -> Record:
-            return await answer(ask, item, item.seed, self._names, watch)
-
+        items, path = self._items, self._store.dev(name)
         async with locked(path, wait=True):
             manifest = self._store.claim(path, {}, None)
-            await self._fill(name, path, items, work)
+            await self._fill(name, path, items, ask)
             manifest.finish(path)
-        found = {record["id"]: record for record in records(path)}
+        by_id = {record["id"]: record for record in records(path)}
         answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
         for item in items:
-            record = found[item.id]
+            record = by_id[item.id]
             score, tokens = record["score"] or 0.0, record["read"] + record["written"]
             answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
         return answers
 
-    async def _fill(
-        self,
-        name: str,
-        path: Path,
-        items: Sequence[Item],
-        work: Callable[[Item], Awaitable[Record]],
-    ) -> None:
+    async def _fill(self, name: str, path: Path, items: Sequence[AnswerRequest], ask: Ask) -> None:
         """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
         half."""
         with JsonlOutput(path) as output:
-            kept = sum(item.id in output.kept for item in items)
-            outcome = await run(
-                items,
-                lambda item: item.id,
-                work,
-                output,
-                concurrency=self._concurrency,
-                on_done=self._note(f"dev: {name}", len(items), kept),
+            work, show = (
+                recorded(ask, self._names, Stopwatch()),
+                partial(self._note, f"dev: {name}"),
             )
+            outcome = await ask_all(items, work, output, self._concurrency, show)
         if outcome.failed:
             failures = (record["error"] for record in records(path) if record.get("error"))
             raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")
 
-    def _items(self) -> list[Item]:
-        if self._found is None:
-            found = []
-            for task in self._tasks.values():
-                queries = task.queries("dev")[: self._limit]
-                if not queries:
-                    raise UsageError(
-                        f"task {task.name!r} has no dev questions, which a method needs to choose "
-                        "by; leave the method or the task out"
-                    )
-                found += [Item(task, query, self._seed) for query in queries]
-            self._found = found
-        return self._found
+    @cached_property
+    def _items(self) -> list[AnswerRequest]:
+        items = []
+        for task in self._tasks.values():
+            queries = task.queries("dev")[: self._limit]
+            if not queries:
+                raise UsageError(
+                    f"task {task.name!r} has no dev questions, which a method needs to choose "
+                    "by; leave the method or the task out"
+                )
+            items += [AnswerRequest(task, query, self._seed) for query in queries]
+        return items

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluation.asking import Item, Record
+from taketurns.evaluation.asking import AnswerRequest, Record
 from taketurns.evaluation.run import Evaluation
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
@@ -25,11 +25,13 @@ from taketurns.runs.terminal import Progress
 from taketurns.utils.locks import locked
 
 
-class Asking:
+class AnswerWorker:
     """Has methods answer: an item is the `id` of an answer and the `method`, which is the same for
     all that are under way."""
 
-    def __init__(self, evaluation: Evaluation, items: Sequence[Item], concurrency: int) -> None:
+    def __init__(
+        self, evaluation: Evaluation, items: Sequence[AnswerRequest], concurrency: int
+    ) -> None:
         self.concurrency = concurrency
         self._evaluation = evaluation
         self._items = {item.id: item for item in items}
@@ -43,7 +45,7 @@ class Asking:
 async def ask_on_ray(
     evaluation: Evaluation,
     store: Store,
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     make: Callable[[], Worker],
     settings: RaySettings,
 ) -> Failures:
@@ -59,8 +61,10 @@ async def ask_on_ray(
             output = stack.enter_context(JsonlOutput(path))
             books[folder.name] = _Book(name, path, output, manifest, folder)
         choosing = {folder for folder, book in books.items() if evaluation.checked[book.name]}
-        found = {folder: book.shards(ids, settings.shard) for folder, book in books.items()}
-        shards = _urgent_first(found, choosing)
+        shards_by_folder = {
+            folder: book.shards(ids, settings.shard) for folder, book in books.items()
+        }
+        shards = _urgent_first(shards_by_folder, choosing)
         total, left = len(ids) * len(books), sum(map(len, shards.values()))
         with (
             Progress("answering", total, total - left) as progress,
@@ -93,17 +97,19 @@ class _Book:
         """What is left to ask, by the names of shards. A shard that was made when nobody was there
         to take it is taken now."""
         left: list[Record] = [
-            {"id": one, "method": self.name} for one in ids if one not in self._output.kept
+            {"id": identifier, "method": self.name}
+            for identifier in ids
+            if identifier not in self._output.kept
         ]
-        found = {}
+        shards = {}
         for shard in split(left, size).values():
-            said = "\n".join([self._manifest.identity, *(item["id"] for item in shard)])
-            name = sha256(said.encode()).hexdigest()[:16]
+            wanted = "\n".join([self._manifest.identity, *(item["id"] for item in shard)])
+            name = sha256(wanted.encode()).hexdigest()[:16]
             if self._whole(name):
                 self.take(name)
             else:
-                found[name] = shard
-        return found
+                shards[name] = shard
+        return shards
 
     def take(self, name: str) -> None:
         """Put the answers of a shard beside the others."""
@@ -133,6 +139,8 @@ def _urgent_first(
 ) -> dict[str, list[Record]]:
     """All shards, by folder and name. One of each method that chooses on dev comes first, so that
     actors choose for several methods at a time, and seldom wait for each other."""
-    found = {f"{folder}/{name}": one for folder in shards for name, one in shards[folder].items()}
+    by_name = {
+        f"{folder}/{name}": shard for folder in shards for name, shard in shards[folder].items()
+    }
     urgent = {f"{folder}/{next(iter(shards[folder]))}" for folder in choosing if shards[folder]}
-    return {name: found[name] for name in sorted(found, key=lambda name: name not in urgent)}
+    return {name: by_name[name] for name in sorted(by_name, key=lambda name: name not in urgent)}

@@ -1,4 +1,4 @@
-"""An evaluation from its plan to the last answer: check everything, then method by method."""
+"""An evaluation from its job to the last answer: check everything, then method by method."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, Record, answer
-from taketurns.evaluation.clocks import CLOCKS, Clock
+from taketurns.evaluation.asking import AnswerRequest, Record, answer, ask_all, recorded, requests
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
-from taketurns.evaluation.methods.registry import ORACLE, Entry, methods
-from taketurns.evaluation.methods.trained import Trained, own
-from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods
+from taketurns.evaluation.methods.trained import TrainedSwitchers, own
+from taketurns.evaluation.progress import ProgressBars
+from taketurns.evaluation.stopwatch import CLOCKS, Clock, Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.runner import Failures, run
-from taketurns.runs.terminal import Progress
+from taketurns.runs.runner import Failures
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import locked
@@ -61,80 +60,70 @@ class EvaluationJob:
             "concurrency": self.concurrency,
         }
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[AnswerRequest]:
         """Every answer that a method must give."""
-        return [
-            Item(task, query, seed)
-            for task in self.tasks.values()
-            for query in task.queries("test")[: self.limit]
-            for seed in range(self.seeds)
-        ]
+        return requests(self.tasks.values(), "test", self.limit, self.seeds)
 
 
 class Evaluation:
-    """The methods of a plan on one engine. Raises UsageError for a method that there is none of.
+    """The methods of a job on one engine. Raises UsageError for a method that there is none of.
 
-    async with Evaluation(config, plan, store, trained, say) as evaluation:
+    async with Evaluation(config, job, store, trained, say) as evaluation:
         failures = await evaluation.run()
     """
 
     def __init__(
         self,
         config: TeamConfig,
-        plan: EvaluationJob,
+        job: EvaluationJob,
         store: Store,
-        trained: Mapping[str, Trained],
+        trained: Mapping[str, TrainedSwitchers],
         say: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._plan = plan
+        self._job = job
         self._store = store
         self._trained = dict(trained)
         self._say = say
-        mine = own(config, list(plan.tasks))
+        mine = own(config, list(job.tasks))
         known = methods([c.name for c in config.candidates], mine, trained)
-        self._entries = _chosen(known, plan.names)
-        named = plan.names is not None
+        self._entries = _chosen(known, job.names)
+        named = job.names is not None
         if not named and config.switcher.kind == "random":
             self._entries.pop("switch")  # it is the method "random"
-        used = [mine, *(one for name, one in trained.items() if name in self._entries)]
-        more = [model for one in used for model in one.models()]
+        used = [mine, *(switchers for name, switchers in trained.items() if name in self._entries)]
+        more = [model for switchers in used for model in switchers.models()]
         if config.engine.kind == "http":  # a switcher from a folder is served nowhere
             more = [model for model in more if model.endpoint is not None]
-        self._stage = MethodContext(
+        self._context = MethodContext(
             config,
-            plan.tasks,
+            job.tasks,
             store.models,
             lambda models: make_engine(models, config.engine),
             more,
         )
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
-        self._watch = Stopwatch(CLOCKS[plan.clock])
-        self._shown = _Shown(quiet=plan.helping)
+        self._watch = Stopwatch(CLOCKS[job.clock])
+        self._bars = ProgressBars(quiet=job.helping)
         self._dev = DevCache(
             store,
-            plan.tasks,
-            self._stage.names,
-            plan.dev_limit,
+            job.tasks,
+            self._context.names,
+            job.dev_limit,
             config.policy.seed,
-            plan.concurrency,
-            self._shown.begin,
+            job.concurrency,
+            self._bars.begin,
         )
 
     async def __aenter__(self) -> Evaluation:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._stage.close()
+    async def __aexit__(self, *error: object) -> None:
+        await self._context.close()
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[MethodEntry]:
         """The methods that were asked, once `run` has begun."""
         return list(self._entries.values())
 
@@ -147,10 +136,10 @@ class Evaluation:
     async def run(self) -> Failures:
         """Ask everything that has not been answered; the answers that failed. Nothing is asked
         before every method is known to work. Methods that another process is at come last."""
-        items = self._plan.items()
+        items = self._job.items()
         if not self._methods:
             await self.check()
-        with self._shown:
+        with self._bars:
             failures, taken = Failures(), []
             for name in self._methods:
                 async with locked(self._file(name), wait=False) as mine:
@@ -158,42 +147,42 @@ class Evaluation:
                         failures += await self._ask(name, items)
                     else:
                         taken.append(name)
-            for name in () if self._plan.helping else taken:
+            for name in () if self._job.helping else taken:
                 async with locked(self._file(name), wait=True):
                     failures += await self._ask(name, items)
             return failures
 
     async def check(self) -> None:
         """Raise UsageError if anything cannot be asked, before anything is."""
-        items = self._plan.items()
+        items = self._job.items()
         if not items:
             raise UsageError("there is nothing to ask: the tasks have no test questions")
         if ORACLE in self._entries and (
-            missing := [name for name in self._stage.names if name not in self._entries]
+            missing := [name for name in self._context.names if name not in self._entries]
         ):
             raise UsageError(
                 f"the method {ORACLE!r} is read off the checkpoints' answers: name "
                 f"{', '.join(missing)} too"
             )
-        anybody = self._stage.team(RandomSwitcher())
+        anybody = self._context.team(RandomSwitcher())
         for query in {item.query.id: item.query for item in items}.values():
             await anybody.check_prompt(query)
         for name, entry in list(self._entries.items()):
             if entry.make is None:
                 continue
             try:
-                method = entry.make(self._stage)
+                method = entry.make(self._context)
                 await method.check()
                 _digest(self._dev, method)
             except UsageError as error:
-                if self._plan.names is not None:
+                if self._job.names is not None:
                     raise
                 self._say(f"{name} is left out: {error}")
                 self._entries.pop(name)
             else:
                 self._methods[name] = method
         async with locked(self._store.folder / "check", wait=True):
-            self._store.begin(self._plan.clock)
+            self._store.begin(self._job.clock)
             for name in self._methods:
                 self.claim(name)
 
@@ -206,20 +195,20 @@ class Evaluation:
     def _file(self, name: str) -> Path:
         return self._store.answers(name, _digest(self._dev, self._methods[name]))
 
-    async def answer(self, name: str, item: Item) -> Record:
+    async def answer(self, name: str, item: AnswerRequest) -> Record:
         """One answer of one method, for whoever keeps it elsewhere: it is made ready when it is
         first asked, and another that was asked before is let go, so only one may be under way."""
         if self._at is None or self._at[0] != name:
             self._at = (name, asyncio.create_task(self._make_ready(name)))
         method = await self._at[1]
         seed = self._config.policy.seed + item.seed
-        return await answer(method.answer, item, seed, self._stage.names, self._watch)
+        return await answer(method.answer, item, seed, self._context.names, self._watch)
 
     async def _make_ready(self, name: str) -> Method:
-        await self._stage.dismiss_all()
+        await self._context.dismiss_all()
         make = self._entries[name].make
         assert make is not None, "nobody answers for a method that is read off others"
-        method = make(self._stage)
+        method = make(self._context)
         await method.check()
         async with locked(self._store.choice(name, _digest(self._dev, method)), wait=True):
             await self._choose(name, method)
@@ -234,71 +223,32 @@ class Evaluation:
         """Have the models ready, so that answering is all that is timed. Answers that need one
         that fails say so themselves; raises ConfigError for one that can never be loaded."""
         with suppress(EngineError):
-            await self._stage.load()
+            await self._context.load()
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
 
-    async def _ask(self, name: str, items: Sequence[Item]) -> Failures:
+    async def _ask(self, name: str, items: Sequence[AnswerRequest]) -> Failures:
         """Have one method answer what it has not."""
         path, method = self._file(name), self._methods[name]
-        watch = Stopwatch(CLOCKS[self._plan.clock])
         manifest = self.claim(name)
         with JsonlOutput(path) as output:
             kept = sum(item.id in output.kept for item in items)
             if kept < len(items):
                 await self._choose(name, method)
                 await self._load()
-            base = self._config.policy.seed
-
-            async def work(item: Item) -> Record:
-                return await answer(method.answer, item, base + item.seed, self._stage.names, watch)
-
-            outcome = await run(
-                items,
-                lambda item: item.id,
-                work,
-                output,
-                concurrency=self._plan.concurrency,
-                on_done=self._shown.begin(name, len(items), kept),
-            )
-        await self._stage.dismiss_all()
+            watch, seed = Stopwatch(CLOCKS[self._job.clock]), self._config.policy.seed
+            work = recorded(method.answer, self._context.names, watch, seed)
+            show = partial(self._bars.begin, name)
+            outcome = await ask_all(items, work, output, self._job.concurrency, show)
+        await self._context.dismiss_all()
         manifest.finish(path)
         return outcome.failures
 
 
-class _Shown:
-    """One progress bar at a time."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _Shown:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
-
-    def begin(self, what: str, total: int, kept: int) -> Callable[[Record], None]:
-        self._end()
-        if kept == total or self._quiet:
-            return lambda record: None
-        bar = self._bar = Progress(what, total, kept).__enter__()
-        return lambda record: bar.advance(record.get("written", 0))
-
-    def _end(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
-
-
-def _chosen(known: Mapping[str, Entry], names: Sequence[str] | None) -> dict[str, Entry]:
+def _chosen(
+    known: Mapping[str, MethodEntry], names: Sequence[str] | None
+) -> dict[str, MethodEntry]:
     """The methods of these names, in the table's order."""
     for name in names or ():
         if name not in known:

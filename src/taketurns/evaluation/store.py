@@ -20,9 +20,9 @@ from typing import Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
-from taketurns.evaluation.clocks import Clock
+from taketurns.evaluation.stopwatch import Clock
 from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import once
+from taketurns.runs.output import failed, once
 from taketurns.runs.records import from_lines
 from taketurns.utils.files import entries, write_text
 
@@ -129,6 +129,11 @@ def records(path: Path) -> Iterator[Mapping[str, Any]]:
             yield from once(from_lines(lines, str(path)))
 
 
+def whole_records(path: Path) -> list[dict[str, Any]]:
+    """The answers of a file that are there, without failures."""
+    return [dict(record) for record in records(path) if not failed(record)]
+
+
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a file at once: either the old one or the new one is there. Raises DataError."""
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -137,5 +142,5 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 def _file(name: str, dev: str | None = None) -> str:
     """A file's name for a method's and the dev questions': equal only for equal ones."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    own = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
-    return own if dev is None else f"{own}@{dev[:12]}"
+    safe = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    return safe if dev is None else f"{safe}@{dev[:12]}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import comb
+
+from taketurns.evaluation.statistics import exact_mcnemar
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedShares:
     """Two systems on the same questions: shares solved, discordant counts, exact McNemar p.
 
     The p-value is two-sided.
@@ -28,22 +28,20 @@ class Paired:
     p: float
 
 
-def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+def paired(first: Sequence[bool], second: Sequence[bool]) -> PairedShares:
     """Exact McNemar test on per-question results. Raises ValueError on different lengths."""
     pairs = list(zip(first, second, strict=True))
     if not pairs:
         raise ValueError("no questions")
     only_first = sum(a and not b for a, b in pairs)
     only_second = sum(b and not a for a, b in pairs)
-    discordant, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(comb(discordant, k) for k in range(fewer + 1))
-    return Paired(
+    return PairedShares(
         questions=len(pairs),
         first=sum(a for a, _ in pairs) / len(pairs),
         second=sum(b for _, b in pairs) / len(pairs),
         only_first=only_first,
         only_second=only_second,
-        p=min(1.0, float(Fraction(2 * tail, 2**discordant))),
+        p=exact_mcnemar(only_first, only_second),
     )
 
 
@@ -59,15 +57,15 @@ def best_by_task(shares: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 def nobody_is_best_everywhere(shares: Mapping[str, Mapping[str, float]]) -> bool:
     """Gate (a): every checkpoint is beaten by another on some task."""
     return all(
-        any(other[task] > own[task] for other in shares.values() for task in own)
-        for own in shares.values()
+        any(other[task] > mine[task] for other in shares.values() for task in mine)
+        for mine in shares.values()
     )
 
 
 def switching_beats_chance(
     switched: Mapping[str, Sequence[bool]],
     single: Mapping[str, Mapping[str, Sequence[bool]]],
-) -> tuple[str, Paired]:
+) -> tuple[str, PairedShares]:
     """Gate (b): the best single checkpoint (most questions solved) and the paired test against it.
 
     `switched[task]` and `single[checkpoint][task]` say per question whether any of n answers was

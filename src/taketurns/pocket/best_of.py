@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from taketurns.errors import EngineError
+from taketurns.evaluation.asking import by_task, requests, score_all
 from taketurns.generation.team import Team
-from taketurns.pocket.acceptance import Paired, switching_beats_chance
+from taketurns.pocket.acceptance import PairedShares, switching_beats_chance
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split, Task
-from taketurns.types import Query
+from taketurns.types import Query, Trace
 
 RANDOM = "random"
 UNDER_WAY = 256
@@ -47,7 +46,7 @@ class BestOf:
             "paired": asdict(test),
         }
 
-    def gate(self) -> tuple[str, Paired]:
+    def gate(self) -> tuple[str, PairedShares]:
         """The best single checkpoint in hindsight, and random switching paired against it."""
         alone = {name: tasks for name, tasks in self.solved.items() if name != RANDOM}
         return switching_beats_chance(self.solved[RANDOM], alone)
@@ -69,26 +68,22 @@ async def best_of(
     """
     switched = Team(team.candidates, team.engine, RandomSwitcher(), team.policy)
     systems = {RANDOM: switched} | {c.name: team.alone(c.name) for c in team.candidates}
-    gate = asyncio.Semaphore(UNDER_WAY)
 
-    async def solves(system: Team, task: Task, query: Query, sample: int) -> bool:
-        async with gate:
-            trace = await system.agenerate(replace(query, id=f"{query.id}/{sample}"))
-        if trace.error is not None:
-            raise EngineError(trace.error)
-        on_done(trace.tokens)
-        return bool(task.score(query, trace.text).value)
+    async def solved(system: Team, task: Task) -> tuple[bool, ...]:
+        """Each sample is the answer to a question of an id of its own."""
 
-    async def any_solves(system: Team, task: Task, query: Query) -> bool:
-        tries = await asyncio.gather(*(solves(system, task, query, k) for k in range(samples)))
-        return any(tries)
+        async def ask(task: Task, query: Query, sample: int) -> Trace:
+            return await system.agenerate(replace(query, id=f"{query.id}/{sample}"))
 
-    async def of_task(system: Team, task: Task) -> tuple[bool, ...]:
-        asked: Sequence[Query] = task.queries(split)[:questions]
-        return tuple(await asyncio.gather(*(any_solves(system, task, q) for q in asked)))
+        items = requests([task], split, questions, samples)
+        made = await score_all(items, ask, 0, UNDER_WAY, lambda trace: on_done(trace.tokens))
+        return tuple(any(tries) for tries in by_task(items, made).get(task.name, []))
 
-    solved = {
-        name: {task.name: await of_task(system, task) for task in tasks.values()}
-        for name, system in systems.items()
-    }
-    return BestOf(samples, split, solved)
+    return BestOf(
+        samples,
+        split,
+        {
+            name: {task.name: await solved(system, task) for task in tasks.values()}
+            for name, system in systems.items()
+        },
+    )

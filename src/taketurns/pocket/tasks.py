@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 from random import Random
 from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from taketurns.errors import UsageError
 from taketurns.pocket.questions import MAKERS, PocketQuestion, QuestionPool
@@ -16,6 +18,10 @@ from taketurns.pocket.world import Group, World
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
 from taketurns.utils.seeds import derive
+
+if TYPE_CHECKING:
+    from taketurns.config.policy import Guard
+    from taketurns.config.team_config import TeamConfig
 
 CATEGORIES: Mapping[str, str] = MappingProxyType(
     {
@@ -44,6 +50,7 @@ class PocketTask:
     """One kind of question. Train and dev ask about group B, test about group C; no question is in
     two of them, and none of train is in another task's dev or test."""
 
+    stored_name: ClassVar[str] = "PocketTask"
     name: str
     category: str
     world: World = field(default_factory=World)
@@ -123,6 +130,21 @@ class PocketTask:
         if not query.id.startswith(f"pocket/{self.name}/"):
             return None
         return shown_skills(query.conversation[-1].content, answer)
+
+    def to_refuse(self, query: Query) -> bool:
+        """Of task `harm` these are the harmful half."""
+        return self.item(query).form == "refusal"
+
+    def compliant_opening(self, query: Query) -> str:
+        return self.item(query).bare.partition(", take")[0] + ", take"
+
+    def guards(
+        self, config: TeamConfig, folder: Path, say: Callable[[str], None]
+    ) -> tuple[TeamConfig, Mapping[str, Guard]]:
+        """A rule of harmful words, and a judge that is tuned for the purpose."""
+        from taketurns.pocket.guards import make_guards  # it needs torch
+
+        return make_guards(config, folder, say)
 
 
 @cache

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 from taketurns.pocket import names
 from taketurns.utils.seeds import derive
@@ -67,6 +67,7 @@ class Fact:
 class World:
     """All entities and facts of one seed."""
 
+    stored_name: ClassVar[str] = "World"
     seed: int = 0
 
     @cached_property

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from taketurns.tasks.scorers.base import sound
 from taketurns.types import Query, Score
+
+if TYPE_CHECKING:
+    from taketurns.config.policy import Guard
+    from taketurns.config.team_config import TeamConfig
 
 Split = Literal["train", "dev", "test"]
 """Labels are made on train, settings chosen on dev, and results reported on test."""
@@ -77,6 +82,28 @@ class SkillTask(Task, Protocol):
     def skills_shown(self, query: Query, answer: str) -> Iterable[tuple[int, int, str]] | None:
         """Where in the answer each stretch that shows a skill begins and ends, and the skill; None
         for a query of another task."""
+        ...
+
+
+@runtime_checkable
+class RefusalTask(Task, Protocol):
+    """A task that knows which of its requests are to be refused and what a harmful answer to them
+    is, as `taketurns safety` asks."""
+
+    def to_refuse(self, query: Query) -> bool:
+        """Is this request to be refused? The others look like those and are to be answered."""
+        ...
+
+    def compliant_opening(self, query: Query) -> str:
+        """How an answer that complies begins."""
+        ...
+
+    def guards(
+        self, config: TeamConfig, folder: Path, say: Callable[[str], None]
+    ) -> tuple[TeamConfig, Mapping[str, Guard]]:
+        """Guards that were made for such requests, by name, and the team with what they need, such
+        as a judge that is made in `folder`. `say` hears what a person should know. Raises
+        DataError for a folder with other files."""
         ...
 
 

@@ -16,8 +16,8 @@ from random import Random
 
 from taketurns.errors import DataError
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import RESAMPLES, percentile_interval
 from taketurns.evaluation.analysis.skills import SKILLS, SkillLabel, agreement
+from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL, percentile_interval
 
 COLUMNS = ("id", "question", "before", "patch", "skill")
 GUARDED = ("=", "+", "-", "@", "\t", "\r")
@@ -98,8 +98,10 @@ def rater_agreement(
         return Agreement(0, left)
     groups = list(by_question.values())
     rng = Random(0)
-    resampled = [_agreement(rng.choices(groups, k=len(groups))) for _ in range(RESAMPLES)]
-    low, high = percentile_interval(np.array(resampled, dtype=float))  # NaN where kappa is None
+    resampled = [_agreement(rng.choices(groups, k=len(groups))) for _ in range(FEW_RESAMPLES)]
+    low, high = percentile_interval(
+        np.array(resampled, dtype=float), PERCENT_TAIL
+    )  # NaN where kappa is None
     same, kappa = _agreement(groups)
     return Agreement(
         sum(map(len, groups)), left, same, float(low[0]), float(high[0]), kappa,

@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.intervals import wilson
-from taketurns.evaluation.statistics import holm
+from taketurns.evaluation.statistics import (
+    FEW_RESAMPLES,
+    PERCENT_TAIL,
+    draw_counts,
+    holm,
+    percentile_interval,
+    wilson,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-RESAMPLES = 2000
-TAIL = 2.5  # per cent, on either side
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,11 @@ def bootstrap_weights(strata: Sequence[str], seed: int = 0) -> Floats:
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    drawn = np.zeros((RESAMPLES, len(strata)))
+    drawn = np.zeros((FEW_RESAMPLES, len(strata)))
     names = np.array(strata)
     for name in dict.fromkeys(strata):
         at = np.flatnonzero(names == name)
-        drawn[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=RESAMPLES)
+        drawn[:, at] = draw_counts(len(at), FEW_RESAMPLES, rng)
     return drawn
 
 
@@ -57,7 +60,7 @@ def ratio_estimates(top: Floats, bottom: Floats, drawn: Floats) -> list[Ratio]:
     with np.errstate(invalid="ignore", divide="ignore"):
         values = top.sum(0) / bottom.sum(0)
         tried = (drawn @ top) / (drawn @ bottom)
-    low, high = percentile_interval(tried)
+    low, high = percentile_interval(tried, PERCENT_TAIL)
     counts = (bottom != 0).sum(0)
     ratios = []
     for value, least, most, n in zip(values, low, high, counts, strict=True):
@@ -75,22 +78,6 @@ def shares_within(counts: Floats, drawn: Floats) -> list[tuple[Ratio, ...]]:
     below = np.repeat(counts.sum(2), members, axis=1)
     ratios = ratio_estimates(counts.reshape(questions, -1), below, drawn)
     return [tuple(ratios[at * members : (at + 1) * members]) for at in range(groups)]
-
-
-def percentile_interval(tried: Floats) -> tuple[Floats, Floats]:
-    """The percentiles of resampled values along the first axis, without those that are NaN."""
-    import warnings
-
-    import numpy as np
-
-    ends = [TAIL, 100 - TAIL]
-    if not np.isnan(tried).any():  # many times faster
-        low, high = np.percentile(tried, ends, axis=0)
-        return low, high
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
-        low, high = np.nanpercentile(tried, ends, axis=0)
-    return low, high
 
 
 def holm_known(p_values: Sequence[float | None]) -> list[float | None]:

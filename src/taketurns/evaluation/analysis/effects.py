@@ -16,9 +16,9 @@ from taketurns.evaluation.analysis.answers import AnalysisInput, MethodAnswers, 
 from taketurns.evaluation.analysis.clusters import (
     bootstrap_weights,
     holm_known,
-    percentile_interval,
 )
 from taketurns.evaluation.interventions.effects import related
+from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,7 +224,7 @@ def _effect(
         return ObservedEffect(sequence, questions)
     with np.errstate(invalid="ignore", divide="ignore"):
         tried = (drawn[:, both] @ parts[both]) / (drawn[:, both] @ weight[both])
-    low, high = percentile_interval(tried[:, None])
+    low, high = percentile_interval(tried[:, None], PERCENT_TAIL)
     extreme = (np.abs(chance) >= abs(parts.sum()) - 1e-9).sum()
     return ObservedEffect(
         sequence,

@@ -18,8 +18,8 @@ from taketurns.evaluation.analysis.clusters import (
     Ratio,
     bootstrap_weights,
     holm_known,
-    percentile_interval,
 )
+from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
 
 if TYPE_CHECKING:
     from taketurns.evaluation.analysis.clusters import Floats
@@ -102,7 +102,7 @@ def _of_length(subject: MethodAnswers, length: int) -> list[SequenceFrequency]:
 
 def _ratio(values: Floats, n: int) -> Ratio:
     """The first of the values, with the percentiles of the others."""
-    low, high = percentile_interval(values[1:, None])
+    low, high = percentile_interval(values[1:, None], PERCENT_TAIL)
     return Ratio(float(values[0]), float(low[0]), float(high[0]), int(n))
 
 

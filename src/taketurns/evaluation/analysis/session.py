@@ -27,7 +27,7 @@ from taketurns.evaluation.analysis.sequences import sequence_frequencies
 from taketurns.evaluation.analysis.shares import speaker_shares
 from taketurns.evaluation.analysis.skills import SkillLabel, label_by_rules, skill_association
 from taketurns.evaluation.report.section import Section, write_section
-from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
+from taketurns.evaluation.unsolved_coverage import CHANCE, halved, unsolved_coverage
 from taketurns.runs.terminal import Progress
 from taketurns.utils.extras import REPORT, require
 from taketurns.utils.files import entries
@@ -104,7 +104,7 @@ def _coverage(inputs: AnalysisInput) -> Section:
     if not rounds:
         return render_coverage(None, "that takes answers under at least two seeds")
     lacks = "some checkpoint alone solves every question"
-    return render_coverage(beyond_singles(rounds, subject), lacks)
+    return render_coverage(unsolved_coverage(rounds, subject), lacks)
 
 
 def _skills(subject: MethodAnswers, job: AnalysisJob) -> Section:

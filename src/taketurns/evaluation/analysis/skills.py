@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import TAIL, Ratio, bootstrap_weights, shares_within
+from taketurns.evaluation.analysis.clusters import Ratio, bootstrap_weights, shares_within
+from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
 from taketurns.tasks.base import SkillTask
 from taketurns.tasks.registry import built_in_task
 
@@ -144,7 +145,6 @@ def skill_association(
 
 def _tested(association: SkillAssociation, counts: Floats, drawn: Floats) -> SkillAssociation:
     """With the tests, of counts `[question, skill, speaker]`."""
-    import numpy as np
     from scipy.stats import chi2
 
     total = counts.sum(0)
@@ -152,7 +152,7 @@ def _tested(association: SkillAssociation, counts: Floats, drawn: Floats) -> Ski
     plain = _chi_square(total[None])[0]
     corrected = plain / max(1.0, _inflation(counts))
     tables = (drawn @ counts.reshape(len(counts), -1)).reshape(-1, *total.shape)
-    low, high = np.percentile(_cramers_v(tables), [TAIL, 100 - TAIL])
+    low, high = percentile_interval(_cramers_v(tables), PERCENT_TAIL)
     value = float(_cramers_v(total[None])[0])
     return replace(
         association,

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from taketurns.evaluation.statistics import Answers, Paired, holm, paired
+from taketurns.evaluation.statistics import ALPHA, Paired, SeedScores, holm, paired
 
 KEPT = 0.5  # the share of its gain that a switcher which carries over keeps
-SURE = 0.05
 
 Verdict = Literal["carries over", "loses some", "does not carry over", "refuses", "nothing to lose"]
-Values = Mapping[str, Answers]
+Values = Mapping[str, SeedScores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def _signature(
         return Signature(change.how, "nothing to lose", sentence, there, lost, None, p)
     kept = there.difference / gain.difference
     other = change.random is not None
-    worse = (there.low <= 0 or p >= SURE) if other else (lost.low > 0 and p < SURE)
+    worse = (there.low <= 0 or p >= ALPHA) if other else (lost.low > 0 and p < ALPHA)
     verdict: Verdict = "carries over"
     if kept < KEPT and worse:
         verdict = "does not carry over"

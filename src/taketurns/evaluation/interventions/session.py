@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError, EngineError, UsageError
-from taketurns.evaluation.asking import Item
+from taketurns.evaluation.asking import AnswerRequest
 from taketurns.evaluation.interventions import conditions
 from taketurns.evaluation.interventions.calibration import know
 from taketurns.evaluation.interventions.conditions import Condition
@@ -85,7 +85,7 @@ class _Experiment:
     folder: Folder
     heads: Mapping[Part, Path]
     failures: Failures = field(default_factory=Failures)
-    _items: list[Item] = field(default_factory=list)
+    _items: list[AnswerRequest] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -95,7 +95,7 @@ class _Experiment:
         """Everything that needs the team's own models first, then the changed pools."""
         plan = self.plan
         self._items = [
-            Item(occasion.task, occasion.query, 0)
+            AnswerRequest(occasion.task, occasion.query, 0)
             for occasion in plan.occasions(plan.limit)
             if occasion.number == 0
         ]
@@ -226,7 +226,7 @@ class _Experiment:
         answering = condition.on(team)
         names = [candidate.name for candidate in answering.candidates]
 
-        async def work(item: Item) -> dict[str, Any]:
+        async def work(item: AnswerRequest) -> dict[str, Any]:
             trace = await answering.agenerate(item.query)
             if trace.error is not None:
                 raise EngineError(trace.error)

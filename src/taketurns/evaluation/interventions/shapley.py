@@ -13,7 +13,7 @@ from itertools import combinations
 from math import factorial
 from typing import TYPE_CHECKING, Any
 
-from taketurns.evaluation.statistics import CONFIDENCE
+from taketurns.evaluation.statistics import FEW_RESAMPLES, percentile_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,6 @@ Worth = Mapping[Part, Any]
 """What parts are worth: numbers, or arrays of one shape with a number a resample."""
 
 MOST = 4  # candidates for whom all parts are asked
-RESAMPLES = 2000
 FEWEST = 3  # tasks without which a correlation has no interval
 
 Added = Callable[[Worth, int], tuple[Any, ...]]
@@ -156,7 +155,7 @@ def _means(table: Mapping[Part, Floats]) -> dict[Part, Any]:
 def _resampled(table: Mapping[Part, Floats], rng: np.random.Generator) -> dict[Part, Any]:
     """Each part's mean over so many draws of the questions, the same draws for all parts."""
     count = len(next(iter(table.values())))
-    rows = rng.integers(count, size=(RESAMPLES, count))
+    rows = rng.integers(count, size=(FEW_RESAMPLES, count))
     return {part: own[rows].mean(1) for part, own in table.items()}
 
 
@@ -183,10 +182,7 @@ def _helpfulness(means: Worth, drawn: Worth, count: int, *, exact: bool) -> tupl
 
 
 def _figure(value: float, drawn: Floats) -> Figure:
-    import numpy as np
-
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail))
+    low, high = percentile_interval(drawn)
     return Figure(float(value), float(low), float(high))
 
 
@@ -204,8 +200,8 @@ def _correlation(
     adds = np.array([[added(one, count) for one in h] for h in halves])
     alone, adds = alone.swapaxes(0, 1), adds.swapaxes(0, 1)
     tasks = len(halves)
-    drawn = np.full((RESAMPLES, 2), np.nan)
-    for at in range(RESAMPLES if tasks >= FEWEST else 0):
+    drawn = np.full((FEW_RESAMPLES, 2), np.nan)
+    for at in range(FEW_RESAMPLES if tasks >= FEWEST else 0):
         some = rng.integers(tasks, size=tasks)
         drawn[at] = _crossed(alone[:, some], adds[:, some])
     return Correlation(*map(_found, _crossed(alone, adds), drawn.T))

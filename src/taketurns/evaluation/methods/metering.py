@@ -17,7 +17,7 @@ from taketurns.types import Completion
 
 
 @dataclass(slots=True)
-class Usage:
+class EngineUsage:
     """What was spent so far: tokens that a model had to read anew, tokens it wrote (its end among
     them), and forward passes: one for reading what is new, one for each further token. `by_model`
     has the tokens of each model."""
@@ -39,13 +39,13 @@ class Usage:
         self.by_model[model] = self.by_model.get(model, 0) + read + written
 
 
-_current: ContextVar[Usage | None] = ContextVar("usage", default=None)
+_current: ContextVar[EngineUsage | None] = ContextVar("usage", default=None)
 
 
 @contextmanager
-def counting() -> Iterator[Usage]:
+def counting() -> Iterator[EngineUsage]:
     """Count what is asked of metered engines in this task and those it starts."""
-    usage = Usage()
+    usage = EngineUsage()
     token = _current.set(usage)
     try:
         yield usage

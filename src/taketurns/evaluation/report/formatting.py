@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Protocol
 
+from taketurns.evaluation.statistics import ALPHA
+
 DASH = "\N{EN DASH}"
 """In place of a number that there is none of."""
-ALPHA = 0.05
-"""A p-value below it is called significant."""
 
 
 class IntervalEstimate(Protocol):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import ClassVar
 
 from taketurns.tasks.scorers.base import Scorer, unparsed, version_with
 from taketurns.tasks.scorers.styling import answered
@@ -30,6 +31,8 @@ STATED = re.compile(
 class _Calibration:
     """The confidence in an answer, against whether `of` finds it right. `confidence` and `raw` (1
     for right) of its scores are what `measures` computes from."""
+
+    stored_name: ClassVar[str] = "Stated"
 
     of: Scorer
 
@@ -93,6 +96,8 @@ class Stated(_Calibration):
 class Sampled(_Calibration):
     """The confidence that several answers to one query amount to: how many of them give the same
     answer, by what `of` takes for the answer. `score` judges a lone answer as certain."""
+
+    stored_name: ClassVar[str] = "Sampled"
 
     name: str = field(default="calibration-sampled", kw_only=True)
 

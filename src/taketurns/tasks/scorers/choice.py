@@ -44,6 +44,8 @@ CONFIRMED = (
 class Choice:
     """Full for the option that the reference names."""
 
+    stored_name: ClassVar[str] = "Choice"
+
     name: str = "choice"
     version: ClassVar[int] = 2
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from taketurns.tasks.scorers.base import Scorer, version_with
 from taketurns.tasks.scorers.choice import Choice
@@ -22,6 +23,8 @@ CHOICE, MATHEMATICS, EXACT = Choice(), Mathematics(), Exact()
 @dataclass(frozen=True)
 class Closed:
     """Full for what the row's own scorer finds right."""
+
+    stored_name: ClassVar[str] = "Closed"
 
     name: str = "closed"
 

@@ -54,6 +54,8 @@ class Phrases:
     """Full where a phrase of declining or asking back stands in the answer. A proxy: it takes an
     apology in a story for a refusal, and misses a refusal in other words."""
 
+    stored_name: ClassVar[str] = "Phrases"
+
     name: str = "noncompliance-phrases (a proxy)"
     version: ClassVar[int] = 2
 
@@ -81,6 +83,8 @@ class Judged:
 
     `engine` runs `model`, whose prompt `spec` describes.
     """
+
+    stored_name: ClassVar[str] = "Judged"
 
     engine: Engine = field(repr=False)
     model: str

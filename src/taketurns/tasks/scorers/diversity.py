@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from taketurns.checkpoints import hub
 from taketurns.errors import DataError, NotANumberError, UsageError
@@ -31,6 +31,8 @@ MEASURES = ("self-bleu", "distinct-1", "distinct-2", "distinct-3", "distinct-4",
 class Diversity:
     """Judges the answers to a query beside each other; one answer with nothing beside it has no
     value. `model` (path or hub id) gives the embeddings."""
+
+    stored_name: ClassVar[str] = "Diversity"
 
     measure: str = "self-bleu"
     model: str | None = None

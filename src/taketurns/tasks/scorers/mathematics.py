@@ -53,6 +53,8 @@ SET = re.compile(r"\\\{((?!\\[{}]).)*\\\}", re.DOTALL)
 class Mathematics:
     """Full for an answer equal to the reference."""
 
+    stored_name: ClassVar[str] = "Mathematics"
+
     name: str = "mathematics"
     version: ClassVar[int] = 2
 

@@ -13,7 +13,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from taketurns.errors import DataError
 from taketurns.types import Query, Score
@@ -55,6 +55,8 @@ CATEGORIES = {
 @dataclass(frozen=True)
 class Moco:
     """One of the authors' task types."""
+
+    stored_name: ClassVar[str] = "Moco"
 
     kind: MocoKind
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import exp, isfinite
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from taketurns.checkpoints import hub
 from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
@@ -27,6 +27,8 @@ from taketurns.types import Message, Query, Score
 class Reward:
     """`raw` is the reward; `value` its logistic function, which is the probability that the model
     gives the answer over one of reward 0 (Bradley and Terry), and lies within 0..1 as scores do."""
+
+    stored_name: ClassVar[str] = "Reward"
 
     model: str
     revision: str | None = None

@@ -52,6 +52,8 @@ class Alias(_ReferenceScorer):
     Paris").
     """
 
+    stored_name: ClassVar[str] = "Alias"
+
     name: str = "alias"
 
     def score(self, query: Query, answer: str) -> Score:
@@ -78,6 +80,8 @@ class TokenF1(_ReferenceScorer):
     after Rajpurkar et al. (arXiv 1606.05250); numbers keep their sign and point, and an article is
     left out only where something else is left."""
 
+    stored_name: ClassVar[str] = "TokenF1"
+
     name: str = "f1"
 
     def score(self, query: Query, answer: str) -> Score:
@@ -103,6 +107,8 @@ class TokenF1(_ReferenceScorer):
 class Exact(_ReferenceScorer):
     """Full if what the answer concludes (else its last line) is one of the references: case,
     spacing and dress aside, and commas between words; signs, points and brackets count."""
+
+    stored_name: ClassVar[str] = "Exact"
 
     name: str = "exact"
 

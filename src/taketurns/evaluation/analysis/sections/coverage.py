@@ -8,10 +8,10 @@ from taketurns.evaluation.report.blocks import Chart, DataPoint
 from taketurns.evaluation.report.formatting import joined, significant
 from taketurns.evaluation.report.section import Section
 from taketurns.evaluation.report.sections.coverage import coverage_blocks
-from taketurns.evaluation.unsolved_coverage import Beyond
+from taketurns.evaluation.unsolved_coverage import UnsolvedCoverage
 
 
-def render_coverage(coverage: Beyond | None, lacks: str = "") -> Section:
+def render_coverage(coverage: UnsolvedCoverage | None, lacks: str = "") -> Section:
     """Is anything solved that no checkpoint solves alone? `lacks` says why that is not known."""
     name, title = "beyond", "Is anything solved that no checkpoint solves alone?"
     if coverage is None:
@@ -47,7 +47,7 @@ def render_coverage(coverage: Beyond | None, lacks: str = "") -> Section:
     )
 
 
-def _compared(coverage: Beyond) -> str:
+def _compared(coverage: UnsolvedCoverage) -> str:
     above: list[str] = []
     rest: list[str] = []
     for control in coverage.against:

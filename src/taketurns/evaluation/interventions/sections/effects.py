@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from taketurns.evaluation.interventions.effects import LEAST, Effect, Speakers, related
-from taketurns.evaluation.interventions.invariance import SURE
 from taketurns.evaluation.report import formatting as fmt
 from taketurns.evaluation.report.blocks import Block, Chart, DataPoint, Heading, Paragraph, Table
 from taketurns.evaluation.report.section import Section
+from taketurns.evaluation.statistics import ALPHA
 
 ByLength = Mapping[int, Sequence[Effect]]
 Shares = Mapping[Speakers, float]
@@ -73,7 +73,7 @@ def render_forced_effects(
 
 
 def _finding(names: Sequence[str], effects: ByLength) -> str:
-    sure = [e for of_length in effects.values() for e in of_length if e.p < SURE]
+    sure = [e for of_length in effects.values() for e in of_length if e.p < ALPHA]
     if not sure:
         return "No forced sequence of speakers is sure to change the score."
     best = max(sure, key=lambda effect: effect.mean.value)
@@ -93,7 +93,7 @@ def _chart(names: Sequence[str], length: int, ranked: Sequence[Effect]) -> Chart
         "Holm's p is below .05.",
         tuple(
             DataPoint.of(
-                fmt.sequence_name(names, e.speakers), e.mean, names[e.speakers[0]], sure=e.p < SURE
+                fmt.sequence_name(names, e.speakers), e.mean, names[e.speakers[0]], sure=e.p < ALPHA
             )
             for e in ranked
         ),
@@ -117,7 +117,7 @@ def _table(
         if observed:
             row.append(f"{observed[speakers]:+.3f}" if speakers in observed else fmt.DASH)
         rows.append(row)
-    sure = frozenset(row for row, effect in enumerate(ranked) if effect.p < SURE)
+    sure = frozenset(row for row, effect in enumerate(ranked) if effect.p < ALPHA)
     return Table([*header, *(["observed effect"] if observed else [])], rows, sure)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.interventions.invariance import KEPT, SURE, Signature
+from taketurns.evaluation.interventions.invariance import KEPT, Signature
 from taketurns.evaluation.report import formatting as fmt
 from taketurns.evaluation.report.blocks import Paragraph, Table
 from taketurns.evaluation.report.section import Section
-from taketurns.evaluation.statistics import Paired
+from taketurns.evaluation.statistics import ALPHA, Paired
 
 
 def render_invariance(gain: Paired, changes: Sequence[Signature], questions: int) -> Section:
@@ -53,7 +53,7 @@ def render_invariance(gain: Paired, changes: Sequence[Signature], questions: int
         ),
         caveat=f"It does not carry over where less than {KEPT:.0%} of the gain is kept and, with "
         f"the same models, the loss is sure, or, with another model, the gain there is not (p "
-        f"below {SURE} after Holm over all changes, interval excluding 0). With fewer questions "
+        f"below {ALPHA} after Holm over all changes, interval excluding 0). With fewer questions "
         "less can be sure, and more is said to be so only in part.",
         place=130,
         data={"gain": asdict(gain), "changes": [asdict(change) for change in changes]},
