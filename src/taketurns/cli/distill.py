@@ -89,8 +89,13 @@ def distill(
     from taketurns.config.team_config import load_team_config, parse_setting
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import find_tasks
-    from taketurns.training.distillation.card import gain_lines
-    from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
+    from taketurns.training.distillation.settings import (
+        ComparisonConfig,
+        FilterConfig,
+        SamplingConfig,
+        StudentConfig,
+    )
+    from taketurns.training.distillation.summary import gain_lines
 
     require("distilling", *TUNING)
     from taketurns.evaluation.distillation import compare
@@ -102,9 +107,9 @@ def distill(
     order = DistillJob(
         config,
         find_tasks(asked.names, choices(data, with_, world=asked.world)),
-        Asking(answers, questions, concurrency),
-        Keeping(keep, min_score),
-        Learning(
+        SamplingConfig(answers, questions, concurrency),
+        FilterConfig(keep, min_score),
+        StudentConfig(
             student=student,
             loss=loss,
             temperature=temperature,
@@ -119,7 +124,7 @@ def distill(
             seed=seed,
             report_to=report_to,
         ),
-        Comparing(split, limit, seeds, concurrency),
+        ComparisonConfig(split, limit, seeds, concurrency),
         aligned,
         shared,
     )

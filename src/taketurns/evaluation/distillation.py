@@ -34,7 +34,7 @@ from taketurns.training.distillation.comparison import (
     Contestants,
     compared_by,
 )
-from taketurns.training.distillation.settings import Comparing
+from taketurns.training.distillation.settings import ComparisonConfig
 from taketurns.types import Candidate, ModelSpec
 
 Values = dict[str, list[list[float]]]
@@ -42,7 +42,7 @@ Values = dict[str, list[list[float]]]
 
 
 async def compare(
-    contestants: Contestants, tasks: Sequence[Task], comparing: Comparing
+    contestants: Contestants, tasks: Sequence[Task], comparing: ComparisonConfig
 ) -> Mapping[str, Any]:
     """Ask all three what they have not been asked; scores with intervals, gain kept and costs.
     Raises DataError for tasks without questions, EngineError if an answer fails."""

@@ -18,8 +18,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from taketurns.switchers.head import LEAST, Head, HeadConfig, Scale, View
+from taketurns.training.supervised.choice_metrics import measure_choices
 from taketurns.training.supervised.examples import Example
-from taketurns.training.supervised.verdict import judge
 from taketurns.utils.seeds import derive
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ STRENGTHS = (inf, 256.0, 64.0, 16.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Shrunk:
+class ShrunkHead:
     """The head; how much each reader `kept` of its own map, and how much of the `shared` one it
     got; the rest is the prior. Both are None where all have labels enough."""
 
@@ -60,7 +60,7 @@ def shrink(
     validation: Sequence[Example],
     learn: Callable[[Sequence[int]], Maps],
     bias: bool,
-) -> Shrunk:
+) -> ShrunkHead:
     """The head `own` of all training examples, with what it does after speakers of few labels.
 
     `views` are those of the training examples, then those of the validation; `learn` makes maps of
@@ -73,11 +73,11 @@ def shrink(
     counted = Head(replace(config, labels=tuple(by_last)), own.scales, own.bias)
     counts = _by_reader(config, views[: len(train)])
     if min(counts.values()) >= PLENTY and min(by_last) > 0:
-        return Shrunk(counted)
+        return ShrunkHead(counted)
     thin = any(LEAST <= count < PLENTY for count in counts.values())
     shared = learn(rows).shared if thin else None
 
-    def ways(maps: Maps, places: Sequence[int]) -> list[Shrunk]:
+    def ways(maps: Maps, places: Sequence[int]) -> list[ShrunkHead]:
         seen = [views[place] for place in places]
         prior = _prior([train[place] for place in places], bias)
         filled = _filled(config, maps.own.bias, _by_last(config, seen))
@@ -101,14 +101,16 @@ def _ways(
     prior: Tensor,
     shared: tuple[Tensor, Tensor] | None,
     thin: bool,
-) -> Iterator[Shrunk]:
+) -> Iterator[ShrunkHead]:
     for strength in STRENGTHS if thin else STRENGTHS[:1]:
         yield _drawn(head, counts, prior, None, strength)
     for strength in STRENGTHS[:-1] if shared is not None else ():
         yield _drawn(head, counts, prior, shared, strength)
 
 
-def _likely(ways: Sequence[Shrunk], views: Sequence[View], examples: Sequence[Example]) -> Tensor:
+def _likely(
+    ways: Sequence[ShrunkHead], views: Sequence[View], examples: Sequence[Example]
+) -> Tensor:
     """How likely each way makes the labels that say something, as a logarithm."""
     import torch
 
@@ -116,8 +118,8 @@ def _likely(ways: Sequence[Shrunk], views: Sequence[View], examples: Sequence[Ex
     wanted = [example for _, example in pairs]
 
     def loss(head: Head) -> float:
-        found = [head.logits(view).softmax(-1).tolist() for view, _ in pairs]
-        return len(wanted) * judge(found, wanted).loss if wanted else 0.0
+        probabilities = [head.logits(view).softmax(-1).tolist() for view, _ in pairs]
+        return len(wanted) * measure_choices(probabilities, wanted).loss if wanted else 0.0
 
     return -torch.tensor([loss(way.head) for way in ways])
 
@@ -148,7 +150,7 @@ def _drawn(
     prior: Tensor,
     shared: tuple[Tensor, Tensor] | None,
     strength: float,
-) -> Shrunk:
+) -> ShrunkHead:
     """Every reader with few labels drawn to the prior, or to the map that is `shared`."""
     scales, bias = {}, head.bias.clone()
     kept, given = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0.0)
@@ -166,10 +168,10 @@ def _drawn(
         drawn = share * scale.weight + (1 - share) * weight
         scales[name] = Scale(scale.mean, scale.deviation, drawn)
         bias[lasts] = share * bias[lasts] + (1 - share) * constant
-    return Shrunk(Head(head.config, scales, bias), kept, given)
+    return ShrunkHead(Head(head.config, scales, bias), kept, given)
 
 
-def _mean(heads: Sequence[Shrunk], weights: Sequence[float]) -> Shrunk:
+def _mean(heads: Sequence[ShrunkHead], weights: Sequence[float]) -> ShrunkHead:
     """The head whose logits are the weighted mean of theirs. What all have in common stays as it is
     to the bit."""
 
@@ -187,10 +189,10 @@ def _mean(heads: Sequence[Shrunk], weights: Sequence[float]) -> Shrunk:
         name: Scale(scale.mean, scale.deviation, mean([h.head.scales[name].weight for h in heads]))
         for name, scale in first.scales.items()
     }
-    return Shrunk(
-        Head(first.config, scales, mean([one.head.bias for one in heads])),
-        shares([one.kept for one in heads]),
-        shares([one.shared for one in heads]),
+    return ShrunkHead(
+        Head(first.config, scales, mean([x.head.bias for x in heads])),
+        shares([x.kept for x in heads]),
+        shares([x.shared for x in heads]),
     )
 
 
