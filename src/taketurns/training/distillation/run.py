@@ -67,7 +67,7 @@ class DistillJob:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Distillation:
     """A job with who learns, how prompts are read, where it is written, and who hears of it."""
 
     job: DistillJob
@@ -97,10 +97,10 @@ def distill(
         readers.one_vocabulary()
     folder = DistillationFolder(output, _manifest(job, student), job.shared)
     with folder.claimed():
-        return _distill(_Run(job, student, readers, folder, say), compare)
+        return _distill(_Distillation(job, student, readers, folder, say), compare)
 
 
-def _distill(run: _Run, compare: Compare) -> Mapping[str, Any]:
+def _distill(run: _Distillation, compare: Compare) -> Mapping[str, Any]:
     """The run in its folder."""
     job, student, folder = run.job, run.student, run.folder
     done = folder.metrics
@@ -138,7 +138,7 @@ def _manifest(job: DistillJob, student: Student) -> Manifest:
     return replace(described, determined=determined)
 
 
-def _learn(run: _Run) -> dict[str, Any]:
+def _learn(run: _Distillation) -> dict[str, Any]:
     """Everything up to the student's weights; what was measured on the way."""
     from taketurns.training.distillation.objective import SpeakerImitation
 
@@ -174,7 +174,9 @@ def _learn(run: _Run) -> dict[str, Any]:
     }
 
 
-def _targets(run: _Run, kept: FilteredAnswers, rows: Sequence[StudentRow]) -> Targets | None:
+def _targets(
+    run: _Distillation, kept: FilteredAnswers, rows: Sequence[StudentRow]
+) -> Targets | None:
     """The speakers' distributions, where the loss needs them."""
     config = run.job.student
     if config.loss == "sft":

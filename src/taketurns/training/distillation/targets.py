@@ -67,17 +67,17 @@ def read_targets(
     teacher = _Teacher(weights, readers, vocabulary, temperature, min(top, vocabulary))
     parts = []
     for part, first in enumerate(range(0, len(rows), PART)):
-        some = rows[first : first + PART]
+        part_rows = rows[first : first + PART]
         path = folder / f"targets-{part:04d}.safetensors"
         if not path.exists():
-            tensors = teacher.read(some, answers[first : first + PART])
+            tensors = teacher.read(part_rows, answers[first : first + PART])
             with replacing(path) as draft:
                 save_file(tensors, draft)
         tensors = load_file(path)
-        if len(tensors["ids"]) != sum(row.learned for row in some):
+        if len(tensors["ids"]) != sum(row.learned for row in part_rows):
             raise DataError(f"{path} belongs to another run; remove the output and begin anew")
         parts.append(tensors)
-        for _ in some:
+        for _ in part_rows:
             on_done()
     starts = [0]
     for row in rows:
@@ -109,8 +109,8 @@ class _Teacher:
         ids = [torch.zeros(row.learned, self._top, dtype=torch.int32) for row in rows]
         logprobs = [torch.zeros(row.learned, self._top, dtype=torch.float16) for row in rows]
         for speaker, reader in enumerate(self._readers.candidates):
-            mine = [i for i, row in enumerate(rows) if speaker in row.speakers]
-            for batch in self._batches(reader, mine, rows):
+            own_rows = [i for i, row in enumerate(rows) if speaker in row.speakers]
+            for batch in self._batches(reader, own_rows, rows):
                 logits = self._logits(reader, [rows[i] for i in batch], [answers[i] for i in batch])
                 for i, row_logits in zip(batch, logits, strict=True):
                     writers = [who for who in rows[i].speakers if who is not None]
@@ -122,15 +122,15 @@ class _Teacher:
         return {"ids": torch.cat(ids), "logprobs": torch.cat(logprobs)}
 
     def _batches(
-        self, reader: CandidateRuntime, mine: list[int], rows: Sequence[StudentRow]
+        self, reader: CandidateRuntime, own_rows: list[int], rows: Sequence[StudentRow]
     ) -> Iterator[list[int]]:
-        if not mine:
+        if not own_rows:
             return
         model = self._model(reader)
         size = AT_ONCE_SMALL if model.num_parameters() < SMALL else AT_ONCE
-        mine.sort(key=lambda i: len(rows[i].answer))
-        for first in range(0, len(mine), size):
-            yield mine[first : first + size]
+        own_rows.sort(key=lambda i: len(rows[i].answer))
+        for first in range(0, len(own_rows), size):
+            yield own_rows[first : first + size]
 
     def _logits(
         self, reader: CandidateRuntime, rows: Sequence[StudentRow], answers: Sequence[TeamAnswer]

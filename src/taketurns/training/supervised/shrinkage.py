@@ -49,28 +49,28 @@ class Maps:
     """What some labels taught: a head in which every reader has its own map, and, where it can be,
     one map `[candidates, features]` and bias that all share."""
 
-    own: Head
+    separate: Head
     shared: tuple[Tensor, Tensor] | None
 
 
 def shrink(
-    own: Head,
+    separate: Head,
     views: Sequence[View],
     train: Sequence[Example],
     validation: Sequence[Example],
     learn: Callable[[Sequence[int]], Maps],
     bias: bool,
 ) -> ShrunkHead:
-    """The head `own` of all training examples, with what it does after speakers of few labels.
+    """The head `separate` of all training examples, with what it does after speakers of few labels.
 
     `views` are those of the training examples, then those of the validation; `learn` makes maps of
     the training examples at some places. Without `bias` no prior can be had: what has no map draws
     evenly, and few labels draw a map to that."""
     import torch
 
-    config, rows = own.config, range(len(train))
+    config, rows = separate.config, range(len(train))
     by_last = _by_last(config, views[: len(train)])
-    counted = Head(replace(config, labels=tuple(by_last)), own.scales, own.bias)
+    counted = Head(replace(config, labels=tuple(by_last)), separate.scales, separate.bias)
     counts = _by_reader(config, views[: len(train)])
     if min(counts.values()) >= PLENTY and min(by_last) > 0:
         return ShrunkHead(counted)
@@ -80,19 +80,19 @@ def shrink(
     def ways(maps: Maps, places: Sequence[int]) -> list[ShrunkHead]:
         seen = [views[place] for place in places]
         prior = _prior([train[place] for place in places], bias)
-        filled = _filled(config, maps.own.bias, _by_last(config, seen))
-        head = Head(maps.own.config, maps.own.scales, filled)
+        filled = _filled(config, maps.separate.bias, _by_last(config, seen))
+        head = Head(maps.separate.config, maps.separate.scales, filled)
         return list(_ways(head, _by_reader(config, seen), prior, maps.shared, thin))
 
-    made = ways(Maps(counted, shared), rows)
-    if len(made) == 1:
-        return made[0]
-    likely = _likely(made, views[len(train) :], validation)
+    candidates = ways(Maps(counted, shared), rows)
+    if len(candidates) == 1:
+        return candidates[0]
+    likely = _likely(candidates, views[len(train) :], validation)
     for held_out in _folds(train):
         rest = sorted({*rows} - {*held_out})
         examples = [train[place] for place in held_out]
         likely += _likely(ways(learn(rest), rest), [views[p] for p in held_out], examples)
-    return _mean(made, torch.softmax(likely, -1).tolist())
+    return _mean(candidates, torch.softmax(likely, -1).tolist())
 
 
 def _ways(
@@ -153,14 +153,14 @@ def _drawn(
 ) -> ShrunkHead:
     """Every reader with few labels drawn to the prior, or to the map that is `shared`."""
     scales, bias = {}, head.bias.clone()
-    kept, given = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0.0)
+    kept, borrowed = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0.0)
     for name, count in counts.items():
         scale, lasts = head.scales.get(name), list(lasts_of(head.config, name))
         if count < LEAST or scale is None:
             bias[lasts] = prior
             continue
         share = 1.0 if count >= PLENTY or strength == 0 else count / (count + strength)
-        kept[name], given[name] = share, 0.0 if shared is None else 1 - share
+        kept[name], borrowed[name] = share, 0.0 if shared is None else 1 - share
         if share == 1:
             scales[name] = scale
             continue
@@ -168,7 +168,7 @@ def _drawn(
         drawn = share * scale.weight + (1 - share) * weight
         scales[name] = Scale(scale.mean, scale.deviation, drawn)
         bias[lasts] = share * bias[lasts] + (1 - share) * constant
-    return ShrunkHead(Head(head.config, scales, bias), kept, given)
+    return ShrunkHead(Head(head.config, scales, bias), kept, borrowed)
 
 
 def _mean(heads: Sequence[ShrunkHead], weights: Sequence[float]) -> ShrunkHead:
