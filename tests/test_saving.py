@@ -29,10 +29,14 @@ from taketurns.pocket.judge import train_judge
 from taketurns.switchers.head import Head, HeadConfig, Scale
 from taketurns.tasks.base import Task
 from taketurns.training.distillation import run as distillation
-from taketurns.training.distillation import tuning
-from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
+from taketurns.training.distillation.settings import (
+    ComparisonConfig,
+    FilterConfig,
+    SamplingConfig,
+    StudentConfig,
+)
+from taketurns.training.fine_tuning import last_checkpoint, rehearse
 from taketurns.training.policy_gradient.lm import LMLearner
-from taketurns.training.supervised import lm
 from taketurns.training.supervised.run import train
 from taketurns.training.supervised.settings import LMSettings, TrainingConfig
 from taketurns.types import ModelSpec, Patch
@@ -86,10 +90,10 @@ def order(team: TeamConfig, student: str | None = None, **learning: Any) -> dist
     return distillation.DistillJob(
         team,
         tasks,
-        Asking(answers=1, questions=4),
-        Keeping("all"),
-        Learning(epochs=1, student=student, **learning),
-        Comparing(limit=1),
+        SamplingConfig(answers=1, questions=4),
+        FilterConfig("all"),
+        StudentConfig(epochs=1, student=student, **learning),
+        ComparisonConfig(limit=1),
     )
 
 
@@ -115,7 +119,9 @@ def test_a_switcher_is_trained_and_saved(
 ) -> None:
     """Fault: the training was lost, because its first checkpoint could not be saved."""
     settings = LMSettings(start=str(published))
-    train(pocket, labels, tmp_path / "out", settings, course=TrainingConfig(epochs=1, batch_size=4))
+    train(
+        pocket, labels, tmp_path / "out", settings, training=TrainingConfig(epochs=1, batch_size=4)
+    )
     assert (tmp_path / "out" / FILE).read_bytes() == SHIPPED
 
 
@@ -190,12 +196,12 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from taketurns.training.supervised.trainer import DigitTrainer
+    from taketurns.training.trainer import ObjectiveTrainer
 
     def begun(*arguments: Any, **settings: Any) -> None:
         pytest.fail("the work has begun")
 
-    monkeypatch.setattr(DigitTrainer, "train", begun)
+    monkeypatch.setattr(ObjectiveTrainer, "train", begun)
     monkeypatch.setattr(distillation, "sample", begun)
     monkeypatch.setattr("taketurns.integrations.export.run.load_model", begun)
     with pytest.raises(ConfigError, match=f"is not trained: .*{CANNOT}"):
@@ -220,8 +226,8 @@ def test_a_disk_without_room_is_known_before_the_work(
     with pytest.raises(DataError, match=said):
         train(pocket, labels, tmp_path / "switcher", LMSettings())
     with pytest.raises(DataError, match=said):
-        tuning.rehearse(pocket.candidates[2].spec, tmp_path, Learning())
-    assert lm.last_checkpoint(tmp_path / "switcher" / "checkpoints") is None
+        rehearse(pocket.candidates[2].spec, tmp_path, StudentConfig(), distillation.DEFAULTS)
+    assert last_checkpoint(tmp_path / "switcher" / "checkpoints") is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from taketurns.training.distillation.card import score_lines
+from taketurns.training.distillation.summary import score_lines
 from taketurns.utils.markdown import table
 
 STUDENTS = ("both", "both-seed1", "sft", "kl", "from-pretrained", "second")

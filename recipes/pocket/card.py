@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from taketurns.evaluation.methods.trained import BY_TASK, GLOBAL, LM, PRACTISED
 from taketurns.pocket.score import RANDOM, Methods, score
 from taketurns.pocket.tasks import PocketTask, tasks
 from taketurns.pocket.world import World
+from taketurns.training.card import render
 from taketurns.utils.files import write_text
 from taketurns.utils.seeds import derive
 
@@ -87,21 +89,36 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", "trl", "tokenizers")}
 
 
-def _markdown(card: dict[str, Any], categories: dict[str, str]) -> str:
-    from jinja2 import Template
-
-    means = {
-        split: [
-            sum(f["right"] / f["questions"] for f in card["scores"][stage] if f["split"] == split)
-            / len(categories)
-            for stage in CHECKPOINTS
-        ]
-        for split in ("test", "dev")
+def _markdown(card: Mapping[str, Any], categories: Mapping[str, str]) -> str:
+    """`categories` are the tasks', in the order of the tables."""
+    figures: dict[tuple[str, ...], dict[str, Any]] = {
+        (stage, figure["task"], figure["split"]): figure
+        for stage in CHECKPOINTS
+        for figure in card["scores"][stage]
     }
-    template = Template(
-        Path(__file__).with_name("card.md.jinja").read_text(encoding="utf-8"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
+    right = {key: figure["right"] / figure["questions"] for key, figure in figures.items()}
+
+    def cell(*key: str) -> str:
+        low, high = figures[key]["low"], figures[key]["high"]
+        return f"{right[key]:.3f} ({low:.3f}-{high:.3f})"
+
+    return render(
+        Path(__file__).with_name("card.md.j2"),
+        **card,
+        checkpoints=CHECKPOINTS,
+        categories=categories,
+        alone={
+            split: [
+                [task, category, *(cell(stage, task, split) for stage in CHECKPOINTS)]
+                for task, category in categories.items()
+            ]
+            for split in ("test", "dev")
+        },
+        means={
+            split: [
+                f"**{sum(right[stage, task, split] for task in categories) / len(categories):.3f}**"
+                for stage in CHECKPOINTS
+            ]
+            for split in ("test", "dev")
+        },
     )
-    text: str = template.render(card, categories=categories, means=means)
-    return text

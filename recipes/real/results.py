@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from taketurns.training.distillation.card import gain_lines, score_lines
+from taketurns.training.distillation.summary import gain_lines, score_lines
 from taketurns.training.labels.labels import read_labels
 from taketurns.utils.markdown import interval, table_lines
 

@@ -17,10 +17,10 @@ from taketurns.generation.check.roles import describe_switcher, switcher_notes
 from taketurns.switchers.head import Head, HeadConfig, View, describe_blind, describe_labels
 from taketurns.training.labels.labels import Label
 from taketurns.training.supervised import head, shrinkage
+from taketurns.training.supervised.choice_metrics import measure_choices
 from taketurns.training.supervised.examples import Example
 from taketurns.training.supervised.run import train
 from taketurns.training.supervised.settings import HeadSettings, TrainingConfig
-from taketurns.training.supervised.verdict import judge
 from taketurns.types import Query
 
 NAMES = ("a", "b", "c")
@@ -56,7 +56,7 @@ def drawn(
 
 def fit(
     lasts: Sequence[int], seed: int = 0, held_out: int = 16, bias: bool = True, **world: Any
-) -> head.Fitted:
+) -> head.FittedHead:
     views, examples = drawn(lasts, seed, **world)
     kept = len(examples) - held_out
     return head.fit(config(), views, examples[:kept], examples[kept:], COURSE, bias)
@@ -64,7 +64,7 @@ def fit(
 
 def loss(fitted: Head, lasts: Sequence[int], **world: Any) -> float:
     views, examples = drawn(lasts, 1000, **world)
-    return judge([fitted.logits(v).softmax(-1).tolist() for v in views], examples).loss
+    return measure_choices([fitted.logits(v).softmax(-1).tolist() for v in views], examples).loss
 
 
 def test_after_speakers_without_labels_the_prior_decides() -> None:

@@ -74,8 +74,13 @@ def distill(
     set_: options.SetOption = None,
 ) -> None:
     """Teach one checkpoint to write what the team writes; the same command goes on after a stop."""
-    from taketurns.training.distillation.card import gain_lines
-    from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
+    from taketurns.training.distillation.settings import (
+        ComparisonConfig,
+        FilterConfig,
+        SamplingConfig,
+        StudentConfig,
+    )
+    from taketurns.training.distillation.summary import gain_lines
 
     require("distilling", *TUNING)
     from taketurns.evaluation.distillation import compare
@@ -86,9 +91,9 @@ def distill(
     job = DistillJob(
         config,
         options.load_tasks(team, task, _say, data, with_, world),
-        Asking(answers, questions, concurrency),
-        Keeping(keep, min_score),
-        Learning(
+        SamplingConfig(answers, questions, concurrency),
+        FilterConfig(keep, min_score),
+        StudentConfig(
             student=student,
             loss=loss,
             temperature=temperature,
@@ -103,7 +108,7 @@ def distill(
             seed=seed,
             report_to=report_to,
         ),
-        Comparing(split, limit, seeds, concurrency),
+        ComparisonConfig(split, limit, seeds, concurrency),
         aligned,
         shared,
     )

@@ -58,7 +58,7 @@ def rollout(
         prefixes=prefixes,
         allocation=allocation_named(allocate, k),
         traces=traces,
-        cuts=cuts,
+        cut_at=cuts,
         concurrency=concurrency,
     )
     if dry_run:

@@ -187,7 +187,7 @@ def train(
                 if switcher == "lm"
                 else HeadSettings(mode, reader, tuple(layer or ()), bias),
                 Selection(targets, temperature, min_margin, tuple(task or ()), validation),
-                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, patience, seed),
+                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
             )
     if json_:
         options.print_json(metrics)
@@ -202,12 +202,12 @@ def _learn(
     output: Path,
     settings: LMSettings | HeadSettings,
     selection: Selection,
-    course: TrainingConfig,
+    training: TrainingConfig,
 ) -> tuple[Mapping[str, Any], str]:
     """What was measured, and the same in a sentence."""
     from taketurns.training.supervised import run
 
-    metrics = run.train(team, labels, output, settings, selection, course, say=_say)
+    metrics = run.train(team, labels, output, settings, selection, training, say=_say)
     worth, beside = metrics["validation"], metrics["standards"]
     single = max(beside["always"], key=beside["always"].__getitem__)
     return metrics, (
@@ -221,9 +221,9 @@ def _practise(
     team: TeamConfig, tasks: Sequence[Task], output: Path, practice: PolicyGradientConfig
 ) -> tuple[Mapping[str, Any], str]:
     """What was measured, and the same in a sentence."""
-    from taketurns.training.policy_gradient.run import practise
+    from taketurns.training.policy_gradient.run import train_on_reward
 
-    metrics = practise(team, tasks, output, practice, say=_say)
+    metrics = train_on_reward(team, tasks, output, practice, say=_say)
     before, *_ = checks = metrics["checks"]
     best = next(check for check in checks if check["step"] == metrics["best_step"])
     return metrics, (

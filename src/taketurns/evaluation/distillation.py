@@ -46,7 +46,7 @@ from taketurns.training.distillation.comparison import (
     Contestants,
     compared_by,
 )
-from taketurns.training.distillation.settings import Comparing
+from taketurns.training.distillation.settings import ComparisonConfig
 from taketurns.types import Candidate, ModelSpec
 from taketurns.utils.seeds import generator
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 
 async def compare(
-    contestants: Contestants, tasks: Sequence[Task], comparing: Comparing
+    contestants: Contestants, tasks: Sequence[Task], comparing: ComparisonConfig
 ) -> Mapping[str, Any]:
     """Ask all three what they have not been asked; scores with intervals, gain kept and costs.
     Raises DataError for tasks without questions, EngineError if an answer fails."""

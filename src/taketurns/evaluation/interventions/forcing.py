@@ -18,7 +18,7 @@ from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.team import Team
 from taketurns.training.labels.decision_points import DecisionPoint
 from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
-from taketurns.training.labels.rollouts import cut, together
+from taketurns.training.labels.rollouts import cut_prefix, gather_all
 from taketurns.utils.seeds import derive, generator
 
 LENGTHS = (2, 3)
@@ -53,10 +53,10 @@ class Forcer:
         drawn = {length: pair(len(team.candidates), length, seed) for length in self._lengths}
         async with (
             team.answer(draft, seed, policy) as answer,
-            answer.fork(derive(seed, "stem"), await cut(answer, seed)) as stem,
+            answer.fork(derive(seed, "stem"), await cut_prefix(answer, seed)) as stem,
         ):
             await stem.read()
-            forced = await together(
+            forced = await gather_all(
                 _force(stem, speakers, derive(seed, "forced", length))
                 for length, two in drawn.items()
                 for speakers in two

@@ -65,20 +65,20 @@ def _retrain(
     with Progress("reading states", len(read)) as progress:
         views = asyncio.run(states.read_states(team, config, read, mine, progress.advance))
     seen = dict(zip((label.id for label in read), views, strict=True))
-    course = TrainingConfig(seed=team.policy.seed)
+    training = TrainingConfig(seed=team.policy.seed)
     with Progress("retraining", len(wanted)) as progress:
         for part, path in wanted.items():
             progress.advance()
             if (path / CONFIG).is_file():
                 continue
-            examples = select(restricted(read, part), names, Selection(), course.seed)
+            examples = select(restricted(read, part), names, Selection(), training.seed)
             every = [*examples.train, *examples.validation]
             fitted = head.fit(
                 config,
                 [seen[example.label.id] for example in every],
                 examples.train,
                 examples.validation,
-                course,
+                training,
             )
             with making(path) as draft:
                 fitted.head.save(draft)
@@ -86,12 +86,12 @@ def _retrain(
 
 def restricted(labels: Sequence[Label], part: Collection[int]) -> list[Label]:
     """What the labels say of a part of the pool: the others' utilities are unknown."""
-    found = []
+    kept = []
     for label in labels:
         last = last_speaker(label.prefix)
         utilities = tuple(u if i in part else None for i, u in enumerate(label.utilities))
         if (last is not None and last not in part) or not any(u is not None for u in utilities):
             continue
-        best = tuple(i for i in label.found or () if i in part)
-        found.append(replace(label, utilities=utilities, found=best or None))
-    return found
+        best = tuple(i for i in label.reported_best or () if i in part)
+        kept.append(replace(label, utilities=utilities, reported_best=best or None))
+    return kept

@@ -44,9 +44,7 @@ def answer_on_ray(
 
 def roll_out_on_ray(plan: RolloutJob, folder: Path, settings: RaySettings) -> RolloutSummary:
     """Roll out every prefix of a plan. Raises DataError if the folder is another run's."""
-    items = [
-        {"id": occasion.id, "number": number} for number, occasion in enumerate(plan.occasions)
-    ]
+    items = [{"id": occasion.id, "number": number} for number, occasion in enumerate(plan.points)]
     make = partial(RollingOut, plan)
     outcome = _run("rolling out", items, make, folder, plan.manifest, settings)
     lost = sum(

@@ -33,5 +33,5 @@ class RollingOut:
         self._roller = RolloutGenerator(self._team, plan.allocation, plan.concurrency)
 
     async def work(self, item: Record) -> Record:
-        rollouts = await self._roller.roll_out(self._plan.occasions[item["number"]])
+        rollouts = await self._roller.roll_out(self._plan.points[item["number"]])
         return rollouts_to_json(rollouts, self._names, self._team.policy)

@@ -18,7 +18,7 @@ from taketurns.errors import DataError
 from taketurns.runs.manifest import Manifest, path_for
 from taketurns.runs.records import to_line
 from taketurns.training.distillation.comparison import ALIGNED, STUDENT, TEAM
-from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.sampling import TeamAnswer
 from taketurns.training.folder import read_metrics, write_metrics
 from taketurns.utils.files import entries, write_whole
 from taketurns.utils.locks import alone
@@ -63,20 +63,20 @@ class DistillationFolder:
 
     def compared(self) -> dict[str, Path]:
         """Where each method's answers to the comparison's questions are."""
-        found = {
+        files = {
             STUDENT: self.path / "evaluation" / "student.jsonl",
             ALIGNED: self._shared / "evaluation" / "aligned.jsonl",
             TEAM: self._shared / "evaluation" / "team.jsonl",
         }
-        for file in found.values():
+        for file in files.values():
             file.parent.mkdir(exist_ok=True)
-        return found
+        return files
 
-    def write_kept(self, answers: Sequence[Answer]) -> None:
+    def write_kept(self, answers: Sequence[TeamAnswer]) -> None:
         """What is learned, a line an answer, for the reader."""
         records = (
-            {"id": one.id, "task": one.task, "utility": one.utility, "text": one.trace.text}
-            for one in answers
+            {"id": x.id, "task": x.task, "utility": x.utility, "text": x.trace.text}
+            for x in answers
         )
         write_whole(self._kept, map(to_line, records))
 

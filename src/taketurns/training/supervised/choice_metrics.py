@@ -14,7 +14,7 @@ _LEAST = 1e-9  # a probability that is zero in single precision
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChoiceMetrics:
     """On some examples: the mean utility of the top choice, what it loses against the best choice,
     its agreement with the best (where they differ), and the cross-entropy of its probabilities."""
 
@@ -25,7 +25,7 @@ class Verdict:
     loss: float
 
     @property
-    def merit(self) -> float:
+    def selection_metric(self) -> float:
         """What chooses the epoch: the utility; equal ones are told apart by the loss, because
         speakers are drawn from the probabilities."""
         return self.utility - 1e-7 * self.loss
@@ -40,13 +40,15 @@ class Verdict:
         }
 
 
-def judge(probabilities: Sequence[Sequence[float]], examples: Sequence[Example]) -> Verdict:
-    """The verdict on one distribution an example. Raises ValueError on different lengths."""
+def measure_choices(
+    probabilities: Sequence[Sequence[float]], examples: Sequence[Example]
+) -> ChoiceMetrics:
+    """Measure one distribution an example. Raises ValueError on different lengths."""
     pairs = list(zip(probabilities, examples, strict=True))
     top = [max(range(len(p)), key=p.__getitem__) for p, _ in pairs]
     worth = [x.utilities[choice] for (_, x), choice in zip(pairs, top, strict=True)]
     right = [c in x.label.best for (_, x), c in zip(pairs, top, strict=True) if x.label.margin > 0]
-    return Verdict(
+    return ChoiceMetrics(
         rows=len(pairs),
         utility=fmean(worth),
         regret=fmean(max(x.utilities) - got for (_, x), got in zip(pairs, worth, strict=True)),
@@ -58,7 +60,7 @@ def judge(probabilities: Sequence[Sequence[float]], examples: Sequence[Example])
     )
 
 
-def standards(examples: Sequence[Example], names: Sequence[str]) -> Mapping[str, Any]:
+def reference_utilities(examples: Sequence[Example], names: Sequence[str]) -> Mapping[str, Any]:
     """What a switcher's utility stands beside: drawing at random, always the same candidate, and
     the best choice each time."""
     return {
@@ -74,11 +76,11 @@ def standards(examples: Sequence[Example], names: Sequence[str]) -> Mapping[str,
 def by_task(
     probabilities: Sequence[Sequence[float]], examples: Sequence[Example]
 ) -> dict[str, dict[str, float]]:
-    """A verdict a task."""
+    """The metrics of each task."""
     pairs = list(zip(probabilities, examples, strict=True))
     tasks = sorted({example.label.task for example in examples})
     return {
-        task: judge(
+        task: measure_choices(
             [p for p, x in pairs if x.label.task == task],
             [x for _, x in pairs if x.label.task == task],
         ).to_json()

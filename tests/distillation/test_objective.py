@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import kl_div
 
-from taketurns.training.distillation.trainer import divergence
+from taketurns.training.distillation.objective import divergence
 
 
 def some(tokens: int = 5, vocabulary: int = 11) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ import pytest
 from taketurns.errors import DataError
 from taketurns.pocket import TASKS, World, tasks
 from taketurns.tasks.base import Split
-from taketurns.training.labels.decision_points import occasions, training_queries
+from taketurns.training.labels.decision_points import decision_points, training_queries
 from taketurns.types import Message, Query, Score
 
 
@@ -36,7 +36,7 @@ def asks(name: str = "t", **questions: list[str]) -> Asks:
 
 
 def test_every_task_gets_its_share_and_every_query_its_turn() -> None:
-    planned = occasions(
+    planned = decision_points(
         [asks("a", train=["1", "2"]), asks("b", train=["3", "4", "5"])], 8, "random", 0
     )
     assert [one.id for one in planned] == [
@@ -47,17 +47,17 @@ def test_every_task_gets_its_share_and_every_query_its_turn() -> None:
 
 def test_more_prefixes_begin_with_the_same_ones() -> None:
     every = list(TASKS.values())
-    few, many = occasions(every, 50, "mixed", 3), occasions(every, 500, "mixed", 3)
+    few, many = decision_points(every, 50, "mixed", 3), decision_points(every, 500, "mixed", 3)
     assert many[:50] == few
     assert len({one.id for one in many}) == 500
 
 
 def test_mixed_traces_are_drawn_for_each_prefix() -> None:
     every = list(TASKS.values())
-    traces = Counter(one.traces for one in occasions(every, 1000, "mixed", 0))
+    traces = Counter(one.traces for one in decision_points(every, 1000, "mixed", 0))
     assert 400 < traces["random"] < 600
-    assert {one.traces for one in occasions(every, 9, "on-policy", 0)} == {"on-policy"}
-    one, other = (occasions(every, 99, "mixed", seed) for seed in (0, 1))
+    assert {one.traces for one in decision_points(every, 9, "on-policy", 0)} == {"on-policy"}
+    one, other = (decision_points(every, 99, "mixed", seed) for seed in (0, 1))
     assert [o.traces for o in one] != [o.traces for o in other]
 
 
@@ -73,7 +73,7 @@ def test_mixed_traces_are_drawn_for_each_prefix() -> None:
 def test_leaks_and_repetitions_are_refused(task: Asks, said: str) -> None:
     """Fault: the training set was also the evaluation set."""
     with pytest.raises(DataError, match=said):
-        occasions([task], 1, "random", 0)
+        decision_points([task], 1, "random", 0)
 
 
 def test_a_leak_into_another_task_is_refused() -> None:
