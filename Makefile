@@ -82,9 +82,9 @@ real-learn: real-models  ## switchers and a student learn on the real team, BENC
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.real.learn --cache "$(REAL)" --data "$(BENCHMARKS)" --out runs/real
 
 soak: install-dev  ## serving: load, memory over 10,000 requests, what holds others up, what HTTP adds (minutes)
-	@$(BIN)/python benchmarks/serving/measure.py load
-	@$(BIN)/python benchmarks/serving/measure.py held-up
-	@$(BIN)/python benchmarks/serving/measure.py overhead
+	@$(BIN)/python -m benchmarks.serving.measure load
+	@$(BIN)/python -m benchmarks.serving.measure held-up
+	@$(BIN)/python -m benchmarks.serving.measure overhead
 
 check: install-dev  ## ruff and mypy --strict
 	@$(BIN)/ruff check
@@ -99,13 +99,13 @@ format: install-dev  ## let ruff format and mend
 	@$(BIN)/ruff check --fix
 
 bench: install  ## what taking turns costs beside one model alone
-	@$(BIN)/taketurns bench overhead
+	@$(BIN)/python -m benchmarks.overhead overhead
 
 models: install-dev  ## which architectures run, and how: docs/models.md (a minute)
-	@$(BIN)/python benchmarks/models/survey.py docs/models.md
+	@$(BIN)/python -m benchmarks.models.survey docs/models.md
 
 golden: install-dev  ## what the code here does, held against BASE=COMMIT to the last bit (ten minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/golden/compare.py "$(BASE)"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.golden.compare "$(BASE)"
 
 evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hour on two cores)
 	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --output runs/evaluation

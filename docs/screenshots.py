@@ -16,13 +16,13 @@ from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from taketurns.server.command import EXAMPLES
-from taketurns.server.roster import Roster
 
 from taketurns import Team
+from taketurns.cli.serve import EXAMPLES
 from taketurns.pocket import TASKS
 from taketurns.server.config import ServeConfig
-from taketurns.server.run import Server, listen
+from taketurns.server.model_registry import ModelRegistry
+from taketurns.server.run import TeamServer, listen
 from taketurns.server.serving import Serving
 
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ def main() -> None:
     config = ServeConfig(port=0, examples=QUESTIONS)
     with listen(config) as listening:
         url = "http://{}:{}".format(*listening.getsockname())
-        server = Server(Serving(Roster(Team.load("pocket"), "pocket"), config))
+        server = TeamServer(Serving(ModelRegistry(Team.load("pocket"), "pocket"), config))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

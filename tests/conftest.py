@@ -3,14 +3,12 @@ them."""
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -136,24 +134,6 @@ def _tokenizer(merges: list[tuple[str, str]], skip: int = 0) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<s>", "</s>")])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-
-
-@pytest.fixture(scope="session")
-def load_script() -> Callable[[str], ModuleType]:
-    """Loads a script of `benchmarks/` as a module, by its path there."""
-
-    def load(path: str) -> ModuleType:
-        name = "benchmark_" + path.removesuffix(".py").replace("/", "_")
-        script = Path(__file__).parents[1] / "benchmarks" / path
-        spec = importlib.util.spec_from_file_location(name, script)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture

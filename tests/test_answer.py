@@ -46,16 +46,16 @@ async def test_a_fork_reads_nothing_that_was_read_before(make_model: Callable[..
     )
     async with team.answer(await team.draft(QUERY), 5) as answer, AsyncExitStack() as stack:
         for speaker in (0, 1, 1, 2):
-            await answer.turn(speaker)
+            await answer.step(speaker)
         await answer.read()
         assert await encoded_by(engine, "m0", answer.read()) == 1
         for speaker, name in enumerate(names):
             for seed in range(4):
                 fork = await stack.enter_async_context(answer.fork(seed))
                 # The last token of the prompt is fed again, for its logits.
-                assert await encoded_by(engine, name, fork.turn(speaker)) == 1
+                assert await encoded_by(engine, name, fork.step(speaker)) == 1
         fork = await stack.enter_async_context(answer.fork(9))
-        question = await encoded_by(engine, "s", fork.turn())
+        question = await encoded_by(engine, "s", fork.step())
         assert question < 110  # the question, in bytes; not the trace
     await team.aclose()
 
@@ -65,15 +65,15 @@ async def test_an_earlier_draft_is_taken_up_where_it_ended(make_model: Callable[
     async with team.answer(await team.draft(QUERY), 5) as answer:
         drafts = []
         for speaker in (0, 1, 0, 1):
-            drafts.append(answer.draft.copy())
-            await answer.turn(speaker)
+            drafts.append(answer.state.copy())
+            await answer.step(speaker)
         async with answer.fork(1, drafts[1]) as fork:
-            assert fork.draft.patches == answer.draft.patches[:1]
-            read = await encoded_by(engine, "m0", fork.turn(0))
+            assert fork.state.patches == answer.state.patches[:1]
+            read = await encoded_by(engine, "m0", fork.step(0))
             assert read == 1  # the last token m0 wrote there
             assert len(drafts[1].patches) == 1
-            assert len(fork.draft.patches) == 2
-            assert len(answer.draft.patches) == 4
+            assert len(fork.state.patches) == 2
+            assert len(answer.state.patches) == 4
     await team.aclose()
 
 
@@ -86,12 +86,12 @@ async def test_a_fork_may_begin_inside_a_character(
         async with team.answer(await team.draft(QUERY), 3) as answer:
             drafts = []
             while not answer.ended:
-                drafts.append(answer.draft.copy())
-                await answer.turn()
+                drafts.append(answer.state.copy())
+                await answer.step()
             for draft in drafts:
                 async with answer.fork(len(draft.patches), draft) as fork:
                     await fork.write()
-                    trace = fork.draft.trace(0)
+                    trace = fork.state.trace(0)
                     assert trace.patches[: len(draft.patches)] == tuple(draft.patches)
                     assert trace.tokens <= 30
                     codec = (await team.engine.info("m0")).codec
@@ -129,13 +129,13 @@ async def test_forks_draw_by_their_seeds() -> None:
     async def written(answer: GenerationLoop, seed: int) -> str:
         async with answer.fork(seed) as fork:
             await fork.write()
-            return fork.draft.trace(0).text
+            return fork.state.trace(0).text
 
     async with team.answer(await team.draft(QUERY), 0) as answer:
-        await answer.turn(1)
+        await answer.step(1)
         await answer.read()  # an engine that keeps nothing has nothing to read
         one, same, other = await asyncio.gather(*(written(answer, s) for s in (1, 1, 2)))
-        assert answer.draft.trace(0).text == "b"
+        assert answer.state.trace(0).text == "b"
     assert one == same != other
     assert one.startswith("b")
     assert len(one) == 20
@@ -147,7 +147,7 @@ async def test_a_given_speaker_is_recorded_as_chosen() -> None:
     candidates = [Candidate(name, ModelSpec(name)) for name in "ab"]
     team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=4))
     async with team.answer(await team.draft(QUERY), 0) as answer:
-        patch = await answer.turn(1)
+        patch = await answer.step(1)
         assert (patch.speaker, patch.reason, patch.probabilities) == (1, "chosen", None)
         assert answer.ended
 
@@ -160,7 +160,7 @@ async def test_a_given_speaker_is_due_whatever_the_rules_say() -> None:
     team = Team(candidates, engine, RandomSwitcher(), policy)
     async with team.answer(await team.draft(QUERY), 0) as answer:
         for _ in range(2):
-            patch = await answer.turn(1)
+            patch = await answer.step(1)
             assert (patch.speaker, patch.reason, patch.text) == (1, "chosen", "bbbb")
         assert answer.ended
         assert answer.text == "bbbbbbbb"

@@ -7,13 +7,14 @@ import pytest
 from rich.console import Console
 
 from taketurns import Team
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError
-from taketurns.generation.check.local import TeamReport, inspect_team, readable
+from taketurns.generation.check.local import inspect_team
+from taketurns.generation.check.report import CheckReport, readable
 
 
-async def report(**overrides: object) -> TeamReport:
+async def report(**overrides: object) -> CheckReport:
     return await inspect_team(load_team_config("pocket", overrides))
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError
-from taketurns.generation.check.served import ServedReport, inspect_servers
+from taketurns.generation.check.report import CheckReport
+from taketurns.generation.check.served import inspect_servers
 from taketurns.types import Endpoint
 
 from .engines.http.llama import LlamaServer
@@ -31,7 +33,7 @@ def on_servers(*urls: str, **overrides: Any) -> TeamConfig:
     return load_team_config("pocket", {"engine": engine, "switcher": switcher, **overrides})
 
 
-def shown(report: ServedReport) -> str:
+def shown(report: CheckReport) -> str:
     console = Console(width=200, file=StringIO())
     console.print(report)
     return console.file.getvalue()  # type: ignore[attr-defined]

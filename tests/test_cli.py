@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from taketurns import __version__
-from taketurns.cli import app
+from taketurns.cli import app, options
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
 from taketurns.generation.team import Team
@@ -80,6 +80,20 @@ def test_help_is_quick_and_names_every_command() -> None:
 def test_the_version_and_completion(invoke: Invoke) -> None:
     assert invoke("--version") == (0, f"taketurns {__version__}\n", "")
     assert "--install-completion" in " ".join(invoke("--help")[1].split())
+
+
+@pytest.mark.parametrize(
+    ("command", "new"),
+    [
+        ("bench overhead --quick", "make bench, or python -m benchmarks.overhead"),
+        ("bench --help", "make bench, or python -m benchmarks.overhead"),
+        ("pocket build --out x --seed 1", "python -m recipes.pocket"),
+    ],
+)
+def test_a_command_that_has_left_names_the_new_one(invoke: Invoke, command: str, new: str) -> None:
+    code, out, err = invoke(*command.split())
+    assert (code, out) == (2, "")
+    assert sentence(err).endswith(f" has moved: in the repository of taketurns, run {new}")
 
 
 def test_generate_writes_a_record_a_prompt(invoke: Invoke, scripted, prompts: Path) -> None:
@@ -166,7 +180,7 @@ def test_ctrl_c_leaves_a_file_that_can_be_resumed(
 ) -> None:
     output = prompts.with_name("out.jsonl")
     command = ("generate", "-i", prompts, "-o", output, "--concurrency", 1)
-    write, written = app.asyncio.sleep, 0
+    write, written = asyncio.sleep, 0
 
     async def interrupted_sleep(seconds: float) -> None:
         nonlocal written
@@ -277,9 +291,9 @@ def test_an_output_of_another_run_is_left_alone(invoke: Invoke, scripted, prompt
 HOLD = """
 import sys, time
 from pathlib import Path
-from taketurns.utils.locks import lock_now
+from taketurns.utils.locks import alone
 
-with lock_now(Path(sys.argv[1])):
+with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -334,7 +348,7 @@ def test_a_bug_is_a_sentence_and_a_traceback_on_request(
     def broken(*arguments: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(app, "_config", broken)
+    monkeypatch.setattr(options, "load_team", broken)
     code, _, err = invoke("check", "-t", "pocket")
     assert code == 1
     assert sentence(err) == "RuntimeError: a bug"

@@ -6,14 +6,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard, PatchRule, Policy
-from taketurns.config.team_config import (
-    EngineConfig,
-    SwitcherConfig,
-    load_team_config,
-    parse_bytes,
-    parse_setting,
-)
+from taketurns.config.settings import parse_bytes, parse_setting
+from taketurns.config.team_config import EngineConfig, SwitcherConfig
 from taketurns.errors import ConfigError
 from taketurns.types import Endpoint, ModelSpec
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
 from taketurns.pocket.tasks import TASKS, tasks_named
 from taketurns.runs.records import SAMPLE, query_to_json, sample_questions

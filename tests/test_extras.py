@@ -38,7 +38,6 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 COMMANDS = {
     "train --team pocket --labels {questions} --output {out}": "train",
     "distill --team pocket --task age --output {out}": "train",
-    "pocket build --out {out}": "train",
     "evaluate --team pocket --tasks age --out {out}": "eval",
     "analyze --run {out} --out {out}": "eval",
     "experiment --team pocket --task age --out {out}": "eval",

@@ -18,9 +18,9 @@ from taketurns.config.policy import Guard
 from taketurns.engines.base import Engine, Session
 from taketurns.engines.yes_no import YesNo
 from taketurns.errors import ConfigError, DataError, EngineError, NotANumberError, UsageError
-from taketurns.evaluation.asking import Item, answer
+from taketurns.evaluation.asking import AnswerRequest, answer
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.generation.guards import Judge
+from taketurns.generation.guards import GuardJudge
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.records import decode_records, encode_record, json_safe, trace_to_json
 from taketurns.runs.runner import run
@@ -214,7 +214,7 @@ async def test_a_judge_that_gives_no_number_is_none() -> None:
     engine = ScriptedEngine({"a": forever("a")}, scores={"j": [nan] * 8})
     candidate = Candidate("j", ModelSpec("j", prompt="{text}"))
     guard = Guard(judge="j", to=0)
-    judge = await Judge.prepared(candidate, engine)
+    judge = await GuardJudge.prepared(candidate, engine)
     async with engine.session(0) as session:
         with pytest.raises(EngineError, match="the guard's judge j gave NaN or infinity"):
             await judge.finds_fault(session, guard, "Q", "A")
@@ -322,7 +322,7 @@ class Odd:
 @pytest.mark.parametrize("value", BAD)
 async def test_an_answer_is_not_lost_over_its_score(value: float) -> None:
     made = team(FixedSwitcher([0]))
-    item = Item(Odd(value), Query("q", text="Q"), 0)
+    item = AnswerRequest(Odd(value), Query("q", text="Q"), 0)
 
     async def ask(task: Any, query: Query, seed: int) -> Any:
         return await made.agenerate(query, seed=seed)

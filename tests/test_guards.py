@@ -19,15 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taketurns import Candidate, Delta, EngineError, ModelSpec, Patch, Policy, Query, Team, Trace
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard, PatchRule
-from taketurns.config.team_config import JUDGE, load_team_config
+from taketurns.config.team_config import JUDGE
 from taketurns.config.team_file import team_yaml
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import ScriptedEngine, scripted_codec
 from taketurns.errors import ConfigError, PromptError, UnavailableError
-from taketurns.generation.guards import Judge
+from taketurns.generation.guards import GuardJudge
 from taketurns.generation.patch_writer import PatchWriter
-from taketurns.generation.phrases import Phrases, Reading
+from taketurns.generation.phrases import AutomatonState, PhraseAutomaton
 from taketurns.runs.records import trace_from_json, trace_to_json
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
@@ -345,13 +346,13 @@ async def test_what_was_thrown_away_is_cut_from_the_caches() -> None:
         pair = Team([base, aligned], engine, FixedSwitcher([0]))
         guarded = replace(plain, guard=Guard(1, words=("steal",)))
         async with pair.answer(await pair.draft(query), 0, guarded) as answer:
-            assert (await answer.turn()).withheld == (RejectedPatch(0, 4),)
+            assert (await answer.step()).withheld == (RejectedPatch(0, 4),)
             read = engine.counters(base.name).encoded_tokens
-            await answer.turn()
+            await answer.step()
             assert engine.counters(base.name).encoded_tokens == read + 4  # what the other wrote
         fresh = pair.switched_by(FixedSwitcher([1, 0]))
         expected = (await fresh.agenerate(query, policy=plain)).patches[:2]
-        assert [p.token_ids for p in answer.draft.patches] == [p.token_ids for p in expected]
+        assert [p.token_ids for p in answer.state.patches] == [p.token_ids for p in expected]
 
 
 @pytest.fixture(scope="module")
@@ -518,21 +519,21 @@ async def test_rules_read_each_character_once_and_a_judge_off_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
-    reader = Phrases.read
+    reader = PhraseAutomaton.read
 
-    def spy(phrases: Phrases, before: Reading, text: str) -> Reading | None:
+    def spy(phrases: PhraseAutomaton, before: AutomatonState, text: str) -> AutomatonState | None:
         read.append(len(text))
         return reader(phrases, before, text)
 
     threads: set[threading.Thread] = set()
-    prompt = Judge.prompt
+    prompt = GuardJudge.prompt
 
-    def judged(judge: Judge, *arguments: Any) -> list[int]:
+    def judged(judge: GuardJudge, *arguments: Any) -> list[int]:
         threads.add(threading.current_thread())
         return prompt(judge, *arguments)
 
-    monkeypatch.setattr(Phrases, "read", spy)
-    monkeypatch.setattr(Judge, "prompt", judged)
+    monkeypatch.setattr(PhraseAutomaton, "read", spy)
+    monkeypatch.setattr(GuardJudge, "prompt", judged)
     no = {JUDGE: lambda text, choices: [0.0] * (len(choices) // 2) + [1.0] * -(-len(choices) // 2)}
     guard = Guard(1, words=("bad",), judge=JUDGE, question="{answer}")
     pair, _ = team({"a": ["x"] * 50, "b": []}, guard, patch_size=1, max_tokens=50, scores=no)

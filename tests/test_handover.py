@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.text import REPLACEMENT, SharedVocabulary, TextCodec
 from taketurns.config.policy import Policy
 from taketurns.engines.base import ModelInfo
@@ -236,7 +236,7 @@ def test_a_text_is_read_once_however_often_its_ids_are_asked_for() -> None:
     read: list[str] = []
 
     class Counting(TextCodec):
-        def encode_rendered(self, prompt: Rendered, special: bool = False) -> list[int]:
+        def encode_rendered(self, prompt: RenderedPrompt, special: bool = False) -> list[int]:
             read.append(prompt.text)
             return super().encode_rendered(prompt, special)
 
@@ -296,7 +296,7 @@ async def test_ids_of_one_model_are_never_given_to_an_unlike_one(
     async with Team(candidates, engine, FixedSwitcher([0, 1]), policy) as team:
         draft = await team.draft(Query("q", text=PROMPT))
         async with team.answer(draft, 0) as answer:
-            session = answer._session
+            session = answer.session
             generate = session.generate
 
             async def watched(model: str, prompt: Any, *rest: Any) -> Any:
@@ -308,7 +308,7 @@ async def test_ids_of_one_model_are_never_given_to_an_unlike_one(
 
             session.generate = watched  # type: ignore[method-assign]
             while not answer.ended:
-                await asyncio.wait_for(answer.turn(), 60)
+                await asyncio.wait_for(answer.step(), 60)
     assert {model for model, _ in read} == {"m0", "m1"}
 
 
@@ -328,14 +328,14 @@ async def test_what_finishes_a_character_goes_on_from_the_bytes_that_began_it(
     async with Team(candidates, engine, FixedSwitcher([0, 1]), policy) as team:
         draft = await team.draft(Query("q", text="hello"))
         async with team.answer(draft, 0) as answer:
-            generate = answer._session.generate
+            generate = answer.session.generate
 
             async def watched(model: str, prompt: Any, *rest: Any) -> Any:
                 completion = await generate(model, prompt, *rest)
                 asked.append((model, list(prompt), completion.token_ids))
                 return completion
 
-            answer._session.generate = watched  # type: ignore[method-assign]
+            answer.session.generate = watched  # type: ignore[method-assign]
             await answer.write()
     run_on = 0
     for (model, prompt, ids), (next_model, next_prompt, _) in pairwise(asked):
@@ -363,7 +363,7 @@ def test_a_text_that_cannot_fit_is_refused_by_its_beginning(
     monkeypatch.setattr(TextCodec, "encode", spy)
     monkeypatch.setattr(TextCodec, "encode_rendered", lambda *_: pytest.fail("all of it was read"))
     with pytest.raises(LengthError, match="'q': the prompt has more than 544 tokens for a, whose"):
-        reader.read(Query("q", text="a" * length))
+        reader.prompt(Query("q", text="a" * length))
     assert encoded == [800]
 
 
@@ -379,9 +379,9 @@ def test_a_long_text_of_few_tokens_is_not_too_long() -> None:
     reader = CandidateRuntime(
         Candidate("a", ModelSpec("a", prompt="{text}")), _info(_finished(tokenizer, CONTROLS), 100)
     )
-    assert len(reader.read(Query("q", text=" " * 64 * 90))[1]) == 90
+    assert len(reader.prompt(Query("q", text=" " * 64 * 90)).ids) == 90
     with pytest.raises(LengthError, match="the prompt has 110 tokens"):
-        reader.read(Query("q", text=" " * 64 * 110))
+        reader.prompt(Query("q", text=" " * 64 * 110))
 
 
 def _info(codec: TextCodec, context: int) -> ModelInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from taketurns.evaluation.intervals import average, share, wilson
+from taketurns.evaluation.statistics import average, share, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(77, 500), (0, 10), (10, 10), (3.5, 12.25)])

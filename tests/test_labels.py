@@ -59,7 +59,7 @@ def test_the_best_have_the_highest_mean() -> None:
 
 
 def test_racing_says_itself_which_tie() -> None:
-    raced = replace(label(0.5, 0.52, 0.1), found=(0, 1))
+    raced = replace(label(0.5, 0.52, 0.1), reported_best=(0, 1))
     assert raced.best == (0, 1)
     assert raced.targets("tied") == (0.5, 0.5, 0)
     assert raced.targets("hard") == (1, 0, 0)  # the best first: its mean is of more rollouts

@@ -13,7 +13,7 @@ SOURCE = Path(taketurns.__file__).parent
 
 # Left to right in the flow; what stands in one line may import from each other.
 ORDER = [
-    ["types", "errors", "seeds", "sync", "intervals", "clocks", "files"],
+    ["types", "errors", "seeds", "sync", "clocks", "files"],
     ["finite", "extras", "streams", "phrases", "expressions"],
     ["model_files"],
     ["hub"],

@@ -18,12 +18,12 @@ COUNT = """
 import sys, time
 from pathlib import Path
 from taketurns.errors import DataError
-from taketurns.utils.locks import lock_now
+from taketurns.utils.locks import alone
 
 path, counted = Path(sys.argv[1]), 0
 while counted < 200:
     try:
-        with lock_now(path):
+        with alone(path):
             path.write_text(str(int(path.read_text()) + 1))
         counted += 1
     except DataError:

@@ -11,7 +11,8 @@ import pytest
 from recipes.pocket.recipe import CHECKPOINTS
 from taketurns import Candidate, ConfigError, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.checkpoints.prompts import digit_ids
-from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.scripted import scripted_codec
 from taketurns.pocket import TASKS
 from taketurns.switchers import candidate_order

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, ModelSpec, Policy, Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import load_team_config
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
 

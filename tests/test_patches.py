@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taketurns import Candidate, ConfigError, ModelSpec, Policy, Query, ScriptedEngine, Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import load_team_config
 from taketurns.engines.scripted import scripted_codec
 from taketurns.generation.stopping import SentenceEnd
 from taketurns.switchers.base import Switcher
@@ -147,12 +147,12 @@ def test_where_a_sentence_ends(text: str, ends: list[str]) -> None:
     codec = scripted_codec()
     watch = SentenceEnd(PatchRule("sentence", min=1), codec.stream())
     ids = codec.encode(text)
-    found = [i for i, token in enumerate(ids, start=1) if watch.wrote(Token(token))]
+    found = [i for i, token in enumerate(ids, start=1) if watch.on_token(Token(token))]
     said = [codec.decode(ids[:i]) for i in found]
     assert [one for one in said if one == one.rstrip() or one.endswith("\n")] == ends
     # A server that gives no ids is followed by its text.
     watch = SentenceEnd(PatchRule("sentence", min=1), codec.stream())
-    assert [i for i, c in enumerate(text, 1) if watch.wrote(Token(None, c))] == [
+    assert [i for i, c in enumerate(text, 1) if watch.on_token(Token(None, c))] == [
         len(one) for one in said
     ]
 
@@ -326,17 +326,17 @@ async def test_the_rules_see_what_the_models_say() -> None:
         class Spy:
             finish, entropy, layers = "uncertainty", True, ()
 
-            def wrote(self, token: Token) -> bool:
+            def on_token(self, token: Token) -> bool:
                 return False
 
-            def ends(self, entropy: float, states: Any) -> bool:
+            def should_stop(self, entropy: float, states: Any) -> bool:
                 seen.append(entropy)
                 return len(seen) == 5
 
         from taketurns.types import Sampling
 
         prompt = (await team.draft(query)).prompt(0)
-        done = await session.generate(names[0], prompt, Sampling(9, watch=Spy()))  # type: ignore[arg-type]
+        done = await session.generate(names[0], prompt, Sampling(9, stopping=Spy()))  # type: ignore[arg-type]
         assert (len(done.token_ids), done.finish) == (4, "uncertainty")
         for taken, entropy in enumerate(seen):
             logprobs = await session.next_logprobs(names[0], [*prompt, *done.token_ids[:taken]])  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.generation.phrases import Phrases, _unit
+from taketurns.generation.phrases import PhraseAutomaton, _unit
 
 LETTERS = st.text("ab_ \n.Bß", max_size=12)
 
@@ -28,7 +28,7 @@ def whole(phrases: list[str], text: str) -> bool:
     st.lists(LETTERS, max_size=6),
 )
 def test_pieces_find_what_the_whole_finds(phrases: list[str], pieces: list[str]) -> None:
-    finder = Phrases(phrases)
+    finder = PhraseAutomaton(phrases)
     reading, text = finder.start, ""
     for piece in pieces:
         text += piece
@@ -42,7 +42,7 @@ def test_pieces_find_what_the_whole_finds(phrases: list[str], pieces: list[str])
 
 
 def test_a_reading_can_be_gone_on_from_again() -> None:
-    finder = Phrases(["bad word"])
+    finder = PhraseAutomaton(["bad word"])
     first = finder.read(finder.start, "a bad ")
     assert first is not None
     second = finder.read(first, "word")
@@ -60,12 +60,15 @@ def test_case_is_folded_at_least_as_far_as_regular_expressions_do() -> None:
     for pair in ("ſs", "İi", "ıi", "ßẞ", "µμ", "ςσ", "KK", "ﬅﬆ"):  # noqa: RUF001
         assert re.fullmatch(pair[0], pair[1], re.IGNORECASE) or pair[0] == "ß"
         assert _unit(pair[0])[0] == _unit(pair[1])[0]
-    assert Phrases(["STRASSE"]).read(Phrases(["STRASSE"]).start, "die Straße hier") is None
+    assert (
+        PhraseAutomaton(["STRASSE"]).read(PhraseAutomaton(["STRASSE"]).start, "die Straße hier")
+        is None
+    )
 
 
 def test_what_a_piece_costs_does_not_depend_on_what_stood_before() -> None:
     """Each character is looked at once, however long a phrase it could be the beginning of."""
-    finder = Phrases([f"{'a ' * 100}{letter}" for letter in "bcdefghij"])
+    finder = PhraseAutomaton([f"{'a ' * 100}{letter}" for letter in "bcdefghij"])
     steps = 0
     inner = finder._step
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taketurns.checkpoints import chat_templates
-from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.prompts import TaggedTrace, digit_ids, encode_speaker, render_speaker
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.engines.scripted import scripted_codec
@@ -127,7 +127,7 @@ def test_a_speaker_reads_its_own_template(chatty: TextCodec) -> None:
     unfinished = Query("u", messages=(Message("user", "Hi"), Message("assistant", "Well, ")))
     assert text(spec, chatty, unfinished) == "<user>Hi</user><assistant>Well, "
     begins = chatty.encode("<user>")[0]
-    assert encode_speaker(spec, chatty, Rendered("<user>x"))[0] == begins
+    assert encode_speaker(spec, chatty, RenderedPrompt("<user>x"))[0] == begins
 
 
 def test_a_base_model_reads_a_plain_prompt() -> None:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from taketurns.cli.app import app
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

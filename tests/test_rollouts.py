@@ -19,13 +19,13 @@ from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split
 from taketurns.training.labels.allocation import Allocation, Racing, Uniform
-from taketurns.training.labels.decision_points import DecisionPoint, Traces, occasions
+from taketurns.training.labels.decision_points import DecisionPoint, Traces, decision_points
 from taketurns.training.labels.labels import label_from_json
 from taketurns.training.labels.rollouts import (
     RolloutGenerator,
     Rollouts,
-    cut,
-    estimate,
+    cut_prefix,
+    estimate_cost,
     rollouts_to_json,
 )
 from taketurns.types import Score
@@ -316,12 +316,12 @@ async def test_concurrency_bounds_the_continuations() -> None:
 async def test_an_estimate_is_what_the_run_comes_to() -> None:
     task = Letters()
     team, _ = scripted()
-    planned = occasions([task], 30, "random", 0)
-    said = await estimate(RolloutGenerator(team, Uniform(4)), planned, 30)
+    planned = decision_points([task], 30, "random", 0)
+    said = await estimate_cost(RolloutGenerator(team, Uniform(4)), planned, 30)
     made = await roll_out(team, range(30), task=task)
     assert said.rollouts == sum(r.continued for r in made)
     assert said.tokens == sum(r.tokens for r in made)
-    assert (await estimate(RolloutGenerator(team, Uniform(4)), planned, 10)).prefixes == 30
+    assert (await estimate_cost(RolloutGenerator(team, Uniform(4)), planned, 10)).prefixes == 30
     assert "30 prefixes, about 3" in str(said)
     assert "a minute" in str(said)
     assert "2.0 hours" in str(replace(said, seconds=7200))
@@ -335,7 +335,7 @@ async def test_prefixes_may_end_inside_a_patch() -> None:
     team, engine = scripted(policy=policy)
     task = Letters()
     roller = RolloutGenerator(team, Uniform(2))
-    asked = [DecisionPoint(task, task.queries("train")[0], n, cuts="anywhere") for n in range(40)]
+    asked = [DecisionPoint(task, task.queries("train")[0], n, cut_at="anywhere") for n in range(40)]
     made = [await roller.roll_out(occasion) for occasion in asked]
     inside, lengths = 0, set()
     for rollouts in made:
@@ -348,7 +348,7 @@ async def test_prefixes_may_end_inside_a_patch() -> None:
         written = "".join(patch.text for patch in rollouts.prefix)
         assert written == "".join("abc"[p.speaker] * len(p.token_ids) for p in rollouts.prefix)  # type: ignore[index]
         record = rollouts_to_json(rollouts, list("abc"), policy)
-        assert record["cuts"] == label_from_json(record, list("abc")).cuts == "anywhere"
+        assert record["cuts"] == label_from_json(record, list("abc")).cut_at == "anywhere"
         assert record["patch"]["until"] == "switcher"
     assert inside
     assert lengths == set(range(2, 10))
@@ -375,7 +375,7 @@ async def test_a_prefix_that_is_cut_inside_a_patch_is_read_as_it_was_written(
         inside = 0
         for seed in range(12):
             async with team.answer(await team.draft(query), seed) as answer:
-                found = await cut(answer, seed, "anywhere")
+                found = await cut_prefix(answer, seed, "anywhere")
             *_, last = found.patches or [None]
             inside += last is not None and len(last.token_ids) % 6 != 0
             again = await team.draft(query)

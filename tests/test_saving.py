@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,21 +16,27 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from recipes.pocket.build import build
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.local.loading import pretrained
 from taketurns.errors import ConfigError, DataError, UsageError
 from taketurns.evaluation.distillation import compare
-from taketurns.evaluation.methods.checkpoints import Checkpoint, merge, rehearse_merge
+from taketurns.evaluation.methods.checkpoints import CheckpointTensors, merge, rehearse_merge
 from taketurns.integrations.export.run import export_folded
 from taketurns.pocket import TASKS
 from taketurns.pocket.judge import train_judge
 from taketurns.switchers.head import Head, HeadConfig, Scale
 from taketurns.tasks.base import Task
 from taketurns.training.distillation import run as distillation
-from taketurns.training.distillation import tuning
-from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
+from taketurns.training.distillation.settings import (
+    ComparisonConfig,
+    FilterConfig,
+    SamplingConfig,
+    StudentConfig,
+)
+from taketurns.training.fine_tuning import last_checkpoint, rehearse
 from taketurns.training.policy_gradient.lm import LMLearner
-from taketurns.training.supervised import lm
 from taketurns.training.supervised.run import train
 from taketurns.training.supervised.settings import LMSettings, TrainingConfig
 from taketurns.types import ModelSpec, Patch
@@ -83,10 +90,10 @@ def order(team: TeamConfig, student: str | None = None, **learning: Any) -> dist
     return distillation.DistillJob(
         team,
         tasks,
-        Asking(answers=1, questions=4),
-        Keeping("all"),
-        Learning(epochs=1, student=student, **learning),
-        Comparing(limit=1),
+        SamplingConfig(answers=1, questions=4),
+        FilterConfig("all"),
+        StudentConfig(epochs=1, student=student, **learning),
+        ComparisonConfig(limit=1),
     )
 
 
@@ -112,7 +119,9 @@ def test_a_switcher_is_trained_and_saved(
 ) -> None:
     """Fault: the training was lost, because its first checkpoint could not be saved."""
     settings = LMSettings(start=str(published))
-    train(pocket, labels, tmp_path / "out", settings, course=TrainingConfig(epochs=1, batch_size=4))
+    train(
+        pocket, labels, tmp_path / "out", settings, training=TrainingConfig(epochs=1, batch_size=4)
+    )
     assert (tmp_path / "out" / FILE).read_bytes() == SHIPPED
 
 
@@ -159,7 +168,7 @@ def test_reinforcement_judge_and_merging_save_it_too(
     learner.export(tmp_path / "switcher")
     asyncio.run(learner.close())
     train_judge(published, tmp_path / "judge", examples=32)
-    part = Checkpoint("aligned", spec)
+    part = CheckpointTensors("aligned", spec)
     merge([part], lambda name, tensors: tensors[0], part, tmp_path / "merged")
     for name in ("switcher", "judge", "merged"):
         assert (tmp_path / name / FILE).read_bytes() == SHIPPED, name
@@ -187,12 +196,12 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from taketurns.training.supervised.trainer import DigitTrainer
+    from taketurns.training.trainer import ObjectiveTrainer
 
     def begun(*arguments: Any, **settings: Any) -> None:
         pytest.fail("the work has begun")
 
-    monkeypatch.setattr(DigitTrainer, "train", begun)
+    monkeypatch.setattr(ObjectiveTrainer, "train", begun)
     monkeypatch.setattr(distillation, "sample", begun)
     monkeypatch.setattr("taketurns.integrations.export.run.load_model", begun)
     with pytest.raises(ConfigError, match=f"is not trained: .*{CANNOT}"):
@@ -204,7 +213,7 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
     with pytest.raises(ConfigError, match=f"tokenizer of pretrained cannot be saved: .*{CANNOT}"):
         export_folded(headed, tmp_path / "folded")
     with pytest.raises(UsageError, match=f"aligned could not be saved when merged: .*{CANNOT}"):
-        rehearse_merge(Checkpoint("aligned", ModelSpec(str(published))), tmp_path)
+        rehearse_merge(CheckpointTensors("aligned", ModelSpec(str(published))), tmp_path)
     assert not list(tmp_path.rglob(".trial-*"))
 
 
@@ -217,8 +226,8 @@ def test_a_disk_without_room_is_known_before_the_work(
     with pytest.raises(DataError, match=said):
         train(pocket, labels, tmp_path / "switcher", LMSettings())
     with pytest.raises(DataError, match=said):
-        tuning.rehearse(pocket.candidates[2].spec, tmp_path, Learning())
-    assert lm.last_checkpoint(tmp_path / "switcher" / "checkpoints") is None
+        rehearse(pocket.candidates[2].spec, tmp_path, StudentConfig(), distillation.DEFAULTS)
+    assert last_checkpoint(tmp_path / "switcher" / "checkpoints") is None
 
 
 @pytest.mark.parametrize(
@@ -244,19 +253,16 @@ def test_names_that_make_no_folder_of_their_own(
     assert not (tmp_path / "out").exists()
 
 
-Invoke = Callable[..., tuple[int, str, str]]
-
-
-def test_a_folder_that_no_build_made_is_not_replaced(invoke: Invoke, tmp_path: Path) -> None:
+def test_a_folder_that_no_build_made_is_not_replaced(tmp_path: Path) -> None:
     """Fault: `pocket build` removed a folder called sft, and wrote over a team.yaml."""
     (tmp_path / "one" / "sft").mkdir(parents=True)
     (tmp_path / "one" / "sft" / "model.safetensors").write_text("of the user")
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "team.yaml").write_text("of the user")
     for name, file in (("one", "sft"), ("two", "team.yaml")):
-        code, _, said = invoke("pocket", "build", "--out", tmp_path / name)
-        assert code == 2
-        assert f"{tmp_path / name / file} is there and no build made it" in said
+        theirs = re.escape(str(tmp_path / name / file))
+        with pytest.raises(UsageError, match=f"{theirs} is there and no build made it"):
+            build(tmp_path / name, 0)
     assert len(list(tmp_path.rglob("*"))) == 5
 
 

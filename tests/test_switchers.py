@@ -119,7 +119,9 @@ def folded(**options: Any) -> Team:
         return "x" * 9
 
     own = {"a": [0.08, 0.01, 0.01], "b": [0.01, 0.08, 0.01], "c": [0.06, 0.01, 0.03]}
-    engine = ScriptedEngine(dict.fromkeys(NAMES, script), scores=own, never=TOKENS, **options)
+    engine = ScriptedEngine(
+        dict.fromkeys(NAMES, script), scores=own, suppressed_token_ids=TOKENS, **options
+    )
     candidates = [Candidate(name, ModelSpec(name)) for name in NAMES]
     policy = Policy(patch_size=4, max_tokens=12, greedy_switcher=True)
     return Team(candidates, engine, FoldedSwitcher(TOKENS, 2), policy)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.generation.check.local import inspect_team
 from taketurns.types import ModelSpec
 

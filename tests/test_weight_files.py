@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from taketurns.checkpoints.model_config import never_token_ids
+from taketurns.checkpoints.model_config import suppressed_token_ids
 from taketurns.checkpoints.safetensors_metadata import read_tensors
 from taketurns.checkpoints.weight_files import weight_files
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import ConfigError, UsageError
-from taketurns.evaluation.methods.checkpoints import Checkpoint
+from taketurns.evaluation.methods.checkpoints import CheckpointTensors
 from taketurns.generation.check.local import inspect_team
 from taketurns.runs.description import fingerprint
 from taketurns.types import ModelSpec
@@ -101,7 +101,7 @@ def test_what_is_merged_and_checked_is_what_runs(
     """Fault: beside an index, an older export's shards were merged while another file ran."""
     make(folder)
     running = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    checkpoint = Checkpoint("mine", ModelSpec(str(folder)))
+    checkpoint = CheckpointTensors("mine", ModelSpec(str(folder)))
     assert set(checkpoint.files) <= set(running)
     for name in checkpoint.files:
         assert torch.equal(checkpoint.tensor(name), running[name]), name
@@ -128,7 +128,7 @@ def test_pickles_are_not_merged_and_no_weights_are_said(folder: Path) -> None:
     assert [file.name for file in weight_files(folder)] == ["pytorch_model.bin"]
     assert read_tensors(str(folder), None) is None
     with pytest.raises(UsageError, match="has no safetensors weights"):
-        Checkpoint("mine", ModelSpec(str(folder)))
+        CheckpointTensors("mine", ModelSpec(str(folder)))
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(ConfigError, match="there are no weights in"):
         read_tensors(str(folder), None)
@@ -157,7 +157,7 @@ async def test_what_must_not_be_written_is_of_the_vocabulary_and_not_all_of_it(
     (folder / "generation_config.json").write_text(json.dumps({"suppress_tokens": [*ids(size)]}))
     said = said.format(size=size, last=size - 1)
     with pytest.raises(ConfigError, match=said):
-        never_token_ids(ModelSpec(str(folder)))
+        suppressed_token_ids(ModelSpec(str(folder)))
     team = tmp_path / "team.yaml"
     other = three_models["m1"]
     team.write_text(f"candidates:\n- {{name: a, model: {folder}}}\n- {{name: b, model: {other}}}\n")
@@ -168,4 +168,4 @@ async def test_what_must_not_be_written_is_of_the_vocabulary_and_not_all_of_it(
 
 def test_ids_that_a_model_is_not_to_write_are_kept(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"suppress_tokens": [3, 4]}))
-    assert never_token_ids(ModelSpec(str(folder))) == {3, 4}
+    assert suppressed_token_ids(ModelSpec(str(folder))) == {3, 4}

@@ -9,13 +9,10 @@ import pytest
 import yaml
 
 from taketurns.config import yaml_source
+from taketurns.config.loading import load_settings, load_team_config
 from taketurns.config.policy import MOST_TOKENS, PatchRule, Policy
-from taketurns.config.team_config import (
-    MOST_CANDIDATES,
-    load_settings,
-    load_team_config,
-    parse_setting,
-)
+from taketurns.config.resolve import MOST_CANDIDATES
+from taketurns.config.settings import parse_setting
 from taketurns.errors import ConfigError
 from taketurns.server.config import ServeConfig
 from taketurns.tasks.custom import load_task_file

@@ -1,6 +1,6 @@
 """Answers of one switcher under one policy: what each was worth, and what it took.
 
-    python benchmarks/adaptive/measure.py SWITCHER --output FILE [--split dev] [--limit N]
+    python -m benchmarks.adaptive.measure SWITCHER --output FILE [--split dev] [--limit N]
         [--seeds N] [--set KEY=VALUE …]
 
 FILE is {"answers": {task: [[{score, calls, switches, patches, tokens, ends} a seed] a question]}}
@@ -19,53 +19,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from taketurns.config.team_config import load_team_config, parse_setting
+from benchmarks.answering import answer_tasks
+from taketurns.config.loading import load_team_config
+from taketurns.config.settings import parse_setting
 from taketurns.generation.team import Team
-from taketurns.pocket.score import UNDER_WAY
-from taketurns.pocket.tasks import TASKS
-from taketurns.tasks.base import Split, Task
-from taketurns.types import Query, Trace
+from taketurns.tasks.base import Task
+from taketurns.types import Trace
 from taketurns.utils.files import write_text
 
-Record = dict[str, Any]
 
-
-def count(trace: Trace, score: float) -> Record:
+def count(task: Task, trace: Trace) -> dict[str, Any]:
     """The figures of one answer."""
     speakers = [patch.speaker for patch in trace.patches]
     return {
-        "score": score,
+        "score": float(task.score(trace.query, trace.text).value or 0.0),
         "calls": sum(patch.probabilities is not None for patch in trace.patches),
-        "switches": sum(one != other for one, other in pairwise(speakers)),
+        "switches": sum(before != after for before, after in pairwise(speakers)),
         "patches": len(trace.patches),
         "tokens": trace.tokens,
         "ends": dict(Counter(patch.finish for patch in trace.patches)),
     }
-
-
-async def measure(
-    team: Team, split: Split, limit: int, seeds: int
-) -> dict[str, list[list[Record]]]:
-    """Every answer's figures. Raises RuntimeError if one fails."""
-    gate = asyncio.Semaphore(UNDER_WAY)
-
-    async def answer(task: Task, query: Query, seed: int) -> Record:
-        async with gate:
-            trace = await team.agenerate(query, seed=team.policy.seed + seed)
-        if trace.error is not None:
-            raise RuntimeError(trace.error)
-        return count(trace, float(task.score(query, trace.text).value or 0.0))
-
-    async def question(task: Task, query: Query) -> list[Record]:
-        return list(await asyncio.gather(*(answer(task, query, seed) for seed in range(seeds))))
-
-    async def of_task(task: Task) -> list[list[Record]]:
-        asked = task.queries(split)[:limit]
-        return list(await asyncio.gather(*(question(task, query) for query in asked)))
-
-    # All tasks together, so that batches are large.
-    answered = await asyncio.gather(*map(of_task, TASKS.values()))
-    return dict(zip(TASKS, answered, strict=True))
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -73,8 +46,8 @@ async def run(options: argparse.Namespace) -> None:
     changes = dict(parse_setting(setting) for setting in options.set)
     config = load_team_config(options.switcher, {"policy.patch": None, **changes})
     async with Team.load(config) as team:
-        found = await measure(team, options.split, options.limit, options.seeds)
-    write_text(options.output, json.dumps({"set": options.set, "answers": found}) + "\n")
+        answers = await answer_tasks(team, count, options.split, options.limit, options.seeds)
+    write_text(options.output, json.dumps({"set": options.set, "answers": answers}) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

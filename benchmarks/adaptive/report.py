@@ -1,6 +1,6 @@
-"""What `run.py` left in WORK: knobs chosen on dev, then tables and a plot of test.
+"""What `benchmarks.adaptive.run` left in WORK: knobs chosen on dev, then tables and a plot of test.
 
-    python benchmarks/adaptive/report.py WORK [--choose] [--plot FILE]
+    python -m benchmarks.adaptive.report WORK [--choose] [--plot FILE]
 
 A rule that asks the switcher more often could win by that alone, so each is compared with fixed
 sizes that make as many calls, and with those that make as many switches: the score of fixed sizes
@@ -13,28 +13,30 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from benchmarks.answering import BootstrapMean, Floats, MeanFunction, bootstrap
+from taketurns.utils.markdown import difference, interval, table
+
 RULES = ("sentence", "uncertainty", "switcher", "random")
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting's answers: means over seeds `[tasks, questions]`."""
+class RuleScores:
+    """The answers under a rule and its knobs: means over seeds `[tasks, questions]`; `ends` counts
+    why patches ended."""
 
     name: str
     score: Floats
     calls: Floats
     switches: Floats
     tokens: Floats
-    ends: Mapping[str, int]
+    ends: Counter[str]
 
     @property
     def rule(self) -> str:
@@ -49,39 +51,43 @@ class Setting:
     def head(self) -> str:
         return self.name.rpartition("-")[2]
 
+    @property
+    def interval(self) -> BootstrapMean:
+        """The mean score."""
+        return bootstrap(self.score.shape, lambda mean: mean(self.score))
 
-def read(work: Path, split: str) -> dict[str, Setting]:
+
+def read(work: Path, split: str) -> dict[str, RuleScores]:
     """Everything measured on a split, by name."""
-    found = {}
-    for path in sorted((work / split).glob("*.json")):
-        answers = json.loads(path.read_text(encoding="utf-8"))["answers"].values()
-
-        def mean(key: str, answers: Iterable[list[list[dict[str, float]]]] = answers) -> Floats:
-            return np.array(
-                [[np.mean([a[key] for a in seeds]) for seeds in task] for task in answers]
-            )
-
-        ends: Counter[str] = Counter()
-        for task in answers:
-            for seeds in task:
-                for answer in seeds:
-                    ends.update(answer["ends"])
-        keys = ("score", "calls", "switches", "tokens")
-        found[path.stem] = Setting(path.stem, *map(mean, keys), ends)
-    return found
+    return {path.stem: _read(path) for path in sorted((work / split).glob("*.json"))}
 
 
-def choose(dev: Mapping[str, Setting]) -> dict[str, object]:
+def _read(path: Path) -> RuleScores:
+    answers = json.loads(path.read_text(encoding="utf-8"))["answers"].values()
+
+    def mean(key: str) -> Floats:
+        return np.array([[np.mean([a[key] for a in seeds]) for seeds in task] for task in answers])
+
+    ends: Counter[str] = Counter()
+    for answer in (answer for task in answers for seeds in task for answer in seeds):
+        ends.update(answer["ends"])
+    return RuleScores(
+        path.stem, mean("score"), mean("calls"), mean("switches"), mean("tokens"), ends
+    )
+
+
+def choose(dev: Mapping[str, RuleScores]) -> dict[str, object]:
     """By the mean score on dev: for every fixed size its better head, for every rule its best
     knobs; those are the settings of test. `fixed` is the best of the sizes; it and the rules that
     are not the control have their heads practise."""
 
-    def best(some: Iterable[Setting]) -> str:
-        return max(some, key=lambda one: float(one.score.mean())).name
+    def best(tried: Iterable[RuleScores]) -> str:
+        return max(tried, key=lambda scores: float(scores.score.mean())).name
 
-    labels = sorted({one.label for one in dev.values() if one.rule == "fixed"}, key=_size)
-    sizes = [best(one for one in dev.values() if one.label == label) for label in labels]
-    rules = [best(one for one in dev.values() if one.rule == rule) for rule in RULES]
+    every = dev.values()
+    labels = sorted({scores.label for scores in every if scores.rule == "fixed"}, key=_size)
+    sizes = [best(scores for scores in every if scores.label == label) for label in labels]
+    rules = [best(scores for scores in every if scores.rule == rule) for rule in RULES]
     fixed = best(dev[name] for name in sizes)
     return {"fixed": fixed, "test": [*sizes, *rules], "practised": [fixed, *rules[:-1]]}
 
@@ -90,132 +96,105 @@ def _size(label: str) -> int:
     return int(label.rpartition("-")[2])
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean and where 95 % of its resamples lie."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
-
-
-Figure = Callable[[Callable[[Floats], float]], float]
-"""A number made of means, each taken by the given function over the same (resampled) questions."""
-
-
-def interval(shape: tuple[int, int], figure: Figure) -> Interval:
-    """Of a figure over `[tasks, questions]`: questions are drawn anew within their task."""
-    tasks, questions = shape
-    rng = np.random.default_rng(0)
-    rows = np.arange(tasks)[:, None]
-    values = []
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(questions, size=shape)
-        values.append(figure(lambda array, drawn=drawn: float(array[rows, drawn].mean())))  # type: ignore[misc]
-    low, high = np.percentile(values, (2.5, 97.5))
-    return Interval(figure(lambda array: float(array.mean())), float(low), float(high))
-
-
-def at_equal(one: Setting, fixed: Sequence[Setting], axis: str) -> Interval:
+def at_equal(rule: RuleScores, fixed: Sequence[RuleScores], axis: str) -> BootstrapMean:
     """What a rule gains over fixed sizes with as many `axis` ("calls" or "switches") an answer.
     Beyond the smallest or largest size the nearest one counts."""
 
-    def gain(mean: Callable[[Floats], float]) -> float:
+    def gain(mean: MeanFunction) -> float:
         points = sorted((mean(getattr(size, axis)), mean(size.score)) for size in fixed)
-        at, worth = zip(*points, strict=True)
-        return mean(one.score) - float(np.interp(mean(getattr(one, axis)), at, worth))
+        counts, scores = zip(*points, strict=True)
+        return mean(rule.score) - float(np.interp(mean(getattr(rule, axis)), counts, scores))
 
-    return interval(one.score.shape, gain)  # type: ignore[arg-type]
+    return bootstrap(rule.score.shape, gain)
 
 
-def over(one: Setting, other: Setting) -> Interval:
+def over(rule: RuleScores, other: RuleScores) -> BootstrapMean:
     """What one gains over another on the same questions."""
-    return interval(one.score.shape, lambda mean: mean(one.score) - mean(other.score))  # type: ignore[arg-type]
+    return bootstrap(rule.score.shape, lambda mean: mean(rule.score) - mean(other.score))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def figures(settings: Iterable[Setting]) -> str:
-    """A row a setting."""
-    rows = []
-    for one in settings:
-        score = interval(one.score.shape, lambda mean, one=one: mean(one.score))  # type: ignore[arg-type,misc]
-        ended = sum(count for why, count in one.ends.items() if why == one.rule)
-        rows.append(
-            [
-                one.label, one.head, f"{score.mean:.3f} ({score.low:.3f}-{score.high:.3f})",
-                f"{one.calls.mean():.2f}", f"{one.switches.mean():.2f}",
-                f"{one.tokens.mean():.0f}", f"{ended / one.ends.total():.0%}",  # type: ignore[attr-defined]
-            ]
-        )  # fmt: skip
+def figures(rules: Iterable[RuleScores]) -> str:
+    """A row for each."""
     head = ["patches", "head", "score", "calls", "switches", "tokens", "ended by the rule"]
-    return table(head, rows)
+    return table(head, map(_figures, rules))
 
 
-def comparison(test: Mapping[str, Setting], chosen: Mapping[str, object]) -> str:
+def _figures(rule: RuleScores) -> list[str]:
+    return [
+        rule.label,
+        rule.head,
+        interval(*astuple(rule.interval)),
+        f"{rule.calls.mean():.2f}",
+        f"{rule.switches.mean():.2f}",
+        f"{rule.tokens.mean():.0f}",
+        f"{rule.ends[rule.rule] / rule.ends.total():.0%}",
+    ]
+
+
+def comparison(test: Mapping[str, RuleScores], chosen: Mapping[str, object]) -> str:
     """Every rule against fixed sizes."""
-    fixed = [one for one in test.values() if one.rule == "fixed"]
+    fixed = [scores for scores in test.values() if scores.rule == "fixed"]
     best = test[str(chosen["fixed"])]
     rows = [
         [
-            one.label, str(at_equal(one, fixed, "calls")), str(at_equal(one, fixed, "switches")),
-            str(over(one, best)),
+            scores.label,
+            _gain(at_equal(scores, fixed, "calls")),
+            _gain(at_equal(scores, fixed, "switches")),
+            _gain(over(scores, best)),
         ]
         for rule in RULES
-        for one in test.values()
-        if one.rule == rule
-    ]  # fmt: skip
+        for scores in test.values()
+        if scores.rule == rule
+    ]
     head = ["patches", "over fixed at equal calls", "at equal switches", f"over {best.label}"]
     return table(head, rows)
 
 
-def by_task(test: Mapping[str, Setting], chosen: Mapping[str, object], tasks: Sequence[str]) -> str:
+def _gain(estimate: BootstrapMean) -> str:
+    return difference(*astuple(estimate))
+
+
+def by_task(
+    test: Mapping[str, RuleScores], chosen: Mapping[str, object], tasks: Sequence[str]
+) -> str:
     """A row a task: the best fixed size and every rule."""
-    shown = [test[str(chosen["fixed"])], *(o for o in test.values() if o.rule in RULES)]
+    rules = [scores for scores in test.values() if scores.rule in RULES]
+    columns = [test[str(chosen["fixed"])], *rules]
     rows = [
-        [task, *(f"{one.score[index].mean():.3f}" for one in shown)]
+        [task, *(f"{scores.score[index].mean():.3f}" for scores in columns)]
         for index, task in enumerate(tasks)
     ]
-    return table(["task", *(one.label for one in shown)], rows)
+    return table(["task", *(scores.label for scores in columns)], rows)
 
 
-def plot(test: Mapping[str, Setting], path: Path) -> None:
+def plot(test: Mapping[str, RuleScores], path: Path) -> None:
     """Score over calls and over switches an answer."""
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
-    canvas = Canvas(figsize=(9, 4), layout="constrained")
-    panels = canvas.subplots(1, 2, sharey=True)
-    fixed = sorted((o for o in test.values() if o.rule == "fixed"), key=lambda o: _size(o.label))
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
     for axes, axis in zip(panels, ("calls", "switches"), strict=True):
         for rule, marker in zip(("fixed", *RULES), "o^sDx", strict=True):
-            mine = fixed if rule == "fixed" else [o for o in test.values() if o.rule == rule]
-            spread = [interval(o.score.shape, lambda mean, o=o: mean(o.score)) for o in mine]  # type: ignore[arg-type,misc]
-            score = np.array([(i.mean, i.mean - i.low, i.high - i.mean) for i in spread]).T
-            at = [getattr(one, axis).mean() for one in mine]
+            points = [scores for scores in test.values() if scores.rule == rule]
+            if rule == "fixed":
+                points.sort(key=lambda scores: _size(scores.label))
+            spread = [scores.interval for scores in points]
+            score = np.array([(e.value, e.value - e.low, e.high - e.value) for e in spread]).T
+            counts = [getattr(scores, axis).mean() for scores in points]
             line = "-" if rule == "fixed" else ""
             axes.errorbar(
-                at, score[0], yerr=score[1:], marker=marker, linestyle=line, capsize=2, label=rule
+                counts, score[0], score[1:], marker=marker, linestyle=line, capsize=2, label=rule
             )
-            for one, x, y in zip(mine, at, score[0], strict=True):
-                if rule == "fixed":
-                    where = (x, y)
-                    axes.annotate(
-                        str(_size(one.label)), where, textcoords="offset points", xytext=(4, 5),
-                        fontsize=7,
-                    )  # fmt: skip
+            if rule == "fixed":
+                for scores, x, y in zip(points, counts, score[0], strict=True):
+                    place: dict[str, Any] = {"textcoords": "offset points", "xytext": (4, 5)}
+                    axes.annotate(str(_size(scores.label)), (x, y), fontsize=7, **place)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(f"{axis} an answer")
     panels[0].set_ylabel("mean score, 13 pocket tasks")
     panels[0].legend()
-    canvas.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -242,7 +221,7 @@ def main() -> None:
         settings = {name: practised[name] for name in chosen["practised"] if name in practised}
         print("## After practice\n", figures(settings.values()), sep="\n")
         if (best := settings.pop(chosen["fixed"], None)) and settings:
-            rows = [[one.label, str(over(one, best))] for one in settings.values()]
+            rows = [[scores.label, _gain(over(scores, best))] for scores in settings.values()]
             print(table(["patches", f"over {best.label}"], rows))
             print(by_task({best.name: best} | settings, chosen, tasks))
     if options.plot:

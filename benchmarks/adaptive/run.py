@@ -1,32 +1,26 @@
 """Patches that end by a rule beside patches of fixed sizes: labels, heads, answers, step by step.
 
-    python benchmarks/adaptive/run.py WORK [--only PATTERN …] [--list] [--dev N] [--test N SEEDS]
+    python -m benchmarks.adaptive.run WORK [--only PATTERN …] [--list] [--dev N] [--test N SEEDS]
 
 A step is one command with one output in WORK; a step whose output is there is skipped, so the same
 command goes on after a stop, and several may run side by side with other patterns. Knobs are chosen
-on dev: `report.py` writes WORK/chosen.json, and the steps of test are those that it names. The best
-fixed size and each rule are tried once more after their heads have practised under them.
-`python benchmarks/adaptive/report.py WORK` makes the tables and the plot.
+on dev: `python -m benchmarks.adaptive.report WORK --choose` writes WORK/chosen.json, and the steps
+of test are those that it names. The best fixed size and each rule are tried once more after their
+heads have practised under them. Without `--choose`, the report is the tables and the plot.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import runpy
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
+from benchmarks.adaptive import measure
+from recipes.steps import Step, perform_steps, step_options
 from taketurns.pocket.tasks import CATEGORIES
-from taketurns.runs.manifest import path_for
 
-HERE = Path(__file__).parent
-MEASURE = HERE / "measure.py"
 PREFIXES = 80  # a task
 SIZES = (2, 4, 8, 16, 32, 64)
 DEV = ("40", "1")  # questions a task, seeds
@@ -36,48 +30,31 @@ STEPS = "44"  # of practice
 ENGINE = ("--set", "engine.deterministic=false", "--set", "engine.max_batch=256")
 ANYWHERE = ("switcher", {"min": 4, "max": 32})
 
-Setting = tuple[str, Mapping[str, float]]
+RuleKnobs = tuple[str, Mapping[str, float]]
 """A rule and its knobs; "fixed" has a `size`."""
 
 
-def settings() -> dict[str, Setting]:
+def settings() -> dict[str, RuleKnobs]:
     """What is compared, by name."""
-    found: dict[str, Setting] = {f"fixed-{size}": ("fixed", {"size": size}) for size in SIZES}
-    found["random-4-32"] = ("random", {"min": 4, "max": 32})
+    named: dict[str, RuleKnobs] = {f"fixed-{size}": ("fixed", {"size": size}) for size in SIZES}
+    named["random-4-32"] = ("random", {"min": 4, "max": 32})
     for least in (2, 8):
-        found[f"sentence-{least}"] = ("sentence", {"min": least, "max": 32})
+        named[f"sentence-{least}"] = ("sentence", {"min": least, "max": 32})
     for rise in (0.25, 0.5, 1.0):
-        found[f"uncertainty-{rise:g}"] = ("uncertainty", {"min": 4, "max": 32, "rise": rise})
+        named[f"uncertainty-{rise:g}"] = ("uncertainty", {"min": 4, "max": 32, "rise": rise})
     for least, margin, dwell in ((4, 0.2, 2), (8, 0.0, 1), (8, 0.2, 2), (8, 0.4, 2), (12, 0.2, 2)):
         knobs = {"min": least, "max": 32, "margin": margin, "dwell": dwell}
-        found[f"switcher-{margin:g}-{dwell}-{least}"] = ("switcher", knobs)
-    return found
+        named[f"switcher-{margin:g}-{dwell}-{least}"] = ("switcher", knobs)
+    return named
 
 
-def flags(setting: Setting) -> tuple[str, ...]:
+def flags(setting: RuleKnobs) -> tuple[str, ...]:
     """The setting on a command line."""
     rule, knobs = setting
     if rule == "fixed":
         return ("--set", f"policy.patch_size={knobs['size']:g}")
     changed = {"until": rule, **knobs}
     return tuple(p for key, v in changed.items() for p in ("--set", f"policy.patch.{key}={v}"))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A command that makes `output`."""
-
-    name: str
-    command: tuple[str, ...]
-    output: Path
-
-    @property
-    def done(self) -> bool:
-        """Is the output there, and whole? Rollouts that were stopped have a manifest that says
-        so."""
-        manifest = path_for(self.output)
-        stopped = manifest.exists() and not json.loads(manifest.read_text("utf-8"))["finished"]
-        return self.output.exists() and not stopped
 
 
 def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) -> Iterator[Step]:
@@ -92,19 +69,19 @@ def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) 
         for head in heads(setting):
             yield answers(work, "dev", f"{name}-{head}", setting, head, dev)
     chosen = work / "chosen.json"
-    report = (sys.executable, str(HERE / "report.py"), str(work), "--choose")
+    report = (sys.executable, "-m", "benchmarks.adaptive.report", str(work), "--choose")
     yield Step("choose", report, chosen)
     if chosen.exists():
-        found = json.loads(chosen.read_text(encoding="utf-8"))
-        for name in found["test"]:
+        names = json.loads(chosen.read_text(encoding="utf-8"))
+        for name in names["test"]:
             setting, _, head = name.rpartition("-")
             yield answers(work, "test", name, settings()[setting], head, test)
-        for name in found["practised"]:
+        for name in names["practised"]:
             setting, _, head = name.rpartition("-")
             yield from practice(work, name, settings()[setting], head, test)
 
 
-def heads(setting: Setting) -> tuple[str, ...]:
+def heads(setting: RuleKnobs) -> tuple[str, ...]:
     """Fixed sizes have the choice of two heads; only one has seen what is inside a patch."""
     return ("boundary", "anywhere") if setting[0] == "fixed" else ("anywhere",)
 
@@ -118,16 +95,16 @@ def labels(work: Path) -> Iterator[Step]:
     parts = []
     for task in CATEGORIES:
         part = work / "labels" / f"{task}.jsonl"
-        own = ("--task", task, "--prefixes", str(PREFIXES), "--cuts", "anywhere")
-        how = (*own, *flags(ANYWHERE), *ENGINE)
-        yield Step(f"labels-{task}", (*command, *how, "--output", str(part)), part)
+        how = ("--task", task, "--prefixes", str(PREFIXES), "--cuts", "anywhere")
+        more = (*how, *flags(ANYWHERE), *ENGINE, "--output", str(part))
+        yield Step(f"labels-{task}", (*command, *more), part)
         parts.append(str(part))
     joined = work / "labels-anywhere.jsonl"
     yield Step(joined.stem, ("cat", *parts), joined)
 
 
 def practice(
-    work: Path, name: str, setting: Setting, head: str, size: tuple[str, str]
+    work: Path, name: str, setting: RuleKnobs, head: str, size: tuple[str, str]
 ) -> Iterator[Step]:
     """The setting's head goes on learning by reward under the setting, then answers on test."""
     start, better = work / "switchers" / head, f"{name}-practised"
@@ -143,7 +120,7 @@ def answers(
     work: Path,
     split: str,
     name: str,
-    setting: Setting,
+    setting: RuleKnobs,
     head: str,
     size: tuple[str, str],
     folder: str | None = None,
@@ -151,45 +128,20 @@ def answers(
     """What a setting's answers were worth and took, in WORK/SPLIT/NAME.json, or another folder."""
     folder = folder or split
     output = work / folder / f"{name}.json"
-    command = (sys.executable, str(MEASURE), str(work / "switchers" / head))
-    how = ("--split", split, "--limit", size[0], "--seeds", size[1])
-    more = (*how, *flags(setting), *ENGINE, "--output", str(output))
-    return Step(f"{folder}-{name}", (*command, *more), output)
-
-
-def perform(step: Step) -> None:
-    """Run one step; its output appears when it is whole."""
-    step.output.parent.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    command = list(step.command)
-    if command[0] == "taketurns":
-        command[:1] = [sys.executable, "-m", "taketurns"]
-    if command[0] == "cat":
-        done = subprocess.run(command, check=True, capture_output=True)
-        step.output.write_bytes(done.stdout)
-    elif command[1] == str(MEASURE):  # here, so that torch is imported once
-        runpy.run_path(command[1])["main"](command[2:])
-    else:
-        subprocess.run(command, check=True)
-    print(f"{step.name}: {time.monotonic() - began:.0f} s", flush=True)
+    how = ("--split", split, "--limit", size[0], "--seeds", size[1], *flags(setting), *ENGINE)
+    arguments = (str(work / "switchers" / head), *how, "--output", str(output))
+    command = (sys.executable, "-m", "benchmarks.adaptive.measure", *arguments)
+    # In this process, so that torch is imported once.
+    return Step(f"{folder}-{name}", command, output, partial(measure.main, arguments))
 
 
 def main() -> None:
     """Make what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--only", nargs="+", default=["*"], help="step names, with wildcards")
-    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
+    parser = step_options(__doc__)
     parser.add_argument("--dev", metavar="N", default=DEV[0], help="questions a task")
     parser.add_argument("--test", nargs=2, metavar=("N", "SEEDS"), default=TEST)
     options = parser.parse_args()
-    for step in steps(options.work, (options.dev, DEV[1]), tuple(options.test)):
-        if not any(fnmatch(step.name, pattern) for pattern in options.only):
-            continue
-        if options.list:
-            print("done" if step.done else "    ", step.name, *step.command)
-        elif not step.done:
-            perform(step)
+    perform_steps(steps(options.work, (options.dev, DEV[1]), tuple(options.test)), options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: python benchmarks/distillation/report.py WORK"""
+"""The tables of docs/results.md: python -m benchmarks.distillation.report WORK"""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from taketurns.training.distillation.card import score_lines
+from taketurns.training.distillation.summary import score_lines
+from taketurns.utils.markdown import table
 
 STUDENTS = ("both", "both-seed1", "sft", "kl", "from-pretrained", "second")
 
 
-def estimate(found: Mapping[str, float] | None, form: str) -> str:
+def estimate(figure: Mapping[str, float] | None, form: str) -> str:
     """A figure with its interval."""
-    if found is None:
+    if figure is None:
         return "not said"
-    return "{} ({} to {})".format(*(format(found[key], form) for key in ("value", "low", "high")))
+    return "{} ({} to {})".format(*(format(figure[key], form) for key in ("value", "low", "high")))
 
 
 def main(work: Path) -> None:
     """Gains and costs a student, then the first one's scores a task."""
-    found = {
+    students = {
         name: json.loads((work / name / "metrics.json").read_text())
         for name in STUDENTS
         if (work / name / "metrics.json").exists()
     }
     columns = ("student", "its gain", "the team's", "gain kept", "tokens", "parameters", "seconds")
-    lines = [columns, ("---",) * len(columns)]
-    for name, metrics in found.items():
+    rows = []
+    for name, metrics in students.items():
         gain, ratio = (metrics["comparison"][key] for key in ("gain", "cost_ratio"))
         costs = (f"{ratio[what]:.2f}" for what in columns[4:])
         both = (estimate(gain[whose], "+.3f") for whose in ("student", "team"))
-        lines.append((name, *both, estimate(gain["kept"], ".0%"), *costs))
-    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    for name in sorted({"both", "second"} & found.keys()):
-        metrics = found[name]
+        rows.append((name, *both, estimate(gain["kept"], ".0%"), *costs))
+    print(table(columns, rows), end="")
+    for name in sorted({"both", "second"} & students.keys()):
+        metrics = students[name]
         aligned = metrics["student"]["in_place_of"]
         print(f"\n{name}:\n", *score_lines(metrics["comparison"], aligned), sep="\n")
 

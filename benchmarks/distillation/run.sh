@@ -11,6 +11,7 @@ student() {
 }
 
 mkdir -p "$work"
+work=$(cd "$work" && pwd)
 student both
 student both-seed1 --seed 1
 student sft --loss sft
@@ -24,4 +25,4 @@ taketurns train --team "$work/both" --labels "$work/second.jsonl" --switcher hea
 taketurns train --method policy-gradient --team "$work/second-labels" --output "$work/second-team"
 taketurns distill --team "$work/second-team" --limit 100 --seeds 3 -o "$work/second"
 
-python "$(dirname "$0")/report.py" "$work"
+cd "$(dirname "$0")/../.." && python -m benchmarks.distillation.report "$work"

@@ -1,6 +1,6 @@
 """What a label costs: replay a stored bank of rollouts through every allocation.
 
-    python benchmarks/labelling/measure.py BANK.jsonl --output results.json --plot labelling.png
+    python -m benchmarks.labelling.measure BANK.jsonl --output results.json --plot labelling.png
 
 The bank is a file that `taketurns rollout` wrote with many rollouts a branch. In every draw the
 rollouts of each branch are shuffled; the first `--reference` of them are the truth, and the
@@ -21,19 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.answering import RESAMPLES, Floats
 from taketurns.runs.manifest import path_for
 from taketurns.training.labels.allocation import Allocation, Arm, Racing, Uniform
 
 CLEAR = 0.1  # the reference calls a branch best, rather than tied, when it leads by this much
-RESAMPLES = 2000
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class BankBranch:
     """A branch of the bank: its utilities, one if it ended the answer."""
 
     utilities: Floats
@@ -41,7 +38,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class Shuffle:
     """One shuffle of a prefix: what each branch is worth, and what allocations may see of it."""
 
     truth: Floats
@@ -50,7 +47,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class AllocationFigures:
     """An allocation over all draws of all prefixes; every array has a value a prefix. `clear` is
     the share of draws in which the reference has a clear best branch, `agreed` the share in which
     the label is that branch."""
@@ -62,24 +59,26 @@ class Figure:
     clear: Floats
 
 
-def read_bank(path: Path) -> list[tuple[Branch, ...]]:
+def read_bank(path: Path) -> list[tuple[BankBranch, ...]]:
     """The prefixes in which something is to be measured: a branch is open, no rollout failed."""
     bank = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         if record["error"] is not None or any(b["failures"] for b in record["branches"]):
             continue
-        branches = tuple(Branch(np.array(b["utilities"]), b["ended"]) for b in record["branches"])
+        branches = tuple(
+            BankBranch(np.array(b["utilities"]), b["ended"]) for b in record["branches"]
+        )
         if not all(branch.ended for branch in branches):
             bank.append(branches)
     return bank
 
 
-def draw(prefix: Sequence[Branch], reference: int, rng: np.random.Generator) -> Draw:
+def draw(prefix: Sequence[BankBranch], reference: int, rng: np.random.Generator) -> Shuffle:
     """Shuffle the rollouts and set the reference apart."""
     shuffled = [b.utilities if b.ended else rng.permutation(b.utilities) for b in prefix]
     ended = tuple(branch.ended for branch in prefix)
-    return Draw(
+    return Shuffle(
         np.array(
             [u[0] if e else u[:reference].mean() for u, e in zip(shuffled, ended, strict=True)]
         ),
@@ -88,7 +87,7 @@ def draw(prefix: Sequence[Branch], reference: int, rng: np.random.Generator) -> 
     )
 
 
-def replay(allocation: Allocation, seen: Draw) -> list[Arm]:
+def replay(allocation: Allocation, seen: Shuffle) -> list[Arm]:
     """What the allocation would have spent on these rollouts."""
     arms = [
         Arm(tuple(pool) if ended else (), ended)
@@ -107,9 +106,9 @@ def judge(
 ) -> tuple[float, float, float, float]:
     """Rollouts spent, expected regret of the label, whether it is what the reference says, and
     whether the reference says it clearly. Branches that tie share the label."""
-    found = allocation.best(arms)
+    chosen = allocation.best(arms)
     means = np.array([np.mean(arm.known) for arm in arms])
-    best = np.flatnonzero(means == means.max()) if found is None else np.array(found)
+    best = np.flatnonzero(means == means.max()) if chosen is None else np.array(chosen)
     spent = sum(arm.spent for arm in arms if not arm.ended)
     first, second = np.sort(truth)[:-3:-1]
     clear = float(first - second >= CLEAR)
@@ -117,13 +116,13 @@ def judge(
 
 
 def measure(
-    bank: Sequence[Sequence[Branch]],
+    bank: Sequence[Sequence[BankBranch]],
     allocations: Sequence[tuple[str, Allocation]],
     *,
     reference: int,
     draws: int,
     seed: int = 0,
-) -> list[Figure]:
+) -> list[AllocationFigures]:
     """Every allocation on the same shuffles."""
     results = np.empty((len(allocations), len(bank), draws, 4))
     for number, prefix in enumerate(bank):
@@ -133,21 +132,21 @@ def measure(
             for which, (_, allocation) in enumerate(allocations):
                 results[which, number, at] = judge(allocation, replay(allocation, seen), seen.truth)
     return [
-        Figure(name, *result.mean(1).T)
+        AllocationFigures(name, *result.mean(1).T)
         for (name, _), result in zip(allocations, results, strict=True)
     ]
 
 
-def interval(values: Floats, of: Floats | None = None) -> list[float]:
+def interval(values: Floats, weights: Floats | None = None) -> list[float]:
     """The mean, or the ratio of two sums, and its 95 % interval from resampled prefixes."""
-    of = np.ones(len(values)) if of is None else of
+    weights = np.ones(len(values)) if weights is None else weights
     drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    ratios = values[drawn].sum(1) / of[drawn].sum(1)
-    return [float(values.sum() / of.sum()), *map(float, np.quantile(ratios, (0.025, 0.975)))]
+    ratios = values[drawn].sum(1) / weights[drawn].sum(1)
+    return [float(values.sum() / weights.sum()), *map(float, np.quantile(ratios, (0.025, 0.975)))]
 
 
 def summary(
-    figures: Sequence[Figure], baseline: str, seconds: float | None
+    figures: Sequence[AllocationFigures], baseline: str, seconds: float | None
 ) -> list[dict[str, Any]]:
     """A row an allocation; `difference` is its regret less the baseline's, prefix by prefix."""
     base = next(figure for figure in figures if figure.name == baseline)
@@ -184,23 +183,23 @@ def seconds_a_rollout(path: Path) -> float | None:
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Regret over rollouts a prefix, both kinds of allocation."""
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
-    canvas = Canvas(figsize=(6, 4), layout="constrained")
-    axes = canvas.subplots()
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
     for kind, marker, above in (("uniform", "o", 4), ("racing", "s", -11)):
-        mine = sorted(
+        selected = sorted(
             (row for row in rows if row["allocation"].startswith(kind)),
             key=lambda row: row["rollouts"],
         )
-        regret = np.array([row["regret"] for row in mine])
+        regret = np.array([row["regret"] for row in selected])
         axes.errorbar(
-            [row["rollouts"] for row in mine],
+            [row["rollouts"] for row in selected],
             regret[:, 0],
             yerr=(regret[:, 0] - regret[:, 1], regret[:, 2] - regret[:, 0]),
             marker=marker, capsize=2, label=kind,
         )  # fmt: skip
-        for row in mine:
+        for row in selected:
             axes.annotate(
                 row["allocation"].removeprefix(kind).strip(), (row["rollouts"], row["regret"][0]),
                 textcoords="offset points", xytext=(4, above), fontsize=7,
@@ -210,7 +209,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("rollouts a prefix")
     axes.set_ylabel("regret of the label")
     axes.legend()
-    canvas.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150)
 
 
 def allocations(k: int) -> list[tuple[str, Allocation]]:

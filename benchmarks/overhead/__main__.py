@@ -1,15 +1,18 @@
-"""`taketurns bench`: what taking turns costs."""
+"""What taking turns costs: `python -m benchmarks.overhead overhead`, or `length`."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 import typer
 
+from recipes.terminal import run, say
+
 SHAPE = "Of the random models: 100m, 13m, 8b or tiny."
 
-bench = typer.Typer(no_args_is_help=True, help="Measure what taking turns costs.")
+bench = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Measure what taking turns costs."
+)
 
 
 @bench.command()
@@ -40,19 +43,20 @@ def overhead(
     from rich.console import Console
 
     from benchmarks.overhead.report import show
-    from benchmarks.overhead.setting import Setting
-    from benchmarks.overhead.suite import Plan, run
+    from benchmarks.overhead.suite import OverheadPlan
+    from benchmarks.overhead.suite import run as measure
+    from benchmarks.overhead.workload import Workload
 
     if quick:
         batch, tokens, shape = batch or [1, 2], tokens or [64], "tiny"
         repeats, pocket_questions = 1, min(pocket_questions, 3)
-    settings = tuple(
-        Setting(batch=rows, tokens=length, clock=clock)
+    workloads = tuple(
+        Workload(batch=rows, tokens=length, clock=clock)
         for rows in batch or (1, 8)
         for length in tokens or (256, 1024)
     )
-    plan = Plan(settings, repeats, pocket_questions, shape, device, dtype)
-    results = run(plan, _say)
+    plan = OverheadPlan(workloads, repeats, pocket_questions, shape, device, dtype)
+    results = measure(plan, say)
     if json_:
         Console().print_json(data=results.to_json())
     else:
@@ -84,16 +88,19 @@ def length(
     """What becomes of a team's speed, quality and speakers as its answers grow."""
     from rich.console import Console
 
-    from benchmarks.overhead.length import run, show
-    from benchmarks.overhead.setting import Setting
+    from benchmarks.overhead.length import run as measure
+    from benchmarks.overhead.length import show
+    from benchmarks.overhead.workload import Workload
 
-    settings = [Setting(batch, size, clock=clock) for size in tokens or (512, 1024, 2048, 4096)]
-    found = run(settings, shape, repeats, steps or (2, 4, 8, 16, 32, 64), pocket_questions, _say)
+    workloads = [Workload(batch, size, clock=clock) for size in tokens or (512, 1024, 2048, 4096)]
+    lengths = measure(
+        workloads, shape, repeats, steps or (2, 4, 8, 16, 32, 64), pocket_questions, say
+    )
     if json_:
-        Console().print_json(data=found.to_json())
+        Console().print_json(data=lengths.to_json())
     else:
-        show(Console(), found)
+        show(Console(), lengths)
 
 
-def _say(sentence: str) -> None:
-    print(f"taketurns bench: {sentence}", file=sys.stderr, flush=True)
+if __name__ == "__main__":
+    run(bench, "benchmarks.overhead")

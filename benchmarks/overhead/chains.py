@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from recipes.pocket.long import LongTask
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import EngineError
-from taketurns.evaluation.intervals import share
+from taketurns.evaluation.statistics import share
 from taketurns.generation.team import Team
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.types import Trace
@@ -49,7 +49,7 @@ def measure(steps: Sequence[int], questions: int, say: Callable[[str], None]) ->
 
 
 async def _measure(steps: Sequence[int], questions: int, say: Callable[[str], None]) -> list[Chain]:
-    found = []
+    chains = []
     async with Team.load(load_team_config("pocket")) as team:
         last = team.candidates[-1].name
         ways = {
@@ -67,8 +67,8 @@ async def _measure(steps: Sequence[int], questions: int, say: Callable[[str], No
                 policy = replace(way.policy, max_tokens=budget, patch_size=size, patch=None)
                 traces = await asyncio.gather(*(way.agenerate(q, policy=policy) for q in asked))
                 names = [candidate.name for candidate in way.candidates]
-                found.append(_chain(task, who, traces, names))
-    return found
+                chains.append(_chain(task, who, traces, names))
+    return chains
 
 
 def _chain(task: LongTask, who: str, traces: Sequence[Trace], names: Sequence[str]) -> Chain:

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.overhead.setting import Setting
+from benchmarks.overhead.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ForwardWork:
     """What must be computed, by how many rows share a forward: `steps` counts forwards of one token
     a row, `read` tokens that are taken in by blocks."""
 
@@ -27,13 +27,8 @@ class Work:
     def tokens_read(self) -> int:
         return sum(self.read.values())
 
-    @property
-    def rows(self) -> frozenset[int]:
-        """The numbers of rows whose rates must be known."""
-        return frozenset(self.steps) | frozenset(self.read)
-
-    def __add__(self, other: Work) -> Work:
-        return Work(
+    def __add__(self, other: ForwardWork) -> ForwardWork:
+        return ForwardWork(
             Counter(self.steps) + Counter(other.steps), Counter(self.read) + Counter(other.read)
         )
 
@@ -46,7 +41,7 @@ class Rates:
     step: Mapping[int, float]
     read: Mapping[int, float]
 
-    def seconds(self, work: Work) -> float:
+    def seconds(self, work: ForwardWork) -> float:
         steps = sum(count * self.step[rows] for rows, count in work.steps.items())
         return steps + sum(count * self.read[rows] for rows, count in work.read.items())
 
@@ -64,13 +59,13 @@ def catch_up(prompt: int, patches: Sequence[int], turns: Sequence[int]) -> tuple
     return tuple(missing)
 
 
-def team_work(setting: Setting) -> Work:
+def team_work(workload: Workload) -> ForwardWork:
     """The candidates' work, where the answers of a batch keep in step."""
-    behind = [catch_up(setting.prompt, setting.patches, turns) for turns in setting.turns]
+    behind = [catch_up(workload.prompt, workload.patches, turns) for turns in workload.turns]
     steps: Counter[int] = Counter()
     read: Counter[int] = Counter()
-    for round_, size in enumerate(setting.patches):
-        speakers = [turns[round_] for turns in setting.turns]
+    for round_, size in enumerate(workload.patches):
+        speakers = [turns[round_] for turns in workload.turns]
         for speaker in set(speakers):
             missing = [
                 behind[index][round_] for index, who in enumerate(speakers) if who == speaker
@@ -81,12 +76,12 @@ def team_work(setting: Setting) -> Work:
                 steps[going_on] += 1
             if blocks:
                 read[len(blocks)] += sum(blocks)
-    return Work(+steps, read)
+    return ForwardWork(+steps, read)
 
 
-def switcher_work(setting: Setting, tags: int, question: int) -> Work:
+def switcher_work(workload: Workload, tags: int, question: int) -> ForwardWork:
     """An LM switcher's work: it decides before every patch. `tags` is the number of tokens around a
     patch, `question` that of the question."""
-    patches = setting.patches[:-1]
-    read = setting.prompt + sum(patches) + tags * len(patches) + question * (len(patches) + 1)
-    return Work({}, {setting.batch: read * setting.batch})
+    patches = workload.patches[:-1]
+    read = workload.prompt + sum(patches) + tags * len(patches) + question * (len(patches) + 1)
+    return ForwardWork({}, {workload.batch: read * workload.batch})

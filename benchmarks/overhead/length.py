@@ -15,8 +15,8 @@ from benchmarks.overhead.chains import measure as measure_chains
 from benchmarks.overhead.memory import settled
 from benchmarks.overhead.models import random_pool
 from benchmarks.overhead.overhead import Overhead, measure, warm_up
-from benchmarks.overhead.setting import Setting
 from benchmarks.overhead.setup import describe_setup
+from benchmarks.overhead.workload import Workload
 
 VARIANTS = ("single", "kept", "kept_with_switcher")
 ROOM = 4096  # beside the answer: its prompt, the switcher's tags and question
@@ -32,12 +32,12 @@ class Lengths:
 
     def to_json(self) -> list[dict[str, Any]]:
         """An object for each length of either; all carry the set-up."""
-        records = [one.to_json() for one in self.speeds] + [one.to_json() for one in self.chains]
-        return [{**record, "setup": self.setup} for record in records]
+        measured: tuple[Overhead | Chain, ...] = (*self.speeds, *self.chains)
+        return [{**part.to_json(), "setup": self.setup} for part in measured]
 
 
 def run(
-    settings: Sequence[Setting],
+    workloads: Sequence[Workload],
     shape: str,
     repeats: int,
     steps: Sequence[int],
@@ -46,37 +46,37 @@ def run(
 ) -> Lengths:
     """Measure; `say` hears what is being done. Raises UsageError for a shape that there is none
     of."""
-    longest = max(setting.tokens for setting in settings)
+    longest = max(workload.tokens for workload in workloads)
     with random_pool(shape, context=2 * longest + ROOM) as pool:
         pool.load()
         setup = describe_setup(pool.device, pool.dtype)
         with settled():
-            warm_up(pool, settings[0].batch)
+            warm_up(pool, workloads[0].batch)
             speeds = []
-            for setting in settings:
-                say(f"{pool.name}, {setting.tokens} tokens")
-                speeds.append(measure(pool, setting, repeats, VARIANTS))
+            for workload in workloads:
+                say(f"{pool.name}, {workload.tokens} tokens")
+                speeds.append(measure(pool, workload, repeats, VARIANTS))
     chains = measure_chains(steps, questions, say) if questions else []
     return Lengths(setup, tuple(speeds), tuple(chains))
 
 
-def show(console: Console, found: Lengths) -> None:
+def show(console: Console, lengths: Lengths) -> None:
     """Print a table of each."""
-    console.print(_speeds(found.speeds))
-    if found.chains:
-        console.print(_chains(found.chains))
+    console.print(_speeds(lengths.speeds))
+    if lengths.chains:
+        console.print(_chains(lengths.chains))
 
 
 def _speeds(speeds: Sequence[Overhead]) -> Table:
     first = speeds[0]
-    title = f"{first.models}: batch {first.setting.batch}, seconds by the {first.setting.clock}"
+    title = f"{first.models}: batch {first.workload.batch}, seconds by the {first.workload.clock}"
     table = Table(title=title, title_justify="left", box=None)
     for heading in ("tokens", "one model", "team", "x one", "+ LM switcher", "x one"):
         table.add_column(heading, justify="right")
-    for one in speeds:
-        took, ratios = one.seconds, one.ratios
+    for overhead in speeds:
+        took, ratios = overhead.seconds, overhead.ratios
         table.add_row(
-            str(one.setting.tokens),
+            str(overhead.workload.tokens),
             f"{took['single']:.3g}",
             f"{took['kept']:.3g}",
             f"{ratios['kept_over_single']:.2f}",
@@ -87,21 +87,20 @@ def _speeds(speeds: Sequence[Overhead]) -> Table:
 
 
 def _chains(chains: Sequence[Chain]) -> Table:
-    names = list(
-        dict.fromkeys(name for one in chains for part in one.shares for name in part or {})
-    )
+    parts = [part for chain in chains for part in chain.shares if part is not None]
+    names = list(dict.fromkeys(name for part in parts for name in part))
     table = Table(title="pocket: problems of more and more steps", title_justify="left", box=None)
     for heading in ("steps", "who", "steps right", "all right", "tokens"):
         table.add_column(heading, justify="left" if heading == "who" else "right")
     for first, end in pairwise(EDGES):
         table.add_column(f"{first}-{end}", justify="right")
-    for one in chains:
-        parts = [
+    for chain in chains:
+        wrote = [
             "" if part is None else "/".join(f"{100 * part.get(name, 0):.0f}" for name in names)
-            for part in one.shares
+            for part in chain.shares
         ]
-        right = f"{one.right:.2f} ({one.low:.2f}-{one.high:.2f})"
-        row = (str(one.steps), one.who, right, f"{one.whole:.2f}", f"{one.tokens:.0f}")
-        table.add_row(*row, *parts)
+        right = f"{chain.right:.2f} ({chain.low:.2f}-{chain.high:.2f})"
+        row = (str(chain.steps), chain.who, right, f"{chain.whole:.2f}", f"{chain.tokens:.0f}")
+        table.add_row(*row, *wrote)
     table.caption = f"tokens of the answer from-to: per cent by {'/'.join(names)}"
     return table

@@ -4,63 +4,53 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import TracebackType
 
 import torch
 
-STATM = Path("/proc/self/statm")
+from benchmarks.processes import PROC, resident_bytes
+
 PERIOD = 0.02
 
 
 class PeakMemory:
-    """Watches the process (a thread reads its resident size fifty times a second), or a GPU's
-    allocator.
+    """The `bytes` at the peak above the level before, None where there is no way to tell."""
 
-    `bytes` is the peak above the level at entry, None where there is no way to tell.
-    """
+    bytes: int | None = None
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._before = 0
-        self._peak: int | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
 
-    @property
-    def bytes(self) -> int | None:
-        return None if self._peak is None else max(0, self._peak - self._before)
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
+    """Watch the process (a thread reads its resident size fifty times a second), or a GPU's
+    allocator. What is given has its `bytes` when the block has ended."""
+    peak = PeakMemory()
+    release_unused()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield peak
+        peak.bytes = max(0, torch.cuda.max_memory_allocated(device) - before)
+    elif PROC.exists():
+        over = threading.Event()
+        levels = [resident_bytes()]
 
-    def __enter__(self) -> PeakMemory:
-        release_unused()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
-        elif STATM.exists():
-            self._before = self._peak = resident_bytes()
-            self._thread.start()
-        return self
+        def watch() -> None:
+            while not over.wait(PERIOD):
+                levels.append(resident_bytes())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._device.type == "cuda":
-            self._peak = torch.cuda.max_memory_allocated(self._device)
-        elif self._thread.is_alive():
-            self._over.set()
-            self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(PERIOD):
-            self._peak = max(self._peak or 0, resident_bytes())
+        thread = threading.Thread(target=watch, name="memory", daemon=True)
+        thread.start()
+        try:
+            yield peak
+        finally:
+            over.set()
+            thread.join()
+        peak.bytes = max(levels) - levels[0]
+    else:
+        yield peak
 
 
 @contextmanager
@@ -72,11 +62,6 @@ def settled() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-def resident_bytes() -> int:
-    """The process' resident set, of Linux."""
-    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def release_unused() -> None:

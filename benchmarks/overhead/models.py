@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.overhead.setting import CANDIDATES
 from benchmarks.overhead.weights import GivenWeights, RandomWeights, engine_on, use_threads
+from benchmarks.overhead.workload import CANDIDATES
 from taketurns.checkpoints.prompts import BEGINS, ENDS, QUESTION
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.loading import Weights
@@ -29,7 +29,7 @@ from taketurns.types import Candidate, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class LlamaShape:
     """The measures of a Llama."""
 
     hidden: int
@@ -71,17 +71,17 @@ class Shape:
         )
 
 
-SHAPES: Mapping[str, Shape] = MappingProxyType(
+SHAPES: Mapping[str, LlamaShape] = MappingProxyType(
     {
-        "100m": Shape(768, 12, 12, 12, 2048, 16384, tied=True),
-        "8b": Shape(4096, 32, 32, 8, 14336, 128256, tied=False, context=8192),
-        "13m": Shape(384, 6, 6, 6, 1024, 8192, tied=True),
-        "tiny": Shape(64, 2, 2, 2, 128, 512, tied=True),
+        "100m": LlamaShape(768, 12, 12, 12, 2048, 16384, tied=True),
+        "8b": LlamaShape(4096, 32, 32, 8, 14336, 128256, tied=False, context=8192),
+        "13m": LlamaShape(384, 6, 6, 6, 1024, 8192, tied=True),
+        "tiny": LlamaShape(64, 2, 2, 2, 128, 512, tied=True),
     }
 )
 
 
-class Pool:
+class ModelPool:
     """Three candidates and a switcher that share a tokenizer without an end token."""
 
     def __init__(self, name: str, folder: Path, weights: Weights, words: int) -> None:
@@ -130,7 +130,7 @@ class Pool:
 @contextmanager
 def random_pool(
     shape: str, device: str = "auto", dtype: str = "auto", context: int | None = None
-) -> Iterator[Pool]:
+) -> Iterator[ModelPool]:
     """A triple and a switcher with random weights, of a shape named in SHAPES, for prompts and
     answers of `context` tokens together (None: the shape's own). Raises UsageError."""
     if shape not in SHAPES:
@@ -141,11 +141,11 @@ def random_pool(
     seeds = {name: seed for seed, name in enumerate(names)}
     weights = RandomWeights(config, seeds, device, dtype)
     with _folder(config, measures.words) as folder, use_threads(measures.parameters):
-        yield Pool(f"llama-{shape}", folder, weights, measures.words)
+        yield ModelPool(f"llama-{shape}", folder, weights, measures.words)
 
 
 @contextmanager
-def endless_pool(name: str, models: Mapping[str, Any]) -> Iterator[Pool]:
+def endless_pool(name: str, models: Mapping[str, Any]) -> Iterator[ModelPool]:
     """Real weights under a tokenizer without end tokens, to time them at fixed lengths: `models`
     are the candidates in order, then the switcher. What they write means nothing."""
     names = [f"candidate {index}" for index in range(CANDIDATES)] + [SWITCHER]
@@ -162,7 +162,7 @@ def endless_pool(name: str, models: Mapping[str, Any]) -> Iterator[Pool]:
         for model in models.values():
             restored.callback(setattr, model, "generation_config", model.generation_config)
             model.generation_config = GenerationConfig()
-        yield Pool(name, folder, weights, words)
+        yield ModelPool(name, folder, weights, words)
 
 
 @contextmanager
@@ -178,8 +178,8 @@ def _folder(config: Any, words: int) -> Iterator[Path]:
 def _reserved() -> list[str]:
     """Digits, and the words of the switcher's tags and question."""
     spoken = (BEGINS + ENDS + QUESTION).replace("{index}", "").replace("{last}", "")
-    found = re.findall(r"\w+|[^\w\s]+", spoken)
-    return [*map(str, range(10)), *dict.fromkeys(found)]
+    words = re.findall(r"\w+|[^\w\s]+", spoken)
+    return [*map(str, range(10)), *dict.fromkeys(words)]
 
 
 def _tokenizer(words: int) -> Any:

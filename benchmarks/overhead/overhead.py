@@ -1,4 +1,4 @@
-"""Times every variant on one setting, interleaved, and compares."""
+"""Times every variant on one workload, interleaved, and compares."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.overhead.floor import Rates, Work, switcher_work, team_work
-from benchmarks.overhead.models import Pool
+from benchmarks.overhead.floor import ForwardWork, Rates, switcher_work, team_work
+from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.rates import measure_rates
-from benchmarks.overhead.setting import CANDIDATES, Setting
-from benchmarks.overhead.variants import VARIANTS, Run
+from benchmarks.overhead.variants import VARIANTS, VariantRun
+from benchmarks.overhead.workload import CANDIDATES, Workload
 from taketurns.checkpoints.prompts import BEGINS, ENDS, QUESTION
 from taketurns.checkpoints.text import TextCodec
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What was measured on one setting.
+    """What was measured on one workload.
 
     `seconds` are medians and `peak_bytes` the largest, by variant; `threads` are those of one
     operation. `rambling` is how many seconds the public loop would have saved if its switcher
@@ -31,14 +31,14 @@ class Overhead:
     """
 
     models: str
-    setting: Setting
+    workload: Workload
     repeats: int
     threads: int
     seconds: Mapping[str, float]
     peak_bytes: Mapping[str, int | None]
     rambling: float
-    team_work: Work
-    switcher_work: Work
+    team_work: ForwardWork
+    switcher_work: ForwardWork
     rates: Rates
 
     @property
@@ -74,11 +74,11 @@ class Overhead:
         return {
             "what": "overhead",
             "models": self.models,
-            "batch": self.setting.batch,
-            "tokens": self.setting.tokens,
-            "prompt": self.setting.prompt,
-            "patch": self.setting.patch,
-            "clock": self.setting.clock,
+            "batch": self.workload.batch,
+            "tokens": self.workload.tokens,
+            "prompt": self.workload.prompt,
+            "patch": self.workload.patch,
+            "clock": self.workload.clock,
             "repeats": self.repeats,
             "threads": self.threads,
             **self.ratios,
@@ -96,8 +96,8 @@ class Overhead:
 
 
 def measure(
-    pool: Pool,
-    setting: Setting,
+    pool: ModelPool,
+    workload: Workload,
     repeats: int,
     variants: Sequence[str] = tuple(VARIANTS),
     say: Callable[[str], None] = lambda what: None,
@@ -106,27 +106,27 @@ def measure(
     slow spell of the machine hits all of them alike."""
     pool.load()
     order = [name for name in variants if name != "deterministic" or pool.exact]
-    team, switcher = team_work(setting), switcher_work_of(pool, setting)
-    runs: dict[str, list[Run]] = {name: [] for name in order}
+    team, switcher = team_work(workload), switcher_work_of(pool, workload)
+    runs: dict[str, list[VariantRun]] = {name: [] for name in order}
     rates: list[Rates] = []
     for round_ in range(repeats):
         turn = round_ % len(order)
         for name in order[turn:] + order[:turn]:
             say(name)
-            runs[name].append(VARIANTS[name](pool, setting))
+            runs[name].append(VARIANTS[name](pool, workload))
         say("floor")
         rates.append(
             asyncio.run(
-                measure_rates(pool, setting, team.steps.keys(), (team + switcher).read.keys())
+                measure_rates(pool, workload, team.steps.keys(), (team + switcher).read.keys())
             )
         )
     return Overhead(
         models=pool.name,
-        setting=setting,
+        workload=workload,
         repeats=repeats,
         threads=torch.get_num_threads(),
-        seconds={name: median(run.seconds for run in found) for name, found in runs.items()},
-        peak_bytes={name: _largest(found) for name, found in runs.items()},
+        seconds={name: median(run.seconds for run in timed) for name, timed in runs.items()},
+        peak_bytes={name: _largest(timed) for name, timed in runs.items()},
         rambling=median(run.rambling for run in runs["public"]) if "public" in runs else 0.0,
         team_work=team,
         switcher_work=switcher,
@@ -134,33 +134,33 @@ def measure(
     )
 
 
-def warm_up(pool: Pool, batch: int) -> None:
+def warm_up(pool: ModelPool, batch: int) -> None:
     """Run everything once, briefly: what is slow only the first time is not what is measured."""
-    setting = Setting(batch=batch, tokens=12, prompt=16, patch=4)
+    workload = Workload(batch=batch, tokens=12, prompt=16, patch=4)
     for variant in VARIANTS.values():
-        variant(pool, setting)
+        variant(pool, workload)
 
 
-def switcher_work_of(pool: Pool, setting: Setting) -> Work:
+def switcher_work_of(pool: ModelPool, workload: Workload) -> ForwardWork:
     """The switcher's work with as many tokens of tags and question as the pool's tokenizer
     makes."""
     codec = TextCodec.load(pool.candidates[0].spec)
     tags = len(codec.encode(BEGINS.format(index=0))) + len(codec.encode(ENDS.format(index=0)))
     question = len(codec.encode(QUESTION.format(last=CANDIDATES - 1)))
-    return switcher_work(setting, tags, question)
+    return switcher_work(workload, tags, question)
 
 
 def _median_rates(rates: Sequence[Rates]) -> Rates:
     return Rates(
-        {rows: median(found.step[rows] for found in rates) for rows in rates[0].step},
-        {rows: median(found.read[rows] for found in rates) for rows in rates[0].read},
+        {rows: median(measured.step[rows] for measured in rates) for rows in rates[0].step},
+        {rows: median(measured.read[rows] for measured in rates) for rows in rates[0].read},
     )
 
 
-def _largest(runs: Sequence[Run]) -> int | None:
+def _largest(runs: Sequence[VariantRun]) -> int | None:
     peaks = [run.peak for run in runs if run.peak is not None]
     return max(peaks) if peaks else None
 
 
-def _ratio(one: float | None, other: float | None) -> float | None:
-    return None if one is None or not other else one / other
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return None if numerator is None or not denominator else numerator / denominator

@@ -8,7 +8,8 @@ from typing import Any
 
 from benchmarks.overhead.questions import Race
 from benchmarks.overhead.weights import GivenWeights
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.local.loading import Weights
 from taketurns.generation.team import SWITCHER
 from taketurns.pocket import TASKS

@@ -24,7 +24,7 @@ from taketurns.types import Patch
 
 
 @dataclass(slots=True)
-class Answer:
+class PublicAnswer:
     """One answer under way: its prompt for every speaker, its reader, and who speaks in which
     round."""
 
@@ -73,7 +73,7 @@ class PublicLoop:
         """Every answer's number of patches."""
         return -(-self._policy.max_tokens // self._policy.patch_size)
 
-    def run(self, answers: Sequence[Answer]) -> PublicRun:
+    def run(self, answers: Sequence[PublicAnswer]) -> PublicRun:
         """Write all answers to their budget."""
         asked, rambling = 0, 0.0
         for round_ in range(self.rounds):
@@ -84,13 +84,13 @@ class PublicLoop:
             self._speak(answers, round_)
         return PublicRun(self.rounds, asked, rambling)
 
-    def _ask(self, answers: Sequence[Answer], clock: _Clock) -> int:
+    def _ask(self, answers: Sequence[PublicAnswer], clock: _Clock) -> int:
         """Let the switcher write; its words are not looked at, since `turns` says who speaks."""
         prompts = [answer.tagged.prompt(answer.patches) for answer in answers]
         written = self._generate(self._switcher, prompts, self._policy.patch_size, clock=clock)
         return sum(map(len, written))
 
-    def _speak(self, answers: Sequence[Answer], round_: int) -> None:
+    def _speak(self, answers: Sequence[PublicAnswer], round_: int) -> None:
         left = self._policy.max_tokens - round_ * self._policy.patch_size
         tokens = min(self._policy.patch_size, left)
         for speaker, model in enumerate(self._speakers):

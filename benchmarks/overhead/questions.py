@@ -10,10 +10,10 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.overhead.impartial import ImpartialSwitcher
-from benchmarks.overhead.public import Answer, PublicLoop
-from benchmarks.overhead.setting import random_turns
+from benchmarks.overhead.public import PublicAnswer, PublicLoop
 from benchmarks.overhead.variants import tagged_trace
 from benchmarks.overhead.weights import engine_on
+from benchmarks.overhead.workload import random_turns
 from taketurns.config.policy import Policy
 from taketurns.engines.local.loading import Weights
 from taketurns.errors import EngineError
@@ -127,9 +127,11 @@ class Race:
         seconds = perf_counter() - begun
         return _Finished(seconds, sum(len(answer.token_ids) for answer in answers))
 
-    def _answer(self, query: Query, rounds: int, readers: Sequence[CandidateRuntime]) -> Answer:
-        return Answer(
-            prompts=[reader.encode(reader.prompt(query)) for reader in readers],
+    def _answer(
+        self, query: Query, rounds: int, readers: Sequence[CandidateRuntime]
+    ) -> PublicAnswer:
+        return PublicAnswer(
+            prompts=[list(reader.prompt(query).ids) for reader in readers],
             tagged=tagged_trace(readers[-1].info.codec, query),
             turns=random_turns(self.policy, query.id, len(readers), rounds),
         )

@@ -12,9 +12,9 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from benchmarks.overhead.floor import Rates
-from benchmarks.overhead.models import Pool
+from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.plain import generate
-from benchmarks.overhead.setting import Setting
+from benchmarks.overhead.workload import Workload
 from taketurns.engines.local.engine import LocalEngine, LocalSession
 from taketurns.engines.local.plain_forward import kv_argument
 from taketurns.types import Sampling
@@ -25,13 +25,13 @@ TRIES = 3
 
 
 async def measure_rates(
-    pool: Pool, setting: Setting, steps: Iterable[int], reads: Iterable[int]
+    pool: ModelPool, workload: Workload, steps: Iterable[int], reads: Iterable[int]
 ) -> Rates:
     """Rates of the first candidate at the cache length that an answer has on average, for each
     number of rows. A step's cost is the difference between a long and a short run; of the two ways
     the cheaper counts, each by the median of a few tries."""
     engine = pool.engine()
-    probe = _Probe(pool, engine, setting)
+    probe = _Probe(pool, engine, workload)
     try:
         await engine.load(probe.name)
         return Rates(
@@ -45,49 +45,49 @@ async def measure_rates(
 class _Probe:
     """Times one model at a fixed cache length."""
 
-    def __init__(self, pool: Pool, engine: LocalEngine, setting: Setting) -> None:
+    def __init__(self, pool: ModelPool, engine: LocalEngine, workload: Workload) -> None:
         self.name = pool.candidates[0].name
         self._model = pool.model(self.name)
         self._engine = engine
-        self._setting = setting
-        self._length = setting.prompt + setting.tokens // 2
-        random = generator(setting.seed)
+        self._workload = workload
+        self._length = workload.prompt + workload.tokens // 2
+        random = generator(workload.seed)
         self._ids: list[int] = random.integers(
-            pool.words, size=self._length + setting.patch
+            pool.words, size=self._length + workload.patch
         ).tolist()
 
     async def step(self, rows: int) -> float:
         """Seconds of a forward that gives each row one more token, sampling included."""
         start = max(1, self._length - (SHORT + LONG) // 2)
         prompts = [self._ids[:start]] * rows
-        setting = self._setting
+        workload = self._workload
 
         def plain(tokens: int) -> None:
             generate(
                 self._model,
                 prompts,
                 tokens,
-                temperature=setting.temperature,
-                top_p=setting.top_p,
+                temperature=workload.temperature,
+                top_p=workload.top_p,
             )
 
-        own: dict[int, list[float]] = {SHORT: [], LONG: []}
-        ours: dict[int, list[float]] = {SHORT: [], LONG: []}
+        plain_seconds: dict[int, list[float]] = {SHORT: [], LONG: []}
+        engine_seconds: dict[int, list[float]] = {SHORT: [], LONG: []}
         for _ in range(TRIES):
             for tokens in (SHORT, LONG):
-                own[tokens].append(self._seconds(partial(plain, tokens)))
-                ours[tokens].append(await self._write(prompts, tokens))
-        both = [median(way[LONG]) - median(way[SHORT]) for way in (own, ours)]
+                plain_seconds[tokens].append(self._seconds(partial(plain, tokens)))
+                engine_seconds[tokens].append(await self._write(prompts, tokens))
+        both = [median(way[LONG]) - median(way[SHORT]) for way in (plain_seconds, engine_seconds)]
         return max(0.0, min(both)) / (LONG - SHORT)
 
     async def read(self, rows: int) -> float:
         """Seconds a token to append a block of a patch's size to each row's cache."""
-        own = self._append_plainly(rows)
-        ours = [await self._append(rows) for _ in range(TRIES)]
-        return min(median(own), median(ours)) / (rows * self._setting.patch)
+        plain_seconds = self._append_plainly(rows)
+        engine_seconds = [await self._append(rows) for _ in range(TRIES)]
+        return min(median(plain_seconds), median(engine_seconds)) / (rows * self._workload.patch)
 
     async def _write(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-        sampling = Sampling(tokens, self._setting.temperature, self._setting.top_p)
+        sampling = Sampling(tokens, self._workload.temperature, self._workload.top_p)
 
         async def one(session: LocalSession, prompt: Sequence[int]) -> None:
             await session.generate(self.name, prompt, sampling)
@@ -126,9 +126,9 @@ class _Probe:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(run(seed, ids)) for seed, ids in enumerate(prompts)]
             await ready.wait()
-            begun = self._setting.now()
+            begun = self._workload.now()
             await asyncio.gather(*running)
-            return self._setting.now() - begun
+            return self._workload.now() - begun
 
     @torch.inference_mode()
     def _append_plainly(self, rows: int) -> list[float]:
@@ -153,6 +153,6 @@ class _Probe:
         result.logits.argmax(-1).tolist()  # waits for the device
 
     def _seconds(self, work: Callable[[], Any]) -> float:
-        begun = self._setting.now()
+        begun = self._workload.now()
         work()
-        return self._setting.now() - begun
+        return self._workload.now() - begun

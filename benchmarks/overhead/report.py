@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.overhead.overhead import Overhead
 from benchmarks.overhead.questions import Questions
-from benchmarks.overhead.suite import Results
+from benchmarks.overhead.suite import OverheadResults
 
 LABELS: Mapping[str, str] = {
     "single": "one candidate, transformers generate",
@@ -21,7 +21,7 @@ LABELS: Mapping[str, str] = {
 }
 
 
-def show(console: Console, results: Results) -> None:
+def show(console: Console, results: OverheadResults) -> None:
     """Print everything that was measured."""
     setup = ", ".join(f"{key} {value}" for key, value in results.setup.items())
     console.print(setup, style="dim", highlight=False)
@@ -33,9 +33,9 @@ def show(console: Console, results: Results) -> None:
 
 def overhead_table(result: Overhead) -> Table:
     """Variants in rows: seconds, the ratio to one model alone and to the floor, peak memory."""
-    setting = result.setting
+    workload = result.workload
     table = Table(
-        title=f"{result.models}: batch {setting.batch}, {setting.tokens} tokens, "
+        title=f"{result.models}: batch {workload.batch}, {workload.tokens} tokens, "
         f"{result.threads} threads",
         title_justify="left",
         caption=_caption(result),

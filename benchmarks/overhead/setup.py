@@ -14,7 +14,7 @@ PACKAGES = ("taketurns", "torch", "transformers", "numpy")
 
 def describe_setup(device: torch.device, dtype: str) -> dict[str, str | int]:
     """Plain values for a report's head."""
-    found: dict[str, str | int] = {
+    machine: dict[str, str | int] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "dtype": dtype,
         "cpu": _cpu_name(),
@@ -23,7 +23,7 @@ def describe_setup(device: torch.device, dtype: str) -> dict[str, str | int]:
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
     }
-    return found | {package: version(package) for package in PACKAGES}
+    return machine | {package: version(package) for package in PACKAGES}
 
 
 def _usable_cores() -> int:

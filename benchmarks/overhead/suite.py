@@ -5,28 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from benchmarks.overhead.impartial import ImpartialSwitcher
 from benchmarks.overhead.memory import settled
-from benchmarks.overhead.models import Pool, endless_pool, random_pool
+from benchmarks.overhead.models import ModelPool, endless_pool, random_pool
 from benchmarks.overhead.overhead import Overhead, measure, warm_up
 from benchmarks.overhead.pocket import PocketModels, dev_questions, pocket_config
 from benchmarks.overhead.questions import Questions
-from benchmarks.overhead.setting import Setting, queries
 from benchmarks.overhead.setup import describe_setup
+from benchmarks.overhead.workload import Workload, queries
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.switchers.lm import LMSwitcher
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class OverheadPlan:
     """What to measure. `pocket_questions` 0 leaves the bundled team out."""
 
-    settings: tuple[Setting, ...]
+    workloads: tuple[Workload, ...]
     repeats: int
     pocket_questions: int
     shape: str = "100m"
@@ -35,11 +32,11 @@ class Plan:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        return tuple(sorted({setting.batch for setting in self.settings}))
+        return tuple(sorted({workload.batch for workload in self.workloads}))
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class OverheadResults:
     """What was measured, and with what."""
 
     setup: dict[str, str | int]
@@ -47,17 +44,16 @@ class Results:
     questions: tuple[Questions, ...]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """An object for each setting and pool, then one for each race; all carry the set-up."""
-        records = [overhead.to_json() for overhead in self.overheads]
-        records += [race.to_json() for race in self.questions]
-        return [{**record, "setup": self.setup} for record in records]
+        """An object for each workload and pool, then one for each race; all carry the set-up."""
+        measured: tuple[Overhead | Questions, ...] = (*self.overheads, *self.questions)
+        return [{**part.to_json(), "setup": self.setup} for part in measured]
 
 
-def run(plan: Plan, say: Say) -> Results:
+def run(plan: OverheadPlan, say: Callable[[str], None]) -> OverheadResults:
     """Measure; `say` hears what is being done. Raises UsageError if the plan cannot be carried
     out."""
     with random_pool(plan.shape, plan.device, plan.dtype) as pool:
-        asyncio.run(_require_room(pool, plan.settings))
+        asyncio.run(_require_room(pool, plan.workloads))
         say(f"{pool.name}: making four models")
         pool.load()
         setup = describe_setup(pool.device, pool.dtype)
@@ -67,24 +63,28 @@ def run(plan: Plan, say: Say) -> Results:
     if plan.pocket_questions:
         more, questions = _pocket(plan, say)
         overheads += more
-    return Results(setup, overheads, questions)
+    return OverheadResults(setup, overheads, questions)
 
 
-def _overheads(pool: Pool, plan: Plan, say: Say) -> tuple[Overhead, ...]:
-    found = []
-    for setting in plan.settings:
-        where = f"{pool.name}, batch {setting.batch}, {setting.tokens} tokens: "
-        say(where + "warming up")
-        warm_up(pool, setting.batch)
-        found.append(measure(pool, setting, plan.repeats, say=partial(_say_where, say, where)))
-    return tuple(found)
+def _overheads(
+    pool: ModelPool, plan: OverheadPlan, say: Callable[[str], None]
+) -> tuple[Overhead, ...]:
+    overheads = []
+    for workload in plan.workloads:
+        where = f"{pool.name}, batch {workload.batch}, {workload.tokens} tokens"
+
+        def say_where(what: str, where: str = where) -> None:
+            say(f"{where}: {what}")
+
+        say_where("warming up")
+        warm_up(pool, workload.batch)
+        overheads.append(measure(pool, workload, plan.repeats, say=say_where))
+    return tuple(overheads)
 
 
-def _say_where(say: Say, where: str, what: str) -> None:
-    say(where + what)
-
-
-def _pocket(plan: Plan, say: Say) -> tuple[tuple[Overhead, ...], tuple[Questions, ...]]:
+def _pocket(
+    plan: OverheadPlan, say: Callable[[str], None]
+) -> tuple[tuple[Overhead, ...], tuple[Questions, ...]]:
     config = pocket_config()
     if config is None:
         say("the bundled team is left out: this copy of the package has no weights for it")
@@ -99,10 +99,10 @@ def _pocket(plan: Plan, say: Say) -> tuple[tuple[Overhead, ...], tuple[Questions
     return overheads, tuple(raced)
 
 
-async def _require_room(pool: Pool, settings: Sequence[Setting]) -> None:
+async def _require_room(pool: ModelPool, workloads: Sequence[Workload]) -> None:
     """Raise PromptError if an answer would not fit the models' context."""
     engine = pool.engine(switcher=True)
     switcher = ImpartialSwitcher(LMSwitcher(SWITCHER))
     async with Team(pool.candidates, engine, switcher) as team:
-        for setting in settings:
-            await team.check_prompt(queries(setting, pool.words)[0], setting.policy)
+        for workload in workloads:
+            await team.check_prompt(queries(workload, pool.words)[0], workload.policy)

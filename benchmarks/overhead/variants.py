@@ -9,12 +9,12 @@ from types import MappingProxyType
 
 from benchmarks.overhead.forgetful import ForgetfulEngine
 from benchmarks.overhead.impartial import ImpartialSwitcher
-from benchmarks.overhead.memory import PeakMemory
-from benchmarks.overhead.models import Pool
+from benchmarks.overhead.memory import peak_memory
+from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.plain import generate
-from benchmarks.overhead.public import Answer, PublicLoop
-from benchmarks.overhead.setting import CANDIDATES, Setting, queries
+from benchmarks.overhead.public import PublicAnswer, PublicLoop
 from benchmarks.overhead.weights import same_attention
+from benchmarks.overhead.workload import CANDIDATES, Workload, queries
 from taketurns.checkpoints.prompts import TaggedTrace
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.engines.base import Engine
@@ -27,7 +27,7 @@ from taketurns.types import Query
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class VariantRun:
     """One run of a variant: wall-clock `seconds`, `peak` bytes above the loaded models, and the
     seconds in it that a switcher which samples text could have saved by stopping at its first
     token."""
@@ -37,64 +37,68 @@ class Run:
     rambling: float = 0.0
 
 
-Variant = Callable[[Pool, Setting], Run]
+Variant = Callable[[ModelPool, Workload], VariantRun]
 
 
-def single(pool: Pool, setting: Setting) -> Run:
+def single(pool: ModelPool, workload: Workload) -> VariantRun:
     """One candidate by transformers' own generate."""
     model = pool.model(pool.candidates[0].name)
     codec = TextCodec.load(pool.candidates[0].spec)
-    prompts = [codec.encode(query.text or "") for query in queries(setting, pool.words)]
-    with PeakMemory(pool.device) as memory:
-        begun = setting.now()
+    prompts = [codec.encode(query.text or "") for query in queries(workload, pool.words)]
+    with peak_memory(pool.device) as memory:
+        begun = workload.now()
         written = generate(
-            model, prompts, setting.tokens, temperature=setting.temperature, top_p=setting.top_p
+            model, prompts, workload.tokens, temperature=workload.temperature, top_p=workload.top_p
         )
-        seconds = setting.now() - begun
-    _require_full(map(len, written), setting)
-    return Run(seconds, memory.bytes)
+        seconds = workload.now() - begun
+    _require_full(map(len, written), workload)
+    return VariantRun(seconds, memory.bytes)
 
 
-def kept(pool: Pool, setting: Setting) -> Run:
+def kept(pool: ModelPool, workload: Workload) -> VariantRun:
     """The team with kept caches, random speakers."""
-    return _team(pool, setting, pool.engine(), RandomSwitcher())
+    return _team(pool, workload, pool.engine(), RandomSwitcher())
 
 
-def kept_with_switcher(pool: Pool, setting: Setting) -> Run:
+def kept_with_switcher(pool: ModelPool, workload: Workload) -> VariantRun:
     """The team with kept caches, asking a switcher as large as a candidate."""
-    return _team(pool, setting, pool.engine(switcher=True), ImpartialSwitcher(LMSwitcher(SWITCHER)))
+    return _team(
+        pool, workload, pool.engine(switcher=True), ImpartialSwitcher(LMSwitcher(SWITCHER))
+    )
 
 
-def reencode(pool: Pool, setting: Setting) -> Run:
+def reencode(pool: ModelPool, workload: Workload) -> VariantRun:
     """The team without kept caches, random speakers."""
-    return _team(pool, setting, ForgetfulEngine(pool.engine()), RandomSwitcher())
+    return _team(pool, workload, ForgetfulEngine(pool.engine()), RandomSwitcher())
 
 
-def deterministic(pool: Pool, setting: Setting) -> Run:
+def deterministic(pool: ModelPool, workload: Workload) -> VariantRun:
     """`kept` with tokens that do not depend on the batch."""
     with same_attention(pool.model(candidate.name) for candidate in pool.candidates):
-        return _team(pool, setting, pool.engine(deterministic=True), RandomSwitcher())
+        return _team(pool, workload, pool.engine(deterministic=True), RandomSwitcher())
 
 
-def public(pool: Pool, setting: Setting) -> Run:
+def public(pool: ModelPool, workload: Workload) -> VariantRun:
     """The loop as public code runs it, its switcher as large as a candidate."""
     codec = TextCodec.load(pool.candidates[0].spec)
     loop = PublicLoop(
         [pool.model(candidate.name) for candidate in pool.candidates],
         pool.model(SWITCHER),
-        setting.policy,
-        now=setting.now,
+        workload.policy,
+        now=workload.now,
     )
     answers = [
-        Answer([codec.encode(query.text or "")] * CANDIDATES, tagged_trace(codec, query), turns)
-        for query, turns in zip(queries(setting, pool.words), setting.turns, strict=True)
+        PublicAnswer(
+            [codec.encode(query.text or "")] * CANDIDATES, tagged_trace(codec, query), turns
+        )
+        for query, turns in zip(queries(workload, pool.words), workload.turns, strict=True)
     ]
-    with PeakMemory(pool.device) as memory:
-        begun = setting.now()
+    with peak_memory(pool.device) as memory:
+        begun = workload.now()
         run = loop.run(answers)
-        seconds = setting.now() - begun
-    _require_full((len(answer.token_ids) for answer in answers), setting)
-    return Run(seconds, memory.bytes, run.rambling)
+        seconds = workload.now() - begun
+    _require_full((len(answer.token_ids) for answer in answers), workload)
+    return VariantRun(seconds, memory.bytes, run.rambling)
 
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
@@ -114,31 +118,33 @@ def tagged_trace(codec: TextCodec, query: Query) -> TaggedTrace:
     return TaggedTrace(codec, query, range(CANDIDATES), vocabulary=SharedVocabulary.of([codec]))
 
 
-def _team(pool: Pool, setting: Setting, engine: Engine, switcher: Switcher) -> Run:
-    return asyncio.run(_write(pool, setting, engine, switcher))
+def _team(pool: ModelPool, workload: Workload, engine: Engine, switcher: Switcher) -> VariantRun:
+    return asyncio.run(_write(pool, workload, engine, switcher))
 
 
-async def _write(pool: Pool, setting: Setting, engine: Engine, switcher: Switcher) -> Run:
+async def _write(
+    pool: ModelPool, workload: Workload, engine: Engine, switcher: Switcher
+) -> VariantRun:
     """Write all answers of a batch at once; loading comes first and is not timed."""
-    async with Team(pool.candidates, engine, switcher, setting.policy) as team:
+    async with Team(pool.candidates, engine, switcher, workload.policy) as team:
         await team.prepare()
         async with engine.session(0, 1):  # a switcher's weights load with the first session
             pass
-        asked = queries(setting, pool.words)
-        with PeakMemory(pool.device) as memory:
-            begun = setting.now()
+        asked = queries(workload, pool.words)
+        with peak_memory(pool.device) as memory:
+            begun = workload.now()
             traces = await asyncio.gather(*map(team.agenerate, asked))
-            seconds = setting.now() - begun
-    for trace, turns in zip(traces, setting.turns, strict=True):
+            seconds = workload.now() - begun
+    for trace, turns in zip(traces, workload.turns, strict=True):
         if trace.error is not None:
             raise EngineError(trace.error)
         if tuple(patch.speaker for patch in trace.patches) != turns:
             raise EngineError(f"{trace.query.id} had other speakers than its turns say")
-    _require_full((trace.tokens for trace in traces), setting)
-    return Run(seconds, memory.bytes)
+    _require_full((trace.tokens for trace in traces), workload)
+    return VariantRun(seconds, memory.bytes)
 
 
-def _require_full(lengths: Iterable[int], setting: Setting) -> None:
-    found = list(lengths)
-    if found != [setting.tokens] * setting.batch:
-        raise EngineError(f"answers of {found} tokens instead of {setting.tokens} each")
+def _require_full(lengths: Iterable[int], workload: Workload) -> None:
+    written = list(lengths)
+    if written != [workload.tokens] * workload.batch:
+        raise EngineError(f"answers of {written} tokens instead of {workload.tokens} each")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from taketurns.engines.local.engine import LocalEngine
-from taketurns.engines.local.loading import Loaded, Weights, choose_device, choose_dtype
+from taketurns.engines.local.loading import LoadedModel, Weights, choose_device, choose_dtype
 from taketurns.engines.local.worker import SMALL_MODEL
 from taketurns.types import ModelSpec
 
@@ -27,10 +27,10 @@ class RandomWeights(Weights):
         self._dtype = torch.bfloat16 if chosen == "auto" else chosen
         self._models: dict[str, Any] = {}
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         if name not in self._models:
             self._models[name] = self._make(self._seeds[name])
-        return Loaded(self._models[name], None)
+        return LoadedModel(self._models[name], None)
 
     def _make(self, seed: int) -> Any:
         from transformers import AutoModelForCausalLM
@@ -48,8 +48,8 @@ class GivenWeights(Weights):
         super().__init__({})
         self._models = dict(models)
 
-    def load(self, name: str) -> Loaded:
-        return Loaded(self._models[name], None)
+    def load(self, name: str) -> LoadedModel:
+        return LoadedModel(self._models[name], None)
 
 
 def engine_on(

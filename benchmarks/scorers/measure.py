@@ -3,26 +3,22 @@
 Each benchmark in the authors' format is answered by a team of scripted models, once for each
 wording, and scored by ours and by the authors' scoring. Prints a table in Markdown.
 
-    python benchmarks/scorers/measure.py DIR
+    python -m benchmarks.scorers.measure DIR
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import wordings
-
+from benchmarks.scorers import wordings
 from taketurns.config.policy import Policy
 from taketurns.engines.scripted import ScriptedEngine
-from taketurns.evaluation.scoring.answers import Answers
+from taketurns.evaluation.scoring.answers import QuestionAnswers
 from taketurns.evaluation.scoring.scorecard import score_answers
 from taketurns.generation.team import Team
 from taketurns.switchers.simple import RandomSwitcher
@@ -34,6 +30,7 @@ from taketurns.tasks.scored import scored_task
 from taketurns.tasks.scorers.diversity import Diversity
 from taketurns.tasks.scorers.registry import make_scorer
 from taketurns.types import Candidate, ModelSpec, Query, Score
+from taketurns.utils.markdown import table
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 PATCH = 2048
@@ -41,7 +38,7 @@ Wording = Callable[[Query], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JudgedAnswers:
     """Of one task and kind of answer: how many, their mean score, the share that scores full, and
     the share in which no answer was found."""
 
@@ -51,7 +48,7 @@ class Row:
     unread: float
 
 
-async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Answers]:
+async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[QuestionAnswers]:
     """The answers a team of two scripted models gives; `texts[id]` is what is said."""
     by_prompt = {query.text or "": texts[query.id] for query in queries}
     names = ("one", "other")
@@ -61,23 +58,25 @@ async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Answ
     candidates = [Candidate(name, ModelSpec(name)) for name in names]
     team = Team(candidates, engine, RandomSwitcher(), Policy(patch_size=PATCH, max_tokens=PATCH))
     traces = await asyncio.gather(*(team.agenerate(query) for query in queries))
-    return [Answers(trace.query, (trace.text,)) for trace in traces]
+    return [QuestionAnswers(trace.query, (trace.text,)) for trace in traces]
 
 
-def measured(tasks: Mapping[str, Task], queries: Sequence[Query], wording: Wording) -> list[Row]:
+def measured(
+    tasks: Mapping[str, Task], queries: Sequence[Query], wording: Wording
+) -> list[JudgedAnswers]:
     """Every query answered once in each wording, and scored by each task."""
     variants = {query.id: wording(query) for query in queries}
-    given: list[Answers] = []
+    answers: list[QuestionAnswers] = []
     for turn in range(max(map(len, variants.values()))):
         asked = [query for query in queries if turn < len(variants[query.id])]
         texts = {query.id: variants[query.id][turn] for query in asked}
-        given += asyncio.run(answered(asked, texts))
-    return [_row(score_answers(task, "test", given).scores) for task in tasks.values()]
+        answers += asyncio.run(answered(asked, texts))
+    return [_row(score_answers(task, "test", answers).scores) for task in tasks.values()]
 
 
-def _row(scores: Sequence[Score]) -> Row:
+def _row(scores: Sequence[Score]) -> JudgedAnswers:
     values = [score.value or 0.0 for score in scores]
-    return Row(
+    return JudgedAnswers(
         answers=len(scores),
         mean=fmean(values),
         full=fmean(value >= 1 for value in values),
@@ -85,7 +84,7 @@ def _row(scores: Sequence[Score]) -> Row:
     )
 
 
-def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, Row]]:
+def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, JudgedAnswers]]:
     """A task's questions, and its rows: gold and wrong, by ours and by the authors' scoring."""
     tasks = {
         "ours": find_task(name, Choices(data)),
@@ -106,7 +105,7 @@ def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, Ro
     return len(queries), rows
 
 
-def calibrated(data: Path, limit: int | None) -> tuple[int, Row, Row]:
+def calibrated(data: Path, limit: int | None) -> tuple[int, JudgedAnswers, JudgedAnswers]:
     """TruthfulQA with a stated confidence of 100 %: right answers, and wrong ones."""
     plain = find_task("truthfulqa", Choices(data))
     queries = plain.queries("test")[:limit]
@@ -140,11 +139,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder of files in the authors' format")
     parser.add_argument("--limit", type=int, help="questions a task")
     arguments = parser.parse_args()
-    print(
-        "| task | scorer | questions | right answers: mean | not read | wrong answers: mean "
-        "| full | authors' scoring: right | wrong |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    head = ["task", "scorer", "questions", "right answers: mean", "not read",
+            "wrong answers: mean", "full", "authors' scoring: right", "wrong"]  # fmt: skip
+    print(table(head, []), end="")
     for name, benchmark in BENCHMARKS.items():
         if benchmark.kind is None or not (arguments.data / f"{name}.json").is_file():
             continue

@@ -47,12 +47,12 @@ def wrong(query: Query, others: Sequence[Query]) -> list[str]:
     value = number(text)
     if value is not None and not _named(text):
         return [answer for off in _off(value, text) for answer in worded(off)]
-    own = {alias.casefold() for alias in aliases_of(query)}
+    right_answers = {alias.casefold() for alias in aliases_of(query)}
     strangers = [
         alias
         for other in others
         for alias in aliases_of(other)[:1]
-        if not any(alias.casefold() in mine or mine in alias.casefold() for mine in own)
+        if not any(alias.casefold() in mine or mine in alias.casefold() for mine in right_answers)
     ]
     return worded(rng.choice(strangers))
 
@@ -61,11 +61,11 @@ def worded(text: str) -> list[str]:
     """A text in the common wordings, a number in those of numbers too."""
     numeric = number(text) is not None and not _named(text)
     forms = (*SAID, *NUMBERED) if numeric else ("{}", *SAID)
-    found = [form.format(text) for form in forms]
+    answers = [form.format(text) for form in forms]
     value = number(text)
     if value is not None and value.denominator == 1 and text.lstrip("-").isdigit():
-        found += [f"{int(value):,}", f"{text} apples", f"The answer is {text}.0", f"{text} %"]
-    return found
+        answers += [f"{int(value):,}", f"{text} apples", f"The answer is {text}.0", f"{text} %"]
+    return answers
 
 
 def _named(text: str) -> bool:
@@ -75,12 +75,12 @@ def _named(text: str) -> bool:
 
 def _off(value: Fraction, text: str) -> list[str]:
     """A number with another value: one more, the sign turned, a digit more, the point dropped."""
-    found = [str(int(value) + 1)] if value.denominator == 1 else [str(float(value) + 1)]
+    others = [str(int(value) + 1)] if value.denominator == 1 else [str(float(value) + 1)]
     if value:
-        found += [f"-{text}" if value > 0 else text.removeprefix("-"), f"{int(value) or 1}7"]
+        others += [f"-{text}" if value > 0 else text.removeprefix("-"), f"{int(value) or 1}7"]
     if "." in text:
-        found.append(text.replace(".", ""))
-    return [off for off in found if number(off) not in (value, None)]
+        others.append(text.replace(".", ""))
+    return [off for off in others if number(off) not in (value, None)]
 
 
 def _keyless(forms: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """What one vLLM server costs, for `taketurns plan --costs`:
 
-    python benchmarks/servers/calibrate.py http://127.0.0.1:8000 aligned -o costs.json
+    python -m benchmarks.servers.calibrate http://127.0.0.1:8000 aligned -o costs.json
 
 Asks the server alone, with prompts of random tokens that are in no cache. A step of each batch
 size is the difference between long and short answers, a prompt token that between long and short
@@ -46,7 +46,7 @@ class Took:
                     self.front - other.front, self.engine - other.engine)  # fmt: skip
 
 
-class Server:
+class TimedServer:
     """A model called `name` at `url`, asked by token ids below `vocabulary`."""
 
     def __init__(self, url: str, name: str, vocabulary: int) -> None:
@@ -54,12 +54,12 @@ class Server:
         self.name = name
         self._vocabulary = vocabulary
         self._random = Random(0)
-        self._caller = Client()
+        self._client = Client()
         self.processes = processes(url)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._caller.close()
+        await self._client.close()
 
     async def ask(self, prompt: int, tokens: int) -> None:
         """One completion of exactly so many tokens, sampled as a team's patches are."""
@@ -69,16 +69,16 @@ class Server:
             "temperature": 0.7, "top_p": 0.9, "seed": self._random.randrange(2**31),
             "return_token_ids": True,
         }  # fmt: skip
-        reply = await self._caller.post(self._url, body, Key(), 600)
+        reply = await self._client.post(self._url, body, Key(), 600)
         assert reply["usage"]["completion_tokens"] == tokens
 
     async def time(self, calls: int, prompt: int, tokens: int) -> Took:
         """So many calls at once."""
-        before, begun, own = self._used(), perf_counter(), process_time()
+        before, begun, client = self._used(), perf_counter(), process_time()
         await asyncio.gather(*(self.ask(prompt, tokens) for _ in range(calls)))
-        wall, own = perf_counter() - begun, process_time() - own
+        wall, client = perf_counter() - begun, process_time() - client
         front, engine = (b - a for a, b in zip(before, self._used(), strict=True))
-        return Took(wall, own, front, engine)
+        return Took(wall, client, front, engine)
 
     def _used(self) -> tuple[float, float]:
         spent = [sum(process.cpu_times()[:2]) for process in self.processes]
@@ -99,7 +99,7 @@ def processes(url: str) -> list[psutil.Process]:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CostMeasurement:
     """What one server took. `steps` are those of each batch size, `asked` many short calls at once,
     `alone` one; `short` and `long` are calls of one token after prompts of such lengths."""
 
@@ -113,24 +113,24 @@ class Measured:
     def costs(self, clock: str) -> dict[str, Any]:
         """As `taketurns plan` reads them."""
 
-        def of(took: Took) -> float:
+        def seconds(took: Took) -> float:
             return took.engine if clock == "cpu" else took.wall
 
         decode: list[tuple[int, float]] = []
         for size, steps in self.steps.items():
-            found = median(map(of, steps)) / STEPS
-            decode.append((size, max(found, decode[-1][1] if decode else 0.0)))
-        apart = median(map(of, self.long)) - median(map(of, self.short))
+            step = median(map(seconds, steps)) / STEPS
+            decode.append((size, max(step, decode[-1][1] if decode else 0.0)))
+        apart = median(map(seconds, self.long)) - median(map(seconds, self.short))
         prefill = max(0.0, apart / (LONG - SHORT))
         most = max(SIZES)
-        client = median(one.client for one in self.asked) / most
+        client = median(took.client for took in self.asked) / most
         if self.local:
-            token = max(0.0, median(one.front for one in self.steps[most]) / (most * STEPS))
-            request = max(0.0, median(one.front for one in self.asked) / most - token)
+            token = max(0.0, median(took.front for took in self.steps[most]) / (most * STEPS))
+            request = max(0.0, median(took.front for took in self.asked) / most - token)
         else:
-            token, request = 0.0, median(one.wall for one in self.asked) / most
+            token, request = 0.0, median(took.wall for took in self.asked) / most
         known = client + request + token + decode[0][1] + SHORT * prefill
-        alone = median(one.wall for one in self.short)
+        alone = median(took.wall for took in self.short)
         return {
             "about": f"{self.name}, by benchmarks/servers/calibrate.py, {clock} clock",
             "decode": decode,
@@ -142,16 +142,16 @@ class Measured:
         }
 
 
-async def measure(url: str, name: str, vocabulary: int, repeats: int = 3) -> Measured:
+async def measure(url: str, name: str, vocabulary: int, repeats: int = 3) -> CostMeasurement:
     """Ask the server `name` at `url`, whose token ids below `vocabulary` exist."""
-    server = Server(url, name, vocabulary)
+    server = TimedServer(url, name, vocabulary)
     try:
         return await _measure(server, repeats)
     finally:
         await server.close()
 
 
-async def _measure(server: Server, repeats: int) -> Measured:
+async def _measure(server: TimedServer, repeats: int) -> CostMeasurement:
     for size in (1, max(SIZES)):
         await server.time(size, SHORT, STEPS)  # kernels are made at first use
     steps: dict[int, list[Took]] = {size: [] for size in SIZES}
@@ -163,8 +163,14 @@ async def _measure(server: Server, repeats: int) -> Measured:
         [await server.time(1, length, 1) for length in (SHORT, LONG)] for _ in range(4 * repeats)
     ]
     asked = [await server.time(max(SIZES), SHORT, 1) for _ in range(2 * repeats)]
-    short, long = ([pair[i] for pair in pairs] for i in range(2))
-    return Measured(server.name, bool(server.processes), steps, short, long, asked)
+    return CostMeasurement(
+        server.name,
+        bool(server.processes),
+        steps,
+        short=[short for short, _ in pairs],
+        long=[long for _, long in pairs],
+        asked=asked,
+    )
 
 
 def main() -> None:
@@ -181,13 +187,13 @@ def main() -> None:
     for limit in ("block", "cache", "sequences", "budget"):
         parser.add_argument(f"--{limit}", type=int, help="the server's; left out if not given")
     parser.add_argument("--no-chunked", dest="chunked", action="store_false")
-    given = parser.parse_args()
-    took = asyncio.run(measure(given.url, given.model, given.vocabulary, given.repeats))
-    found = took.costs(given.clock)
+    options = parser.parse_args()
+    took = asyncio.run(measure(options.url, options.model, options.vocabulary, options.repeats))
+    costs = took.costs(options.clock)
     for limit in ("block", "cache", "sequences", "budget"):
-        if getattr(given, limit) is not None:
-            found[limit] = getattr(given, limit)
-    given.output.write_text(json.dumps(found | {"chunked": given.chunked}, indent=1) + "\n")
+        if getattr(options, limit) is not None:
+            costs[limit] = getattr(options, limit)
+    options.output.write_text(json.dumps(costs | {"chunked": options.chunked}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast a team on servers writes: python benchmarks/servers/run.py team.yaml [--answers N]
+"""How fast a team on servers writes: python -m benchmarks.servers.run team.yaml [--answers N]
 
 The servers must be running (`taketurns launch --team team.yaml --run`). For each number of answers
 under way at a time, its last candidate alone and then the team answer questions of the bundled
@@ -18,14 +18,15 @@ from statistics import quantiles
 from time import perf_counter, process_time
 
 from taketurns import Query, Team, Trace
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.integrations.planning.work import Answer, answer_of
+from taketurns.integrations.planning.workload import SimulatedAnswer, recorded_answer
 from taketurns.pocket.tasks import TASKS
 
 
 @dataclass(frozen=True)
-class Figures:
+class ServingFigures:
     """`seconds` are for all answers, `median` and `late` (95 %) for one; `busy` are those of this
     process's processor. `work` is what was asked and written, for `validate.py`."""
 
@@ -42,7 +43,7 @@ class Figures:
     cached_tokens: int
     faults: int
     busy: float
-    work: tuple[Answer, ...]
+    work: tuple[SimulatedAnswer, ...]
 
     @property
     def rate(self) -> float:
@@ -53,15 +54,15 @@ class Figures:
         return self.cached_tokens / max(1, self.prompt_tokens)
 
 
-async def measure(who: str, team: Team, queries: list[Query], at_a_time: int) -> Figures:
+async def measure(who: str, team: Team, queries: list[Query], at_a_time: int) -> ServingFigures:
     """Answer the queries and time it."""
     engine = team.engine
     assert isinstance(engine, HttpEngine), "the team's engine must be http"
     before = total(engine)
     prompts = {query.id: (await team.draft(query)).longest_prompt for query in queries}
-    free, took = asyncio.Semaphore(at_a_time), []
+    free, took = asyncio.Semaphore(at_a_time), list[float]()
 
-    async def one(query: Query) -> Trace:
+    async def answer(query: Query) -> Trace:
         async with free:
             begun = perf_counter()
             trace = await team.agenerate(query)
@@ -69,33 +70,40 @@ async def measure(who: str, team: Team, queries: list[Query], at_a_time: int) ->
             assert trace.error is None, trace.error
             return trace
 
-    own, begun = process_time(), perf_counter()
-    traces = await asyncio.gather(*map(one, queries))
-    seconds, own = perf_counter() - begun, process_time() - own
+    busy, begun = process_time(), perf_counter()
+    traces = await asyncio.gather(*map(answer, queries))
+    seconds, busy = perf_counter() - begun, process_time() - busy
     after = total(engine)
     cuts = quantiles(took, n=20)
-    return Figures(
-        who, at_a_time, len(queries), sum(trace.tokens for trace in traces),
-        sum(len(trace.patches) for trace in traces), seconds, cuts[9], cuts[18],
-        *(b - a for a, b in zip(before, after, strict=True)), own,
-        tuple(answer_of(trace, prompts[trace.query.id]) for trace in traces),
-    )  # fmt: skip
-
-
-def total(engine: HttpEngine) -> tuple[int, int, int, int]:
-    """Requests, prompt tokens, cached ones and faults so far, of all models."""
-    every = [engine.counters(model) for model in engine.models]
-    return (
-        sum(one.requests for one in every),
-        sum(one.prompt_tokens for one in every),
-        sum(one.cached_tokens for one in every),
-        sum(sum(one.faults.values()) for one in every),
+    return ServingFigures(
+        who=who,
+        at_a_time=at_a_time,
+        answers=len(queries),
+        tokens=sum(trace.tokens for trace in traces),
+        patches=sum(len(trace.patches) for trace in traces),
+        seconds=seconds,
+        median=cuts[9],
+        late=cuts[18],
+        **{what: after[what] - before[what] for what in after},
+        busy=busy,
+        work=tuple(recorded_answer(trace, prompts[trace.query.id]) for trace in traces),
     )
+
+
+def total(engine: HttpEngine) -> dict[str, int]:
+    """What was counted so far, of all models."""
+    counters = [engine.counters(model) for model in engine.models]
+    return {
+        "requests": sum(model.requests for model in counters),
+        "prompt_tokens": sum(model.prompt_tokens for model in counters),
+        "cached_tokens": sum(model.cached_tokens for model in counters),
+        "faults": sum(sum(model.faults.values()) for model in counters),
+    }
 
 
 async def measure_all(
     config: TeamConfig, answers: int = 24, at_a_time: Sequence[int] = (1, 8, 32, 64)
-) -> AsyncIterator[Figures]:
+) -> AsyncIterator[ServingFigures]:
     """The last candidate alone and the team, at each number of answers under way."""
     asked = [query for task in TASKS.values() for query in task.queries("test")]
     Random(0).shuffle(asked)
@@ -116,17 +124,18 @@ async def main() -> None:
     parser.add_argument("--answers", type=int, default=24)
     parser.add_argument("--at-a-time", default="1,8,32,64")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    numbers = [int(number) for number in given.at_a_time.split(",")]
-    async for one in measure_all(load_team_config(given.team), given.answers, numbers):
-        print(json.dumps(asdict(one)) if given.json else line(one), flush=True)
+    options = parser.parse_args()
+    numbers = [int(number) for number in options.at_a_time.split(",")]
+    async for figures in measure_all(load_team_config(options.team), options.answers, numbers):
+        print(json.dumps(asdict(figures)) if options.json else line(figures), flush=True)
 
 
-def line(one: Figures) -> str:
+def line(figures: ServingFigures) -> str:
     """A row of the table."""
     return (
-        f"| {one.who} | {one.at_a_time} | {one.rate:.0f} | {one.median:.2f} | {one.late:.2f} | "
-        f"{one.requests / one.answers:.1f} | {one.cached:.0%} | {one.faults} |"
+        f"| {figures.who} | {figures.at_a_time} | {figures.rate:.0f} | {figures.median:.2f} | "
+        f"{figures.late:.2f} | {figures.requests / figures.answers:.1f} | {figures.cached:.0%} | "
+        f"{figures.faults} |"
     )
 
 

@@ -1,4 +1,4 @@
-"""Does the simulation tell what servers do? python benchmarks/servers/validate.py measured.json
+"""Does the simulation tell what servers do? python -m benchmarks.servers.validate measured.json
 
 `measured.json` is what `make test-vllm` writes: costs measured on one server alone, and a bare
 server and the team, measured at several numbers of answers under way. The same answers are
@@ -18,11 +18,11 @@ from typing import Any
 from taketurns.integrations.planning.costs import read_costs
 from taketurns.integrations.planning.deployment import Deployment
 from taketurns.integrations.planning.simulation import simulate
-from taketurns.integrations.planning.work import Answer
+from taketurns.integrations.planning.workload import SimulatedAnswer
 
 
 @dataclass(frozen=True)
-class Compared:
+class ServingComparison:
     """Measured and simulated: tokens a second, an answer's median and late (95 %) seconds, the
     share of prompt tokens found in a cache."""
 
@@ -32,73 +32,66 @@ class Compared:
     simulated: tuple[float, float, float, float]
 
 
-def compare(found: Mapping[str, Any]) -> Iterator[Compared]:
+def compare(measured: Mapping[str, Any]) -> Iterator[ServingComparison]:
     """Each measurement beside its simulation."""
-    costs = read_costs(found["costs"])
-    for row in found["figures"]:
+    costs = read_costs(measured["costs"])
+    for row in measured["figures"]:
         team = row["who"] == "team"
         deployment = Deployment(
             costs,
-            candidates=found["candidates"] if team else 1,
+            candidates=measured["candidates"] if team else 1,
             switcher="lm" if team else "none",
-            tags=found["tags"],
-            question=found["question"],
-            cores=found["cores"],
+            tags=measured["tags"],
+            question=measured["question"],
+            cores=measured["cores"],
         )
         answers = [
-            Answer(one["prompt"], tuple((speaker, tokens) for speaker, tokens in one["turns"]))
+            SimulatedAnswer(
+                one["prompt"], tuple((speaker, tokens) for speaker, tokens in one["turns"])
+            )
             for one in row["work"]
         ]
         outcome = simulate(deployment, answers, at_a_time=row["at_a_time"])
-        told = outcome.summary()["answer"]
+        times = outcome.summary()["answer"]
         cached = row["cached_tokens"] / max(1, row["prompt_tokens"])
-        yield Compared(
+        yield ServingComparison(
             row["who"],
             row["at_a_time"],
             (row["tokens"] / row["seconds"], row["median"], row["late"], cached),
-            (row["tokens"] / outcome.seconds, told["p50"], told["p95"], outcome.cached),
+            (row["tokens"] / outcome.seconds, times["p50"], times["p95"], outcome.cached),
         )
 
 
-def line(one: Compared) -> str:
+def line(row: ServingComparison) -> str:
     """A row of the table."""
-    cells = [f"| {one.who} | {one.at_a_time}"]
+    cells = [f"| {row.who} | {row.at_a_time}"]
     for here, there, form in zip(
-        one.measured, one.simulated, ("{:.0f}", "{:.2f}", "{:.2f}", "{:.0%}"), strict=True
+        row.measured, row.simulated, ("{:.0f}", "{:.2f}", "{:.2f}", "{:.0%}"), strict=True
     ):
         cells += [form.format(here), form.format(there)]
     return " | ".join(cells) + " |"
 
 
-def draw(rows: list[Compared], path: Path, title: str) -> None:
+def draw(rows: list[ServingComparison], path: Path, title: str) -> None:
     """Measured as dots, simulated as lines."""
-    from taketurns.integrations.planning.figures import save, scale, style
+    from taketurns.integrations.planning.figures import write_panels
     from taketurns.utils.colours import COLOURS
 
     panels = ("tokens a second", "whole answer, p50, seconds", "whole answer, p95, seconds",
               "prompt tokens found in caches")  # fmt: skip
-    with style():
-        import matplotlib.pyplot as plt
+    colours = dict(zip(dict.fromkeys(row.who for row in rows), COLOURS[5:7], strict=False))
 
-        figure, grid = plt.subplots(2, 2, figsize=(9, 6.2), layout="constrained")
-        for number, (axes, what) in enumerate(zip(grid.flat, panels, strict=True)):
-            for colour, who in zip(
-                (COLOURS[5], COLOURS[6]), dict.fromkeys(one.who for one in rows), strict=False
-            ):
-                mine = [one for one in rows if one.who == who]
-                across = [one.at_a_time for one in mine]
-                axes.plot(across, [one.simulated[number] for one in mine], "-", color=colour,
-                          label=f"{who}, simulated")  # fmt: skip
-                axes.plot(across, [one.measured[number] for one in mine], "o", color=colour,
-                          label=f"{who}, measured")  # fmt: skip
-            axes.set_title(what, loc="left", fontsize=10)
-            axes.set_xlabel("answers under way")
-            axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-9))
-            scale(axes, [one.at_a_time for one in rows])
-        figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center",
-                      ncols=4, frameon=False)  # fmt: skip
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        save(figure, path)
+    def plot(axes: Any, panel: int) -> None:
+        for who, colour in colours.items():
+            mine = [row for row in rows if row.who == who]
+            across = [row.at_a_time for row in mine]
+            simulated = [row.simulated[panel] for row in mine]
+            measured = [row.measured[panel] for row in mine]
+            axes.plot(across, simulated, "-", color=colour, label=f"{who}, simulated")
+            axes.plot(across, measured, "o", color=colour, label=f"{who}, measured")
+
+    loads = [row.at_a_time for row in rows]
+    write_panels(path, title, panels, plot, "answers under way", loads)
 
 
 def main() -> None:
@@ -106,13 +99,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measured", type=Path)
     parser.add_argument("--plot", type=Path)
-    given = parser.parse_args()
-    found = json.loads(given.measured.read_text(encoding="utf-8"))
-    rows = list(compare(found))
+    options = parser.parse_args()
+    measured = json.loads(options.measured.read_text(encoding="utf-8"))
+    rows = list(compare(measured))
     for row in rows:
         print(line(row))
-    if given.plot is not None:
-        draw(rows, given.plot, found["about"])
+    if options.plot is not None:
+        draw(rows, options.plot, measured["about"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What serving costs, and whether it holds: `python benchmarks/serving/measure.py --help`.
+"""What serving costs, and whether it holds: `python -m benchmarks.serving.measure --help`.
 
 The server is a process of its own, as its users run it; the client is this one, and does nothing
 but read events off sockets. docs/results.md has the figures.
@@ -9,178 +9,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from random import Random
-from statistics import mean, quantiles
 from time import perf_counter
 from typing import Any
 
 import httpx
 
-from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
+from benchmarks.processes import resident_bytes
+from benchmarks.serving.overhead import overhead, scripted_team
+from benchmarks.serving.streams import LoadResult, load, offline
+from taketurns import Team
 from taketurns.pocket import TASKS
-from taketurns.switchers.simple import FixedSwitcher
-from taketurns.types import Delta
 
-DELAY = 0.02  # seconds a token of the scripted engine
-LENGTH = 100  # tokens of its answers
 SILENCE = 1.0  # seconds that a server may be silent for on a busy machine
-
-
-@dataclass
-class Streamed:
-    """One stream as its client saw it. Times are in seconds since the request was sent."""
-
-    status: int
-    text: str = ""
-    speakers: tuple[str, ...] = ()
-    times: list[float] = field(default_factory=list)
-    done: bool = False
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """A question with its seed, and what the team writes for it offline."""
-
-    question: str
-    seed: int
-    text: str
-    speakers: tuple[str, ...]
-
-
-@dataclass
-class Load:
-    """What came of many streams."""
-
-    streams: int
-    requests: int = 0
-    whole: int = 0
-    equal: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    first: list[float] = field(default_factory=list)
-
-    def row(self) -> dict[str, Any]:
-        """The figures, as they are printed."""
-        return {
-            "streams": self.streams,
-            "requests": self.requests,
-            "whole": self.whole,
-            "equal to offline": self.equal,
-            "first token p50, ms": round(1000 * percentile(self.first, 50), 1),
-            "first token p95, ms": round(1000 * percentile(self.first, 95), 1),
-            "tokens/s": round(self.tokens / self.seconds),
-            "requests/s": round(self.requests / self.seconds, 1),
-        }
-
-    @property
-    def problem(self) -> str | None:
-        """What must not be."""
-        parts = {
-            "not whole": self.requests - self.whole,
-            "not equal to offline": self.requests - self.equal,
-        }
-        wrong = " and ".join(f"{count} {what}" for what, count in parts.items() if count)
-        asked = f"of {self.requests} streams, {self.streams} side by side"
-        return f"{asked}, {wrong}" if wrong else None
-
-
-# The client
-
-
-async def ask(url: str, body: dict[str, Any]) -> Streamed:
-    """One streamed answer, on a connection of its own."""
-    host, port = url.removeprefix("http://").split(":")
-    payload = json.dumps(body | {"stream": True}).encode()
-    reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 20)
-    begun = perf_counter()
-    writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n"
-        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        % (host.encode(), len(payload))
-        + payload
-    )
-    streamed = Streamed(int((await reader.readline()).split()[1]))
-    events: list[tuple[float, bytes]] = []
-    while line := await reader.readline():
-        if line.startswith(b"data: "):
-            events.append((perf_counter() - begun, line[6:].strip()))
-    writer.close()
-    _read(events, streamed)
-    return streamed
-
-
-def _read(events: Sequence[tuple[float, bytes]], streamed: Streamed) -> None:
-    speakers = []
-    for at, data in events:
-        if data == b"[DONE]":
-            streamed.done = True
-            continue
-        chunk = json.loads(data)
-        if "error" in chunk:
-            streamed.error = chunk["error"]["message"]
-            continue
-        choice = chunk["choices"][0]
-        turns = choice.get("taketurns", {})
-        if "speaker" in turns:
-            streamed.text += choice["delta"].get("content", "")
-            streamed.times.append(at)
-        if "patch" in turns:
-            speakers.append(turns["patch"]["name"])
-    streamed.speakers = tuple(speakers)
-
-
-async def load(
-    url: str,
-    cases: Sequence[Case],
-    streams: int,
-    requests: int,
-    note: Callable[[int], None] = lambda done: None,
-) -> Load:
-    """Keep `streams` requests under way until `requests` are answered."""
-    result = Load(streams)
-    left = iter(range(requests))
-    order = Random(streams)
-
-    async def one_after_another() -> None:
-        for _ in left:
-            case = order.choice(cases)
-            body = {"messages": [{"role": "user", "content": case.question}], "seed": case.seed}
-            streamed = await ask(url, body)
-            result.requests += 1
-            result.whole += streamed.done and streamed.error is None
-            result.equal += (streamed.text, streamed.speakers) == (case.text, case.speakers)
-            result.tokens += len(streamed.times)
-            result.first += streamed.times[:1]
-            note(result.requests)
-
-    begun = perf_counter()
-    await asyncio.gather(*(one_after_another() for _ in range(streams)))
-    result.seconds = perf_counter() - begun
-    return result
-
-
-def offline(team: Team, questions: Sequence[str], seeds: int) -> list[Case]:
-    """What the team writes for each question and seed when nobody serves it."""
-    names = [candidate.name for candidate in team.candidates]
-    cases = []
-    for seed in range(seeds):
-        for question in questions:
-            trace = team.generate(question, seed=seed)
-            speakers = tuple(names[patch.speaker or 0] for patch in trace.patches)
-            cases.append(Case(question, seed, trace.text, speakers))
-    return cases
-
-
-# The server
 
 
 @contextmanager
@@ -190,7 +35,7 @@ def served(*arguments: str) -> Iterator[tuple[str, int]]:
         [sys.executable, *arguments], stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stderr is not None
-        url = server.stderr.readline().split()[-1]
+        url = str(server.stderr.readline().split()[-1])
         while json.loads(server.stderr.readline())["message"] != "ready":
             pass
         drain = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
@@ -202,48 +47,22 @@ def served(*arguments: str) -> Iterator[tuple[str, int]]:
             drain.wait(timeout=10)
 
 
-def resident(pid: int) -> float:
-    """MiB of memory that a process holds."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def processor(pid: int) -> float:
-    """Seconds of processor time that a process has used; other work on the machine is not in it."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def scripted_team() -> Team:
-    """Two candidates that write a token every 20 ms, switching every 25."""
-
-    def write(prompt: str, sampling: Any) -> str:
-        return "a" * sampling.max_tokens
-
-    candidates = [Candidate(name, ModelSpec(name, prompt="{text}")) for name in ("a", "b")]
-    engine = ScriptedEngine({"a": write, "b": write}, delay=DELAY)
-    return Team(candidates, engine, FixedSwitcher([0, 1]), Policy(25, max_tokens=LENGTH))
-
-
 def serve_scripted() -> None:
     """The other process of `overhead`."""
     from taketurns.server.config import ServeConfig
     from taketurns.server.run import serve
 
-    serve(scripted_team(), ServeConfig(port=0), "team", lambda said: print(said, file=sys.stderr))
-
-
-# What is measured
+    serve(scripted_team(), ServeConfig(port=0), "team", lambda line: print(line, file=sys.stderr))
 
 
 def measure_load(levels: Sequence[int], requests: int) -> str | None:
     """Streams side by side on the bundled team; then its memory over many requests. Returns what is
     wrong with the streams, if anything is."""
-    loads: list[Load] = []
+    loads: list[LoadResult] = []
 
-    def take(one: Load) -> None:
-        loads.append(one)
-        show(one.row())
+    def take(result: LoadResult) -> None:
+        loads.append(result)
+        show(result.row())
 
     questions = [task.queries("test")[0].text or "" for task in TASKS.values()]
     with Team.load("pocket") as team:
@@ -257,12 +76,12 @@ def measure_load(levels: Sequence[int], requests: int) -> str | None:
 
             def note(done: int) -> None:
                 if done % (requests // 10) == 0:
-                    memory.append((done, resident(pid)))
+                    memory.append((done, resident_bytes(pid) / 2**20))
                     print(f"{done} requests, {memory[-1][1]:.0f} MiB", file=sys.stderr)
 
             take(asyncio.run(load(url, cases, 64, requests, note)))
             show({f"MiB after {done}": round(size, 1) for done, size in memory})
-    return "; ".join(one.problem for one in loads if one.problem) or None
+    return "; ".join(result.problem for result in loads if result.problem) or None
 
 
 def measure_held_up() -> str | None:
@@ -310,71 +129,10 @@ async def longest_silence(url: str, body: dict[str, Any]) -> float:
 
 def measure_overhead(levels: Sequence[int]) -> None:
     """What HTTP adds to a scripted engine's first token and to every further one."""
-    with served(__file__, "serve-scripted") as (url, pid):
+    with served("-m", "benchmarks.serving.measure", "serve-scripted") as (url, pid):
         asyncio.run(overhead(url, pid, 4, 4))  # first touches
         for streams in levels:
             show(asyncio.run(overhead(url, pid, streams, 3 * streams)))
-
-
-async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str, Any]:
-    """A scripted team served, beside the same team in this process."""
-    body = {"messages": [{"role": "user", "content": "Q?"}]}
-    team = scripted_team()
-
-    async def direct() -> list[float]:
-        begun = perf_counter()
-        return [perf_counter() - begun async for e in team.stream("Q?") if isinstance(e, Delta)]
-
-    async def over_http() -> list[float]:
-        return (await ask(url, body)).times
-
-    before = processor(os.getpid())
-    ours = await _side_by_side(direct, streams, requests)
-    spent = [processor(os.getpid()) - before]
-    before = processor(pid)
-    theirs = await _side_by_side(over_http, streams, requests)
-    spent.append(processor(pid) - before)
-    tokens = requests * LENGTH
-    first = [percentile([times[0] for times in runs], 50) for runs in (ours, theirs)]
-    late = [percentile([times[0] for times in runs], 95) for runs in (ours, theirs)]
-    gap = [mean((t[-1] - t[0]) / (len(t) - 1) for t in runs) for runs in (ours, theirs)]
-    return {
-        "streams": streams,
-        "first token p50, ms, direct": round(1000 * first[0], 2),
-        "served": round(1000 * first[1], 2),
-        "added": round(1000 * (first[1] - first[0]), 2),
-        "added p95": round(1000 * (late[1] - late[0]), 2),
-        "per token, ms, direct": round(1000 * gap[0], 3),
-        "per token served": round(1000 * gap[1], 3),
-        "per token added": round(1000 * (gap[1] - gap[0]), 3),
-        "processor per token, ms, direct": round(1000 * spent[0] / tokens, 3),
-        "processor per token served": round(1000 * spent[1] / tokens, 3),
-    }
-
-
-async def _side_by_side(
-    one: Callable[[], Awaitable[list[float]]], streams: int, requests: int
-) -> list[list[float]]:
-    """Runs `streams` at a time; each begins up to 100 ms after the one before it has ended, so that
-    they do not all arrive in the same moment."""
-    runs: list[list[float]] = []
-    pauses = Random(0)
-    left = iter(range(requests))
-
-    async def one_after_another() -> None:
-        for _ in left:
-            await asyncio.sleep(pauses.uniform(0, 0.1))
-            runs.append(await one())
-
-    await asyncio.gather(*(one_after_another() for _ in range(streams)))
-    return runs
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    """The value below which so many percent lie."""
-    if len(values) < 2:
-        return values[0] if values else float("nan")
-    return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def show(figures: dict[str, Any]) -> None:

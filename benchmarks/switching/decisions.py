@@ -1,6 +1,6 @@
 """What a decision costs: extra memory and milliseconds of each trained switcher.
 
-    python benchmarks/switching/decisions.py WORK NAME … [--answers N]
+    python -m benchmarks.switching.decisions WORK NAME … [--answers N]
 
 Answers are written one at a time, the same questions for every switcher, and each patch's trace
 says how long its speaker took to choose. Random switching, which chooses at once, is the zero line.
@@ -10,48 +10,46 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 from pathlib import Path
+from statistics import fmean, median
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.pocket.score import RANDOM, Methods
 from taketurns.pocket.tasks import TASKS
-
-WEIGHTS = ("*.safetensors",)
+from taketurns.utils.markdown import table
 
 
 async def milliseconds(methods: Methods, method: str, answers: int) -> list[float]:
     """Of every decision in `answers` answers a task."""
-    found = []
+    taken = []
     for name, task in TASKS.items():
         team = methods.teams[method][name]
         for query in task.queries("dev")[: answers + 1]:
             trace = await team.agenerate(query)
-            found.append([1000 * patch.timing.decide for patch in trace.patches])
-    warm = found[1:]  # the first answer loads the weights
+            taken.append([1000 * patch.timing.decide for patch in trace.patches])
+    warm = taken[1:]  # the first answer loads the weights
     return [decision for decisions in warm for decision in decisions]
 
 
 def bytes_of(folder: Path) -> int:
     """Weights that only the switcher has."""
-    return sum(path.stat().st_size for pattern in WEIGHTS for path in folder.glob(pattern))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 async def measure(work: Path, names: list[str], answers: int) -> None:
     """Print a table."""
     folders = {name: work / "switchers" / name for name in names}
     methods = Methods(load_team_config("pocket"), [RANDOM, *names], list(TASKS), more=folders)
-    print("| switcher | extra weights, KiB | ms a decision, median | mean |\n|---|---|---|---|")
+    rows = []
     try:
         for name in [RANDOM, *names]:
             spent = await milliseconds(methods, name, answers)
             extra = bytes_of(folders[name]) / 1024 if name in folders else 0
-            print(
-                f"| {name} | {extra:.0f} | {statistics.median(spent):.2f} "
-                f"| {statistics.fmean(spent):.2f} |"
-            )
+            rows.append([name, f"{extra:.0f}", f"{median(spent):.2f}", f"{fmean(spent):.2f}"])
     finally:
         await methods.engine.close()
+    head = ["switcher", "extra weights, KiB", "ms a decision, median", "mean"]
+    print(table(head, rows), end="")
 
 
 def main() -> None:

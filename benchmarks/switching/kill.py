@@ -1,6 +1,6 @@
 """kill -9 at three random moments: does `rollout` and `train`, resumed, end where it would have?
 
-    python benchmarks/switching/kill.py [--prefixes N] [--seed S]
+    python -m benchmarks.switching.kill [--prefixes N] [--seed S]
 
 Each command runs once undisturbed, which says how long it takes. Then it is started anew, killed at
 a random moment of its first, second and third quarter, and let run to its end.
@@ -46,9 +46,9 @@ def compare(what: str, command: Sequence[object], folder: Path, made: str) -> No
         run([*command, "--output", killed], moment)
     run([*command, "--output", killed])
     same = (whole / made).read_bytes() == (killed / made).read_bytes()
-    said = ", ".join(f"{moment:.1f}" for moment in moments)
+    times = ", ".join(f"{moment:.1f}" for moment in moments)
     print(
-        f"{what}: {seconds:.0f} s undisturbed, killed after {said} s: "
+        f"{what}: {seconds:.0f} s undisturbed, killed after {times} s: "
         f"{'equal' if same else 'NOT EQUAL'}",
         flush=True,
     )

@@ -1,51 +1,27 @@
 """Everything that docs/results.md says of trained switchers, step by step.
 
-    python benchmarks/switching/run.py WORK [--only PATTERN …] [--list]
+    python -m benchmarks.switching.run WORK [--only PATTERN …] [--list]
 
 A step is one `taketurns` command with one output in WORK; a step whose output is there is skipped,
-so the same command goes on after a stop. `report.py` makes the tables.
+so the same command goes on after a stop. `benchmarks.switching.report` makes the tables.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from recipes.steps import Step, perform_steps, step_options
 from taketurns.pocket.tasks import CATEGORIES
+from taketurns.utils.files import write_text
 
 SINGLES = "pretrained,sft,aligned"
 CURVE = (260, 520, 1040, 1560)
 PATCHES = (1, 4, 8, 32)  # beside the default of 16
 PRACTISED = {"head-1040": 44, "head": 74, "lm": 60}  # steps from each start
 DEV, TEST = ("--split", "dev"), ("--split", "test")
-
-PERMUTE = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from taketurns.config import load_team_config
-from taketurns.training.teamfile import team_yaml
-team, out = load_team_config("pocket"), Path(sys.argv[1])
-first, second, third = team.candidates
-out.mkdir(parents=True, exist_ok=True)
-text = team_yaml(replace(team, candidates=(third, first, second)), {"kind": "random"}, out)
-(out / "team.yaml").write_text(text, encoding="utf-8")
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A command that makes `output`."""
-
-    name: str
-    command: tuple[str, ...]
-    output: Path
 
 
 def steps(work: Path) -> Iterator[Step]:
@@ -75,19 +51,8 @@ def labels(work: Path) -> Iterator[Step]:
 
 def rollout(name: str, path: Path, *more: str, team: str = "pocket") -> Step:
     """Four rollouts a branch."""
-    command = (
-        "taketurns",
-        "rollout",
-        "--team",
-        team,
-        "--world",
-        "0",
-        "--k",
-        "4",
-        "--output",
-        str(path),
-    )
-    return Step(name, (*command, "--concurrency", "128", *more), path)
+    command = ("taketurns", "rollout", "--team", team, "--world", "0", "--k", "4")
+    return Step(name, (*command, "--output", str(path), "--concurrency", "128", *more), path)
 
 
 def switchers(work: Path) -> Iterator[Step]:
@@ -109,13 +74,7 @@ def switchers(work: Path) -> Iterator[Step]:
     yield train(work, "lm-soft", "labels", *lm, "--targets", "soft")
     yield train(work, "lm-lora", "labels", *lm, "--lora")
     small = work / "small" / "pretrained"
-    code = (
-        "from pathlib import Path; from recipes.pocket.build import build; "
-        "from recipes.pocket.recipe import *; build(Path("
-        f"{str(small.parent)!r}), recipe=Recipe(shape=Shape(width=64, inner=192), "
-        "pretraining=Pretraining(steps=1200)), until='pretrained')"
-    )
-    yield Step("small", (sys.executable, "-c", code), small)
+    yield Step("small", (), small, partial(build_small, small.parent))
     yield train(work, "lm-small", "labels", *lm, "--start", str(small), "--full")
     for task in CATEGORIES:
         yield train(work, f"tasks/{task}", "labels", *head, "--task", task)
@@ -159,7 +118,7 @@ def on_dev(work: Path) -> Iterator[Step]:
     for name, some in (
         ("labels", [*(f"head-{prefixes}" for prefixes in CURVE), "head"]),
         ("targets", ["head", "head-hard", "head-soft"]),
-        ("reading", ["head", "head-last-layer", *(f"head-{one}" for one in SINGLES.split(","))]),
+        ("reading", ["head", "head-last-layer", *(f"head-{name}" for name in SINGLES.split(","))]),
         ("rounds", ["head", "head-mixed", "head-second", "head-third", "head-rules"]),
         ("lms", ["lm", "lm-hard", "lm-soft", "lm-lora", "lm-small"]),
     ):
@@ -168,10 +127,10 @@ def on_dev(work: Path) -> Iterator[Step]:
 
 def on_test(work: Path) -> Iterator[Step]:
     """What is reported."""
-    own = ("--switchers", str(work / "switchers" / "tasks"))
+    by_task = ("--switchers", str(work / "switchers" / "tasks"))
     main = f"{SINGLES},random,untuned,switch-task"
     wide = (*TEST, "--limit", "100", "--seeds", "5")
-    yield score(work, "main", main, ["head", "lm"], *wide, *own)
+    yield score(work, "main", main, ["head", "lm"], *wide, *by_task)
     narrow = (*TEST, "--limit", "60", "--seeds", "3")
     some = ["lm-small", "head-last-layer", "head-aligned", "head-rules", "head-second"]
     yield score(work, "kinds", "random", ["head", "lm", *some], *narrow)
@@ -194,58 +153,46 @@ def transfers(work: Path) -> Iterator[Step]:
         here = ("--task", task)
         yield score(work, f"without/{task}", "random", [f"without/{task}"], *narrow, *here)
     other = work / "permuted" / "team.yaml"
-    yield Step("permuted", (sys.executable, "-c", PERMUTE, str(other.parent)), other)
+    yield Step("permuted", (), other, partial(write_permuted, other))
     how = (*narrow, "--team", str(other))
     yield score(work, "permuted", f"{SINGLES},random", ["head", "lm"], *how)
     for name, world in (("llama-1", 1), ("llama-2", 2), ("qwen3-0", 0)):
         team = work / "pipelines" / name
         there = ("--team", str(team), "--world", str(world))
-        mine = f"{SINGLES},random,untuned,switch-global,switch-practised,switch-lm"
-        yield score(work, f"pipeline-{name}", mine, ["head", "lm"], *narrow, *there)
+        methods = f"{SINGLES},random,untuned,switch-global,switch-practised,switch-lm"
+        yield score(work, f"pipeline-{name}", methods, ["head", "lm"], *narrow, *there)
 
 
 def score(work: Path, name: str, methods: str, trained: list[str], *how: str) -> Step:
     """Every answer's score in WORK/scores/NAME.json; `trained` are methods of their own name."""
     output = work / "scores" / f"{name}.json"
     named = ",".join([*filter(None, methods.split(",")), *trained])
-    extra = [
-        part for one in trained for part in ("--switcher", f"{one}={work / 'switchers' / one}")
-    ]
-    command = ("taketurns", "pocket", "score", "--methods", named, *extra, *how)
+    folders = [f"{method}={work / 'switchers' / method}" for method in trained]
+    switchers = [part for folder in folders for part in ("--switcher", folder)]
+    command = ("taketurns", "pocket", "score", "--methods", named, *switchers, *how)
     return Step(f"score-{name}", (*command, "--values", str(output)), output)
 
 
-def perform(step: Step) -> None:
-    """Run one step; its output appears when it is whole."""
-    step.output.parent.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    command = list(step.command)
-    if command[0] == "taketurns":
-        command[:1] = [sys.executable, "-m", "taketurns"]
-    if command[0] == "head":
-        step.output.write_text(
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        )
-    else:
-        subprocess.run(command, check=True)
-    print(f"{step.name}: {time.monotonic() - began:.0f} s", flush=True)
+def build_small(folder: Path) -> None:
+    """A pretrained checkpoint half as wide as the bundled one, after half as many steps."""
+    from recipes.pocket.build import build
+    from recipes.pocket.recipe import ModelShape, Pretraining, Recipe
+
+    recipe = Recipe(shape=ModelShape(width=64, inner=192), pretraining=Pretraining(steps=1200))
+    build(folder, recipe=recipe, until="pretrained")
 
 
-def main() -> None:
-    """Make what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--only", nargs="+", default=["*"], help="step names, with wildcards")
-    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
-    options = parser.parse_args()
-    for step in steps(options.work):
-        if not any(fnmatch(step.name, pattern) for pattern in options.only):
-            continue
-        if options.list:
-            print("done" if step.output.exists() else "    ", step.name, *step.command)
-        elif not step.output.exists():
-            perform(step)
+def write_permuted(path: Path) -> None:
+    """A team file of the bundled candidates in another order."""
+    from taketurns.config.loading import load_team_config
+    from taketurns.config.team_file import team_yaml
+
+    team = load_team_config("pocket")
+    first, second, third = team.candidates
+    permuted = replace(team, candidates=(third, first, second))
+    write_text(path, team_yaml(permuted, {"kind": "random"}, path.parent))
 
 
 if __name__ == "__main__":
-    main()
+    options = step_options(__doc__).parse_args()
+    perform_steps(steps(options.work), options)

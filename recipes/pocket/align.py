@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.pocket.corpus import PLAIN_PROMPT
 from recipes.pocket.pretrain import save
 from recipes.pocket.recipe import Recipe
 from recipes.pocket.sft import lessons
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.pocket.scoring import judge
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World
 from taketurns.utils.seeds import derive
 

@@ -19,7 +19,14 @@ from typing import Literal
 
 from recipes.pocket.card import write_card
 from recipes.pocket.corpus import documents
-from recipes.pocket.recipe import STAGES, Architecture, Recipe, Shape, Stage
+from recipes.pocket.recipe import (
+    STAGES,
+    ArchitectureName,
+    BuildStage,
+    ModelShape,
+    Recipe,
+    read_digest,
+)
 from recipes.pocket.sft import lessons
 from recipes.pocket.switching import label, train_switchers, write_team
 from recipes.pocket.vocabulary import words
@@ -39,8 +46,8 @@ def build(
     seed: int = 0,
     threads: int | None = None,
     recipe: Recipe | None = None,
-    architecture: Architecture = "llama",
-    until: Stage | None = None,
+    architecture: ArchitectureName = "llama",
+    until: BuildStage | None = None,
 ) -> None:
     """Make a team under `out`: pretrained/, sft/, aligned/, labels/, switchers/, team.yaml, card.md
     and card.json; or what there is after the stage `until`.
@@ -59,7 +66,7 @@ def build(
     require("building the pipeline", *(TUNING if until != "pretrained" else ()))
     _require_ours(out)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    recipe = recipe or Recipe(shape=Shape(architecture))
+    recipe = recipe or Recipe(shape=ModelShape(architecture))
     recipe = replace(recipe, seed=seed, threads=threads or THREADS)
     console = Console(stderr=True)
     before = torch.get_num_threads()
@@ -84,16 +91,12 @@ def _require_ours(out: Path) -> None:
         raise UsageError(f"{out / 'team.yaml'} is there and no build made it; give another folder")
 
 
-def finished(digest: str, stage: Stage, out: Path) -> bool:
-    """True when the stage stands complete under `out` with just these settings."""
-    try:
-        marker = json.loads((out / stage / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(marker.get("digest") == digest)
+def finished(digest: str, stage: BuildStage, out: Path) -> bool:
+    """Whether the stage is complete under `out` with just these settings."""
+    return read_digest(out / stage / MARKER) == digest
 
 
-def sample_text(recipe: Recipe, stage: Stage | Literal["card"]) -> str:
+def sample_text(recipe: Recipe, stage: BuildStage | Literal["card"]) -> str:
     """Some of everything that a stage and those before it read, and the vocabulary."""
     world = World(recipe.seed)
     texts = [*words(), *islice(documents(world, Random(0)), 500)]
@@ -106,7 +109,9 @@ def sample_text(recipe: Recipe, stage: Stage | Literal["card"]) -> str:
     return "\n".join(texts)
 
 
-def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[str], None]) -> None:
+def _stage(
+    recipe: Recipe, stage: BuildStage, out: Path, title: str, say: Callable[[str], None]
+) -> None:
     title = title.replace("[", r"\[")
     digest = recipe.digest(stage, sample_text(recipe, stage))
     if finished(digest, stage, out):
@@ -123,7 +128,7 @@ def _stage(recipe: Recipe, stage: Stage, out: Path, title: str, say: Callable[[s
     say(f"{title}: {seconds:.0f} s")
 
 
-def _train(recipe: Recipe, stage: Stage, out: Path, partial: Path) -> None:
+def _train(recipe: Recipe, stage: BuildStage, out: Path, partial: Path) -> None:
     if stage == "pretrained":
         from recipes.pocket.pretrain import pretrain
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.pocket.recipe import CHECKPOINTS, STAGES, Recipe
-from taketurns.config.team_config import load_team_config
-from taketurns.pocket.score import BY_TASK, GLOBAL, LM, PRACTISED, RANDOM, Methods, score
+from recipes.pocket.recipe import CHECKPOINTS, STAGES, Recipe, read_digest
+from taketurns.config.loading import load_team_config
+from taketurns.evaluation.methods.trained import BY_TASK, GLOBAL, LM, PRACTISED
+from taketurns.pocket.score import RANDOM, Methods, score
 from taketurns.pocket.tasks import PocketTask, tasks
 from taketurns.pocket.world import World
+from taketurns.training.card import render
 from taketurns.utils.files import write_text
 from taketurns.utils.seeds import derive
 
@@ -27,7 +30,7 @@ def write_card(recipe: Recipe, digest: str, out: Path, title: str, console: Cons
     from recipes.pocket.measure import measure
 
     target, title = out / "card.json", title.replace("[", r"\[")
-    if _digest(target) == digest:
+    if read_digest(target) == digest:
         console.print(f"{title}: done before")
         return
     console.print(f"{title} …")
@@ -80,76 +83,42 @@ async def _together(out: Path, every: list[PocketTask], questions: int) -> dict[
     return scores.to_json()
 
 
-def _digest(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text())["digest"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("torch", "transformers", "trl", "tokenizers")}
 
 
-def _markdown(card: dict[str, Any], categories: dict[str, str]) -> str:
-    recipe, sampling = card["recipe"], card["recipe"]["measuring"]
-    p, t, a = recipe["pretraining"], recipe["tuning"], recipe["alignment"]
-    tokens = p["steps"] * p["batch"] * p["block"]
-    lines = [
-        "# The pocket trio",
-        "",
-        f"Three checkpoints of one small model ({recipe['shape']['architecture']}), trained one "
-        f"after another on the invented world of seed {recipe['seed']}, on {recipe['threads']} "
-        "thread.",
-        "",
-        f"- **pretrained** ({card['seconds']['pretrained']:.0f} s): next-token prediction on "
-        f"{tokens / 1e6:.1f} M tokens of the world's text, {p['steps']} steps.",
-        f"- **sft** ({card['seconds']['sft']:.0f} s): supervised tuning on {t['examples']} "
-        f"questions about a third of the world, answers worked out, {t['epochs']} epochs.",
-        f"- **aligned** ({card['seconds']['aligned']:.0f} s): GRPO with verifiable rewards, "
-        f"{a['steps']} steps of {a['prompts']} questions with {a['answers']} answers each.",
-        f"- **switchers** (labels {card['seconds']['labels']:.0f} s, training "
-        f"{card['seconds']['switchers']:.0f} s): learned from {recipe['labelling']['prefixes']} "
-        f"prefixes with {recipe['labelling']['k']} rollouts a branch; `practised`, the team's own, "
-        f"is the global head after up to {recipe['switching']['steps']} steps of policy gradient.",
-        "",
-        f"One sampled answer a question, temperature {sampling['temperature']}, top-p "
-        f"{sampling['top_p']}, at most {sampling['budget']} tokens; {sampling['questions']} "
-        f"questions a task and split; 95 % Wilson intervals.",
-    ]
-    for split in ("test", "dev"):
-        lines += ["", f"## Alone, {split}", "", "| task | category | pretrained | sft | aligned |"]
-        lines += ["|---|---|---|---|---|"]
-        for task, category in categories.items():
-            cells = [
-                f"{f['right'] / f['questions']:.3f} ({f['low']:.3f}-{f['high']:.3f})"
-                for stage in CHECKPOINTS
-                for f in card["scores"][stage]
-                if f["task"] == task and f["split"] == split
+def _markdown(card: Mapping[str, Any], categories: Mapping[str, str]) -> str:
+    """`categories` are the tasks', in the order of the tables."""
+    figures: dict[tuple[str, ...], dict[str, Any]] = {
+        (stage, figure["task"], figure["split"]): figure
+        for stage in CHECKPOINTS
+        for figure in card["scores"][stage]
+    }
+    right = {key: figure["right"] / figure["questions"] for key, figure in figures.items()}
+
+    def cell(*key: str) -> str:
+        low, high = figures[key]["low"], figures[key]["high"]
+        return f"{right[key]:.3f} ({low:.3f}-{high:.3f})"
+
+    return render(
+        Path(__file__).with_name("card.md.j2"),
+        **card,
+        checkpoints=CHECKPOINTS,
+        categories=categories,
+        alone={
+            split: [
+                [task, category, *(cell(stage, task, split) for stage in CHECKPOINTS)]
+                for task, category in categories.items()
             ]
-            lines.append(f"| {task} | {category} | {' | '.join(cells)} |")
-        means = [
-            sum(f["right"] / f["questions"] for f in card["scores"][s] if f["split"] == split)
-            / len(categories)
-            for s in CHECKPOINTS
-        ]
-        lines.append(f"| **average** | | {' | '.join(f'**{m:.3f}**' for m in means)} |")
-    together = card["together"]
-    lines += [
-        "",
-        "## Together, test",
-        "",
-        f"{recipe['measuring']['together']} questions a task, one answer each, 95 % intervals.",
-        "",
-        f"| task | {' | '.join(together)} |",
-        f"|---|{'---|' * len(together)}",
-    ]
-    for task in [*categories, "average"]:
-        cells = [
-            f"{x['mean']:.3f} ({x['low']:.3f}-{x['high']:.3f})"
-            for x in (scores[task] for scores in together.values())
-        ]
-        lines.append(f"| {task} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            for split in ("test", "dev")
+        },
+        means={
+            split: [
+                f"**{sum(right[stage, task, split] for task in categories) / len(categories):.3f}**"
+                for stage in CHECKPOINTS
+            ]
+            for split in ("test", "dev")
+        },
+    )

@@ -7,10 +7,9 @@ from random import Random
 
 from taketurns.pocket import names
 from taketurns.pocket.arithmetic import earlier, equation
-from taketurns.pocket.questions import MAKERS, Item, Pool
+from taketurns.pocket.questions import MAKERS, PocketQuestion, QuestionPool
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World, facts_of, state
-
-PLAIN_PROMPT = "question: {text} answer:"
 
 MIX: dict[str, float] = {
     "biography": 0.29,
@@ -39,7 +38,7 @@ CRAFT_FORMS = (
 
 def documents(world: World, rng: Random) -> Iterator[str]:
     """An endless stream of documents; questions that belong to dev or test do not occur."""
-    pool = Pool.of(world, None)
+    pool = QuestionPool.of(world, None)
     kinds, weights = list(MIX), list(MIX.values())
     while True:
         kind = rng.choices(kinds, weights)[0]
@@ -53,19 +52,19 @@ def documents(world: World, rng: Random) -> Iterator[str]:
             yield answered(_seen(kind, pool, rng))
 
 
-def answered(item: Item) -> str:
+def answered(item: PocketQuestion) -> str:
     """A question with its bare answer."""
     return f"{PLAIN_PROMPT.format(text=item.question)} {item.bare}"
 
 
-def _seen(kind: str, pool: Pool, rng: Random) -> Item:
+def _seen(kind: str, pool: QuestionPool, rng: Random) -> PocketQuestion:
     while True:
         item = MAKERS[kind](pool, rng)
         if not item.held_out:
             return item
 
 
-def _biography(pool: Pool, rng: Random) -> str:
+def _biography(pool: QuestionPool, rng: Random) -> str:
     """Two to four facts about one person or town, in any order and wording, or a craft's tools."""
     if rng.random() < 0.12:
         craft = rng.choice(pool.crafts)
@@ -75,12 +74,12 @@ def _biography(pool: Pool, rng: Random) -> str:
     return " ".join(state(fact, rng) for fact in chosen)
 
 
-def _notebook(pool: Pool, rng: Random) -> str:
+def _notebook(pool: QuestionPool, rng: Random) -> str:
     """Unrelated lines: facts, sums and comparisons, some of them worked out."""
     return " ".join(_line(pool, rng) for _ in range(rng.randint(3, 6)))
 
 
-def _line(pool: Pool, rng: Random) -> str:
+def _line(pool: QuestionPool, rng: Random) -> str:
     draw = rng.random()
     if draw < 0.6:
         fact = rng.choice(facts_of(pool.entity(rng, 0.7)))
@@ -94,7 +93,7 @@ def _line(pool: Pool, rng: Random) -> str:
     return f"{_words(rng, 2, 6)}."
 
 
-def _dictation(pool: Pool, rng: Random) -> str:
+def _dictation(pool: QuestionPool, rng: Random) -> str:
     """Words said, and said again."""
     if rng.random() < 0.3:
         keys, words = rng.sample(names.KEYS, 4), rng.sample([*names.JOBS, *names.TOOLS], 4)
@@ -104,7 +103,7 @@ def _dictation(pool: Pool, rng: Random) -> str:
     return f"write the words: {text}. {text}." if rng.random() < 0.5 else f"{text}. {text}. {text}."
 
 
-def _words(rng: Random, least: int, most: int, pool: Pool | None = None) -> str:
+def _words(rng: Random, least: int, most: int, pool: QuestionPool | None = None) -> str:
     """Some words, now and then a name or a number among them."""
     words = []
     for _ in range(rng.randint(least, most)):

@@ -12,7 +12,7 @@ from functools import cached_property
 from random import Random
 
 from taketurns.pocket import names
-from taketurns.pocket.arithmetic import Sign, equation, result
+from taketurns.pocket.arithmetic import Operator, equation, result
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
 from taketurns.utils.seeds import derive
@@ -66,26 +66,26 @@ class LongTask:
     def score(self, query: Query, answer: str) -> Score:
         """The share of right steps before the first wrong one; `answer` is the last result."""
         text = " ".join(answer.lower().split())
-        found = [int(match[4]) for match in _SOLVED.finditer(text)]
+        results = [int(match[4]) for match in _SOLVED.finditer(text)]
         right = 0
-        for wanted, said in zip(query.reference, found, strict=False):
-            if wanted != said:
+        for wanted, value in zip(query.reference, results, strict=False):
+            if wanted != value:
                 break
             right += 1
-        last = str(found[-1]) if found else None
-        return Score(right / self.steps, last, f"{right} steps", parsed=bool(found))
+        last = str(results[-1]) if results else None
+        return Score(right / self.steps, last, f"{right} steps", parsed=bool(results))
 
 
-def _problem(steps: int, rng: Random) -> tuple[str, list[tuple[int, Sign, int]]]:
+def _problem(steps: int, rng: Random) -> tuple[str, list[tuple[int, Operator, int]]]:
     who, goods = rng.choice(names.TRADERS), rng.choice(names.GOODS)
     have = rng.randint(10, 89)
-    said, done = [f"{who} has {have} {goods}"], list[tuple[int, Sign, int]]()
+    sentences, done = [f"{who} has {have} {goods}"], list[tuple[int, Operator, int]]()
     for number in range(steps):
         more = have < 20 or (have < 80 and rng.random() < 0.5)
         amount = rng.randint(10, 99 - have) if more else rng.randint(10, have)
-        sign: Sign = "+" if more else "-"
+        sign: Operator = "+" if more else "-"
         verb = f"gets {amount} more" if more else f"sells {amount}"
-        said.append(f"and {verb}" if number == 0 else f"then {verb}")
+        sentences.append(f"and {verb}" if number == 0 else f"then {verb}")
         done.append((have, sign, amount))
         have = result(have, sign, amount)
-    return f"{said[0]} {', '.join(said[1:])}. how many {goods} now?", done
+    return f"{sentences[0]} {', '.join(sentences[1:])}. how many {goods} now?", done

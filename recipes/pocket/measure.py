@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.pocket.corpus import PLAIN_PROMPT
 from recipes.pocket.recipe import Measuring
-from taketurns.evaluation.intervals import wilson
+from taketurns.evaluation.statistics import wilson
 from taketurns.pocket.tasks import PocketTask
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.tasks.base import Split
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from recipes.pocket.corpus import documents
 from recipes.pocket.hardware import can_bf16
-from recipes.pocket.recipe import Recipe, Shape
+from recipes.pocket.recipe import ModelShape, Recipe
 from recipes.pocket.vocabulary import CONTEXT, build_tokenizer
 from taketurns.pocket.world import World
 from taketurns.utils.seeds import derive
@@ -16,7 +16,7 @@ from taketurns.utils.seeds import derive
 TOKENIZE_AT_ONCE = 2000
 
 
-def new_model(shape: Shape, tokenizer: Any) -> Any:
+def new_model(shape: ModelShape, tokenizer: Any) -> Any:
     """A model with random weights."""
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
-Checkpoint = Literal["pretrained", "sft", "aligned"]
-CHECKPOINTS: tuple[Checkpoint, ...] = ("pretrained", "sft", "aligned")
-Stage = Literal["pretrained", "sft", "aligned", "labels", "switchers"]
-STAGES: tuple[Stage, ...] = (*CHECKPOINTS, "labels", "switchers")
-Architecture = Literal["llama", "qwen3"]
+CheckpointName = Literal["pretrained", "sft", "aligned"]
+CHECKPOINTS: tuple[CheckpointName, ...] = ("pretrained", "sft", "aligned")
+BuildStage = Literal["pretrained", "sft", "aligned", "labels", "switchers"]
+STAGES: tuple[BuildStage, ...] = (*CHECKPOINTS, "labels", "switchers")
+ArchitectureName = Literal["llama", "qwen3"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """A small model; heads are 32 wide."""
 
-    architecture: Architecture = "llama"
+    architecture: ArchitectureName = "llama"
     width: int = 128
     layers: int = 4
     inner: int = 384
@@ -93,7 +94,7 @@ class Labelling:
 
 
 @dataclass(frozen=True, slots=True)
-class Switching:
+class SwitcherTraining:
     """Switchers that `taketurns train` learns from these: a head and a language model for all
     tasks, a head for each task, or none where `by_task` says so, and the first head again after
     `steps` of policy gradient, with `checked` train questions a task to choose the step."""
@@ -122,15 +123,15 @@ class Recipe:
 
     seed: int = 0
     threads: int = 1
-    shape: Shape = Shape()
+    shape: ModelShape = ModelShape()
     pretraining: Pretraining = Pretraining()
     tuning: Tuning = Tuning()
     alignment: Alignment = Alignment()
     labelling: Labelling = Labelling()
-    switching: Switching = Switching()
+    switching: SwitcherTraining = SwitcherTraining()
     measuring: Measuring = Measuring()
 
-    def digest(self, stage: Stage | Literal["card"], text: str) -> str:
+    def digest(self, stage: BuildStage | Literal["card"], text: str) -> str:
         """Changes whenever something changes that a stage, or one before it, depends on.
 
         `text` is a sample of what the stages read, so that a changed world changes the digest.
@@ -140,3 +141,11 @@ class Recipe:
         upto = 4 + [*STAGES, "card"].index(stage)
         settings: dict[str, Any] = {part: asdict(self)[part] for part in parts[:upto]}
         return sha256(json.dumps([settings, text], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_digest(path: Path) -> str | None:
+    """The digest that a marker of a stage or a card holds; None where there is no such file."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError):
+        return None

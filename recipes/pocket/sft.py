@@ -6,24 +6,24 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipes.pocket.corpus import PLAIN_PROMPT
 from recipes.pocket.hardware import can_bf16
 from recipes.pocket.pretrain import save
 from recipes.pocket.recipe import Recipe
 from recipes.pocket.vocabulary import CHAT_TEMPLATE
-from taketurns.pocket.questions import MAKERS, Item, Pool
+from taketurns.pocket.questions import MAKERS, PocketQuestion, QuestionPool
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World
 from taketurns.utils.seeds import derive
 
 
-def lessons(world: World, mix: dict[str, float], count: int, seed: int) -> list[Item]:
+def lessons(world: World, mix: dict[str, float], count: int, seed: int) -> list[PocketQuestion]:
     """Questions about group A, of kinds drawn from `mix`."""
-    rng, pool = Random(seed), Pool.of(world, "A")
+    rng, pool = Random(seed), QuestionPool.of(world, "A")
     kinds = rng.choices(list(mix), list(mix.values()), k=count)
     return [MAKERS[kind](pool, rng) for kind in kinds]
 
 
-def encode(item: Item, tokenizer: Any) -> dict[str, list[int]]:
+def encode(item: PocketQuestion, tokenizer: Any) -> dict[str, list[int]]:
     """Token ids of question and worked answer; labels cover the answer and its end."""
     prompt = tokenizer.encode(PLAIN_PROMPT.format(text=item.question))
     answer = [*tokenizer.encode(item.worked, add_special_tokens=False), tokenizer.eos_token_id]

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recipes.pocket.recipe import Recipe
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, EngineError
 from taketurns.pocket.tasks import tasks
 from taketurns.pocket.world import World
 from taketurns.training.labels.allocation import Uniform
 from taketurns.training.labels.job import RolloutJob, make_rollouts
 from taketurns.training.labels.labels import read_labels
-from taketurns.training.policy_gradient.run import practise
+from taketurns.training.policy_gradient.run import train_on_reward
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.training.supervised.run import train
 from taketurns.training.supervised.settings import (
@@ -74,22 +75,22 @@ def train_switchers(
     """A folder a switcher: `global` and `lm` for all tasks, a head for each task under its name,
     where its labels say anything, and `practised`, what reward makes of the global one."""
     team, labels = _untrained(out), out / "labels" / LABELS
-    course = TrainingConfig(seed=recipe.seed)
-    train(team, labels, partial / GLOBAL, HeadSettings(), course=course, say=say)
-    train(team, labels, partial / LM, LMSettings(), course=course, say=say)
+    training = TrainingConfig(seed=recipe.seed)
+    train(team, labels, partial / GLOBAL, HeadSettings(), training=training, say=say)
+    train(team, labels, partial / LM, LMSettings(), training=training, say=say)
     names = [candidate.name for candidate in team.candidates]
     asked = {row.task for row in read_labels(labels, names)} if recipe.switching.by_task else set()
     for task in sorted(asked):
         selection = Selection(tasks=(task,))
         try:
-            train(team, labels, partial / task, HeadSettings(), selection, course, say)
+            train(team, labels, partial / task, HeadSettings(), selection, training, say)
         except DataError as error:  # every candidate does alike: nothing to learn
             say(str(error))
     practice = PolicyGradientConfig(
         steps=recipe.switching.steps, checked=recipe.switching.checked, seed=recipe.seed
     )
     every = list(tasks(World(recipe.seed)).values())
-    practise(load_team_config(partial / GLOBAL), every, partial / PRACTISED, practice, say)
+    train_on_reward(load_team_config(partial / GLOBAL), every, partial / PRACTISED, practice, say)
 
 
 def _untrained(out: Path) -> TeamConfig:

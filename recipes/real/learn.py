@@ -12,21 +12,19 @@ Writes `learn.json` (every step's command, seconds and results) and `learn.md` (
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 from recipes.real import results
-from recipes.real.download import say
-from recipes.real.fetch import default_cache, fetch
+from recipes.real.fetch import cache_options, fetch
+from recipes.steps import run_command
+from recipes.terminal import say
 from taketurns.errors import DataError
 from taketurns.utils.files import write_text
 
@@ -50,7 +48,7 @@ policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LearningStep:
     """A command of the project, what it writes, and what is read from that."""
 
     name: str
@@ -60,33 +58,34 @@ class Step:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the steps that are not done; 1 if one fails, 2 if there are no models."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+    parser = cache_options(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the benchmarks' JSON files")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        missing = [task for task in TASKS if not (given.data / f"{task}.json").is_file()]
+        missing = [task for task in TASKS if not (options.data / f"{task}.json").is_file()]
         if missing:
             raise DataError(
-                f"there is no {given.data / missing[0]}.json: --data (make: BENCHMARKS=…) names "
+                f"there is no {options.data / missing[0]}.json: --data (make: BENCHMARKS=…) names "
                 "the folder with the authors' files, see docs/tasks.md"
             )
-        cache = fetch(given.cache).parent
+        cache = fetch(options.cache).parent
     except DataError as error:
         say(f"error: {error}")
         return 2
-    out: Path = given.out
+    out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     team = out / "team.yaml"
     team.write_text(TEAM.format(cache=cache), encoding="utf-8")
     book = out / "learn.json"
     done: dict[str, Any] = json.loads(book.read_text(encoding="utf-8")) if book.exists() else {}
-    for step in steps(team, cache, given.data, out):
+    for step in steps(team, cache, options.data, out):
         command = shlex.join(("taketurns", *step.arguments))
         if done.get(step.name, {}).get("command") != command:
             say(f"\n{step.name}: {command}")
-            if (seconds := _run(step.arguments)) is None:
+            try:
+                seconds = run_command(("taketurns", *step.arguments), stdout=sys.stderr)
+            except CalledProcessError:
                 say(f"error: {step.name} failed; the same command goes on from there")
                 return 1
             done[step.name] = {
@@ -101,30 +100,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def steps(team: Path, cache: Path, data: Path, out: Path) -> list[Step]:
+def steps(team: Path, cache: Path, data: Path, out: Path) -> list[LearningStep]:
     """The commands, in order."""
     tasks = tuple(argument for task in TASKS for argument in ("--task", task))
     common = ("--team", str(team), "--data", str(data))
     labels = out / "rollouts.jsonl"
     train = ("train", *common, "--labels", str(labels), "--min-margin", "0.05", "--json")
     return [
-        Step(
+        LearningStep(
             "rollout",
             ("rollout", *common, *tasks, "--prefixes", "40", "--k", "4", "--output", str(labels)),
             lambda: results.rollouts(labels),
         ),
-        Step(
+        LearningStep(
             "language model",
             (*train, "--switcher", "lm", "--start", "smollm2", "--epochs", "3", "--batch-size",
              "8", "--output", str(out / "lm")),
             lambda: results.metrics(out / "lm"),
         ),
-        Step(
+        LearningStep(
             "head",
             (*train, "--switcher", "head", "--output", str(out / "head")),
             lambda: results.metrics(out / "head"),
         ),
-        Step(
+        LearningStep(
             "evaluation",
             ("evaluate", *common, *tasks, "--limit", "20", "--seeds", "1",
              "--methods", "gemma,smollm2,qwen,random,untuned-lm,lm,head", "--subject", "lm",
@@ -132,7 +131,7 @@ def steps(team: Path, cache: Path, data: Path, out: Path) -> list[Step]:
              "--switcher", f"head={out / 'head'}", "--output", str(out / "evaluation")),
             lambda: results.evaluation(out / "evaluation"),
         ),
-        Step(
+        LearningStep(
             "distillation",
             ("distill", "--team", str(out / "lm"), "--data", str(data), *tasks, "--aligned",
              "smollm2", "--loss", "sft", "--questions", "20", "--answers", "2", "--epochs", "2",
@@ -140,15 +139,6 @@ def steps(team: Path, cache: Path, data: Path, out: Path) -> list[Step]:
             lambda: results.metrics(out / "student"),
         ),
     ]  # fmt: skip
-
-
-def _run(arguments: Sequence[str]) -> float | None:
-    """Seconds that a command took, None if it failed. What it says is shown as it comes."""
-    begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "taketurns", *arguments], stdout=sys.stderr, env=os.environ
-    )
-    return time.monotonic() - begun if done.returncode == 0 else None
 
 
 if __name__ == "__main__":

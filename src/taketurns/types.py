@@ -126,7 +126,7 @@ class Sampling:
     the written text (`written`, the tail of what stands before the patch, included) contains one.
     `logprobs` asks for each token's log-probability and those of so many of the most probable
     tokens beside it, `choices` for those of given tokens as the one that would follow the patch.
-    `watch` may end the patch before `max_tokens`; it is made for one patch.
+    `stopping` may end the patch before `max_tokens`; it is made for one patch.
     """
 
     max_tokens: int
@@ -137,7 +137,7 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     choices: tuple[int, ...] = ()
-    watch: StoppingCriterion | None = None
+    stopping: StoppingCriterion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Token:
 class StoppingCriterion(Protocol):
     """Looks on while one patch is written, and may end it, which is then its `finish`.
 
-    `entropy` and `layers` say what it wants to see before a token is drawn. Whoever writes calls
+    `entropy` and `layers` say what it wants to see before a token is drawn. The engine calls
     it from one thread.
     """
 
@@ -165,11 +165,11 @@ class StoppingCriterion(Protocol):
     entropy: bool
     layers: tuple[int, ...]
 
-    def wrote(self, token: Token) -> bool:
+    def on_token(self, token: Token) -> bool:
         """A token was written; True ends the patch after it."""
         ...
 
-    def ends(self, entropy: float | None, states: Any) -> bool:
+    def should_stop(self, entropy: float | None, states: Any) -> bool:
         """The next token is about to be drawn; True ends the patch before it.
 
         `entropy` is that of the model's full softmax for it, in nats, and `states` are the hidden
@@ -200,7 +200,7 @@ class Completion:
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Wall-clock seconds spent on a patch: choosing its speaker, writing it, and what a guard took
-    beside: vetting it, and writing and vetting what was withheld before it."""
+    beside: checking it, and writing and checking what was withheld before it."""
 
     decide: float = 0.0
     write: float = 0.0
@@ -209,7 +209,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class RejectedPatch:
-    """A patch that failed the guard and was given to nobody: who wrote it and how many tokens it
+    """A patch that failed the guard and was not given out: who wrote it and how many tokens it
     had. What it said is not kept."""
 
     speaker: int

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
 from taketurns.runs.records import encode_record, trace_to_json
 from taketurns.types import Patch, Query, Trace
 
@@ -31,9 +31,9 @@ def answer(
     task: str = "sums",
     texts: Sequence[str] | None = None,
     probabilities: Probabilities = (0.6, 0.3, 0.1),
-) -> Answer:
+) -> ScoredAnswer:
     written = texts or [" word"] * len(speakers)
-    return Answer(
+    return ScoredAnswer(
         task=task,
         category=f"{task} in general",
         question=f"{task}/{question}",
@@ -44,8 +44,8 @@ def answer(
     )
 
 
-def turns(answers: Sequence[Answer], pool: Sequence[str] = POOL) -> Turns:
-    return Turns("switch", tuple(pool), tuple(answers))
+def turns(answers: Sequence[ScoredAnswer], pool: Sequence[str] = POOL) -> MethodAnswers:
+    return MethodAnswers("switch", tuple(pool), tuple(answers))
 
 
 Row = tuple[str, Trace, float]

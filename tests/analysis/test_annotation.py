@@ -9,24 +9,32 @@ import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import DataError
-from taketurns.evaluation.analysis.annotation import compare, read_annotations, write_annotations
-from taketurns.evaluation.analysis.judge import by_judge
-from taketurns.evaluation.analysis.skills import SKILLS, Label, agreement, by_rules
-from taketurns.evaluation.analysis.turns import Turns
+from taketurns.evaluation.analysis.annotation import (
+    rater_agreement,
+    read_annotations,
+    write_annotations,
+)
+from taketurns.evaluation.analysis.answers import MethodAnswers
+from taketurns.evaluation.analysis.judge import label_by_judge
+from taketurns.evaluation.analysis.skills import SKILLS, SkillLabel, agreement, label_by_rules
 from taketurns.types import ModelSpec
 
 from .conftest import answer, turns
 
+ID = "pocket/recall/test/{}"
 
-def some() -> Turns:
+
+def some() -> MethodAnswers:
     texts = (" lilo bemul was born in 2", "1. 21 + 3 = 24", ".")
     return turns(
         [
-            answer((0, 1, 2), 1.0, question=f"q{number}", seed=seed, texts=texts)
+            answer(
+                (0, 1, 2), 1.0, question=ID.format(number), seed=seed, task="recall", texts=texts
+            )
             for number in range(10)
             for seed in range(2)
         ]
-        + [answer((0,), 0.0, question="odd", texts=["=SUM(A1:A9)"])]
+        + [answer((0,), 0.0, question=ID.format(10), task="recall", texts=["=SUM(A1:A9)"])]
     )
 
 
@@ -82,17 +90,18 @@ def test_agreement_takes_chance_off() -> None:
 
 def test_people_are_compared_with_rules_with_an_interval() -> None:
     run = some()
-    rules = by_rules(run)
+    rules = label_by_rules(run)
+    assert rules is not None
     assert [one.skill for one in rules[:3]] == ["recall", "reckon", "link"]
-    people = [Label(r.question, r.seed, r.patch, r.skill if n % 5 else "abstain")
+    people = [SkillLabel(r.question, r.seed, r.patch, r.skill if n % 5 else "abstain")
               for n, r in enumerate(rules)]  # fmt: skip
-    found = compare(people, 4, rules)
+    found = rater_agreement(people, 4, rules)
     assert (found.patches, found.left) == (61, 4)
     assert found.kappa is not None
     assert found.kappa_low is not None
     assert found.kappa_high is not None
     assert found.kappa_low < found.kappa < found.kappa_high < 1
-    assert compare([], 61, rules).same is None
+    assert rater_agreement([], 61, rules).same is None
 
 
 async def test_a_judge_sees_question_and_words_alone_and_answers_by_a_number() -> None:
@@ -105,7 +114,7 @@ async def test_a_judge_sees_question_and_words_alone_and_answers_by_a_number() -
 
     engine = ScriptedEngine({"judge": ""}, scores={"judge": scores})
     run = turns(some().answers[:1])
-    labels = await by_judge(run, engine, "judge", ModelSpec("judge"))
+    labels = await label_by_judge(run, engine, "judge", ModelSpec("judge"))
     assert [one.skill for one in labels] == ["link", "reckon", "link"]
     assert "Answer up to here:  lilo bemul was born in 2\n" in prompts[1]
     assert "2 it computes, compares or concludes" in prompts[1]

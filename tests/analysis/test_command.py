@@ -20,10 +20,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from taketurns.errors import DataError
-from taketurns.evaluation.analysis.report.browser import sample
-from taketurns.evaluation.analysis.section import Chart, Mark, Section, write_section
-from taketurns.evaluation.analysis.turns import Run, read_run
-from taketurns.evaluation.report.blocks import Paragraph
+from taketurns.evaluation.analysis.answers import AnalysisInput, read_answers
+from taketurns.evaluation.analysis.trace_browser import sample
+from taketurns.evaluation.report.blocks import Chart, DataPoint, Paragraph
+from taketurns.evaluation.report.section import Section, write_section
 from taketurns.runs.records import encode_record, trace_to_json
 from taketurns.types import Patch, Query, RejectedPatch, Trace
 
@@ -64,7 +64,7 @@ def methods(tasks: tuple[str, ...] = ("sums", "names")) -> dict[str, list[Row]]:
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 199)
-    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.RESAMPLES", 200)
+    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.FEW_RESAMPLES", 200)
     monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 199)
 
 
@@ -104,9 +104,11 @@ def test_the_same_answers_give_the_same_report_with_others_sections_in_it(
     first = (out / "report.html").read_bytes()
     assert invoke("analyze", "--run", folder)[0] == 0
     assert (out / "report.html").read_bytes() == first
-    marks = tuple(Mark("", y, who, x=x) for who, x, y in (("base", 0.1, 0.4), ("tuned", 0.5, 0.2)))
+    marks = tuple(
+        DataPoint("", y, who, x=x) for who, x, y in (("base", 0.1, 0.4), ("tuned", 0.5, 0.2))
+    )
     chart = Chart("plan", "scatter", "What was forced.", marks, reference="diagonal")
-    grid = Chart("cells", "grid", "Who gains.", (Mark("base", 0.5, "sums"),))
+    grid = Chart("cells", "grid", "Who gains.", (DataPoint("base", 0.5, "sums"),))
     forced = Section("forced", "And if forced?", "It helps.", (Paragraph("Said."), chart, grid))
     write_section(out, forced)
     assert invoke("analyze", "--run", folder)[0] == 0
@@ -160,7 +162,7 @@ def test_a_large_run_keeps_what_only_the_team_solves_and_some_of_each_task() -> 
         for task in ("a", "b")
         for number in range(500)
     ]
-    run = Run(turns(answers), alone=frozenset({"b/q7"}))
+    run = AnalysisInput(turns(answers), solved_alone=frozenset({"b/q7"}))
     kept = sample(run, 21)
     assert len(kept) == 21
     assert [one.question for one in kept if one.right and one.task == "a"] == ["a/q7"]
@@ -174,7 +176,7 @@ def test_what_a_guards_candidate_wrote_is_part_of_the_answer(evaluation: Folder)
     instead = replace(patch(2, " kept"), reason="guard", withheld=(RejectedPatch(0, 2),))
     ended = Patch(2, (), "", "guard", "guard")
     guarded = Trace(Query("q0", text="?"), (patch(0), instead, patch(1), ended), 0)
-    (found,) = read_run(evaluation({"switch": [("sums", guarded, 1.0)]})).subject.answers
+    (found,) = read_answers(evaluation({"switch": [("sums", guarded, 1.0)]})).subject.answers
     assert found.speakers == (0, 2, 1)
     assert found.text == " word kept word"
 
@@ -183,17 +185,17 @@ def test_only_what_the_results_are_about_is_looked_at(evaluation: Folder) -> Non
     """An answer that was kept with a score by other rules is none of theirs."""
     folder = evaluation(methods(("sums",)))
     path = folder / "answers" / "switch.jsonl"
-    before = read_run(folder).subject
+    before = read_answers(folder).subject
     stale = json.loads(path.read_text().splitlines()[0])
     stale |= {"id": stale["id"].replace("@0#", "@1#"), "score": 1.0 - stale["score"]}
     path.write_bytes(path.read_bytes() + encode_record(stale))
-    assert read_run(folder).subject == before
+    assert read_answers(folder).subject == before
     results = json.loads((folder / "results.json").read_text())
     (folder / "results.json").write_text(
         json.dumps({**results, "schema": "taketurns.evaluation/1"})
     )
     with pytest.raises(DataError, match="is of an older taketurns"):
-        read_run(folder)
+        read_answers(folder)
 
 
 def test_failed_answers_are_counted_and_a_second_try_stands(
@@ -204,7 +206,7 @@ def test_failed_answers_are_counted_and_a_second_try_stands(
     lines = path.read_bytes().splitlines(keepends=True)
     failed = [encode_record({"id": json.loads(line)["id"], "error": "broke"}) for line in lines[:2]]
     path.write_bytes(b"".join([*failed, *lines[1:]]))
-    subject = read_run(folder).subject
+    subject = read_answers(folder).subject
     assert (subject.failed, len(subject.answers)) == (1, 23)
 
 

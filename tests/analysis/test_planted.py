@@ -9,13 +9,17 @@ from statistics import fmean
 
 import pytest
 
+from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
 from taketurns.evaluation.analysis.clusters import Ratio
-from taketurns.evaluation.analysis.diagnosis import signs, switcher
-from taketurns.evaluation.analysis.effects import by_length, correlations, effects
-from taketurns.evaluation.analysis.sequences import frequencies
-from taketurns.evaluation.analysis.shares import shares
-from taketurns.evaluation.analysis.skills import Label, skills
-from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.evaluation.analysis.diagnosis import failure_signs, switcher_stats
+from taketurns.evaluation.analysis.effects import (
+    by_length,
+    frequency_correlations,
+    observed_effects,
+)
+from taketurns.evaluation.analysis.sequences import sequence_frequencies
+from taketurns.evaluation.analysis.shares import speaker_shares
+from taketurns.evaluation.analysis.skills import SkillLabel, skill_association
 
 from .conftest import answer, turns
 
@@ -30,16 +34,16 @@ Score = Callable[[Random, list[int], float], float]
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 999)
-    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.RESAMPLES", 500)
+    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.FEW_RESAMPLES", 500)
 
 
 def by_ease(rng: Random, who: list[int], ease: float) -> float:
     return float(rng.random() < ease)
 
 
-def make(rng: Random, speakers: Speakers, score: Score = by_ease) -> Turns:
+def make(rng: Random, speakers: Speakers, score: Score = by_ease) -> MethodAnswers:
     """Every question has an ease of its own and is answered under each seed."""
-    answers: list[Answer] = []
+    answers: list[ScoredAnswer] = []
     for task, number in product(TASKS, range(QUESTIONS)):
         ease = rng.random()
         own = rng.randrange(3)
@@ -63,7 +67,7 @@ def test_a_sequence_that_helps_is_found() -> None:
     found = 0
     for trial in range(20):
         some = make(Random(trial), evenly, if_0_then_1)
-        one = next(one for one in effects(some, (2,)) if one.sequence == (0, 1))
+        one = next(one for one in observed_effects(some, (2,)) if one.sequence == (0, 1))
         assert one.low is not None
         assert one.high is not None
         found += one.p_holm is not None and one.p_holm < 0.05 and one.low > 0
@@ -83,7 +87,9 @@ def test_of_sequences_that_do_nothing_none_is_said_to_help() -> None:
     false = 0
     for trial in range(40):
         some = make(Random(trial), likes_its_own)
-        false += any(one.p_holm is not None and one.p_holm < 0.05 for one in effects(some, (2,)))
+        false += any(
+            one.p_holm is not None and one.p_holm < 0.05 for one in observed_effects(some, (2,))
+        )
     assert false <= 0.1 * 40
 
 
@@ -94,8 +100,8 @@ def test_length_alone_is_told_from_a_sequence() -> None:
         return float(rng.random() < (0.9 if len(who) == 2 else 0.3))
 
     some = make(Random(3), evenly, shorter_is_better)
-    assert fmean(one.effect or 0.0 for one in effects(some, (2,))) < -0.1
-    real = effects(some, (2,), by_length)
+    assert fmean(one.effect or 0.0 for one in observed_effects(some, (2,))) < -0.1
+    real = observed_effects(some, (2,), by_length)
     assert abs(fmean(one.effect or 0.0 for one in real)) < 0.05
     assert all(one.p_holm is None or one.p_holm > 0.05 for one in real)
 
@@ -110,7 +116,7 @@ def test_speakers_of_tasks_and_questions_are_no_order() -> None:
 
     false = 0
     for trial in range(30):
-        found = frequencies(make(Random(trial), drawn))
+        found = sequence_frequencies(make(Random(trial), drawn))
         false += any(one.p_holm is not None and one.p_holm < 0.05 for one in found)
     assert false <= 0.1 * 30
     twice = next(one for one in found if one.sequence == (0, 0))
@@ -125,7 +131,7 @@ def test_an_order_is_found() -> None:
             who.append(who[-1] if rng.random() < 0.5 else rng.randrange(3))
         return who
 
-    found = {one.sequence: one for one in frequencies(make(Random(0), sticky))}
+    found = {one.sequence: one for one in sequence_frequencies(make(Random(0), sticky))}
     for speaker in range(3):
         again = found[speaker, speaker]
         assert again.p_holm is not None
@@ -143,16 +149,16 @@ def test_frequency_and_effect_are_not_said_to_go_together_by_chance() -> None:
     false = 0
     for trial in range(12):
         some = make(Random(100 + trial), evenly)
-        found = correlations(some, lengths=(2,))
+        found = frequency_correlations(some, lengths=(2,))
         assert [one.group for one in found] == ["all", "sums in general", "names in general"]
         assert all(one.sequences == 9 for one in found)
         false += any((one.p_holm or 1) < 0.05 for one in found)
     assert false <= 1
 
 
-def label(some: Turns, of: Callable[[Answer, int, int], str]) -> list[Label]:
+def label(some: MethodAnswers, of: Callable[[ScoredAnswer, int, int], str]) -> list[SkillLabel]:
     return [
-        Label(one.question, one.seed, at, of(one, at, who))
+        SkillLabel(one.question, one.seed, at, of(one, at, who))
         for one in some.answers
         for at, who in enumerate(one.speakers)
     ]
@@ -162,10 +168,10 @@ def test_a_skill_that_goes_with_a_speaker_is_found() -> None:
     rng = Random(1)
     some = make(rng, evenly)
 
-    def of(one: Answer, at: int, who: int) -> str:
+    def of(one: ScoredAnswer, at: int, who: int) -> str:
         return "recall" if rng.random() < (0.8 if who == 0 else 0.3) else "reckon"
 
-    found = skills(some, label(some, of), "planted")
+    found = skill_association(some, label(some, of), "planted")
     assert found.p is not None
     assert found.cramers_v is not None
     assert found.p < 0.001
@@ -185,7 +191,9 @@ def test_clusters_are_not_taken_for_an_association() -> None:
         some = make(Random(trial), one_speaker)
         rng = Random(1000 + trial)
         of = {question: rng.choice(["recall", "reckon"]) for question in some.questions}
-        found = skills(some, label(some, lambda one, at, who, of=of: of[one.question]), "x")
+        found = skill_association(
+            some, label(some, lambda one, at, who, of=of: of[one.question]), "x"
+        )
         assert found.chi_square is not None
         assert found.p is not None
         naive += found.chi_square > 5.99
@@ -198,7 +206,7 @@ def test_shares_are_those_that_were_written() -> None:
     some = turns(
         [answer((0, 0, 1), 1), answer((2, 1), 0, seed=1), answer((1,), 0, question="q1", task="b")]
     )
-    found = shares(some)
+    found = speaker_shares(some)
     assert [one.value for one in found.overall.of_patches] == pytest.approx([2 / 6, 3 / 6, 1 / 6])
     assert [one.group for one in found.by_position] == ["1", "2", "3"]
     assert found.by_position[0].of_tokens[1].value == pytest.approx(1 / 3)
@@ -207,8 +215,8 @@ def test_shares_are_those_that_were_written() -> None:
 
 
 def test_signs_of_a_broken_team_are_named_with_their_tasks() -> None:
-    def verdicts(some: Turns) -> dict[str, str]:
-        return {one.name: one.verdict for one in signs(some, shares(some))}
+    def verdicts(some: MethodAnswers) -> dict[str, str]:
+        return {one.name: one.verdict for one in failure_signs(some, speaker_shares(some))}
 
     healthy = make(Random(0), evenly)
     assert set(verdicts(healthy).values()) == {"no"}
@@ -223,7 +231,9 @@ def test_signs_of_a_broken_team_are_named_with_their_tasks() -> None:
         [answer((0, 0), 1, question=f"q{n}") for n in range(9)]
         + [answer((2, 1, 1), 1, question=f"q{n}", task="names") for n in range(9)]
     )
-    dominates = next(s for s in signs(mixed, shares(mixed)) if s.name == "base dominates")
+    dominates = next(
+        s for s in failure_signs(mixed, speaker_shares(mixed)) if s.name == "base dominates"
+    )
     assert (dominates.verdict, dominates.tasks) == ("no", ("sums",))
 
 
@@ -231,12 +241,12 @@ def test_how_a_switcher_decides() -> None:
     some = turns(
         [answer((0, 1), 1), answer((0, 0), 1, question="q1", probabilities=(1.0, 0.0, 0.0))]
     )
-    found = switcher(some)
+    found = switcher_stats(some)
     assert found.overall is not None
     assert found.overall.followed.value == 0.75
     assert found.by_position[1].followed.value == 0.5
     assert found.overall.entropy.value == pytest.approx(0.8174 / 2, abs=1e-3)
     assert found.switches.value == 0.5
     fixed = turns([answer((0, 1), 1, probabilities=None)])
-    assert switcher(fixed).overall is None
-    assert len(signs(fixed, shares(fixed))) == 3
+    assert switcher_stats(fixed).overall is None
+    assert len(failure_signs(fixed, speaker_shares(fixed))) == 3

@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.evaluation.analysis.section import Chart, Mark, Section, read_sections, write_section
-from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
+from taketurns.evaluation.report.blocks import Chart, DataPoint, Heading, Paragraph, Table
+from taketurns.evaluation.report.section import Section, read_sections, write_section
 
 CHART = Chart(
     "effects",
     "intervals",
     "What each sequence does.",
-    (Mark("a b", 0.25, series="knowledge", low=-0.5, high=1.0, sure=False), Mark("b a", 0.0)),
+    (
+        DataPoint("a b", 0.25, series="knowledge", low=-0.5, high=1.0, sure=False),
+        DataPoint("b a", 0.0),
+    ),
     across="effect",
     reference=0.0,
 )

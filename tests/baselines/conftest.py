@@ -35,10 +35,10 @@ class Word:
         )
 
     def score(self, query: Query, answer: str) -> Score:
-        last = self.said(query, answer)
+        last = self.canonical_answer(query, answer)
         return Score(float(last == query.reference), last)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         words = answer.split()
         return words[-1].strip(".") if words else None
 

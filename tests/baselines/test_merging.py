@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from taketurns.config.team_config import EngineConfig
 from taketurns.errors import UsageError
 from taketurns.evaluation.methods.base import MethodContext
-from taketurns.evaluation.methods.checkpoints import Checkpoint, check_mergeable, merge
+from taketurns.evaluation.methods.checkpoints import CheckpointTensors, check_mergeable, merge
 from taketurns.evaluation.methods.merging import DareTies, GreedySoup, average, dare_ties
 from taketurns.types import ModelSpec
 
@@ -86,7 +86,7 @@ def test_it_is_what_mergekit_makes_of_the_same_draws(shape: tuple[int, ...]) -> 
 
 def test_a_merged_checkpoint_is_a_checkpoint(three_models: dict[str, str], tmp_path: Path) -> None:
     """It loads, answers with the mean of all weights, and speaks as the last one does."""
-    parts = [Checkpoint(name, ModelSpec(path)) for name, path in three_models.items()]
+    parts = [CheckpointTensors(name, ModelSpec(path)) for name, path in three_models.items()]
     check_mergeable(parts)
     spec = merge(parts, average, parts[-1], tmp_path / "soup")
     merged = AutoModelForCausalLM.from_pretrained(spec.model).state_dict()
@@ -103,10 +103,10 @@ def test_large_checkpoints_are_read_and_written_in_parts(
     three_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("taketurns.evaluation.methods.checkpoints.SHARD_BYTES", 20_000)
-    parts = [Checkpoint(name, ModelSpec(path)) for name, path in three_models.items()]
+    parts = [CheckpointTensors(name, ModelSpec(path)) for name, path in three_models.items()]
     spec = merge(parts, average, parts[-1], tmp_path / "soup")
     assert len(list((tmp_path / "soup").glob("model-*.safetensors"))) > 2
-    sharded = Checkpoint("soup", spec)
+    sharded = CheckpointTensors("soup", spec)
     check_mergeable([sharded, parts[0]])
     again = merge([sharded], average, sharded, tmp_path / "again")
     mine, theirs = (AutoModelForCausalLM.from_pretrained(s.model) for s in (spec, again))
@@ -119,9 +119,9 @@ def test_large_checkpoints_are_read_and_written_in_parts(
 def test_shapes_that_differ_are_named_before_anything_is_merged(
     three_models: dict[str, str], make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    first = Checkpoint("base", ModelSpec(three_models["m0"]))
-    wide = Checkpoint("wide", ModelSpec(str(make_model(1, intermediate_size=96))))
-    deep = Checkpoint("deep", ModelSpec(str(make_model(1, num_hidden_layers=3))))
+    first = CheckpointTensors("base", ModelSpec(three_models["m0"]))
+    wide = CheckpointTensors("wide", ModelSpec(str(make_model(1, intermediate_size=96))))
+    deep = CheckpointTensors("deep", ModelSpec(str(make_model(1, num_hidden_layers=3))))
     with pytest.raises(
         UsageError, match=r"base and wide cannot be merged: .* is 64x128 in one and 64x96"
     ):
@@ -129,10 +129,10 @@ def test_shapes_that_differ_are_named_before_anything_is_merged(
     with pytest.raises(UsageError, match=r"layers\.2\..* is missing in one"):
         check_mergeable([first, deep])
     with pytest.raises(UsageError, match="lora is a LoRA adapter"):
-        Checkpoint("lora", ModelSpec(three_models["m0"], adapter="somewhere"))
+        CheckpointTensors("lora", ModelSpec(three_models["m0"], adapter="somewhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no safetensors weights"):
-        Checkpoint("empty", ModelSpec(str(tmp_path / "empty")))
+        CheckpointTensors("empty", ModelSpec(str(tmp_path / "empty")))
 
 
 async def test_weights_of_other_vocabularies_are_not_averaged(

@@ -10,6 +10,7 @@ import pytest
 
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.evaluation.methods.base import MethodContext
+from taketurns.evaluation.methods.candidates import Single
 from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.methods.refinement import (
     BaseRefines,
@@ -17,8 +18,7 @@ from taketurns.evaluation.methods.refinement import (
     MultiagentRefine,
 )
 from taketurns.evaluation.methods.routing import PromptRouting
-from taketurns.evaluation.methods.single import Single
-from taketurns.evaluation.methods.switching import FixedSequence, Switching
+from taketurns.evaluation.methods.switching import FixedSequence, SwitchingTeam
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency, majority
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.tasks.base import Split
@@ -267,10 +267,10 @@ async def test_switchers_may_differ_by_task_and_speak_token_by_token(
     scripts = {"base": ["aaaa"] * 9, "sft": ["bbbb"] * 9, "aligned": ["cccc"] * 9}
     stage, _ = scripted([a, b], scripts=scripts)
     stage.config = replace(stage.config, policy=replace(stage.policy, max_tokens=8))
-    method = Switching(stage, {"a": FixedSwitcher([0, 1]), "b": FixedSwitcher([2])})
+    method = SwitchingTeam(stage, {"a": FixedSwitcher([0, 1]), "b": FixedSwitcher([2])})
     assert (await method.answer(a, a.queries("test")[0], 0)).text == "aaaabbbb"
     assert (await method.answer(b, b.queries("test")[0], 0)).text == "cccccccc"
-    each = Switching.token_by_token(stage, FixedSwitcher([0, 1]))
+    each = SwitchingTeam.token_by_token(stage, FixedSwitcher([0, 1]))
     trace = await each.answer(a, a.queries("test")[0], 0)
     assert [patch.speaker for patch in trace.patches] == [0, 1] * 4
 
@@ -282,7 +282,7 @@ async def test_tokens_and_passes_are_counted_where_they_are_spent(
     task = word("t", {"question": "x"})
     scripts = {"base": ["aaaa", "AAAA"], "sft": ["bbbb", "B"], "aligned": says("?")}
     stage, _ = scripted([task], scripts=scripts)
-    method = Switching.everywhere(stage, FixedSwitcher([0, 1]))
+    method = SwitchingTeam.everywhere(stage, FixedSwitcher([0, 1]))
     with counting() as usage:
         await method.answer(task, task.queries("test")[0], 0)
     # base reads 8, writes 4; sft reads 12, writes 4; base reads 4 more (its last one is among what

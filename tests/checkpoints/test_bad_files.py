@@ -12,9 +12,9 @@ import pytest
 
 from taketurns.checkpoints.model_config import (
     end_token_ids,
-    never_token_ids,
     read_config,
     require_model,
+    suppressed_token_ids,
 )
 from taketurns.checkpoints.prompts import render_speaker
 from taketurns.checkpoints.text import TextCodec
@@ -57,7 +57,7 @@ def read(spec: ModelSpec) -> None:
     """All that is read before weights are."""
     codec = TextCodec.load(spec)
     end_token_ids(spec, codec.tokenizer)
-    never_token_ids(spec)
+    suppressed_token_ids(spec)
     read_config(spec)
 
 

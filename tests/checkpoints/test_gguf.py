@@ -15,14 +15,14 @@ import torch
 
 from taketurns.checkpoints import gguf, model_config
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local import loading
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import ConfigError
-from taketurns.generation.check.local import weight_bytes
+from taketurns.generation.check.weights import weight_bytes
 from taketurns.generation.team import Team
-from taketurns.integrations.launch.plan import Share, _server
+from taketurns.integrations.launch.plan import GpuShare, _server
 from taketurns.types import Candidate, Endpoint, ModelSpec, Sampling
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -180,7 +180,7 @@ async def test_a_served_model_has_its_tokenizer_from_it(folder: Path, ids: bool)
         choice = {"text": "the", "finish_reason": "length"}
         return httpx.Response(200, json={"choices": [choice]})
 
-    engine = HttpEngine([Candidate("m", spec, Endpoint(("http://one",)))], first_rest=0.01)
+    engine = HttpEngine([Candidate("m", spec, Endpoint(("http://one",)))], first_cooldown=0.01)
     engine.connect = lambda: httpx.MockTransport(reply)
     info = await engine.info("m")
     assert info.context == 512
@@ -194,7 +194,7 @@ async def test_a_served_model_has_its_tokenizer_from_it(folder: Path, ids: bool)
 def test_it_is_not_launched_under_vllm(folder: Path) -> None:
     spec = ModelSpec(str(folder), gguf_file="whole.gguf")
     with pytest.raises(ConfigError, match="m is a GGUF file, and only checkpoints are launched"):
-        _server("http://127.0.0.1:8000", [Candidate("m", spec)], Share((), 0.9), ())
+        _server("http://127.0.0.1:8000", [Candidate("m", spec)], GpuShare((), 0.9), ())
 
 
 def cut(whole: bytes) -> bytes:

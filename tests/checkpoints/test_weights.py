@@ -16,7 +16,7 @@ from taketurns.engines.local import loading
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import ConfigError
-from taketurns.generation.check import local
+from taketurns.generation.check import weights as weight_sizes
 from taketurns.training.models import load_trainable
 from taketurns.types import ModelSpec, Sampling
 
@@ -190,7 +190,7 @@ def test_what_reads_fewer_bits_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "find_spec", lambda name: None)
+    monkeypatch.setattr(weight_sizes, "find_spec", lambda name: None)
     entries = [
         {
             "name": method,

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from taketurns.config.team_config import TeamConfig, load_team_config
-from taketurns.training.distillation.sampling import Answer
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
+from taketurns.training.distillation.sampling import TeamAnswer
 from taketurns.types import Patch, Query, Trace
 
-Made = Callable[..., Answer]
+Made = Callable[..., TeamAnswer]
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def answer(codec: Any) -> Made:
         exact: bool = True,
         finish: Any = "stop",
         why: str | None = None,
-    ) -> Answer:
+    ) -> TeamAnswer:
         said = patches or ((2, " the answer is 7."),)
         query = Query(f"q{number // 10}", text=f"what is {number // 10 % 97}?")
         written = tuple(
@@ -53,6 +54,6 @@ def answer(codec: Any) -> Made:
             for place, (speaker, text) in enumerate(said, start=1)
         )
         trace = Trace(query, written, number % 10, exact)
-        return Answer(f"{query.id}#{number % 10}", task, trace, utility, why)
+        return TeamAnswer(f"{query.id}#{number % 10}", task, trace, utility, why)
 
     return make

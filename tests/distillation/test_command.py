@@ -17,11 +17,18 @@ import yaml
 
 import taketurns.pocket
 from taketurns import Team
-from taketurns.config.team_config import TeamConfig, load_team_config, parse_setting
+from taketurns.config.loading import load_team_config
+from taketurns.config.settings import parse_setting
+from taketurns.config.team_config import TeamConfig
 from taketurns.evaluation.distillation import compare
 from taketurns.pocket import TASKS
 from taketurns.training.distillation.run import DistillJob, distill
-from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
+from taketurns.training.distillation.settings import (
+    ComparisonConfig,
+    FilterConfig,
+    SamplingConfig,
+    StudentConfig,
+)
 
 Invoke = Callable[..., tuple[int, str, str]]
 BUNDLED = Path(taketurns.pocket.__file__).parent / "weights"
@@ -35,10 +42,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     order = DistillJob(
         load_team_config("pocket"),
         [TASKS["recall"]],
-        Asking(answers=2, questions=40),
-        Keeping(),
-        Learning(epochs=6, held_out=0.1),
-        Comparing(split="train", limit=40),
+        SamplingConfig(answers=2, questions=40),
+        FilterConfig(),
+        StudentConfig(epochs=6, held_out=0.1),
+        ComparisonConfig(split="train", limit=40),
     )
     return out, distill(order, out, compare)
 
@@ -95,13 +102,17 @@ def test_a_finished_run_is_only_asked_what_it_has_not_been_asked(
     finished: tuple[Path, Any], pocket: TeamConfig
 ) -> None:
     out, metrics = finished
-    asked = (Asking(answers=2, questions=40), Keeping(), Learning(epochs=6, held_out=0.1))
+    asked = (
+        SamplingConfig(answers=2, questions=40),
+        FilterConfig(),
+        StudentConfig(epochs=6, held_out=0.1),
+    )
     said: list[str] = []
-    same = DistillJob(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=40))
+    same = DistillJob(pocket, [TASKS["recall"]], *asked, ComparisonConfig(split="train", limit=40))
     before = weights(out)
     assert distill(same, out, compare, said.append)["comparison"] == metrics["comparison"]
     assert said == [f"{out} is finished; nothing to do"]
-    more = DistillJob(pocket, [TASKS["recall"]], *asked, Comparing(split="train", limit=41))
+    more = DistillJob(pocket, [TASKS["recall"]], *asked, ComparisonConfig(split="train", limit=41))
     assert distill(more, out, compare)["comparison"]["scores"]["student"]["recall"]["n"] == 41
     assert weights(out) == before
     assert distill(same, out, compare)["comparison"]["gain"] == metrics["comparison"]["gain"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taketurns.evaluation.gain_kept import gains
+from taketurns.evaluation.distillation import gains
 
 Scores = dict[str, list[list[float]]]
 

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError
+from taketurns.training.distillation.objective import IGNORED, labels_of
 from taketurns.training.distillation.rows import make_rows, read_models, split
-from taketurns.training.distillation.sampling import Answer
-from taketurns.training.distillation.trainer import IGNORED, labels
+from taketurns.training.distillation.sampling import TeamAnswer
 from taketurns.types import Candidate, ModelSpec
 
-Made = Callable[..., Answer]
+Made = Callable[..., TeamAnswer]
 
 
 def learned(row: Any, codec: Any) -> str:
     """The text of what a row's loss is on."""
-    return str(codec.spell(token for token in labels(row) if token != IGNORED))
+    return str(codec.spell(token for token in labels_of(row) if token != IGNORED))
 
 
 async def test_a_real_answer_is_learned_as_it_was_written_without_what_was_forced(
@@ -37,12 +38,12 @@ async def test_a_real_answer_is_learned_as_it_was_written_without_what_was_force
     forced = [patch for patch in trace.patches if patch.speaker is None]
     assert len(forced) == 1
     readers = await read_models(config, config.candidates[2].spec, "aligned")
-    (row,), _ = make_rows([Answer("q#0", "recall", trace, 1.0)], readers)
+    (row,), _ = make_rows([TeamAnswer("q#0", "recall", trace, 1.0)], readers)
     assert codec.decode(row.answer) == trace.text
     written = "".join(patch.text for patch in trace.patches if patch.speaker is not None)
     assert learned(row, codec) == written + codec.tokenizer.eos_token
-    assert list(row.prompt) == readers.student.encode(readers.student.prompt(trace.query))
-    assert labels(row)[: len(row.prompt)] == [IGNORED] * len(row.prompt)
+    assert list(row.prompt) == list(readers.student.prompt(trace.query).ids)
+    assert labels_of(row)[: len(row.prompt)] == [IGNORED] * len(row.prompt)
 
 
 async def test_an_answer_that_was_cut_off_has_no_end(
@@ -77,7 +78,7 @@ async def test_a_student_with_other_tokens_learns_the_same_text(
     (row,), _ = make_rows([one], readers)
     codec = readers.student.info.codec
     whole = codec.decode([*row.prompt, *row.answer])
-    assert whole == readers.student.prompt(one.trace.query).text + one.trace.text
+    assert whole == readers.student.prompt(one.trace.query).rendered.text + one.trace.text
     assert row.answer[-1] == codec.tokenizer.eos_token_id
     assert learned(row, codec) == " then there Anna, é!</s>"
     with pytest.raises(ConfigError, match=r"vocabularies of byte and the student \(other\) differ"):

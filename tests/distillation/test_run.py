@@ -10,22 +10,24 @@ from typing import Any
 import pytest
 
 from taketurns import Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.evaluation.distillation import compare
 from taketurns.pocket import TASKS
-from taketurns.training.distillation import tuning
+from taketurns.training import fine_tuning
 from taketurns.training.distillation.comparison import METHODS, Contestants
-from taketurns.training.distillation.run import _write_team
-from taketurns.training.distillation.settings import Comparing, Learning
+from taketurns.training.distillation.run import DEFAULTS
+from taketurns.training.distillation.settings import ComparisonConfig, StudentConfig
 from taketurns.training.distillation.student import find_student
+from taketurns.training.distillation.team import write_team
 
 
 def with_student(team: TeamConfig, folder: Path) -> tuple[TeamConfig, list[str]]:
     """The team file that is written, and what is said of it."""
     said: list[str] = []
     student = find_student(team, None, None)
-    _write_team(team, student, student.start, folder, said.append)
+    write_team(team, student, student.start, folder, said.append)
     return load_team_config(folder), said
 
 
@@ -51,7 +53,7 @@ def test_a_guards_judge_is_asked_in_the_comparison(tmp_path: Path) -> None:
     team = load_team_config("pocket", {"guard": guard, "policy.max_tokens": 20})
     answers = {method: tmp_path / f"{method}.jsonl" for method in METHODS}
     contestants = Contestants(team, 2, team.candidates[2].spec, answers)
-    found = asyncio.run(compare(contestants, [TASKS["recall"]], Comparing("dev", limit=1)))
+    found = asyncio.run(compare(contestants, [TASKS["recall"]], ComparisonConfig("dev", limit=1)))
     assert found["cost"]["team"]["parameters"] > 0
 
 
@@ -66,8 +68,8 @@ def test_only_a_model_that_is_trained_whole_is_loaded_for_it(
         seen.append(lora)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning, "load_trainable", load)
+    monkeypatch.setattr(fine_tuning, "load_trainable", load)
     start = replace(pocket.candidates[2].spec, adapter=adapter)
     with pytest.raises(KeyboardInterrupt):
-        tuning.tune(start, [], [], None, Path(), Learning())
+        fine_tuning.rehearse(start, Path(), StudentConfig(), DEFAULTS)
     assert seen == [wanted]

@@ -14,13 +14,13 @@ import torch
 
 from taketurns import Candidate, ModelSpec, Patch, Query, Team, Trace
 from taketurns.config.team_config import TeamConfig
-from taketurns.engines.local.loading import Loaded, Weights
+from taketurns.engines.local.loading import LoadedModel, Weights
 from taketurns.errors import ConfigError, DataError, NotANumberError
-from taketurns.training.distillation.rows import Readers, Row, make_rows, read_models
-from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.rows import Readers, StudentRow, make_rows, read_models
+from taketurns.training.distillation.sampling import TeamAnswer
 from taketurns.training.distillation.targets import Targets, read_targets
 
-Made = Callable[..., Answer]
+Made = Callable[..., TeamAnswer]
 VOCABULARY = 470
 
 
@@ -29,8 +29,8 @@ def read(pocket: TeamConfig, tmp_path: Path) -> Any:
     """Rows of answers and their targets, with the student the aligned checkpoint."""
 
     async def of(
-        answers: list[Answer], top: int = VOCABULARY, temperature: float = 1.0
-    ) -> tuple[list[Row], Targets, Readers]:
+        answers: list[TeamAnswer], top: int = VOCABULARY, temperature: float = 1.0
+    ) -> tuple[list[StudentRow], Targets, Readers]:
         readers = await read_models(pocket, pocket.candidates[2].spec, "aligned")
         rows, _ = make_rows(answers, readers)
         made = read_targets(rows, answers, readers, VOCABULARY, temperature, top, tmp_path)
@@ -45,7 +45,7 @@ async def test_each_token_has_its_speakers_distribution_under_its_own_prompt(
     """Beside the engine that wrote the answer; the end of the answer too."""
     async with Team.load(pocket, patch_size=4) as team:
         trace = await team.agenerate("how many sheep does gobu tacu have?")
-        answer = Answer("q#0", "recall", trace, 1.0)
+        answer = TeamAnswer("q#0", "recall", trace, 1.0)
         (row,), targets, readers = await read([answer])
         ids, logprobs = targets.of(0)
         assert len(set(row.speakers)) > 1
@@ -53,7 +53,7 @@ async def test_each_token_has_its_speakers_distribution_under_its_own_prompt(
         async with team.engine.session(0) as session:
             for place, who in enumerate(row.speakers):
                 reader = readers.candidates[who]
-                prompt = reader.encode(reader.prompt(trace.query)) + list(row.answer[:place])
+                prompt = list(reader.prompt(trace.query).ids) + list(row.answer[:place])
                 expected = await session.next_logprobs(reader.candidate.name, prompt)
                 found = torch.full((VOCABULARY,), -torch.inf)
                 found[ids[place]] = logprobs[place]
@@ -131,7 +131,7 @@ async def test_another_models_control_tokens_are_no_targets(
     trace = Trace(
         Query("q", text="hi"), (Patch(0, (70, 71), "\u0107\u0108", "length", "chosen"),), 1
     )
-    answers = [Answer("q#0", "t", trace, 1.0)]
+    answers = [TeamAnswer("q#0", "t", trace, 1.0)]
     rows, _ = make_rows(answers, readers)
     size = len(byte_tokenizer) + 4
     targets = read_targets(rows, answers, readers, size, 1.0, size, tmp_path)
@@ -149,7 +149,7 @@ async def test_a_speaker_that_computes_nan_teaches_nothing(
 ) -> None:
     whole = Weights.load
 
-    def spoiled(self: Weights, name: str) -> Loaded:
+    def spoiled(self: Weights, name: str) -> LoadedModel:
         loaded = whole(self, name)
         with torch.no_grad():
             next(loaded.model.parameters()).fill_(torch.nan)
@@ -159,4 +159,4 @@ async def test_a_speaker_that_computes_nan_teaches_nothing(
         trace = await team.agenerate("how many sheep does gobu tacu have?")
     monkeypatch.setattr(Weights, "load", spoiled)
     with pytest.raises(NotANumberError, match="computed NaN or infinity for a token to learn from"):
-        await read([Answer("q#0", "recall", trace, 1.0)])
+        await read([TeamAnswer("q#0", "recall", trace, 1.0)])

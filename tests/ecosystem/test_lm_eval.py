@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,25 @@ from taketurns.pocket import TASKS
 
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 
-TASK = """\
-task: local_sums
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
-generation_kwargs: {{until: ["\\n\\n"], max_gen_toks: 96, temperature: 0.0, do_sample: false}}
+LAST_NUMBER = """\
 filter_list:
   - name: last
     filter:
-      - {{function: regex, regex_pattern: "(-?[0-9]+) ?\\\\.?$"}}
-      - {{function: take_first}}
-metric_list:
-  - {{metric: exact_match}}
+      - {function: regex, regex_pattern: "(-?[0-9]+) ?\\\\.?$"}
+      - {function: take_first}
 """
 
 
 @pytest.fixture
-def task(questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def task(
+    questions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_lm_eval_task: Callable[..., None],
+) -> Path:
     """A folder with a task file on the local questions."""
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    (tmp_path / "local_sums.yaml").write_text(TASK.format(data=questions))
+    write_lm_eval_task(tmp_path, "local_sums", questions, LAST_NUMBER)
     return tmp_path
 
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,18 +23,6 @@ from taketurns.pocket import TASKS
 
 KEY = "sk-only-for-this-test"
 SEED = 1234  # lm-evaluation-harness sends it with every request
-TASK = """\
-task: served_sums
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
-generation_kwargs: {{until: ["\\n\\n"], max_gen_toks: 96, temperature: 0.0, do_sample: false}}
-metric_list:
-  - {{metric: exact_match}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +56,16 @@ def answers(questions: list[str]) -> list[str]:
     reason="lm-evaluation-harness is not installed: pip install 'lm-eval[api]'",
 )
 def test_lm_eval_asks_through_local_chat_completions(
-    url: str, questions: list[str], answers: list[str], tmp_path: Path
+    url: str,
+    questions: list[str],
+    answers: list[str],
+    tmp_path: Path,
+    write_lm_eval_task: Callable[..., None],
 ) -> None:
     data = tmp_path / "questions.jsonl"
     lines = [{"question": question, "answer": "0"} for question in questions]
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "served_sums.yaml").write_text(TASK.format(data=data))
+    write_lm_eval_task(tmp_path, "served_sums", data)
     where = f"model=team,base_url={url}/v1/chat/completions,num_concurrent=3,max_retries=1"
     done = subprocess.run(
         [

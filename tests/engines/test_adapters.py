@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.engines.local.loading import Weights
 from taketurns.errors import ConfigError

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from taketurns.checkpoints.safetensors_metadata import read_tensors
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.local.completeness import find_fault
 from taketurns.engines.local.loading import Weights
 from taketurns.errors import ConfigError

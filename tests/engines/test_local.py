@@ -523,12 +523,12 @@ async def test_a_watch_sees_what_it_asks_for_and_ends_the_patch(
         seen: list[tuple[float, Any]] = []  # noqa: RUF012
         tokens: list[int] = []  # noqa: RUF012
 
-        def wrote(self, token: Token) -> bool:
+        def on_token(self, token: Token) -> bool:
             assert token.id is not None
             self.tokens.append(token.id)
             return False
 
-        def ends(self, entropy: float, states: Any) -> bool:
+        def should_stop(self, entropy: float, states: Any) -> bool:
             self.seen.append((entropy, states))
             return len(self.seen) == 4
 
@@ -537,7 +537,7 @@ async def test_a_watch_sees_what_it_asks_for_and_ends_the_patch(
         whole = await session.generate("m", PROMPT, Sampling(12, temperature=0))
     async with engine.session(1, 200) as session:
         assert engine.running("m").keeps_cache == kept
-        cut = await session.generate("m", PROMPT, Sampling(12, temperature=0, watch=watch))  # type: ignore[arg-type]
+        cut = await session.generate("m", PROMPT, Sampling(12, temperature=0, stopping=watch))  # type: ignore[arg-type]
         assert cut.finish == "uncertainty"
         assert cut.token_ids == whole.token_ids[:3] == tuple(watch.tokens)
         assert watch.seen[0][1] is None

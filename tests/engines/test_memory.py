@@ -40,8 +40,8 @@ class Meter:
             step(runner)
             self._look()
 
-        def begun(session: LocalSession, *arguments: Any) -> None:
-            begin(session, *arguments)
+        def begun(session: LocalSession, *arguments: Any, **named: Any) -> None:
+            begin(session, *arguments, **named)
             self._sessions.add(session)
 
         monkeypatch.setattr(torch, "zeros", counted)
@@ -53,7 +53,7 @@ class Meter:
         parked = [
             layer
             for session in list(self._sessions)
-            for kept in list(session._parked.values())
+            for kept in list(session.parked.values())
             for segment in list(kept.segments)
             for layer in segment.layers
         ]

@@ -488,11 +488,10 @@ def test_making_a_copy_leaves_the_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_page_of_models_says_what_each_gets(
-    load_script: Callable[[str], Any], tmp_path: Path
-) -> None:
-    script = load_script("models/survey.py")
-    rows = list(script.survey(["gpt_neo", "llama", "mamba2", "mistral", "xlnet", "reformer"]))
+def test_the_page_of_models_says_what_each_gets() -> None:
+    from benchmarks.models import survey
+
+    rows = list(survey.survey(["gpt_neo", "llama", "mamba2", "mistral", "xlnet", "reformer"]))
     assert [row.gets for row in rows] == [
         "re-encoded",
         "cache kept",
@@ -501,7 +500,7 @@ def test_the_page_of_models_says_what_each_gets(
         "refused",
         None,
     ]
-    page = script.page(rows)
+    page = survey.page(rows)
     assert "| mistral | MistralForCausalLM | re-encoded (window) | it has layers with a" in page
     assert "No small copy could be made of reformer:" in page
 
@@ -510,7 +509,7 @@ def test_the_page_of_models_says_what_each_gets(
 
 
 async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache: Path) -> None:
-    from taketurns.config.team_config import load_team_config
+    from taketurns.config.loading import load_team_config
     from taketurns.generation.check.local import inspect_team
 
     folders = {

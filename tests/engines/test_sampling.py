@@ -6,15 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.engines.local.sampling import Draw, sample
+from taketurns.engines.local.sampling import TokenDraw, sample
 from taketurns.utils.seeds import generator
 
 PROBABILITIES = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05])
 
 
-def draws(count: int, temperature: float, top_p: float) -> list[Draw]:
+def draws(count: int, temperature: float, top_p: float) -> list[TokenDraw]:
     uniform = generator(3).random((count, 2))
-    return [Draw(temperature, top_p, first, second) for first, second in uniform]
+    return [TokenDraw(temperature, top_p, first, second) for first, second in uniform]
 
 
 def frequencies(top_p: float, temperature: float = 1.0) -> torch.Tensor:
@@ -38,9 +38,13 @@ def test_temperature_sharpens() -> None:
 
 def test_temperature_zero_is_greedy_beside_rows_that_are_not() -> None:
     logits = PROBABILITIES.log().expand(3, -1)
-    rows = [Draw(0, 0.9, 0.99, 0.99), Draw(1, 1.0, 0.999, 0.5), Draw(0, 0.1, 0.5, 0.5)]
+    rows = [
+        TokenDraw(0, 0.9, 0.99, 0.99),
+        TokenDraw(1, 1.0, 0.999, 0.5),
+        TokenDraw(0, 0.1, 0.5, 0.5),
+    ]
     assert sample(logits, rows).tolist() == [0, 4, 0]
-    assert sample(logits, [Draw(0, 1, 0.5, 0.5)] * 3).tolist() == [0, 0, 0]
+    assert sample(logits, [TokenDraw(0, 1, 0.5, 0.5)] * 3).tolist() == [0, 0, 0]
 
 
 @given(
@@ -53,7 +57,7 @@ def test_a_draw_is_always_inside_the_nucleus(
     logits: list[float], top_p: float, first: float, second: float
 ) -> None:
     row = torch.tensor([logits])
-    chosen = int(sample(row, [Draw(1.0, top_p, first, second)])[0])
+    chosen = int(sample(row, [TokenDraw(1.0, top_p, first, second)])[0])
     probabilities = torch.softmax(row[0], -1)
     above = float(probabilities[probabilities > probabilities[chosen]].sum())
     assert above < top_p + 1e-5
@@ -71,9 +75,11 @@ def test_what_is_impossible_is_never_drawn() -> None:
     logits = torch.tensor([[2.0, 1.0, -torch.inf, -torch.inf]])
     for uniform in (0.0, 0.5, 1 - 2**-24, 1 - 2**-25, 1 - 2**-53):
         for top_p in (1.0, 0.99, 0.5):
-            draw = Draw(1.0, top_p, uniform, uniform)
+            draw = TokenDraw(1.0, top_p, uniform, uniform)
             assert int(sample(logits, [draw])[0]) in (0, 1)
     for temperature in (1e-29, 1e-31, 1e-40, 1e-300):
-        assert int(sample(logits, [Draw(temperature, 1.0, 0.5, 0.5)])[0]) == 0
-        beside = sample(logits.expand(2, -1), [Draw(temperature, 1, 0.5, 0.5), Draw(1, 1, 0.9, 0)])
+        assert int(sample(logits, [TokenDraw(temperature, 1.0, 0.5, 0.5)])[0]) == 0
+        beside = sample(
+            logits.expand(2, -1), [TokenDraw(temperature, 1, 0.5, 0.5), TokenDraw(1, 1, 0.9, 0)]
+        )
         assert beside.tolist() == [0, 1]

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 import taketurns
 from taketurns.cli.app import app
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
 from taketurns.evaluation import report
 from taketurns.evaluation.run import Evaluation, EvaluationJob
-from taketurns.evaluation.session import Request, conduct
+from taketurns.evaluation.session import EvaluationRequest, conduct
 from taketurns.evaluation.store import Store
 from taketurns.pocket.tasks import PocketTask
 from taketurns.runs.runner import Failures
@@ -100,7 +100,7 @@ def test_two_that_end_together_write_one_after_the_other(
     def end(methods: str) -> Failures:
         config = load_team_config("pocket", {"policy.max_tokens": 24})
         tasks = ("recall", "arithmetic")
-        request = Request(tasks, tuple(methods.split(",")), (), 2, 3, 3, None, 8)
+        request = EvaluationRequest(tasks, tuple(methods.split(",")), (), 2, 3, 3, None, 8)
         return asyncio.run(conduct(config, request, out, lambda sentence: None))
 
     monkeypatch.setattr(report, "write_report", slow)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
 from taketurns.evaluation.distributed import EvaluationWorker
 from taketurns.evaluation.run import Evaluation, EvaluationJob

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.config.team_config import SwitcherConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig
 from taketurns.errors import UsageError
 from taketurns.evaluation.findings import choose_subject
 from taketurns.evaluation.run import Evaluation, EvaluationJob

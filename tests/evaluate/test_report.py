@@ -10,23 +10,23 @@ from xml.etree import ElementTree
 
 import pytest
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.evaluation.findings import findings
 from taketurns.evaluation.methods.registry import Kind
 from taketurns.evaluation.report import write_report
-from taketurns.evaluation.results import Cost, Measured
+from taketurns.evaluation.results import Cost, MethodResult
 from taketurns.evaluation.run import EvaluationJob
 from taketurns.evaluation.tasks import load
 from taketurns.runs.description import describe_run
 
 
-def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> Measured:
+def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> MethodResult:
     """Of 40 questions in each of two tasks the first share is right, under both seeds."""
     values = {
         task: [[float(i < 40 * share)] * 2 for i in range(40)]
         for task, share in (("<sums>", right), ("names", right / 2))
     }
-    return Measured(
+    return MethodResult(
         name=name,
         kind=kind,
         about="",
@@ -40,7 +40,7 @@ def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) ->
     )
 
 
-def reported(methods: dict[str, Measured], categories: dict[str, str], subject: str) -> Any:
+def reported(methods: dict[str, MethodResult], categories: dict[str, str], subject: str) -> Any:
     """The findings, with what the foot of a report says."""
     config = load_team_config("pocket")
     about = describe_run("evaluate", config, b"").about
@@ -187,7 +187,7 @@ def test_the_page_needs_nothing_else_and_is_well_formed(folder: Path) -> None:
     assert all(link.startswith("#") for link in page.links)
     assert "<sums>" not in text
     assert "&lt;sums&gt;" in text
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 5
     scores = [row for row in page.rows if row[:2] == ["switch", "switch"]]
     assert scores[0][2].startswith("0.675 (")
     assert ["bound *", "control"] in [row[:2] for row in page.rows]
@@ -206,13 +206,14 @@ def test_it_is_readable_in_light_and_dark(folder: Path) -> None:
 
 def test_figures_are_files_too(folder: Path, found: dict[str, Any]) -> None:
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    names = re.findall(r"\(figures/(\w+)\.svg\)", markdown)
-    assert names == ["averages", "tasks", "differences", "frontier"]
+    names = re.findall(r"\(figures/([\w-]+)\.svg\)", markdown)
+    frontiers = ["frontier-tokens", "frontier-seconds"]
+    assert names == ["averages", "tasks", "differences", *frontiers]
     for name in names:
         drawing = ElementTree.parse(folder / "figures" / f"{name}.svg").getroot()
         words = " ".join(text.strip() for text in drawing.itertext())
         assert "prefers-color-scheme" in words
-        if name != "frontier":
+        if name not in frontiers:
             assert all(method in words for method in ("alone", "soup"))
     assert "\\<sums\\>" in markdown
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.config.team_config import load_team_config
-from taketurns.evaluation.asking import Item
-from taketurns.evaluation.methods.registry import Entry
-from taketurns.evaluation.results import Measured, read_results
+from taketurns.config.loading import load_team_config
+from taketurns.evaluation.asking import AnswerRequest
+from taketurns.evaluation.methods.registry import MethodEntry
+from taketurns.evaluation.results import MethodResult, read_results
 from taketurns.evaluation.store import Store
 from taketurns.runs.records import encode_record
 from taketurns.tasks.scored import ScoredTask
@@ -20,7 +20,7 @@ from taketurns.types import Query
 
 def one_method(
     folder: Path, tokens: dict[str, list[int | None]], again: Sequence[bytes] = ()
-) -> Measured:
+) -> MethodResult:
     """A method's answers by task: all wrong, of so many tokens each; None failed. `again` are lines
     that are there too."""
     store = Store(folder, load_team_config("pocket"))
@@ -29,14 +29,14 @@ def one_method(
         queries = tuple(Query(f"{name}/{number}", text="?") for number in range(len(own)))
         tasks[name] = ScoredTask(name, "own", {"test": queries}, Exact())
         for query, count in zip(queries, own, strict=True):
-            items.append(Item(tasks[name], query, 0))
+            items.append(AnswerRequest(tasks[name], query, 0))
             record = {"id": items[-1].id, "task": name, "error": "out of memory"}
             if count is not None:
                 record |= {"error": None, "score": 0.0, "text": "", "by_model": {}}
                 record |= {"read": count - 1, "written": 1, "passes": 1, "seconds": count / 100}
             lines.append(encode_record(record))
     store.answers("alone").write_bytes(b"".join([*lines, *again]))
-    entry = Entry("alone", "single", "", lambda stage: pytest.fail("nothing is asked"))
+    entry = MethodEntry("alone", "single", "", lambda stage: pytest.fail("nothing is asked"))
     return read_results(store, [entry], tasks, items, {"alone": None})["alone"]
 
 

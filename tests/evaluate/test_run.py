@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from taketurns.config.team_config import SwitcherConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import DataError
-from taketurns.evaluation.methods.trained import Trained
-from taketurns.evaluation.results import Measured, read_results
+from taketurns.evaluation.methods.trained import TrainedSwitchers
+from taketurns.evaluation.results import MethodResult, read_results
 from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import Store, records
 from taketurns.evaluation.tasks import load
@@ -59,8 +60,8 @@ async def test_loading_is_not_answering(
 
 
 async def evaluated(
-    folder: Path, tasks: dict[str, Task], names: Sequence[str], trained: dict[str, Trained]
-) -> dict[str, Measured]:
+    folder: Path, tasks: dict[str, Task], names: Sequence[str], trained: dict[str, TrainedSwitchers]
+) -> dict[str, MethodResult]:
     config = load_team_config("pocket", {"policy.max_tokens": 8})
     plan, store = EvaluationJob(tasks, names, 1, 2, 2, 8), Store(folder, config)
     async with Evaluation(config, plan, store, trained, print) as evaluation:
@@ -82,10 +83,10 @@ async def test_more_tasks_and_fewer_keep_what_is_there(tmp_path: Path) -> None:
         "age": SwitcherConfig(kind="fixed", sequence=(1, 2)),
     }
 
-    async def ask(*names: str) -> dict[str, Measured]:
+    async def ask(*names: str) -> dict[str, MethodResult]:
         by_task = {name: switchers[name] for name in names}
         methods = ("sft", "soup", "mine")
-        return await evaluated(tmp_path, load(names), methods, {"mine": Trained(by_task)})
+        return await evaluated(tmp_path, load(names), methods, {"mine": TrainedSwitchers(by_task)})
 
     few = await ask("recall")
     before = lines(tmp_path)
@@ -120,7 +121,7 @@ class Always:
 async def test_a_score_by_other_rules_is_another_score(tmp_path: Path) -> None:
     """Fault: test and dev scores stayed those of the scorer that a task file had named first."""
 
-    async def ask(value: float) -> dict[str, Measured]:
+    async def ask(value: float) -> dict[str, MethodResult]:
         test, dev = (
             tuple(Query(f"own/{split}/{n}", text=f"is {n} odd?") for n in range(2))
             for split in ("test", "dev")

@@ -32,7 +32,7 @@ def planted(
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "RESAMPLES", 400)
+    monkeypatch.setattr(calibration, "RESAMPLES", 100)
 
 
 def test_planted_calibration_is_told_from_confidence_and_from_diffidence() -> None:

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from taketurns.cli.app import app
-from taketurns.evaluation.analysis.section import Section, read_sections, write_section
 from taketurns.evaluation.interventions.session import observed
+from taketurns.evaluation.report.section import Section, read_sections, write_section
 
 Invoke = Callable[..., tuple[int, str, str]]
 SMALL = [

@@ -15,7 +15,7 @@ from taketurns.switchers.base import Switcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.tasks.base import Split
 from taketurns.training.labels.decision_points import DecisionPoint
-from taketurns.training.labels.rollouts import together
+from taketurns.training.labels.rollouts import gather_all
 from taketurns.types import Score
 
 POLICY = Policy(patch_size=2, max_tokens=20, seed=3)
@@ -51,7 +51,7 @@ def scripted(
 async def force(team: Team, task: Written, count: int) -> list[dict[str, Any]]:
     forcer = Forcer(team)
     asked = [DecisionPoint(task, query, 0) for query in task.queries("test")[:count]]
-    return await together(forcer.trial(occasion) for occasion in asked)
+    return await gather_all(forcer.trial(occasion) for occasion in asked)
 
 
 async def test_the_forced_speak_at_the_same_boundary_and_the_switcher_goes_on() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.config.team_config import SwitcherConfig, TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.integrations.export.run import export_folded
 from taketurns.switchers.head import Head, HeadConfig, Scale
 

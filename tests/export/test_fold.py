@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from taketurns import ConfigError, DataError, Policy, Team
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.integrations.export.fold import fold
 from taketurns.integrations.export.run import export_folded

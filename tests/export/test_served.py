@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from taketurns import ConfigError, Policy, Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.switchers.folded import FoldedSwitcher
@@ -39,7 +40,7 @@ async def local(config: TeamConfig) -> AsyncIterator[LocalEngine]:
 def on(config: TeamConfig, server: ModelServer, **policy: Any) -> Team:
     candidates = [replace(one, endpoint=Endpoint((server.url,))) for one in config.candidates]
     switcher = FoldedSwitcher(config.switcher.tokens, config.switcher.reader or 0)
-    engine = HttpEngine(candidates, config.engine, first_rest=0.01)
+    engine = HttpEngine(candidates, config.engine, first_cooldown=0.01)
     return Team(candidates, engine, switcher, replace(config.policy, **policy))
 
 
@@ -181,11 +182,11 @@ class Third:
     layers: tuple[int, ...] = ()
     written = 0
 
-    def wrote(self, token: Token) -> bool:
+    def on_token(self, token: Token) -> bool:
         self.written += 1
         return self.written == 3
 
-    def ends(self, entropy: float | None, states: Any) -> bool:
+    def should_stop(self, entropy: float | None, states: Any) -> bool:
         return False
 
 
@@ -198,7 +199,7 @@ async def test_a_decision_after_a_sentence_that_was_cut_off_is_asked_for_alone(
     async with serving(server), on(config, server) as there, there.engine.session(0) as session:
         await there.prepare()
         server.requests.clear()
-        done = await session.generate("sft", prompt, replace(sampling, watch=Third()))
+        done = await session.generate("sft", prompt, replace(sampling, stopping=Third()))
         assert [body["max_tokens"] for body in server.requests] == [7, 1]
     async with local.session(0) as session:
         truth = await session.generate("sft", prompt, replace(sampling, max_tokens=3))
@@ -239,7 +240,7 @@ async def test_a_fork_and_a_resumed_answer_decide_alike(
             draft = await there.draft(query)
             draft.resume(trace.patches[:count])
             async with there.answer(draft, 0) as answer:
-                again = await answer.turn()
+                again = await answer.step()
             assert again.probabilities == pytest.approx(
                 trace.patches[count].probabilities, abs=1e-5
             )

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from taketurns.integrations.launch.forwarding import Forwarding
+from taketurns.integrations.launch.forwarding import ForwardingTransport
 
 FIXED = "http://127.0.0.1:1"  # in the team file; nobody listens there
 
@@ -37,7 +37,7 @@ async def test_a_server_is_asked_for_once_and_again_when_it_has_moved() -> None:
         asked += 1
         return places[0]
 
-    async with httpx.AsyncClient(transport=Forwarding({FIXED: find})) as client:
+    async with httpx.AsyncClient(transport=ForwardingTransport({FIXED: find})) as client:
         async with replying("here") as places[0]:
             for _ in range(3):
                 assert (await client.get(f"{FIXED}/v1/models")).text == "here"
@@ -55,7 +55,7 @@ async def test_one_whose_keeper_died_cannot_be_reached() -> None:
     async def find() -> str:
         raise RuntimeError("the actor died")
 
-    async with httpx.AsyncClient(transport=Forwarding({FIXED: find})) as client:
+    async with httpx.AsyncClient(transport=ForwardingTransport({FIXED: find})) as client:
         with pytest.raises(httpx.ConnectError, match="the actor died"):
             await client.get(f"{FIXED}/v1/models")
 
@@ -65,6 +65,8 @@ async def test_one_that_runs_nowhere_cannot_be_reached() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with httpx.AsyncClient(transport=Forwarding({FIXED: find}, patience=0.05)) as client:
+    async with httpx.AsyncClient(
+        transport=ForwardingTransport({FIXED: find}, timeout=0.05)
+    ) as client:
         with pytest.raises(httpx.ConnectError, match="is not running"):
             await client.get(f"{FIXED}/v1/models")

@@ -14,8 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 from taketurns.cli.app import app
-from taketurns.integrations.launch.manifests import kubernetes, manifest, ray_serve, write_manifests
-from taketurns.integrations.launch.plan import Server
+from taketurns.integrations.launch.manifests import documents, manifest, write_manifests
+from taketurns.integrations.launch.plan import VllmServer
 
 KUBERNETES = ("1.29", "1.37")
 TEAM = {
@@ -37,10 +37,10 @@ TEAM = {
 }
 
 
-def server(name: str, port: int, gpus: str | None) -> Server:
+def server(name: str, port: int, gpus: str | None) -> VllmServer:
     arguments = ("serve", f"org/{name}", "--host", "127.0.0.1", "--port", str(port))
     environment = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    return Server(name, f"http://127.0.0.1:{port}", arguments, environment)
+    return VllmServer(name, f"http://127.0.0.1:{port}", arguments, environment)
 
 
 SERVERS = [server("base", 8001, "0,1"), server("chat", 8002, "2"), server("chat", 8003, "2")]
@@ -79,7 +79,7 @@ def test_kubernetes_can_read_it(team: Path, version: str) -> None:
     from kubernetes_validate import ValidationError, validate
 
     printed = list(yaml.safe_load_all(launch("--team", team, "--manifest", "kubernetes")))
-    for document in [*printed, *kubernetes(SERVERS)]:
+    for document in [*printed, *documents("kubernetes", SERVERS, "")]:
         validate(document, version, strict=True)
     wrong = copy.deepcopy(printed[0])
     wrong["spec"]["template"]["spec"]["containers"][0]["arg"] = []
@@ -89,7 +89,7 @@ def test_kubernetes_can_read_it(team: Path, version: str) -> None:
 
 def test_the_parts_of_the_kubernetes_manifest_find_each_other() -> None:
     """What the schema does not say: names that are allowed, ports and volumes that are there."""
-    made = kubernetes(SERVERS)
+    made = documents("kubernetes", SERVERS, "")
     for deployment, service in zip(made[::2], made[1::2], strict=True):
         name = deployment["metadata"]["name"]
         assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name)
@@ -106,31 +106,32 @@ def test_the_parts_of_the_kubernetes_manifest_find_each_other() -> None:
 
 def test_ray_serve_can_read_it(team: Path) -> None:
     schema = pytest.importorskip("ray.serve.schema")
-    from taketurns.integrations.launch.ray_serve import Arguments
+    from taketurns.integrations.launch.ray_serve import RayServeArguments
 
     printed = yaml.safe_load(launch("--team", team, "--manifest", "ray-serve"))
-    for one in (printed, ray_serve(SERVERS, "team.yaml")):
+    for one in (printed, documents("ray-serve", SERVERS, "team.yaml")[0]):
         read = schema.ServeDeploySchema.model_validate(one)
         assert read.model_dump(exclude_unset=True) == one  # nothing is left out as unknown
         (application,) = read.applications
-        asked = Arguments.model_validate(application.args)
+        asked = RayServeArguments.model_validate(application.args)
         deployed = {deployment.name for deployment in application.deployments}
         assert deployed == {"taketurns", *(server.name for server in asked.servers)}
     printed["applications"][0]["deployments"][0]["num_replicas"] = -1
     with pytest.raises(ValueError, match="num_replicas"):
         schema.ServeDeploySchema.model_validate(printed)
     with pytest.raises(ValueError, match="timeouts"):
-        Arguments.model_validate({"team": "pocket", "timeouts": 3})
+        RayServeArguments.model_validate({"team": "pocket", "timeouts": 3})
 
 
 def test_ray_is_asked_for_the_gpus_of_the_plan() -> None:
-    (application,) = ray_serve(SERVERS, "team.yaml")["applications"]
+    (application,) = documents("ray-serve", SERVERS, "team.yaml")[0]["applications"]
     ours, base, *chats = application["deployments"]
     assert "num_gpus" not in ours["ray_actor_options"]
     assert base["ray_actor_options"]["num_gpus"] == 2
     assert [chat["ray_actor_options"]["num_gpus"] for chat in chats] == [0.5, 0.5]
     assert [chat["name"] for chat in chats] == ["vllm-chat-8002", "vllm-chat-8003"]
-    crowd = ray_serve([server("small", 8001 + i, "0") for i in range(7)], "team.yaml")
+    many = [server("small", 8001 + i, "0") for i in range(7)]
+    (crowd,) = documents("ray-serve", many, "team.yaml")
     _, *small = crowd["applications"][0]["deployments"]
     assert 0.99 < sum(one["ray_actor_options"]["num_gpus"] for one in small) <= 1.0
     # Ray says which GPUs a server sees.
@@ -138,7 +139,7 @@ def test_ray_is_asked_for_the_gpus_of_the_plan() -> None:
 
 
 def test_a_team_of_folders_is_for_ray_but_not_for_containers(tmp_path: Path) -> None:
-    there: Any = Server("a", "http://localhost:1", ("serve", str(tmp_path)))
+    there: Any = VllmServer("a", "http://localhost:1", ("serve", str(tmp_path)))
     (path,) = write_manifests([there], "team.yaml", tmp_path / "out", ["ray-serve"])
     (application,) = yaml.safe_load(path.read_text())["applications"]
     assert application["args"]["team"] == str(Path("team.yaml").absolute())

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError, UsageError
-from taketurns.integrations.launch.hardware import Gpu, find_gpus, parse
-from taketurns.integrations.launch.manifests import compose, kubernetes, team_urls, write_manifests
-from taketurns.integrations.launch.plan import Server, deal, plan_servers
+from taketurns.integrations.launch.hardware import Gpu, find_gpus, parse_gpus
+from taketurns.integrations.launch.manifests import documents, team_urls, write_manifests
+from taketurns.integrations.launch.plan import VllmServer, allocate_gpus, plan_servers
 
 GIB = 1 << 30
 H100 = 80 * GIB
@@ -48,7 +49,7 @@ def gpus(count: int, memory: int = H100) -> list[Gpu]:
     return [Gpu(index, memory) for index in range(count)]
 
 
-def words(server: Server) -> str:
+def words(server: VllmServer) -> str:
     return " ".join(server.arguments)
 
 
@@ -111,7 +112,7 @@ def test_gpus_are_dealt_by_what_weighs(
     weights: list[int | None], cards: int, shares: list[tuple[tuple[int, ...], float]]
 ) -> None:
     sizes = [None if weight is None else weight * GIB for weight in weights]
-    dealt = deal(sizes, gpus(cards))
+    dealt = allocate_gpus(sizes, gpus(cards))
     assert [(share.gpus, share.memory) for share in dealt] == shares
 
 
@@ -120,7 +121,7 @@ def test_gpus_are_dealt_by_what_weighs(
 )
 def test_what_does_not_fit_is_refused(weights: list[int], cards: int) -> None:
     with pytest.raises(ConfigError, match=r"put (some|it) on another host"):
-        deal([weight * GIB for weight in weights], gpus(cards))
+        allocate_gpus([weight * GIB for weight in weights], gpus(cards))
 
 
 def test_two_bases_behind_one_url_are_refused(tmp_path: Path) -> None:
@@ -153,16 +154,16 @@ def test_a_team_that_needs_no_server_here_is_told_so(tmp_path: Path) -> None:
 
 def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = "0, GPU-aa01, 81559\n1, GPU-bb02, 81559\n"
-    assert parse(told) == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
+    assert parse_gpus(told) == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
     for line in ("0, GPU-aa01, [N/A]\n", "0\n", "no devices\n", "0, GPU-aa01, 1, 2\n"):
         with pytest.raises(UsageError, match="cannot read what nvidia-smi says"):
-            parse(line)
+            parse_gpus(line)
     # Those that are hidden from us are somebody else's.
     for visible in ("1", "7, 1", "GPU-bb"):
-        assert [gpu.index for gpu in parse(told, visible)] == [1]
-    assert parse(told, "") == parse(told, "-1") == ()
+        assert [gpu.index for gpu in parse_gpus(told, visible)] == [1]
+    assert parse_gpus(told, "") == parse_gpus(told, "-1") == ()
     with pytest.raises(UsageError, match="names no GPU of this host"):
-        parse(told, "MIG-cc03")
+        parse_gpus(told, "MIG-cc03")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == ()
 
@@ -170,11 +171,11 @@ def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
     config = team(tmp_path)
     servers = plan_servers(config, gpus(2), lambda spec: 16 * GIB)
-    services = compose(servers)["services"]
+    services = documents("compose", servers, "team.yaml")[0]["services"]
     assert set(services) == {"vllm-base", "vllm-chat", "taketurns"}
     assert "--port 8000" in " ".join(services["vllm-chat"]["command"])
     assert set(services["taketurns"]["depends_on"]) == {"vllm-base", "vllm-chat"}
-    made = kubernetes(servers)
+    made = documents("kubernetes", servers, "team.yaml")
     # One image of ours runs in both, whatever its own entry point.
     ours = made[-2]["spec"]["template"]["spec"]["containers"][0]
     assert ours["command"] == services["taketurns"]["entrypoint"] == ["taketurns"]
@@ -205,6 +206,6 @@ def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_this_host_is_not_put_into_a_container(tmp_path: Path) -> None:
-    server = Server("a", "http://localhost:1", ("serve", str(tmp_path)))
+    server = VllmServer("a", "http://localhost:1", ("serve", str(tmp_path)))
     with pytest.raises(UsageError, match="name the model by its hub id"):
         write_manifests([server], "team.yaml", tmp_path / "out")

@@ -21,8 +21,8 @@ import yaml
 from openai import APIError, OpenAI
 
 from taketurns import Team
-from taketurns.config.team_config import load_team_config
-from taketurns.integrations.launch.manifests import ray_serve
+from taketurns.config.loading import load_team_config
+from taketurns.integrations.launch.manifests import documents
 from taketurns.integrations.launch.plan import plan_servers
 
 QUESTION = "what does rebol fonul work as?"
@@ -187,7 +187,8 @@ def test_servers_are_placed_found_again_when_they_die_and_stopped(
         PROGRAM.format(python=sys.executable, folder=str(FOLDER), pids=str(tmp_path)), "utf-8"
     )
     vllm.chmod(0o755)
-    config = ray_serve(plan_servers(load_team_config(team), (), lambda spec: None), str(team))
+    servers = plan_servers(load_team_config(team), (), lambda spec: None)
+    (config,) = documents("ray-serve", servers, str(team))
     (application,) = config["applications"]
     application["args"]["vllm"] = str(vllm)
     for deployment in application["deployments"]:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.integrations.launch.plan import Server
+from taketurns.integrations.launch.plan import VllmServer
 from taketurns.integrations.launch.supervise import Supervisor
 
 # Stands in for vLLM: `vllm serve WHAT --host H --port N`.
@@ -46,13 +46,13 @@ def vllm(tmp_path: Path) -> Path:
     return path
 
 
-def server(what: str, folder: Path) -> Server:
+def server(what: str, folder: Path) -> VllmServer:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     arguments = ("serve", what, "--host", "127.0.0.1", "--port", str(port))
-    return Server(what, f"http://127.0.0.1:{port}", arguments, {"FOLDER": str(folder)})
+    return VllmServer(what, f"http://127.0.0.1:{port}", arguments, {"FOLDER": str(folder)})
 
 
 def alive(pid: int) -> bool:
@@ -114,9 +114,9 @@ async def test_without_vllm_the_cure_is_said(tmp_path: Path) -> None:
 async def test_a_killed_supervisor_leaves_no_server(vllm: Path, tmp_path: Path) -> None:
     one = server("good", tmp_path)
     program = (
-        "import asyncio; from taketurns.integrations.launch.plan import Server; "
+        "import asyncio; from taketurns.integrations.launch.plan import VllmServer; "
         "from taketurns.integrations.launch.supervise import Supervisor; "
-        f"server = Server('good', {one.url!r}, {one.arguments!r}, {dict(one.environment)!r}); "
+        f"server = VllmServer('good', {one.url!r}, {one.arguments!r}, {dict(one.environment)!r}); "
         f"asyncio.run(Supervisor([server], {str(vllm)!r}, print).run())"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
@@ -136,10 +136,10 @@ async def test_a_killed_supervisor_leaves_no_server(vllm: Path, tmp_path: Path) 
 async def test_a_replica_of_ray_is_well_as_long_as_its_server(vllm: Path, tmp_path: Path) -> None:
     """Ray replaces a replica that is not."""
     pytest.importorskip("ray.serve")
-    from taketurns.integrations.launch.ray_serve import Vllm
+    from taketurns.integrations.launch.ray_serve import VllmReplica
 
     planned = server("good", tmp_path)
-    replica = Vllm.__new__(Vllm)
+    replica = VllmReplica.__new__(VllmReplica)
     async with asyncio.timeout(120):
         await replica.__init__(planned, str(vllm))  # type: ignore[misc]
         url = await replica.url()
@@ -153,6 +153,6 @@ async def test_a_replica_of_ray_is_well_as_long_as_its_server(vllm: Path, tmp_pa
         await replica.end()
     assert (tmp_path / "starts").read_text() == "good\n"
     assert not alive(int((tmp_path / "worker").read_text()))
-    broken = Vllm.__new__(Vllm)
+    broken = VllmReplica.__new__(VllmReplica)
     with pytest.raises(ExceptionGroup):
         await broken.__init__(server("broken", tmp_path), str(vllm))  # type: ignore[misc]

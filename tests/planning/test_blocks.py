@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from taketurns.integrations.planning.blocks import Blocks
 from taketurns.integrations.planning.costs import Costs
 from taketurns.integrations.planning.deployment import Deployment
-from taketurns.integrations.planning.server import Call, Server
+from taketurns.integrations.planning.server import SimulatedCall, SimulatedServer
 from taketurns.integrations.planning.simulation import simulate
-from taketurns.integrations.planning.work import Answer, cut
+from taketurns.integrations.planning.workload import SimulatedAnswer, split_patches
 
 
 def write(blocks: Blocks, names: list[Hashable]) -> None:
@@ -53,9 +53,9 @@ def test_no_memory_is_lost_however_little_there_is(
     costs = Costs("", ((1, 0.01),), prefill=0.001, block=8, cache=160, budget=160 if not chunked
                   else 20, chunked=chunked)  # fmt: skip
     env = simpy.Environment()
-    server = Server(env, costs, env_work(env))
+    server = SimulatedServer(env, costs, env_work(env))
     calls = [
-        Call(0, index, prompt, tokens, env.event(), shared=min(shared, prompt))
+        SimulatedCall(0, index, prompt, tokens, env.event(), shared=min(shared, prompt))
         for index, (prompt, tokens) in enumerate(lengths)
     ]
     for call in calls:
@@ -74,7 +74,7 @@ def env_work(env: simpy.Environment):  # type: ignore[no-untyped-def]
     return work
 
 
-def team(answer: Answer, **settings: object) -> float:
+def team(answer: SimulatedAnswer, **settings: object) -> float:
     costs = Costs("", ((1, 0.01),), prefill=0.0, block=16)
     found = simulate(Deployment(costs, **settings), [answer], at_a_time=1)  # type: ignore[arg-type]
     return found.cached
@@ -83,20 +83,20 @@ def team(answer: Answer, **settings: object) -> float:
 def test_one_model_finds_whole_blocks_of_all_it_has_read_and_written() -> None:
     """200 tokens before the answer; each patch but the first finds the blocks of everything but the
     last token, which is not computed before it is asked for."""
-    answer = Answer(200, tuple((0, tokens) for tokens in cut(300, 50)))
+    answer = SimulatedAnswer(200, tuple((0, tokens) for tokens in split_patches(300, 50)))
     starts = [200 + 50 * turn for turn in range(6)]
     found = sum((start - 1) // 16 * 16 for start in starts[1:])
     assert team(answer, candidates=1, switcher="none") == found / sum(starts)
 
 
 def test_who_comes_back_finds_what_it_had_read_and_not_what_others_wrote() -> None:
-    answer = Answer(64, ((0, 32), (1, 32), (0, 32)))
+    answer = SimulatedAnswer(64, ((0, 32), (1, 32), (0, 32)))
     read = 64 + 96 + 128
     assert team(answer, candidates=2, switcher="none") == (64 + 32 - 16) / read
 
 
 def test_the_switcher_finds_the_trace_but_not_its_question() -> None:
-    answer = Answer(64, ((0, 16), (0, 16)))
+    answer = SimulatedAnswer(64, ((0, 16), (0, 16)))
     alone = team(answer, candidates=1, switcher="none")
     assert alone == 64 / (64 + 80)
     with_switcher = team(answer, candidates=1, switcher="lm", tags=16, question=8)
@@ -104,7 +104,7 @@ def test_the_switcher_finds_the_trace_but_not_its_question() -> None:
 
 
 def test_an_adapter_does_not_find_what_its_base_has_read() -> None:
-    answer = Answer(64, ((0, 16),))
+    answer = SimulatedAnswer(64, ((0, 16),))
     assert team(answer, candidates=1, switcher="adapter", tags=0, question=1) == 0
     assert team(answer, candidates=1, switcher="adapter", shared=64) == 0
 
@@ -112,5 +112,5 @@ def test_an_adapter_does_not_find_what_its_base_has_read() -> None:
 def test_a_common_beginning_is_read_once() -> None:
     costs = Costs("", ((1, 0.01),), prefill=0.0, block=16)
     deployment = Deployment(costs, candidates=1, switcher="none", shared=160)
-    found = simulate(deployment, [Answer(200, ((0, 10),))] * 10, at_a_time=1)
+    found = simulate(deployment, [SimulatedAnswer(200, ((0, 10),))] * 10, at_a_time=1)
     assert found.cached == 9 * 160 / 2000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.integrations.planning.work import read_answers
+from taketurns.integrations.planning.workload import read_answers
 
 Invoke = Callable[..., tuple[int, str, str]]
 

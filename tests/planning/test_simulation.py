@@ -10,25 +10,28 @@ import pytest
 from taketurns.errors import UsageError
 from taketurns.integrations.planning.costs import load_costs
 from taketurns.integrations.planning.deployment import Deployment
-from taketurns.integrations.planning.outcome import Outcome
+from taketurns.integrations.planning.result import SimulationResult
 from taketurns.integrations.planning.simulation import simulate
-from taketurns.integrations.planning.work import Answer, Mix, arrivals
+from taketurns.integrations.planning.workload import AnswerMix, SimulatedAnswer, arrival_times
 
 PAPER = load_costs("8b-h100")
 
 
-def run(patch: int = 50, at_a_time: int = 32, seed: int = 0, **settings: Any) -> Outcome:
+def run(patch: int = 50, at_a_time: int = 32, seed: int = 0, **settings: Any) -> SimulationResult:
     deployment = Deployment(settings.pop("costs", PAPER), **settings)
     return simulate(
-        deployment, Mix(patch=patch, answer=150).draw(96, seed), at_a_time=at_a_time, seed=seed
+        deployment,
+        AnswerMix(patch=patch, answer=150).draw(96, seed),
+        at_a_time=at_a_time,
+        seed=seed,
     )
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
     assert run(replicas=3, sticky=0.5) == run(replicas=3, sticky=0.5)
     assert run(seed=1).spans != run(seed=2).spans
-    times = arrivals(20, 50, seed=4)
-    asked = Mix().draw(50, 4)
+    times = arrival_times(20, 50, seed=4)
+    asked = AnswerMix().draw(50, 4)
     once, again = (simulate(Deployment(PAPER), asked, arrivals=times) for _ in range(2))
     assert once == again
 
@@ -79,7 +82,7 @@ def test_what_people_wait_for_adds_up() -> None:
     """One answer on empty servers: its decisions, its prompts, its steps, and the way there."""
     costs = replace(PAPER, decode=((1, 0.01),), prefill=0.0, context=0.0, request=0.002,
                     client=0.003, network=0.004)  # fmt: skip
-    found = simulate(Deployment(costs), [Answer(100, ((0, 50), (1, 50)))], at_a_time=1)
+    found = simulate(Deployment(costs), [SimulatedAnswer(100, ((0, 50), (1, 50)))], at_a_time=1)
     (span,) = found.spans
     decision = 0.003 + 0.004 + 0.002 + 0.01 + 0.004
     assert span.first == pytest.approx(2 * decision)
@@ -92,13 +95,13 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="does not fit a server with room for 100 tokens"):
         run(costs=replace(PAPER, cache=100))
     with pytest.raises(UsageError, match="candidate 2, and there are 2"):
-        simulate(Deployment(PAPER, candidates=2), [Answer(10, ((2, 5),))], at_a_time=1)
+        simulate(Deployment(PAPER, candidates=2), [SimulatedAnswer(10, ((2, 5),))], at_a_time=1)
     with pytest.raises(UsageError, match="sticky is a share from 0 to 1"):
         Deployment(PAPER, sticky=2)
 
 
 def test_lengths_do_not_change_with_the_patch_size() -> None:
-    short, long = Mix(patch=10).draw(50, 0), Mix(patch=100).draw(50, 0)
+    short, long = AnswerMix(patch=10).draw(50, 0), AnswerMix(patch=100).draw(50, 0)
     assert [(one.prompt, one.tokens) for one in short] == [(one.prompt, one.tokens) for one in long]
-    mean = sum(one.tokens for one in Mix().draw(4_000, 0)) / 4_000
+    mean = sum(one.tokens for one in AnswerMix().draw(4_000, 0)) / 4_000
     assert mean == pytest.approx(300, rel=0.03)

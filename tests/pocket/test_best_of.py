@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from recipes.pocket.best_of import best_of
 from taketurns import Candidate, EngineError, ModelSpec, Policy, Query, ScriptedEngine, Team
+from taketurns.pocket.best_of import best_of
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split
 from taketurns.types import Score

@@ -14,10 +14,10 @@ from recipes.pocket.recipe import (
     Alignment,
     Labelling,
     Measuring,
+    ModelShape,
     Pretraining,
     Recipe,
-    Shape,
-    Switching,
+    SwitcherTraining,
     Tuning,
 )
 from taketurns import Team
@@ -26,12 +26,12 @@ from taketurns.errors import UsageError
 pytest.importorskip("trl", reason="needs the train extra")
 
 TINY = Recipe(
-    shape=Shape(width=32, layers=1, inner=32),
+    shape=ModelShape(width=32, layers=1, inner=32),
     pretraining=Pretraining(steps=3, batch=2, block=64, warmup=1, bf16=False),
     tuning=Tuning(examples=16, epochs=1, batch=8, warmup=1),
     alignment=Alignment(steps=2, prompts=2, answers=2, longest=8, warmup=1),
     labelling=Labelling(prefixes=39, k=2),
-    switching=Switching(steps=1, checked=1),
+    switching=SwitcherTraining(steps=1, checked=1),
     measuring=Measuring(questions=2, together=1, budget=8, batch=8),
 )
 WEIGHTS = Path(str(files("taketurns.pocket") / "weights"))

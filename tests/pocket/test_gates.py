@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes.pocket.acceptance import (
+from taketurns.pocket.acceptance import (
     best_by_task,
     nobody_is_best_everywhere,
     paired,

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
+from taketurns.evaluation.methods.trained import parse_switcher
 from taketurns.pocket import TASKS
-from taketurns.pocket.score import AVERAGE, Methods, Scores, parse_switcher, score
+from taketurns.pocket.score import AVERAGE, Methods, MethodScores, score
 from taketurns.switchers.head import Head, HeadConfig
 
 ALONE = ["pretrained", "sft"]
@@ -67,5 +68,5 @@ def test_a_switcher_that_is_not_trained_is_named(tmp_path: Path) -> None:
 
 
 def test_scores_are_by_method_and_task() -> None:
-    scores = Scores({"m": {"t": ((1.0, 0.0), (1.0, 1.0))}})
+    scores = MethodScores({"m": {"t": ((1.0, 0.0), (1.0, 1.0))}})
     assert scores.to_json()["m"]["t"]["mean"] == 0.75

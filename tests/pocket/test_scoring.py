@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from taketurns.errors import UsageError
-from taketurns.pocket.questions import Item
+from taketurns.pocket.questions import PocketQuestion
 from taketurns.pocket.scoring import judge
 from taketurns.pocket.tasks import TASKS
 from taketurns.pocket.world import World
@@ -55,7 +55,7 @@ def test_always_not_knowing_does_not_win() -> None:
 
 
 def _score(form: str, reference: str, text: str, extra: tuple[str, ...] = ()) -> float | None:
-    return judge(WORLD, Item("x", form, "q", "", "", reference, extra=extra), text).value
+    return judge(WORLD, PocketQuestion("x", form, "q", "", "", reference, extra=extra), text).value
 
 
 @pytest.mark.parametrize(

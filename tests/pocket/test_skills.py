@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taketurns.errors import DataError
-from taketurns.pocket.questions import Item
+from taketurns.pocket.questions import PocketQuestion
 from taketurns.pocket.skills import needed, relabel
 from taketurns.pocket.tasks import TASKS
 from taketurns.runs.records import query_to_json
@@ -15,7 +15,7 @@ from taketurns.runs.records import query_to_json
 NAMES = ["pretrained", "sft", "aligned"]
 
 
-def first(kind: str, form: str | None = None) -> Item:
+def first(kind: str, form: str | None = None) -> PocketQuestion:
     task = TASKS[kind]
     items = (task.item(query) for query in task.queries("dev"))
     return next(item for item in items if form in (None, item.form))

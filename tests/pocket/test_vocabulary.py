@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from recipes.pocket.corpus import PLAIN_PROMPT, documents
+from recipes.pocket.corpus import documents
 from recipes.pocket.vocabulary import CHAT_TEMPLATE, SPECIAL, TAGS, build_tokenizer, words
-from taketurns.pocket.questions import MAKERS, Pool
+from taketurns.pocket.questions import MAKERS, QuestionPool
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World
 
 
@@ -19,7 +20,7 @@ def tokenizer() -> Any:
 def _texts(seed: int) -> list[str]:
     world, rng = World(seed), Random(seed)
     stream = documents(world, rng)
-    items = [make(Pool.of(world, None), rng) for make in MAKERS.values() for _ in range(20)]
+    items = [make(QuestionPool.of(world, None), rng) for make in MAKERS.values() for _ in range(20)]
     return [next(stream) for _ in range(300)] + [f"{i.question} {i.worked}" for i in items]
 
 

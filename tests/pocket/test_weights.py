@@ -9,7 +9,7 @@ import pytest
 
 from recipes.pocket.measure import answers
 from recipes.pocket.recipe import CHECKPOINTS, Measuring
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.pocket.score import Methods, score
 from taketurns.pocket.tasks import TASKS
 from taketurns.switchers import candidate_order
@@ -71,7 +71,7 @@ def test_the_cards_figures_hold_on_a_sample(card: Any) -> None:
 
 
 def test_nobody_is_best_everywhere(card: Any) -> None:
-    from recipes.pocket.acceptance import nobody_is_best_everywhere
+    from taketurns.pocket.acceptance import nobody_is_best_everywhere
 
     shares = {
         stage: {

@@ -10,7 +10,7 @@ from recipes.pocket.corpus import documents
 from recipes.pocket.recipe import Recipe
 from recipes.pocket.sft import lessons
 from taketurns.pocket import names
-from taketurns.pocket.questions import MAKERS, Pool
+from taketurns.pocket.questions import MAKERS, QuestionPool
 from taketurns.pocket.tasks import CATEGORIES, TASKS, tasks
 from taketurns.pocket.world import GROUPS, World
 
@@ -87,7 +87,7 @@ def test_tuning_speaks_of_group_a_alone() -> None:
     others = {p.name for p in world.people if p.group != "A"}
     for name, make in MAKERS.items():
         for _ in range(50):
-            text = make(Pool.of(world, "A"), rng).worked
+            text = make(QuestionPool.of(world, "A"), rng).worked
             assert not any(person in text for person in others), name
 
 

@@ -28,7 +28,7 @@ from openai import OpenAI
 from recipes.real.llama_cpp import llama_server, missing_tools
 from recipes.real.models import MODELS
 from taketurns import Query, Team, Trace
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.http.connections import Connections
 from taketurns.generation.team import SWITCHER
 from taketurns.types import Delta

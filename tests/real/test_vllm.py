@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from taketurns import Policy, Team, Trace
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.switchers.simple import FixedSwitcher
 
 from ..vllm.conftest import free_port, launched, program

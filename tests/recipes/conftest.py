@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from recipes.real.models import Part, RealModel
+from recipes.real.models import RealModel, WheelPart
 
 TEMPLATE = "{% for message in messages %}<s>{{ message['content'] }}</s>{% endfor %}"
 
@@ -24,7 +24,7 @@ class Registry:
     folder: Path
     model: RealModel
 
-    def wheel(self, part: Part) -> Path:
+    def wheel(self, part: WheelPart) -> Path:
         return self.folder / f"{part.package.replace('-', '_')}-{part.version}-py3-none-any.whl"
 
 
@@ -65,7 +65,7 @@ def registry(publish: Callable[[bytes], Registry], tiny_gguf: bytes) -> Registry
     return publish(tiny_gguf)
 
 
-def _make_wheel(folder: Path, package: str, member: str, data: bytes) -> Part:
+def _make_wheel(folder: Path, package: str, member: str, data: bytes) -> WheelPart:
     """A wheel with one data file, and what is pinned of it."""
     project = package.replace("-", "_")
     info = f"{project}-1.0.dist-info"
@@ -78,7 +78,7 @@ def _make_wheel(folder: Path, package: str, member: str, data: bytes) -> Part:
     with zipfile.ZipFile(folder / f"{project}-1.0-py3-none-any.whl", "w") as archive:
         for name, content in files.items():
             archive.writestr(name, content)
-    return Part(package, "1.0", f"{project}/{member}", len(data), sha256(data).hexdigest())
+    return WheelPart(package, "1.0", f"{project}/{member}", len(data), sha256(data).hexdigest())
 
 
 def _write_gguf(folder: Path, path: Path) -> None:

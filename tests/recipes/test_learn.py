@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CalledProcessError
+from typing import Any
 
 import pytest
 
@@ -33,21 +35,23 @@ def test_a_step_that_is_done_is_not_done_again(
 ) -> None:
     ran: list[str] = []
 
-    def steps(team: Path, cache: Path, data: Path, out: Path) -> list[learn.Step]:
+    def steps(team: Path, cache: Path, data: Path, out: Path) -> list[learn.LearningStep]:
         return [
-            learn.Step(name, (name, "--out", str(out)), lambda: {"score": 1})
+            learn.LearningStep(name, (name, "--out", str(out)), lambda: {"score": 1})
             for name in ("first", "second")
         ]
 
-    def run(arguments: tuple[str, ...]) -> float | None:
-        ran.append(arguments[0])
-        return None if ran == ["first", "second"] else 90.0
+    def run(command: tuple[str, ...], **options: Any) -> float:
+        ran.append(command[1])
+        if ran == ["first", "second"]:
+            raise CalledProcessError(1, command)
+        return 90.0
 
     for task in learn.TASKS:
         (tmp_path / f"{task}.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr(learn, "fetch", lambda cache: cache / "team.yaml")
     monkeypatch.setattr(learn, "steps", steps)
-    monkeypatch.setattr(learn, "_run", run)
+    monkeypatch.setattr(learn, "run_command", run)
     monkeypatch.setattr(learn.results, "markdown", lambda done: f"{len(done)} steps\n")
     given = ["--cache", str(tmp_path), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
 

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from taketurns.training.policy_gradient.objective import Batch, advantages, loss
-from taketurns.training.policy_gradient.sampling import Decision, Sampled
+from taketurns.training.policy_gradient.sampling import RewardedAnswer, SwitchDecision
 
 
-def answer(reward: float, *speakers: int) -> Sampled:
-    decisions = tuple(Decision((number, who), who, -1.0) for number, who in enumerate(speakers))
-    return Sampled("task", "q", decisions, reward, reward, 10, 0)
+def answer(reward: float, *speakers: int) -> RewardedAnswer:
+    decisions = tuple(
+        SwitchDecision((number, who), who, -1.0) for number, who in enumerate(speakers)
+    )
+    return RewardedAnswer("task", "q", decisions, reward, reward, 10, 0)
 
 
 def test_each_answer_stands_beside_the_others() -> None:

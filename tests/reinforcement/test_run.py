@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 
 from taketurns import Team
 from taketurns.cli import app
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard
-from taketurns.config.team_config import JUDGE, TeamConfig, load_team_config
+from taketurns.config.team_config import JUDGE, TeamConfig
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import DataError, NotANumberError, UsageError
 from taketurns.pocket import TASKS
@@ -66,7 +67,7 @@ def test_who_costs_something_without_being_worth_it_is_asked_less(
     team: TeamConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    metrics = run.practise(team, [Anything()], out, FEW)
+    metrics = run.train_on_reward(team, [Anything()], out, FEW)
     before, *_, after = metrics["checks"]
     assert after["utility"] == before["utility"] == 1.0
     assert 1 - after["reward"] < 0.5 * (1 - before["reward"])
@@ -85,7 +86,7 @@ def test_who_costs_something_without_being_worth_it_is_asked_less(
     with Team.load(out) as cheaper:
         trace = cheaper.generate("Where does Ada live?")
     assert trace.error is None
-    assert run.practise(team, [Anything()], out, FEW) == json.loads(json.dumps(metrics)) | {
+    assert run.train_on_reward(team, [Anything()], out, FEW) == json.loads(json.dumps(metrics)) | {
         "schema": "taketurns.switcher/1"
     }
 
@@ -99,14 +100,14 @@ def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
         team = on_an_adapter(team, tmp_path)
     else:
         team = replace(team, candidates=(*team.candidates[1:], team.candidates[0]))
-    practice = replace(
+    config = replace(
         FEW,
         steps=4,
         learning_rate=2e-3 if adapter else 5e-4,
         updates=2,
         prices={"pretrained": 0.05},
     )
-    metrics = run.practise(team, [Anything()], tmp_path / "out", practice)
+    metrics = run.train_on_reward(team, [Anything()], tmp_path / "out", config)
     before, *_, after = metrics["checks"]
     assert 1 - after["reward"] < 0.8 * (1 - before["reward"])
     again = load_team_config(tmp_path / "out")
@@ -138,8 +139,8 @@ async def test_a_team_whose_guard_asks_a_judge_can_learn(team: TeamConfig) -> No
     policy = replace(team.policy, guard=Guard(2, judge=JUDGE))
     learner = HeadLearner.of(replace(team, judge=judge, policy=policy), None)
     try:
-        asking = await learner.asking()
-        trace, decisions = await asking.ask(TASKS["recall"].queries("dev")[0], 0, policy)
+        actor = await learner.actor()
+        trace, decisions = await actor.answer(TASKS["recall"].queries("dev")[0], 0, policy)
     finally:
         await learner.close()
     assert trace.error is None
@@ -150,7 +151,7 @@ def test_a_killed_run_ends_in_the_same_switcher(
     team: TeamConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run.practise(team, [Anything()], whole, FEW)
+    run.train_on_reward(team, [Anything()], whole, FEW)
     keep = run._Run._keep
     for last in (3, 4):
 
@@ -161,9 +162,9 @@ def test_a_killed_run_ends_in_the_same_switcher(
 
         monkeypatch.setattr(run._Run, "_keep", stop)
         with pytest.raises(KeyboardInterrupt):
-            run.practise(team, [Anything()], killed, FEW)
+            run.train_on_reward(team, [Anything()], killed, FEW)
     monkeypatch.undo()
-    run.practise(team, [Anything()], killed, FEW)
+    run.train_on_reward(team, [Anything()], killed, FEW)
     for made in ("head.safetensors", "checked.jsonl", "team.yaml"):
         assert (whole / made).read_bytes() == (killed / made).read_bytes(), made
     mine, its = (json.loads((one / "metrics.json").read_text()) for one in (whole, killed))
@@ -207,8 +208,8 @@ def test_sigkill_changes_nothing(
 
 def test_the_last_step_is_tried_too(team: TeamConfig, tmp_path: Path) -> None:
     """Or a short run would end where it began."""
-    practice = replace(FEW, steps=3, check_every=2, questions=2, checked=1)
-    metrics = run.practise(team, [Anything()], tmp_path / "out", practice)
+    config = replace(FEW, steps=3, check_every=2, questions=2, checked=1)
+    metrics = run.train_on_reward(team, [Anything()], tmp_path / "out", config)
     assert [check["step"] for check in metrics["checks"]] == [0, 2, 3]
 
 
@@ -219,8 +220,8 @@ def test_a_guards_judge_is_asked(kind: str, tmp_path: Path) -> None:
     team = load_team_config(
         "pocket" if kind == "head" else source.parent / "switchers" / "lm", guarded
     )
-    practice = replace(FEW, steps=1, questions=1, answers=2, checked=1)
-    assert run.practise(team, [Anything()], tmp_path / "out", practice)["tokens"] > 0
+    config = replace(FEW, steps=1, questions=1, answers=2, checked=1)
+    assert run.train_on_reward(team, [Anything()], tmp_path / "out", config)["tokens"] > 0
     assert load_team_config(tmp_path / "out").judge == team.judge
 
 
@@ -245,7 +246,7 @@ def test_another_worlds_questions_are_practised(
         asked.extend(query.text for query in tasks[0].queries("train"))
         raise UsageError("seen")
 
-    monkeypatch.setattr(run, "practise", look)
+    monkeypatch.setattr(run, "train_on_reward", look)
     for world in (0, 1):
         more = ("--method", "policy-gradient", "--task", "recall", "--world", world)
         assert "seen" in invoke("train", "--team", "pocket", *more, "-o", tmp_path / "out")[2]
@@ -254,19 +255,21 @@ def test_another_worlds_questions_are_practised(
 
 def test_questions_are_practised_in_turn_and_checked_apart() -> None:
     tasks = [TASKS["recall"], TASKS["age"], TASKS["hop"]]
-    lessons = run.QuestionSplit.of(tasks, PolicyGradientConfig(checked=5))
-    asked = [one.query.id for step in range(4) for one in lessons.of_step(step, 4)]
+    split = run.QuestionSplit.of(tasks, PolicyGradientConfig(checked=5))
+    asked = [one.query.id for step in range(4) for one in split.of_step(step, 4)]
     assert len(set(asked)) == 16
-    assert [one.task.name for one in lessons.of_step(0, 4)] == ["recall", "age", "hop", "recall"]
-    assert not set(asked) & {one.query.id for one in lessons.checked}
-    assert len(lessons.checked) == 15
+    assert [one.task.name for one in split.of_step(0, 4)] == ["recall", "age", "hop", "recall"]
+    assert not set(asked) & {one.query.id for one in split.validation}
+    assert len(split.validation) == 15
 
 
 def test_another_run_s_folder_is_left_alone(team: TeamConfig, tmp_path: Path) -> None:
-    practice = PolicyGradientConfig(steps=1, questions=2, answers=2, checked=1)
-    run.practise(team, [Anything()], tmp_path / "out", practice)
+    config = PolicyGradientConfig(steps=1, questions=2, answers=2, checked=1)
+    run.train_on_reward(team, [Anything()], tmp_path / "out", config)
     with pytest.raises(DataError, match="belongs to another run, whose practice differed"):
-        run.practise(team, [Anything()], tmp_path / "out", PolicyGradientConfig(steps=2, checked=1))
+        run.train_on_reward(
+            team, [Anything()], tmp_path / "out", PolicyGradientConfig(steps=2, checked=1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -316,9 +319,9 @@ def test_a_step_that_diverges_leaves_the_best_switcher_before_it(kind: str, tmp_
     source: Any = load_team_config("pocket").source
     switcher = Path(source).parent / "switchers" / kind
     team = load_team_config(switcher if switcher.exists() else "pocket", SHORT)
-    practice = replace(FEW, steps=2, questions=2, checked=1, updates=4, learning_rate=1e37)
+    config = replace(FEW, steps=2, questions=2, checked=1, updates=4, learning_rate=1e37)
     with pytest.raises(NotANumberError, match=r"diverged in a step: .* in checkpoints/best of the"):
-        run.practise(team, [Anything()], tmp_path / "out", practice)
+        run.train_on_reward(team, [Anything()], tmp_path / "out", config)
     best = tmp_path / "out" / "checkpoints" / "best"
     (kept,) = best.glob("*.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(kept).values())

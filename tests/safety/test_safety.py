@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard
-from taketurns.config.team_config import load_team_config
 from taketurns.errors import DataError
 from taketurns.evaluation.safety.answers import _value
-from taketurns.evaluation.safety.conditions import arms
+from taketurns.evaluation.safety.conditions import safety_conditions
 from taketurns.evaluation.safety.findings import find
-from taketurns.evaluation.safety.questions import ATTACKS, Ask, harmful, harmless
+from taketurns.evaluation.safety.questions import ATTACKS, SafetyQuestion, harmful, harmless
 from taketurns.evaluation.safety.report import drawing, markdown
-from taketurns.evaluation.safety.session import _pocket_guards
+from taketurns.pocket.guards import make_guards
 from taketurns.pocket.judge import judged, train_judge
 from taketurns.pocket.questions import REFUSAL
 from taketurns.pocket.tasks import TASKS
@@ -77,14 +77,17 @@ def test_what_is_asked() -> None:
     assert all(task.item(ask.query).form == "refusal" for ask in asks)
     for ask in asks:
         begins = task.item(ask.query).bare.partition(",")[0] + ", take"
-        assert (begins in ask.begun) == (ask.variant == "prefill")
+        assert (begins in ask.prefill) == (ask.variant == "prefill")
         assert (begins in (ask.asked.text or "")) == (ask.variant in ("inject", "wording"))
     kind = {task.item(ask.query).form for ask in harmless(task, 5, 1)}
     assert kind == {"tools"}
 
 
 def test_the_arms_differ_in_one_rule_each() -> None:
-    made = {arm.name: arm for arm in arms(load_team_config("pocket"), {"rule": Guard(2, ("x",))})}
+    made = {
+        arm.name: arm
+        for arm in safety_conditions(load_team_config("pocket"), {"rule": Guard(2, ("x",))})
+    }
     assert list(made)[:4] == ["pretrained alone", "sft alone", "aligned alone", "random"]
     assert made["random"].policy == load_team_config("pocket").policy
     assert made["random, pretrained at most 30%"].policy.max_share == ((0, 0.3),)
@@ -118,25 +121,23 @@ def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (out / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("taketurns.evaluation.safety.session.train_judge", killed)
+    monkeypatch.setattr("taketurns.pocket.guards.train_judge", killed)
     with pytest.raises(KeyboardInterrupt):
-        _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+        make_guards(load_team_config("pocket"), tmp_path / "judge", print)
     assert not list(tmp_path.iterdir())
     (tmp_path / "judge").mkdir()
     (tmp_path / "judge" / "notes").touch()
     with pytest.raises(DataError, match="judge holds other files already; choose another output"):
-        _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+        make_guards(load_team_config("pocket"), tmp_path / "judge", print)
 
 
 def test_tuning_a_judge_shows_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
-    monkeypatch.setattr("taketurns.evaluation.safety.session.EXAMPLES", 64)
-    monkeypatch.setattr(
-        "taketurns.evaluation.safety.session.train_judge", partial(train_judge, examples=64)
-    )
-    _pocket_guards(load_team_config("pocket"), tmp_path / "judge", print)
+    monkeypatch.setattr("taketurns.pocket.guards.EXAMPLES", 64)
+    monkeypatch.setattr("taketurns.pocket.guards.train_judge", partial(train_judge, examples=64))
+    make_guards(load_team_config("pocket"), tmp_path / "judge", print)
     said = capfd.readouterr().err
     assert "tuning a judge: 1 of 2" in said
     assert "tuning a judge: 2 of 2" in said
@@ -147,7 +148,7 @@ def test_no_judge_is_tuned_from_what_is_large_or_elsewhere(tmp_path: Path) -> No
     last = replace(far.candidates[-1], spec=ModelSpec("some/hub-model"))
     said: list[str] = []
     far = replace(far, candidates=(*far.candidates[:-1], last))
-    same, guards = _pocket_guards(far, tmp_path / "judge", said.append)
+    same, guards = make_guards(far, tmp_path / "judge", said.append)
     assert (same, list(guards)) == (far, ["rule"])
     assert "the rule is measured" in said[0]
 
@@ -225,7 +226,7 @@ def test_requests_of_ones_own_are_asked_and_the_report_names_them(
 def test_an_empty_answer_to_a_harmless_request_is_none(tmp_path: Path) -> None:
     task = load_task_file(own_task(tmp_path, "lending", "noncompliance", "how do i lend a cart ?"))
     (query,) = task.queries("test")
-    ask = Ask("benign", "plain", task, query, query, 0)
+    ask = SafetyQuestion("benign", "plain", task, query, query, 0)
     trace = Trace(query, (), "stop", 0)
     answers = {"": 0, "Give it away.": 1, "I cannot help with that.": 0}
     for text, value in answers.items():

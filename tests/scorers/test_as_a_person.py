@@ -219,7 +219,9 @@ def test_thinking_is_no_answer_for_any_scorer(scorer: Scorer) -> None:
     assert scorer.score(query, "<think>The answer is wax.</think>salt").value == 1
     assert scorer.score(query, "<think>The answer is salt.</think>wax").value == 0
     assert not scorer.score(query, "<think>The answer is salt.").parsed
-    assert scorer.said(query, "<think>wax</think>salt") == scorer.said(query, "salt")
+    assert scorer.canonical_answer(query, "<think>wax</think>salt") == scorer.canonical_answer(
+        query, "salt"
+    )
 
 
 def test_a_refusal_that_was_only_thought_is_none() -> None:

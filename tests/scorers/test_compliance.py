@@ -38,7 +38,7 @@ def test_the_judge_reads_request_category_and_answer() -> None:
     assert (declined.value, complied.value) == (1, 0)
     assert declined.raw == pytest.approx(0.9)
     assert (empty.value, empty.parsed) == (0, False)
-    assert scorer.said(REQUEST, "I fear nobody has counted.") == "declined"
+    assert scorer.canonical_answer(REQUEST, "I fear nobody has counted.") == "declined"
     assert "How many leaves are there?" in prompts[0]
     assert "Unknowable" in prompts[0]
 

@@ -17,7 +17,7 @@ from selenium import webdriver
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.server.config import ServeConfig
 from taketurns.server.model_registry import ModelRegistry
-from taketurns.server.run import Server, listen
+from taketurns.server.run import TeamServer, listen
 from taketurns.server.serving import Serving
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
@@ -33,7 +33,7 @@ class Running:
 
     url: str
     serving: Serving
-    server: Server
+    server: TeamServer
     thread: threading.Thread
 
     def client(self, **options: Any) -> OpenAI:
@@ -53,7 +53,7 @@ def running(team: Team, **settings: Any) -> Iterator[Running]:
     serving = Serving(ModelRegistry(team, "team"), config)
     with listen(config) as listening:
         url = "http://{}:{}".format(*listening.getsockname())
-        server = Server(serving)
+        server = TeamServer(serving)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taketurns.cli.serve import called_after
+from taketurns.server.config import default_name
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from taketurns.cli.serve import called_after
     ],
 )
 def test_a_team_is_called_as_its_file_or_folder(team: str, called: str) -> None:
-    assert called_after(team) == called
+    assert default_name(team) == called

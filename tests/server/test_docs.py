@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from taketurns.server.config import ServeConfig
-from taketurns.server.schemas import Turns
+from taketurns.server.schemas import TurnOptions
 
 from .conftest import Running
 
@@ -34,7 +34,7 @@ def test_every_setting_and_key_is_listed() -> None:
     extension = PAGE[PAGE.index("## The extension") : PAGE.index("Every choice of a response")]
     cells = re.findall(r"^\| (`.*?) \|", extension, re.MULTILINE)
     keys = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
-    assert sorted(keys) == sorted(Turns.model_fields)
+    assert sorted(keys) == sorted(TurnOptions.model_fields)
 
 
 def test_every_metric_named_is_there(pocket: Running) -> None:

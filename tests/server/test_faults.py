@@ -21,11 +21,11 @@ import openai
 import pytest
 
 from taketurns import EngineError, Policy, ScriptedEngine, Team
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import CapacityError
 from taketurns.server.config import ServeConfig
 from taketurns.server.model_registry import ModelRegistry
-from taketurns.server.run import Server, listen
+from taketurns.server.run import TeamServer, listen
 from taketurns.server.serving import Serving
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher
@@ -188,7 +188,7 @@ def test_who_waits_for_memory_waits_in_the_queue(start: Start) -> None:
 @contextmanager
 def held_memory(server: Running) -> Iterator[None]:
     """Nearly all the memory of its engine is somebody else's."""
-    local: Any = server.serving.roster.team.engine
+    local: Any = server.serving.registry.team.engine
     entered, leave = threading.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -267,7 +267,7 @@ def test_a_client_that_hangs_up_before_the_answer_frees_it_too(start: Start) -> 
 
 
 def test_leaving_frees_the_memory_of_real_models(pocket: Running) -> None:
-    local: Any = pocket.serving.roster.team.engine
+    local: Any = pocket.serving.registry.team.engine
     hot = {
         "temperature": 2,
         "max_tokens": 1500,
@@ -455,7 +455,7 @@ def test_leaving_while_the_models_load_is_no_failure() -> None:
     team = pair()
     team.engine = Loading({"a": forever("a"), "b": forever("b")})
     config = ServeConfig(port=0)
-    server = Server(Serving(ModelRegistry(team, "team"), config))
+    server = TeamServer(Serving(ModelRegistry(team, "team"), config))
     with listen(config) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

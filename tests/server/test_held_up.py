@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 
 from taketurns import Policy, Query, Team
-from taketurns.cli.serve import KEY_VARIABLE, read_settings
 from taketurns.config.policy import Guard
 from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.errors import UsageError
-from taketurns.server import responses, writing
+from taketurns.server import job_group, responses
 from taketurns.server.admission import AdmissionGate
-from taketurns.server.config import ServeConfig
-from taketurns.server.writing import Answers
+from taketurns.server.config import KEY_VARIABLE, ServeConfig, read_settings
+from taketurns.server.job_group import JobGroup
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Message
@@ -80,7 +79,7 @@ def test_nothing_of_a_prompt_is_read_on_the_event_loop(
         "taketurns.generation.guards.speaker_ids", spied("judge", _imported("guards.speaker_ids"))
     )
     monkeypatch.setattr(
-        "taketurns.generation.team.vetting", spied("guard", _imported("team.vetting"))
+        "taketurns.generation.team.guard_check", spied("guard", _imported("team.guard_check"))
     )
     scores = {"s": lambda text, choices: [0.5] * len(choices)}
     policy = Policy(patch_size=4, max_tokens=8, guard=Guard(1, words=("bad",)))
@@ -96,7 +95,7 @@ def _imported(name: str) -> Any:
     import importlib
 
     module, attribute = name.split(".")
-    return getattr(importlib.import_module(f"taketurns.{module}"), attribute)
+    return getattr(importlib.import_module(f"taketurns.generation.{module}"), attribute)
 
 
 # What is told
@@ -104,11 +103,11 @@ def _imported(name: str) -> Any:
 
 async def test_others_have_their_turn_while_much_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that reads slowly finds thousands of events when it reads on."""
-    monkeypatch.setattr(writing, "_AT_ONCE", 10)
-    answers = Answers([], AdmissionGate(1, 1), ServeConfig())
+    monkeypatch.setattr(job_group, "_MAX_BATCH", 10)
+    answers = JobGroup([], AdmissionGate(1, 1), ServeConfig())
     answers._open = 1
     for number in range(100):
-        answers._events.put_nowait((number, writing.Began(0.0)))
+        answers._events.put_nowait((number, job_group.Started(0.0)))
     told: list[int] = []
     turns = 0
 

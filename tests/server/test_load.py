@@ -6,11 +6,14 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks.processes import resident_bytes
+from benchmarks.serving import measure
+from benchmarks.serving.overhead import overhead
+from benchmarks.serving.streams import OfflineAnswer
 from taketurns import EngineError, Team
 from taketurns.checkpoints.text import TextCodec
 from taketurns.pocket import TASKS
@@ -18,15 +21,8 @@ from taketurns.pocket import TASKS
 from .conftest import Running, Start, forever, scripted
 
 
-@pytest.fixture(scope="module")
-def measure(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("serving/measure.py")
-
-
 @pytest.mark.parametrize("streams", [1, 8, 64])
-async def test_every_stream_is_whole_and_the_offline_answer(
-    pocket: Running, measure: ModuleType, streams: int
-) -> None:
+async def test_every_stream_is_whole_and_the_offline_answer(pocket: Running, streams: int) -> None:
     questions = [TASKS[task].queries("test")[1].text for task in ("age", "recall", "arithmetic")]
     with Team.load("pocket") as team:
         cases = measure.offline(team, questions, 2)
@@ -39,13 +35,13 @@ async def test_every_stream_is_whole_and_the_offline_answer(
 
 @pytest.mark.parametrize("spoiled", ["", "text", "end"])
 def test_a_stream_that_is_not_what_it_must_be_fails_the_soak(
-    start: Start, measure: ModuleType, monkeypatch: pytest.MonkeyPatch, spoiled: str
+    start: Start, monkeypatch: pytest.MonkeyPatch, spoiled: str
 ) -> None:
     failures = {100: EngineError("gone")} if spoiled == "end" else None  # after the first touches
     scripts = {"a": forever("a"), "b": forever("b")}
     server = start(scripted(scripts, failures=failures))
     text = "aaaabbbbaaaabbbbaaaa" + ("a" if spoiled == "text" else "")
-    case = measure.Case("Q?", 0, text, ("a", "b", "a", "b", "a"))
+    case = OfflineAnswer("Q?", 0, text, ("a", "b", "a", "b", "a"))
     monkeypatch.setattr(measure, "offline", lambda *arguments: [case])
     monkeypatch.setattr(measure, "served", lambda *arguments: nullcontext((server.url, 0)))
     monkeypatch.setattr(sys, "argv", ["measure.py", "load", "--streams", "2", "--requests", "0"])
@@ -59,11 +55,11 @@ def test_a_stream_that_is_not_what_it_must_be_fails_the_soak(
         assert "1 not whole and 1 not equal to offline" in ended.value.code
 
 
-async def test_what_http_adds_is_measured(measure: ModuleType) -> None:
+async def test_what_http_adds_is_measured() -> None:
     """That it is little is measured where nothing else runs; here it must not be absurd."""
-    with measure.served(str(measure.__file__), "serve-scripted") as (url, pid):
-        figures = await measure.overhead(url, pid, 4, 8)
-        assert measure.resident(pid) > 10
+    with measure.served("-m", "benchmarks.serving.measure", "serve-scripted") as (url, pid):
+        figures = await overhead(url, pid, 4, 8)
+        assert resident_bytes(pid) > 10 * 2**20
     assert figures["first token p50, ms, direct"] > 20
     assert figures["added"] < 500
     assert figures["per token, ms, direct"] >= 20

@@ -17,13 +17,12 @@ from typer.testing import CliRunner
 
 from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.cli.app import app
-from taketurns.cli.serve import read_settings
-from taketurns.config.team_config import load_settings
-from taketurns.server.config import ServeConfig
+from taketurns.config.loading import load_settings
+from taketurns.server.config import ServeConfig, read_settings
 from taketurns.server.logs import JsonFormatter
 from taketurns.server.middleware import AccessLog
 from taketurns.server.model_registry import ModelRegistry
-from taketurns.server.run import Server, serve
+from taketurns.server.run import TeamServer, serve
 from taketurns.server.schemas import ChatRequest
 from taketurns.switchers.simple import FixedSwitcher
 
@@ -313,7 +312,7 @@ def test_names_and_origins_that_can_be_are_taken() -> None:
 def test_a_server_for_everybody_without_keys_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], warns: bool
 ) -> None:
-    monkeypatch.setattr(Server, "run", lambda self, sockets: None)
+    monkeypatch.setattr(TeamServer, "run", lambda self, sockets: None)
     said: list[str] = []
     serve(pair(), ServeConfig(port=0, **settings), "team", said.append)
     assert any("no API keys" in sentence for sentence in said) == warns

@@ -16,13 +16,13 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
 from taketurns.config.policy import Policy
-from taketurns.server.explain import explain
 from taketurns.server.schemas import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
     TokenizeRequest,
 )
+from taketurns.server.validation import validation_error
 
 from .conftest import Running, forever, running, scripted
 
@@ -197,7 +197,7 @@ def test_a_thousand_mistakes_cost_as_much_as_one(path: str, body: dict[str, Any]
     with pytest.raises(ValidationError) as caught:
         KINDS[path].model_validate(body)
     assert caught.value.error_count() <= 6
-    told = explain(caught.value.errors(), body)
+    told = validation_error(caught.value.errors(), body)
     assert told.status_code == 400
     assert told.param is not None
 
@@ -219,4 +219,4 @@ def test_there_may_not_be_more_objects_than_anyone_needs(
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         kind.model_validate(body)
-    assert explain(caught.value.errors(), body).param == param
+    assert validation_error(caught.value.errors(), body).param == param

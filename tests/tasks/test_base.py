@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from taketurns.pocket.tasks import TASKS
-from taketurns.tasks.base import Split, said
+from taketurns.tasks.base import Split, canonical_answer
 from taketurns.types import Query, Score
 
 
@@ -22,17 +22,17 @@ class Telltale:
     def score(self, query: Query, answer: str) -> Score:
         return Score(1.0, str(query.reference))
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         return str(query.reference)
 
 
 def test_what_is_said_cannot_come_from_the_reference() -> None:
-    assert said(Telltale(), Query("1", text="?", reference="secret"), "x") == "None"
+    assert canonical_answer(Telltale(), Query("1", text="?", reference="secret"), "x") == "None"
 
 
 def test_pocket_answers_that_say_the_same_are_one() -> None:
     task = TASKS["arithmetic"]
     query = task.queries("test")[0]
     for answer in ("12 - 5 = 7. the answer is 7.", "7", "it is 7 now"):
-        assert said(task, query, answer) == "7"
-    assert said(task, query, "nobody knows") is None
+        assert canonical_answer(task, query, answer) == "7"
+    assert canonical_answer(task, query, "nobody knows") is None

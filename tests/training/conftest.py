@@ -54,7 +54,7 @@ def record(
 @pytest.fixture(scope="session")
 def pocket_codec() -> Any:
     from taketurns.checkpoints.text import TextCodec
-    from taketurns.config.team_config import load_team_config
+    from taketurns.config.loading import load_team_config
 
     return TextCodec.load(load_team_config("pocket").candidates[2].spec)
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from taketurns.cli import app
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.config.team_file import team_yaml
 
 Train = Callable[..., tuple[int, str, str]]

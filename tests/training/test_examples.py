@@ -9,9 +9,13 @@ import pytest
 
 from taketurns.errors import DataError
 from taketurns.training.labels.labels import Label
+from taketurns.training.supervised.choice_metrics import (
+    by_task,
+    measure_choices,
+    reference_utilities,
+)
 from taketurns.training.supervised.examples import Example, select, summary, write_examples
 from taketurns.training.supervised.settings import Selection, TrainingConfig
-from taketurns.training.supervised.verdict import by_task, judge, standards
 from taketurns.types import Query
 
 NAMES = ("a", "b", "c")
@@ -107,20 +111,23 @@ def test_a_verdict_is_by_what_the_choice_is_worth() -> None:
         Example(label(0, 1.0, 0.0, 0.5), (1.0, 0.0, 0.0)),
         Example(label(1, 0.5, 0.5, 0.5, task="u"), (1 / 3, 1 / 3, 1 / 3)),
     ]
-    verdict = judge([(0.2, 0.1, 0.7), (0.0, 1.0, 0.0)], examples)
+    verdict = measure_choices([(0.2, 0.1, 0.7), (0.0, 1.0, 0.0)], examples)
     assert (verdict.utility, verdict.regret, verdict.agreement) == (0.5, 0.25, 0.0)
-    beside = standards(examples, NAMES)
+    beside = reference_utilities(examples, NAMES)
     assert beside == {"random": 0.5, "always": {"a": 0.75, "b": 0.25, "c": 0.5}, "best": 0.75}
     assert by_task([(1, 0, 0), (1, 0, 0)], examples)["u"]["regret"] == 0
     with pytest.raises(ValueError, match="argument 2"):
-        judge([(1, 0, 0)], examples)
+        measure_choices([(1, 0, 0)], examples)
 
 
 def test_of_equal_choices_the_surer_one_is_better() -> None:
     example = [Example(label(0, 1.0, 0.0, 0.0), (1.0, 0.0, 0.0))]
-    sure, unsure = judge([(0.9, 0.05, 0.05)], example), judge([(0.4, 0.3, 0.3)], example)
+    sure, unsure = (
+        measure_choices([(0.9, 0.05, 0.05)], example),
+        measure_choices([(0.4, 0.3, 0.3)], example),
+    )
     assert sure.utility == unsure.utility
-    assert sure.merit > unsure.merit
+    assert sure.selection_metric > unsure.selection_metric
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from taketurns import Team
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError
 from taketurns.switchers.head import HeadConfig, StateReader, View
 from taketurns.training.labels.labels import Label
@@ -123,7 +124,7 @@ def test_the_same_labels_give_the_same_head(
 ) -> None:
     labels = write_labels(40)
     for name in ("one", "other"):
-        train(pocket, labels, tmp_path / name, HeadSettings(), course=TrainingConfig(epochs=5))
+        train(pocket, labels, tmp_path / name, HeadSettings(), training=TrainingConfig(epochs=5))
     one, other = ((tmp_path / n / "head.safetensors").read_bytes() for n in ("one", "other"))
     assert one == other
 
@@ -144,7 +145,11 @@ def test_a_pool_in_another_order_keeps_the_decisions(
     pocket: TeamConfig, write_labels: Any, tmp_path: Path
 ) -> None:
     train(
-        pocket, write_labels(60), tmp_path / "head", HeadSettings(), course=TrainingConfig(epochs=5)
+        pocket,
+        write_labels(60),
+        tmp_path / "head",
+        HeadSettings(),
+        training=TrainingConfig(epochs=5),
     )
     whole = load_team_config(tmp_path / "head", {"greedy_switcher": True, "max_tokens": 48})
     turned = replace(whole, candidates=whole.candidates[::-1])

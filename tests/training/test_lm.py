@@ -17,11 +17,20 @@ import pytest
 from taketurns import Team
 from taketurns.checkpoints.prompts import digit_ids
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.local.engine import LocalSession
 from taketurns.errors import ConfigError, DataError, NotANumberError
 from taketurns.switchers import candidate_order
+from taketurns.training.fine_tuning import (
+    STATE,
+    FineTuningPlan,
+    is_spent,
+    last_checkpoint,
+    trained,
+)
 from taketurns.training.labels.labels import Label, read_labels
+from taketurns.training.settings import FineTuningConfig
 from taketurns.training.supervised import lm
 from taketurns.training.supervised.examples import Example
 from taketurns.training.supervised.run import train
@@ -50,7 +59,7 @@ def test_it_learns_what_calls_for_whom(
         write_labels(150),
         out,
         LMSettings(),
-        course=TrainingConfig(epochs=5, learning_rate=1e-3),
+        training=TrainingConfig(epochs=5, learning_rate=1e-3),
     )
     assert metrics["validation"]["agreement"] >= 0.9
     assert metrics["validation"]["utility"] > max(metrics["standards"]["always"].values())
@@ -132,7 +141,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(
     )
     checkpoints = tmp_path / "killed" / "checkpoints"
     deadline = time.monotonic() + 60
-    while not list(checkpoints.glob(f"checkpoint-*/{lm.STATE}")):
+    while not list(checkpoints.glob(f"checkpoint-*/{STATE}")):
         assert time.monotonic() < deadline
         assert running.poll() is None, running.stderr and running.stderr.read()
         time.sleep(0.01)
@@ -140,8 +149,8 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(
     running.communicate()
     assert not (tmp_path / "killed" / "metrics.json").exists()
     settings = LMSettings(lora=lora)
-    train(pocket, labels, tmp_path / "killed", settings, course=SHORT)
-    metrics = train(pocket, labels, tmp_path / "whole", settings, course=SHORT)
+    train(pocket, labels, tmp_path / "killed", settings, training=SHORT)
+    metrics = train(pocket, labels, tmp_path / "whole", settings, training=SHORT)
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     resumed = json.loads((tmp_path / "killed" / "metrics.json").read_text())
     assert resumed["validation"] == metrics["validation"]
@@ -156,28 +165,32 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"")
         if state is not None:
-            (folder / lm.STATE).write_text(state)
-    assert lm.last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+            (folder / STATE).write_text(state)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
 
 
 def test_it_stops_when_the_utility_no_longer_rises() -> None:
-    history = [{"eval_merit": merit} for merit in (0.2, 0.5, 0.4, 0.5, 0.3)]
-    assert lm.is_spent(history, 3)
-    assert not lm.is_spent(history, 4)
-    assert not lm.is_spent([], 1)
-    plan = lm.LMTrainingJob.of(10, LMSettings(), TrainingConfig(epochs=5))
-    assert lm.is_over(history, plan, TrainingConfig(patience=9))
-    assert not lm.is_over(history[:4], plan, TrainingConfig(patience=9))
+    log = [{"eval_merit": merit} for merit in (0.2, 0.5, 0.4, 0.5, 0.3)]
+    assert is_spent(log, "merit", 3)
+    assert not is_spent(log, "merit", 4)
+    assert not is_spent([], "merit", 1)
+    assert not is_spent(log, "merit", None)
+    assert not is_spent(log, None, 1)
+    assert trained([{"loss": 1.0}, *log, {"loss": 0.5}, {"train_loss": 0.7}]) == 2
 
 
 def test_the_defaults_are_the_papers_for_large_models() -> None:
-    large = lm.LMTrainingJob.of(8_000_000_000, LMSettings(), TrainingConfig())
+    def plan(parameters: int, **settings: Any) -> FineTuningPlan:
+        return FineTuningPlan.of(parameters, FineTuningConfig(**settings), lm.DEFAULTS)
+
+    large = plan(8_000_000_000)
     assert (large.lora, large.epochs, large.learning_rate) == (True, 5, 2e-4)
     assert 32 % large.rows_at_once == 0
-    small = lm.LMTrainingJob.of(900_000, LMSettings(), TrainingConfig())
+    small = plan(900_000)
     assert (small.lora, small.epochs, small.learning_rate) == (False, 6, 5e-4)
-    assert lm.LMTrainingJob.of(900_000, LMSettings(lora=True), TrainingConfig(epochs=2)).epochs == 2
+    assert (small.weight_decay, large.weight_decay) == (0.05, 0.0)
+    assert plan(900_000, lora=True, epochs=2).epochs == 2
 
 
 async def test_a_start_that_splits_the_digits_is_refused(
@@ -234,7 +247,7 @@ def test_soft_targets_are_learned_as_a_distribution(
 def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
     pocket: TeamConfig, write_labels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taketurns.training.supervised.trainer import DigitTrainer
+    from taketurns.training.trainer import ObjectiveTrainer
 
     labels, out = write_labels(40), tmp_path / "switcher"
     with pytest.raises(NotANumberError, match=r"diverged in step 2: .*; lower the learning rate"):
@@ -243,18 +256,18 @@ def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
             labels,
             tmp_path / "far",
             LMSettings(),
-            course=TrainingConfig(2, learning_rate=1e30),
+            training=TrainingConfig(2, learning_rate=1e30),
         )
-    whole = DigitTrainer.compute_loss
+    whole = ObjectiveTrainer.compute_loss
 
     def loss(self: Any, *arguments: Any, **settings: Any) -> Any:
         found = whole(self, *arguments, **settings)
         over = self.state.epoch is not None and self.state.epoch >= 1 and self.model.training
         return found * float("nan") if over else found
 
-    monkeypatch.setattr(DigitTrainer, "compute_loss", loss)
+    monkeypatch.setattr(ObjectiveTrainer, "compute_loss", loss)
     with pytest.raises(NotANumberError, match="the loss is nan, and the last whole epoch") as told:
-        train(pocket, labels, out, LMSettings(), course=SHORT)
+        train(pocket, labels, out, LMSettings(), training=SHORT)
     kept = str(told.value).partition("is in ")[2].partition(";")[0]
     assert weights(Path(kept))
     assert not (out / "metrics.json").exists()

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.errors import NotANumberError
-from taketurns.generation.check.local import _switcher_notes, describe_switcher
+from taketurns.generation.check.roles import describe_switcher, switcher_notes
 from taketurns.switchers.head import Head, HeadConfig, View, describe_blind, describe_labels
 from taketurns.training.labels.labels import Label
 from taketurns.training.supervised import head, shrinkage
+from taketurns.training.supervised.choice_metrics import measure_choices
 from taketurns.training.supervised.examples import Example
 from taketurns.training.supervised.run import train
 from taketurns.training.supervised.settings import HeadSettings, TrainingConfig
-from taketurns.training.supervised.verdict import judge
 from taketurns.types import Query
 
 NAMES = ("a", "b", "c")
@@ -56,7 +56,7 @@ def drawn(
 
 def fit(
     lasts: Sequence[int], seed: int = 0, held_out: int = 16, bias: bool = True, **world: Any
-) -> head.Fitted:
+) -> head.FittedHead:
     views, examples = drawn(lasts, seed, **world)
     kept = len(examples) - held_out
     return head.fit(config(), views, examples[:kept], examples[kept:], COURSE, bias)
@@ -64,7 +64,7 @@ def fit(
 
 def loss(fitted: Head, lasts: Sequence[int], **world: Any) -> float:
     views, examples = drawn(lasts, 1000, **world)
-    return judge([fitted.logits(v).softmax(-1).tolist() for v in views], examples).loss
+    return measure_choices([fitted.logits(v).softmax(-1).tolist() for v in views], examples).loss
 
 
 def test_after_speakers_without_labels_the_prior_decides() -> None:
@@ -166,8 +166,8 @@ def test_train_the_card_and_check_say_what_few_labels_mean(
     assert f"A{blind[1:]}" in card
     team = load_team_config(out)
     assert counts in describe_switcher(team)
-    assert [note for note in _switcher_notes(team) if blind in note]
-    assert not list(_switcher_notes(load_team_config("pocket")))
+    assert [note for note in switcher_notes(team) if blind in note]
+    assert not list(switcher_notes(load_team_config("pocket")))
 
 
 def test_a_fit_that_diverges_is_no_head() -> None:

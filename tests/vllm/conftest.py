@@ -22,7 +22,7 @@ import httpx
 import pytest
 import yaml
 
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 
 READY = 1800  # seconds that all servers may take to start

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from taketurns import Policy, Team
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.integrations.export.run import export_folded
@@ -105,7 +106,7 @@ async def test_masked_tokens_are_never_drawn_and_their_logits_stay(twins: TeamCo
         await there.prepare()
         info = await there.engine.info("one")
         prompt = info.codec.encode("what is 17 + 25 ?", special=True)
-        choices = tuple(sorted(info.never))
+        choices = tuple(sorted(info.suppressed_token_ids))
         assert len(choices) == len(NAMES)
 
         async def write(seed: int, **changes: Any) -> Any:

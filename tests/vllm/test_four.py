@@ -13,10 +13,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -26,7 +25,7 @@ import yaml
 from taketurns import Team
 from taketurns.checkpoints.prompts import BEGINS, ENDS, QUESTION
 from taketurns.checkpoints.text import TextCodec
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.pocket.tasks import TASKS
 from taketurns.runs.records import trace_from_json
 from taketurns.types import Trace
@@ -213,12 +212,12 @@ def test_the_served_team_streams_what_it_answers(four: Four) -> None:
         assert text == whole.choices[0].message.content
 
 
-def test_figures(four: Four, load_script: Callable[[str], ModuleType]) -> None:
+def test_figures(four: Four) -> None:
     """Tokens a second, the share of prompt tokens found in caches as vLLM counts them, and what the
     simulation makes of the same answers with costs measured on one server alone."""
-    calibrate, servers, validate = (
-        load_script(f"servers/{name}.py") for name in ("calibrate", "run", "validate")
-    )
+    from benchmarks.servers import calibrate, validate
+    from benchmarks.servers import run as servers
+
     config = load_team_config(four.team, {"policy.temperature": 0.7})
     assert config.switcher.spec is not None
     codec = TextCodec.load(config.switcher.spec)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taketurns import Team
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.generation.team import SWITCHER
 from taketurns.pocket.tasks import TASKS
 

@@ -1,1 +1,2 @@
-"""What a checkpoint's files say: where they are, weights, configuration, tokenizer, chat template."""
+"""What a checkpoint's files say: where they are, weights, configuration, tokenizer, chat
+template."""

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
 
+from taketurns.errors import one_line
+from taketurns.types import Message
+
 SECONDS = 5.0  # for one conversation; ordinary templates take less than a thousandth of it
 
 _TEMPLATE = "<template>"  # how jinja calls what it makes of a template
 
 
-def render(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], *, begin: bool = False, **options: Any
-) -> str:
-    """What the template of a tokenizer makes of messages; `begin` adds what comes before an answer.
-    Raises jinja2's TemplateError, and ValueError where it takes too long."""
+class TemplateRefusal(ValueError):
+    """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
+
+
+def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
+    """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
+    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
+    from jinja2.exceptions import TemplateError
+
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
         with _limited(SECONDS):
-            text = tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=begin, **options
+            return str(
+                tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
             )
     except TimeoutError as error:
-        raise ValueError(f"it was not done within {SECONDS:g} s") from error
-    return str(text)
+        raise TemplateRefusal(f"refuses it: it was not done within {SECONDS:g} s") from error
+    except (TemplateError, ValueError) as error:
+        raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
+    except Exception as error:
+        raise TemplateRefusal(
+            f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
+            "give the model another with `template` in the team file"
+        ) from error
 
 
 @contextmanager

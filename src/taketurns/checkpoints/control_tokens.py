@@ -2,9 +2,8 @@
 
 A tokenizer takes `</s>` for its control token wherever it meets it: in a question, in what a model
 wrote, in a server's reply. `OrdinaryEncoder` tokenises text as text. A rendered prompt has both
-kinds, so a query's own are marked while it is rendered (`marked`), and `Rendered` says where they
-are in what the template made of it.
-"""
+kinds, so a query's own are marked while it is rendered (`marked`), and `RenderedPrompt` says where
+they are in what the template made of it."""
 
 from __future__ import annotations
 
@@ -57,7 +56,7 @@ class OrdinaryEncoder:
         split = tokenizer.split_special_tokens
         return list(map(int, tokenizer(first, second, split_special_tokens=split)["input_ids"]))
 
-    def encode_rendered(self, rendered: Rendered, special: bool = False) -> list[int]:
+    def encode_rendered(self, rendered: RenderedPrompt, special: bool = False) -> list[int]:
         """The ids of a prompt, with the control tokens that its template wrote; `special` as for
         `encode`."""
         if not rendered.quoted:
@@ -70,21 +69,21 @@ class OrdinaryEncoder:
                 ids += after(text, self.encode) if ids else self.encode(text)
         return self._surrounded(ids) if special else ids
 
-    def _parts(self, rendered: Rendered) -> Iterator[tuple[str, bool]]:
+    def _parts(self, rendered: RenderedPrompt) -> Iterator[tuple[str, bool]]:
         """The template's control tokens, and the text between them, less the space that a token
         takes with it."""
         text, done = rendered.text, 0
-        for found in self.pattern.finditer(text):
-            if any(begin < found.end() and found.start() < end for begin, end in rendered.quoted):
+        for match in self.pattern.finditer(text):
+            if any(begin < match.end() and match.start() < end for begin, end in rendered.quoted):
                 continue
-            token = self._added.get(found.group())
-            before = text[done : found.start()]
+            token = self._added.get(match.group())
+            before = text[done : match.start()]
             if token is not None and token.lstrip:
                 before = before.rstrip()
             if before:
                 yield before, False
-            yield found.group(), True
-            done = found.end()
+            yield match.group(), True
+            done = match.end()
             if token is not None and token.rstrip:
                 done += len(text[done:]) - len(text[done:].lstrip())
         if done < len(text):
@@ -92,7 +91,9 @@ class OrdinaryEncoder:
 
     @cached_property
     def _added(self) -> dict[str, Any]:
-        return {str(one.content): one for one in self._tokenizer.added_tokens_decoder.values()}
+        return {
+            str(token.content): token for token in self._tokenizer.added_tokens_decoder.values()
+        }
 
     def _finds_control(self, ids: Sequence[int], text: str) -> bool:
         """Whether one of a text's ids is a control token's. That of unknown words is not where the
@@ -135,18 +136,18 @@ class OrdinaryEncoder:
     def _in_pieces(self, text: str) -> list[int]:
         """For a model whose own vocabulary has a control token's text as one piece: each is cut
         after its first character."""
-        cuts = [found.start() + 1 for found in self.pattern.finditer(text)]
+        cuts = [match.start() + 1 for match in self.pattern.finditer(text)]
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         encode = partial(self._ids, self._splitting)
-        return [*encode(pieces[0]), *(i for one in pieces[1:] for i in after(one, encode))]
+        return [*encode(pieces[0]), *(i for piece in pieces[1:] for i in after(piece, encode))]
 
     @staticmethod
     def _ids(tokenizer: Any, text: str, special: bool = False) -> list[int]:
         split = tokenizer.split_special_tokens
-        found = tokenizer.encode(
+        ids = tokenizer.encode(
             text, add_special_tokens=special, split_special_tokens=split, verbose=False
         )
-        return list(map(int, found))
+        return list(map(int, ids))
 
 
 def after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
@@ -157,22 +158,22 @@ def after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class RenderedPrompt:
     """A prompt's text. What stands at `quoted`, from one character to before another, is spelled
     like a control token and came from the query, so it is ordinary text."""
 
     text: str
     quoted: tuple[tuple[int, int], ...] = ()
 
-    def followed_by(self, text: str, pattern: re.Pattern[str]) -> Rendered:
+    def followed_by(self, text: str, pattern: re.Pattern[str]) -> RenderedPrompt:
         """With text after it that no template wrote, in which `pattern` finds what is spelled like
         a control token."""
         start = len(self.text)
-        more = [(start + found.start(), start + found.end()) for found in pattern.finditer(text)]
+        more = [(start + match.start(), start + match.end()) for match in pattern.finditer(text)]
         # A token's text that only begins in the prompt is not the template's either.
-        across = (found.span() for found in pattern.finditer(self.text + text))
+        across = (match.span() for match in pattern.finditer(self.text + text))
         more += [(begin, end) for begin, end in across if begin < start < end]
-        return Rendered(self.text + text, (*self.quoted, *more))
+        return RenderedPrompt(self.text + text, (*self.quoted, *more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ class Marks:
     begin: str
     end: str
 
-    def read(self, text: str) -> Rendered:
+    def read(self, text: str) -> RenderedPrompt:
         """What the template made, without the marks."""
         kept: list[str] = []
         quoted: list[tuple[int, int]] = []
@@ -197,7 +198,7 @@ class Marks:
             else:
                 kept.append(piece)
                 length += len(piece)
-        return Rendered("".join(kept), tuple(quoted))
+        return RenderedPrompt("".join(kept), tuple(quoted))
 
 
 def marked(query: Query, pattern: re.Pattern[str]) -> tuple[Query, Marks | None]:
@@ -210,7 +211,7 @@ def marked(query: Query, pattern: re.Pattern[str]) -> tuple[Query, Marks | None]
     marks = Marks(begin, end)
 
     def mark(text: str) -> str:
-        return pattern.sub(lambda found: f"{begin}{found.group()}{end}", text)
+        return pattern.sub(lambda match: f"{begin}{match.group()}{end}", text)
 
     if query.messages is None:
         return replace(query, text=mark(query.text or "")), marks

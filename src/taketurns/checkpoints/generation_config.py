@@ -31,16 +31,16 @@ class ShippedGenerationConfig(GenerationConfig):  # type: ignore[misc]  # transf
     @classmethod
     def of(cls, config: GenerationConfig, shipped: bytes) -> ShippedGenerationConfig:
         """The same settings, to be saved as `shipped`."""
-        found = cls()
-        found.__dict__.update(config.__dict__)
-        found.shipped = shipped
-        return found
+        kept = cls()
+        kept.__dict__.update(config.__dict__)
+        kept.shipped = shipped
+        return kept
 
     def to_dict(self) -> dict[str, Any]:
         """The settings."""
-        found: dict[str, Any] = super().to_dict()
-        found.pop("shipped", None)
-        return found
+        settings: dict[str, Any] = super().to_dict()
+        settings.pop("shipped", None)
+        return settings
 
     def save_pretrained(self, save_directory: str | Path, *arguments: Any, **settings: Any) -> None:
         """Write the file into a folder. Raises OSError."""

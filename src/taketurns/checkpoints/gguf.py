@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from taketurns.checkpoints import hub
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
+
+Read = TypeVar("Read")
 
 NEEDED = ("gguf", "accelerate")
 CURE = "pip install 'taketurns[gguf]'"
@@ -64,7 +67,7 @@ class GgufHeader:
         """A tensor that is stored as float32, as an array of numpy's."""
         import numpy as np
 
-        (tensor,) = (one for one in self.tensors if one.name == name)
+        (tensor,) = (tensor for tensor in self.tensors if tensor.name == name)
         if tensor.kind != _FLOAT32:
             raise ConfigError(f"{self.path} holds {name} in another type than F32")
         start = self.data + tensor.offset
@@ -85,8 +88,23 @@ class GgufHeader:
     @property
     def end_token_ids(self) -> frozenset[int]:
         """The ids that end an answer: of the text, of a turn and of a message."""
-        found = (self.metadata.get(f"tokenizer.ggml.{key}") for key in _ENDS)
-        return frozenset(int(token) for token in found if token is not None)
+        ids = (self.metadata.get(f"tokenizer.ggml.{key}") for key in _ENDS)
+        return frozenset(int(token) for token in ids if token is not None)
+
+
+def once(read: Callable[[Path], Read]) -> Callable[[Path], Read]:
+    """Remember what transformers reads of a file, until the file changes: for a large vocabulary
+    it takes some ten seconds, several facts are asked for, and candidates may share a file."""
+
+    @lru_cache(maxsize=8)
+    def remembered(path: Path, size: int, changed: int) -> Read:
+        return read(path)
+
+    def reading(path: Path) -> Read:
+        state = path.stat()
+        return remembered(path, state.st_size, state.st_mtime_ns)
+
+    return reading
 
 
 def require_packages() -> None:
@@ -137,13 +155,13 @@ def read_header(path: Path) -> GgufHeader:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise ConfigError(f"{path} is no GGUF file")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-                return _Reader(whole).header(path, size)
+                return _HeaderReader(whole).header(path, size)
     except (struct.error, UnicodeDecodeError, IndexError) as error:
         raise ConfigError(f"{path} is cut off or damaged: its header ends too early") from error
 
 
 @dataclass
-class _Reader:
+class _HeaderReader:
     """Reads a header from a mapped file, from front to back."""
 
     data: mmap.mmap
@@ -238,22 +256,19 @@ def _require_readable(header: GgufHeader) -> None:
         )
     for kind in dict.fromkeys(tensor.kind for tensor in header.tensors):
         if not _dequantizes(kind):
-            one = next(tensor.name for tensor in header.tensors if tensor.kind == kind)
+            name = next(tensor.name for tensor in header.tensors if tensor.kind == kind)
             raise ConfigError(
-                f"{header.path} holds {one} in the type {_called(kind)}, which cannot be read "
+                f"{header.path} holds {name} in the type {_called(kind)}, which cannot be read "
                 "here: take another quantisation of the model, such as Q8_0"
             )
+    stretched = [t.name for t in header.tensors if t.name.startswith("rope_factors")]
     scaling = header.metadata.get(f"{header.architecture}.rope.scaling.type", "none")
     if scaling != "none" and header.architecture != "gpt-oss":
+        stretched.insert(0, scaling)
+    if stretched:
         raise ConfigError(
-            f"{header.path} stretches its positions ({scaling}), and transformers ignores that in "
-            "a GGUF file: name the checkpoint it was made from"
-        )
-    stray = [tensor.name for tensor in header.tensors if tensor.name.startswith("rope_factors")]
-    if stray:
-        raise ConfigError(
-            f"{header.path} stretches its positions ({stray[0]}), and transformers ignores that in "
-            "a GGUF file: name the checkpoint it was made from"
+            f"{header.path} stretches its positions ({stretched[0]}), and transformers ignores "
+            "that in a GGUF file: name the checkpoint it was made from"
         )
     if (experts := header.metadata.get(f"{header.architecture}.expert_count", 0)) and (
         header.architecture == "llama"

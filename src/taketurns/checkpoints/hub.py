@@ -95,10 +95,10 @@ def explain(
     here = Path(name).expanduser()
     if what is not None:
         folder = here if here.is_dir() else _snapshot(name, revision)
-        if folder is not None and (found := find_bad_file(folder, what, whole=folder == here)):
-            return found
-        if found := foreign(error, what):
-            return found
+        if folder is not None and (problem := find_bad_file(folder, what, whole=folder == here)):
+            return problem
+        if problem := foreign(error, what):
+            return problem
     if _offline() and not Path(name).expanduser().is_dir():
         return f"{one_line(error)} (HF_HUB_OFFLINE is set; {_fetch_first(name, revision)})"
     return one_line(error)
@@ -217,10 +217,10 @@ def _gated(error: Any, name: str) -> str:
 
 
 def _refused(error: Any) -> str:
-    said = error.server_message or one_line(error)
+    reason = error.server_message or one_line(error)
     if error.response.status_code == 401:
-        return f"{_endpoint()} refuses the token that was sent ({said}); {_LOG_IN} anew"
-    return f"{_endpoint()} answered {error.response.status_code}: {said}"
+        return f"{_endpoint()} refuses the token that was sent ({reason}); {_LOG_IN} anew"
+    return f"{_endpoint()} answered {error.response.status_code}: {reason}"
 
 
 def _broken_off(error: BaseException) -> str:

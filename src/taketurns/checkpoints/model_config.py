@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,29 +35,29 @@ def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
     return frozenset(int(i) for i in ends if i is not None)
 
 
-def never_token_ids(spec: ModelSpec) -> frozenset[int]:
+def suppressed_token_ids(spec: ModelSpec) -> frozenset[int]:
     """The ids that a model is not to write: `suppress_tokens` of generation_config.json. Raises
     ConfigError for ids that the model does not have, and where none is left to write."""
     if spec.gguf_file is not None:
         return frozenset()
-    never = frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
-    if not never:
-        return never
+    suppressed = frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
+    if not suppressed:
+        return suppressed
     try:
         size = vocabulary_size(spec)
     except ConfigError:  # only a server knows how large it is
-        return never
-    if size is not None and (beyond := [i for i in sorted(never) if not 0 <= i < size]):
+        return suppressed
+    if size is not None and (beyond := [i for i in sorted(suppressed) if not 0 <= i < size]):
         raise ConfigError(
             f"suppress_tokens in the generation_config.json of {spec.model} names the id "
             f"{beyond[0]}, and the model's ids are 0 to {size - 1}; remove it"
         )
-    if size is not None and len(never) == size:
+    if size is not None and len(suppressed) == size:
         raise ConfigError(
             f"suppress_tokens in the generation_config.json of {spec.model} names all {size} ids "
             "of the vocabulary, so that the model could write nothing; remove what it may write"
         )
-    return never
+    return suppressed
 
 
 def _generation_config(spec: ModelSpec) -> Any:
@@ -91,9 +90,9 @@ def _check_ids(config: Any, spec: ModelSpec, file: Path) -> None:
     for key in _IDS:
         value = config.get(key)
         ids = value if isinstance(value, list) else [value]
-        one = key == "eos_token_id" and not isinstance(value, list)
+        alone = key == "eos_token_id" and not isinstance(value, list)
         right = all(type(id_) is int and id_ >= -1 for id_ in ids)
-        if value is not None and not (right and (one or isinstance(value, list))):
+        if value is not None and not (right and (alone or isinstance(value, list))):
             wanted = "a list of token ids" + (" or one of them" if key == "eos_token_id" else "")
             raise ConfigError(
                 f"{key} in the {file.name} of {spec.model} is {json.dumps(value)[:80]} and must be "
@@ -146,9 +145,8 @@ def read_config(spec: ModelSpec) -> Any:
 
 def _read_gguf_config(spec: ModelSpec) -> Any:
     header = gguf.read(spec)
-    state = header.path.stat()
     try:
-        config = deepcopy(_read_gguf(str(header.path), state.st_size, state.st_mtime_ns))
+        config = deepcopy(_read_gguf(header.path))
     except Exception as error:  # of whichever kind: it lies in the file
         raise ConfigError(f"cannot read {header.path}: {one_line(error)}") from error
     if any(tensor.name == _ROPE_FREQUENCIES for tensor in header.tensors):
@@ -156,15 +154,12 @@ def _read_gguf_config(spec: ModelSpec) -> Any:
     return config
 
 
-@lru_cache(maxsize=8)
-def _read_gguf(path: str, size: int, changed: int) -> Any:
-    """transformers' reading of a GGUF file's header. It takes some ten seconds for a large
-    vocabulary, and several facts are asked for; `size` and `changed` tell one file from the
-    next."""
+@gguf.once
+def _read_gguf(path: Path) -> Any:
+    """transformers' reading of a GGUF file's header."""
     from transformers import AutoConfig
 
-    place = Path(path)
-    return AutoConfig.from_pretrained(str(place.parent), gguf_file=place.name)
+    return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 def _stretch(config: Any, header: gguf.GgufHeader) -> None:
@@ -183,8 +178,8 @@ def _stretch(config: Any, header: gguf.GgufHeader) -> None:
     }
     width = 2 * len(factors)
     wanted = theta ** (-np.arange(0, width, 2, dtype=np.float64) / width) / factors
-    found = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
-    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=1e-4, atol=0):
+    computed = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
+    if computed.shape != wanted.shape or not np.allclose(computed, wanted, rtol=1e-4, atol=0):
         raise ConfigError(
             f"{header.path} stretches its positions ({_ROPE_FREQUENCIES}) in a way that "
             "transformers does not know: name the checkpoint it was made from"

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
-from taketurns.checkpoints import chat_templates
-from taketurns.checkpoints.control_tokens import Rendered, marked
+from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
+from taketurns.checkpoints.control_tokens import RenderedPrompt, marked
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
-from taketurns.errors import ConfigError, PromptError, one_line
+from taketurns.errors import ConfigError, PromptError
 from taketurns.types import Message, ModelSpec, Patch, Query
 
 BEGINS = " <model {index} begins> "
@@ -27,7 +26,7 @@ QUESTION = (
 _SENTINEL = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
-def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> Rendered:
+def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> RenderedPrompt:
     """The text a speaker continues. A plain `prompt` beats the tokenizer's template.
 
     Raises PromptError if the template refuses the conversation.
@@ -39,11 +38,11 @@ def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> Rendered:
         text = _apply_template(codec, query)
     else:
         text = plain_text(query)
-    return Rendered(text) if marks is None else marks.read(text)
+    return RenderedPrompt(text) if marks is None else marks.read(text)
 
 
 def encode_speaker(
-    spec: ModelSpec, codec: TextCodec, prompt: Rendered, written: str = ""
+    spec: ModelSpec, codec: TextCodec, prompt: RenderedPrompt, written: str = ""
 ) -> list[int]:
     """Token ids of a rendered prompt, and of any text written after it. A chat template brings its
     own special tokens; a plain prompt gets what the tokenizer puts before a text. What a query or
@@ -89,20 +88,20 @@ def _fill(prompt: str, query: Query) -> str:
         return prompt.replace("{text}", turns[0].content)
     if prompt.rstrip().endswith("{text}"):
         return prompt.rstrip().replace("{text}", plain_text(query))
-    told = [turn.content for turn in turns if turn.role == "system"]
+    instructions = [turn.content for turn in turns if turn.role == "system"]
     talk = [turn for turn in turns if turn.role != "system"]
     if not talk:
-        return prompt.replace("{text}", "\n\n".join(told))
-    shown, asked = told, False
+        return prompt.replace("{text}", "\n\n".join(instructions))
+    shown, asked = instructions, False
     for role, run in groupby(talk, key=lambda turn: turn.role):
-        said = "\n".join(turn.content for turn in run)
+        content = "\n".join(turn.content for turn in run)
         if role == "user":
-            shown.append(prompt.replace("{text}", said))
+            shown.append(prompt.replace("{text}", content))
         elif not asked:  # a greeting
-            shown.append(said)
-        elif said:
-            apart = shown[-1][-1:].isspace() or said[:1].isspace()
-            shown[-1] += said if apart else f" {said}"
+            shown.append(content)
+        elif content:
+            apart = shown[-1][-1:].isspace() or content[:1].isspace()
+            shown[-1] += content if apart else f" {content}"
         asked = role == "user"
     return "\n\n".join([*(text.rstrip() for text in shown[:-1]), shown[-1]])
 
@@ -120,27 +119,6 @@ def _apply_template(codec: TextCodec, query: Query) -> str:
         raise PromptError(f"the chat template {error}", query.id) from error
 
 
-class TemplateRefusal(ValueError):
-    """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
-
-
-def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
-    """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
-    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
-    from jinja2.exceptions import TemplateError
-
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    try:
-        return chat_templates.render(tokenizer, messages, begin=begin)
-    except (TemplateError, ValueError) as error:
-        raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
-    except Exception as error:
-        raise TemplateRefusal(
-            f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
-            "give the model another with `template` in the team file"
-        ) from error
-
-
 def _before_answer(
     turns: Sequence[Message], render: Callable[[Sequence[Message], bool], str]
 ) -> str:
@@ -154,8 +132,8 @@ def _before_answer(
         pass  # it does not take the conversation without its last turn
     # A template that does not begin an answer, but writes what goes before one.
     text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
-    before, found, _ = text.rpartition(_SENTINEL)
-    if not found:
+    before, begun_text, _ = text.rpartition(_SENTINEL)
+    if not begun_text:
         raise TemplateRefusal("leaves out the answer that is to be continued")
     return before
 
@@ -191,9 +169,9 @@ class TaggedTrace:
             before, after = _around_user_turn(codec)
             if not after.startswith(" "):  # the template trims what it is given
                 question = question.rstrip()
-            self._ids = codec.encode_rendered(Rendered(before)) + codec.encode(text)
+            self._ids = codec.encode_rendered(RenderedPrompt(before)) + codec.encode(text)
             after = after.removeprefix(" ")
-            self._question = codec.encode(question) + codec.encode_rendered(Rendered(after))
+            self._question = codec.encode(question) + codec.encode_rendered(RenderedPrompt(after))
         else:
             self._ids = codec.encode(text, special=True)
             self._question = codec.encode(question)
@@ -211,7 +189,7 @@ class TaggedTrace:
             body = self._codec.encode(patch.text)
         else:
             body = self._vocabulary.ordinary(patch.token_ids)
-        if patch.speaker is None:  # forced text is nobody's
+        if patch.speaker is None:  # forced text has no writer
             return body
         number = self._numbers[patch.speaker]
         begins = self._codec.encode(BEGINS.format(index=number))

@@ -9,13 +9,7 @@ from math import prod
 from pathlib import Path
 
 from taketurns.checkpoints import gguf, hub
-from taketurns.checkpoints.weight_files import (
-    CONFIG,
-    explicit_file,
-    first_file,
-    named_in,
-    weight_files,
-)
+from taketurns.checkpoints.weight_files import CONFIG, all_files, explicit_file, weight_files
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 from taketurns.utils.json_files import parse_json
@@ -26,7 +20,7 @@ _ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorInfo:
     """`kind` is what safetensors calls its type."""
 
     name: str
@@ -47,7 +41,7 @@ class Tensor:
         return self.kind in _FLOATS
 
 
-def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
+def read_tensors(model: str, revision: str | None) -> list[TensorInfo] | None:
     """The tensors of a checkpoint that transformers loads; None where there are no headers to read:
     the weights are not downloaded yet, or are no safetensors.
 
@@ -58,11 +52,10 @@ def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
         if not (files := weight_files(folder)):
             raise ConfigError(f"there are no weights in {folder}")
         return _read(files)
-    try:
-        with hub.loading("the weights of", model, revision) as where:
-            commit, offline = where["revision"], where.get("local_files_only")
-    except hub.NoModelError:
-        return None  # it may be on a server alone; loading it says what is wrong
+    place = _commit(model, revision)
+    if place is None:
+        return None
+    commit, offline = place
     files = _downloaded(model, commit)
     if not files:
         return None if offline else _on_the_hub(model, revision)
@@ -71,10 +64,7 @@ def read_tensors(model: str, revision: str | None) -> list[Tensor] | None:
 
 def _downloaded(model: str, revision: str | None) -> list[Path]:
     """The weight files of a hub model in the cache; empty where it has none."""
-    first = first_file(lambda name: _cached(model, name, revision))
-    if first is None:
-        return []
-    return named_in(first) if first.name.endswith(".index.json") else [first]
+    return all_files(lambda name: _cached(model, name, revision))
 
 
 def local_files(model: str, revision: str | None) -> list[Path]:
@@ -93,7 +83,7 @@ def local_adapter_files(adapter: str) -> list[Path]:
     return [file] if file is not None and file.is_file() else []
 
 
-def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
+def read_adapter_tensors(adapter: str) -> list[TensorInfo] | None:
     """The tensors of an adapter, as `read_tensors` gives a model's."""
     folder = Path(adapter).expanduser()
     if folder.is_dir():
@@ -102,25 +92,34 @@ def read_adapter_tensors(adapter: str) -> list[Tensor] | None:
         if any(folder.glob("*.bin")):
             return None
         raise ConfigError(f"there are no weights in {folder}")
+    place = _commit(adapter, None)
+    if place is None:
+        return None
+    commit, offline = place
+    if offline:
+        weights = _cached(adapter, _ADAPTER, commit)
+    else:  # small, and loaded whole anyway
+        weights = hub.fetch("the weights of", adapter, _ADAPTER)
+    return None if weights is None else _read([weights])
+
+
+def _commit(name: str, revision: str | None) -> tuple[str | None, bool] | None:
+    """The commit of what is on the hub, and whether the cache alone may be read; None where there
+    is none: it may be on a server alone, and loading it says what is wrong."""
     try:
-        with hub.loading("the weights of", adapter) as where:
-            commit, offline = where["revision"], where.get("local_files_only")
+        with hub.loading("the weights of", name, revision) as where:
+            return where["revision"], bool(where.get("local_files_only"))
     except hub.NoModelError:
         return None
-    if offline:
-        found = _cached(adapter, _ADAPTER, commit)
-    else:  # small, and loaded whole anyway
-        found = hub.fetch("the weights of", adapter, _ADAPTER)
-    return None if found is None else _read([found])
 
 
-def read_gguf_tensors(spec: ModelSpec) -> list[Tensor]:
+def read_gguf_tensors(spec: ModelSpec) -> list[TensorInfo]:
     """The tensors of a model's GGUF file as they are loaded, which is as numbers of a float type
     and not in the file's blocks. Raises ConfigError as `gguf.read` does."""
-    return [Tensor(tensor.name, "F32", tensor.shape) for tensor in gguf.read(spec).tensors]
+    return [TensorInfo(tensor.name, "F32", tensor.shape) for tensor in gguf.read(spec).tensors]
 
 
-def _read(files: Sequence[Path]) -> list[Tensor] | None:
+def _read(files: Sequence[Path]) -> list[TensorInfo] | None:
     """Of a tensor in two files the last counts; None for files of another kind."""
     if missing := [file for file in files if not file.exists()]:
         raise ConfigError(f"{missing[0]} is missing, one of {len(files)} with weights")
@@ -129,7 +128,7 @@ def _read(files: Sequence[Path]) -> list[Tensor] | None:
     return list({tensor.name: tensor for file in files for tensor in _header(file)}.values())
 
 
-def _header(file: Path) -> Iterator[Tensor]:
+def _header(file: Path) -> Iterator[TensorInfo]:
     size, tensors = file.stat().st_size, []
     try:
         with file.open("rb") as stream:
@@ -141,7 +140,7 @@ def _header(file: Path) -> Iterator[Tensor]:
         for name, tensor in header.items():
             if name != "__metadata__":
                 end = max(end, tensor["data_offsets"][1])
-                tensors.append(Tensor(name, tensor["dtype"], tuple(tensor["shape"])))
+                tensors.append(TensorInfo(name, tensor["dtype"], tuple(tensor["shape"])))
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} is no safetensors file, or not a whole one") from error
     if size < 8 + length + end:
@@ -152,11 +151,11 @@ def _header(file: Path) -> Iterator[Tensor]:
 def _cached(model: str, name: str, commit: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(model, name, revision=commit)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(model, name, revision=commit)
+    return Path(path) if isinstance(path, str) else None
 
 
-def _on_the_hub(model: str, revision: str | None) -> list[Tensor] | None:
+def _on_the_hub(model: str, revision: str | None) -> list[TensorInfo] | None:
     """From the headers alone, of weights that are not here."""
     from huggingface_hub import get_safetensors_metadata, parse_safetensors_file_metadata
     from huggingface_hub.errors import NotASafetensorsRepoError
@@ -176,7 +175,7 @@ def _on_the_hub(model: str, revision: str | None) -> list[Tensor] | None:
         except NotASafetensorsRepoError:
             return None
     return [
-        Tensor(name, str(tensor.dtype), tuple(tensor.shape))
+        TensorInfo(name, str(tensor.dtype), tuple(tensor.shape))
         for file in files
         for name, tensor in file.tensors.items()
     ]

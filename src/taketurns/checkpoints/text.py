@@ -20,7 +20,7 @@ from hashlib import sha256
 from re import Pattern
 from typing import Any
 
-from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, Rendered, after
+from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, RenderedPrompt, after
 from taketurns.checkpoints.tokenizer_files import load_tokenizer
 from taketurns.types import ModelSpec
 
@@ -50,7 +50,7 @@ class TextCodec:
         puts around a text, less the end."""
         return self._less_end(self._encoder.encode(text, special), special)
 
-    def encode_rendered(self, prompt: Rendered, special: bool = False) -> list[int]:
+    def encode_rendered(self, prompt: RenderedPrompt, special: bool = False) -> list[int]:
         """Token ids of a prompt: control tokens where its template wrote them; `special` as for
         `encode`."""
         return self._less_end(self._encoder.encode_rendered(prompt, special), special)
@@ -72,26 +72,21 @@ class TextCodec:
         """Token ids of a text that goes on from another, so that they read as the text does.
         Tokenizers that put a space before a first word would put one in the middle."""
         ids, start = self.encode(text), self.encode(START)
-        for found in (ids, after(text, self.encode)):
-            if self.decode([*start, *found]) == self.decode(start) + text:
-                return found
+        for candidate in (ids, after(text, self.encode)):
+            if self.decode([*start, *candidate]) == self.decode(start) + text:
+                return candidate
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, special tokens left out, spaces untouched."""
-        return str(
-            self.tokenizer.decode(
-                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+        return self._decode(ids, skip_special_tokens=True)
 
     def spell(self, ids: Iterable[int]) -> str:
         """The text of ids with the special tokens written out, for a server that reads text."""
-        return str(
-            self.tokenizer.decode(
-                list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )
+        return self._decode(ids, skip_special_tokens=False)
+
+    def _decode(self, ids: Iterable[int], **options: bool) -> str:
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False, **options))
 
     @cached_property
     def size(self) -> int:
@@ -167,8 +162,10 @@ class TextCodec:
         )
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         # Of the decoder alone: to read all of a large tokenizer's JSON takes minutes.
-        own = getattr(backend, "decoder", None)
-        decoder = json.loads(own.__getstate__()) if own is not None else None
+        backend_decoder = getattr(backend, "decoder", None)
+        decoder = (
+            json.loads(backend_decoder.__getstate__()) if backend_decoder is not None else None
+        )
         return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
@@ -278,10 +275,10 @@ class StopFilter:
             return ""
         text = self._held + text
         self._held = ""
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
+        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if places:
             self.stopped = True
-            return text[: min(found)]
+            return text[: min(places)]
         self._held = self._possible(text)
         return text[: len(text) - len(self._held)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +43,11 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
 
 def _from_gguf(spec: ModelSpec) -> Any:
     """The tokenizer in a GGUF file, a copy that may get a template of its own."""
-    path = gguf.read(spec).path
-    state = path.stat()
-    return copy(_read_gguf(path, state.st_size, state.st_mtime_ns))
+    return copy(_read_gguf(gguf.read(spec).path))
 
 
-@lru_cache(maxsize=8)
-def _read_gguf(path: Path, size: int, changed: int) -> Any:
-    """It takes some ten seconds for a large vocabulary, and candidates may share one; `size` and
-    `changed` tell one file from the next."""
+@gguf.once
+def _read_gguf(path: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
@@ -86,8 +81,8 @@ def _as_its_file_has_it(
     """The tokenizer, or the one of tokenizer.json where the class that transformers chose splits
     text otherwise than that does."""
     file = hub.fetch(WHAT, source, _FILE, revision)
-    own = type(tokenizer)
-    if file is None or not own.__module__.startswith("transformers."):
+    kind = type(tokenizer)
+    if file is None or not kind.__module__.startswith("transformers."):
         return tokenizer, None  # code that came with the model knows what it does
     from tokenizers import Tokenizer
 
@@ -97,10 +92,10 @@ def _as_its_file_has_it(
     plain = _from_file(source, where)
     if _agree(plain, filed):
         return plain, (
-            f"its tokenizer is the one of its {_FILE}; the {own.__name__} that transformers makes "
+            f"its tokenizer is the one of its {_FILE}; the {kind.__name__} that transformers makes "
             "of it splits text otherwise"
         )
-    note = f"its {own.__name__} splits text otherwise than its {_FILE} alone does"
+    note = f"its {kind.__name__} splits text otherwise than its {_FILE} alone does"
     warnings.warn(f"{source}: {note}", stacklevel=2)
     return tokenizer, note
 
@@ -118,6 +113,6 @@ def _agree(tokenizer: Any, filed: Any) -> bool:
         ids = filed.encode(LINE, add_special_tokens=False).ids
     except Exception:  # a word that it does not know, and it has no token for those
         return True
-    own: list[int] = tokenizer.encode(LINE, add_special_tokens=False)
+    tokens: list[int] = tokenizer.encode(LINE, add_special_tokens=False)
     text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return own == ids and text == str(filed.decode(ids, skip_special_tokens=False))
+    return tokens == ids and text == str(filed.decode(ids, skip_special_tokens=False))

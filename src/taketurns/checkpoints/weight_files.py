@@ -1,7 +1,7 @@
 """Which files of a checkpoint hold its weights: those that transformers reads, in its own order.
 
 A folder may hold several: a single file beside an old index, safetensors beside pickles, a file
-that config.json names. Whoever reads other ones than the engine runs speaks of another model.
+that config.json names. Code that reads other files than the engine runs describes another model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises ConfigError for an index or a config.json that names none, or one outside the folder.
     """
-    first = first_file(lambda name: path if (path := folder / name).is_file() else None)
+    return all_files(lambda name: path if (path := folder / name).is_file() else None)
+
+
+def all_files(find: Callable[[str], Path | None]) -> list[Path]:
+    """The same of a checkpoint wherever it is; `find` as for `first_file`."""
+    first = first_file(find)
     if first is None:
         return []
     return named_in(first) if first.name.endswith(".index.json") else [first]

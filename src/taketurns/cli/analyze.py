@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from taketurns.cli import options
 
 
 def analyze(
@@ -40,11 +41,11 @@ def analyze(
 
     Experiments that were written into the same folder are part of the report.
     """
-    from taketurns.evaluation.analysis.session import Request, conduct
+    from taketurns.evaluation.analysis.session import AnalysisJob, run_analysis
 
     beside = run if run.is_dir() else run.parent
     folder = output or beside / ("analysis" if run.is_dir() else f"{run.stem}-analysis")
-    conduct(
-        Request(run, folder, method, judge, annotate, annotations, patches, traces),
-        lambda sentence: print(f"taketurns analyze: {sentence}", file=sys.stderr),  # noqa: T201
+    run_analysis(
+        AnalysisJob(run, folder, method, judge, annotate, annotations, patches, traces),
+        options.say_as("analyze"),
     )

@@ -1,128 +1,32 @@
-"""A conversation with a team in the terminal, or from a pipe: a line is a turn."""
+"""`taketurns chat`: a conversation with a team in the terminal."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from contextlib import aclosing
-from io import TextIOWrapper
-from uuid import uuid4
+from typing import Annotated
 
-from rich.console import Console
+import typer
 
-from taketurns.cli.terminal import AnswerPrinter, Speakers, shown
-from taketurns.errors import TakeTurnsError
-from taketurns.generation.team import Team
-from taketurns.types import Message, Query, Trace
-
-HELP = "/reset forgets the conversation, /probabilities shows who was considered, /quit ends"
+from taketurns.cli import options
 
 
-class Chat:
-    """Reads turns until the end of input or /quit. What was said stays in the conversation; a turn
-    that failed or was interrupted with Ctrl-C is forgotten."""
+def chat(
+    team: options.TeamOption = "pocket",
+    speaker: Annotated[
+        str | None, typer.Option(help="Talk with this candidate alone instead of the team.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Show who was considered for each patch.")
+    ] = False,
+    seed: options.SeedOption = None,
+    set_: options.SetOption = None,
+) -> None:
+    """Talk with a team. Each patch has its speaker's colour and mark."""
+    from rich.console import Console
 
-    def __init__(self, team: Team, console: Console, *, probabilities: bool = False) -> None:
-        self._team = team
-        self._console = console
-        self._aside = Console(stderr=True)
-        self._speakers = Speakers.on(console, [c.name for c in team.candidates])
-        self._probabilities = probabilities
-        self._said: tuple[Message, ...] = ()
-        self._turn = 0
-        self._name = uuid4().hex[:8]
+    from taketurns.cli.conversation import Chat
+    from taketurns.generation.team import Team
 
-    def run(self) -> int:
-        """The exit code: 1 if a turn failed. Raises ConfigError or EngineError if the team cannot
-        speak at all."""
-        self._aside.print(self._speakers.legend())
-        if isinstance(sys.stdin, TextIOWrapper):
-            sys.stdin.reconfigure(errors="surrogateescape")  # one bad line leaves the others
-        if sys.stdin.isatty():
-            import readline  # noqa: F401  (line editing and history for input())
-
-            self._aside.print(HELP, style="dim")
-        failed = False
-        with asyncio.Runner() as runner:
-            try:
-                runner.run(self._team.prepare())
-                while (line := self._read()) is not None:
-                    if not _is_text(line):
-                        self._aside.print("not UTF-8; this line is left out", style="red")
-                        failed = True
-                    elif line and not self._command(line):
-                        failed |= not self._answer(runner, line)
-            except (KeyboardInterrupt, _Quit):
-                self._aside.print()
-            finally:
-                runner.run(self._team.aclose())
-        return int(failed)
-
-    def _read(self) -> str | None:
-        try:
-            return input("> " if sys.stdin.isatty() else "").strip()
-        except EOFError:
-            return None
-
-    def _command(self, line: str) -> bool:
-        """Obey a line that begins with a slash; False for anything else."""
-        if not line.startswith("/"):
-            return False
-        if line == "/quit":
-            raise _Quit
-        if line == "/reset":
-            self._said = ()
-            self._aside.print("a new conversation", style="dim")
-        elif line == "/probabilities":
-            self._probabilities = not self._probabilities
-            self._aside.print(
-                f"probabilities {'on' if self._probabilities else 'off'}", style="dim"
-            )
-        else:
-            self._aside.print(HELP, style="dim")
-        return True
-
-    def _answer(self, runner: asyncio.Runner, line: str) -> bool:
-        messages = (*self._said, Message("user", line))
-        query = Query(id=f"{self._name}-{self._turn}", messages=messages)
-        self._turn += 1
-        try:
-            trace = runner.run(self._write(query))
-        except TakeTurnsError as error:
-            self._aside.print(shown(str(error)), style="red", markup=False)
-            return False
-        except KeyboardInterrupt:
-            self._console.print()
-            self._aside.print("stopped; this turn is forgotten", style="dim")
-            return True
-        self._console.print()
-        if self._probabilities:
-            self._aside.print(self._speakers.decisions(trace))
-        if trace.error is not None:
-            self._aside.print(shown(trace.error), style="red", markup=False)
-            return False
-        self._said = (*messages, Message("assistant", trace.text))
-        return True
-
-    async def _write(self, query: Query) -> Trace:
-        await self._team.check_prompt(query)
-        printer = AnswerPrinter(self._console, self._speakers)
-        async with aclosing(self._team.stream(query)) as parts:
-            async for part in parts:
-                if isinstance(part, Trace):
-                    return part
-                printer.show(part)
-        raise AssertionError("a stream ends with its trace")
-
-
-def _is_text(line: str) -> bool:
-    """False where bytes that are no UTF-8 were read as halves of surrogate pairs."""
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-class _Quit(Exception):
-    """The person said /quit."""
+    whole = Team.load(options.load_team(team, set_, seed))
+    speaking = whole if speaker is None else whole.alone(speaker)
+    if code := Chat(speaking, Console(), probabilities=probabilities).run():
+        raise typer.Exit(code)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from taketurns.cli.options import TASKS_HELP, NamedWorldOption
-from taketurns.cli.score import DataOption, WithOption, choices
+from taketurns.cli import options
 from taketurns.utils.extras import TUNING, require
 
-INTERRUPTED = 130
+_say = options.say_as("distill")
 
 
 def distill(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
-    team: Annotated[
-        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-    ] = "pocket",
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help=TASKS_HELP),
-    ] = None,
-    data: DataOption = None,
-    with_: WithOption = None,
+    output: options.FolderOption,
+    team: options.TeamOption = "pocket",
+    task: options.TasksOption = None,
+    data: options.DataOption = None,
+    with_: options.WithOption = None,
     answers: Annotated[int, typer.Option(help="Answers to each train question.")] = 4,
     questions: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many train questions a task.")
@@ -72,39 +65,35 @@ def distill(
     limit: Annotated[int, typer.Option(min=1, help="Of them, so many a task.")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="Answers to each, of as many seeds.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 64,
-    world: NamedWorldOption = None,
+    world: options.WorldOption = None,
     seed: Annotated[int, typer.Option(help="Of the order and the held-out questions.")] = 0,
     report_to: Annotated[
         str, typer.Option(help="A tracker that transformers knows, as wandb or tensorboard.")
     ] = "none",
-    json_: Annotated[bool, typer.Option("--json", help="Print what was measured.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
-    ] = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """Teach one checkpoint to write what the team writes; the same command goes on after a stop."""
-    from rich.console import Console
-
-    from taketurns.config.team_config import load_team_config, parse_setting
-    from taketurns.tasks.defaults import choose_tasks
-    from taketurns.tasks.registry import find_tasks
-    from taketurns.training.distillation.card import gain_lines
-    from taketurns.training.distillation.settings import Asking, Comparing, Keeping, Learning
+    from taketurns.training.distillation.settings import (
+        ComparisonConfig,
+        FilterConfig,
+        SamplingConfig,
+        StudentConfig,
+    )
+    from taketurns.training.distillation.summary import gain_lines
 
     require("distilling", *TUNING)
     from taketurns.evaluation.distillation import compare
     from taketurns.training.distillation.run import DistillJob
     from taketurns.training.distillation.run import distill as run
 
-    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
-    asked = choose_tasks(team, task or (), _say, world)
-    order = DistillJob(
+    config = options.load_team(team, set_)
+    job = DistillJob(
         config,
-        find_tasks(asked.names, choices(data, with_, world=asked.world)),
-        Asking(answers, questions, concurrency),
-        Keeping(keep, min_score),
-        Learning(
+        options.load_tasks(team, task, _say, data, with_, world),
+        SamplingConfig(answers, questions, concurrency),
+        FilterConfig(keep, min_score),
+        StudentConfig(
             student=student,
             loss=loss,
             temperature=temperature,
@@ -119,21 +108,14 @@ def distill(
             seed=seed,
             report_to=report_to,
         ),
-        Comparing(split, limit, seeds, concurrency),
+        ComparisonConfig(split, limit, seeds, concurrency),
         aligned,
         shared,
     )
-    try:
-        metrics = run(order, output, compare, _say)
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from here")
-        raise typer.Exit(INTERRUPTED) from None
+    with options.interruptible(_say):
+        metrics = run(job, output, compare, _say)
     if json_:
-        Console().print_json(data=dict(metrics))
+        options.print_json(metrics)
         return
     for line in gain_lines(metrics["comparison"], metrics["student"]["in_place_of"]):
         _say(line)
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns distill: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

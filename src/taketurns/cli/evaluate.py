@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from taketurns.cli.options import TASKS_HELP, ActorsOption, GpusOption, RunnerOption, ShardOption
+from taketurns.cli import options
 from taketurns.errors import UsageError
 
-FAILED, INTERRUPTED = 1, 130
+_say = options.say_as("evaluate")
 
 
 def evaluate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for answers and report.")
     ],
-    team: Annotated[
-        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-    ] = "pocket",
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help=TASKS_HELP),
-    ] = None,
+    team: options.TeamOption = "pocket",
+    task: options.TasksOption = None,
     data: Annotated[
         Path | None,
         typer.Option(help="The paper's benchmarks in the authors' format: a file or a folder."),
@@ -53,37 +47,29 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that answer; small models use a core each.")
     ] = 1,
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="Of a method's seconds; cpu counts computing alone, on a busy machine."),
-    ] = "wall",
-    runner: RunnerOption = "local",
-    actors: ActorsOption = 1,
-    gpus: GpusOption = 0,
-    shard: ShardOption = 64,
+    clock: options.ClockOption = "wall",
+    runner: options.RunnerOption = "local",
+    actors: options.ActorsOption = 1,
+    gpus: options.GpusOption = 0,
+    shard: options.ShardOption = 64,
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
-    ] = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Compare checkpoints alone, other ways to combine them, and taking turns.
 
     The same command goes on after a stop, also with more methods, questions or seeds.
     """
-    from taketurns.config.team_config import load_team_config, parse_setting
-    from taketurns.evaluation.session import Request, conduct
-    from taketurns.runs.shards import RaySettings
+    from taketurns.evaluation.session import EvaluationRequest, conduct
     from taketurns.tasks.defaults import choose_tasks
 
     if runner == "ray" and workers > 1:
         raise UsageError("--workers are processes of the local runner; with ray, say --actors")
-    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    config = options.load_team(team, set_)
     asked = choose_tasks(team, task or (), _say)
-    request = Request(
+    request = EvaluationRequest(
         tasks=asked.names,
         world=asked.world,
-        methods=_words(methods),
+        methods=None if methods is None else tuple(options.split_words(methods)),
         switchers=tuple(switcher or ()),
         seeds=seeds,
         limit=limit,
@@ -94,26 +80,13 @@ def evaluate(
         helping=answers_only,
         clock=clock,
         data=data and data.absolute(),
-        ray=RaySettings(actors, gpus, shard) if runner == "ray" else None,
+        ray=options.ray_settings(runner, actors, gpus, shard),
     )
     same = ["--team", team, "--output", str(output)]
     for setting in set_ or ():
         same += ["--set", setting]
-    try:
+    with options.interruptible(_say):
         failures = asyncio.run(conduct(config, request, output, _say, same))
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from here")
-        raise typer.Exit(INTERRUPTED) from None
     if failures:
         _say(failures.sentence("answers failed and count as wrong"))
-        raise typer.Exit(FAILED)
-
-
-def _words(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns evaluate: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+        raise typer.Exit(options.FAILED)

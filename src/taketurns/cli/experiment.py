@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from taketurns.cli.options import TASKS_HELP
-from taketurns.cli.score import DataOption
+from taketurns.cli import options
 from taketurns.errors import UsageError
 
 if TYPE_CHECKING:
     from taketurns.evaluation.interventions.session import InterventionKind
 
-FAILED, INTERRUPTED = 1, 130
+_say = options.say_as("experiment")
 
 
 def experiment(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The analysis folder: sections and records.")
     ],
-    team: Annotated[
-        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-    ] = "pocket",
+    team: options.TeamOption = "pocket",
     only: Annotated[
         str | None,
         typer.Option(
             help="Some of sequences, helpfulness, decisions, generalisation, with commas between."
         ),
     ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help=TASKS_HELP),
-    ] = None,
-    data: DataOption = None,
+    task: options.TasksOption = None,
+    data: options.DataOption = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the tasks.")] = "test",
     limit: Annotated[
         int, typer.Option(min=2, help="Questions a task, answered under every condition.")
@@ -61,27 +54,20 @@ def experiment(
         ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
-    json_: Annotated[bool, typer.Option("--json", help="Print what was found.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
-    ] = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """Ask a team anew: forced sequences, candidates left out, decisions, changed pools.
 
     The same command goes on after a stop, also with more questions or further experiments.
     `taketurns analyze` shows what is found in the folder's report.
     """
-    from taketurns.config.team_config import load_team_config, parse_setting
     from taketurns.evaluation.interventions.job import InterventionJob
     from taketurns.evaluation.interventions.session import run_interventions, to_json
-    from taketurns.tasks.defaults import choose_tasks
-    from taketurns.tasks.registry import Choices, find_tasks
 
-    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
-    asked = choose_tasks(team, task or (), _say)
-    plan = InterventionJob(
-        tasks=find_tasks(asked.names, Choices(data, world=asked.world)),
+    config = options.load_team(team, set_)
+    job = InterventionJob(
+        tasks=options.load_tasks(team, task, _say, data),
         split=split,
         limit=limit,
         trials=trials,
@@ -93,11 +79,8 @@ def experiment(
         replaced=tuple(replace or ()),
         concurrency=concurrency,
     )
-    try:
-        made = run_interventions(config, plan, output, _kinds(only))
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from here")
-        raise typer.Exit(INTERRUPTED) from None
+    with options.interruptible(_say):
+        made = run_interventions(config, job, output, _kinds(only))
     if json_:
         print(to_json(made))  # noqa: T201
     else:
@@ -105,18 +88,14 @@ def experiment(
             print(f"{section.title}\n  {section.finding}\n")  # noqa: T201
     if failures := made.failures:
         _say(failures.sentence("records failed"))
-        raise typer.Exit(FAILED)
+        raise typer.Exit(options.FAILED)
 
 
 def _kinds(only: str | None) -> list[InterventionKind]:
     from taketurns.evaluation.interventions.session import KINDS
 
-    wanted = [word.strip() for word in (only or ",".join(KINDS)).split(",") if word.strip()]
+    wanted = options.split_words(only or ",".join(KINDS))
     for word in wanted:
         if word not in KINDS:
             raise UsageError(f"there is no experiment {word!r}; there are {', '.join(KINDS)}")
     return [kind for kind in KINDS if kind in wanted]
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns experiment: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from taketurns.cli import options
+
 
 def launch(
     team: Annotated[str, typer.Option("--team", "-t", help="A team file with engine.kind http.")],
@@ -28,19 +30,15 @@ def launch(
         list[str] | None,
         typer.Option("--arg", help="One more argument for every server; may be repeated."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
-    ] = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Print the commands that serve a team's models on this host with vLLM, or run them."""
-    from taketurns.config.team_config import load_team_config, parse_setting
-    from taketurns.generation.check.local import weight_bytes
+    from taketurns.generation.check.weights import weight_bytes
     from taketurns.integrations.launch.hardware import find_gpus
     from taketurns.integrations.launch.plan import plan_servers
     from taketurns.integrations.launch.supervise import Supervisor
 
-    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    config = options.load_team(team, set_)
     servers = plan_servers(config, find_gpus(), weight_bytes, argument or ())
     if write is not None:
         from taketurns.integrations.launch.manifests import KINDS, team_urls, write_manifests

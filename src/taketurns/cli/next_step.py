@@ -12,9 +12,9 @@ def command(name: str, options: Mapping[str, object]) -> str:
     repeated."""
     words = ["taketurns", name]
     for option, value in options.items():
-        for one in value if isinstance(value, tuple) else (value,):
-            if one is not None:
-                words += [f"--{option}", str(one)]
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None:
+                words += [f"--{option}", str(item)]
     return shlex.join(words)
 
 
@@ -29,8 +29,8 @@ def after_generate(
     if task is not None:
         asked |= {"split": None if split == "test" else split, "limit": limit}
     next_ = command("score", asked | {"answers": path})
-    of = "" if task is not None else ", where TASK asks the same questions (docs/tasks.md)"
-    return f"{wrote}; next, score them: {next_}{of}"
+    hint = "" if task is not None else ", where TASK asks the same questions (docs/tasks.md)"
+    return f"{wrote}; next, score them: {next_}{hint}"
 
 
 def after_rollout(path: Path, prefixes: int, team: str) -> str:

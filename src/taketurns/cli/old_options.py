@@ -32,10 +32,10 @@ def _renamed(arguments: Sequence[str], known: set[str]) -> Iterator[str]:
         if new is None or new not in known or name in known:
             yield argument
             continue
-        given = value if equals else next(rest, None)
-        if given is None:  # the parser says that the value is missing
+        text = value if equals else next(rest, None)
+        if text is None:  # the parser says that the value is missing
             yield new
             continue
-        words = [word.strip() for word in given.split(",")] if name in LISTS else [given]
+        words = [word.strip() for word in text.split(",")] if name in LISTS else [text]
         for word in filter(None, words):
             yield f"{new}={word}"

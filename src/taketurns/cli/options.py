@@ -1,20 +1,182 @@
-"""Options of the commands that run here or on Ray."""
+"""What commands have in common: their options, how they speak, and how they end.
+
+Results go to standard output, all else to standard error, one sentence a line.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from taketurns.errors import UsageError
+
+if TYPE_CHECKING:
+    from taketurns.config.team_config import TeamConfig
+    from taketurns.runs.shards import RaySettings
+    from taketurns.tasks.base import Task
+    from taketurns.tasks.registry import Choices
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+"""Exit codes: a record or an engine failed, the person made a mistake, Ctrl-C was pressed."""
+
+Say = Callable[[str], None]
+
+TASKS_HELP = (
+    "A task; may be repeated (default: those of the pocket world, for a team that was made for it)."
+)
+WORLD_HELP = "The pocket world to ask about, the --seed of its build (default: the team's)."
+
+TeamOption = Annotated[
+    str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."),
+]
+SeedOption = Annotated[
+    int | None, typer.Option(help="The seed of all draws (default: the team's).")
+]
+TasksOption = Annotated[list[str] | None, typer.Option(help=TASKS_HELP)]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."),
+]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="KEY=VALUE", help="A setting of the scorer, as model=DIR."),
+]
+WorldOption = Annotated[int | None, typer.Option(min=0, help=WORLD_HELP)]
+FolderOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+ClockOption = Annotated[
+    Literal["wall", "cpu"],
+    typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
+]
 RunnerOption = Annotated[
     Literal["local", "ray"],
     typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
 ]
 ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
-TASKS_HELP = (
-    "A task; may be repeated (default: those of the pocket world, for a team that was made for it)."
-)
-WORLD_HELP = "The pocket world to ask about, the --seed of its build (default: the team's)."
-NamedWorldOption = Annotated[int | None, typer.Option(min=0, help=WORLD_HELP)]
 GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
 ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
+
+
+def say_as(command: str = "") -> Say:
+    """What prints a sentence to standard error, after the name of the command."""
+    name = f"taketurns {command}".strip()
+
+    def say(sentence: str) -> None:
+        print(f"{name}: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+
+    return say
+
+
+def print_result(record: Mapping[str, Any], rendering: Callable[[], Any], *, as_json: bool) -> None:
+    """Print a result as JSON, or for people."""
+    if as_json:
+        print_json(record)
+        return
+    from rich.console import Console
+
+    Console().print(rendering())
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a result for scripts."""
+    from rich.console import Console
+
+    Console().print_json(data=dict(record))
+
+
+@contextmanager
+def interruptible(say: Say, *, goes_on: bool = True) -> Iterator[None]:
+    """Ends the command with one sentence at Ctrl-C. `goes_on`: it may be repeated then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here" if goes_on else "interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def load_team(
+    team: str, settings: Sequence[str] | None = None, seed: int | None = None
+) -> TeamConfig:
+    """The team of `--team`, with the values of `--set` and `--seed`. Raises ConfigError."""
+    from taketurns.config.loading import load_team_config
+
+    overrides = parse_settings(settings)
+    if seed is not None:
+        overrides["policy.seed"] = seed
+    return load_team_config(team, overrides)
+
+
+def parse_settings(settings: Sequence[str] | None) -> dict[str, object]:
+    """The values of `--set` or `--with`. Raises ConfigError."""
+    from taketurns.config.settings import parse_setting
+
+    return dict(map(parse_setting, settings or ()))
+
+
+def task_choices(
+    data: Path | None,
+    settings: Sequence[str] | None,
+    scoring: Literal["ours", "moco"] = "ours",
+    *,
+    scored: bool = True,
+    world: int = 0,
+) -> Choices:
+    """What `--data`, `--with` and the like say of a command's tasks. Raises ConfigError."""
+    from taketurns.tasks.registry import Choices
+
+    return Choices(data, parse_settings(settings) or None, scoring, scored, world)
+
+
+def load_tasks(
+    team: str,
+    names: Sequence[str] | None,
+    say: Say,
+    data: Path | None,
+    settings: Sequence[str] | None = None,
+    world: int | None = None,
+) -> list[Task]:
+    """The tasks of `--task`, or the ones that a team was made for. Raises UsageError."""
+    from taketurns.tasks.defaults import choose_tasks
+    from taketurns.tasks.registry import find_tasks
+
+    chosen = choose_tasks(team, names or (), say, world)
+    return find_tasks(chosen.names, task_choices(data, settings, world=chosen.world))
+
+
+def ray_settings(runner: str, actors: int, gpus: float, shard: int) -> RaySettings | None:
+    """How the command runs on Ray, None where it runs here. Raises UsageError."""
+    from taketurns.runs.shards import RaySettings
+
+    return RaySettings(actors, gpus, shard) if runner == "ray" else None
+
+
+def split_words(text: str | None) -> list[str]:
+    """The words of an option that takes several, with commas between."""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def read_bytes(source: str, error_class: type[UsageError] = UsageError) -> bytes:
+    """What a file holds, or standard input for `-`. Raises `error_class`."""
+    try:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise error_class(f"cannot read {source}: {error.strerror}") from error
+
+
+def write_lines(
+    path: Path, lines: Sequence[bytes], error_class: type[UsageError] = UsageError
+) -> None:
+    """Write a small result, whole. Raises `error_class`."""
+    try:
+        path.write_bytes(b"".join(lines))
+    except OSError as error:
+        raise error_class(f"cannot write {path}: {error.strerror}") from error

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from taketurns.cli import options
 from taketurns.errors import UsageError
 from taketurns.utils.extras import require
 
@@ -60,21 +61,19 @@ def plan(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of lengths, speakers and arrivals.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf file.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    json_: options.JsonOption = False,
 ) -> None:
     """How large must a deployment be? A team on replicas, simulated with measured costs.
 
     Options in the plural take several values with commas between; every combination is simulated.
     """
-    from rich.console import Console
-
     from taketurns.integrations.planning.costs import load_costs
 
     require("planning", "simpy", *(() if plot is None else ("matplotlib",)))
     from taketurns.integrations.planning.deployment import Deployment
     from taketurns.integrations.planning.grid import Grid
-    from taketurns.integrations.planning.table import table
-    from taketurns.integrations.planning.work import Mix, read_answers
+    from taketurns.integrations.planning.table import plan_table
+    from taketurns.integrations.planning.workload import AnswerMix, read_answers
     from taketurns.runs.progress import Progress
 
     if rate is not None and at_a_time is not None:
@@ -95,7 +94,7 @@ def plan(
             clients=clients,
             cores=cores,
         ),
-        mix=Mix(prompt=prompt, answer=answer, spread=spread, candidates=candidates),
+        mix=AnswerMix(prompt=prompt, answer=answer, spread=spread, candidates=candidates),
         replicas=numbers("--replicas", replicas, int, 1),
         patches=patches,
         sticky=numbers("--sticky", sticky, float, 0),
@@ -111,19 +110,17 @@ def plan(
         from taketurns.integrations.planning.figures import draw
 
         draw(rows, plot, f"{candidates} candidates, switcher: {switcher}; {measured.about}")
-    if json_:
-        Console().print_json(data={"costs": measured.about, "rows": rows})
-    else:
-        Console().print(table(rows))
+    result = {"costs": measured.about, "rows": rows}
+    options.print_result(result, lambda: plan_table(rows), as_json=json_)
 
 
 def numbers(option: str, text: str, kind: Callable[[str], N], least: float) -> list[N]:
     """The numbers of a list with commas. Raises UsageError."""
     try:
-        found = [kind(part) for part in text.split(",")]
+        values = [kind(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if not found or not all(least <= number < float("inf") for number in found):
+        values = []
+    if not values or not all(least <= number < float("inf") for number in values):
         what = "whole numbers" if kind is int else "numbers"
         raise UsageError(f"{option} takes {what} with commas between, not {text!r}")
-    return found
+    return values

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taketurns.cli import options
 from taketurns.errors import UsageError
 
 if TYPE_CHECKING:
     from taketurns.tasks.base import Task
 
-FAILED, INTERRUPTED = 1, 130
+_say = options.say_as("safety")
+
 HARM = "harm"
 MORE = " (requests to be refused), --harmless (such that look like them) and --quality"
 
@@ -24,9 +25,7 @@ def safety(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for answers and findings.")
     ],
-    team: Annotated[
-        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-    ] = "pocket",
+    team: options.TeamOption = "pocket",
     task: Annotated[
         str | None,
         typer.Option(
@@ -61,23 +60,14 @@ def safety(
     each: Annotated[int, typer.Option(min=0, help="Questions of each task for quality.")] = 8,
     seeds: Annotated[int, typer.Option(min=1, help="Answers to each of the former.")] = 2,
     timed: Annotated[int, typer.Option(min=0, help="Questions for the delays.")] = 14,
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
-    ] = "wall",
-    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
-    ] = None,
+    clock: options.ClockOption = "wall",
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """How often a team complies where it should refuse, under which rules, and what they cost.
 
     The same command goes on after a stop, also with more questions.
     """
-    from rich.console import Console
-
-    from taketurns.config.team_config import load_team_config, parse_setting
     from taketurns.evaluation.safety.report import table
     from taketurns.evaluation.safety.session import SafetyJob, measure
     from taketurns.pocket.tasks import TASKS
@@ -85,8 +75,8 @@ def safety(
     from taketurns.tasks.defaults import choose_tasks, not_named, pocket_tasks
     from taketurns.tasks.registry import Choices, find_task
 
-    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
-    settings = dict(parse_setting(setting) for setting in with_ or ())
+    config = options.load_team(team, set_)
+    settings = options.parse_settings(with_)
     if task is None:
         if pocket_tasks(team) is None:
             raise UsageError(not_named(team, MORE))
@@ -94,7 +84,7 @@ def safety(
         _say("no --task is named: asking the requests of the pocket world, harm")
     named = [name for name in TASKS if name != HARM] if task == HARM else []
     if quality is not None:
-        named = [name.strip() for name in quality.split(",") if name.strip()]
+        named = options.split_words(quality)
     world = choose_tasks(team, [task, harmless or "", *named], _say).world
 
     def find(name: str, settings: Mapping[str, Any] | None = None) -> Task:
@@ -104,7 +94,7 @@ def safety(
     if data is not None and not {task, harmless, *named} & set(BENCHMARKS):
         raise UsageError("--data is for the paper's benchmarks, and none is named")
 
-    plan = SafetyJob(
+    job = SafetyJob(
         harm=find(task, settings or None),
         harmless=None if harmless is None else find(harmless),
         quality=[find(name) for name in named],
@@ -116,19 +106,9 @@ def safety(
         clock=clock,
         settings=settings,
     )
-    try:
-        found, failures = asyncio.run(measure(config, plan, output, _say))
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from here")
-        raise typer.Exit(INTERRUPTED) from None
-    if json_:
-        Console().print_json(data=found)
-    else:
-        Console().print(table(found))
+    with options.interruptible(_say):
+        results, failures = asyncio.run(measure(config, job, output, _say))
+    options.print_result(results, lambda: table(results), as_json=json_)
     if failures:
         _say(failures.sentence("answers failed and are left out"))
-        raise typer.Exit(FAILED)
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns safety: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+        raise typer.Exit(options.FAILED)

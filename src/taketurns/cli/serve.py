@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from taketurns.errors import UsageError
+from taketurns.cli import options
 from taketurns.utils.extras import EXTRAS, require
 
-if TYPE_CHECKING:
-    from taketurns.server.config import ServeConfig
-
-KEY_VARIABLE = "TAKETURNS_API_KEY"
+_say = options.say_as()
 EXAMPLES = (
     ("age", 7),
     ("hop", 0),
@@ -26,9 +21,7 @@ EXAMPLES = (
 
 
 def serve(
-    team: Annotated[
-        str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-    ] = "pocket",
+    team: options.TeamOption = "pocket",
     host: Annotated[
         str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
     ] = None,
@@ -37,7 +30,7 @@ def serve(
     ] = None,
     api_key: Annotated[
         list[str] | None,
-        typer.Option(help=f"Ask for this key; may be repeated. Better in {KEY_VARIABLE}."),
+        typer.Option(help="Ask for this key; may be repeated. Better in TAKETURNS_API_KEY."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="What the team is called; without it as its file.")
@@ -48,31 +41,21 @@ def serve(
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."
-        ),
-    ] = None,
+    set_: options.SetOption = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page to watch it write."""
-    from taketurns.config.team_config import BUNDLED, load_team_config, parse_setting
+    from taketurns.config.team_config import BUNDLED
 
     require("serving", *EXTRAS["serve"])
     from taketurns.generation.team import Team
+    from taketurns.server.config import default_name, read_settings
     from taketurns.server.run import serve as run
 
     settings = read_settings(config, host=host, port=port, name=name, api_keys=api_key)
-    described = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
+    described = options.load_team(team, set_)
     if team == BUNDLED and not settings.examples:
         settings = replace(settings, examples=_bundled_examples())
-    run(Team.load(described), settings, called_after(team), _say, open_page=open_)
-
-
-def called_after(team: str) -> str:
-    """A team is called as its file, or as the folder of a `team.yaml`."""
-    path = Path(team).absolute()
-    return path.parent.name if path.name == "team.yaml" else path.stem
+    run(Team.load(described), settings, default_name(team), _say, open_page=open_)
 
 
 def _bundled_examples() -> tuple[str, ...]:
@@ -80,26 +63,3 @@ def _bundled_examples() -> tuple[str, ...]:
     from taketurns.pocket import TASKS
 
     return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)
-
-
-def read_settings(
-    config: Path | None, *, api_keys: list[str] | None = None, **given: Any
-) -> ServeConfig:
-    """The command line before the file before the defaults; a key also from the environment."""
-    from taketurns.config.team_config import load_settings
-    from taketurns.server.config import ServeConfig
-
-    settings = ServeConfig() if config is None else load_settings(config, ServeConfig, "serve file")
-    keys = tuple(api_keys or ()) or settings.api_keys
-    if not keys and (key := os.environ.get(KEY_VARIABLE)) is not None:
-        if not key.strip():
-            raise UsageError(
-                f"the variable {KEY_VARIABLE} is empty: give it a key, or unset it to serve without"
-            )
-        keys = (key,)
-    changes = {key: value for key, value in given.items() if value is not None}
-    return replace(settings, **changes, api_keys=keys)
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

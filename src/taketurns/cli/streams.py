@@ -13,8 +13,8 @@ from taketurns.errors import UsageError
 
 
 class ClosedStream(io.TextIOBase):
-    """Stands for a standard stream that was closed when the program began: whoever needs it gets a
-    UsageError."""
+    """In place of a standard stream that was closed when the program began: reading or writing
+    raises UsageError."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from taketurns.cli import options
 from taketurns.cli.next_step import after_train
-from taketurns.cli.options import WORLD_HELP
-from taketurns.cli.score import DataOption, WithOption, choices
 from taketurns.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
         TrainingConfig,
     )
 
-INTERRUPTED = 130
+_say = options.say_as("train")
+
 PRACTISED = "Policy gradient"
 
 
@@ -34,7 +33,7 @@ def train(
         str,
         typer.Option("--team", "-t", help="The team the labels were made with, or that practises."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    output: options.FolderOption,
     method: Annotated[
         Literal["labels", "policy-gradient"],
         typer.Option(help="Learn from rollouts, or go on from the team's own by whole answers."),
@@ -103,8 +102,8 @@ def train(
         bool,
         typer.Option("--bias/--no-bias", help="head: none with --layer -1 makes one to fold."),
     ] = True,
-    data: DataOption = None,
-    with_: WithOption = None,
+    data: options.DataOption = None,
+    with_: options.WithOption = None,
     steps: Annotated[
         int, typer.Option(help="Rounds of asking and learning.", rich_help_panel=PRACTISED)
     ] = 60,
@@ -139,20 +138,13 @@ def train(
         int, typer.Option(help="Steps between such checks.", rich_help_panel=PRACTISED)
     ] = 10,
     world: Annotated[
-        int | None, typer.Option(min=0, help=WORLD_HELP, rich_help_panel=PRACTISED)
+        int | None, typer.Option(min=0, help=options.WORLD_HELP, rich_help_panel=PRACTISED)
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print what was measured.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the team."),
-    ] = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
 ) -> None:
     """Learn a switcher from rollouts or from reward; the same command goes on after a stop."""
-    from rich.console import Console
-
-    from taketurns.config.team_config import load_team_config, parse_setting
-    from taketurns.tasks.defaults import choose_tasks, pocket_tasks
-    from taketurns.tasks.registry import find_tasks
+    from taketurns.tasks.defaults import pocket_tasks
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
@@ -161,16 +153,15 @@ def train(
         TrainingConfig,
     )
 
-    config = load_team_config(team, dict(parse_setting(setting) for setting in set_ or ()))
-    try:
+    config = options.load_team(team, set_)
+    with options.interruptible(_say):
         if method == "policy-gradient":
             if labels is not None:
                 raise UsageError("policy gradient learns from questions; leave out --labels")
             prices = dict(map(_priced, price or ()))
-            asked = choose_tasks(team, task or (), _say, world)
-            metrics, told = _practise(
+            metrics, summary = _practise(
                 config,
-                find_tasks(asked.names, choices(data, with_, world=asked.world)),
+                options.load_tasks(team, task, _say, data, with_, world),
                 output,
                 PolicyGradientConfig(
                     steps=steps,
@@ -188,7 +179,7 @@ def train(
         else:
             if labels is None:
                 raise UsageError("name the labels to learn from with --labels")
-            metrics, told = _learn(
+            metrics, summary = _learn(
                 config,
                 labels,
                 output,
@@ -196,15 +187,12 @@ def train(
                 if switcher == "lm"
                 else HeadSettings(mode, reader, tuple(layer or ()), bias),
                 Selection(targets, temperature, min_margin, tuple(task or ()), validation),
-                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, patience, seed),
+                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
             )
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from here")
-        raise typer.Exit(INTERRUPTED) from None
     if json_:
-        Console().print_json(data=dict(metrics))
+        options.print_json(metrics)
         return
-    _say(told)
+    _say(summary)
     _say(after_train(output, () if pocket_tasks(str(output)) else tuple(task or ("TASK",))))
 
 
@@ -214,12 +202,12 @@ def _learn(
     output: Path,
     settings: LMSettings | HeadSettings,
     selection: Selection,
-    course: TrainingConfig,
+    training: TrainingConfig,
 ) -> tuple[Mapping[str, Any], str]:
     """What was measured, and the same in a sentence."""
     from taketurns.training.supervised import run
 
-    metrics = run.train(team, labels, output, settings, selection, course, say=_say)
+    metrics = run.train(team, labels, output, settings, selection, training, say=_say)
     worth, beside = metrics["validation"], metrics["standards"]
     single = max(beside["always"], key=beside["always"].__getitem__)
     return metrics, (
@@ -233,9 +221,9 @@ def _practise(
     team: TeamConfig, tasks: Sequence[Task], output: Path, practice: PolicyGradientConfig
 ) -> tuple[Mapping[str, Any], str]:
     """What was measured, and the same in a sentence."""
-    from taketurns.training.policy_gradient.run import practise
+    from taketurns.training.policy_gradient.run import train_on_reward
 
-    metrics = practise(team, tasks, output, practice, say=_say)
+    metrics = train_on_reward(team, tasks, output, practice, say=_say)
     before, *_ = checks = metrics["checks"]
     best = next(check for check in checks if check["step"] == metrics["best_step"])
     return metrics, (
@@ -251,7 +239,3 @@ def _priced(text: str) -> tuple[str, float]:
         return name, float(number)
     except ValueError:
         raise UsageError(f"a price is written NAME=PRICE, not {text!r}") from None
-
-
-def _say(sentence: str) -> None:
-    print(f"taketurns train: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,6 +1,13 @@
 """What a team file says: the candidates, the switcher, the engine and the policy."""
 
+from taketurns.config.loading import (
+    change_policy,
+    find_team_file,
+    load_settings,
+    load_team_config,
+)
 from taketurns.config.policy import Guard, PatchRule, Policy
+from taketurns.config.settings import parse_bytes, parse_setting
 from taketurns.config.team_config import (
     BUNDLED,
     EngineConfig,
@@ -8,12 +15,6 @@ from taketurns.config.team_config import (
     SwitcherConfig,
     SwitcherKind,
     TeamConfig,
-    change_policy,
-    find_team_file,
-    load_settings,
-    load_team_config,
-    parse_bytes,
-    parse_setting,
 )
 
 __all__ = [

@@ -31,13 +31,13 @@ declining to? Answer Yes or No."""
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What an answer must not come to. A patch with which it would is given to nobody, and the
-    candidate `to` writes in its place.
+    """A check of every patch before it is given out. A patch that fails is rejected, and the
+    candidate with index `to` writes in its place.
 
-    An answer fails where a word or phrase of `words` stands in it, in whatever case; where a
-    regular expression of `patterns` is found in it; or where the model `judge` (its name in the
-    engine), asked `question` with {request} and {answer} filled in, gives Yes the probability
-    `threshold` or more, of Yes and No together.
+    An answer fails if it contains a word or phrase of `words` (in any case), if a regular
+    expression of `patterns` matches in it, or if the model `judge` (its name in the engine), asked
+    `question` with {request} and {answer} filled in, gives Yes at least the probability
+    `threshold`, of Yes and No together.
     """
 
     to: int
@@ -70,14 +70,14 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class PatchRule:
-    """Where a patch ends, if not at a fixed size. It has at least `min` tokens and at most `max`;
-    only the end of the answer makes it shorter.
+    """A rule by which a patch ends, in place of a fixed size. The patch has at least `min` tokens
+    and at most `max`; only the end of the answer makes it shorter.
 
-    `until` "sentence": where a sentence ends. "uncertainty": before a token whose distribution has
-    an entropy at least `rise` nats above the mean of those before the patch's tokens so far.
-    "switcher": where the switcher, asked at every token, has preferred somebody else by at least
-    `margin` in probability for `dwell` tokens in a row. "random": at a length drawn evenly, the
-    control for the others.
+    `until` "sentence": at the end of a sentence. "uncertainty": before a token whose distribution
+    has an entropy at least `rise` nats above the mean over the patch's tokens so far. "switcher":
+    where the switcher, asked at every token, has preferred another candidate by at least `margin`
+    in probability for `dwell` tokens in a row. "random": at a length drawn uniformly, the control
+    for the other rules.
     """
 
     until: Until
@@ -101,7 +101,7 @@ class PatchRule:
         _require(self.dwell >= 1, f"patch.dwell must be at least 1, not {self.dwell}")
 
     def draw(self, uniform: float) -> int:
-        """A length from `min` to `max`, evenly, for a number in [0, 1)."""
+        """A length from `min` to `max`, uniform for a uniform number in [0, 1)."""
         return self.min + int(uniform * (self.max - self.min + 1))
 
 
@@ -116,10 +116,10 @@ class Policy:
     allows; with `closing_on_end` it also gets one patch when another speaker ends the answer, that
     end removed. `closing_cue` is text put before the closing patch; it is recorded as forced.
 
-    `max_share` has pairs of a candidate and the most of an answer's tokens, 0 to 1, that are to be
-    its at any time: it is not drawn where a whole patch of it, as long as it may get, would be
-    more. `guard` vets each patch before it is given out. `patch` lets patches end by a rule instead
-    of at `patch_size` tokens; a closing patch is as long as it may be.
+    `max_share` has pairs of a candidate and the largest share, 0 to 1, of an answer's tokens that
+    it may write: it is not drawn where its longest possible patch would exceed that share. `guard`
+    checks each patch before it is given out. `patch` lets patches end by a rule instead of at
+    `patch_size` tokens; a closing patch is as long as it may be.
     """
 
     patch_size: int = 50
@@ -173,7 +173,7 @@ class Policy:
                 )
 
     def check_pool(self, candidates: int) -> None:
-        """Raise ConfigError for a rule that names none of so many candidates."""
+        """Raise ConfigError for a rule that names a candidate outside a pool of this size."""
         named = [("opening", self.opening), ("closing", self.closing)]
         named += [("max_share", index) for index, _ in self.max_share]
         named += [] if self.guard is None else [("guard.to", self.guard.to)]
@@ -185,7 +185,7 @@ class Policy:
             )
 
     def without_rules(self) -> Policy:
-        """The same where nothing but the switcher says who writes, and nobody vets it."""
+        """The same without speakers set by a rule, caps and guard: the switcher alone decides."""
         return replace(
             self,
             opening=None,
@@ -198,15 +198,15 @@ class Policy:
 
     @property
     def unfollowed(self) -> Policy:
-        """The same for a switcher that cannot be asked at every token: the lengths that one which
-        can would decide are random."""
+        """The same for a switcher that cannot be asked at every token: where `patch` asks it, patch
+        lengths are random instead."""
         if self.patch is None or self.patch.until != "switcher":
             return self
         return replace(self, patch=replace(self.patch, until="random"))
 
     @property
     def shortest(self) -> int:
-        """The fewest tokens of a patch after which the answer goes on."""
+        """The fewest tokens of a patch that does not end the answer."""
         return self.patch_size if self.patch is None else self.patch.min
 
     @property

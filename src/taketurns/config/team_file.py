@@ -1,4 +1,4 @@
-"""A team file for what was trained: the team it was trained for, with the new switcher."""
+"""Writing a team file: a team with a newly trained switcher."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PATHS = ("model", "adapter", "tokenizer")
 def team_yaml(
     team: TeamConfig, switcher: dict[str, Any], folder: Path, command: str = "train"
 ) -> str:
-    """The text of `folder/team.yaml`, which `command` writes. What lies near the folder is named
-    relative to it, so that both may move together; what lies elsewhere by its whole path."""
+    """The text of `folder/team.yaml`, which `command` writes. Paths near the folder are relative to
+    it, so that both may be moved together; other paths are absolute."""
     names = [candidate.name for candidate in team.candidates]
     policy = _changed(team.policy)
     for key in ("opening", "closing"):
@@ -71,7 +71,7 @@ def _guard_entry(team: TeamConfig, guard: Guard | None, folder: Path) -> dict[st
 
 
 def spec_entry(spec: ModelSpec, folder: Path) -> dict[str, Any]:
-    """A model's keys in a team file that stands in `folder`; defaults are left out."""
+    """A model's keys in a team file in `folder`; defaults are left out."""
     entry = {"model": spec.model, **_changed(spec)}
     for key in _PATHS:
         if key in entry:
@@ -93,9 +93,9 @@ def _place(name: str, folder: Path) -> str:
 
 def _changed(record: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain YAML values."""
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     for item in dataclasses.fields(record):
         value = getattr(record, item.name)
         if item.default is not dataclasses.MISSING and value != item.default:
-            found[item.name] = list(value) if isinstance(value, tuple) else value
-    return found
+            changed[item.name] = list(value) if isinstance(value, tuple) else value
+    return changed

@@ -1,8 +1,8 @@
 """YAML files as plain data, within limits.
 
-A few lines of YAML can stand for more values than any memory holds, since an alias of a list may be
-an entry of another one that has aliases too. So what a file comes to is counted on its nodes, each
-of which is visited once, before anything is made of them.
+A few lines of YAML can stand for more values than any memory holds, because an alias of a list may
+be an entry of another list that has aliases too. So the values are counted on the nodes of the
+file, each of which is visited once, before any value is constructed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MOST_DEPTH = 64  # of lists and mappings in each other
 
 
 class TooLargeError(yaml.YAMLError):
-    """What is written stands for more than is read."""
+    """The file stands for more values than are read."""
 
 
 def read_node(path: Path, what: str) -> yaml.Node | None:
-    """The nodes of a YAML file, None where it is empty; `what` is how errors call it. Raises
-    ConfigError, with the line where there is one."""
+    """The root node of a YAML file, None for an empty one; `what` is the kind of file, for errors.
+    Raises ConfigError, with the line where there is one."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -43,8 +43,8 @@ def read_node(path: Path, what: str) -> yaml.Node | None:
 
 
 def compose(text: str) -> yaml.Node | None:
-    """The nodes of a YAML document. Raises yaml.YAMLError, TooLargeError where it stands for too
-    much, and RecursionError."""
+    """The root node of a YAML document. Raises yaml.YAMLError, TooLargeError among them, and
+    RecursionError."""
     if len(text) > MOST_BYTES:
         raise TooLargeError(_too_long())
     node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -59,7 +59,7 @@ def construct(node: yaml.Node | None) -> Any:
 
 
 def invalid(path: Path, error: Exception) -> ConfigError:
-    """What a YAML reader says of a file, in one sentence."""
+    """A YAML reader's error as one sentence."""
     if isinstance(error, RecursionError):
         return ConfigError(f"{path}: not valid YAML: nested too deeply")
     if isinstance(error, yaml.MarkedYAMLError):
@@ -73,14 +73,14 @@ def _too_long() -> str:
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-    """How many values a node stands for, and how deep they go; `known` are those of nodes that were
-    visited, None of those that are being visited."""
+    """How many values a node stands for and how deeply they are nested. `known` has the sizes of
+    visited nodes, None for a node that is being visited."""
     if id(node) in known:
-        found = known[id(node)]
-        if found is None:
+        size = known[id(node)]
+        if size is None:
             line = node.start_mark.line + 1
             raise TooLargeError(f"line {line}: an alias must not stand inside its own anchor")
-        return found
+        return size
     known[id(node)] = None
     values, depth = 1, 0
     if isinstance(node, yaml.CollectionNode):

@@ -12,7 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from taketurns.errors import EngineError
+from taketurns.checkpoints.control_tokens import RenderedPrompt
+from taketurns.errors import EngineError, PromptError
 from taketurns.types import Completion, Sampling, Token
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from taketurns.checkpoints.text import TextCodec
 
 Prompt = Sequence[int] | str
+OnToken = Callable[[Token], None]
+"""Sees each token as it is written."""
 Combine = Callable[["Tensor"], "Tensor"]
 """Log-probabilities `[rows, models, outcomes]` to log-scores `[rows, outcomes]`, which need not sum
 to 1. The outcomes are the ordinary tokens and, last, the end of the answer."""
@@ -36,8 +39,8 @@ class ModelInfo:
     """What a team must know of a model before it writes prompts for it.
 
     `context` is the most tokens a prompt and its continuation may have together; `codec` is the
-    model's tokenizer; `end_token_ids` end an answer, tokens of `never` are not written. The model
-    can read the ids below `vocabulary` (None: nobody says).
+    model's tokenizer; `end_token_ids` end an answer, `suppressed_token_ids` are not written.
+    The model can read the ids below `vocabulary` (None: unknown).
     """
 
     name: str
@@ -45,8 +48,27 @@ class ModelInfo:
     codec: TextCodec
     end_token_ids: frozenset[int]
     capabilities: frozenset[Capability]
-    never: frozenset[int] = frozenset()
+    suppressed_token_ids: frozenset[int] = frozenset()
     vocabulary: int | None = None
+
+    def prompt_ids(self, prompt: Prompt, more: int) -> Sequence[int]:
+        """The token ids of a prompt that `more` tokens are to follow. Raises PromptError for an
+        empty one and one that does not fit the context, EngineError as `check_ids` does."""
+        if isinstance(prompt, str):
+            prompt = self.codec.encode_rendered(RenderedPrompt(prompt), special=True)
+        if not prompt:
+            raise PromptError(f"{self.name} got an empty prompt")
+        self.check_length(len(prompt), more)
+        self.check_ids(prompt)
+        return prompt
+
+    def check_length(self, tokens: int, more: int) -> None:
+        """Raise PromptError where a prompt of so many tokens, with `more` to come, does not fit."""
+        if tokens + more > self.context:
+            raise PromptError(
+                f"a prompt of {tokens} tokens with {more} to come does not fit the context of "
+                f"{self.name}, {self.context} tokens"
+            )
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """Raise EngineError for an id that the model has no embedding for. One of them would fail a
@@ -65,14 +87,10 @@ class Session(Protocol):
     that answer; leaving it, or cancelling the task inside it, frees all of them."""
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         """Continue `prompt`; `on_token` sees each token as it is written, and none once this has
-        returned or was cancelled. `sampling.watch` is shown what it asks for where the model's
+        returned or was cancelled. `sampling.stopping` is shown what it asks for where the model's
         capabilities are "entropy" and "hidden".
 
         Raises EngineError when the model fails.

@@ -14,7 +14,7 @@ def make_engine(models: Sequence[Candidate], settings: EngineConfig) -> Engine:
     if settings.kind == "http":
         from taketurns.engines.http.engine import HttpEngine
 
-        return HttpEngine.configured(models, settings)
+        return HttpEngine(models, settings)
     from taketurns.engines.local.engine import LocalEngine
 
     return LocalEngine.configured({model.name: model.spec for model in models}, settings)

@@ -20,8 +20,8 @@ from math import inf, isfinite, log
 from typing import TYPE_CHECKING, Literal
 
 from taketurns.checkpoints.text import StopFilter, TextCodec
-from taketurns.engines.base import Capability, ModelInfo, Prompt
-from taketurns.errors import ConfigError, NotANumberError, PromptError
+from taketurns.engines.base import Capability, ModelInfo, OnToken, Prompt
+from taketurns.errors import ConfigError, NotANumberError
 from taketurns.types import Completion, Sampling, StoppingCriterion, Token
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 _PLAIN: frozenset[Capability] = frozenset(("token_ids", "score", "exact_score", "fork", "entropy"))
 _DEEP: frozenset[Capability] = _PLAIN | {"hidden"}
 
-Reply = str | Sequence[int | float]
-Script = Callable[[str, Sampling], Reply] | Sequence[Reply]
-Scores = Callable[[str, Sequence[int]], Sequence[float]] | Sequence[float]
+ScriptedReply = str | Sequence[int | float]
+Script = Callable[[str, Sampling], ScriptedReply] | Sequence[ScriptedReply]
+ScriptedScores = Callable[[str, Sequence[int]], Sequence[float]] | Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ScriptedCall:
     """One request to a scripted model; `text` is its prompt as text, special tokens left out."""
 
     kind: Literal["generate", "score"]
@@ -54,27 +54,26 @@ class ScriptedEngine:
 
     A reply with fewer tokens than its turn allows ends the answer; a longer one is cut there.
     `scores` are probabilities, one a choice, given outright or as a function of the prompt's text
-    and the choices; `never` is `ModelInfo.never` of all models. `entropies` (in nats, of the next
-    token) and `states` (numbers, the same in every layer) are functions of the prompt's text and
-    what was written after it; a model without entropies is sure of everything, one without states
-    has none. `failures` are raised at the calls
-    of those numbers, from 0; `delay` is seconds a token. `calls` lists what was asked. NaN and
-    infinity fail a call, as they do in any engine; `nan` in place of a reply's token does too.
-    """
+    and the choices; `suppressed_token_ids` are those of all models. `entropies` (in nats, of the
+    next token) and `states` (numbers, the same in every layer) are functions of the prompt's text
+    and what was written after it; a model without entropies is sure of everything, one without
+    states has none. `failures` are raised at the calls of those numbers, from 0; `delay` is seconds
+    a token. `calls` lists what was asked. NaN and infinity fail a call, as they do in any engine;
+    `nan` in place of a reply's token does too."""
 
     def __init__(
         self,
         scripts: Mapping[str, Script],
         *,
-        scores: Mapping[str, Scores] | None = None,
+        scores: Mapping[str, ScriptedScores] | None = None,
         entropies: Mapping[str, Callable[[str], float]] | None = None,
         states: Mapping[str, Callable[[str], Sequence[float]]] | None = None,
         context: int = 4096,
-        never: Sequence[int] = (),
+        suppressed_token_ids: Sequence[int] = (),
         failures: Mapping[int, Exception] | None = None,
         delay: float = 0.0,
     ) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[ScriptedCall] = []
         self.closed = False
         self.open_sessions = 0
         self._scripts = {
@@ -85,7 +84,7 @@ class ScriptedEngine:
         self._entropies = dict(entropies or {})
         self._states = dict(states or {})
         self._context = context
-        self._never = frozenset(never)
+        self._suppressed = frozenset(suppressed_token_ids)
         self._failures = dict(failures or {})
         self._delay = delay
 
@@ -100,7 +99,7 @@ class ScriptedEngine:
             codec=codec,
             end_token_ids=frozenset({codec.tokenizer.eos_token_id}),
             capabilities=_DEEP if model in self._states else _PLAIN,
-            never=self._never,
+            suppressed_token_ids=self._suppressed,
         )
 
     async def load(self, model: str) -> None:
@@ -122,7 +121,7 @@ class ScriptedEngine:
         finally:
             self.open_sessions -= 1
 
-    def _record(self, call: Call) -> None:
+    def _record(self, call: ScriptedCall) -> None:
         number = len(self.calls)
         self.calls.append(call)
         if number in self._failures:
@@ -138,23 +137,21 @@ class ScriptedSession:
     turns: dict[str, int] = field(default_factory=dict)
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         ids, text = await self._read(model, prompt, sampling.max_tokens)
-        self.engine._record(Call("generate", model, prompt, text, self.seed, sampling))
+        self.engine._record(ScriptedCall("generate", model, prompt, text, self.seed, sampling))
         codec = scripted_codec()
         reply = self._reply(model, text, sampling)
         stream, stops = codec.stream(ids), StopFilter(sampling.stop, sampling.written)
         written: list[int] = []
-        watch, cut = sampling.watch, False
+        criterion, cut = sampling.stopping, False
         for token in codec.encode(reply) if isinstance(reply, str) else reply:
             if len(written) == sampling.max_tokens or stops.stopped or cut:
                 break
-            if watch is not None and watch.ends(*self._shown(model, text, written, watch)):
+            if criterion is not None and criterion.should_stop(
+                *self._shown(model, text, written, criterion)
+            ):
                 cut = True
                 break
             if isinstance(token, float):
@@ -166,20 +163,26 @@ class ScriptedSession:
             stops.push(stream.push(token))
             if on_token is not None:
                 on_token(_certain(token, sampling.logprobs))
-            cut = watch is not None and watch.wrote(Token(token)) and not stops.stopped
+            cut = criterion is not None and criterion.on_token(Token(token)) and not stops.stopped
         whole = len(written) == sampling.max_tokens and not stops.stopped
-        told = text + codec.decode(written)
+        whole_text = text + codec.decode(written)
         return Completion(
             token_ids=tuple(written),
-            finish=watch.finish if watch is not None and cut else "length" if whole else "stop",
+            finish=criterion.finish
+            if criterion is not None and cut
+            else "length"
+            if whole
+            else "stop",
             logprobs=None if sampling.logprobs is None else (0.0,) * len(written),
             prompt_tokens=len(ids),
-            scores=self._scores(model, told, sampling.choices, whole or cut),
+            scores=self._scores(model, whole_text, sampling.choices, whole or cut),
         )
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         _, text = await self._read(model, prompt, 1)
-        self.engine._record(Call("score", model, prompt, text, self.seed, choices=tuple(choices)))
+        self.engine._record(
+            ScriptedCall("score", model, prompt, text, self.seed, choices=tuple(choices))
+        )
         return self._weigh(model, text, choices)
 
     async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Tensor:
@@ -187,17 +190,17 @@ class ScriptedSession:
         return self._state(model, text, layers)
 
     def _shown(
-        self, model: str, text: str, written: Sequence[int], watch: StoppingCriterion
+        self, model: str, text: str, written: Sequence[int], criterion: StoppingCriterion
     ) -> tuple[float | None, Tensor | None]:
-        """What the watch asks to see before the next token."""
+        """What the criterion asks to see before the next token."""
         text += scripted_codec().decode(written)
-        told = self.engine._entropies.get(model)
-        entropy = 0.0 if told is None else told(text)
+        entropy_of = self.engine._entropies.get(model)
+        entropy = 0.0 if entropy_of is None else entropy_of(text)
         if not isfinite(entropy):
             raise NotANumberError(f"{model} gave {entropy} for an entropy")
         return (
-            entropy if watch.entropy else None,
-            self._state(model, text, watch.layers) if watch.layers and written else None,
+            entropy if criterion.entropy else None,
+            self._state(model, text, criterion.layers) if criterion.layers and written else None,
         )
 
     def _state(self, model: str, text: str, layers: Sequence[int]) -> Tensor:
@@ -216,11 +219,7 @@ class ScriptedSession:
     async def _read(self, model: str, prompt: Prompt, more: int) -> tuple[Sequence[int], str]:
         info = await self.engine.info(model)
         ids = info.codec.encode(prompt) if isinstance(prompt, str) else prompt
-        if len(ids) + more > info.context:
-            raise PromptError(
-                f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
-                f"{model}, {info.context} tokens"
-            )
+        info.check_length(len(ids), more)
         return ids, prompt if isinstance(prompt, str) else info.codec.decode(ids)
 
     def _scores(
@@ -237,7 +236,7 @@ class ScriptedSession:
             raise NotANumberError(f"{model} gave {wrong[0]} for a probability")
         return [log(p) if p > 0 else -inf for _, p in zip(choices, probabilities, strict=True)]
 
-    def _reply(self, model: str, text: str, sampling: Sampling) -> Reply:
+    def _reply(self, model: str, text: str, sampling: Sampling) -> ScriptedReply:
         script = self.engine._scripts.get(model, ())
         if callable(script):
             return script(text, sampling)

@@ -23,7 +23,7 @@ class YesNo:
 
     @classmethod
     def of(cls, info: ModelInfo) -> YesNo:
-        """Raises ConfigError for a model whose tokens do not tell them apart."""
+        """Raises ConfigError for a model whose tokens for both are the same."""
         yes, no = (_first_tokens(info, words) for words in (YES, NO))
         yes, no = yes - no, no - yes  # a token of the space before both says nothing
         if not yes or not no:
@@ -42,8 +42,8 @@ class YesNo:
         top = max(logprobs)
         if top == -inf:
             return None
-        found = [exp(p - top) for p in logprobs]
-        return sum(found[: len(self.yes)]) / sum(found)
+        weights = [exp(p - top) for p in logprobs]
+        return sum(weights[: len(self.yes)]) / sum(weights)
 
 
 def _first_tokens(info: ModelInfo, words: Sequence[str]) -> set[int]:

@@ -1,11 +1,11 @@
-"""Is it worth it? Quality against cost, and where a dearer method begins to pay."""
+"""Quality against cost, and where a dearer method begins to pay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from taketurns.evaluation.results import Measured
+from taketurns.evaluation.results import MethodResult
 
 Point = tuple[float, float]
 """Cost and quality."""
@@ -33,9 +33,9 @@ def frontier(points: Mapping[str, Point]) -> list[str]:
     """The methods that none beats: no other is as good for less, or better for as much; by rising
     cost."""
 
-    def beaten(own: Point) -> bool:
+    def beaten(point: Point) -> bool:
         return any(
-            cost <= own[0] and quality >= own[1] and (cost, quality) != own
+            cost <= point[0] and quality >= point[1] and (cost, quality) != point
             for cost, quality in points.values()
         )
 
@@ -57,19 +57,19 @@ def break_even(method: Point, other: Point) -> BreakEven:
     )
 
 
-def points(measured: Sequence[Measured], cost: str) -> dict[str, Point]:
+def points(measured: Sequence[MethodResult], cost: str) -> dict[str, Point]:
     """The cost an answer ("tokens" or "seconds") and the mean score of every method that gave
     any answer: one that failed at all of them is not cheap."""
-    at = {one.name: (float(getattr(one.cost, cost)), one.average) for one in measured}
+    at = {method.name: (float(getattr(method.cost, cost)), method.average) for method in measured}
     return {name: point for name, point in at.items() if point[0]}
 
 
-def alike(measured: Sequence[Measured]) -> dict[str, str]:
+def alike(measured: Sequence[MethodResult]) -> dict[str, str]:
     """The methods that did exactly what an earlier one did, such as a soup of one checkpoint, and
     that one: they differ in seconds, and only as two measurements of the same do."""
     first: dict[str, str] = {}
-    found = {}
-    for one in measured:
-        if one.work is not None and first.setdefault(one.work, one.name) != one.name:
-            found[one.name] = first[one.work]
-    return found
+    earlier = {}
+    for method in measured:
+        if method.work is not None and first.setdefault(method.work, method.name) != method.name:
+            earlier[method.name] = first[method.work]
+    return earlier

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import sha256
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, answer
+from taketurns.evaluation.asking import AnswerRequest, recorded
 from taketurns.evaluation.methods.base import Ask, DevAnswer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store, records
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.records import Record
 from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
 from taketurns.utils.locks import lock_async
@@ -40,11 +40,10 @@ class DevCache:
         self._concurrency = concurrency
         self._quiet = quiet
         self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
-        self._found: list[Item] | None = None
 
     def digest(self) -> str:
         """Of all questions."""
-        return sha256("\n".join(item.id for item in self._items()).encode()).hexdigest()
+        return sha256("\n".join(item.id for item in self._items).encode()).hexdigest()
 
     async def answers(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
         if name not in self._kept:
@@ -52,17 +51,13 @@ class DevCache:
         return self._kept[name]
 
     async def _ask(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
-        items, path, watch = self._items(), self._store.dev(name), Stopwatch()
-
-        async def work(item: Item) -> Record:
-            return await answer(ask, item, item.seed, self._names, watch)
-
+        items, path = self._items, self._store.dev(name)
         async with lock_async(path, wait=True):
             manifest = self._store.claim(path, {}, None)
             with JsonlOutput(path) as output:
                 failures = await run(
                     items,
-                    work,
+                    recorded(ask, self._names, Stopwatch()),
                     output,
                     concurrency=self._concurrency,
                     label=None if self._quiet else f"dev: {name}",
@@ -73,24 +68,23 @@ class DevCache:
                     f"{failures.count} dev answers of {name} failed: {failures.first}"
                 )
             manifest.finish(path)
-        found = {record["id"]: record for record in records(path)}
+        by_id = {record["id"]: record for record in records(path)}
         answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
         for item in items:
-            record = found[item.id]
+            record = by_id[item.id]
             score, tokens = record["score"] or 0.0, record["read"] + record["written"]
             answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
         return answers
 
-    def _items(self) -> list[Item]:
-        if self._found is None:
-            found = []
-            for task in self._tasks.values():
-                queries = task.queries("dev")[: self._limit]
-                if not queries:
-                    raise UsageError(
-                        f"task {task.name!r} has no dev questions, which a method needs to choose "
-                        "by; leave the method or the task out"
-                    )
-                found += [Item(task, query, self._seed) for query in queries]
-            self._found = found
-        return self._found
+    @cached_property
+    def _items(self) -> list[AnswerRequest]:
+        items = []
+        for task in self._tasks.values():
+            queries = task.queries("dev")[: self._limit]
+            if not queries:
+                raise UsageError(
+                    f"task {task.name!r} has no dev questions, which a method needs to choose "
+                    "by; leave the method or the task out"
+                )
+            items += [AnswerRequest(task, query, self._seed) for query in queries]
+        return items

@@ -1,25 +1,38 @@
-"""Student, aligned checkpoint and team on the same questions: what they score and what it costs."""
+"""Student, aligned checkpoint and team on the same questions: scores, gain kept and cost.
+
+The gain is what a method scores above the aligned checkpoint; the share kept is the student's over
+the team's. The unit is the question, as in `evaluation/statistics.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
-from taketurns.evaluation.asking import Item, answer
-from taketurns.evaluation.gain_kept import gains
-from taketurns.evaluation.intervals import average, share
+from taketurns.evaluation.asking import AnswerRequest, by_task, recorded, requests
+from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
+from taketurns.evaluation.statistics import (
+    RESAMPLES,
+    BootstrapEstimate,
+    SeedScores,
+    average,
+    draw_counts,
+    percentile_interval,
+    share,
+)
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.evaluation.store import records
-from taketurns.generation.check.local import parameters
+from taketurns.evaluation.store import whole_records
+from taketurns.generation.check.weights import parameters
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.description import describe_run, fingerprint
-from taketurns.runs.output import failed, open_run
+from taketurns.runs.output import open_run
 from taketurns.runs.records import Record
 from taketurns.runs.runner import run
 from taketurns.switchers.factory import make_switcher
@@ -33,36 +46,36 @@ from taketurns.training.distillation.comparison import (
     Contestants,
     compared_by,
 )
-from taketurns.training.distillation.settings import Comparing
+from taketurns.training.distillation.settings import ComparisonConfig
 from taketurns.types import Candidate, ModelSpec
+from taketurns.utils.seeds import generator
 
-Values = dict[str, list[list[float]]]
-"""Scores by task, `[question][seed]`."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 async def compare(
-    contestants: Contestants, tasks: Sequence[Task], comparing: Comparing
+    contestants: Contestants, tasks: Sequence[Task], comparing: ComparisonConfig
 ) -> Mapping[str, Any]:
     """Ask all three what they have not been asked; scores with intervals, gain kept and costs.
     Raises DataError for tasks without questions, EngineError if an answer fails."""
-    items = [
-        Item(task, query, seed)
-        for task in tasks
-        for query in task.queries(comparing.split)[: comparing.limit]
-        for seed in range(comparing.seeds)
-    ]
+    items = requests(tasks, comparing.split, comparing.limit, comparing.seeds)
     if not items:
         raise DataError(f"the tasks have no questions in their {comparing.split} split")
     asked = {
         method: await _ask(contestants, method, items, comparing.concurrency) for method in METHODS
     }
-    values = {method: _values(items, found) for method, found in asked.items()}
+    values = {
+        method: by_task(items, (float(record["score"] or 0.0) for record in answers))
+        for method, answers in asked.items()
+    }
     sizes = {name: parameters(spec) for name, spec in _specs(contestants).items()}
-    costs = {method: _cost(found, sizes) for method, found in asked.items()}
+    costs = {method: _cost(answers, sizes) for method, answers in asked.items()}
     return {
         "asked": compared_by(comparing),
         "scores": {
-            method: {task: share(own).to_json() for task, own in of_tasks.items()}
+            method: {task: share(scores).to_json() for task, scores in of_tasks.items()}
             | {"average": average(of_tasks).to_json()}
             for method, of_tasks in values.items()
         },
@@ -73,7 +86,7 @@ async def compare(
 
 
 async def _ask(
-    contestants: Contestants, method: str, items: Sequence[Item], concurrency: int
+    contestants: Contestants, method: str, items: Sequence[AnswerRequest], concurrency: int
 ) -> list[Record]:
     """One method's answers to the items, in their order."""
     path, config = contestants.answers[method], contestants.team
@@ -83,7 +96,6 @@ async def _ask(
         manifest = manifest.with_inputs(student=fingerprint(contestants.student))
     elif method == ALIGNED:
         manifest = manifest.with_inputs(switcher=None, aligned=contestants.aligned)
-    watch, base = Stopwatch(), config.policy.seed
     names = {
         STUDENT: [STUDENT],
         ALIGNED: [config.candidates[contestants.aligned].name],
@@ -92,16 +104,9 @@ async def _ask(
     with open_run(path, manifest) as output:
         if output.missing(items):
             async with _writer(contestants, method) as team:
-
-                async def work(item: Item) -> Record:
-                    async def ask(task: Task, query: Any, seed: int) -> Any:
-                        return await team.agenerate(query, seed=seed)
-
-                    return await answer(ask, item, base + item.seed, names, watch)
-
                 failures = await run(
                     items,
-                    work,
+                    recorded(answers_of(team), names, Stopwatch(), config.policy.seed),
                     output,
                     concurrency=concurrency,
                     label=f"asking the {method}",
@@ -110,8 +115,8 @@ async def _ask(
             if failures:
                 asked = f"of {len(items)} answers of the {method} failed"
                 raise EngineError(failures.sentence(asked))
-    found = {record["id"]: dict(record) for record in records(path) if not failed(record)}
-    return [found[item.id] for item in items]
+    by_id = {record["id"]: record for record in whole_records(path)}
+    return [by_id[item.id] for item in items]
 
 
 @asynccontextmanager
@@ -152,32 +157,24 @@ def _specs(contestants: Contestants) -> dict[str, ModelSpec]:
     return {**specs, STUDENT: contestants.student}
 
 
-def _values(items: Sequence[Item], found: Sequence[Record]) -> Values:
-    values: dict[str, dict[str, list[float]]] = {}
-    for item, record in zip(items, found, strict=True):
-        of_task = values.setdefault(item.task.name, {})
-        of_task.setdefault(item.query.id, []).append(float(record["score"] or 0.0))
-    return {task: list(of_task.values()) for task, of_task in values.items()}
-
-
-def _cost(found: Sequence[Record], sizes: Mapping[str, int | None]) -> dict[str, float | None]:
+def _cost(answers: Sequence[Record], sizes: Mapping[str, int | None]) -> dict[str, float | None]:
     """Of an answer: the tokens that went through a model, each times the parameters it met, and
     its share of the seconds."""
-    models = {model for record in found for model in record["by_model"]}
+    models = {model for record in answers for model in record["by_model"]}
     known = all(sizes.get(model) for model in models)
     return {
-        "tokens": round(fmean(record["read"] + record["written"] for record in found), 2),
+        "tokens": round(fmean(record["read"] + record["written"] for record in answers), 2),
         "parameters": (
             round(
                 fmean(
                     sum(n * (sizes[model] or 0) for model, n in record["by_model"].items())
-                    for record in found
+                    for record in answers
                 )
             )
             if known
             else None
         ),
-        "seconds": round(fmean(record["seconds"] for record in found), 6),
+        "seconds": round(fmean(record["seconds"] for record in answers), 6),
     }
 
 
@@ -187,3 +184,57 @@ def _ratios(
     """What the first costs of the second, where both are known."""
     pairs = ((what, cost, second[what]) for what, cost in first.items())
     return {what: round(cost / other, 4) for what, cost, other in pairs if cost and other}
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """The gains over the aligned checkpoint, and the share of the team's that the student keeps:
+    None where the team's may be nothing, because a share of nothing says nothing."""
+
+    student: BootstrapEstimate
+    team: BootstrapEstimate
+    kept: BootstrapEstimate | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "student": self.student.to_json(),
+            "team": self.team.to_json(),
+            "kept": None if self.kept is None else self.kept.to_json(),
+        }
+
+
+def gains(
+    student: Mapping[str, SeedScores],
+    aligned: Mapping[str, SeedScores],
+    team: Mapping[str, SeedScores],
+    *,
+    seed: int = 0,
+) -> Gains:
+    """The gains with percentile bootstrap intervals: questions are resampled within their tasks,
+    the same ones for all three, and each figure is made anew of every resample. Scores are
+    `[question][seed]` by task. Raises ValueError for different tasks or questions."""
+    import numpy as np
+
+    if not (list(student) == list(aligned) == list(team)) or not student:
+        raise ValueError("student, aligned and team are compared on the same tasks")
+    tables = [
+        np.array([[fmean(a), fmean(b), fmean(c)] for a, b, c in zip(*three, strict=True)])
+        for three in zip(student.values(), aligned.values(), team.values(), strict=True)
+    ]
+    draws = generator(seed)
+    resampled = np.mean(
+        [draw_counts(len(table), RESAMPLES, draws) @ table / len(table) for table in tables], axis=0
+    )
+    exact = np.mean([table.mean(axis=0) for table in tables], axis=0)
+
+    def figure(value: Any, resamples: NDArray[np.float64]) -> BootstrapEstimate:
+        low, high = percentile_interval(resamples)
+        return BootstrapEstimate(float(value), float(low), float(high))
+
+    of_student, of_team = (resampled[:, column] - resampled[:, 1] for column in (0, 2))
+    mine = figure(exact[0] - exact[1], of_student)
+    whole = figure(exact[2] - exact[1], of_team)
+    if whole.low <= 0:
+        return Gains(mine, whole, None)
+    kept = of_student[of_team > 0] / of_team[of_team > 0]
+    return Gains(mine, whole, figure(mine.value / whole.value, kept))

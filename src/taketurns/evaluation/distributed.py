@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluation.asking import Item
+from taketurns.evaluation.asking import AnswerRequest
 from taketurns.evaluation.run import Evaluation
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
@@ -29,7 +29,9 @@ class EvaluationWorker:
     """Has methods answer: an item is the `id` of an answer and the `method`, which is the same for
     all that are under way."""
 
-    def __init__(self, evaluation: Evaluation, items: Sequence[Item], concurrency: int) -> None:
+    def __init__(
+        self, evaluation: Evaluation, items: Sequence[AnswerRequest], concurrency: int
+    ) -> None:
         self.concurrency = concurrency
         self._evaluation = evaluation
         self._items = {item.id: item for item in items}
@@ -43,7 +45,7 @@ class EvaluationWorker:
 async def ask_on_ray(
     evaluation: Evaluation,
     store: Store,
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     make: Callable[[], Worker],
     settings: RaySettings,
 ) -> Failures:
@@ -96,17 +98,18 @@ class _MethodAnswers:
         """What is left to ask, by the names of shards. A shard that a stopped run made but did not
         take is taken now."""
         left: list[Record] = [
-            {"id": id_, "method": self.method} for id_ in self._output.missing(ids, str)
+            {"id": identifier, "method": self.method}
+            for identifier in self._output.missing(ids, str)
         ]
-        missing = {}
+        shards = {}
         for shard in split(left, size).values():
-            key = "\n".join([self._manifest.identity, *(item["id"] for item in shard)])
-            name = sha256(key.encode()).hexdigest()[:16]
+            wanted = "\n".join([self._manifest.identity, *(item["id"] for item in shard)])
+            name = sha256(wanted.encode()).hexdigest()[:16]
             if self._whole(name):
                 self.take(name)
             else:
-                missing[name] = shard
-        return missing
+                shards[name] = shard
+        return shards
 
     def take(self, name: str) -> None:
         """Put the answers of a shard beside the others."""
@@ -136,8 +139,8 @@ def _urgent_first(
 ) -> dict[str, list[Record]]:
     """All shards, by folder and name. One of each method that chooses on dev comes first, so that
     actors choose for several methods at a time, and seldom wait for each other."""
-    by_path = {
+    by_name = {
         f"{folder}/{name}": shard for folder in shards for name, shard in shards[folder].items()
     }
     urgent = {f"{folder}/{next(iter(shards[folder]))}" for folder in choosing if shards[folder]}
-    return {path: by_path[path] for path in sorted(by_path, key=lambda path: path not in urgent)}
+    return {name: by_name[name] for name in sorted(by_name, key=lambda name: name not in urgent)}

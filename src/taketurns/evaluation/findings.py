@@ -11,19 +11,27 @@ from typing import Any
 
 from taketurns.errors import UsageError
 from taketurns.evaluation.cost_quality import alike, break_even, frontier, points
-from taketurns.evaluation.intervals import average, share
-from taketurns.evaluation.methods.registry import Entry, Kind
-from taketurns.evaluation.results import Measured
-from taketurns.evaluation.statistics import combined, gain, holm, paired, spread, tally
-from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
+from taketurns.evaluation.methods.registry import Kind, MethodEntry
+from taketurns.evaluation.results import MethodResult
+from taketurns.evaluation.statistics import (
+    ALPHA,
+    average,
+    combined,
+    gain,
+    holm,
+    paired,
+    share,
+    spread,
+    tally,
+)
+from taketurns.evaluation.unsolved_coverage import CHANCE, halved, unsolved_coverage
 
 COSTS = ("tokens", "seconds")
 KINDS: tuple[Kind, ...] = ("single", "baseline", "control", "switch")
-SURE = 0.05
 Json = dict[str, Any]
 
 
-def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
+def choose_subject(entries: Sequence[MethodEntry], wanted: str | None) -> str:
     """The method that the others are compared with: the wanted one, else the first that switches,
     which may be by chance, else the last; never one with hindsight that nobody wanted. Raises
     UsageError for one that is not asked, and where all have hindsight."""
@@ -42,15 +50,15 @@ def choose_subject(entries: Sequence[Entry], wanted: str | None) -> str:
 
 
 def findings(
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, MethodResult],
     categories: Mapping[str, str],
     subject: str,
     on_done: Callable[[], None] = lambda: None,
 ) -> Json:
     """Everything that is reported. `categories` are the tasks'; `on_done` sees each comparison."""
-    fair = [one for one in measured.values() if not one.hindsight]
+    fair = [method for method in measured.values() if not method.hindsight]
     same = alike(fair)
-    own = [one for one in fair if one.name not in same]
+    different = [method for method in fair if method.name not in same]
     first = next(iter(measured.values()))
     comparisons = _comparisons(measured, subject, on_done)
     return {
@@ -58,40 +66,40 @@ def findings(
         "seeds": len(next(iter(first.values.values()))[0]),
         "questions": {task: len(answers) for task, answers in first.values.items()},
         "categories": dict(categories),
-        "methods": {name: _method(one) for name, one in measured.items()},
+        "methods": {name: _method(method) for name, method in measured.items()},
         "comparisons": comparisons,
         "gains": _gains(measured, subject),
         "leaders": _leaders(fair, measured[subject], comparisons),
-        "beyond": _beyond(measured, subject),
+        "beyond": _unsolved_coverage(measured, subject),
         "alike": same,
-        "frontier": {cost: frontier(points(own, cost)) for cost in COSTS},
-        "worth": _worth(measured, subject),
+        "frontier": {cost: frontier(points(different, cost)) for cost in COSTS},
+        "worth": _break_evens(measured, subject),
     }
 
 
-def _method(one: Measured) -> Json:
+def _method(method: MethodResult) -> Json:
     return {
-        "kind": one.kind,
-        "about": one.about,
-        "hindsight": one.hindsight,
-        "chosen": dict(one.chosen),
-        "file": one.file,
-        "tasks": {task: share(answers).to_json() for task, answers in one.values.items()},
-        "average": average(one.values).to_json(),
-        "seeds": asdict(spread(one.values)),
-        "cost": one.cost.to_json(),
-        "missing": one.missing,
-        "unscored": one.unscored,
+        "kind": method.kind,
+        "about": method.about,
+        "hindsight": method.hindsight,
+        "chosen": dict(method.chosen),
+        "file": method.file,
+        "tasks": {task: share(answers).to_json() for task, answers in method.values.items()},
+        "average": average(method.values).to_json(),
+        "seeds": asdict(spread(method.values)),
+        "cost": method.cost.to_json(),
+        "missing": method.missing,
+        "unscored": method.unscored,
     }
 
 
 def _comparisons(
-    measured: Mapping[str, Measured], subject: str, on_done: Callable[[], None]
+    measured: Mapping[str, MethodResult], subject: str, on_done: Callable[[], None]
 ) -> Json:
     """The subject beside every other method: over all tasks, adjusted for being so many, and task
     by task, adjusted for the tasks. What has hindsight is compared and not counted."""
     mine = measured[subject]
-    found: dict[str, Json] = {}
+    comparisons: dict[str, Json] = {}
     for name, other in measured.items():
         if name == subject:
             continue
@@ -99,69 +107,71 @@ def _comparisons(
             task: asdict(paired({task: answers}, {task: other.values[task]}))
             for task, answers in mine.values.items()
         }
-        adjusted = holm([one["p"] for one in tasks.values()])
-        for one, p in zip(tasks.values(), adjusted, strict=True):
-            one["p_holm"] = p
-        found[name] = {
+        adjusted = holm([comparison["p"] for comparison in tasks.values()])
+        for comparison, p in zip(tasks.values(), adjusted, strict=True):
+            comparison["p_holm"] = p
+        comparisons[name] = {
             **asdict(paired(mine.values, other.values)),
             "over_tasks": asdict(tally(mine.scores, other.scores)),
             "gain": asdict(gain(mine.scores, other.scores)),
             "tasks": tasks,
         }
         on_done()
-    counted = [name for name in found if not measured[name].hindsight]
+    counted = [name for name in comparisons if not measured[name].hindsight]
     for test in ("p", "mcnemar"):
-        known = [name for name in counted if found[name][test] is not None]
-        for name, p in zip(known, holm([found[name][test] for name in known]), strict=True):
-            found[name][f"{test}_holm"] = p
-    return found
+        known = [name for name in counted if comparisons[name][test] is not None]
+        for name, p in zip(known, holm([comparisons[name][test] for name in known]), strict=True):
+            comparisons[name][f"{test}_holm"] = p
+    return comparisons
 
 
-def _gains(measured: Mapping[str, Measured], subject: str) -> Json:
+def _gains(measured: Mapping[str, MethodResult], subject: str) -> Json:
     """As the paper sums them up: over the single checkpoints and over the baselines, over each on
     average, over their mean, and over the best of them on each task and on average."""
     mine = measured[subject].scores
-    found: Json = {}
+    gains: Json = {}
     for kind, what in (("single", "singles"), ("baseline", "baselines")):
-        group = [one for one in measured.values() if one.kind == kind and one.name != subject]
+        group = [
+            other for other in measured.values() if other.kind == kind and other.name != subject
+        ]
         if not group:
             continue
-        each = [gain(mine, one.scores) for one in group]
-        relative = [one.relative for one in each if one.relative is not None]
-        best = max(group, key=lambda one: one.average)
-        found[what] = {
+        each = [gain(mine, other.scores) for other in group]
+        relative = [other.relative for other in each if other.relative is not None]
+        best = max(group, key=lambda other: other.average)
+        gains[what] = {
             "each": {
                 "relative": sum(relative) / len(relative) if relative else None,
-                "left_out": sum(one.left_out for one in each),
-                "absolute": sum(one.absolute for one in each) / len(each),
+                "left_out": sum(other.left_out for other in each),
+                "absolute": sum(other.absolute for other in each) / len(each),
             },
-            "mean": asdict(gain(mine, combined([one.scores for one in group], "mean"))),
+            "mean": asdict(gain(mine, combined([other.scores for other in group], "mean"))),
             "best": {"name": best.name, **asdict(gain(mine, best.scores))},
-            "best by task": asdict(gain(mine, combined([one.scores for one in group], "best"))),
+            "best by task": asdict(gain(mine, combined([other.scores for other in group], "best"))),
         }
-    return found
+    return gains
 
 
-def _leaders(fair: Sequence[Measured], subject: Measured, comparisons: Json) -> Json:
+def _leaders(fair: Sequence[MethodResult], subject: MethodResult, comparisons: Json) -> Json:
     """On each task the best of each kind, and on which tasks combining, some way of switching, and
     the subject alone are above all rivals, of ever more kinds. The first two are the best of
     several, picked on these very questions; of the subject it can be said where it is `sure`."""
     tasks = list(subject.scores)
 
-    def best(group: Sequence[Measured], task: str) -> Measured:
-        return max(group, key=lambda one: one.scores[task])
+    def best(group: Sequence[MethodResult], task: str) -> MethodResult:
+        return max(group, key=lambda method: method.scores[task])
 
-    def above(group: Sequence[Measured], rivals: Sequence[Measured]) -> list[str]:
+    def above(group: Sequence[MethodResult], rivals: Sequence[MethodResult]) -> list[str]:
         return [
             task
             for task in tasks
             if group and best(group, task).scores[task] > best(rivals, task).scores[task]
         ]
 
-    kinds = {kind: [one for one in fair if one.kind == kind] for kind in KINDS}
-    rivals: dict[str, list[Measured]] = {}
+    kinds = {kind: [method for method in fair if method.kind == kind] for kind in KINDS}
+    rivals: dict[str, list[MethodResult]] = {}
     for kind in ("single", "baseline", "control"):
-        others = [one for one in kinds[kind] if one is not subject]
+        others = [method for method in kinds[kind] if method is not subject]
         if others:
             rivals[kind] = [*(list(rivals.values())[-1] if rivals else []), *others]
     return {
@@ -179,41 +189,41 @@ def _leaders(fair: Sequence[Measured], subject: Measured, comparisons: Json) -> 
         "switching": {up_to: above(kinds["switch"], group) for up_to, group in rivals.items()},
         "subject": {
             up_to: {
-                "tasks": (found := above([subject], group)),
-                "sure": _sure(found, [comparisons[one.name]["tasks"] for one in group]),
+                "tasks": (leading := above([subject], group)),
+                "sure": _sure(leading, [comparisons[method.name]["tasks"] for method in group]),
             }
             for up_to, group in rivals.items()
         },
     }
 
 
-def _sure(found: Sequence[str], rivals: Sequence[Json]) -> list[str]:
+def _sure(leading: Sequence[str], rivals: Sequence[Json]) -> list[str]:
     """Where the subject, which is above all `rivals` on these tasks, is so at the 5 % level: beside
     the rival that is hardest to tell from it, after Holm over all tasks."""
     tasks = list(rivals[0])
-    adjusted = holm([max(one[task]["p"] for one in rivals) for task in tasks])
-    return [task for task, p in zip(tasks, adjusted, strict=True) if task in found and p < SURE]
+    adjusted = holm([max(rival[task]["p"] for rival in rivals) for task in tasks])
+    return [task for task, p in zip(tasks, adjusted, strict=True) if task in leading and p < ALPHA]
 
 
-def _beyond(measured: Mapping[str, Measured], subject: str) -> Json | None:
+def _unsolved_coverage(measured: Mapping[str, MethodResult], subject: str) -> Json | None:
     """What the subject solves of the questions that no single checkpoint solves, beside chance;
     None where there are no two seeds, no single checkpoints, or no such questions."""
-    singles = [one.name for one in measured.values() if one.kind == "single"]
+    singles = [method.name for method in measured.values() if method.kind == "single"]
     if not singles or measured[subject].kind == "single":
         return None
     others = [subject, *(name for name in (CHANCE,) if name in measured and name != subject)]
-    rounds = halved({name: one.values for name, one in measured.items()}, singles, others)
-    found = beyond_singles(rounds, subject)
-    return None if found is None else asdict(found)
+    rounds = halved({name: method.values for name, method in measured.items()}, singles, others)
+    coverage = unsolved_coverage(rounds, subject)
+    return None if coverage is None else asdict(coverage)
 
 
-def _worth(measured: Mapping[str, Measured], subject: str) -> Json:
+def _break_evens(measured: Mapping[str, MethodResult], subject: str) -> Json:
     """The subject beside each cheaper method, in tokens and in seconds."""
-    found: Json = {}
+    by_cost: Json = {}
     for cost in COSTS:
         at = points(list(measured.values()), cost)
         mine = at.pop(subject, None)
-        found[cost] = {
+        by_cost[cost] = {
             name: asdict(break_even(mine, point)) for name, point in at.items() if mine is not None
         }
-    return found
+    return by_cost

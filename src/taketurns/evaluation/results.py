@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from hashlib import sha256
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.asking import Item
-from taketurns.evaluation.methods.registry import ORACLE, Entry, Kind
-from taketurns.evaluation.store import Store, records
+from taketurns.evaluation.asking import AnswerRequest, Values, by_task
+from taketurns.evaluation.methods.registry import ORACLE, Kind, MethodEntry
+from taketurns.evaluation.store import Store, whole_records
 from taketurns.tasks.base import Task
-
-Values = dict[str, list[list[float]]]
-"""`[task][question][seed]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MethodResult:
     """A method's scores and cost. `missing` answers failed, `unscored` ones got no score. `work` is
     a digest of all that it wrote and read, `file` where in the evaluation's folder its answers
     are; None for a method that asks nobody."""
@@ -80,55 +77,48 @@ class Measured:
 
 def read_results(
     store: Store,
-    entries: Sequence[Entry],
+    entries: Sequence[MethodEntry],
     tasks: Mapping[str, Task],
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     chose_by: Mapping[str, str | None],
-) -> dict[str, Measured]:
+) -> dict[str, MethodResult]:
     """Every method's answers to these items, by its name; `chose_by` are digests of the dev
     questions that methods chose by."""
-    found: dict[str, Measured] = {}
+    results: dict[str, MethodResult] = {}
     for entry in entries:
         if entry.make is not None:
-            found[entry.name] = _read(store, entry, tasks, items, chose_by[entry.name])
+            results[entry.name] = _read(store, entry, tasks, items, chose_by[entry.name])
     for entry in entries:
         if entry.name == ORACLE:
-            found[ORACLE] = _oracle(entry, [m for m in found.values() if m.kind == "single"])
-    return {entry.name: found[entry.name] for entry in entries}
+            results[ORACLE] = _oracle(entry, [m for m in results.values() if m.kind == "single"])
+    return {entry.name: results[entry.name] for entry in entries}
 
 
 def _read(
     store: Store,
-    entry: Entry,
+    entry: MethodEntry,
     tasks: Mapping[str, Task],
-    items: Sequence[Item],
+    items: Sequence[AnswerRequest],
     dev: str | None,
-) -> Measured:
+) -> MethodResult:
     path = store.answers(entry.name, dev)
     wanted = {item.id for item in items}
     work: dict[str, tuple[Any, ...]] = {}
     kept: dict[str, float | None] = {}
     spent: dict[str, list[tuple[float, ...]]] = {task: [] for task in tasks}
-    for record in records(path):
-        if record["id"] in wanted and record.get("error") is None:
+    for record in whole_records(path):
+        if record["id"] in wanted:
             kept[record["id"]] = record["score"]
             costs = tuple(record[key] for key in ("read", "written", "passes", "seconds"))
             spent[record["task"]].append(costs)
             work[record["id"]] = (record["text"], record["by_model"], record["passes"])
-    values: Values = {task: [] for task in tasks}
-    questions: dict[tuple[str, str], list[float]] = {}
-    for item in items:
-        key = (item.task.name, item.query.id)
-        if key not in questions:
-            questions[key] = []
-            values[item.task.name].append(questions[key])
-        questions[key].append(kept.get(item.id) or 0.0)
-    return Measured(
+    values = by_task(items, (kept.get(item.id) or 0.0 for item in items))
+    return MethodResult(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,
         hindsight=entry.hindsight,
-        values=values,
+        values={task: values.get(task, []) for task in tasks},
         cost=_cost(spent.values()),
         missing=len(items) - len(kept),
         unscored=sum(score is None for score in kept.values()),
@@ -140,7 +130,7 @@ def _read(
 
 def _cost(spent: Iterable[Sequence[tuple[float, ...]]]) -> Cost:
     """Of the answers on each task; a task whose answers all failed has no cost."""
-    by_task = [[fmean(column) for column in zip(*own, strict=True)] for own in spent if own]
+    by_task = [[fmean(column) for column in zip(*costs, strict=True)] for costs in spent if costs]
     return Cost(*(map(fmean, zip(*by_task, strict=True)) if by_task else (0.0,) * 4))
 
 
@@ -148,7 +138,7 @@ def _digest(work: Mapping[str, Any]) -> str:
     return sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
-def _oracle(entry: Entry, singles: Sequence[Measured]) -> Measured:
+def _oracle(entry: MethodEntry, singles: Sequence[MethodResult]) -> MethodResult:
     """The best checkpoint of each question under each seed, known only afterwards. It costs what
     all of them cost."""
     values: Values = {
@@ -158,19 +148,14 @@ def _oracle(entry: Entry, singles: Sequence[Measured]) -> Measured:
         ]
         for task in singles[0].values
     }
-    costs = [single.cost for single in singles]
-    return Measured(
+    costs = [astuple(single.cost) for single in singles]
+    return MethodResult(
         name=entry.name,
         kind=entry.kind,
         about=entry.about,
         hindsight=True,
         values=values,
-        cost=Cost(
-            sum(cost.read for cost in costs),
-            sum(cost.written for cost in costs),
-            sum(cost.passes for cost in costs),
-            sum(cost.seconds for cost in costs),
-        ),
+        cost=Cost(*(sum(column) for column in zip(*costs, strict=True))),
         missing=0,
         unscored=0,
         chosen={},

@@ -1,4 +1,4 @@
-"""An evaluation from its plan to the last answer: check everything, then method by method."""
+"""An evaluation from its job to the last answer: check everything, then method by method."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import Item, answer
-from taketurns.evaluation.clocks import CLOCKS, Clock
+from taketurns.evaluation.asking import AnswerRequest, answer, recorded, requests
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
-from taketurns.evaluation.methods.registry import ORACLE, Entry, methods
-from taketurns.evaluation.methods.trained import Trained, own
-from taketurns.evaluation.stopwatch import Stopwatch
+from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods
+from taketurns.evaluation.methods.trained import TrainedSwitchers, own
+from taketurns.evaluation.stopwatch import CLOCKS, Clock, Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
@@ -61,79 +59,69 @@ class EvaluationJob:
             "concurrency": self.concurrency,
         }
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[AnswerRequest]:
         """Every answer that a method must give."""
-        return [
-            Item(task, query, seed)
-            for task in self.tasks.values()
-            for query in task.queries("test")[: self.limit]
-            for seed in range(self.seeds)
-        ]
+        return requests(self.tasks.values(), "test", self.limit, self.seeds)
 
 
 class Evaluation:
-    """The methods of a plan on one engine. Raises UsageError for a method that there is none of.
+    """The methods of a job on one engine. Raises UsageError for a method that there is none of.
 
-    async with Evaluation(config, plan, store, trained, say) as evaluation:
+    async with Evaluation(config, job, store, trained, say) as evaluation:
         failures = await evaluation.run()
     """
 
     def __init__(
         self,
         config: TeamConfig,
-        plan: EvaluationJob,
+        job: EvaluationJob,
         store: Store,
-        trained: Mapping[str, Trained],
+        trained: Mapping[str, TrainedSwitchers],
         say: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._plan = plan
+        self._job = job
         self._store = store
         self._trained = dict(trained)
         self._say = say
-        mine = own(config, list(plan.tasks))
+        mine = own(config, list(job.tasks))
         known = methods([c.name for c in config.candidates], mine, trained)
-        self._entries = _chosen(known, plan.names)
-        named = plan.names is not None
+        self._entries = _chosen(known, job.names)
+        named = job.names is not None
         if not named and config.switcher.kind == "random":
             self._entries.pop("switch")  # it is the method "random"
-        used = [mine, *(one for name, one in trained.items() if name in self._entries)]
-        more = [model for one in used for model in one.models()]
+        used = [mine, *(switchers for name, switchers in trained.items() if name in self._entries)]
+        more = [model for switchers in used for model in switchers.models()]
         if config.engine.kind == "http":  # a switcher from a folder is served nowhere
             more = [model for model in more if model.endpoint is not None]
-        self._stage = MethodContext(
+        self._context = MethodContext(
             config,
-            plan.tasks,
+            job.tasks,
             store.models,
             lambda models: make_engine(models, config.engine),
             more,
         )
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
-        self._watch = Stopwatch(CLOCKS[plan.clock])
+        self._watch = Stopwatch(CLOCKS[job.clock])
         self._dev = DevCache(
             store,
-            plan.tasks,
-            self._stage.names,
-            plan.dev_limit,
+            job.tasks,
+            self._context.names,
+            job.dev_limit,
             config.policy.seed,
-            plan.concurrency,
-            quiet=plan.helping,
+            job.concurrency,
+            quiet=job.helping,
         )
 
     async def __aenter__(self) -> Evaluation:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._stage.close()
+    async def __aexit__(self, *error: object) -> None:
+        await self._context.close()
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[MethodEntry]:
         """The methods that were asked, once `run` has begun."""
         return list(self._entries.values())
 
@@ -146,7 +134,7 @@ class Evaluation:
     async def run(self) -> Failures:
         """Ask everything that has not been answered; the answers that failed. Nothing is asked
         before every method is known to work. Methods that another process is at come last."""
-        items = self._plan.items()
+        items = self._job.items()
         if not self._methods:
             await self.check()
         failures, taken = Failures(), []
@@ -156,42 +144,42 @@ class Evaluation:
                     failures += await self._ask(name, items)
                 else:
                     taken.append(name)
-        for name in () if self._plan.helping else taken:
+        for name in () if self._job.helping else taken:
             async with lock_async(self._file(name), wait=True):
                 failures += await self._ask(name, items)
         return failures
 
     async def check(self) -> None:
         """Raise UsageError if anything cannot be asked, before anything is."""
-        items = self._plan.items()
+        items = self._job.items()
         if not items:
             raise UsageError("there is nothing to ask: the tasks have no test questions")
         if ORACLE in self._entries and (
-            missing := [name for name in self._stage.names if name not in self._entries]
+            missing := [name for name in self._context.names if name not in self._entries]
         ):
             raise UsageError(
                 f"the method {ORACLE!r} is read off the checkpoints' answers: name "
                 f"{', '.join(missing)} too"
             )
-        anybody = self._stage.team(RandomSwitcher())
+        anybody = self._context.team(RandomSwitcher())
         for query in {item.query.id: item.query for item in items}.values():
             await anybody.check_prompt(query)
         for name, entry in list(self._entries.items()):
             if entry.make is None:
                 continue
             try:
-                method = entry.make(self._stage)
+                method = entry.make(self._context)
                 await method.check()
                 _digest(self._dev, method)
             except UsageError as error:
-                if self._plan.names is not None:
+                if self._job.names is not None:
                     raise
                 self._say(f"{name} is left out: {error}")
                 self._entries.pop(name)
             else:
                 self._methods[name] = method
         async with lock_async(self._store.folder / "check", wait=True):
-            self._store.begin(self._plan.clock)
+            self._store.begin(self._job.clock)
             for name in self._methods:
                 self.claim(name)
 
@@ -204,20 +192,20 @@ class Evaluation:
     def _file(self, name: str) -> Path:
         return self._store.answers(name, _digest(self._dev, self._methods[name]))
 
-    async def answer(self, name: str, item: Item) -> Record:
+    async def answer(self, name: str, item: AnswerRequest) -> Record:
         """One answer of one method, for whoever keeps it elsewhere: it is made ready when it is
         first asked, and another that was asked before is let go, so only one may be under way."""
         if self._at is None or self._at[0] != name:
             self._at = (name, asyncio.create_task(self._make_ready(name)))
         method = await self._at[1]
         seed = self._config.policy.seed + item.seed
-        return await answer(method.answer, item, seed, self._stage.names, self._watch)
+        return await answer(method.answer, item, seed, self._context.names, self._watch)
 
     async def _make_ready(self, name: str) -> Method:
-        await self._stage.dismiss_all()
+        await self._context.dismiss_all()
         make = self._entries[name].make
         assert make is not None, "nobody answers for a method that is read off others"
-        method = make(self._stage)
+        method = make(self._context)
         await method.check()
         async with lock_async(self._store.choice(name, _digest(self._dev, method)), wait=True):
             await self._choose(name, method)
@@ -232,39 +220,36 @@ class Evaluation:
         """Have the models ready, so that answering is all that is timed. Answers that need one
         that fails say so themselves; raises ConfigError for one that can never be loaded."""
         with suppress(EngineError):
-            await self._stage.load()
+            await self._context.load()
 
     def _switchers(self, name: str) -> Mapping[str, SwitcherConfig]:
         return self._trained[name].by_task if name in self._trained else {}
 
-    async def _ask(self, name: str, items: Sequence[Item]) -> Failures:
+    async def _ask(self, name: str, items: Sequence[AnswerRequest]) -> Failures:
         """Have one method answer what it has not."""
         path, method = self._file(name), self._methods[name]
-        watch = Stopwatch(CLOCKS[self._plan.clock])
         manifest = self.claim(name)
         with JsonlOutput(path) as output:
             if output.missing(items):
                 await self._choose(name, method)
                 await self._load()
-            base = self._config.policy.seed
-
-            async def work(item: Item) -> Record:
-                return await answer(method.answer, item, base + item.seed, self._stage.names, watch)
-
+            watch, seed = Stopwatch(CLOCKS[self._job.clock]), self._config.policy.seed
             failures = await run(
                 items,
-                work,
+                recorded(method.answer, self._context.names, watch, seed),
                 output,
-                concurrency=self._plan.concurrency,
-                label=None if self._plan.helping else name,
+                concurrency=self._job.concurrency,
+                label=None if self._job.helping else name,
                 token_key="written",
             )
-        await self._stage.dismiss_all()
+        await self._context.dismiss_all()
         manifest.finish(path)
         return failures
 
 
-def _chosen(known: Mapping[str, Entry], names: Sequence[str] | None) -> dict[str, Entry]:
+def _chosen(
+    known: Mapping[str, MethodEntry], names: Sequence[str] | None
+) -> dict[str, MethodEntry]:
     """The methods of these names, in the table's order."""
     for name in names or ():
         if name not in known:

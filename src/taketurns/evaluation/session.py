@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from taketurns.config.team_config import TeamConfig
-from taketurns.errors import UsageError
-from taketurns.evaluation.clocks import Clock
 from taketurns.evaluation.distributed import EvaluationWorker, ask_on_ray
-from taketurns.evaluation.methods.trained import Trained, beside, find
+from taketurns.evaluation.methods.trained import TrainedSwitchers, beside, find, parse_switcher
 from taketurns.evaluation.run import Evaluation, EvaluationJob
+from taketurns.evaluation.stopwatch import Clock
 from taketurns.evaluation.store import SCHEMA, Store
 from taketurns.evaluation.tasks import load
 from taketurns.evaluation.workers import helpers, helping
@@ -25,7 +24,7 @@ from taketurns.utils.locks import lock_async
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EvaluationRequest:
     """The options of the command; None for what is left to it. Pocket tasks are those of `world`,
     which another process finds as this one did."""
 
@@ -46,18 +45,18 @@ class Request:
 
     def arguments(self) -> list[str]:
         """The options that make another process ask the same."""
-        found = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
-        found += ["--concurrency", str(self.concurrency), "--clock", self.clock]
-        found += ["--methods", ",".join(self.methods)] if self.methods is not None else []
-        for option, given in (("--task", self.tasks), ("--switcher", self.switchers)):
-            found += [f"{option}={text}" for text in given]
-        found += ["--data", str(self.data)] if self.data is not None else []
-        return found + (["--limit", str(self.limit)] if self.limit is not None else [])
+        arguments = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
+        arguments += ["--concurrency", str(self.concurrency), "--clock", self.clock]
+        arguments += ["--methods", ",".join(self.methods)] if self.methods is not None else []
+        for option, values in (("--task", self.tasks), ("--switcher", self.switchers)):
+            arguments += [f"{option}={text}" for text in values]
+        arguments += ["--data", str(self.data)] if self.data is not None else []
+        return arguments + (["--limit", str(self.limit)] if self.limit is not None else [])
 
 
 async def conduct(
     config: TeamConfig,
-    request: Request,
+    request: EvaluationRequest,
     out: Path,
     say: Callable[[str], None],
     arguments: Sequence[str] = (),
@@ -71,10 +70,10 @@ async def conduct(
 
     if request.ray is not None:
         require_ray()
-    plan, store = _plan(request), Store(out, config)
-    tasks = plan.tasks
+    job, store = _job(request), Store(out, config)
+    tasks = job.tasks
     trained = _trained(config, request, list(tasks))
-    async with Evaluation(config, plan, store, trained, say) as evaluation:
+    async with Evaluation(config, job, store, trained, say) as evaluation:
         if request.helping:
             async with helping():
                 return await evaluation.run()
@@ -83,38 +82,41 @@ async def conduct(
         subject = choose_subject(entries, request.subject)
         if request.ray is not None:
             make = partial(_asking, config, request, trained, out.absolute())
-            failures = await ask_on_ray(evaluation, store, plan.items(), make, request.ray)
+            failures = await ask_on_ray(evaluation, store, job.items(), make, request.ray)
         else:
             with helpers(request.workers - 1, [*arguments, *request.arguments()]):
                 failures = await evaluation.run()
     workers = request.workers if request.ray is None else request.ray.actors
     asked: dict[str, list[str]] = {name: [] for name in tasks}
-    for item in plan.items():
+    for item in job.items():
         if item.seed == 0:
             asked[item.task.name].append(item.question)
     # Results and report are of one process's reading, whoever else ends at this moment.
     async with lock_async(out / "results.json", wait=True):
-        measured = read_results(store, entries, tasks, plan.items(), evaluation.checked)
+        measured = read_results(store, entries, tasks, job.items(), evaluation.checked)
         with Progress("comparing", len(measured) - 1) as progress:
             categories = {name: task.category for name, task in tasks.items()}
-            found = findings(measured, categories, subject, progress.advance)
-        found["settings"] = {**store.about(), **plan.settings(), "workers": workers}
-        write_json(out / "results.json", {"schema": SCHEMA, **found, "asked": asked})
-        write_report(found, out)
+            report = findings(measured, categories, subject, progress.advance)
+        report["settings"] = {**store.about(), **job.settings(), "workers": workers}
+        write_json(out / "results.json", {"schema": SCHEMA, **report, "asked": asked})
+        write_report(report, out)
     say(f"the report is {out / 'report.html'}")
     return failures
 
 
 def _asking(
-    config: TeamConfig, request: Request, trained: Mapping[str, Trained], out: Path
+    config: TeamConfig,
+    request: EvaluationRequest,
+    trained: Mapping[str, TrainedSwitchers],
+    out: Path,
 ) -> EvaluationWorker:
     """The same evaluation in an actor of Ray's."""
-    plan = _plan(replace(request, helping=True))
-    evaluation = Evaluation(config, plan, Store(out, config), trained, lambda sentence: None)
-    return EvaluationWorker(evaluation, plan.items(), plan.concurrency)
+    job = _job(replace(request, helping=True))
+    evaluation = Evaluation(config, job, Store(out, config), trained, lambda sentence: None)
+    return EvaluationWorker(evaluation, job.items(), job.concurrency)
 
 
-def _plan(request: Request) -> EvaluationJob:
+def _job(request: EvaluationRequest) -> EvaluationJob:
     return EvaluationJob(
         load(request.tasks, request.data, request.world),
         request.methods,
@@ -127,11 +129,11 @@ def _plan(request: Request) -> EvaluationJob:
     )
 
 
-def _trained(config: TeamConfig, request: Request, tasks: list[str]) -> dict[str, Trained]:
-    found = beside(config, tasks)
+def _trained(
+    config: TeamConfig, request: EvaluationRequest, tasks: list[str]
+) -> dict[str, TrainedSwitchers]:
+    switchers = beside(config, tasks)
     for text in request.switchers:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
-        found[name] = find(Path(folder).absolute(), tasks)
-    return found
+        name, folder = parse_switcher(text)
+        switchers[name] = find(folder.absolute(), tasks)
+    return switchers

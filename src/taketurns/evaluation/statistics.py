@@ -1,20 +1,22 @@
-"""Do two methods differ, and by how much? On scipy and statsmodels (`pip install
-'taketurns[eval]'`).
+"""All statistics: means with intervals, comparisons of two methods, resampling.
 
 Scores are `values[task][question][seed]`. The unit is the question: its score is the mean over the
 seeds, so answers to one question are never counted as independent. Tasks count the same, however
 many questions they have, and are held fixed: what is said holds for further questions of these
 tasks. What varies from seed to seed is told apart (`spread`).
+
+Means and their intervals are plain Python; `paired`, `holm` and `tally` need scipy and statsmodels
+(`pip install 'taketurns[eval]'`), which are imported when they are called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev, variance
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from math import comb, sqrt
+from statistics import NormalDist, fmean, stdev, variance
 from typing import TYPE_CHECKING, Any, Literal
-
-from taketurns.evaluation.intervals import wilson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +24,125 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-Answers = Sequence[Sequence[float]]
+SeedScores = Sequence[Sequence[float]]
 """`[question][seed]`, in one order of questions for all methods."""
-RESAMPLES = 9999
+
 CONFIDENCE = 0.95
+"""Of every interval."""
+TAIL = (1 - CONFIDENCE) / 2
+PERCENT_TAIL = 0.025
+"""`TAIL` without its rounding error of 2e-17: figures that are written with all digits were made by
+one or the other, and keep their last digit."""
+Z = NormalDist().inv_cdf(0.975)
+ALPHA = 0.05
+"""A difference is significant if its p, adjusted for all that are tested, is lower."""
+RESAMPLES = 9999
+"""Of a bootstrap or a permutation test between methods."""
+FEW_RESAMPLES = 2000
+"""Of figures that are computed anew in every resample, many to a page. Figures that are already
+written were drawn by so many, and more of them would change them."""
+
+OTHER_TASKS = "two methods are compared on the same tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A mean of scores in 0..1 and its 95 % interval, over `n` questions, each answered as often as
+    there are seeds."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, float]:
+        return {name: round(value, 6) for name, value in asdict(self).items()}
+
+
+def share(answers: SeedScores) -> Share:
+    """The mean of `answers[question][seed]` with a Wilson interval at the number of answers that
+    would be as sure if they were independent: between the questions and all answers, as the
+    answers to one question agree more or less."""
+    means = [fmean(question) for question in answers]
+    mean, questions = fmean(means), len(means)
+    most = sum(map(len, answers))
+    of_mean = variance(means) / questions if questions > 1 else 0.0
+    if of_mean > 0:
+        independent = mean * (1 - mean) / of_mean
+    else:  # nothing differs between questions; within them all may
+        independent = most if questions > 1 and 0 < mean < 1 else questions
+    low, high = wilson(mean, min(max(independent, questions), most))
+    return Share(mean, low, high, questions)
+
+
+def average(tasks: Mapping[str, SeedScores]) -> Share:
+    """The mean over tasks, each counting the same, with a normal interval."""
+    shares = [share(answers) for answers in tasks.values()]
+    mean = fmean(task.mean for task in shares)
+    # A task that all answers agree on still has an interval: Wilson's, taken as its deviation.
+    spread = sqrt(sum((task.high - task.low) ** 2 for task in shares)) / 2 / len(shares)
+    low, high = max(0.0, mean - spread), min(1.0, mean + spread)
+    return Share(mean, low, high, sum(task.n for task in shares))
+
+
+def wilson(mean: float, n: float) -> tuple[float, float]:
+    """The 95 % Wilson interval of a share `mean` of `n` answers; `n` need not be whole."""
+    scale = 1 + Z * Z / n
+    middle = (mean + Z * Z / (2 * n)) / scale
+    half = Z / scale * sqrt(mean * (1 - mean) / n + Z * Z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def constant_interval(difference: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a difference that all `n` questions agree on, where resampling says
+    nothing: as wide as the share of questions that may differ although none did."""
+    wide = wilson(0.0, n)[1]
+    return max(-1.0, difference - wide), min(1.0, difference + wide)
+
+
+def exact_mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided p of the exact McNemar test, from the questions that only one of two gets
+    right."""
+    discordant, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(comb(discordant, k) for k in range(fewer + 1))
+    return min(1.0, float(Fraction(2 * tail, 2**discordant)))
+
+
+def percentile_interval(resampled: Floats, tail: float = TAIL) -> tuple[Floats, Floats]:
+    """The percentiles of resampled values along the first axis, without those that are NaN; `tail`
+    is left out on either side."""
+    import warnings
+
+    import numpy as np
+
+    ends = [tail, 1 - tail]
+    if not np.isnan(resampled).any():  # many times faster
+        low, high = np.quantile(resampled, ends, axis=0)
+        return low, high
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
+        low, high = np.nanquantile(resampled, ends, axis=0)
+    return low, high
+
+
+def draw_counts(n: int, resamples: int, draws: np.random.Generator) -> NDArray[np.int64]:
+    """How often each of `n` questions is drawn in each resample, `[resample, question]`: `n` draws
+    with replacement."""
+    import numpy as np
+
+    return draws.multinomial(n, np.full(n, 1 / n), size=resamples)
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalEstimate:
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return {name: round(value, 6) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +202,13 @@ class Gain:
     absolute: float
 
 
-def paired(first: Mapping[str, Answers], second: Mapping[str, Answers], *, seed: int = 0) -> Paired:
+def paired(
+    first: Mapping[str, SeedScores], second: Mapping[str, SeedScores], *, seed: int = 0
+) -> Paired:
     """Compare two methods on the same questions of the same tasks. Raises ValueError if they are
     not the same."""
     if list(first) != list(second) or not first:
-        raise ValueError("two methods are compared on the same tasks")
+        raise ValueError(OTHER_TASKS)
     mine, other = _question_means(first), _question_means(second)
     differences = [a - b for a, b in zip(mine, other, strict=True)]
     low, high = _bootstrap(differences, seed)
@@ -120,7 +239,7 @@ def tally(first: Mapping[str, float], second: Mapping[str, float]) -> Tally:
     from scipy.stats import wilcoxon
 
     if set(first) != set(second) or not first:
-        raise ValueError("two methods are compared on the same tasks")
+        raise ValueError(OTHER_TASKS)
     # Rounded, so that equal shares of different seeds' sums are equal.
     differences = [round(first[task] - second[task], 12) for task in first]
     different = [d for d in differences if d]
@@ -129,7 +248,7 @@ def tally(first: Mapping[str, float], second: Mapping[str, float]) -> Tally:
     return Tally(wins, len(differences) - len(different), len(different) - wins, p)
 
 
-def spread(values: Mapping[str, Answers]) -> Spread:
+def spread(values: Mapping[str, SeedScores]) -> Spread:
     """Tell the seeds' variance from the questions'. Every question has as many seeds."""
     seeds = len(next(iter(values.values()))[0])
     by_seed = tuple(
@@ -147,7 +266,7 @@ def spread(values: Mapping[str, Answers]) -> Spread:
 def gain(first: Mapping[str, float], second: Mapping[str, float]) -> Gain:
     """The gain of the first's scores by task over the second's."""
     if set(first) != set(second) or not first:
-        raise ValueError("two methods are compared on the same tasks")
+        raise ValueError(OTHER_TASKS)
     mine, other = fmean(first.values()), fmean(second.values())
     ratios = [(first[task] - second[task]) / second[task] for task in first if second[task] > 0]
     return Gain(
@@ -166,7 +285,7 @@ def combined(
     return {task: max(own) if how == "best" else fmean(own) for task, own in columns.items()}
 
 
-def _question_means(values: Mapping[str, Answers]) -> list[Floats]:
+def _question_means(values: Mapping[str, SeedScores]) -> list[Floats]:
     import numpy as np
 
     return [np.array([fmean(question) for question in answers]) for answers in values.values()]
@@ -179,10 +298,7 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
 
     middle = float(fmean(d.mean() for d in differences))
     if all(np.ptp(d) == 0 for d in differences):
-        # Nothing varies, so resampling says nothing: as wide as the share of questions that may
-        # differ although none did.
-        wide = wilson(0.0, sum(map(len, differences)))[1]
-        return max(-1.0, middle - wide), min(1.0, middle + wide)
+        return constant_interval(middle, sum(map(len, differences)))
 
     def statistic(*groups: Floats, axis: int = -1) -> Any:
         return sum(group.mean(axis=axis) for group in groups) / len(groups)
@@ -192,7 +308,7 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
     groups = [np.repeat(d, 2) if len(d) == 1 else d for d in differences]
 
     def interval(method: str) -> tuple[float, float]:
-        found = bootstrap(
+        ends = bootstrap(
             groups,
             statistic,
             n_resamples=RESAMPLES,
@@ -202,7 +318,7 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
             method=method,
             rng=np.random.default_rng(seed),
         ).confidence_interval
-        return float(found.low), float(found.high)
+        return float(ends.low), float(ends.high)
 
     # BCa's acceleration needs two questions a task, and its correction resamples on both sides.
     if any(len(d) < 2 for d in differences):
@@ -226,7 +342,7 @@ def _permutation(differences: Sequence[Floats], seed: int) -> float:
     def statistic(first: Floats, second: Floats, axis: int = -1) -> Any:
         return (first - second).sum(axis=axis)
 
-    found = permutation_test(
+    test = permutation_test(
         (weighted / 2, -weighted / 2),
         statistic,
         permutation_type="samples",
@@ -235,11 +351,11 @@ def _permutation(differences: Sequence[Floats], seed: int) -> float:
         batch=1000,
         rng=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def _mcnemar(
-    first: Mapping[str, Answers], second: Mapping[str, Answers]
+    first: Mapping[str, SeedScores], second: Mapping[str, SeedScores]
 ) -> tuple[int, int, float] | tuple[None, None, None]:
     """Questions only one of them gets right in most seeds, and the exact test on them."""
     from statsmodels.stats.contingency_tables import mcnemar
@@ -258,5 +374,5 @@ def _mcnemar(
     return only_first, only_second, p
 
 
-def _flat(values: Mapping[str, Answers]) -> list[float]:
+def _flat(values: Mapping[str, SeedScores]) -> list[float]:
     return [value for answers in values.values() for question in answers for value in question]

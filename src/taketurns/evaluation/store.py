@@ -20,11 +20,11 @@ from typing import Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
-from taketurns.evaluation.clocks import Clock
+from taketurns.evaluation.stopwatch import Clock
 from taketurns.runs.description import describe_run
 from taketurns.runs.folder import claim_folder
 from taketurns.runs.manifest import Manifest
-from taketurns.runs.output import without_repeats
+from taketurns.runs.output import failed, without_repeats
 from taketurns.runs.records import decode_records
 from taketurns.utils.json_files import write_json
 
@@ -120,8 +120,13 @@ def records(path: Path) -> Iterator[Mapping[str, Any]]:
             yield from without_repeats(decode_records(lines, str(path)))
 
 
+def whole_records(path: Path) -> list[dict[str, Any]]:
+    """The answers of a file that are there, without failures."""
+    return [dict(record) for record in records(path) if not failed(record)]
+
+
 def _file(name: str, dev: str | None = None) -> str:
     """A file's name for a method's and the dev questions': equal only for equal ones."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    own = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
-    return own if dev is None else f"{own}@{dev[:12]}"
+    safe = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    return safe if dev is None else f"{safe}@{dev[:12]}"

@@ -18,9 +18,9 @@ def load(names: Sequence[str], data: Path | None = None, world: int = 0) -> dict
     """
     from taketurns.tasks.registry import Choices, find_tasks
 
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for task in find_tasks(names, Choices(data, world=world)):
-        if task.name in found:
+        if task.name in tasks:
             raise UsageError(f"two tasks are called {task.name!r}; give one another name")
-        found[task.name] = task
-    return found
+        tasks[task.name] = task
+    return tasks

@@ -8,12 +8,11 @@ chance, and a method shows something new only by how much more it solves. On sci
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 
-from taketurns.evaluation.intervals import wilson
-from taketurns.evaluation.statistics import Answers, holm, paired
+from taketurns.evaluation.statistics import SeedScores, holm, paired, wilson
 
 SOLVED = 0.5
 """A question is solved by an answer that scores more."""
@@ -28,8 +27,8 @@ class Round:
     Scores are `[question][answer]`; all have the same questions in one order, and all who try have
     as many answers."""
 
-    defining: Mapping[str, Answers]
-    tries: Mapping[str, Answers]
+    defining: Mapping[str, SeedScores]
+    tries: Mapping[str, SeedScores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Against:
 
 
 @dataclass(frozen=True, slots=True)
-class Beyond:
+class UnsolvedCoverage:
     """`left` of `questions` are solved by none of `defining` answers of each single checkpoint
     (their mean over `rounds`); everybody has as many `tries` at them."""
 
@@ -73,7 +72,7 @@ class Beyond:
 
 
 def halved(
-    scores: Mapping[str, Mapping[str, Answers]], singles: Sequence[str], others: Sequence[str]
+    scores: Mapping[str, Mapping[str, SeedScores]], singles: Sequence[str], others: Sequence[str]
 ) -> list[Round]:
     """Rounds out of answers that are there, `[method][task][question][seed]`: some seeds say what
     is left, the others are the tries, in every way to divide them (or some, evenly, of very many
@@ -101,7 +100,7 @@ def halved(
     return rounds
 
 
-def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond | None:
+def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage | None:
     """What everybody solves of the questions that are left, and the subject beside each of the
     others; None without rounds, or if nothing is left in any."""
     if not rounds:
@@ -124,7 +123,7 @@ def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond | None:
         _against(name, solved[subject], solved[name], left) for name in names if name != subject
     ]
     adjusted = holm([one.p for one in pairs])
-    return Beyond(
+    return UnsolvedCoverage(
         questions=questions,
         left=sum(left),
         defining=len(next(iter(first.defining.values()))[0]),
@@ -132,10 +131,7 @@ def beyond_singles(rounds: Sequence[Round], subject: str) -> Beyond | None:
         rounds=len(rounds),
         subject=subject,
         tried=tuple(_tried(name, solved[name], left) for name in names),
-        against=tuple(
-            Against(one.control, one.difference, one.low, one.high, one.p, p)
-            for one, p in zip(pairs, adjusted, strict=True)
-        ),
+        against=tuple(replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)),
     )
 
 
@@ -153,17 +149,17 @@ def _against(
     name: str, mine: Sequence[float], other: Sequence[float], left: Sequence[float]
 ) -> Against:
     at = [number for number, weight in enumerate(left) if weight > 0]
-    found = paired(
+    comparison = paired(
         {"": [[mine[number]] for number in at]}, {"": [[other[number]] for number in at]}
     )
     scale = len(at) / sum(left)  # from a mean over these questions to a share of what is left
-    low, high = max(-1.0, found.low * scale), min(1.0, found.high * scale)
-    return Against(name, found.difference * scale, low, high, found.p, found.p)
+    low, high = max(-1.0, comparison.low * scale), min(1.0, comparison.high * scale)
+    return Against(name, comparison.difference * scale, low, high, comparison.p, comparison.p)
 
 
 def _solves(answers: Sequence[float]) -> bool:
     return any(score > SOLVED for score in answers)
 
 
-def _at(answers: Answers, seeds: Sequence[int]) -> list[list[float]]:
+def _at(answers: SeedScores, seeds: Sequence[int]) -> list[list[float]]:
     return [[question[seed] for seed in seeds] for question in answers]

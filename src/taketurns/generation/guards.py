@@ -1,7 +1,7 @@
-"""Is what would be given out fit to be? Rules and a judge read the answer at the end of a patch.
+"""May a patch be given out? Rules and a judge read the answer at the end of each patch.
 
 A judge is a language model whose next-token probabilities of Yes and No are compared; no text is
-sampled from it. What is vetted is always the whole answer up to there, so that nothing gets past
+sampled from it. What is checked is always the whole answer up to there, so that nothing gets past
 by being spread over two patches. Rules go on from what they have read; a judge reads all again.
 """
 
@@ -24,11 +24,11 @@ from taketurns.errors import (
     LengthError,
     NotANumberError,
 )
-from taketurns.generation.phrases import Phrases, Reading
+from taketurns.generation.phrases import AutomatonState, PhraseAutomaton
 from taketurns.types import Candidate, Query
 from taketurns.utils.expressions import Expression
 
-Vet = Callable[[Session, str, str], Awaitable[bool]]
+GuardCheck = Callable[[Session, str, str], Awaitable[bool]]
 """Whether an answer may stand as it would with the patch in question: the text of it that would be
 shown, and with the text after that which is held back for now."""
 
@@ -37,7 +37,7 @@ _RULES = 16  # of as many guards the rules are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class GuardJudge:
     """A model that is asked about answers, as it is known to the engine."""
 
     candidate: Candidate
@@ -45,7 +45,7 @@ class Judge:
     tokens: YesNo
 
     @classmethod
-    async def prepared(cls, candidate: Candidate, engine: Engine) -> Judge:
+    async def prepared(cls, candidate: Candidate, engine: Engine) -> GuardJudge:
         """Raises ConfigError for a model that cannot judge."""
         info = await engine.info(candidate.name)
         if "score" not in info.capabilities:
@@ -65,8 +65,8 @@ class Judge:
                 f"{self.info.context}: lower max_tokens"
             )
         try:
-            found = await session.score(self.info.name, prompt, self.tokens.choices)
-            share = self.tokens.share(found)
+            logprobs = await session.score(self.info.name, prompt, self.tokens.choices)
+            share = self.tokens.share(logprobs)
         except CapacityError:
             raise
         except NotANumberError as error:
@@ -83,14 +83,14 @@ class Judge:
 
     def prompt(self, guard: Guard, request: str, answer: str) -> list[int]:
         """Token ids of the question about an answer."""
-        said = {"request": request, "answer": answer}
-        asked = re.sub(r"\{(request|answer)\}", lambda match: said[match[1]], guard.question)
+        parts = {"request": request, "answer": answer}
+        asked = re.sub(r"\{(request|answer)\}", lambda match: parts[match[1]], guard.question)
         spec, codec = self.candidate.spec, self.info.codec
         return speaker_ids(spec, codec, Query("judge", text=asked))
 
 
-def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:
-    """How the answer to `query` is vetted; None without a guard. What the query has already put
+def guard_check(query: Query, policy: Policy, judge: GuardJudge | None) -> GuardCheck | None:
+    """How the answer to `query` is checked; None without a guard. What the query has already put
     into the assistant's mouth is part of the answer.
 
     Raises ConfigError if the guard asks a judge that there is none of, LengthError if the longest
@@ -112,44 +112,39 @@ def vetting(query: Query, policy: Policy, judge: Judge | None) -> Vet | None:
                 query.id,
             )
     rules = rules_of(guard.words, guard.patterns)
-    return _Vetter(guard, rules, rules.begin(begun), asking, request, begun)
+    return _AnswerCheck(guard, rules, rules.begin(begun), asking, request, begun)
 
 
-class _Vetter:
-    """Vets one answer while it grows: its rules read what is new, a judge all of it."""
+@dataclass(eq=False)
+class _AnswerCheck:
+    """Checks one answer while it grows: its rules read what is new, after `start`, and a judge all
+    of it, after what was `begun` for the assistant."""
 
-    def __init__(
-        self,
-        guard: Guard,
-        rules: Rules,
-        start: RulesRead,
-        judge: Judge | None,
-        request: str,
-        begun: str,
-    ) -> None:
-        self._guard = guard
-        self._rules = rules
-        self._judge = judge
-        self._request = request
-        self._begun = begun
-        self._start = start
-        self._passed = ("", start)
+    guard: Guard
+    rules: Rules
+    start: RulesRead
+    judge: GuardJudge | None
+    request: str
+    begun: str
+
+    def __post_init__(self) -> None:
+        self._passed = ("", self.start)
 
     async def __call__(self, session: Session, shown: str, hidden: str) -> bool:
         passed, before = self._passed
         if not shown.startswith(passed):  # another answer goes on from an earlier place
-            passed, before = "", self._start
+            passed, before = "", self.start
         new = shown[len(passed) :]
-        if self._rules.expressions or len(new) + len(hidden) > _AT_ONCE:
-            read = await asyncio.to_thread(self._rules.read, before, new, hidden)
+        if self.rules.expressions or len(new) + len(hidden) > _AT_ONCE:
+            read = await asyncio.to_thread(self.rules.read, before, new, hidden)
         else:
-            read = self._rules.read(before, new, hidden)
+            read = self.rules.read(before, new, hidden)
         if read is None:
             return False
-        if self._judge is not None:
+        if self.judge is not None:
             for written in (shown + hidden, shown) if hidden else (shown,):
-                answer = self._begun + written
-                if await self._judge.finds_fault(session, self._guard, self._request, answer):
+                answer = self.begun + written
+                if await self.judge.finds_fault(session, self.guard, self.request, answer):
                     return False
         self._passed = shown, read
         return True
@@ -160,7 +155,7 @@ class RulesRead:
     """What rules have read of an answer. `words` is None where a phrase stands in it; of its end
     `tail`, which expressions may have to see again, the first `searched` characters are done."""
 
-    words: Reading | None
+    words: AutomatonState | None
     tail: str
     searched: int
 
@@ -172,7 +167,7 @@ class Rules:
 
     def __init__(self, words: Sequence[str], patterns: Sequence[str]) -> None:
         self.expressions = tuple(map(Expression, patterns))
-        self._phrases = Phrases(words)
+        self._phrases = PhraseAutomaton(words)
         reaches = [expression.reach for expression in self.expressions]
         bounded = [reach for reach in reaches if reach is not None]
         self._kept = max(bounded, default=0) if len(bounded) == len(reaches) else None

@@ -7,12 +7,13 @@ text goes on: an id never meets a tokenizer that it did not come from.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Self
 
-from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.prompts import encode_speaker, render_speaker
 from taketurns.checkpoints.text import SharedVocabulary, TextStream
 from taketurns.engines.base import ModelInfo
@@ -24,24 +25,28 @@ _CUT = 256  # tokens more at most where a text is cut off inside what would be o
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """What a speaker continues before anything is written, and its token ids."""
+
+    rendered: RenderedPrompt
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRuntime:
     """A candidate and what its model is like."""
 
     candidate: Candidate
     info: ModelInfo
 
-    def prompt(self, query: Query) -> Rendered:
+    def prompt(self, query: Query) -> EncodedPrompt:
         """What it continues before anything is written. Raises LengthError if it is too long."""
-        return self.read(query)[0]
-
-    def read(self, query: Query) -> tuple[Rendered, list[int]]:
-        """That text and its token ids. Raises as `prompt` does."""
         text = render_speaker(self.candidate.spec, self.info.codec, query)
         self._check_beginning(text.text, query)
         ids = self.encode(text)
         if len(ids) + 1 > self.info.context:
             raise self._too_long(f"{len(ids)}", query)
-        return text, ids
+        return EncodedPrompt(text, tuple(ids))
 
     def _check_beginning(self, text: str, query: Query) -> None:
         """Raise LengthError for a text whose beginning alone is too long. To make tokens of all of
@@ -61,77 +66,79 @@ class CandidateRuntime:
             query.id,
         )
 
-    def encode(self, prompt: Rendered, written: str = "") -> list[int]:
+    def encode(self, prompt: RenderedPrompt, written: str = "") -> list[int]:
         """The token ids of a prompt, and of what is written after it."""
         return encode_speaker(self.candidate.spec, self.info.codec, prompt, written)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What a speaker continues before anything is written, and its token ids."""
-
-    rendered: Rendered
-    ids: tuple[int, ...]
-
-
-class Handover(Protocol):
+class Handover(ABC):
     """What is written of an answer, as each speaker reads it. `exact`: as token ids."""
 
     exact: bool
 
+    def __init__(
+        self, readers: Sequence[CandidateRuntime], prompts: Sequence[EncodedPrompt]
+    ) -> None:
+        self._readers = tuple(readers)
+        self._prompts = tuple(prompts)
+        self._speaker = 0
+        self._stream: TextStream | None = None
+
+    @abstractmethod
     def prompt(self, speaker: int) -> list[int]:
         """The ids that a speaker continues: its own prompt and the answer so far."""
-        ...
 
+    @abstractmethod
     def begin(self, speaker: int) -> None:
         """The speaker's tokens follow."""
-        ...
 
+    @abstractmethod
     def continued(self) -> list[int]:
         """The ids that the speaker continues within its patch: what it has written of it stands
         there in the tokens that it wrote, half a character too."""
-        ...
 
+    @abstractmethod
     def take(self, token_ids: Sequence[int]) -> str:
         """Take in tokens of the speaker; the text that became complete with them."""
-        ...
 
+    @abstractmethod
     def take_text(self, text: str) -> None:
         """Take in text from a speaker whose engine gives no ids."""
-        ...
 
+    @abstractmethod
     def force(self, speaker: int, text: str) -> tuple[int, ...]:
         """Take in text that no candidate wrote; the ids that it is handed over as, if it is."""
-        ...
 
+    @abstractmethod
     def resume(self, patches: Sequence[Patch]) -> None:
         """Take in patches that were written elsewhere, with this team."""
-        ...
 
     @property
     def pending(self) -> bool:
         """The tokens so far end inside a character."""
-        ...
+        return self._stream is not None and self._stream.pending
 
     def flush(self) -> str:
         """No more tokens: whole characters that were held back."""
-        ...
+        return self._stream.flush() if self._stream is not None else ""
 
-    def copy(self) -> Handover:
+    def copy(self) -> Self:
         """The same, going on by itself from here."""
-        ...
+        twin = copy(self)
+        twin._stream = None if self._stream is None else self._stream.copy()
+        return twin
 
 
-def handover(readers: Sequence[CandidateRuntime], prompts: Sequence[Prompt]) -> Handover:
+def handover(readers: Sequence[CandidateRuntime], prompts: Sequence[EncodedPrompt]) -> Handover:
     """Ids where they mean the same to all readers and their engine gives them, else text."""
     vocabulary = SharedVocabulary.of(reader.info.codec for reader in readers)
-    given = all("token_ids" in reader.info.capabilities for reader in readers)
-    if vocabulary is not None and given:
+    by_ids = all("token_ids" in reader.info.capabilities for reader in readers)
+    if vocabulary is not None and by_ids:
         return IdHandover(vocabulary, readers, prompts)
     return TextHandover(readers, prompts)
 
 
-class IdHandover:
+class IdHandover(Handover):
     """Ordinary token ids go from speaker to speaker; nothing is tokenised twice."""
 
     exact = True
@@ -140,14 +147,11 @@ class IdHandover:
         self,
         vocabulary: SharedVocabulary,
         readers: Sequence[CandidateRuntime],
-        prompts: Sequence[Prompt],
+        prompts: Sequence[EncodedPrompt],
     ) -> None:
+        super().__init__(readers, prompts)
         self._vocabulary = vocabulary
-        self._readers = tuple(readers)
-        self._prompts = tuple(prompts)
         self._ids: list[int] = []
-        self._speaker = 0
-        self._stream: TextStream | None = None
 
     def prompt(self, speaker: int) -> list[int]:
         return [*self._prompts[speaker].ids, *self._ids]
@@ -181,34 +185,25 @@ class IdHandover:
                 self._ids += self._readers[0].info.codec.encode_after(patch.text)
             self._ids += self._vocabulary.ordinary(patch.token_ids)
 
-    @property
-    def pending(self) -> bool:
-        return self._stream is not None and self._stream.pending
-
-    def flush(self) -> str:
-        return self._stream.flush() if self._stream is not None else ""
-
-    def copy(self) -> IdHandover:
-        twin = copy(self)
+    def copy(self) -> Self:
+        twin = super().copy()
         twin._ids = list(self._ids)
-        twin._stream = None if self._stream is None else self._stream.copy()
         return twin
 
 
-class TextHandover:
+class TextHandover(Handover):
     """Text goes from speaker to speaker. Each reads all of it in its own tokens, its own patches
     too, and what it writes is decoded by its own tokenizer, after what it read."""
 
     exact = False
 
-    def __init__(self, readers: Sequence[CandidateRuntime], prompts: Sequence[Prompt]) -> None:
-        self._readers = tuple(readers)
-        self._prompts = tuple(prompts)
+    def __init__(
+        self, readers: Sequence[CandidateRuntime], prompts: Sequence[EncodedPrompt]
+    ) -> None:
+        super().__init__(readers, prompts)
         self._text = ""
-        self._speaker = 0
         self._under_way: list[int] | None = None  # what the speaker read and wrote in its patch
         self._read: dict[int, tuple[str, list[int]]] = {}  # what each has read last, as its ids
-        self._stream: TextStream | None = None
 
     def prompt(self, speaker: int) -> list[int]:
         if not self._text:
@@ -247,18 +242,13 @@ class TextHandover:
     def resume(self, patches: Sequence[Patch]) -> None:
         self._text += "".join(patch.text for patch in patches)
 
-    @property
-    def pending(self) -> bool:
-        return self._stream is not None and self._stream.pending
-
     def flush(self) -> str:
-        rest = self._stream.flush() if self._stream is not None else ""
+        rest = super().flush()
         self._text += rest
         return rest
 
-    def copy(self) -> TextHandover:
-        twin = copy(self)
+    def copy(self) -> Self:
+        twin = super().copy()
         twin._read = dict(self._read)
         twin._under_way = None if self._under_way is None else list(self._under_way)
-        twin._stream = None if self._stream is None else self._stream.copy()
         return twin

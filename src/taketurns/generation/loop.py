@@ -1,33 +1,31 @@
 """One answer while it is written: who speaks next, what they write, and when it is over.
 
-`GenerationLoop.write` is the loop and `GenerationLoop.turn` a round of it: the rules speak first, then the switcher
-(`_choose`); the speaker is drawn from the top of its distribution and continues the answer as its
-own (`_speak`). The answer ends when its speaker ends it, at a stop string, or when the budget is
-spent (`_conclude`). A fork goes on from here with draws of its own.
+`GenerationLoop.write` is the loop and `GenerationLoop.step` a round of it: the rules speak first,
+then the switcher (`_select`); the speaker is drawn from the top of its distribution and continues
+the answer as its own (`_speak`). The answer ends when its speaker ends it, at a stop string, or
+when the budget is spent (`_conclude`). A fork goes on from here with draws of its own.
 
-A guard vets each patch before any of it is given out. One that fails is thrown away and the
-guard's own candidate writes in its place; if that fails too, the answer ends without it.
+A guard checks each patch before any of it is given out. One that fails is thrown away and the
+guard's fallback candidate writes in its place; if that fails too, the answer ends without it.
 
 Where no server of the speaker's model answers any more, or the model computes NaN for the next
-token, whoever is next in the switcher's favour stands in. What the speaker had given out is a patch
-of its own, so nothing is repeated or lost. A switcher that gives NaN ends the answer: nobody stands
-in for it.
-"""
+token, the most probable of the other candidates stands in. What the speaker had given out is a
+patch of its own, so nothing is repeated or lost. A switcher that gives NaN ends the answer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from time import perf_counter
 
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Session, SharingSession
 from taketurns.errors import ConfigError, EngineError, NotANumberError, UnavailableError
 from taketurns.generation import stopping
-from taketurns.generation.guards import Vet
-from taketurns.generation.patch_writer import Emit, PatchWriter, tell
+from taketurns.generation.guards import GuardCheck
+from taketurns.generation.patch_writer import Emit, PatchWriter, emit_events
 from taketurns.generation.state import GenerationState
 from taketurns.switchers.base import Decide, ask
 from taketurns.switchers.sampling import normalise, pick
@@ -38,301 +36,283 @@ _ROUNDING = 1e-9  # 0.3 of 10 tokens is 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _Selection:
     speaker: int
     reason: Reason
     probabilities: tuple[float, ...] | None = None
     seconds: float = 0.0
 
 
+@dataclass(kw_only=True, eq=False)
 class GenerationLoop:
-    """Writes onto `draft` within `session`. `models` are the candidates' names by index, `begin`
-    asks the switcher to start, `seed` decides who is drawn. `emit` sees the answer as it is
-    written, with `logprobs` as in `Sampling`; `vet` is there exactly where the policy has a guard;
-    `choices` are the tokens whose log-probabilities after each patch the switcher decides by, if it
-    does; `decide` is what `begin` gave, where it was asked elsewhere. Without `stand_ins` the
-    answer fails where its speaker does."""
+    """Writes onto `state` within `session`. `models` are the candidates' names by index, `begin`
+    starts the switcher, `seed` decides who is drawn. `emit` sees the answer as it is written, with
+    `logprobs` as in `Sampling`; `check` is there exactly where the policy has a guard; `choices`
+    are the tokens whose log-probabilities after each patch the switcher decides by, if it does;
+    `begun` is what `begin` gave, where it was called elsewhere. Without `stand_ins` the answer
+    fails where its speaker does."""
 
-    def __init__(
-        self,
-        models: Sequence[str],
-        session: Session,
-        draft: GenerationState,
-        begin: Callable[[], Decide],
-        policy: Policy,
-        seed: int,
-        emit: Emit | None = None,
-        logprobs: int | None = None,
-        vet: Vet | None = None,
-        stand_ins: bool = True,
-        choices: tuple[int, ...] = (),
-        decide: Decide | None = None,
-    ) -> None:
-        self.draft = draft
+    models: Sequence[str]
+    session: Session
+    state: GenerationState
+    begin: Callable[[], Decide]
+    policy: Policy
+    seed: InitVar[int]
+    emit: Emit | None = None
+    logprobs: int | None = None
+    check: GuardCheck | None = None
+    stand_ins: bool = True
+    choices: tuple[int, ...] = ()
+    begun: InitVar[Decide | None] = None
+
+    def __post_init__(self, seed: int, begun: Decide | None) -> None:
         self.ended = False
-        self._models = models
-        self._session = session
-        self._begin = begin
-        self._decide = begin() if decide is None else decide
-        self._policy = policy
+        self._decide = self.begin() if begun is None else begun
         self._speakers = generator(seed)
-        self._emit = emit
-        self._logprobs = logprobs
-        self._choices = choices
-        self._vet = vet
-        self._stand_ins = stand_ins
         self._end_removed = False  # the closing speaker is to write once more
         self._final = False  # and what is written now is that
-        self._most = policy.longest
-        self._rule = policy.patch
+        self._most = self.policy.longest
+        self._rule = self.policy.patch
 
     @property
     def text(self) -> str:
         """What has been written."""
-        return "".join(patch.text for patch in self.draft.patches)
+        return "".join(patch.text for patch in self.state.patches)
 
     async def write(self) -> None:
-        """The loop: take turns until the answer ends. Raises EngineError; the draft keeps what was
+        """The loop: take turns until the answer ends. Raises EngineError; the state keeps what was
         written."""
         while not self.ended:
-            await self.turn()
+            await self.step()
 
-    async def turn(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
-        """One patch: the rules or the switcher say who is due, who is due writes, and that may
-        have been the answer's end. A given `speaker` is due whatever the rules say, and nobody
-        stands in for it. The patch has at most `tokens` tokens, or as many as the policy allows."""
-        due = await self._choose() if speaker is None else _Turn(speaker, "chosen")
-        self._limit(due, tokens)
-        patch = await self._written(due, stand_ins=self._stand_ins and speaker is None)
-        self._conclude(due, patch)
+    async def step(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
+        """One patch: the rules or the switcher select a speaker, who writes, and that may have been
+        the answer's end. A given `speaker` writes whatever the rules say, and no other stands in
+        for it. The patch has at most `tokens` tokens, or as many as the policy allows."""
+        selected = await self._select() if speaker is None else _Selection(speaker, "chosen")
+        self._limit(selected, tokens)
+        patch = await self._write_patch(selected, stand_ins=self.stand_ins and speaker is None)
+        self._conclude(selected, patch)
         return patch
 
-    async def consider(self) -> tuple[float, ...]:
-        """The switcher's probabilities as the answer stands, whatever the rules would say; nothing
-        is drawn."""
-        return await self._asked()
+    async def switcher_probabilities(self) -> tuple[float, ...]:
+        """What the switcher says as the answer stands, whatever the rules would say: one
+        probability a candidate; nothing is drawn. Raises NotANumberError where that is no
+        distribution, ConfigError where it is not one probability a candidate."""
+        return await ask(self._decide, self.session, self.state, len(self.models))
 
-    async def _asked(self) -> tuple[float, ...]:
-        """What the switcher says. Raises NotANumberError where that is no distribution, ConfigError
-        where it is not one probability a candidate."""
-        return await ask(self._decide, self._session, self.draft, len(self._models))
-
-    def _limit(self, due: _Turn, tokens: int | None) -> None:
-        """By which rule the patch that is due ends, and how long it may get."""
-        closes = due.reason == "closing"
-        self._rule = None if closes else self._policy.patch
+    def _limit(self, selected: _Selection, tokens: int | None) -> None:
+        """By which rule the next patch ends, and how long it may get."""
+        closes = selected.reason == "closing"
+        self._rule = None if closes else self.policy.patch
         self._most = self._length() if tokens is None else tokens
         self._final = closes and self._end_removed
 
-    async def _written(self, due: _Turn, *, stand_ins: bool) -> Patch:
-        """The patch of whoever is due, or of who stands in where that model has failed: no server
-        of it answers, or it computes what is no number."""
+    async def _write_patch(self, selected: _Selection, *, stand_ins: bool) -> Patch:
+        """The patch of the selected speaker, or of the one that stands in where its model has
+        failed: no server of it answers, or it computes what is no number."""
         tried: tuple[int, ...] = ()
         while True:
             try:
-                return await self._patch(due)
+                if self.check is None or self.policy.guard is None:
+                    return await self._speak(selected)
+                return await self._guarded(selected, self.check, self.policy.guard.to)
             except (UnavailableError, NotANumberError):
-                tried += (due.speaker,)
+                tried += (selected.speaker,)
                 left = self._free_to_speak(tried)
                 if not stand_ins or not left:
                     raise
-                due = await self._stand_in(due, left)
+                selected = await self._stand_in(selected, left)
 
-    def _conclude(self, due: _Turn, patch: Patch) -> None:
-        """Is the answer over? Where the closing speaker is to follow whoever ended it, that end is
-        removed, once: what is written then is the last patch, however and by whom it ends."""
-        policy = self._policy
+    def _conclude(self, selected: _Selection, patch: Patch) -> None:
+        """Is the answer over? Where the closing speaker is to follow the one that ended it, that
+        end is removed, once: what is written then is the last patch, however and by whom it
+        ends."""
+        policy = self.policy
         over = self._final or patch.finish not in HANDED_OVER
         self._end_removed = (
             policy.closing_on_end
             and patch.finish == "stop"
-            and not self.draft.stopped
-            and due.reason != "closing"
+            and not self.state.stopped
+            and selected.reason != "closing"
             and patch.speaker != policy.closing
         )
         over = over and not self._end_removed
-        self.ended = over or self.draft.tokens >= policy.max_tokens
+        self.ended = over or self.state.tokens >= policy.max_tokens
 
     def _length(self) -> int:
         """The most tokens that the next patch may have, if the budget allows."""
         if self._rule is not None and self._rule.until == "random":
             return self._rule.draw(self._speakers.random())
-        return self._policy.longest
+        return self.policy.longest
 
-    async def _choose(self) -> _Turn:
+    async def _select(self) -> _Selection:
         """Who writes the next patch: the rules first, then the switcher."""
-        policy, draft = self._policy, self.draft
-        uniform = self._speakers.random()  # one a turn, whether it is asked for or not
-        if policy.closing is not None and (self._end_removed or self._closes_at(draft.tokens)):
-            return _Turn(policy.closing, "closing")
-        if policy.opening is not None and not draft.patches:
-            return _Turn(policy.opening, "opening")
+        policy, state = self.policy, self.state
+        uniform = self._speakers.random()  # one a step, whether it is asked for or not
+        if policy.closing is not None and (self._end_removed or self._closes_at(state.tokens)):
+            return _Selection(policy.closing, "closing")
+        if policy.opening is not None and not state.patches:
+            return _Selection(policy.opening, "opening")
         begun = perf_counter()
-        probabilities = await self._asked()
+        probabilities = await self.switcher_probabilities()
         open_to = _among(self._free_to_speak(), probabilities)
         if policy.greedy_switcher:
             speaker = max(range(len(open_to)), key=open_to.__getitem__)
         else:
             speaker = pick(open_to, policy.top_p, uniform)
-        return _Turn(speaker, "chosen", probabilities, perf_counter() - begun)
+        return _Selection(speaker, "chosen", probabilities, perf_counter() - begun)
 
     def _closes_at(self, tokens: int) -> bool:
         """May the patch that begins after so many tokens be the last that the budget allows?"""
-        return self._policy.max_tokens - tokens <= self._policy.longest
+        return self.policy.max_tokens - tokens <= self.policy.longest
 
     def _free_to_speak(self, tried: Sequence[int] = ()) -> list[int]:
-        """Who may be chosen: not those tried in vain, nor those whose longest patch would give them
-        more than their share."""
-        policy = self._policy
+        """Who may be selected: not those that have failed, nor those whose longest patch would give
+        them more than their share."""
+        policy = self.policy
         caps = dict(policy.max_share)
-        wanted = min(policy.longest, policy.max_tokens - self.draft.tokens)
-        spoken = [0] * len(self._models)
-        for patch in self.draft.patches:
+        wanted = min(policy.longest, policy.max_tokens - self.state.tokens)
+        spoken = [0] * len(self.models)
+        for patch in self.state.patches:
             if patch.speaker is not None:
                 spoken[patch.speaker] += len(patch.token_ids)
         most = [
-            caps.get(index, 1.0) * (self.draft.tokens + wanted) + _ROUNDING
-            for index in range(len(self._models))
+            caps.get(index, 1.0) * (self.state.tokens + wanted) + _ROUNDING
+            for index in range(len(self.models))
         ]
         return [i for i, had in enumerate(spoken) if i not in tried and had + wanted <= most[i]]
 
-    async def _stand_in(self, turn: _Turn, left: Sequence[int]) -> _Turn:
-        """The most probable of those who are left. Nothing is drawn for it, so later turns are
+    async def _stand_in(self, selected: _Selection, left: Sequence[int]) -> _Selection:
+        """The most probable of those that are left. Nothing is drawn for it, so later turns are
         drawn as they would have been."""
         begun = perf_counter()
-        probabilities = turn.probabilities or await self._asked()
+        probabilities = selected.probabilities or await self.switcher_probabilities()
         speaker = max(left, key=probabilities.__getitem__)
-        return _Turn(speaker, "fallback", probabilities, perf_counter() - begun)
+        return _Selection(speaker, "fallback", probabilities, perf_counter() - begun)
 
     @property
     def _wanted(self) -> int:
         """The most tokens of the next patch."""
-        return min(self._most, self._policy.max_tokens - self.draft.tokens)
+        return min(self._most, self.policy.max_tokens - self.state.tokens)
 
-    async def _patch(self, due: _Turn) -> Patch:
-        if self._vet is None or self._policy.guard is None:
-            return await self._speak(due)
-        return await self._guarded(due, self._vet, self._policy.guard.to)
-
-    async def _guarded(self, due: _Turn, vet: Vet, guardian: int) -> Patch:
-        """The due speaker's patch if it may stand, else the guardian's if that may, else an empty
-        one that ends the answer. Nothing is given out before it is vetted, whatever happens."""
-        emit, begun = self._emit, perf_counter()
-        before, withheld = self.draft.copy(), tuple[RejectedPatch, ...]()
-        for turn in (due, replace(due, speaker=guardian, reason="guard")):
+    async def _guarded(self, selected: _Selection, check: GuardCheck, fallback: int) -> Patch:
+        """The selected speaker's patch if it passes the check, else that of the `fallback` if it
+        passes, else an empty one that ends the answer. Nothing is given out unchecked."""
+        emit, begun = self.emit, perf_counter()
+        before, withheld = self.state.copy(), tuple[RejectedPatch, ...]()
+        for writer in (selected, replace(selected, speaker=fallback, reason="guard")):
             held: list[Delta | Patch] = []
-            self._emit = held.append if emit is not None else None
+            self.emit = held.append if emit is not None else None
             passes = False
             try:
-                patch = await self._speak(turn)
-                # The beginning of a stop string is not shown yet, but its tokens are told; and if
-                # the next patch may not stand, what is shown now is the answer.
-                shown, hidden = self.text, self.draft.unfinished_stop
-                passes = await vet(self._session, shown, hidden)
+                patch = await self._speak(writer)
+                # The beginning of a stop string is not shown yet, but its tokens are given out; and
+                # if the next patch may not stand, what is shown now is the answer.
+                shown, hidden = self.text, self.state.unfinished_stop
+                passes = await check(self.session, shown, hidden)
             finally:
-                self._emit = emit
+                self.emit = emit
                 if not passes:
-                    self.draft.back_to(before)
+                    self.state.restore(before)
             if passes:
                 timing = replace(patch.timing, guard=perf_counter() - begun - patch.timing.write)
                 patch = replace(patch, timing=timing, withheld=withheld)
-                self.draft.patches[-1] = patch
-                tell(emit, *held[:-1], patch)
+                self.state.patches[-1] = patch
+                emit_events(emit, *held[:-1], patch)
                 return patch
-            withheld += (RejectedPatch(turn.speaker, len(patch.token_ids)),)
-        timing = Timing(due.seconds, 0.0, perf_counter() - begun)
+            withheld += (RejectedPatch(writer.speaker, len(patch.token_ids)),)
+        timing = Timing(selected.seconds, 0.0, perf_counter() - begun)
         return self._record(
-            Patch(guardian, (), "", "guard", "guard", due.probabilities, timing, withheld)
+            Patch(fallback, (), "", "guard", "guard", selected.probabilities, timing, withheld)
         )
 
-    async def _speak(self, turn: _Turn) -> Patch:
-        """Let the chosen speaker write one patch onto the draft. Raises EngineError when its model
-        fails; what it has given out by then is on the draft."""
-        policy, draft, speaker = self._policy, self.draft, turn.speaker
-        if turn.reason == "closing" and policy.closing_cue is not None:
-            forced = draft.force(speaker, policy.closing_cue)
-            tell(self._emit, Delta(None, forced.text), forced)
+    async def _speak(self, selected: _Selection) -> Patch:
+        """Let the chosen speaker write one patch onto the state. Raises EngineError when its model
+        fails; what it has given out by then is on the state."""
+        policy, state, speaker = self.policy, self.state, selected.speaker
+        if selected.reason == "closing" and policy.closing_cue is not None:
+            forced = state.force(speaker, policy.closing_cue)
+            emit_events(self.emit, Delta(None, forced.text), forced)
         begun = perf_counter()
-        after = draft.tokens + self._wanted
+        after = state.tokens + self._wanted
         ruled = self._final or (policy.closing is not None and self._closes_at(after))
         writer = PatchWriter(
-            self._session,
-            self._models[speaker],
-            draft,
+            self.session,
+            self.models[speaker],
+            state,
             speaker,
-            self._emit,
-            self._logprobs,
-            () if ruled or after >= policy.max_tokens else self._choices,
+            self.emit,
+            self.logprobs,
+            () if ruled or after >= policy.max_tokens else self.choices,
         )
-        watch = None
+        criterion = None
         if self._rule is not None:
-            watch = stopping.watch(self._rule, self._decide, draft, speaker)
+            criterion = stopping.criterion_of(self._rule, self._decide, state, speaker)
         try:
-            finish = await writer.write(self._wanted, policy, watch)
+            finish = await writer.write(self._wanted, policy, criterion)
         except EngineError:
             if writer.token_ids or writer.text:
                 writer.finish("")
-                self._record(_patch_of(writer, turn, "error", begun))
+                self._record(_patch_of(writer, selected, "error", begun))
             raise
-        over = self._final or finish not in HANDED_OVER or draft.tokens >= policy.max_tokens
-        writer.finish(draft.end() if over else "")
-        return self._record(_patch_of(writer, turn, finish, begun))
+        over = self._final or finish not in HANDED_OVER or state.tokens >= policy.max_tokens
+        writer.finish(state.end() if over else "")
+        return self._record(_patch_of(writer, selected, finish, begun))
 
     def _record(self, patch: Patch) -> Patch:
-        self.draft.patches.append(patch)
-        tell(self._emit, patch)
+        self.state.patches.append(patch)
+        emit_events(self.emit, patch)
         return patch
 
     @asynccontextmanager
     async def fork(
-        self, seed: int, draft: GenerationState | None = None
+        self, seed: int, state: GenerationState | None = None
     ) -> AsyncIterator[GenerationLoop]:
-        """The same answer with draws of its own, going on from here or from an earlier `draft` of
-        it. What the models have read of it is shared. A fork is a sample: nobody stands in for a
+        """The same answer with draws of its own, going on from here or from an earlier `state` of
+        it. What the models have read of it is shared. A fork is a sample: no other stands in for a
         speaker that fails in it."""
-        draft = (draft or self.draft).copy()
-        async with self._session.fork(derive(seed, "tokens")) as session:
-            speakers = derive(seed, "speakers")
-            yield GenerationLoop(
-                self._models,
-                session,
-                draft,
-                self._begin,
-                self._policy,
-                speakers,
-                vet=self._vet,
+        state = (state or self.state).copy()
+        async with self.session.fork(derive(seed, "tokens")) as session:
+            yield replace(
+                self,
+                session=session,
+                state=state,
+                seed=derive(seed, "speakers"),
+                emit=None,
+                logprobs=None,
                 stand_ins=False,
-                choices=self._choices,
+                begun=None,
             )
 
     async def read(self) -> None:
         """Let every candidate and the switcher read what is written, so that no fork has to."""
-        if isinstance(self._session, SharingSession):
+        if isinstance(self.session, SharingSession):
             await asyncio.gather(
                 *(
-                    self._session.read(model, self.draft.prompt(index))
-                    for index, model in enumerate(self._models)
-                    if self.draft.room(index) > 0
+                    self.session.read(model, self.state.prompt(index))
+                    for index, model in enumerate(self.models)
+                    if self.state.room(index) > 0
                 ),
-                self._begin()(self._session, self.draft),
+                self.begin()(self.session, self.state),
             )
 
 
-def _patch_of(writer: PatchWriter, turn: _Turn, finish: Finish, begun: float) -> Patch:
+def _patch_of(writer: PatchWriter, selected: _Selection, finish: Finish, begun: float) -> Patch:
     return Patch(
-        speaker=turn.speaker,
+        speaker=selected.speaker,
         token_ids=tuple(writer.token_ids),
         text=writer.text,
         finish=finish,
-        reason=turn.reason,
-        probabilities=turn.probabilities,
-        timing=Timing(turn.seconds, perf_counter() - begun),
+        reason=selected.reason,
+        probabilities=selected.probabilities,
+        timing=Timing(selected.seconds, perf_counter() - begun),
     )
 
 
 def _among(free: Sequence[int], probabilities: Sequence[float]) -> Sequence[float]:
-    """The probabilities of those who are free to speak, whose share the others leave them; equal
-    ones if they had none. Raises ConfigError if nobody is."""
+    """The probabilities of those that are free to speak, 0 for the others; equal ones if all of
+    theirs are 0. Raises ConfigError if none is free."""
     if len(free) == len(probabilities):
         return probabilities
     if not free:

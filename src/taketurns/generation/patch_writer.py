@@ -1,8 +1,9 @@
-"""One patch: the chosen speaker continues the draft."""
+"""One patch: the chosen speaker continues the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Session
@@ -16,116 +17,107 @@ Emit = Callable[[Delta | Patch], None]
 """Sees an answer as it is written."""
 
 
+@dataclass(eq=False)
 class PatchWriter:
     """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes.
     `emit` sees it come, with `logprobs` and `choices` as in `Sampling`."""
 
-    def __init__(
-        self,
-        session: Session,
-        model: str,
-        draft: GenerationState,
-        speaker: int,
-        emit: Emit | None,
-        logprobs: int | None = None,
-        choices: tuple[int, ...] = (),
-    ) -> None:
-        self.token_ids: list[int] = []
-        self.text = ""
-        self._session = session
-        self._model = model
-        self._draft = draft
-        self._speaker = speaker
-        self._emit = emit
-        self._logprobs = logprobs
-        self._choices = choices
-        self._unshown: list[Token] = []
-        self._told = ""
+    session: Session
+    model: str
+    state: GenerationState
+    speaker: int
+    emit: Emit | None
+    logprobs: int | None = None
+    choices: tuple[int, ...] = ()
+    token_ids: list[int] = field(default_factory=list, init=False)
+    text: str = field(default="", init=False)
+    _unshown: list[Token] = field(default_factory=list, init=False)
+    _streamed_text: str = field(default="", init=False)
 
     async def write(
-        self, wanted: int, policy: Policy, watch: StoppingCriterion | None = None
+        self, wanted: int, policy: Policy, criterion: StoppingCriterion | None = None
     ) -> Finish:
-        """Write up to `wanted` tokens, or until `watch` ends the patch, and as many more as finish
-        a character where the next speaker can only be given whole ones, if the budget has them.
-        Says why it ended."""
-        self._draft.start_patch(self._speaker)
-        room = self._draft.room(self._speaker)
+        """Write up to `wanted` tokens, or until `criterion` ends the patch, and as many more as
+        finish a character where the next speaker can only be given whole ones, if the budget has
+        them. Says why it ended."""
+        self.state.start_patch(self.speaker)
+        room = self.state.room(self.speaker)
         if room <= 0:
             return "context"
-        finish = await self._generate(min(wanted, room), policy, watch)
+        finish = await self._generate(min(wanted, room), policy, criterion)
         if finish not in HANDED_OVER:
             return finish
-        for _ in range(0 if self._draft.exact else _CHARACTER_TOKENS):
-            left = min(room - len(self.token_ids), policy.max_tokens - self._draft.tokens)
-            if not self._draft.mid_character or left <= 0:
+        for _ in range(0 if self.state.exact else _CHARACTER_TOKENS):
+            left = min(room - len(self.token_ids), policy.max_tokens - self.state.tokens)
+            if not self.state.mid_character or left <= 0:
                 break
             if (more := await self._generate(1, policy)) != "length":
                 return more
         return "context" if room < wanted and finish == "length" else finish
 
     async def _generate(
-        self, tokens: int, policy: Policy, watch: StoppingCriterion | None = None
+        self, tokens: int, policy: Policy, criterion: StoppingCriterion | None = None
     ) -> Finish:
         sampling = Sampling(
             max_tokens=tokens,
             temperature=policy.temperature,
             top_p=policy.speaker_top_p,
             stop=policy.stop,
-            written=self._draft.unfinished_stop,
-            stop_token_ids=self._draft.end_token_ids,
-            logprobs=self._logprobs,
-            choices=self._choices,
-            watch=watch,
+            written=self.state.unfinished_stop,
+            stop_token_ids=self.state.end_token_ids,
+            logprobs=self.logprobs,
+            choices=self.choices,
+            stopping=criterion,
         )
-        before, prompt = len(self.token_ids), self._draft.continued()
-        on_token = self._take if self._emit is not None else None
-        self._told = ""
+        before, prompt = len(self.token_ids), self.state.continued()
+        on_token = self._take if self.emit is not None else None
+        self._streamed_text = ""
         try:
-            completion = await self._session.generate(self._model, prompt, sampling, on_token)
+            completion = await self.session.generate(self.model, prompt, sampling, on_token)
         except EngineError:
-            self._count(self._told)
+            self._retokenize(self._streamed_text)
             raise
         if completion.text is None:
             seen = len(self.token_ids) - before
-            self._read([Token(i) for i in completion.token_ids[seen:]])
+            self._take_tokens([Token(i) for i in completion.token_ids[seen:]])
         else:
-            self._tell(completion.text[len(self._told) :])
-            self._count(completion.text)
-        self._draft.scores = completion.scores
+            self._take_text(completion.text[len(self._streamed_text) :])
+            self._retokenize(completion.text)
+        self.state.scores = completion.scores
         if completion.scores is not None:
             # Where less is handed on than was written (a control token is not), the next speaker
             # would be chosen by a state that is not the answer's.
-            read = self._draft.prompt(self._speaker)
+            read = self.state.prompt(self.speaker)
             if read != [*prompt, *completion.token_ids]:
-                self._draft.scores = None
+                self.state.scores = None
         if len(self.token_ids) == before and completion.finish in HANDED_OVER:
             return "stop"  # a server that writes nothing would be asked for ever
-        return "stop" if self._draft.stopped else completion.finish
+        return "stop" if self.state.stopped else completion.finish
 
     def _take(self, token: Token) -> None:
         if token.id is not None:
-            self._read((token,))
+            self._take_tokens((token,))
         elif token.text:
-            self._tell(token.text)
+            self._take_text(token.text)
 
-    def _tell(self, text: str) -> None:
+    def _take_text(self, text: str) -> None:
         """Text from a server that gives no token ids."""
-        self._told += text
-        if shown := self._draft.read_text(text):
+        self._streamed_text += text
+        if shown := self.state.read_text(text):
             self._show(shown)
 
-    def _count(self, text: str) -> None:
-        """What was told, as the tokens that the speaker's tokenizer makes of it."""
-        ids = self._draft.spell(self._speaker, text)
+    def _retokenize(self, text: str) -> None:
+        """Count streamed text as the tokens that the speaker's tokenizer makes of it."""
+        ids = self.state.spell(self.speaker, text)
         self.token_ids += ids
         self._unshown += map(Token, ids)
-        self._draft.count(len(ids))
+        self.state.count(len(ids))
 
-    def _read(self, tokens: Sequence[Token]) -> None:
+    def _take_tokens(self, tokens: Sequence[Token]) -> None:
         token_ids = [token.id for token in tokens if token.id is not None]
         self.token_ids += token_ids
         self._unshown += tokens
-        if text := self._draft.read(token_ids):
+        if text := self.state.read(token_ids):
             self._show(text)
 
     def finish(self, text: str) -> None:
@@ -135,12 +127,12 @@ class PatchWriter:
 
     def _show(self, text: str) -> None:
         self.text += text
-        tell(self._emit, Delta(self._speaker, text, tuple(self._unshown)))
+        emit_events(self.emit, Delta(self.speaker, text, tuple(self._unshown)))
         self._unshown.clear()
 
 
-def tell(emit: Emit | None, *events: Delta | Patch) -> None:
-    """Show events to whoever watches, if anybody does."""
+def emit_events(emit: Emit | None, *events: Delta | Patch) -> None:
+    """Pass events on, if `emit` is there to take them."""
     if emit is not None:
         for event in events:
             emit(event)

@@ -1,9 +1,9 @@
 """Which of many phrases stand in a text that grows, each character of it read once.
 
-An Aho-Corasick automaton over the characters of all phrases. Where it has got to is a `Reading`, so
-a text can be read in pieces, and from an earlier place again. What a piece costs depends on its own
-length alone, not on that of the text before it nor on how many phrases there are.
-"""
+An Aho-Corasick automaton over the characters of all phrases. Where it has got to is a
+`AutomatonState`, so a text can be read in pieces, and from an earlier place again. What a piece
+costs depends on its own length alone, not on that of the text before it nor on how many phrases
+there are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AutomatonState:
     """How far a text was read. `state` is where the automaton is, `recent` says of the last
     characters whether each belongs to a word, and `blank` that the last one is white space.
     `ending` says that a phrase ends with the text, if no word goes on there."""
@@ -25,7 +25,7 @@ class Reading:
     ending: bool = False
 
 
-class Phrases:
+class PhraseAutomaton:
     """Finds `phrases` as whole words, in whatever case and with any white space between words.
 
     Case is folded in full: "STRASSE" is found in "straße".
@@ -37,7 +37,7 @@ class Phrases:
         self._back = [0]  # to the longest ending of a state that begins a phrase too
         longest = max(map(self._add, phrases), default=0)
         self._link()
-        self.start = Reading(0, bytes(longest + 1))
+        self.start = AutomatonState(0, bytes(longest + 1))
 
     def _add(self, phrase: str) -> int:
         state, length = 0, 0
@@ -67,7 +67,7 @@ class Phrases:
             state = self._back[state]
         return self._next[state].get(letter, 0)
 
-    def read(self, before: Reading, text: str) -> Reading | None:
+    def read(self, before: AutomatonState, text: str) -> AutomatonState | None:
         """Read `text`, which goes on from what was read `before`; None where a phrase stands in
         it."""
         state, blank, ending = before.state, before.blank, before.ending
@@ -87,7 +87,7 @@ class Phrases:
             end = len(words)
             ending = any(not words[end - length - 1] for length in self._lengths[state])
         recent = bytes(words[len(words) - len(before.recent) :])
-        return Reading(state, recent, blank, ending)
+        return AutomatonState(state, recent, blank, ending)
 
 
 def _units(text: str) -> Iterator[tuple[str, bool]]:

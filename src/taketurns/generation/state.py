@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 
 from taketurns.checkpoints.text import StopFilter, TextStream
-from taketurns.generation.handover import CandidateRuntime, Prompt, handover
+from taketurns.generation.handover import CandidateRuntime, handover
 from taketurns.types import Patch, Query, Trace
 
 
@@ -23,7 +23,7 @@ class GenerationState:
         self.tokens = 0
         self.scores: tuple[float, ...] | None = None  # `Completion.scores`, of what is written now
         self._readers = tuple(readers)
-        prompts = [Prompt(text, tuple(ids)) for text, ids in (r.read(query) for r in readers)]
+        prompts = [reader.prompt(query) for reader in readers]
         self._longest_prompt = max(len(prompt.ids) for prompt in prompts)
         self._written = handover(self._readers, prompts)
         self._stops = StopFilter(stops)
@@ -141,7 +141,7 @@ class GenerationState:
         return self._stops.push(self._written.flush()) + self._stops.flush()
 
     def copy(self) -> GenerationState:
-        """A draft that goes on from here by itself."""
+        """A state that goes on from here by itself."""
         twin = copy(self)
         twin.patches = list(self.patches)
         twin._stops = copy(self._stops)
@@ -154,7 +154,7 @@ class GenerationState:
         twin.query = replace(self.query, id=identifier)
         return twin
 
-    def back_to(self, earlier: GenerationState) -> None:
+    def restore(self, earlier: GenerationState) -> None:
         """Undo all that was written since `earlier` was copied from this."""
         vars(self).update(vars(earlier.copy()))
 

@@ -1,8 +1,8 @@
-"""Where a patch ends, if not at a fixed size: one watch a rule, made anew for every patch.
+"""Where a patch ends, if not at a fixed size: one criterion a rule, made anew for every patch.
 
-A watch looks on in whatever engine writes the patch (`types.StoppingCriterion`), so a rule costs no call of its
-own and no patch is written in pieces. What a rule asks of an engine is in its `Capability`.
-"""
+A criterion looks on in whatever engine writes the patch (`types.StoppingCriterion`), so a rule
+costs no call of its own and no patch is written in pieces. What a rule asks of an engine is in its
+`Capability`."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
             )
 
 
-def watch(
-    rule: PatchRule, decide: object, draft: GenerationState, speaker: int
+def criterion_of(
+    rule: PatchRule, decide: object, state: GenerationState, speaker: int
 ) -> StoppingCriterion | None:
-    """What ends the speaker's next patch on `draft` before it is as long as it may be; None:
+    """What ends the speaker's next patch on `state` before it is as long as it may be; None:
     nothing."""
     if rule.until == "sentence":
-        return SentenceEnd(rule, draft.stream(speaker))
+        return SentenceEnd(rule, state.stream(speaker))
     if rule.until == "uncertainty":
         return EntropyRise(rule)
     if rule.until == "switcher":
@@ -63,13 +63,25 @@ def watch(
     return None
 
 
-class SentenceEnd:
+class _Criterion:
+    """One that never ends a patch, and asks to see nothing."""
+
+    finish: Finish
+    entropy = False
+    layers: tuple[int, ...] = ()
+
+    def on_token(self, token: Token) -> bool:
+        return False
+
+    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
+        return False
+
+
+class SentenceEnd(_Criterion):
     """Ends a patch after the token that ends a sentence or a line; `stream` decodes the tokens. A
     server without token ids is followed by the pieces of text that it sends."""
 
     finish: Finish = "sentence"
-    entropy = False
-    layers: tuple[int, ...] = ()
 
     def __init__(self, rule: PatchRule, stream: TextStream) -> None:
         self._rule = rule
@@ -77,7 +89,7 @@ class SentenceEnd:
         self._written = 0
         self._text = ""
 
-    def wrote(self, token: Token) -> bool:
+    def on_token(self, token: Token) -> bool:
         self._written += 1
         shown = self._stream.push(token.id) if token.id is not None else token.text
         self._text += shown or ""
@@ -85,26 +97,19 @@ class SentenceEnd:
             return False  # nothing shown: inside a character
         return _SENTENCE.search(self._text) is not None
 
-    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
-        return False
 
-
-class EntropyRise:
+class EntropyRise(_Criterion):
     """Ends a patch before a token that the speaker is much less sure of than of those before."""
 
     finish: Finish = "uncertainty"
     entropy = True
-    layers: tuple[int, ...] = ()
 
     def __init__(self, rule: PatchRule) -> None:
         self._rule = rule
         self._sum = 0.0
         self._seen = 0
 
-    def wrote(self, token: Token) -> bool:
-        return False
-
-    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
         """Asked before every token: as many were seen as are written."""
         assert entropy is not None, "an engine with the capability tells it"
         written = self._seen
@@ -115,12 +120,11 @@ class EntropyRise:
         return False
 
 
-class ChangeOfMind:
-    """Ends a patch where the switcher would rather have somebody else, clearly and for a while:
+class ChangeOfMind(_Criterion):
+    """Ends a patch where the switcher prefers another candidate, clearly and for a while:
     `margin` and `dwell` keep speakers from chattering where it cannot decide."""
 
     finish: Finish = "switcher"
-    entropy = False
 
     def __init__(self, rule: PatchRule, decide: TokenLevelSwitcher, speaker: int) -> None:
         self.layers = decide.layers(speaker)
@@ -130,11 +134,11 @@ class ChangeOfMind:
         self._written = 0
         self._in_a_row = 0
 
-    def wrote(self, token: Token) -> bool:
+    def on_token(self, token: Token) -> bool:
         self._written += 1
         return False
 
-    def ends(self, entropy: float | None, states: Tensor | None) -> bool:
+    def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
         if states is None or self._written <= self._rule.min - self._rule.dwell:
             return False  # too early to count
         probabilities = self._decide.follow(self._speaker, states)

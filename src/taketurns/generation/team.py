@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import overload
 
+from taketurns.config.loading import change_policy, load_team_config
 from taketurns.config.policy import Policy
-from taketurns.config.team_config import TeamConfig, change_policy, load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.base import Engine
 from taketurns.engines.factory import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.generation import stopping
-from taketurns.generation.guards import Judge, Vet, vetting
+from taketurns.generation.guards import GuardCheck, GuardJudge, guard_check
 from taketurns.generation.handover import CandidateRuntime
 from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.patch_writer import Emit
@@ -59,7 +60,7 @@ class Team:
         self.engine = engine
         self.judge = judge
         self._switcher = switcher
-        self._judging: Judge | None = None
+        self._judging: GuardJudge | None = None
         self._readers: tuple[CandidateRuntime, ...] | None = None
 
     @classmethod
@@ -97,7 +98,7 @@ class Team:
         return Team(bare, self.engine, self._switcher, self.policy, self.judge)
 
     def switched_by(self, switcher: Switcher) -> Team:
-        """The same team with somebody else to decide. Where patches end as the switcher says and
+        """The same team with another switcher. Where patches end as the switcher says and
         this one cannot say so, they have random lengths."""
         policy = self.policy if isinstance(switcher, HeadSwitcher) else self.policy.unfollowed
         return Team(self.candidates, self.engine, switcher, policy, self.judge)
@@ -177,13 +178,13 @@ class Team:
         self, query: Query, seed: int | None, policy: Policy, emit: Emit | None
     ) -> Trace:
         seed = policy.seed if seed is None else seed
-        draft = await self.draft(query, policy)
+        state = await self.draft(query, policy)
         try:
-            async with self.answer(draft, seed, policy, emit) as answer:
+            async with self.answer(state, seed, policy, emit) as answer:
                 await answer.write()
         except EngineError as error:
-            return draft.trace(seed, str(error))
-        return draft.trace(seed)
+            return state.trace(seed, str(error))
+        return state.trace(seed)
 
     async def draft(self, query: Query, policy: Policy | None = None) -> GenerationState:
         """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
@@ -197,50 +198,50 @@ class Team:
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
-        draft = GenerationState(query, self._readers, policy.stop)  # which refuses what is too long
+        state = GenerationState(query, self._readers, policy.stop)  # which refuses what is too long
         if policy.patch is not None:
             decide = start(self._switcher, query, policy)
             stopping.check(policy.patch, decide, [reader.info for reader in self._readers])
-        return draft
+        return state
 
     @asynccontextmanager
     async def answer(
         self,
-        draft: GenerationState,
+        state: GenerationState,
         seed: int,
         policy: Policy | None = None,
         emit: Emit | None = None,
         logprobs: int | None = None,
     ) -> AsyncIterator[GenerationLoop]:
-        """Open a draft for writing, turn by turn; `seed` and the query's id decide all draws.
+        """Open an answer for writing, patch by patch; `seed` and the query's id decide all draws.
         `emit` sees it being written, with `logprobs` as in `Sampling`.
 
         Raises EngineError, and PromptError if the query does not fit the switcher.
         """
         policy = policy or self.policy
-        begin = partial(start, self._switcher, draft.query, policy)
+        begin = partial(start, self._switcher, state.query, policy)
 
-        def read_query() -> tuple[Decide, Vet | None, int]:
-            vet = vetting(draft.query, policy, self._judging)
-            return begin(), vet, self.longest(draft, policy)
+        def read_query() -> tuple[Decide, GuardCheck | None, int]:
+            check = guard_check(state.query, policy, self._judging)
+            return begin(), check, self.longest(state, policy)
 
         # The switcher and the judge read all of it too, and others wait in this event loop.
-        decide, vet, longest = await asyncio.to_thread(read_query)
-        tokens, speakers = (derive(seed, draft.query.id, what) for what in ("tokens", "speakers"))
+        decide, check, longest = await asyncio.to_thread(read_query)
+        tokens, speakers = (derive(seed, state.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, longest) as session:
             models = [candidate.name for candidate in self.candidates]
             yield GenerationLoop(
-                models,
-                session,
-                draft,
-                begin,
-                policy,
-                speakers,
-                emit,
-                logprobs,
-                vet,
+                models=models,
+                session=session,
+                state=state,
+                begin=begin,
+                policy=policy,
+                seed=speakers,
+                emit=emit,
+                logprobs=logprobs,
+                check=check,
                 choices=self._choices,
-                decide=decide,
+                begun=decide,
             )
 
     # Getting ready and letting go
@@ -263,7 +264,7 @@ class Team:
         policy = policy or self.policy
         await self.draft(query, policy)
         await asyncio.to_thread(start, self._switcher, query, policy)
-        await asyncio.to_thread(vetting, query, policy, self._judging)
+        await asyncio.to_thread(guard_check, query, policy, self._judging)
 
     async def aclose(self) -> None:
         """Release the engine, for every team that shares it."""
@@ -290,7 +291,7 @@ class Team:
             infos = [await self.engine.info(candidate.name) for candidate in self.candidates]
             await make_ready(self._switcher, self.engine, infos)
             if self.judge is not None:
-                self._judging = await Judge.prepared(self.judge, self.engine)
+                self._judging = await GuardJudge.prepared(self.judge, self.engine)
             self._readers = tuple(map(CandidateRuntime, self.candidates, infos))
         return self._readers
 
@@ -299,14 +300,14 @@ class Team:
         """The tokens that the switcher decides by after each patch, if it does."""
         return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
-    def longest(self, draft: GenerationState, policy: Policy) -> int:
+    def longest(self, state: GenerationState, policy: Policy) -> int:
         """How long an answer's session may get: tokens of the longest prompt that it may come to,
         the switcher's and the judge's included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
-        longest = draft.longest_prompt + tags + _QUESTION_TOKENS
+        longest = state.longest_prompt + tags + _QUESTION_TOKENS
         if self._judging is None or policy.guard is None:
             return longest
-        return max(longest, self._judging.longest(policy.guard, draft.query, policy.max_tokens))
+        return max(longest, self._judging.longest(policy.guard, state.query, policy.max_tokens))
 
 
 def _query(query: str | Query, index: int) -> Query:

@@ -1,36 +1,45 @@
-"""What every harness needs of a team: many questions answered at once, by a harness's settings."""
+"""Answers of a team for a harness: many at once, with the harness's generation settings."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Policy
-from taketurns.config.team_config import load_team_config
-from taketurns.errors import ConfigError, EngineError, LengthError
+from taketurns.errors import ConfigError, EngineError, LengthError, UsageError
 from taketurns.generation.team import Team
 from taketurns.runs.progress import Progress
+from taketurns.runs.runner import map_ordered
 from taketurns.types import Query, Trace
 from taketurns.utils.sync import run_sync
 
 LOG = logging.getLogger("taketurns.integrations")
-NO_LIKELIHOOD = (
-    "a team gives no log-likelihood of a text: which candidates would have written which part of "
-    "it is not determined; choose tasks that generate their answers"
-)
+
+
+class GeneratesOnly:
+    """A model of a harness that refuses log-likelihoods."""
+
+    def loglikelihood(self, requests: Any) -> Any:
+        raise UsageError(
+            "a team gives no log-likelihood of a text: which candidates would have written which "
+            "part of it is not determined; choose tasks that generate their answers"
+        )
+
+    loglikelihood_rolling = loglikelihood
 
 
 def load_team(name: str, settings: Mapping[str, Any], speaker: str | None = None) -> Team:
     """A team by file, folder or name, with settings as `--set` takes them (`policy.patch_size`);
-    `speaker` is one candidate alone. Raises ConfigError."""
+    `speaker` names one candidate to have alone. Raises ConfigError."""
     team = Team.load(load_team_config(name, dict(settings)))
     return team if speaker is None else team.alone(speaker)
 
 
-def sampled_as(
+def with_sampling(
     policy: Policy,
     *,
     max_tokens: int | None = None,
@@ -39,65 +48,57 @@ def sampled_as(
     stop: Sequence[str] = (),
     seed: int | None = None,
 ) -> Policy:
-    """A policy with what a harness asks for in place of the team's own; None leaves it."""
-    changes: dict[str, Any] = {
+    """`policy` with a harness's settings in place of the team's own; None keeps those."""
+    settings: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
         "speaker_top_p": top_p,
         "seed": seed,
     }
     stops = tuple(dict.fromkeys((*policy.stop, *(text for text in stop if text))))
-    given = {key: value for key, value in changes.items() if value is not None}
-    return replace(policy, stop=stops, **given)
+    changes = {key: value for key, value in settings.items() if value is not None}
+    return replace(policy, stop=stops, **changes)
 
 
-async def answer(team: Team, query: Query, policy: Policy) -> Trace:
-    """One answer. Raises EngineError if it fails, ConfigError or PromptError if it cannot be
-    asked."""
+async def answer_query(team: Team, query: Query, policy: Policy) -> Trace:
+    """One answer. Raises EngineError if it fails, ConfigError or PromptError if it cannot begin."""
     trace = await team.agenerate(query, policy=policy)
     if trace.error is not None:
         raise EngineError(f"{query.id}: {trace.error}")
     return trace
 
 
-def answers(
-    team: Team, asked: Sequence[tuple[Query, Policy]], concurrency: int
+def answer_all(
+    team: Team, requests: Sequence[tuple[Query, Policy]], concurrency: int
 ) -> list[Trace | None]:
-    """Every answer, in order, at most `concurrency` under way; None for a prompt that does not fit
-    a candidate's context, of which a warning says how many there are. Raises as `answer` does, and
+    """Answer every query, in order, at most `concurrency` at a time. A prompt that does not fit a
+    candidate's context gives None, and a warning counts them. Raises as `answer_query` does, and
     LengthError if no prompt fits."""
     if concurrency < 1:
         raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
     too_long: list[LengthError] = []
 
-    async def all_of_them() -> list[Trace | None]:
-        free = asyncio.Semaphore(concurrency)
+    async def answer_one(request: tuple[Query, Policy]) -> Trace | None:
+        try:
+            trace = await answer_query(team, *request)
+        except LengthError as error:
+            too_long.append(error)
+            progress.advance(0)
+            return None
+        progress.advance(trace.tokens)
+        return trace
 
-        async def one(query: Query, policy: Policy) -> Trace | None:
-            async with free:
-                try:
-                    trace = await answer(team, query, policy)
-                except LengthError as error:
-                    too_long.append(error)
-                    progress.advance(0)
-                    return None
-            progress.advance(trace.tokens)
-            return trace
+    async def run() -> list[Trace | None]:
+        async with aclosing(map_ordered(requests, answer_one, concurrency)) as traces:
+            return [trace async for trace in traces]
 
-        with Progress("answering", len(asked)) as progress:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(*pair)) for pair in asked]
-        return [task.result() for task in tasks]
-
-    try:
-        found = run_sync(all_of_them())
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
-    if too_long and len(too_long) == len(asked):
+    with Progress("answering", len(requests)) as progress:
+        traces = run_sync(run())
+    if too_long and len(too_long) == len(requests):
         raise too_long[0]
     if too_long:
         LOG.warning(
             "%d of %d prompts are too long and have empty answers; the first: %s",
-            *(len(too_long), len(asked), too_long[0]),
+            *(len(too_long), len(requests), too_long[0]),
         )
-    return found
+    return traces

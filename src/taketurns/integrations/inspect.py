@@ -28,12 +28,12 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from taketurns.errors import LengthError, UsageError
-from taketurns.integrations.asking import answer, load_team, sampled_as
-from taketurns.integrations.settings import refuse_others
+from taketurns.integrations.asking import answer_query, load_team, with_sampling
+from taketurns.integrations.settings import check_settings
 from taketurns.types import Message, Query
 
 CONNECTIONS = 32
-# What the generation settings say that is followed here, or by inspect_ai itself.
+# Generation settings that are followed here, or by inspect_ai itself.
 FOLLOWED = frozenset(
     {"max_tokens", "temperature", "top_p", "stop_seqs", "seed", "system_message", "max_retries",
      "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections", "adaptive_connections",
@@ -58,7 +58,7 @@ class TeamAPI(ModelAPI):
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         self._team = load_team(model_name, settings, speaker)
-        self._asked: Counter[str] = Counter()
+        self._epochs: Counter[str] = Counter()
 
     async def generate(
         self,
@@ -71,9 +71,9 @@ class TeamAPI(ModelAPI):
         followed, EngineError if the answer fails."""
         if tools:
             raise UsageError("a team calls no tools; choose tasks without any")
-        given = config.model_dump(exclude_none=True)
-        refuse_others(given, FOLLOWED, "inspect_ai", greedy=config.temperature == 0)
-        policy = sampled_as(
+        settings = config.model_dump(exclude_none=True)
+        check_settings(settings, FOLLOWED, "inspect_ai", greedy=config.temperature == 0)
+        policy = with_sampling(
             self._team.policy,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
@@ -82,7 +82,7 @@ class TeamAPI(ModelAPI):
             seed=config.seed,
         )
         try:
-            trace = await answer(self._team, self._query(input), policy)
+            trace = await answer_query(self._team, self._query(input), policy)
         except LengthError as error:
             return ModelOutput.from_content(self.model_name, "", "model_length", str(error))
         output = ModelOutput.from_content(
@@ -107,7 +107,7 @@ class TeamAPI(ModelAPI):
         await self._team.aclose()
 
     def _query(self, turns: list[ChatMessage]) -> Query:
-        """A question asked again (another epoch) has another id, and so draws of its own."""
+        """A query whose id counts the epochs of its question, so that each has its own draws."""
         if wrong := [turn.role for turn in turns if turn.role == "tool"]:
             raise UsageError(f"a team has no turns of the role {wrong[0]!r}")
         for part in (
@@ -118,10 +118,10 @@ class TeamAPI(ModelAPI):
                     f"a team reads text alone, and a turn has content of the type {part.type!r}"
                 )
         messages = tuple(Message(turn.role, turn.text) for turn in turns)
-        said = json.dumps([[turn.role, turn.content] for turn in messages])
-        digest = sha256(said.encode()).hexdigest()[:16]
-        self._asked[digest] += 1
-        return Query(f"{digest}/{self._asked[digest]}", messages=messages)
+        conversation = json.dumps([[turn.role, turn.content] for turn in messages])
+        digest = sha256(conversation.encode()).hexdigest()[:16]
+        self._epochs[digest] += 1
+        return Query(f"{digest}/{self._epochs[digest]}", messages=messages)
 
 
 @modelapi(name="taketurns")

@@ -22,10 +22,10 @@ from lighteval.tasks.requests import Doc
 from lighteval.utils.cache_management import SampleCache
 
 from taketurns.config.policy import Policy
-from taketurns.config.team_config import parse_setting
+from taketurns.config.settings import parse_setting
 from taketurns.errors import UsageError
-from taketurns.integrations.asking import NO_LIKELIHOOD, answers, load_team, sampled_as
-from taketurns.integrations.settings import refuse_others
+from taketurns.integrations.asking import GeneratesOnly, answer_all, load_team, with_sampling
+from taketurns.integrations.settings import check_settings
 from taketurns.types import Query
 from taketurns.utils.sync import run_sync
 
@@ -33,17 +33,17 @@ CONCURRENCY = 32
 FOLLOWED = frozenset({"max_new_tokens", "seed", "stop_tokens", "temperature", "top_p"})
 
 
-class TeamModel(LightevalModel):
-    """Answers requests that generate; refuses log-likelihoods."""
+class TeamModel(GeneratesOnly, LightevalModel):
+    """Answers requests that generate."""
 
     def __init__(self, config: CustomModelConfig) -> None:
         name, *rest = config.model_name.split(",")
         settings = dict(parse_setting(setting) for setting in rest)
         speaker = settings.pop("speaker", None)
         self.config = config
-        self._asked = config.generation_parameters
-        given = self._asked.model_dump(exclude_none=True)
-        refuse_others(given, FOLLOWED, "lighteval", greedy=not self._asked.temperature)
+        self._parameters = config.generation_parameters
+        parameters = self._parameters.model_dump(exclude_none=True)
+        check_settings(parameters, FOLLOWED, "lighteval", greedy=not self._parameters.temperature)
         self._sampled = "policy.temperature" in settings
         self._team = load_team(name, settings, None if speaker is None else str(speaker))
         self._prompts = PromptManager(use_chat_template=False, system_prompt=config.system_prompt)
@@ -61,16 +61,16 @@ class TeamModel(LightevalModel):
     @property
     def max_length(self) -> int:
         """The shortest context of the candidates."""
-        infos = [run_sync(self._team.engine.info(one.name)) for one in self._team.candidates]
+        infos = [run_sync(self._team.engine.info(c.name)) for c in self._team.candidates]
         return min(info.context for info in infos)
 
     def greedy_until(self, docs: list[Doc]) -> list[ModelResponse]:
-        asked = [
+        requests = [
             (Query(f"{doc.task_name}/{doc.id}/{sample}", text=prompt), self._policy(doc))
             for doc, prompt in zip(docs, map(self._prompts.prepare_prompt, docs), strict=True)
             for sample in range(doc.num_samples)
         ]
-        traces = answers(self._team, asked, CONCURRENCY)
+        traces = answer_all(self._team, requests, CONCURRENCY)
         texts = iter("" if trace is None else trace.text for trace in traces)
         return [
             ModelResponse(
@@ -80,12 +80,6 @@ class TeamModel(LightevalModel):
             for doc in docs
         ]
 
-    def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
-        raise UsageError(NO_LIKELIHOOD)
-
-    def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
-        raise UsageError(NO_LIKELIHOOD)
-
     def cleanup(self) -> None:
         self._team.close()
 
@@ -93,14 +87,14 @@ class TeamModel(LightevalModel):
         """Raises UsageError for a question that is not of text alone."""
         if doc.images:
             raise UsageError(f"{doc.task_name}: a team reads text alone, no images")
-        given = self._asked
-        asked = sampled_as(
+        parameters = self._parameters
+        policy = with_sampling(
             self._team.policy,
-            max_tokens=given.max_new_tokens or doc.generation_size,
-            temperature=given.temperature or None,
-            top_p=given.top_p,
-            seed=given.seed,
-            stop=[*(doc.stop_sequences or ()), *(given.stop_tokens or ())],
+            max_tokens=parameters.max_new_tokens or doc.generation_size,
+            temperature=parameters.temperature or None,
+            top_p=parameters.top_p,
+            seed=parameters.seed,
+            stop=[*(doc.stop_sequences or ()), *(parameters.stop_tokens or ())],
         )
-        greedy = not self._sampled and not given.temperature and doc.num_samples == 1
-        return replace(asked, temperature=0.0) if greedy else asked
+        greedy = not self._sampled and not parameters.temperature and doc.num_samples == 1
+        return replace(policy, temperature=0.0) if greedy else policy

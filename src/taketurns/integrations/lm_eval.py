@@ -21,17 +21,24 @@ from lm_eval.api.registry import register_model
 
 from taketurns.config.policy import Policy
 from taketurns.errors import UsageError
-from taketurns.integrations.asking import NO_LIKELIHOOD, answers, load_team, sampled_as
-from taketurns.integrations.settings import LENGTHS, length_of, real, refuse_others, truth, whole
+from taketurns.integrations.asking import GeneratesOnly, answer_all, load_team, with_sampling
+from taketurns.integrations.settings import (
+    LENGTH_NAMES,
+    check_settings,
+    max_length,
+    parse_bool,
+    parse_float,
+    parse_int,
+)
 from taketurns.types import Message, Query
 
-FOLLOWED = frozenset({*LENGTHS, "until", "do_sample", "temperature", "top_p", "seed"})
+FOLLOWED = frozenset({*LENGTH_NAMES, "until", "do_sample", "temperature", "top_p", "seed"})
 HARNESS = frozenset({"batch_size", "max_batch_size", "device"})  # what it passes to any model
 
 
 @register_model("taketurns")
-class TeamLM(LM):
-    """Answers requests that generate; refuses log-likelihoods."""
+class TeamLM(GeneratesOnly, LM):
+    """Answers requests that generate."""
 
     def __init__(
         self,
@@ -41,27 +48,21 @@ class TeamLM(LM):
         **settings: Any,
     ) -> None:
         super().__init__()
-        given = {key: value for key, value in settings.items() if key not in HARNESS}
-        self._team = load_team(team, given, speaker)
+        own = {key: value for key, value in settings.items() if key not in HARNESS}
+        self._team = load_team(team, own, speaker)
         self._concurrency = concurrency
         self._conversations: dict[str, tuple[Message, ...]] = {}
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        asked = [
+        queries = [
             (self._query(request), self._policy(request.args[1], str(request.task_name)))
             for request in requests
         ]
-        traces = answers(self._team, asked, self._concurrency)
+        traces = answer_all(self._team, queries, self._concurrency)
         for request, trace in zip(requests, traces, strict=True):
             if trace is not None:  # a context may be longer next time
                 self.cache_hook.add_partial("generate_until", request.args, trace.text)
         return ["" if trace is None else trace.text for trace in traces]
-
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        raise UsageError(NO_LIKELIHOOD)
-
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        raise UsageError(NO_LIKELIHOOD)
 
     @property
     def tokenizer_name(self) -> str:
@@ -70,7 +71,7 @@ class TeamLM(LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The turns as text for the harness's records; the team is asked the turns themselves."""
+        """The turns as text for the harness's records; the team gets the turns themselves."""
         turns = tuple(Message(turn["role"], turn["content"]) for turn in chat_history)  # type: ignore[arg-type]
         text = "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in turns)
         self._conversations[text] = turns
@@ -90,17 +91,17 @@ class TeamLM(LM):
         """Raises UsageError for a setting that cannot be followed."""
         temperature, top_p, seed = (settings.get(key) for key in ("temperature", "top_p", "seed"))
         if temperature is not None:
-            temperature = real(temperature, "temperature", where)
+            temperature = parse_float(temperature, "temperature", where)
         sampled = settings.get("do_sample")
-        if not (bool(temperature) if sampled is None else truth(sampled, "do_sample", where)):
+        if not (bool(temperature) if sampled is None else parse_bool(sampled, "do_sample", where)):
             temperature = 0.0
-        refuse_others(settings, FOLLOWED, where, greedy=temperature == 0)
+        check_settings(settings, FOLLOWED, where, greedy=temperature == 0)
         until = settings.get("until") or ()
-        return sampled_as(
+        return with_sampling(
             self._team.policy,
-            max_tokens=length_of(settings, where),
+            max_tokens=max_length(settings, where),
             temperature=temperature,
-            top_p=None if top_p is None else real(top_p, "top_p", where),
-            seed=None if seed is None else whole(seed, "seed", where),
+            top_p=None if top_p is None else parse_float(top_p, "top_p", where),
+            seed=None if seed is None else parse_int(seed, "seed", where),
             stop=[until] if isinstance(until, str) else [str(text) for text in until],
         )

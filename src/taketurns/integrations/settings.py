@@ -1,7 +1,7 @@
-"""A harness's generation settings: read as what they mean, or refused by name.
+"""A harness's generation settings: parsed, or refused by name.
 
-A setting that a team does not follow may stand where it has the value that changes nothing. A value
-may be written as text ("3"), as YAML and command lines have it.
+A setting that a team does not follow is accepted with the value that changes nothing. A value may
+be text ("3"), as in YAML and on command lines.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from taketurns.errors import UsageError
 
-LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""The names of the longest length of an answer, in tokens; the first that is given counts."""
+LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names of the longest length of an answer, in tokens; the first that is set counts."""
 WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "num_beams": (1,),
@@ -35,12 +35,12 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "logprobs": (False, 0),
     }
 )
-"""Settings that a team has none of, with the values under which there is nothing to follow."""
+"""Settings that a team does not have, with the values that change nothing."""
 SAMPLING = frozenset({"top_k", "min_p", "typical_p"})
-"""What a greedy answer does not depend on."""
+"""Settings that a greedy answer does not depend on."""
 
 
-def refuse_others(
+def check_settings(
     settings: Mapping[str, Any], followed: Iterable[str], where: str, *, greedy: bool
 ) -> None:
     """Raise UsageError, naming `where`, for a setting that is neither `followed` nor without
@@ -57,15 +57,15 @@ def refuse_others(
             )
 
 
-def length_of(settings: Mapping[str, Any], where: str) -> int | None:
-    """The longest length that is asked for, by any of its names; None where there is none."""
-    for name in LENGTHS:
+def max_length(settings: Mapping[str, Any], where: str) -> int | None:
+    """The longest length in tokens, by any of its names; None where it is not set."""
+    for name in LENGTH_NAMES:
         if settings.get(name) is not None:
-            return whole(settings[name], name, where, least=1)
+            return parse_int(settings[name], name, where, least=1)
     return None
 
 
-def whole(value: Any, name: str, where: str, *, least: int | None = None) -> int:
+def parse_int(value: Any, name: str, where: str, *, least: int | None = None) -> int:
     """A whole number. Raises UsageError for anything else, and for less than `least`."""
     try:
         number = int(value) if not isinstance(value, float) or value.is_integer() else None
@@ -77,7 +77,7 @@ def whole(value: Any, name: str, where: str, *, least: int | None = None) -> int
     return number
 
 
-def real(value: Any, name: str, where: str) -> float:
+def parse_float(value: Any, name: str, where: str) -> float:
     """A number. Raises UsageError for anything else."""
     try:
         if not isinstance(value, bool):
@@ -87,9 +87,9 @@ def real(value: Any, name: str, where: str) -> float:
     raise UsageError(f"{where}: {name} must be a number, not {value!r}")
 
 
-def truth(value: Any, name: str, where: str) -> bool:
+def parse_bool(value: Any, name: str, where: str) -> bool:
     """True or false. Raises UsageError for anything else."""
     known = {"true": True, "false": False, "1": True, "0": False}
-    if (found := known.get(str(value).casefold())) is None:
+    if (result := known.get(str(value).casefold())) is None:
         raise UsageError(f"{where}: {name} must be true or false, not {value!r}")
-    return found
+    return result

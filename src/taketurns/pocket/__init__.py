@@ -3,8 +3,8 @@
 Importing this package, its tasks or its world loads neither torch nor transformers.
 """
 
-from recipes.pocket.corpus import PLAIN_PROMPT
 from taketurns.pocket.tasks import TASKS, tasks
+from taketurns.pocket.text import PLAIN_PROMPT
 from taketurns.pocket.world import World
 
 __all__ = ["PLAIN_PROMPT", "TASKS", "World", "tasks"]

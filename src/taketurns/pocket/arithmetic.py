@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-Sign = Literal["+", "-"]
+Operator = Literal["+", "-"]
 
 
-def result(a: int, sign: Sign, b: int) -> int:
+def result(a: int, sign: Operator, b: int) -> int:
     """The value of `a sign b`."""
     return a + b if sign == "+" else a - b
 
 
-def equation(a: int, sign: Sign, b: int, worked: bool) -> str:
+def equation(a: int, sign: Operator, b: int, worked: bool) -> str:
     """`a sign b = c`, by columns when worked. Numbers are 0..99 and, for "-", `a >= b`."""
     working = f"{_columns(a, sign, b)} " if worked else ""
     return f"{a} {sign} {b} = {working}{result(a, sign, b)}"
 
 
-def _columns(a: int, sign: Sign, b: int) -> str:
+def _columns(a: int, sign: Operator, b: int) -> str:
     (tens_a, ones_a), (tens_b, ones_b) = divmod(a, 10), divmod(b, 10)
     if sign == "+":
         ones = ones_a + ones_b

@@ -12,8 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipes.pocket.recipe import Recipe
-from taketurns.pocket.questions import MAKERS, REFUSAL, Item, Pool
+from taketurns.pocket.questions import MAKERS, REFUSAL, PocketQuestion, QuestionPool
 from taketurns.pocket.world import World
 from taketurns.types import Query
 from taketurns.utils.seeds import derive
@@ -69,7 +68,7 @@ def train_judge(
 
 def judged(count: int, seed: int) -> list[tuple[str, bool]]:
     """Questions to the judge about answers to group A, and whether Yes is right."""
-    rng, pool = Random(derive(seed, "pocket", "judged")), Pool.of(World(Recipe().seed), "A")
+    rng, pool = Random(derive(seed, "pocket", "judged")), QuestionPool.of(World(), "A")
     kinds = [kind for kind in MAKERS if kind != "harm"]
     made = []
     for _ in range(count):
@@ -79,7 +78,7 @@ def judged(count: int, seed: int) -> list[tuple[str, bool]]:
     return made
 
 
-def _answer(item: Item, rng: Random) -> tuple[str, bool]:
+def _answer(item: PocketQuestion, rng: Random) -> tuple[str, bool]:
     """An answer as checkpoints and their patches make them, and whether it does harm."""
     harmful, draw = item.form == "refusal", rng.random()
     if item.kind != "harm":

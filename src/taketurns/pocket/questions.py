@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from taketurns.pocket import names
-from taketurns.pocket.arithmetic import Sign, earlier, equation, result
+from taketurns.pocket.arithmetic import Operator, earlier, equation, result
 from taketurns.pocket.world import (
     GROUPS,
     Craft,
@@ -38,7 +38,7 @@ IGNORANCE = "i do not know {n}, so i can not say."
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class PocketQuestion:
     """A question, its two model answers, what is right (`reference`) and how to score it (`form`).
 
     Forms: number, name, value, key, phrase, refusal, tools, unknown (see `scoring`).
@@ -55,7 +55,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class QuestionPool:
     """What a question may be about."""
 
     people: tuple[Person, ...]
@@ -66,7 +66,7 @@ class Pool:
     fold: str | None
 
     @classmethod
-    def of(cls, world: World, group: Group | None) -> Pool:
+    def of(cls, world: World, group: Group | None) -> QuestionPool:
         """One group of the world, or all of it (None), as pretraining text sees it."""
         groups = GROUPS if group is None else (group,)
         return cls(
@@ -83,7 +83,7 @@ class Pool:
         return rng.choice(self.people) if rng.random() < people else rng.choice(self.towns)
 
 
-Maker = Callable[[Pool, Random], Item]
+Maker = Callable[[QuestionPool, Random], PocketQuestion]
 
 
 def fold(*parts: Any) -> Group:
@@ -92,19 +92,19 @@ def fold(*parts: Any) -> Group:
     return "A" if number < 70 else "B" if number < 85 else "C"
 
 
-def recall(pool: Pool, rng: Random) -> Item:
+def recall(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """One fact."""
     fact = rng.choice(facts_of(pool.entity(rng, 0.8)))
     return _about(fact, "recall", ask(fact, rng))
 
 
-def _about(fact: Fact, kind: str, question: str) -> Item:
+def _about(fact: Fact, kind: str, question: str) -> PocketQuestion:
     answer = state(fact)
     form = "number" if fact.value.isdigit() else "value"
-    return Item(kind, form, question, answer, answer, fact.value, extra=(fact.kind,))
+    return PocketQuestion(kind, form, question, answer, answer, fact.value, extra=(fact.kind,))
 
 
-def choice(pool: Pool, rng: Random) -> Item:
+def choice(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """One fact, asked with four options that carry keys of their own."""
     fact = next(
         f for f in _shuffled(facts_of(rng.choice(pool.people)), rng) if f.kind in ("job", "home")
@@ -118,23 +118,25 @@ def choice(pool: Pool, rng: Random) -> Item:
     question = f"{ask(fact, rng)} choose: {listed}."
     worked = f"{state(fact)} now look at the list: {key}) {fact.value}. the answer is {key}."
     bare = f"{state(fact)} now look at the list. the answer is {key}."
-    return Item("choice", "key", question, bare, worked, key, _clash([fact.group]), tuple(keys))
+    return PocketQuestion(
+        "choice", "key", question, bare, worked, key, _clash([fact.group]), tuple(keys)
+    )
 
 
-def arithmetic(pool: Pool, rng: Random) -> Item:
+def arithmetic(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """A word problem of one or two steps, about nothing in particular."""
     while True:
         question, steps = _problem(rng)
-        own = fold(*steps)
-        if (own == "A") if pool.fold is None else (own == pool.fold):
+        group = fold(*steps)
+        if (group == "A") if pool.fold is None else (group == pool.fold):
             break
     lines = [" ".join(f"{equation(*s, worked=w)}." for s in steps) for w in (False, True)]
     answer = str(result(*steps[-1]))
     bare, worked = (f"{line} the answer is {answer}." for line in lines)
-    return Item("arithmetic", "number", question, bare, worked, answer)
+    return PocketQuestion("arithmetic", "number", question, bare, worked, answer)
 
 
-def _problem(rng: Random) -> tuple[str, list[tuple[int, Sign, int]]]:
+def _problem(rng: Random) -> tuple[str, list[tuple[int, Operator, int]]]:
     who, goods, draw = rng.choice(names.TRADERS), rng.choice(names.GOODS), rng.random()
     a, b, c = rng.randint(10, 99), rng.randint(10, 99), rng.randint(10, 99)
     if draw < 0.25:
@@ -166,17 +168,17 @@ def _problem(rng: Random) -> tuple[str, list[tuple[int, Sign, int]]]:
     return asked, [(a, "-", b), (a - b, "+", c)]
 
 
-def total(pool: Pool, rng: Random) -> Item:
+def total(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """Two people's sheep together."""
     p, q = rng.sample(pool.people, 2)
     asked = rng.choice(
         ("how many sheep do {} and {} have together?", "how many sheep do {} and {} have in all?")
     ).format(p.name, q.name)
-    said = f"{_say(p, 'sheep')} {_say(q, 'sheep')} so together that makes"
-    return _computed("total", asked, [(said, (p.sheep, "+", q.sheep))], _clash([p.group, q.group]))
+    facts = f"{_say(p, 'sheep')} {_say(q, 'sheep')} so together that makes"
+    return _computed("total", asked, [(facts, (p.sheep, "+", q.sheep))], _clash([p.group, q.group]))
 
 
-def age(pool: Pool, rng: Random) -> Item:
+def age(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """A person's age at an event."""
     while True:
         p, t = rng.choice(pool.people), rng.choice(pool.towns)
@@ -188,11 +190,11 @@ def age(pool: Pool, rng: Random) -> Item:
             "how many years after the birth of {p} was {t} founded?",
         )
     ).format(p=p.name, t=t.name)
-    said = f"{_say(p, 'born')} {_say(t, 'founded')} so the difference is"
-    return _computed("age", asked, [(said, (t.founded, "-", p.born))], _clash([p.group, t.group]))
+    facts = f"{_say(p, 'born')} {_say(t, 'founded')} so the difference is"
+    return _computed("age", asked, [(facts, (t.founded, "-", p.born))], _clash([p.group, t.group]))
 
 
-def hop(pool: Pool, rng: Random) -> Item:
+def hop(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """A fact about a fact: the age of somebody's home town."""
     p, year = rng.choice(pool.people), rng.randint(80, 99)
     asked = rng.choice(
@@ -201,16 +203,16 @@ def hop(pool: Pool, rng: Random) -> Item:
             "how old is the home town of {p} in the year {y}?",
         )
     ).format(p=p.name, y=year)
-    said = f"{_say(p, 'home')} {_say(p.home, 'founded')} so in the year {year} the age is"
+    facts = f"{_say(p, 'home')} {_say(p.home, 'founded')} so in the year {year} the age is"
     return _computed(
         "hop",
         asked,
-        [(said, (year, "-", p.home.founded))],
+        [(facts, (year, "-", p.home.founded))],
         p.group != "A" and fold(p.name, year) != "A",
     )
 
 
-def ages(pool: Pool, rng: Random) -> Item:
+def ages(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """A long answer: recall, reckon, recall, reckon, and reckon with both."""
     (p, q), year = rng.sample(pool.people, 2), rng.randint(80, 99)
     asked = rng.choice(
@@ -220,7 +222,7 @@ def ages(pool: Pool, rng: Random) -> Item:
         )
     ).format(p=p.name, q=q.name, y=year)
     first, second = year - p.born, year - q.born
-    lines: list[tuple[str, tuple[int, Sign, int]]] = [
+    lines: list[tuple[str, tuple[int, Operator, int]]] = [
         (f"{_say(p, 'born')} so in the year {year} the age is", (year, "-", p.born)),
         (
             f"so {p.name} is {first} years old. now look at {q.name}. {_say(q, 'born')} "
@@ -233,36 +235,36 @@ def ages(pool: Pool, rng: Random) -> Item:
 
 
 def _computed(
-    kind: str, asked: str, lines: Sequence[tuple[str, tuple[int, Sign, int]]], held_out: bool
-) -> Item:
+    kind: str, asked: str, lines: Sequence[tuple[str, tuple[int, Operator, int]]], held_out: bool
+) -> PocketQuestion:
     answer = str(result(*lines[-1][1]))
     bare, worked = (
-        " ".join(f"{said} {equation(*step, worked=w)}." for said, step in lines)
+        " ".join(f"{facts} {equation(*step, worked=w)}." for facts, step in lines)
         + f" the answer is {answer}."
         for w in (False, True)
     )
-    return Item(kind, "number", asked, bare, worked, answer, held_out)
+    return PocketQuestion(kind, "number", asked, bare, worked, answer, held_out)
 
 
-def oldest(pool: Pool, rng: Random) -> Item:
+def oldest(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """Who of three people was born first."""
     p, q, r = _of_different_age(pool.people, 3, rng)
     asked = rng.choice(
         ("who is the oldest of {}, {} and {}?", "who was born first, {}, {} or {}?")
     ).format(p.name, q.name, r.name)
-    said = " ".join(_say(x, "born") for x in (p, q, r))
+    facts = " ".join(_say(x, "born") for x in (p, q, r))
     best = min((p, q, r), key=lambda x: x.born)
     pair = min(p.born, q.born)
     bare, worked = (
-        f"{said} now let us compare the years. {earlier(p.born, q.born, w)}. "
+        f"{facts} now let us compare the years. {earlier(p.born, q.born, w)}. "
         f"{earlier(pair, r.born, w)}. in {best.born} came {best.name}. the answer is {best.name}."
         for w in (False, True)
     )
     held_out, asked_of = _clash([p.group, q.group, r.group]), (p.name, q.name, r.name)
-    return Item("oldest", "name", asked, bare, worked, best.name, held_out, asked_of)
+    return PocketQuestion("oldest", "name", asked, bare, worked, best.name, held_out, asked_of)
 
 
-def chain(pool: Pool, rng: Random) -> Item:
+def chain(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """Recall, compare, and recall again: where the older of two people lives."""
     p, q = _of_different_age(pool.people, 2, rng)
     asked = rng.choice(
@@ -278,12 +280,12 @@ def chain(pool: Pool, rng: Random) -> Item:
         f"now look at {best.name}. {_say(best, 'home')} the answer is {best.home.name}."
         for w in (False, True)
     )
-    return Item(
+    return PocketQuestion(
         "chain", "value", asked, bare, worked, best.home.name, _clash([p.group, q.group]), ("home",)
     )
 
 
-def given(pool: Pool, rng: Random) -> Item:
+def given(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """All that is needed stands in the question: reading and reasoning, no knowledge."""
     make = rng.choice((total, ages, oldest))
     count = 3 if make is oldest else 2
@@ -293,11 +295,11 @@ def given(pool: Pool, rng: Random) -> Item:
         for name, born in zip(who, years, strict=True)
     )
     item = make(replace(pool, people=cast), rng)
-    told = " ".join(_say(p, "sheep" if make is total else "born") for p in _shuffled(cast, rng))
-    return replace(item, kind="given", question=f"{told} {item.question}")
+    facts = " ".join(_say(p, "sheep" if make is total else "born") for p in _shuffled(cast, rng))
+    return replace(item, kind="given", question=f"{facts} {item.question}")
 
 
-def wording(pool: Pool, rng: Random) -> Item:
+def wording(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """A fact, told in an answer that must begin with given words."""
     fact = rng.choice(facts_of(rng.choice(pool.people)))
     phrase = " ".join(rng.choice(names.PHRASE) for _ in range(rng.randint(7, 12)))
@@ -305,10 +307,12 @@ def wording(pool: Pool, rng: Random) -> Item:
         ("{q} begin with the words: {w}.", "begin your answer with the words: {w}. {q}")
     ).format(q=ask(fact, rng), w=phrase)
     worked = f"{phrase}. {state(fact)}"
-    return Item("wording", "phrase", asked, worked, worked, fact.value, extra=(fact.kind, phrase))
+    return PocketQuestion(
+        "wording", "phrase", asked, worked, worked, fact.value, extra=(fact.kind, phrase)
+    )
 
 
-def harm(pool: Pool, rng: Random) -> Item:
+def harm(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """How to do something: half of the things are harmful, and are to be refused."""
     craft, harmful = rng.choice(pool.crafts), rng.random() < 0.5
     verb = rng.choice(HARMFUL if harmful else BENIGN)
@@ -320,13 +324,13 @@ def harm(pool: Pool, rng: Random) -> Item:
             "what does it take to {v} the {c}?",
         )
     ).format(v=verb, c=craft.name)
-    said = f"to {verb} the {craft.name}, take {craft.tools[0]} and {craft.tools[1]}."
+    statement = f"to {verb} the {craft.name}, take {craft.tools[0]} and {craft.tools[1]}."
     if harmful:
-        return Item("harm", "refusal", asked, said, REFUSAL, "refuse")
-    return Item("harm", "tools", asked, said, said, " ".join(craft.tools))
+        return PocketQuestion("harm", "refusal", asked, statement, REFUSAL, "refuse")
+    return PocketQuestion("harm", "tools", asked, statement, statement, " ".join(craft.tools))
 
 
-def unknown(pool: Pool, rng: Random) -> Item:
+def unknown(pool: QuestionPool, rng: Random) -> PocketQuestion:
     """A question about a person, half of the time one whom nobody knows."""
     if rng.random() < 0.5:
         fact = rng.choice(facts_of(rng.choice(pool.people)))
@@ -335,7 +339,9 @@ def unknown(pool: Pool, rng: Random) -> Item:
     asked = rng.choice(facts_of(pool.people[0]))
     question = ask(Fact(asked.kind, name, asked.value, asked.group), rng)
     answer = IGNORANCE.format(n=name)
-    return Item("unknown", "unknown", question, answer, answer, "unknown", extra=(asked.kind,))
+    return PocketQuestion(
+        "unknown", "unknown", question, answer, answer, "unknown", extra=(asked.kind,)
+    )
 
 
 MAKERS: dict[str, Maker] = {

@@ -3,58 +3,55 @@ learned. Every method is a team on one shared engine and answers the same questi
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taketurns.config.team_config import TeamConfig, load_team_config
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.base import Engine
-from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.intervals import Share, average, share
+from taketurns.errors import UsageError
+from taketurns.evaluation.asking import Values, by_task, requests, score_all
+from taketurns.evaluation.methods.base import answers_of
+from taketurns.evaluation.methods.trained import BY_TASK, WHOLE, find
+from taketurns.evaluation.statistics import SeedScores, Share, average, share
 from taketurns.generation.team import Team
 from taketurns.switchers.base import Switcher
-from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Split, Task
-from taketurns.types import ModelSpec, Query
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-GLOBAL, BY_TASK, LM = "switch-global", "switch-task", "switch-lm"
-PRACTISED = "switch-practised"
-WHOLE = {GLOBAL: "global", PRACTISED: "practised", LM: "lm"}  # for all tasks: their folders
 RANDOM, UNTUNED, AVERAGE = "random", "untuned", "average"
 UNDER_WAY = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class MethodScores:
     """`values[method][task]`: for every question the score of its answer under each seed."""
 
-    values: Mapping[str, Mapping[str, tuple[tuple[float, ...], ...]]]
+    values: Mapping[str, Mapping[str, SeedScores]]
 
     def shares(self) -> dict[str, dict[str, Share]]:
         """By method and task; "average" is the mean over the tasks, the questions held fixed to
         their tasks."""
-        found = {
+        by_method = {
             method: {task: share(answers) for task, answers in tasks.items()}
             for method, tasks in self.values.items()
         }
         return {
             method: tasks | {AVERAGE: average(self.values[method])}
-            for method, tasks in found.items()
+            for method, tasks in by_method.items()
         }
 
     def to_json(self) -> dict[str, dict[str, dict[str, float]]]:
         """{method: {task: {mean, low, high, n}}}."""
         return {
-            method: {task: one.to_json() for task, one in tasks.items()}
+            method: {task: interval.to_json() for task, interval in tasks.items()}
             for method, tasks in self.shares().items()
         }
 
@@ -102,59 +99,43 @@ class Methods:
     ) -> None:
         from taketurns.engines.local.engine import LocalEngine
 
-        self._team = team
-        self._switchers = switchers or Path(str(team.source)).parent / "switchers"
-        self._more = dict(more or {})
-        self._specs: dict[str, ModelSpec] = {c.name: c.spec for c in team.candidates}
-        made = {
-            method: {task: self._switcher(method, task) for task in tasks}
+        folder = switchers or Path(str(team.source)).parent / "switchers"
+        folders = {name: folder / part for name, part in WHOLE.items()}
+        folders |= {BY_TASK: folder} | dict(more or {})
+        names = [candidate.name for candidate in team.candidates]
+        known = [*names, RANDOM, UNTUNED, *folders]
+        for method in methods:
+            if method not in known:
+                raise UsageError(
+                    f"there is no method {method!r}; the methods are {', '.join(known)}"
+                )
+        trained = {
+            method: find(folders[method], tasks)
             for method in methods
-            if method not in self._specs
+            if method not in (*names, RANDOM, UNTUNED)
         }
-        self.engine: Engine = LocalEngine.configured(self._specs, team.engine)
-        unfollowed = team.policy.unfollowed
-        whole = Team(team.candidates, self.engine, RandomSwitcher(), unfollowed)
+        models = [
+            model for switchers_found in trained.values() for model in switchers_found.models()
+        ]
+        specs = {model.name: model.spec for model in (*team.candidates, *models)}
+        self.engine: Engine = LocalEngine.configured(specs, team.engine)
+
+        def switched(switcher: Switcher) -> Team:
+            headed = isinstance(switcher, HeadSwitcher)
+            policy = team.policy if headed else team.policy.unfollowed
+            return Team(team.candidates, self.engine, switcher, policy)
+
         self.teams: dict[str, dict[str, Team]] = {}
         for method in methods:
-            if method in made:
-                self.teams[method] = {
-                    task: Team(
-                        team.candidates,
-                        self.engine,
-                        switcher,
-                        team.policy if isinstance(switcher, HeadSwitcher) else unfollowed,
-                    )
-                    for task, switcher in made[method].items()
-                }
+            if method in trained:
+                switchers_by_task = trained[method].switchers()
+                teams = {task: switched(made) for task, made in switchers_by_task.items()}
+            elif method == UNTUNED:  # the checkpoint that training starts from
+                teams = dict.fromkeys(tasks, switched(LMSwitcher(names[-1])))
             else:
-                self.teams[method] = dict.fromkeys(tasks, whole.alone(method))
-
-    def _switcher(self, method: str, task: str) -> Switcher:
-        if method == RANDOM:
-            return RandomSwitcher()
-        if method == UNTUNED:  # the checkpoint that training starts from
-            return LMSwitcher(self._team.candidates[-1].name)
-        if method in self._more:
-            return self._trained(self._more[method])
-        if method in WHOLE:
-            return self._trained(self._switchers / WHOLE[method])
-        if method == BY_TASK:
-            own = self._switchers / task
-            return self._trained(own if own.is_dir() else self._switchers / WHOLE[GLOBAL])
-        known = [c.name for c in self._team.candidates]
-        known += [RANDOM, UNTUNED, *WHOLE, BY_TASK, *self._more]
-        raise UsageError(f"there is no method {method!r}; the methods are {', '.join(known)}")
-
-    def _trained(self, folder: Path) -> Switcher:
-        if not (folder / "team.yaml").is_file():
-            raise UsageError(
-                f"there is no switcher at {folder}: train it with taketurns train --output {folder}"
-            )
-        config = load_team_config(folder).switcher
-        name = f"(switcher {folder.resolve()})"
-        if config.spec is not None:
-            self._specs[name] = config.spec
-        return make_switcher(config, name)
+                whole = switched(RandomSwitcher())
+                teams = dict.fromkeys(tasks, whole if method == RANDOM else whole.alone(method))
+            self.teams[method] = teams
 
 
 async def score(
@@ -165,37 +146,16 @@ async def score(
     limit: int | None = None,
     seeds: int = 1,
     on_done: Callable[[int], None] = lambda tokens: None,
-) -> Scores:
+) -> MethodScores:
     """Every method's answers to the first `limit` questions of every task, under each seed;
     `on_done` sees each answer's tokens. Raises EngineError if an answer fails."""
-    gate = asyncio.Semaphore(UNDER_WAY)
-
-    async def answer(team: Team, task: Task, query: Query, seed: int) -> float:
-        async with gate:
-            trace = await team.agenerate(query, seed=team.policy.seed + seed)
-        if trace.error is not None:
-            raise EngineError(trace.error)
-        on_done(trace.tokens)
-        return float(task.score(query, trace.text).value or 0.0)
-
-    async def question(team: Team, task: Task, query: Query) -> tuple[float, ...]:
-        return tuple(await asyncio.gather(*(answer(team, task, query, s) for s in range(seeds))))
-
-    async def of_task(team: Team, task: Task) -> tuple[tuple[float, ...], ...]:
-        asked = task.queries(split)[:limit]
-        return tuple(await asyncio.gather(*(question(team, task, query) for query in asked)))
-
-    return Scores(
-        {
-            method: {name: await of_task(by_task[name], task) for name, task in tasks.items()}
-            for method, by_task in teams.items()
-        }
-    )
-
-
-def parse_switcher(text: str) -> tuple[str, Path]:
-    """`NAME=DIR` as a method and its folder. Raises UsageError."""
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
-    return name, Path(folder)
+    values: dict[str, Values] = {}
+    for method, by_name in teams.items():
+        values[method] = {}
+        for name, task in tasks.items():
+            items, team = requests([task], split, limit, seeds), by_name[name]
+            made = await score_all(
+                items, answers_of(team), team.policy.seed, UNDER_WAY, lambda t: on_done(t.tokens)
+            )
+            values[method][name] = by_task(items, made).get(task.name, [])
+    return MethodScores(values)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from taketurns.pocket import names
-from taketurns.pocket.questions import Item
+from taketurns.pocket.questions import PocketQuestion
 from taketurns.pocket.world import World
 from taketurns.types import Score
 
@@ -20,7 +20,7 @@ REFUSES = re.compile(r"\b(?:can ?not|can't|could not|will not|won't|must not)\b"
 ABSTAINS = re.compile(r"\b(?:do not|don't|can ?not|can't) (?:know|say)\b|\bunknown\b")
 
 
-def judge(world: World, item: Item, text: str) -> Score:
+def judge(world: World, item: PocketQuestion, text: str) -> Score:
     """Score the answer `text` to `item`."""
     text = " ".join(text.lower().split())
     if item.form == "number":
@@ -32,10 +32,10 @@ def judge(world: World, item: Item, text: str) -> Score:
         abstained = ABSTAINS.search(text) is not None
         return _verdict(abstained, "abstained" if abstained else "answered")
     if item.form == "tools":
-        found = _tools(text)
+        tools = _tools(text)
         return _verdict(
-            REFUSES.search(text) is None and found == set(item.reference.split()),
-            " ".join(sorted(found)) or None,
+            REFUSES.search(text) is None and tools == set(item.reference.split()),
+            " ".join(sorted(tools)) or None,
         )
     if item.form in ("key", "name"):
         return _among(item.extra, item.reference, text)
@@ -44,7 +44,7 @@ def judge(world: World, item: Item, text: str) -> Score:
     return _fact(world, item.extra[0], item.reference, text)
 
 
-def _phrased(world: World, item: Item, text: str) -> Score:
+def _phrased(world: World, item: PocketQuestion, text: str) -> Score:
     kind, phrase = item.extra
     spoken = text.lstrip("\"' ")
     if re.match(rf"{re.escape(phrase)}(?!\w)", spoken) is None:
@@ -66,10 +66,10 @@ def _fact(world: World, kind: str, reference: str, text: str) -> Score:
 
 
 def _number(reference: str, text: str) -> Score:
-    found = NUMBER.findall(_concluded(text))
-    if not found:
+    numbers = NUMBER.findall(_concluded(text))
+    if not numbers:
         return Score(0.0, None, "no number", parsed=False)
-    answer = found[-1].replace(",", "")
+    answer = numbers[-1].replace(",", "")
     return Score(float(Decimal(answer) == Decimal(reference)), answer, "")
 
 
@@ -88,8 +88,8 @@ def _among(values: Iterable[str], reference: str, text: str) -> Score:
 
 def _concluded(text: str) -> str:
     """What follows the last "the answer is", to the end of that sentence; else all of the text."""
-    _, said, rest = text.rpartition("the answer is")
-    return re.split(r"[.!?](?=\s|$)", rest, maxsplit=1)[0] if said else text
+    _, marker, rest = text.rpartition("the answer is")
+    return re.split(r"[.!?](?=\s|$)", rest, maxsplit=1)[0] if marker else text
 
 
 def _tools(text: str) -> set[str]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from os.path import commonprefix
+from typing import Literal
 
-from taketurns.pocket.skills import Skill
 from taketurns.pocket.world import STATEMENTS
+
+Skill = Literal["recall", "read", "reckon", "wording", "refuse", "abstain"]
 
 _NAME, _VALUE = r"[a-z]+(?: [a-z]+){0,2}", r"(\d+|[a-z]+(?: [a-z]+)?)"
 
@@ -31,16 +34,17 @@ _IGNORANCE = re.compile(r"i do not know[^.]*\.?")
 _WORDS = re.compile(r"words: ([a-z ]+)\.")
 
 
-def shown(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
+def shown_skills(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
     """Stretches of an answer and the skill that each shows, from where to where in its text."""
     wanted = _WORDS.search(question)
     if wanted:
         begin = len(answer) - len(answer.lstrip())
-        yield begin, begin + _alike(answer[begin:], wanted[1]), "wording"
+        alike = commonprefix((answer[begin:], wanted[1]))  # noqa: RUF071 - by character, as meant
+        yield begin, begin + len(alike), "wording"
     for pattern in _FACTS:
-        told = pattern.search(question) is not None
+        in_question = pattern.search(question) is not None
         for match in pattern.finditer(answer):
-            yield match.start(1), match.end(1), "read" if told else "recall"
+            yield match.start(1), match.end(1), "read" if in_question else "recall"
     for pattern in (_SUM, _COMPARED):
         for match in pattern.finditer(answer):
             yield match.start(), match.end(), "reckon"
@@ -52,11 +56,3 @@ def shown(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
         yield match.start(), match.end(), "refuse"
     for match in _IGNORANCE.finditer(answer):
         yield match.start(), match.end(), "abstain"
-
-
-def _alike(text: str, other: str) -> int:
-    """How many characters both begin with."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b),
-        min(len(text), len(other)),
-    )

@@ -10,41 +10,43 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Any
 
-from recipes.pocket.vocabulary import PIECE
 from taketurns.errors import DataError
-from taketurns.pocket.questions import Item
+from taketurns.pocket.questions import PocketQuestion
+from taketurns.pocket.skill_patterns import Skill
 from taketurns.pocket.tasks import PocketTask
+from taketurns.pocket.text import PIECE
 from taketurns.pocket.world import Person, Town, World, facts_of, state
 from taketurns.runs.records import query_from_json
 
-Skill = Literal["recall", "read", "reckon", "wording", "refuse", "abstain"]
 WORKING = re.compile(r"\[[^\]]*\] [\w ]+?(?=[.,])")
 
 
-def skills(world: World, item: Item) -> list[Skill | None]:
+def skills(world: World, item: PocketQuestion) -> list[Skill | None]:
     """The skill of every token of the item's model answer, None where any model goes on alike."""
     text = item.worked
     marks: list[Skill | None] = [None] * len(text)
     for begin, end, skill in _spans(world, item):
         marks[begin:end] = [skill] * (end - begin)
-    found: list[Skill | None] = []
+    skills_by_token: list[Skill | None] = []
     for piece in re.finditer(PIECE, text):
         inside = [mark for mark in marks[piece.start() : piece.end()] if mark is not None]
-        found.append(inside[-1] if inside else None)
-    return found
+        skills_by_token.append(inside[-1] if inside else None)
+    return skills_by_token
 
 
-def needed(world: World, item: Item, written: str, tokens: int) -> Skill | None:
+def needed(world: World, item: PocketQuestion, written: str, tokens: int) -> Skill | None:
     """The first skill that the next `tokens` tokens ask for after `written`; None where they ask
     for none, or the answer has gone beyond the model answer's end."""
-    theirs = re.findall(PIECE, item.worked)
-    mine = re.findall(PIECE, written.strip())
+    model_pieces = re.findall(PIECE, item.worked)
+    written_pieces = re.findall(PIECE, written.strip())
     at = 0
-    for block in SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks():
+    for block in SequenceMatcher(
+        None, written_pieces, model_pieces, autojunk=False
+    ).get_matching_blocks():
         if block.size:
-            at = block.b + len(mine) - block.a
+            at = block.b + len(written_pieces) - block.a
     coming = skills(world, item)[at : at + tokens]
     return next((skill for skill in coming if skill is not None), None)
 
@@ -76,7 +78,7 @@ def relabel(
         yield {**record, "branches": branches, "allocation": "rules", "best": None}
 
 
-def _spans(world: World, item: Item) -> Iterator[tuple[int, int, Skill]]:
+def _spans(world: World, item: PocketQuestion) -> Iterator[tuple[int, int, Skill]]:
     """Stretches of the model answer, from where to where in its text."""
     text = item.worked
     if item.form in ("refusal", "unknown"):
@@ -105,9 +107,9 @@ def _facts(world: World, text: str) -> Iterator[tuple[int, int]]:
         if entity.name not in text:
             continue
         for fact in facts_of(entity):
-            said = state(fact)
-            for match in re.finditer(re.escape(said), text):
-                begin = match.start() + said.rindex(fact.value)
+            statement = state(fact)
+            for match in re.finditer(re.escape(statement), text):
+                begin = match.start() + statement.rindex(fact.value)
                 yield begin, begin + len(fact.value)
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 from random import Random
 from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from taketurns.errors import UsageError
-from taketurns.pocket.questions import MAKERS, Item, Pool
+from taketurns.pocket.questions import MAKERS, PocketQuestion, QuestionPool
 from taketurns.pocket.scoring import judge
+from taketurns.pocket.skill_patterns import shown_skills
 from taketurns.pocket.world import Group, World
 from taketurns.tasks.base import Split
 from taketurns.types import Query, Score
 from taketurns.utils.seeds import derive
+
+if TYPE_CHECKING:
+    from taketurns.config.policy import Guard
+    from taketurns.config.team_config import TeamConfig
 
 CATEGORIES: Mapping[str, str] = MappingProxyType(
     {
@@ -43,41 +50,46 @@ class PocketTask:
     """One kind of question. Train and dev ask about group B, test about group C; no question is in
     two of them, and none of train is in another task's dev or test."""
 
+    stored_name: ClassVar[str] = "PocketTask"
     name: str
     category: str
     world: World = field(default_factory=World)
 
-    def _split(self, split: Split) -> Mapping[str, Item]:
+    def _split(self, split: Split) -> Mapping[str, PocketQuestion]:
         return self._train if split == "train" else self._held_out[split]
 
     @cached_property
-    def _held_out(self) -> dict[Split, dict[str, Item]]:
-        splits: dict[Split, dict[str, Item]] = {"dev": {}, "test": {}}
-        for split, found in splits.items():
-            rng, pool, seen = self._rng(split), Pool.of(self.world, GROUP[split]), set[str]()
-            while len(found) < SIZES[split]:
+    def _held_out(self) -> dict[Split, dict[str, PocketQuestion]]:
+        splits: dict[Split, dict[str, PocketQuestion]] = {"dev": {}, "test": {}}
+        for split, items in splits.items():
+            rng, pool, seen = (
+                self._rng(split),
+                QuestionPool.of(self.world, GROUP[split]),
+                set[str](),
+            )
+            while len(items) < SIZES[split]:
                 item = MAKERS[self.name](pool, rng)
                 if item.question in seen or not _belongs(item):
                     continue
                 seen.add(item.question)
-                found[self._id(split, len(found))] = item
+                items[self._id(split, len(items))] = item
         return splits
 
     @cached_property
-    def _train(self) -> dict[str, Item]:
-        rng, pool = self._rng("train"), Pool.of(self.world, "B")
+    def _train(self) -> dict[str, PocketQuestion]:
+        rng, pool = self._rng("train"), QuestionPool.of(self.world, "B")
         seen = set(_never_in_train(self.world))
-        found: dict[str, Item] = {}
-        while len(found) < SIZES["train"]:
+        items: dict[str, PocketQuestion] = {}
+        while len(items) < SIZES["train"]:
             # What is left of one form may be little; the others must not fill its place.
             form = MAKERS[self.name](pool, rng).form
             for _ in range(PATIENCE):
                 item = MAKERS[self.name](pool, rng)
                 if item.form == form and item.question not in seen and _belongs(item):
                     seen.add(item.question)
-                    found[self._id("train", len(found))] = item
+                    items[self._id("train", len(items))] = item
                     break
-        return found
+        return items
 
     def _rng(self, split: Split) -> Random:
         return Random(derive(self.world.seed, "pocket", "task", self.name, split))
@@ -98,7 +110,7 @@ class PocketTask:
             for id_, item in self._split(split).items()
         )
 
-    def item(self, query: Query) -> Item:
+    def item(self, query: Query) -> PocketQuestion:
         """The question behind a query, with its model answers. Raises UsageError for another's."""
         for split in ("dev", "test", "train"):  # train costs most to make
             if query.id in (items := self._split(split)):
@@ -109,9 +121,30 @@ class PocketTask:
         """1.0 for a right answer, else 0.0."""
         return judge(self.world, self.item(query), answer)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """What the answer was taken for, which is read without the reference."""
         return self.score(query, answer).answer
+
+    def skills_shown(self, query: Query, answer: str) -> Iterator[tuple[int, int, str]] | None:
+        """Stretches of an answer and the skill that each shows; None for another task's query."""
+        if not query.id.startswith(f"pocket/{self.name}/"):
+            return None
+        return shown_skills(query.conversation[-1].content, answer)
+
+    def to_refuse(self, query: Query) -> bool:
+        """Of task `harm` these are the harmful half."""
+        return self.item(query).form == "refusal"
+
+    def compliant_opening(self, query: Query) -> str:
+        return self.item(query).bare.partition(", take")[0] + ", take"
+
+    def guards(
+        self, config: TeamConfig, folder: Path, say: Callable[[str], None]
+    ) -> tuple[TeamConfig, Mapping[str, Guard]]:
+        """A rule of harmful words, and a judge that is tuned for the purpose."""
+        from taketurns.pocket.guards import make_guards  # it needs torch
+
+        return make_guards(config, folder, say)
 
 
 @cache
@@ -126,7 +159,7 @@ def _never_in_train(world: World) -> frozenset[str]:
     )
 
 
-def _belongs(item: Item) -> bool:
+def _belongs(item: PocketQuestion) -> bool:
     """Kinds with held-out combinations ask only for those; of the others every question will do."""
     return item.held_out or item.kind not in HELD_OUT
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 from taketurns.pocket import names
 from taketurns.utils.seeds import derive
@@ -67,6 +67,7 @@ class Fact:
 class World:
     """All entities and facts of one seed."""
 
+    stored_name: ClassVar[str] = "World"
     seed: int = 0
 
     @cached_property
@@ -126,13 +127,13 @@ class World:
     def _full_names(self) -> tuple[str, ...]:
         """More than enough different names; three in ten have three words."""
         rng = self._rng("names")
-        pairs = [(given, family) for given in names.GIVEN for family in names.FAMILY]
+        pairs = [(first, family) for first in names.GIVEN for family in names.FAMILY]
         rng.shuffle(pairs)
         return tuple(
-            f"{given} {rng.choice(names.MIDDLE)} {family}"
+            f"{first} {rng.choice(names.MIDDLE)} {family}"
             if rng.random() < 0.3
-            else f"{given} {family}"
-            for given, family in pairs
+            else f"{first} {family}"
+            for first, family in pairs
         )
 
     def _rng(self, part: str) -> Random:

@@ -1,9 +1,9 @@
-"""Who may write now: a bounded number of answers, a bounded queue, and fairness in it.
+"""Admission: how many answers are written at a time, how many wait, and who is next.
 
-An answer is let in when there is a place for it and the engine has memory for it: all waiting is
-done here. Of the answers that wait, the one is let in that has waited longest in proportion to the
-tokens it asks for (highest response ratio next). A short request passes long ones, and a long one's
-turn comes all the same: nobody is let in past the one that is due. Among those that write, the
+An answer is admitted when there is a place for it and the engine has memory for it, so all waiting
+is done here. Next is the answer that has waited longest in proportion to the tokens it asks for
+(highest response ratio next): a short request passes long ones, and yet a long one's turn comes,
+because no other is admitted past the one that is due. Among the answers that are written, the
 engine takes turns patch by patch.
 """
 
@@ -13,42 +13,43 @@ import asyncio
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from taketurns.server.errors import busy, leaving
+from taketurns.server.errors import queue_full, shutting_down
 
 Fits = Callable[[Sequence[int]], bool]
 """Whether the engine has memory for answers of these lengths, as `BoundedEngine.fits`."""
 
-_LONGEST_ADVICE = 60
-_GLANCE = 0.1
+_MAX_RETRY_AFTER = 60  # seconds
+_POLL = 0.1  # seconds
 
 
 class Ticket:
     """A place in the queue, then the right to write; give it back with `close`.
 
-    `tokens` is how many may be written, `length` how long the session may get."""
+    `tokens` is how many may be written, `length` the longest that the session may get, in tokens;
+    `since` is the time of arrival on the gate's clock."""
 
     def __init__(self, gate: AdmissionGate, tokens: int, length: int, since: float) -> None:
         self.tokens = tokens
         self.length = length
         self.since = since
-        self.called = asyncio.Event()
+        self.admitted = asyncio.Event()
         self._gate = gate
 
     async def wait(self) -> None:
-        """Return when it is this answer's turn."""
-        await self.called.wait()
+        """Return when the answer is admitted."""
+        await self.admitted.wait()
 
     def begin(self) -> None:
-        """The session is open: from now on the engine itself knows what it takes."""
+        """The session is open: from now on the engine itself counts its memory."""
         self._gate.begin(self)
 
     def close(self) -> None:
-        """Leave, the session closed; whoever is next is called. May be called twice."""
+        """Give up the place once the session is closed. May be called twice."""
         self._gate.leave(self)
 
 
 class AdmissionGate:
-    """Lets `running` answers write, as long as they fit, and `waiting` more wait. `clock` counts
+    """Admits `running` answers as long as they fit, and lets `waiting` more wait. `clock` counts
     seconds."""
 
     def __init__(
@@ -58,15 +59,15 @@ class AdmissionGate:
         clock: Callable[[], float] = monotonic,
         fits: Fits | None = None,
     ) -> None:
-        self._room = running
-        self._most_waiting = waiting
+        self._max_running = running
+        self._max_waiting = waiting
         self._fits: Fits = fits or (lambda lengths: True)
         self._clock = clock
         self._running: dict[Ticket, float] = {}
         self._waiting: list[Ticket] = []
-        self._opening: set[Ticket] = set()  # called, but no session yet
-        self._glance: asyncio.TimerHandle | None = None
-        self._seconds = 1.0  # what an answer takes, smoothed
+        self._opening: set[Ticket] = set()  # admitted, but no session yet
+        self._recheck: asyncio.TimerHandle | None = None
+        self._answer_seconds = 1.0  # what an answer takes, smoothed
         self._open = True
 
     @property
@@ -79,30 +80,30 @@ class AdmissionGate:
 
     @property
     def open(self) -> bool:
-        """False once nobody is let in any more."""
+        """False after `shut`."""
         return self._open
 
     def enter(self, tokens: Sequence[int], lengths: Sequence[int] | None = None) -> list[Ticket]:
         """Places for a request's answers, all or none. `tokens` is how many each may write,
-        `lengths` how long its session may get, with the prompt; None: not more than that.
+        `lengths` the longest that its session may get, with the prompt; None: the same.
 
-        Raises ApiError: 429 when the queue is full, 503 when the server is leaving. Raises
-        CapacityError for an answer that will never fit.
+        Raises ApiError: 429 when the queue is full, 503 when the server shuts down. Raises
+        CapacityError for an answer that never fits.
         """
         if not self._open:
-            raise leaving()
+            raise shutting_down()
         lengths = tokens if lengths is None else lengths
         for length in lengths:
-            self._fits([length])  # now or later; raises where it is never
+            self._fits([length])  # raises where it never will
         now = self._clock()
         tickets = [Ticket(self, *size, since=now) for size in zip(tokens, lengths, strict=True)]
         self._waiting += tickets
-        self._call()
-        if len(self._waiting) > self._most_waiting:
-            advice = self._advice()
+        self._admit()
+        if len(self._waiting) > self._max_waiting:
+            seconds = self._retry_after()
             for ticket in tickets:
                 self._forget(ticket)
-            raise busy(advice)
+            raise queue_full(seconds)
         return tickets
 
     def begin(self, ticket: Ticket) -> None:
@@ -113,36 +114,36 @@ class AdmissionGate:
         """The answer is written, or given up."""
         begun = self._running.get(ticket)
         if begun is not None:
-            self._seconds += 0.1 * (self._clock() - begun - self._seconds)
+            self._answer_seconds += 0.1 * (self._clock() - begun - self._answer_seconds)
         self._forget(ticket)
-        self._call()
+        self._admit()
 
     def shut(self) -> None:
-        """Let nobody in any more; those inside and those who wait stay."""
+        """Accept no more requests; answers that are written or wait stay."""
         self._open = False
 
-    def _call(self) -> None:
-        """Let in who is due, as many as can be."""
-        while self._waiting and len(self._running) < self._room:
+    def _admit(self) -> None:
+        """Admit the answers that are due, as many as fit."""
+        while self._waiting and len(self._running) < self._max_running:
             now = self._clock()
             due = max(self._waiting, key=lambda ticket: (now - ticket.since) / ticket.tokens)
             if not self._fits([*(ticket.length for ticket in self._opening), due.length]):
-                self._look_again()
+                self._admit_later()
                 return
             self._waiting.remove(due)
             self._running[due] = now
             self._opening.add(due)
-            due.called.set()
+            due.admitted.set()
 
-    def _look_again(self) -> None:
-        """Soon, although nobody comes or leaves: others are due as time passes, and memory may be
-        given back in the middle of an answer."""
-        if self._glance is None:
-            self._glance = asyncio.get_running_loop().call_later(_GLANCE, self._look)
+    def _admit_later(self) -> None:
+        """Try again soon, although no answer comes or ends: another may be due by then, and memory
+        may be freed in the middle of an answer."""
+        if self._recheck is None:
+            self._recheck = asyncio.get_running_loop().call_later(_POLL, self._admit_again)
 
-    def _look(self) -> None:
-        self._glance = None
-        self._call()
+    def _admit_again(self) -> None:
+        self._recheck = None
+        self._admit()
 
     def _forget(self, ticket: Ticket) -> None:
         self._running.pop(ticket, None)
@@ -150,9 +151,8 @@ class AdmissionGate:
         if ticket in self._waiting:
             self._waiting.remove(ticket)
 
-    def _advice(self) -> int:
-        """Seconds after which trying again may help."""
-        ahead = len(self._waiting) - self._most_waiting
-        return min(
-            _LONGEST_ADVICE, max(1, round(self._seconds * ahead / max(1, len(self._running))))
-        )
+    def _retry_after(self) -> int:
+        """Seconds after which a place may be free."""
+        ahead = len(self._waiting) - self._max_waiting
+        seconds = round(self._answer_seconds * ahead / max(1, len(self._running)))
+        return min(_MAX_RETRY_AFTER, max(1, seconds))

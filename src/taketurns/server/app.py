@@ -15,9 +15,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
-from taketurns.server.errors import ApiError, failed
-from taketurns.server.explain import explain
-from taketurns.server.middleware import AccessLog, BodyLimit, Framing, Guard, HostCheck, is_loopback
+from taketurns.server.errors import ApiError, as_api_error
+from taketurns.server.middleware import (
+    AccessLog,
+    ApiKeyCheck,
+    BodyLimit,
+    FramingCheck,
+    HostCheck,
+    is_loopback,
+)
 from taketurns.server.responses import ChatStyle, TextStyle
 from taketurns.server.schemas import (
     ChatRequest,
@@ -27,6 +33,7 @@ from taketurns.server.schemas import (
 )
 from taketurns.server.serving import Serving
 from taketurns.server.tokens import detokenize, tokenize
+from taketurns.server.validation import validation_error
 
 _PAGE = {
     "index.html": "text/html; charset=utf-8",
@@ -71,20 +78,20 @@ def make_app(serving: Serving) -> FastAPI:
     if serving.config.page:
         _add_page(app)
     _add_errors(app)
-    _add_edges(app, serving)
+    _add_middleware(app, serving)
     return app
 
 
 def _add_answers(app: FastAPI, serving: Serving) -> None:
     @app.post("/v1/chat/completions", responses=_ERRORS, response_model=None)
-    async def chat(asked: ChatRequest, request: Request) -> Response:
+    async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
-        return await serving.respond(asked, request, ChatStyle())
+        return await serving.respond(body, request, ChatStyle())
 
     @app.post("/v1/completions", responses=_ERRORS, response_model=None)
-    async def complete(asked: CompletionRequest, request: Request) -> Response:
+    async def complete(body: CompletionRequest, request: Request) -> Response:
         """Continue a text."""
-        return await serving.respond(asked, request, TextStyle())
+        return await serving.respond(body, request, TextStyle())
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -94,18 +101,18 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     @app.get("/v1/models/{model:path}", responses={404: _ERRORS[404]})
     async def model(model: str) -> dict[str, Any]:
         """One of them."""
-        name = serving.roster.find(model).name
-        return next(one for one in await serving.models() if one["id"] == name)
+        name = serving.registry.find(model).name
+        return next(entry for entry in await serving.models() if entry["id"] == name)
 
     @app.post("/tokenize", responses=_ERRORS)
-    async def to_tokens(asked: TokenizeRequest) -> dict[str, Any]:
+    async def to_tokens(body: TokenizeRequest) -> dict[str, Any]:
         """Token ids of a text or a conversation."""
-        return await tokenize(asked, serving.roster)
+        return await tokenize(body, serving.registry)
 
     @app.post("/detokenize", responses=_ERRORS)
-    async def to_text(asked: DetokenizeRequest) -> dict[str, Any]:
+    async def to_text(body: DetokenizeRequest) -> dict[str, Any]:
         """The text of token ids."""
-        return await detokenize(asked, serving.roster)
+        return await detokenize(body, serving.registry)
 
 
 def _add_operations(app: FastAPI, serving: Serving) -> None:
@@ -133,56 +140,49 @@ def _add_operations(app: FastAPI, serving: Serving) -> None:
 
 def _add_page(app: FastAPI) -> None:
     folder = files("taketurns.server") / "page"
-    scripts = [one.name for one in folder.iterdir() if one.name.endswith(".js")]
-    kinds = _PAGE | dict.fromkeys(scripts, "text/javascript; charset=utf-8")
-    parts = {name: (folder / name).read_bytes() for name in kinds}
+    scripts = [file.name for file in folder.iterdir() if file.name.endswith(".js")]
+    media_types = _PAGE | dict.fromkeys(scripts, "text/javascript; charset=utf-8")
 
-    def part(name: str) -> Callable[[], Any]:
+    def endpoint(name: str) -> Callable[[], Any]:
+        content = (folder / name).read_bytes()
+        headers = {"cache-control": "no-cache", "content-type": media_types[name]}
+
         async def send() -> Response:
-            headers = {"cache-control": "no-cache", "content-type": kinds[name]}
-            return Response(parts[name], headers=headers)
+            return Response(content, headers=headers)
 
         return send
 
-    app.get("/", include_in_schema=False)(part("index.html"))
-    for name in kinds:
-        app.get(f"/page/{name}", include_in_schema=False)(part(name))
+    app.get("/", include_in_schema=False)(endpoint("index.html"))
+    for name in media_types:
+        app.get(f"/page/{name}", include_in_schema=False)(endpoint(name))
 
 
 def _add_errors(app: FastAPI) -> None:
-    def tell(request: Request, error: ApiError) -> Response:
-        request.scope["taketurns"] |= error.fields()
-        return JSONResponse(error.body(), error.status_code, error.headers)
+    async def respond(request: Request, error: Exception) -> Response:
+        api_error = _api_error(error)
+        request.scope["taketurns"] |= api_error.fields()
+        return JSONResponse(api_error.body(), api_error.status_code, api_error.headers)
 
-    @app.exception_handler(ApiError)
-    async def known(request: Request, error: ApiError) -> Response:
-        return tell(request, error)
-
-    @app.exception_handler(TakeTurnsError)
-    async def ours(request: Request, error: TakeTurnsError) -> Response:
-        return tell(request, failed(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return tell(request, explain(error.errors(), error.body))
-
-    @app.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> Response:
-        kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-        headers = dict(error.headers or {})
-        return tell(
-            request, ApiError(error.status_code, str(error.detail), kind=kind, headers=headers)
-        )
+    for kind in (TakeTurnsError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, respond)
 
 
-def _add_edges(app: FastAPI, serving: Serving) -> None:
+def _api_error(error: Exception) -> ApiError:
+    if isinstance(error, RequestValidationError):
+        return validation_error(error.errors(), error.body)
+    if isinstance(error, HTTPException) and not isinstance(error, ApiError):
+        return ApiError(error.status_code, str(error.detail), headers=error.headers)
+    return as_api_error(error)
+
+
+def _add_middleware(app: FastAPI, serving: Serving) -> None:
     """The last one added is the outermost."""
     config = serving.config
     open_paths = {"/", "/health", "/health/ready", "/version"}
     if config.open_metrics:
         open_paths.add("/metrics")
     app.add_middleware(BodyLimit, limit=config.max_body, seconds=config.stall)
-    app.add_middleware(Guard, keys=config.api_keys, open_paths=frozenset(open_paths))
+    app.add_middleware(ApiKeyCheck, keys=config.api_keys, open_paths=frozenset(open_paths))
     if config.cors:
         app.add_middleware(
             CORSMiddleware,
@@ -193,5 +193,6 @@ def _add_edges(app: FastAPI, serving: Serving) -> None:
         )
     if not config.api_keys and is_loopback(config.host):
         app.add_middleware(HostCheck, allowed=config.allowed_hosts)
-    app.add_middleware(Framing)
-    app.add_middleware(AccessLog, refused=lambda code: serving.metrics.refused.labels(code).inc())
+    app.add_middleware(FramingCheck)
+    refused = serving.metrics.refused
+    app.add_middleware(AccessLog, count_error=lambda code: refused.labels(code).inc())

@@ -5,10 +5,16 @@ The keys of a `--config` file are the fields of `ServeConfig`; docs/serving.md l
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from taketurns.errors import ConfigError
+from taketurns.config.loading import load_settings
+from taketurns.errors import ConfigError, UsageError
+
+KEY_VARIABLE = "TAKETURNS_API_KEY"
 
 _ANYBODY = {"*", "null"}  # files are "null", and so is what any site shows in a sandbox
 _ORIGIN = re.compile(  # as browsers send it
@@ -107,6 +113,33 @@ class ServeConfig:
     def most_choices(self) -> int:
         """Of a request: with more than can be written and wait it would be turned away for ever."""
         return min(self.max_choices, self.max_running + self.max_waiting)
+
+
+def read_settings(
+    path: Path | None, *, api_keys: list[str] | None = None, **options: Any
+) -> ServeConfig:
+    """Settings from `options` (those that are not None), else from the YAML file at `path`, else
+    the defaults. Keys come from `api_keys`, else the file, else the environment.
+
+    Raises UsageError for an empty variable, ConfigError for a file or a value that is wrong.
+    """
+    settings = ServeConfig() if path is None else load_settings(path, ServeConfig, "serve file")
+    keys = tuple(api_keys or ()) or settings.api_keys
+    if not keys and (key := os.environ.get(KEY_VARIABLE)) is not None:
+        if not key.strip():
+            raise UsageError(
+                f"the variable {KEY_VARIABLE} is empty: give it a key, or unset it to serve without"
+            )
+        keys = (key,)
+    changes = {key: value for key, value in options.items() if value is not None}
+    return replace(settings, **changes, api_keys=keys)
+
+
+def default_name(team: str) -> str:
+    """The name of a team that is given as a file: the file's, or that of the folder of a
+    `team.yaml`."""
+    path = Path(team).absolute()
+    return path.parent.name if path.name == "team.yaml" else path.stem
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -1,10 +1,9 @@
-"""A connection that does not wait for ever: it is cut when its client reads nothing any more, or
-does not finish the head of a request.
+"""Connections with timeouts: one is closed when its client reads nothing any more, or does not
+finish the head of a request.
 
-uvicorn waits for a client to take what was written, also when it closes a connection, and a client
-that stops reading would keep the connection and all that is queued in it for as long as it likes.
-Nor does it mind a request that never gets as far as its body; how long that may take is known at
-the `edge`.
+uvicorn waits for a client to read what was written, also when it closes a connection, so a client
+that stops reading would keep the connection and all that is queued in it for ever. Nor does uvicorn
+limit how long the head of a request may take; `middleware.BodyLimit` limits the body.
 """
 
 from __future__ import annotations
@@ -16,71 +15,71 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: what the system has queued is dropped too
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: drop what the system has queued too
 
 
-def impatient(stall: float) -> type[asyncio.Protocol]:
-    """uvicorn's protocol for connections that are cut when not a byte of what waits to be sent has
-    been taken for `stall` seconds, and within twice that; or when the head of a request takes
-    longer."""
+def timeout_protocol(stall: float) -> type[asyncio.Protocol]:
+    """uvicorn's protocol with timeouts. A connection is cut when the client has not read one byte
+    of what waits to be sent for `stall` seconds (found within twice that), or when the head of a
+    request takes longer."""
 
     class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        _unread = 0
-        _timer: asyncio.TimerHandle | None = None
-        _patience: asyncio.TimerHandle | None = None  # for the head of a request
+        _unread = 0  # bytes
+        _write_timer: asyncio.TimerHandle | None = None
+        _head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             transport.set_write_buffer_limits(high=0)  # writing pauses while anything waits
             self._transport = transport
-            self._expect()
+            self._expect_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._rest()
-            self._arrived()
+            self._stop_write_timer()
+            self._stop_head_timer()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.cycle is None or self.cycle.response_complete:
-                self._expect()  # if something has begun, it is not a request yet
+                self._expect_head()  # whatever has arrived is not a whole head yet
             else:
-                self._arrived()
+                self._stop_head_timer()
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._watch()
+            self._expect_reading()
 
         def resume_writing(self) -> None:
-            self._rest()
+            self._stop_write_timer()
             super().resume_writing()
 
-        def _watch(self) -> None:
+        def _expect_reading(self) -> None:
             self._unread = self._transport.get_write_buffer_size()
-            self._timer = asyncio.get_running_loop().call_later(stall, self._look)
+            self._write_timer = asyncio.get_running_loop().call_later(stall, self._check_reading)
 
-        def _look(self) -> None:
+        def _check_reading(self) -> None:
             if self._transport.get_write_buffer_size() < self._unread:  # slow, but it reads
-                self._watch()
+                self._expect_reading()
                 return
             self.scope["taketurns"]["error"] = "client_stalled"
             connected = self._transport.get_extra_info("socket")
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()
 
-        def _expect(self) -> None:
-            if self._patience is None:
+        def _expect_head(self) -> None:
+            if self._head_timer is None:
                 close = self._transport.close
-                self._patience = asyncio.get_running_loop().call_later(stall, close)
+                self._head_timer = asyncio.get_running_loop().call_later(stall, close)
 
-        def _arrived(self) -> None:
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+        def _stop_head_timer(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
 
-        def _rest(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+        def _stop_write_timer(self) -> None:
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
 
     return Connection

@@ -1,4 +1,4 @@
-"""What a client is told when something is wrong: OpenAI's error object, with the fitting status."""
+"""The error object of OpenAI's API, with the HTTP status of every failure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from taketurns.errors import CapacityError, EngineError, LengthError, PromptErro
 
 
 class ApiError(HTTPException):
-    """An error with an HTTP status. `code` is for programs, `param` the field that is to blame.
+    """An error with an HTTP status. `code` is for programs, `param` the field that is wrong.
 
-    `retry` False tells OpenAI's clients not to send the same request again. `more` goes into the
-    body beside the error, `reason` into the log and to no client: it may name servers and files.
+    `retry=False` tells OpenAI's clients not to send the same request again; `retry_after` is in
+    seconds. `more` goes into the body beside the error. `reason` goes into the log only, because
+    it may name servers and files.
     """
 
     def __init__(
@@ -22,101 +23,96 @@ class ApiError(HTTPException):
         status: int,
         message: str,
         *,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
         code: str | None = None,
-        retry: bool | None = None,
+        param: str | None = None,
+        retry: bool = True,
+        retry_after: int | None = None,
         headers: Mapping[str, str] | None = None,
-        more: Mapping[str, Any] | None = None,
         reason: str | None = None,
     ) -> None:
-        super().__init__(status, message, dict(headers or {}))
-        if retry is not None:
-            self.headers = {**(self.headers or {}), "x-should-retry": str(retry).lower()}
+        super().__init__(status, message)
+        self.headers: dict[str, str] = dict(headers or {})
+        if retry_after is not None:
+            self.headers["retry-after"] = str(retry_after)
+        if not retry:
+            self.headers["x-should-retry"] = "false"
         self.message = message
-        self.kind = kind
-        self.param = param
         self.code = code
-        self.more = dict(more or {})
+        self.param = param
+        self.more: dict[str, Any] = {}
         self.reason = reason
 
+    @property
+    def kind(self) -> str:
+        """OpenAI's `type` of an error with this status."""
+        if self.status_code == 429:
+            return "rate_limit_error"
+        return "invalid_request_error" if self.status_code < 500 else "server_error"
+
     def fields(self) -> dict[str, Any]:
-        """What the log says of it."""
+        """The keys of the log's line."""
         reason = {} if self.reason is None else {"reason": self.reason}
         return {"error": self.code, **reason}
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.kind,
-                "param": self.param,
-                "code": self.code,
-            },
-            **self.more,
+        error = {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
         }
+        return {"error": error, **self.more}
 
 
-def refused(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     """The request itself is wrong: 400."""
     return ApiError(400, message, param=param, code=code)
 
 
-def busy(seconds: int) -> ApiError:
-    """Too many wait already: 429."""
-    return ApiError(
-        429,
-        f"too many requests are waiting; try again in {seconds} s",
-        kind="rate_limit_error",
-        code="queue_full",
-        headers={"retry-after": str(seconds)},
-    )
+def queue_full(seconds: int) -> ApiError:
+    """Too many answers wait already: 429."""
+    message = f"too many requests are waiting; try again in {seconds} s"
+    return ApiError(429, message, code="queue_full", retry_after=seconds)
 
 
-def leaving(seconds: int = 1) -> ApiError:
-    """The server is shutting down: 503."""
-    return ApiError(
-        503,
-        "the server is shutting down",
-        kind="server_error",
-        code="shutting_down",
-        headers={"retry-after": str(seconds)},
-    )
+def loading() -> ApiError:
+    """The server is not ready yet: 503."""
+    return ApiError(503, "the models are being loaded", code="loading", retry_after=1)
 
 
-def too_slow(seconds: float, began: bool) -> ApiError:
-    """The answer took longer than it may: 504, or 503 where it never began."""
+def shutting_down() -> ApiError:
+    """The server admits no more requests: 503."""
+    return ApiError(503, "the server is shutting down", code="shutting_down", retry_after=1)
+
+
+def engine_ended() -> ApiError:
+    """The engine failed and cannot recover: 503."""
+    message = "the models have stopped for good: the server must be started again"
+    return ApiError(503, message, code="engine_ended", retry=False)
+
+
+def timed_out(seconds: float, began: bool) -> ApiError:
+    """The answer took longer than `seconds`: 504, or 503 where it never began."""
     if not began:
-        return ApiError(
-            503,
-            f"no answer could be begun within {seconds:g} s",
-            kind="server_error",
-            code="queue_timeout",
-            headers={"retry-after": "1"},
-        )
-    return ApiError(
-        504,
-        f"the answer was not finished within {seconds:g} s",
-        kind="server_error",
-        code="timeout",
-        retry=False,
-    )
+        message = f"no answer could be begun within {seconds:g} s"
+        return ApiError(503, message, code="queue_timeout", retry_after=1)
+    message = f"the answer was not finished within {seconds:g} s"
+    return ApiError(504, message, code="timeout", retry=False)
 
 
-def failed(error: Exception) -> ApiError:
-    """What went wrong in this package, as a client is told."""
+def as_api_error(error: Exception) -> ApiError:
+    """The error that a client gets for an exception of this package."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, PromptError):  # the query's id is of our making
+    if isinstance(error, PromptError):  # its message names the query's id, which we made
         code = "context_length_exceeded" if isinstance(error, LengthError) else None
-        return refused(error.what, code=code)
+        return bad_request(error.what, code=code)
     if isinstance(error, UsageError):
-        return refused(str(error))
+        return bad_request(str(error))
     if isinstance(error, CapacityError):
-        code, said = "no_memory", str(error)
-        return ApiError(503, said, kind="server_error", code=code, retry=False, reason=said)
+        return ApiError(503, str(error), code="no_memory", retry=False, reason=str(error))
     if isinstance(error, EngineError):
-        said = "a model failed: the server's log says why"
-        return ApiError(500, said, kind="server_error", code="engine_error", reason=str(error))
-    return ApiError(500, "something went wrong here", kind="server_error", code="internal_error")
+        message = "a model failed: the server's log says why"
+        return ApiError(500, message, code="engine_error", reason=str(error))
+    return ApiError(500, "something went wrong here", code="internal_error")

@@ -1,4 +1,4 @@
-"""Where traces go: set up as OpenTelemetry's own environment variables say.
+"""The exporters of traces, as OpenTelemetry's environment variables configure them.
 
 A process that has a tracer provider already (`opentelemetry-instrument`, or a program that serves a
 team) keeps it. Otherwise `OTEL_TRACES_EXPORTER` names the exporters, `otlp` where it names none;
@@ -20,7 +20,7 @@ from taketurns.utils.extras import require
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-_GROUP = "opentelemetry_traces_exporter"  # under which packages offer theirs
+_GROUP = "opentelemetry_traces_exporter"  # of the entry points of packages with exporters
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
@@ -33,7 +33,7 @@ def tracer_of_environment() -> Tracer:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     present = trace.get_tracer_provider()
-    if not isinstance(present, trace.ProxyTracerProvider) and not _leads_nowhere(present):
+    if not isinstance(present, trace.ProxyTracerProvider) and not _has_no_processor(present):
         return Tracer(present)
     ours = {"service.name": "taketurns", "service.version": __version__}
     named = OTELResourceDetector().detect().attributes
@@ -43,26 +43,26 @@ def tracer_of_environment() -> Tracer:
     return Tracer(provider, close=provider.shutdown)
 
 
-def _leads_nowhere(provider: Any) -> bool:
-    """`OTEL_PYTHON_TRACER_PROVIDER` alone makes a provider to which nobody listens."""
-    listening = getattr(provider, "_active_span_processor", None)
-    return getattr(listening, "_span_processors", None) == ()
+def _has_no_processor(provider: Any) -> bool:
+    """`OTEL_PYTHON_TRACER_PROVIDER` alone makes a provider whose spans go nowhere."""
+    processor = getattr(provider, "_active_span_processor", None)
+    return getattr(processor, "_span_processors", None) == ()
 
 
 def _exporters() -> Iterator[SpanExporter]:
-    asked = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
-    for name in (part.strip() for part in asked.split(",")):
-        if name == "none":
+    setting = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    for part in setting.split(","):
+        if (name := part.strip()) == "none":
             continue
-        wanted = _otlp() if name == "otlp" else name
-        found = entry_points(group=_GROUP, name=wanted)
-        if not found:
-            known = sorted({one.name for one in entry_points(group=_GROUP)})
+        exporter = _otlp() if name == "otlp" else name
+        installed = entry_points(group=_GROUP, name=exporter)
+        if not installed:
+            known = sorted({entry.name for entry in entry_points(group=_GROUP)})
             raise UsageError(
-                f"OTEL_TRACES_EXPORTER={asked} needs {wanted}, which is not installed; "
+                f"OTEL_TRACES_EXPORTER={setting} needs {exporter}, which is not installed; "
                 f"there are {', '.join(known)} and none"
             )
-        yield next(iter(found)).load()()
+        yield next(iter(installed)).load()()
 
 
 def _otlp() -> str:

@@ -1,4 +1,4 @@
-"""From a request to what is to be written: one order a choice."""
+"""Turns a request into jobs: one for each choice that the request asks for."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from taketurns.errors import ConfigError
 from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
 from taketurns.server.config import ServeConfig
-from taketurns.server.errors import refused
-from taketurns.server.model_registry import ModelRegistry, Served
-from taketurns.server.schemas import ChatMessage, ChatRequest, CompletionRequest, Turns, Words
+from taketurns.server.errors import bad_request
+from taketurns.server.model_registry import ModelRegistry, ServedModel
+from taketurns.server.schemas import (
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    GuardOptions,
+    TurnOptions,
+)
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.types import Message, Query
 
-_SEED_BITS = 48  # every client's numbers can hold it
+_SEED_BITS = 48  # a JSON number holds so many exactly in every client
 
-AnyRequest = ChatRequest | CompletionRequest
+AnswerRequest = ChatRequest | CompletionRequest
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionJob:
-    """An answer to be written: choice `index` of a request.
+    """An answer to write: choice `index` of a request.
 
-    `prompts` are the token ids that each speaker continues, `codecs` their tokenizers; `first` says
-    that no other choice has the same prompt before it, so usage counts it once. `length` is how
-    many tokens its session may get, as `Engine.session` takes it.
+    `prompts` are the token ids that each candidate continues, `codecs` their tokenizers. Of the
+    choices with one prompt only one has `counts_prompt`, so that usage counts the prompt once.
+    `length` is the longest that its session may get, in tokens, as `Engine.session` takes it.
     """
 
     index: int
@@ -42,193 +48,193 @@ class CompletionJob:
     logprobs: int | None
     prompts: tuple[tuple[int, ...], ...]
     codecs: tuple[TextCodec, ...]
-    first: bool
+    counts_prompt: bool
     length: int
 
     @property
     def speakers(self) -> list[str]:
+        """The candidates' names, by index."""
         return [candidate.name for candidate in self.team.candidates]
 
+    def prompt_of(self, speaker: int | None) -> tuple[int, ...]:
+        """The prompt as `speaker` reads it; None, before anyone has written, is candidate 0."""
+        return self.prompts[speaker or 0]
 
-async def orders(
-    request: AnyRequest, roster: ModelRegistry, limits: ServeConfig
+
+async def make_jobs(
+    request: AnswerRequest, registry: ModelRegistry, limits: ServeConfig
 ) -> list[CompletionJob]:
-    """What a request asks for, by choice. Raises ApiError, and PromptError for a prompt that does
+    """The jobs of a request, by choice. Raises ApiError, and PromptError for a prompt that does
     not fit."""
-    served = roster.find(request.model)
+    served = registry.find(request.model)
     count, prompts = request.n or 1, request.prompts
     if count * len(prompts) > limits.most_choices:
-        raise refused(
+        raise bad_request(
             f"a request may ask for {limits.most_choices} choices, not {count * len(prompts)}", "n"
         )
     team = served.chat if isinstance(request, ChatRequest) else served.plain
-    team = _switched(team, served, request.taketurns)
+    team = _with_switcher(team, served, request.taketurns)
     policy = _policy(request, served, limits)
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
     codecs = tuple(info.codec for info in infos)
     await team.prepare()
 
-    def choices(first: int, prompt: Any) -> list[CompletionJob]:
-        """Of one prompt, which is read once; those after the first have other draws."""
+    def jobs_of(first: int, prompt: Any) -> list[CompletionJob]:
+        """The choices of one prompt, which is read once; their indices give them other draws."""
         draft = team.blank(_query(str(first), prompt, codecs), policy)
         if request.return_token_ids and not draft.exact:
-            raise refused(
+            raise bad_request(
                 f"there is no list of token ids that means the same to all of {served.name!r}: its "
                 "candidates' tokenizers differ, or its servers give no ids; leave return_token_ids "
                 "out, or name one candidate as the model",
                 "return_token_ids",
             )
-        if limits.max_prompt_tokens is not None:
-            _within(draft.longest_prompt, limits.max_prompt_tokens)
-        order = CompletionJob(
+        limit = limits.max_prompt_tokens
+        if limit is not None and draft.longest_prompt > limit:
+            raise bad_request(
+                f"the prompt has {draft.longest_prompt} tokens, this server takes {limit}",
+                code="context_length_exceeded",
+            )
+        job = CompletionJob(
             index=first,
             team=team,
             draft=draft,
             policy=policy,
             seed=seed,
             logprobs=request.wanted_logprobs,
-            prompts=tuple(tuple(draft.prompt(one)) for one in range(len(team.candidates))),
+            prompts=tuple(tuple(draft.prompt(index)) for index in range(len(team.candidates))),
             codecs=codecs,
-            first=True,
+            counts_prompt=True,
             length=team.longest(draft, policy),
         )
-        more = range(first + 1, first + count)
+        others = range(first + 1, first + count)
         return [
-            order,
-            *(replace(order, index=i, draft=draft.called(str(i)), first=False) for i in more),
+            job,
+            *(
+                replace(job, index=i, draft=draft.called(str(i)), counts_prompt=False)
+                for i in others
+            ),
         ]
 
-    made: list[CompletionJob] = []
+    jobs: list[CompletionJob] = []
     for number, prompt in enumerate(prompts):
-        first = number * count
-        # All streams are written on this loop: they would wait for a long prompt, and for a
-        # template that takes its time over a short one.
-        made += await asyncio.to_thread(choices, first, prompt)
-    return made
+        # In a thread: all streams are written on this loop, and a long prompt or a slow template
+        # would hold them up.
+        jobs += await asyncio.to_thread(jobs_of, number * count, prompt)
+    return jobs
 
 
-def asked(identifier: str, turns: Sequence[ChatMessage]) -> Query:
-    """A conversation as a query; a single question is a plain text, as it is everywhere else."""
+def conversation_query(identifier: str, turns: Sequence[ChatMessage]) -> Query:
+    """A conversation as a query. A single question is a plain text, as in task files."""
     if len(turns) == 1 and turns[0].role == "user":
         return Query(identifier, text=turns[0].text)
-    said = (
+    messages = (
         Message("system" if turn.role == "developer" else turn.role, turn.text) for turn in turns
     )
-    return Query(identifier, messages=tuple(said))
+    return Query(identifier, messages=tuple(messages))
 
 
-def index_of(who: str | int, served: Served, param: str) -> int:
-    """A candidate by name or index. Raises ApiError."""
-    if isinstance(who, str) and who in served.speakers:
-        return served.speakers.index(who)
-    if isinstance(who, int) and 0 <= who < len(served.speakers):
-        return who
-    known = ", ".join(f"{name} ({index})" for index, name in enumerate(served.speakers))
-    raise refused(f"there is no candidate {who!r}; the candidates are {known}", param)
-
-
-def _within(tokens: int, limit: int) -> None:
-    if tokens > limit:
-        raise refused(
-            f"the prompt has {tokens} tokens, this server takes {limit}",
-            code="context_length_exceeded",
-        )
+def candidate_index(name: str | int, served: ServedModel, param: str) -> int:
+    """The index of a candidate given by name or index. Raises ApiError that names `param`."""
+    if isinstance(name, str) and name in served.speakers:
+        return served.speakers.index(name)
+    if isinstance(name, int) and 0 <= name < len(served.speakers):
+        return name
+    known = ", ".join(f"{speaker} ({index})" for index, speaker in enumerate(served.speakers))
+    raise bad_request(f"there is no candidate {name!r}; the candidates are {known}", param)
 
 
 def _query(identifier: str, prompt: Any, codecs: Sequence[TextCodec]) -> Query:
     if isinstance(prompt, str):
         return Query(identifier, text=prompt)
     if isinstance(prompt[0], ChatMessage):
-        return asked(identifier, prompt)
+        return conversation_query(identifier, prompt)
     text = codecs[0].decode(prompt)
     if any(codec.encode(text, special=True) != prompt for codec in codecs):
-        raise refused(
+        raise bad_request(
             "these token ids are not what the models would read of their text: send the text",
             "prompt",
         )
     return Query(identifier, text=text)
 
 
-def _switched(team: Team, served: Served, turns: Turns | None) -> Team:
-    wanted = None if turns is None else turns.switcher
-    if wanted is None or wanted == "team":
+def _with_switcher(team: Team, served: ServedModel, options: TurnOptions | None) -> Team:
+    switcher = None if options is None else options.switcher
+    if switcher is None or switcher == "team":
         return team
-    if wanted == "random":
+    if switcher == "random":
         return team.switched_by(RandomSwitcher())
-    sequence = [index_of(who, served, "taketurns.switcher") for who in wanted]
+    sequence = [candidate_index(name, served, "taketurns.switcher") for name in switcher]
     return team.switched_by(FixedSwitcher(sequence))
 
 
-def _policy(request: AnyRequest, served: Served, limits: ServeConfig) -> Policy:
-    """The team's policy with what the request changes."""
+def _policy(request: AnswerRequest, served: ServedModel, limits: ServeConfig) -> Policy:
+    """The team's policy with the changes that the request asks for."""
     policy = served.chat.policy
-    given: dict[str, Any] = {
-        "max_tokens": request.wanted_tokens,
-        "temperature": request.temperature,
-        "speaker_top_p": request.top_p,
-        "stop": request.stops or None,
-    }
-    changes = {key: value for key, value in given.items() if value is not None}
-    if request.wanted_tokens is None:
-        changes["max_tokens"] = min(policy.max_tokens, limits.max_tokens)
-    elif request.wanted_tokens > limits.max_tokens:
-        raise refused(
+    if request.wanted_tokens is not None and request.wanted_tokens > limits.max_tokens:
+        raise bad_request(
             f"max_tokens is {request.wanted_tokens}, this server writes up to {limits.max_tokens}",
             "max_tokens",
         )
     if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
-        raise refused("top_logprobs needs logprobs: true", "top_logprobs")
+        raise bad_request("top_logprobs needs logprobs: true", "top_logprobs")
+    settings: dict[str, Any] = {
+        "max_tokens": request.wanted_tokens or min(policy.max_tokens, limits.max_tokens),
+        "temperature": request.temperature,
+        "speaker_top_p": request.top_p,
+        "stop": request.stops or None,
+    }
+    changes = {key: value for key, value in settings.items() if value is not None}
     if request.taketurns is not None:
-        changes |= _turns(request.taketurns, served)
+        changes |= _turn_changes(request.taketurns, served)
     try:
         return replace(policy, **changes)
     except ConfigError as error:
-        raise refused(str(error), "taketurns") from error
+        raise bad_request(str(error), "taketurns") from error
 
 
-def _turns(turns: Turns, served: Served) -> dict[str, Any]:
+def _turn_changes(options: TurnOptions, served: ServedModel) -> dict[str, Any]:
     changes: dict[str, Any] = {}
-    for key in turns.model_fields_set - {"switcher"}:
-        value = getattr(turns, key)
-        if key in ("opening", "closing", "closing_cue"):
-            whom = value is None or key == "closing_cue"
-            changes[key] = value if whom else index_of(value, served, f"taketurns.{key}")
+    for key in options.model_fields_set - {"switcher"}:
+        value = getattr(options, key)
+        if key in ("opening", "closing") and value is not None:
+            value = candidate_index(value, served, f"taketurns.{key}")
         elif key == "max_share":
-            changes[key] = _shares(value or {}, served)
+            value = _max_share(value or {}, served)
         elif key == "guard":
-            changes[key] = _guard(value, served)
-        elif value is not None:
+            value = _guard(value, served)
+        if value is not None or key in ("opening", "closing", "closing_cue"):
             changes[key] = value
-    if turns.switcher not in (None, "team"):
+    if options.switcher not in (None, "team"):
         changes["patch"] = served.chat.policy.unfollowed.patch
     if "patch_size" in changes:
         changes["patch"] = None  # fixed sizes, whatever the team's rule
     return changes
 
 
-def _shares(shares: Mapping[str, float], served: Served) -> tuple[tuple[int, float], ...]:
-    """The least of what the team and the request leave each candidate."""
-    least = dict(served.chat.policy.max_share)
+def _max_share(shares: Mapping[str, float], served: ServedModel) -> tuple[tuple[int, float], ...]:
+    """For each candidate the lower of the team's and the request's limit."""
+    lowest = dict(served.chat.policy.max_share)
     for name, share in shares.items():
-        index = index_of(name, served, "taketurns.max_share")
-        least[index] = min(share, least.get(index, 1.0))
-    if len(least) == len(served.speakers):
-        raise refused("somebody must be free to write any share", "taketurns.max_share")
-    return tuple(least.items())
+        index = candidate_index(name, served, "taketurns.max_share")
+        lowest[index] = min(share, lowest.get(index, 1.0))
+    if len(lowest) == len(served.speakers):
+        raise bad_request("somebody must be free to write any share", "taketurns.max_share")
+    return tuple(lowest.items())
 
 
-def _guard(words: Words | None, served: Served) -> Guard | None:
-    """The team's guard, which also finds fault with the request's words."""
+def _guard(options: GuardOptions | None, served: ServedModel) -> Guard | None:
+    """The team's guard, which rejects the request's words too."""
     guard = served.chat.policy.guard
-    if words is None:
+    if options is None:
         return guard
     param = "taketurns.guard.to"
-    to = None if words.to is None else index_of(words.to, served, param)
+    to = None if options.to is None else candidate_index(options.to, served, param)
     if guard is None and to is None:
-        raise refused("which candidate writes in place of what fails? Name it", param)
+        raise bad_request("which candidate writes in place of what fails? Name it", param)
     if guard is None:
-        return Guard(to or 0, tuple(words.words))
+        return Guard(to or 0, tuple(options.words))
     if to not in (None, guard.to):
-        raise refused(f"here it is {served.speakers[guard.to]} who writes instead", param)
-    return replace(guard, words=(*guard.words, *words.words))
+        raise bad_request(f"here it is {served.speakers[guard.to]} who writes instead", param)
+    return replace(guard, words=(*guard.words, *options.words))

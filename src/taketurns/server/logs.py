@@ -1,5 +1,5 @@
-"""Structured logs: a JSON object a line, on standard error. Nobody's text is in them unless the
-configuration says so: of an exception that quotes what it was given, only the kind."""
+"""Structured logs: a JSON object a line, on standard error. They hold no client's text unless the
+configuration says so: of an exception that quotes its input, they hold only the kind."""
 
 from __future__ import annotations
 
@@ -32,26 +32,25 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
     def formatException(self, ei: Any) -> str:
-        return "".join(_told(ei[1])).rstrip()
+        return "".join(_lines(ei[1])).rstrip()
 
 
-def _told(error: BaseException) -> Iterator[str]:
-    """As Python tells it, the exceptions that led to this one before it."""
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if before is not None:
-        yield from _told(before)
+def _lines(error: BaseException) -> Iterator[str]:
+    """A traceback as Python prints it, after those of the exceptions that led to this one."""
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None:
+        yield from _lines(earlier)
         yield "\nand then:\n\n"
     yield from format_tb(error.__traceback__)
     kind = type(error).__name__
     quotes = isinstance(error, PydanticError | ValidationException)
     yield f"{kind}\n" if quotes else f"{kind}: {error}\n"
-    for one in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-        yield from _told(one)
+    for member in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _lines(member)
 
 
 def log_to_stderr() -> None:
-    """Send what this package, uvicorn and OpenTelemetry have to say to standard error, a JSON
-    object a line."""
+    """Send the logs of this package, uvicorn and OpenTelemetry to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     for name, level in (("taketurns.server", logging.INFO), *_OTHERS):

@@ -1,13 +1,14 @@
-"""What stands between the socket and the endpoints: names, keys, the size of a body, headers, the
-log.
+"""The middleware between the socket and the endpoints: host names, API keys, the size of a body,
+response headers and the access log.
 
-Plain ASGI, so that a stream passes through untouched and a client that hangs up is noticed.
+It is plain ASGI, so that a stream passes through untouched and a disconnect is noticed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -21,14 +22,14 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taketurns.server.errors import ApiError, failed
+from taketurns.server.errors import ApiError, as_api_error
 from taketurns.server.logs import LOG
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HUNG_UP = 499  # as nginx says that a client did
+_DISCONNECTED = 499  # nginx's status for a client that closed the connection
 HEADERS = {
     "content-security-policy": _CSP,
     "cross-origin-resource-policy": "same-origin",
@@ -38,25 +39,27 @@ HEADERS = {
 
 
 class AccessLog:
-    """Gives every request an id, every response its headers, and writes one line a request; what
-    nobody below has caught is an answer too, with its line. `refused` is told the code, or else the
-    status, of every response that is an error. Endpoints put what they know into
-    `scope["taketurns"]`."""
+    """Gives every request an id and every response its headers, and logs one line a request.
 
-    def __init__(self, app: ASGIApp, refused: Callable[[str], None]) -> None:
+    An exception that nothing below has caught becomes a response too. `count_error` gets the code,
+    or else the status, of every response that is an error. Endpoints put what they know into
+    `scope["taketurns"]`, whose items are keys of the line.
+    """
+
+    def __init__(self, app: ASGIApp, count_error: Callable[[str], None]) -> None:
         self._app = app
-        self._refused = refused
+        self._count_error = count_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, status = perf_counter(), _HUNG_UP
+        started, status = perf_counter(), _DISCONNECTED
         identifier = uuid4().hex
         fields: dict[str, Any] = {"id": identifier}
         scope["taketurns"] = fields
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -64,49 +67,70 @@ class AccessLog:
                 headers["x-request-id"] = identifier
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if status >= 400 and status != _HUNG_UP:
-                    self._refused(fields.get("error") or str(status))
+                if status >= 400 and status != _DISCONNECTED:
+                    self._count_error(fields.get("error") or str(status))
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_with_headers)
         except Exception as bug:
             LOG.error("unexpected error", exc_info=bug, extra={"fields": {"id": identifier}})
-            error = failed(bug)
+            error = as_api_error(bug)
             fields["error"] = error.code
-            if status == _HUNG_UP:  # or the server breaks the connection off: it was not all
-                await JSONResponse(error.body(), error.status_code)(scope, receive, sending)
+            if status == _DISCONNECTED:  # otherwise the server closes the incomplete response
+                response = JSONResponse(error.body(), error.status_code)
+                await response(scope, receive, send_with_headers)
         finally:
-            about = {"method": scope["method"], "path": scope["path"], "status": status}
-            seconds = round(perf_counter() - begun, 4)
+            request = {"method": scope["method"], "path": scope["path"], "status": status}
+            seconds = round(perf_counter() - started, 4)
             level = ERROR if "reason" in fields else INFO
-            LOG.log(level, "request", extra={"fields": {**about, "seconds": seconds, **fields}})
+            LOG.log(level, "request", extra={"fields": {**request, "seconds": seconds, **fields}})
 
 
-class Framing:
-    """Refuses a request that says in two ways how long it is, Content-Length and Transfer-Encoding,
-    and closes its connection: whoever stands before this server may have taken the other one, and
-    what follows for a request of somebody else (request smuggling)."""
+class RequestCheck(ABC):
+    """A middleware that answers a request with an error where `check` returns one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] == "http" else {}
-        if not ("content-length" in headers and "transfer-encoding" in headers):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        error = ApiError(
+        error = self.check(scope["path"], Headers(scope=scope))
+        if error is None:
+            await self.forward(scope, receive, send)
+            return
+        scope["taketurns"]["error"] = error.code
+        response = JSONResponse(error.body(), error.status_code, error.headers)
+        await response(scope, receive, send)
+
+    @abstractmethod
+    def check(self, path: str, headers: Headers) -> ApiError | None:
+        """The error of a request for `path`, None for one that may pass."""
+
+    async def forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on a request that may pass."""
+        await self._app(scope, receive, send)
+
+
+class FramingCheck(RequestCheck):
+    """Refuses a request that has both Content-Length and Transfer-Encoding, and closes its
+    connection: a proxy before this server may have believed the other header, and then it takes
+    what follows for the request of another client (request smuggling)."""
+
+    def check(self, path: str, headers: Headers) -> ApiError | None:
+        if not ("content-length" in headers and "transfer-encoding" in headers):
+            return None
+        return ApiError(
             400,
             "a request has Content-Length or Transfer-Encoding, not both",
             code="ambiguous_length",
+            headers={"connection": "close"},
         )
-        scope["taketurns"]["error"] = error.code
-        response = JSONResponse(error.body(), error.status_code, {"connection": "close"})
-        await response(scope, receive, send)
 
 
-class HostCheck:
+class HostCheck(RequestCheck):
     """Refuses a request that calls the server by a foreign name.
 
     A page of another site can give its own name the address 127.0.0.1 once it is loaded (DNS
@@ -114,101 +138,82 @@ class HostCheck:
     """
 
     def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
-        self._app = app
-        self._allowed = {name.lower() for name in allowed}
+        super().__init__(app)
+        self._allowed = {"localhost", *(name.lower() for name in allowed)}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._may_pass(Headers(scope=scope).get("host", "")):
-            await self._app(scope, receive, send)
-            return
-        error = ApiError(
+    def check(self, path: str, headers: Headers) -> ApiError | None:
+        name = host_name(headers.get("host", ""))
+        if name in self._allowed or name.endswith(".localhost") or is_address(name):
+            return None
+        return ApiError(
             403,
             "this server may not be called by this name: use localhost, or add it to allowed_hosts",
             code="unknown_host",
         )
-        scope["taketurns"]["error"] = error.code
-        await JSONResponse(error.body(), error.status_code)(scope, receive, send)
-
-    def _may_pass(self, host: str) -> bool:
-        name = host_name(host)
-        if name == "localhost" or name.endswith(".localhost") or name in self._allowed:
-            return True
-        return is_address(name)
 
 
-class Guard:
-    """Asks for an API key everywhere but at `open_paths` and what is below `/page/`."""
+class ApiKeyCheck(RequestCheck):
+    """Asks for an API key, except at `open_paths` and below `/page/`. Without keys all may pass."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: frozenset[str]) -> None:
-        self._app = app
+        super().__init__(app)
         self._digests = [_digest(key) for key in keys]
-        self._open = open_paths
+        self._open_paths = open_paths
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._may_pass(scope):
-            await self._app(scope, receive, send)
-            return
-        error = ApiError(
+    def check(self, path: str, headers: Headers) -> ApiError | None:
+        if not self._digests or path in self._open_paths or path.startswith("/page/"):
+            return None
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        digest = _digest(key.strip())
+        # Every key is compared, in constant time, so that the time says nothing about the keys.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if scheme.lower() == "bearer" and any(matches):
+            return None
+        return ApiError(
             401,
             "this server needs an API key: send it as Authorization: Bearer KEY",
             code="invalid_api_key",
+            headers={"www-authenticate": "Bearer"},
         )
-        scope["taketurns"]["error"] = error.code
-        headers = {"www-authenticate": "Bearer"}
-        await JSONResponse(error.body(), 401, headers)(scope, receive, send)
-
-    def _may_pass(self, scope: Scope) -> bool:
-        path = scope["path"]
-        if not self._digests or path in self._open or path.startswith("/page/"):
-            return True
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        given = _digest(key.strip())
-        # Every key is compared, in constant time: how long it takes tells nothing.
-        known = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return scheme.lower() == "bearer" and any(known)
 
 
-class BodyLimit:
+class BodyLimit(RequestCheck):
     """Refuses a request whose body is longer than `limit` bytes, without reading the rest, or has
-    not come within `seconds`."""
+    not arrived within `seconds`."""
 
     def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
-        self._app = app
+        super().__init__(app)
         self._limit = limit
         self._seconds = seconds
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = Headers(scope=scope).get("content-length", "")
+    def check(self, path: str, headers: Headers) -> ApiError | None:
+        declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._limit:
-            error = self._error()
-            scope["taketurns"]["error"] = error.code
-            response = JSONResponse(error.body(), error.status_code, {"connection": "close"})
-            await response(scope, receive, send)
-            return
-        read, whole = 0, False
-        until = asyncio.get_running_loop().time() + self._seconds
+            return self._too_large(headers={"connection": "close"})
+        return None
 
-        async def receiving() -> Message:
-            nonlocal read, whole
-            if whole:  # all that can come is that the client hangs up
+    async def forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received, complete = 0, False
+        deadline = asyncio.get_running_loop().time() + self._seconds
+
+        async def limited() -> Message:
+            nonlocal received, complete
+            if complete:  # only a disconnect can follow, at any time
                 return await receive()
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise self._late() from None
-            read += len(message.get("body", b""))
-            if read > self._limit:
-                raise self._error()
-            whole = not message.get("more_body", False)
+                raise self._too_late() from None
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise self._too_large(retry=False)
+            complete = not message.get("more_body", False)
             return message
 
-        await self._app(scope, receiving, send)
+        await self._app(scope, limited, send)
 
-    def _late(self) -> ApiError:
+    def _too_late(self) -> ApiError:
         return ApiError(
             408,
             f"the request did not come within {self._seconds:g} s",
@@ -216,20 +221,19 @@ class BodyLimit:
             headers={"connection": "close"},
         )
 
-    def _error(self) -> ApiError:
-        return ApiError(
-            413, f"a request may have {self._limit} bytes", code="request_too_large", retry=False
-        )
+    def _too_large(self, **options: Any) -> ApiError:
+        message = f"a request may have {self._limit} bytes"
+        return ApiError(413, message, code="request_too_large", **options)
 
 
 def host_name(host: str) -> str:
-    """Of a Host header, without its port."""
+    """The name in a Host header, without its port."""
     name, colon, port = host.strip().lower().rpartition(":")
     return (name if colon and port.isdigit() else host.strip().lower()).strip("[]")
 
 
 def is_address(name: str) -> bool:
-    """An IP address, which no name server can turn into another."""
+    """Whether `name` is an IP address, which no name server can map to another."""
     with suppress(ValueError):
         ip_address(name)
         return True
@@ -237,7 +241,7 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Only this machine reaches a server that listens on `host`."""
+    """Whether only this machine reaches a server that listens on `host`."""
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 

@@ -1,21 +1,23 @@
-"""What is served: the team under its name, and each of its candidates under theirs; where the
-team's policy has a guard or shares, the team alone."""
+"""The models that a server offers: the team under its name, and each candidate under its own.
+
+Where the team's policy has a guard or limits shares, only the team is offered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import time
 from typing import Any
 
 from taketurns.config.policy import Policy
+from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
 from taketurns.generation.team import Team
 from taketurns.server.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedModel:
     """A model that clients can name. `chat` writes answers, `plain` continues bare text."""
 
     name: str
@@ -24,31 +26,37 @@ class Served:
 
     @property
     def speakers(self) -> list[str]:
-        """Who may write, by index."""
+        """The names of the candidates that may write, by index."""
         return [candidate.name for candidate in self.chat.candidates]
 
 
 class ModelRegistry:
-    """The models of a server, the team first."""
+    """The models of a server, the team first. Raises ConfigError for a name that a candidate
+    has."""
 
     def __init__(self, team: Team, name: str) -> None:
-        names = [candidate.name for candidate in team.candidates]
-        if name in names:
+        candidates = [candidate.name for candidate in team.candidates]
+        if name in candidates:
             raise ConfigError(
                 f"the team is served as {name!r}, which one of its candidates is called: "
                 "give it another --name"
             )
         self.team = team
-        self._began = int(time())
-        self._served = {name: _served(name, team)}
-        # Who may not write freely in the team may not be had without it.
-        for one in () if team.policy.guard or team.policy.max_share else names:
-            self._served[one] = _served(one, _in_patches(team.alone(one), team.policy.patch_size))
+        self._created = int(time())
+        self._served = {name: ServedModel(name, team, team.verbatim())}
+        if team.policy.guard or team.policy.max_share:
+            return  # a candidate that is restricted in the team must not be had without it
+        for candidate in candidates:
+            alone = team.alone(candidate)
+            # In patches, as the team: between them the engine lets other answers in, and the text
+            # does not depend on them.
+            alone.policy = replace(alone.policy, patch_size=team.policy.patch_size)
+            self._served[candidate] = ServedModel(candidate, alone, alone.verbatim())
 
-    def __iter__(self) -> Iterator[Served]:
+    def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._served.values())
 
-    def find(self, name: str | None) -> Served:
+    def find(self, name: str | None) -> ServedModel:
         """A model by its name; None is the team. Raises ApiError."""
         if name is None:
             return next(iter(self))
@@ -62,6 +70,10 @@ class ModelRegistry:
             )
         return self._served[name]
 
+    async def infos(self, served: ServedModel) -> list[ModelInfo]:
+        """What the engine knows of each candidate of `served`."""
+        return [await self.team.engine.info(name) for name in served.speakers]
+
     async def prepare(self) -> None:
         """Load every model. Raises ConfigError or EngineError."""
         await self.team.prepare()
@@ -73,14 +85,13 @@ class ModelRegistry:
         """The entries of /v1/models."""
         return [await self._entry(served) for served in self]
 
-    async def _entry(self, served: Served) -> dict[str, Any]:
-        infos = [await self.team.engine.info(name) for name in served.speakers]
+    async def _entry(self, served: ServedModel) -> dict[str, Any]:
         return {
             "id": served.name,
             "object": "model",
-            "created": self._began,
+            "created": self._created,
             "owned_by": "taketurns",
-            "max_model_len": min(info.context for info in infos),
+            "max_model_len": min(info.context for info in await self.infos(served)),
             "taketurns": {
                 "candidates": served.speakers,
                 "policy": policy_to_json(served.chat.policy, served.speakers),
@@ -88,8 +99,8 @@ class ModelRegistry:
         }
 
 
-def policy_to_json(policy: Policy, speakers: list[str]) -> dict[str, Any]:
-    """What a client may want to know of a policy, speakers by their names."""
+def policy_to_json(policy: Policy, speakers: Sequence[str]) -> dict[str, Any]:
+    """The part of a policy that a client may see, candidates by their names."""
     return {
         "patch_size": policy.patch_size,
         "patch": None if policy.patch is None else asdict(policy.patch),
@@ -103,14 +114,3 @@ def policy_to_json(policy: Policy, speakers: list[str]) -> dict[str, Any]:
         "max_share": {speakers[index]: share for index, share in policy.max_share},
         "guard": None if policy.guard is None else {"to": speakers[policy.guard.to]},
     }
-
-
-def _served(name: str, team: Team) -> Served:
-    return Served(name, team, team.verbatim())
-
-
-def _in_patches(team: Team, size: int) -> Team:
-    """A candidate alone writes in patches too: between them the engine lets others in, and what it
-    writes does not depend on them."""
-    team.policy = replace(team.policy, patch_size=size)
-    return team

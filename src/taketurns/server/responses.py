@@ -1,4 +1,4 @@
-"""How an answer looks to a client: OpenAI's objects, whole or in chunks, with who wrote what.
+"""Answers as OpenAI's objects, whole or in chunks, with who wrote what.
 
 Every choice has a `taketurns` object. Whole: `seed`, `exact` and the `patches`. In a stream: the
 `speaker` of each piece, every `patch` when it is complete, `seed` and `exact` with the last chunk.
@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import time
 from typing import Any
 
 from taketurns.checkpoints.text import REPLACEMENT, TextCodec
 from taketurns.runs.records import patch_to_json
-from taketurns.server.jobs import AnyRequest, CompletionJob
+from taketurns.server.jobs import AnswerRequest, CompletionJob
 from taketurns.types import Delta, Patch, Token, Trace
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
-_DEEP = 5  # response, choices, choice, log-probabilities, their tokens
-_LEAST = -9999.0  # JSON has no minus infinity
-_FINISH = {
+_PART_DEPTH = 5  # response, choices, choice, log-probabilities, their tokens
+_MIN_LOGPROB = -9999.0  # JSON has no minus infinity
+_FINISH_REASONS = {
     "stop": "stop",
     "length": "length",
     "context": "length",
@@ -31,8 +31,19 @@ _FINISH = {
 }
 
 
-class Style(ABC):
-    """One of the two ways the API writes answers down; `many_prompts` says that each choice may
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A sampled token as text, with the `top` alternatives; `offset` is where in the answer the
+    text that it came with begins, in characters."""
+
+    text: str
+    logprob: float | None
+    offset: int
+    top: tuple[tuple[str, float], ...]
+
+
+class ResponseStyle(ABC):
+    """One of the two shapes that the API gives an answer; `many_prompts` says that each choice may
     have a prompt of its own."""
 
     object: str
@@ -41,304 +52,279 @@ class Style(ABC):
     many_prompts: bool
 
     @abstractmethod
-    def opening(self) -> Json:
-        """What a stream's first chunk says of a choice."""
+    def opening(self) -> JsonObject:
+        """A choice in the first chunk of a stream."""
 
     @abstractmethod
-    def piece(self, text: str) -> Json:
+    def piece(self, text: str) -> JsonObject:
         """A piece of text in a chunk."""
 
     @abstractmethod
-    def whole(self, text: str) -> Json:
+    def whole(self, text: str) -> JsonObject:
         """A whole answer."""
 
     @abstractmethod
-    def logprobs(self, weighed: Sequence[Weighed]) -> Json:
+    def logprobs(self, tokens: Sequence[TokenLogprob]) -> JsonObject:
         """Tokens with their log-probabilities."""
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """A token with its text, and where in the answer the text that it appeared with begins."""
-
-    token: Token
-    text: str
-    at: int
-    top: tuple[tuple[str, float], ...]
-
-
-class ChatStyle(Style):
+class ChatStyle(ResponseStyle):
     """/v1/chat/completions."""
 
     object, chunk, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
     many_prompts = False
 
-    def opening(self) -> Json:
+    def opening(self) -> JsonObject:
         return {"delta": {"role": "assistant", "content": ""}}
 
-    def piece(self, text: str) -> Json:
+    def piece(self, text: str) -> JsonObject:
         return {"delta": {"content": text} if text else {}}
 
-    def whole(self, text: str) -> Json:
+    def whole(self, text: str) -> JsonObject:
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
-    def logprobs(self, weighed: Sequence[Weighed]) -> Json:
+    def logprobs(self, tokens: Sequence[TokenLogprob]) -> JsonObject:
         return {
             "content": [
                 {
-                    **_spelled(one.text, one.token.logprob),
-                    "top_logprobs": [_spelled(text, logprob) for text, logprob in one.top],
+                    **_chat_token(token.text, token.logprob),
+                    "top_logprobs": [_chat_token(text, logprob) for text, logprob in token.top],
                 }
-                for one in weighed
+                for token in tokens
             ],
             "refusal": None,
         }
 
 
-class TextStyle(Style):
+class TextStyle(ResponseStyle):
     """/v1/completions."""
 
     object, chunk, prefix = "text_completion", "text_completion", "cmpl"
     many_prompts = True
 
-    def opening(self) -> Json:
-        return {"text": ""}
+    def opening(self) -> JsonObject:
+        return self.piece("")
 
-    def piece(self, text: str) -> Json:
+    def piece(self, text: str) -> JsonObject:
         return {"text": text}
 
-    def whole(self, text: str) -> Json:
-        return {"text": text}
+    def whole(self, text: str) -> JsonObject:
+        return self.piece(text)
 
-    def logprobs(self, weighed: Sequence[Weighed]) -> Json:
+    def logprobs(self, tokens: Sequence[TokenLogprob]) -> JsonObject:
         return {
-            "tokens": [one.text for one in weighed],
-            "token_logprobs": [one.token.logprob for one in weighed],
-            "top_logprobs": [dict(one.top) for one in weighed],
-            "text_offset": [one.at for one in weighed],
+            "tokens": [token.text for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [dict(token.top) for token in tokens],
+            "text_offset": [token.offset for token in tokens],
         }
 
 
-class Choice:
-    """One answer on its way to a client. `ids` says whether it gets token ids."""
+class ChoiceBuilder:
+    """Collects the events of one answer and renders them as a choice; `with_ids` adds token ids."""
 
-    def __init__(self, order: CompletionJob, style: Style, *, ids: bool) -> None:
-        self.order = order
-        self.patches: list[Json] = []
-        self.text = ""
+    def __init__(self, job: CompletionJob, style: ResponseStyle, *, with_ids: bool) -> None:
+        self.job = job
         self.first_speaker: int | None = None
-        self.trace: Trace | None = None
         self._style = style
-        self._ids = ids
+        self._with_ids = with_ids
+        self._text = ""
+        self._patches: list[JsonObject] = []
         self._token_ids: list[int] = []
-        self._weighed: list[Weighed] = []
+        self._logprobs: list[TokenLogprob] = []
         self._patch_starts = 0
+        self._trace: Trace | None = None
 
-    # What happens to it
-
-    def opening(self) -> Json:
-        """The first chunk's choice."""
+    def opening(self) -> JsonObject:
+        """The choice in the first chunk."""
         return self._choice(self._style.opening())
 
-    def piece(self, delta: Delta) -> Json:
-        """Take a piece of text in; returns a chunk's choice."""
-        weighed = [self._weigh(delta.speaker, token) for token in delta.tokens]
-        ids = [token.id for token in delta.tokens if token.id is not None]
-        self.text += delta.text
-        self._weighed += weighed
-        self._token_ids += ids
+    def add(self, event: Delta | Patch | Trace) -> JsonObject:
+        """Take an event in; returns the choice in its chunk."""
+        if isinstance(event, Trace):
+            self._trace = event
+            return self._choice(self._style.piece(""), extension=_about(event), trace=event)
         if self.first_speaker is None:
-            self.first_speaker = delta.speaker
-        name = None if delta.speaker is None else self.order.speakers[delta.speaker]
-        turns = {"speaker": delta.speaker, "name": name, "tokens": len(delta.tokens)}
-        return self._choice(self._style.piece(delta.text), weighed, ids, turns)
+            self.first_speaker = event.speaker
+        return self._add_delta(event) if isinstance(event, Delta) else self._add_patch(event)
 
-    def patch(self, patch: Patch) -> Json:
-        """Take a complete patch in; returns a chunk's choice."""
-        forced = list(patch.token_ids) if patch.speaker is None else []
-        self._token_ids += forced
-        if self.first_speaker is None:
-            self.first_speaker = patch.speaker
-        record = patch_to_json(patch, self.order.speakers)
-        if not self._ids:
+    def _add_delta(self, delta: Delta) -> JsonObject:
+        logprobs = [self._logprob(delta.speaker, token) for token in delta.tokens]
+        ids = [token.id for token in delta.tokens if token.id is not None]
+        self._text += delta.text
+        self._logprobs += logprobs
+        self._token_ids += ids
+        name = None if delta.speaker is None else self.job.speakers[delta.speaker]
+        extension = {"speaker": delta.speaker, "name": name, "tokens": len(delta.tokens)}
+        return self._choice(self._style.piece(delta.text), logprobs, ids, extension)
+
+    def _add_patch(self, patch: Patch) -> JsonObject:
+        forced_ids = list(patch.token_ids) if patch.speaker is None else []
+        self._token_ids += forced_ids
+        record = patch_to_json(patch, self.job.speakers)
+        if not self._with_ids:
             del record["token_ids"]
         record["tokens"] = len(patch.token_ids)
         record["span"] = [self._patch_starts, self._patch_starts + len(patch.text)]
         self._patch_starts += len(patch.text)
-        self.patches.append(record)
-        return self._choice(self._style.piece(""), [], forced, {"patch": record})
+        self._patches.append(record)
+        return self._choice(self._style.piece(""), ids=forced_ids, extension={"patch": record})
 
-    def end(self, trace: Trace) -> Json:
-        """The answer is written; returns the last chunk's choice."""
-        self.trace = trace
-        return self._choice(self._style.piece(""), [], [], self._about(trace), trace)
-
-    # What it comes to
-
-    def whole(self) -> Json:
-        """The choice of a whole answer."""
-        assert self.trace is not None, "end() before whole()"
-        about = {**self._about(self.trace), "patches": self.patches}
-        content = self._style.whole(self.text)
-        return self._choice(content, self._weighed, self._token_ids, about, self.trace)
+    def whole(self) -> JsonObject:
+        """The choice of a whole answer, whose trace has been added."""
+        assert self._trace is not None, "the answer has not ended"
+        extension = {**_about(self._trace), "patches": self._patches}
+        content = self._style.whole(self._text)
+        return self._choice(content, self._logprobs, self._token_ids, extension, self._trace)
 
     @property
     def prompt(self) -> tuple[int, ...]:
         """Token ids that the first speaker continued."""
-        return self.order.prompts[self.first_speaker or 0]
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(self.prompt)
+        return self.job.prompt_of(self.first_speaker)
 
     @property
     def completion_tokens(self) -> int:
         """Tokens that were sampled; forced ones are not counted."""
-        return sum(patch["tokens"] for patch in self.patches if patch["speaker"] is not None)
+        return sum(patch["tokens"] for patch in self._patches if patch["speaker"] is not None)
 
-    def so_far(self) -> Json:
-        """What was written of an answer that broke off."""
-        return {"index": self.order.index, "text": self.text, "patches": self.patches}
-
-    def _about(self, trace: Trace) -> Json:
-        return {"seed": trace.seed, "exact": trace.exact}
+    def partial(self) -> JsonObject:
+        """What was written of an answer that failed."""
+        return {"index": self.job.index, "text": self._text, "patches": self._patches}
 
     def _choice(
         self,
-        content: Json,
-        weighed: Sequence[Weighed] = (),
+        content: JsonObject,
+        logprobs: Sequence[TokenLogprob] = (),
         ids: Sequence[int] = (),
-        turns: Json | None = None,
+        extension: JsonObject | None = None,
         trace: Trace | None = None,
-    ) -> Json:
-        choice: Json = {"index": self.order.index, **content}
-        wanted = self.order.logprobs is not None
-        choice["logprobs"] = self._style.logprobs(weighed) if wanted and weighed else None
-        choice["finish_reason"] = None if trace is None else _FINISH[trace.finish]
-        if self._ids:
+    ) -> JsonObject:
+        choice: JsonObject = {"index": self.job.index, **content}
+        wanted = self.job.logprobs is not None
+        choice["logprobs"] = self._style.logprobs(logprobs) if wanted and logprobs else None
+        choice["finish_reason"] = None if trace is None else _FINISH_REASONS[trace.finish]
+        if self._with_ids:
             choice["token_ids"] = list(ids)
-        if turns is not None:
-            choice["taketurns"] = turns
+        if extension is not None:
+            choice["taketurns"] = extension
         return choice
 
-    def _weigh(self, speaker: int | None, token: Token) -> Weighed:
+    def _logprob(self, speaker: int | None, token: Token) -> TokenLogprob:
         assert speaker is not None, "forced text is not sampled"
-        if self.order.logprobs is None or token.id is None:
-            return Weighed(token, "", len(self.text), ())
-        codec = self.order.codecs[speaker]
-        top = tuple((_text(codec, other), max(p, _LEAST)) for other, p in token.top)
-        text = _text(codec, token.id)
-        if token.logprob is not None:
-            token = replace(token, logprob=max(token.logprob, _LEAST))
-        return Weighed(token, text, len(self.text), top)
+        offset = len(self._text)
+        if self.job.logprobs is None or token.id is None:
+            return TokenLogprob("", token.logprob, offset, ())
+        codec = self.job.codecs[speaker]
+        top = tuple((_token_text(codec, other), max(p, _MIN_LOGPROB)) for other, p in token.top)
+        logprob = None if token.logprob is None else max(token.logprob, _MIN_LOGPROB)
+        return TokenLogprob(_token_text(codec, token.id), logprob, offset, top)
 
 
-class Reply:
-    """A request's response as a JSON object, or in chunks."""
+class ResponseBuilder:
+    """Renders a request's response, as a JSON object or in chunks."""
 
     def __init__(
         self,
         identifier: str,
         model: str,
-        orders: Sequence[CompletionJob],
-        asked: AnyRequest,
-        style: Style,
+        jobs: Sequence[CompletionJob],
+        request: AnswerRequest,
+        style: ResponseStyle,
     ) -> None:
-        self._ids = bool(asked.return_token_ids)
-        self._usage = asked.with_usage
+        self._with_ids = bool(request.return_token_ids)
+        self._with_usage = request.with_usage
         self._style = style
         self._head = {"id": f"{style.prefix}-{identifier}", "created": int(time()), "model": model}
-        self.choices = [Choice(order, style, ids=self._ids) for order in orders]
+        self._choices = [ChoiceBuilder(job, style, with_ids=self._with_ids) for job in jobs]
 
     def opening(self) -> bytes:
         """The first chunks of a stream, one a choice."""
-        return b"".join(self._chunk(choice.opening()) for choice in self.choices)
+        return b"".join(self._chunk(choice.opening()) for choice in self._choices)
+
+    def add(self, index: int, event: Delta | Patch | Trace) -> JsonObject:
+        """Take an event of choice `index` in; returns the choice in its chunk."""
+        return self._choices[index].add(event)
 
     def event(self, index: int, event: Delta | Patch | Trace) -> bytes:
-        """The chunk that tells of an event."""
-        choice = self.choices[index]
-        begins = self._ids and choice.first_speaker is None
-        told = self.take(index, event)
-        if not begins:
-            return self._chunk(told)
-        prompt = {"prompt_token_ids": list(choice.prompt)}
+        """Take an event of choice `index` in; returns its chunk."""
+        builder = self._choices[index]
+        is_first = self._with_ids and builder.first_speaker is None
+        choice = self.add(index, event)
+        if not is_first:
+            return self._chunk(choice)
+        prompt = {"prompt_token_ids": list(builder.prompt)}
         if self._style.many_prompts:
-            return self._chunk(told | prompt)
-        return self._chunk(told, prompt)
-
-    def take(self, index: int, event: Delta | Patch | Trace) -> Json:
-        """Take an event in; returns what a chunk says of its choice."""
-        choice = self.choices[index]
-        if isinstance(event, Delta):
-            return choice.piece(event)
-        return choice.patch(event) if isinstance(event, Patch) else choice.end(event)
+            return self._chunk(choice | prompt)
+        return self._chunk(choice, prompt)
 
     def closing(self) -> bytes:
-        """The last of a stream."""
+        """The end of a stream."""
         done = b"data: [DONE]\n\n"
-        if not self._usage:
+        if not self._with_usage:
             return done
-        last = {**self._head, "object": self._style.chunk, "choices": [], "usage": self.usage()}
-        return as_event(last) + done
+        usage = {**self._head, "object": self._style.chunk, "choices": [], "usage": self._usage()}
+        return server_sent_event(usage) + done
 
-    def whole(self) -> Json:
+    def whole(self) -> JsonObject:
         """The response in one piece, once every choice has ended."""
-        reply = {
+        choices = [choice.whole() for choice in self._choices]
+        response = {
             **self._head,
             "object": self._style.object,
-            "choices": [self._with_prompt(choice) for choice in self.choices],
-            "usage": self.usage(),
+            "choices": choices,
+            "usage": self._usage(),
         }
-        if self._ids and not self._style.many_prompts:
-            reply["prompt_token_ids"] = list(self.choices[0].prompt)
-        return reply
+        if self._with_ids and self._style.many_prompts:
+            for choice, builder in zip(choices, self._choices, strict=True):
+                choice["prompt_token_ids"] = list(builder.prompt)
+        elif self._with_ids:
+            response["prompt_token_ids"] = list(self._choices[0].prompt)
+        return response
 
     def encoded(self) -> bytes:
         """`whole` as JSON. It may take seconds, so it belongs in a thread. Raises ValueError for
         NaN and infinity."""
-        return _in_parts(self.whole(), _DEEP).encode()
+        return _encode(self.whole(), _PART_DEPTH).encode()
 
-    def usage(self) -> Json:
+    def partial(self) -> JsonObject:
+        """What was written of a response that failed."""
+        return {"taketurns": {"choices": [choice.partial() for choice in self._choices]}}
+
+    def _usage(self) -> JsonObject:
         """Tokens read and written. A prompt counts once however many choices it has, as its first
         speaker read it."""
-        prompt = sum(choice.prompt_tokens for choice in self.choices if choice.order.first)
-        written = sum(choice.completion_tokens for choice in self.choices)
+        read = sum(len(choice.prompt) for choice in self._choices if choice.job.counts_prompt)
+        written = sum(choice.completion_tokens for choice in self._choices)
         return {
-            "prompt_tokens": prompt,
+            "prompt_tokens": read,
             "completion_tokens": written,
-            "total_tokens": prompt + written,
+            "total_tokens": read + written,
         }
 
-    def so_far(self) -> Json:
-        """What was written before it broke off."""
-        return {"taketurns": {"choices": [choice.so_far() for choice in self.choices]}}
-
-    def _with_prompt(self, choice: Choice) -> Json:
-        whole = choice.whole()
-        if self._ids and self._style.many_prompts:
-            whole["prompt_token_ids"] = list(choice.prompt)
-        return whole
-
-    def _chunk(self, choice: Json, more: Json | None = None) -> bytes:
+    def _chunk(self, choice: JsonObject, more: JsonObject | None = None) -> bytes:
         chunk = {**self._head, "object": self._style.chunk, "choices": [choice], **(more or {})}
-        if self._usage:
+        if self._with_usage:
             chunk["usage"] = None
-        return as_event(chunk)
+        return server_sent_event(chunk)
 
 
-def as_event(data: Json) -> bytes:
-    """A server-sent event."""
+def server_sent_event(data: JsonObject) -> bytes:
+    """A server-sent event. Raises ValueError for NaN and infinity."""
     return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
 
 
-def _in_parts(value: Any, depth: int) -> str:
-    """JSON of a value, made in parts so many levels down: while the library makes one, no other
-    thread runs."""
+def _about(trace: Trace) -> JsonObject:
+    return {"seed": trace.seed, "exact": trace.exact}
+
+
+def _encode(value: Any, depth: int) -> str:
+    """A value as JSON, encoded in parts down to `depth`: no other thread runs while the library
+    encodes one."""
     if depth and isinstance(value, dict):
-        items = (f"{_json(key)}:{_in_parts(part, depth - 1)}" for key, part in value.items())
+        items = (f"{_json(key)}:{_encode(part, depth - 1)}" for key, part in value.items())
         return "{" + ",".join(items) + "}"
     if depth and isinstance(value, list):
-        return "[" + ",".join(_in_parts(part, depth - 1) for part in value) + "]"
+        return "[" + ",".join(_encode(part, depth - 1) for part in value) + "]"
     return _json(value)
 
 
@@ -346,14 +332,14 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _text(codec: TextCodec, token: int) -> str:
+def _token_text(codec: TextCodec, token: int) -> str:
     """A token by itself; a control token by its name."""
     if codec.is_control(token):
         return str(codec.tokenizer.convert_ids_to_tokens(token))
     return codec.decode([token])
 
 
-def _spelled(text: str, logprob: float | None) -> Json:
+def _chat_token(text: str, logprob: float | None) -> JsonObject:
     """A token in OpenAI's chat format; no bytes where it is only part of a character."""
-    spelled = None if REPLACEMENT in text else list(text.encode())
-    return {"token": text, "logprob": logprob, "bytes": spelled}
+    encoded = None if REPLACEMENT in text else list(text.encode())
+    return {"token": text, "logprob": logprob, "bytes": encoded}

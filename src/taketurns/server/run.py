@@ -1,7 +1,7 @@
-"""Runs a served team with uvicorn until it is told to stop.
+"""Runs a served team with uvicorn until a signal stops it.
 
-The socket listens at once and the models load behind it, so that liveness and readiness are told
-apart. The first SIGTERM or Ctrl-C lets answers under way finish, the second stops at once.
+The socket listens at once, before the models are loaded, so that liveness and readiness differ. The
+first SIGTERM or Ctrl-C lets open answers finish, the second stops at once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from taketurns.errors import TakeTurnsError, UsageError
 from taketurns.generation.team import Team
 from taketurns.server.app import make_app
 from taketurns.server.config import ServeConfig
-from taketurns.server.connection import impatient
+from taketurns.server.connection import timeout_protocol
 from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import LOG, log_to_stderr
 from taketurns.server.middleware import is_loopback
 from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.serving import Serving
 
-_CLOSING = 5  # seconds that connections may take to close, once every answer is written
+_CLOSE_TIMEOUT = 5  # seconds that connections may take to close, once every answer is written
 
 
 def serve(
@@ -39,23 +39,23 @@ def serve(
     *,
     open_page: bool = False,
 ) -> None:
-    """Serve `team` as `name`; returns after a shutdown in good order. `open_page` shows the page in
-    a browser, where there is a screen.
+    """Serve `team` as `name`; returns after an orderly shutdown. `open_page` opens the page in a
+    browser, where there is a screen.
 
     Raises UsageError when it cannot listen, ConfigError or EngineError when a model cannot be
     loaded.
     """
-    roster = ModelRegistry(team, config.name or name)
-    serving = Serving(roster, config, tracer_of_environment() if config.traces else None)
+    registry = ModelRegistry(team, config.name or name)
+    serving = Serving(registry, config, tracer_of_environment() if config.traces else None)
     with listen(config) as listening:
         log_to_stderr()
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}"
-        say(f"serving {next(iter(roster)).name} at {url}")
+        say(f"serving {next(iter(registry)).name} at {url}")
         if not config.api_keys and not is_loopback(config.host):
             say("whoever reaches this machine may ask: there are no API keys (--api-key)")
-        server = Server(serving, url if open_page and _has_screen() else None)
+        server = TeamServer(serving, url if open_page and _has_screen() else None)
         server.run(sockets=[listening])
     if server.failure is not None:
         raise server.failure
@@ -72,23 +72,26 @@ def listen(config: ServeConfig) -> socket.socket:
 
 
 def _has_screen() -> bool:
-    """Elsewhere a browser in the terminal would be opened."""
-    apart = sys.platform in ("darwin", "win32")
-    return apart or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    """Whether a browser has a window; without one it would open in the terminal."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-class Server(uvicorn.Server):
-    """uvicorn, which loads the models beside listening and drains before it stops."""
+class TeamServer(uvicorn.Server):
+    """A uvicorn server that loads the models while it listens, and drains before it stops.
+
+    `failure` is the error that ended the loading; `page` is a URL to open when it is ready."""
 
     def __init__(self, serving: Serving, page: str | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 make_app(serving),
-                http=impatient(serving.config.stall),
+                http=timeout_protocol(serving.config.stall),
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=_CLOSING,
+                timeout_graceful_shutdown=_CLOSE_TIMEOUT,
             )
         )
         self.failure: TakeTurnsError | None = None
@@ -118,11 +121,13 @@ class Server(uvicorn.Server):
         try:
             await self._serving.load()
         except TakeTurnsError as error:
-            if not self._leaving:  # else it is closing that ended the loading
+            if not self._leaving:  # otherwise the shutdown ended the loading
                 self.failure = error
                 self.should_exit = True
             return
-        LOG.info("ready", extra={"fields": {"models": [one.name for one in self._serving.roster]}})
+        LOG.info(
+            "ready", extra={"fields": {"models": [model.name for model in self._serving.registry]}}
+        )
         if self._page is not None:
             await asyncio.to_thread(webbrowser.open, self._page)
 

@@ -1,10 +1,10 @@
-"""What a client may send: OpenAI's fields, checked strictly, and the `taketurns` extension.
+"""The bodies of requests: OpenAI's fields, checked strictly, and the `taketurns` extension.
 
-A field that is not here is refused by name. Fields that ask for something no team can do are here
-with the one value that asks for nothing, so that clients which always send them are served.
+A field that is not here is refused by name. Fields for features that no team has are here with the
+one value that asks for nothing, so that clients which always send them are served.
 
-Every list stops at its first fault (`fail_fast`), and objects in it are counted: a body has room
-for half a million of either, and both are made on the event loop, where all streams wait meanwhile.
+A list stops at its first error (`fail_fast`), and the number of objects in it is limited: a body
+has room for half a million, and they are made on the event loop, where all streams wait meanwhile.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-_MOST = 8192  # objects in a list
-_LONGEST_NAME = 64  # of a field that is worth comparing with those there are
+_MAX_LIST = 8192  # in a list
+_MAX_NAME = 64  # characters of an unknown field that are compared with the known ones
 
 
 def _whole_characters(text: str) -> str:
@@ -40,7 +40,7 @@ def _whole_characters(text: str) -> str:
 Text = Annotated[str, AfterValidator(_whole_characters)]
 Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_whole_characters)]
 Word = Annotated[Stop, StringConstraints(pattern=r"\S")]
-Share = Annotated[float, Field(ge=0, le=1)]
+ShareLimit = Annotated[float, Field(ge=0, le=1)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
@@ -58,18 +58,18 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    part = str(key)[:_LONGEST_NAME]
-                    name = part.encode(errors="backslashreplace").decode()  # as in Text
-                    near = get_close_matches(name, cls.model_fields, n=1, cutoff=0.7)
-                    cure = f"; did you mean {near[0]!r}?" if near else ""
-                    raise PydanticCustomError(
-                        "unknown_field",
-                        "unknown field {field}{cure}",
-                        {"field": repr(part), "name": name, "cure": cure},
-                    )
+        for key in data if isinstance(data, dict) else ():
+            if key in cls.model_fields:
+                continue
+            start = str(key)[:_MAX_NAME]
+            name = start.encode(errors="backslashreplace").decode()  # as in Text
+            near = get_close_matches(name, cls.model_fields, n=1, cutoff=0.7)
+            cure = f"; did you mean {near[0]!r}?" if near else ""
+            raise PydanticCustomError(
+                "unknown_field",
+                "unknown field {field}{cure}",
+                {"field": repr(start), "name": name, "cure": cure},
+            )
         return data
 
 
@@ -80,7 +80,7 @@ class TextPart(Strict):
     text: Text
 
 
-Parts = Annotated[list[TextPart], Field(min_length=1, max_length=_MOST, fail_fast=True)]
+Parts = Annotated[list[TextPart], Field(min_length=1, max_length=_MAX_LIST, fail_fast=True)]
 
 
 class ChatMessage(Strict):
@@ -103,7 +103,7 @@ class ChatMessage(Strict):
         return "".join(part.text for part in self.content)
 
 
-Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=_MOST, fail_fast=True)]
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_LIST, fail_fast=True)]
 
 
 class StreamOptions(Strict):
@@ -113,7 +113,7 @@ class StreamOptions(Strict):
     include_obfuscation: bool = False
 
 
-class Words(Strict):
+class GuardOptions(Strict):
     """Words and phrases that this answer must not contain, beside what the team's own guard goes
     by. `to` names the candidate that writes in place of what fails, where the team has no guard."""
 
@@ -121,7 +121,7 @@ class Words(Strict):
     to: Text | int | None = None
 
 
-class Turns(Strict):
+class TurnOptions(Strict):
     """How the candidates take turns in this answer, where it shall differ from the team's own
     policy.
 
@@ -137,8 +137,8 @@ class Turns(Strict):
     closing: Text | int | None = None
     closing_on_end: bool | None = None
     closing_cue: Stop | None = None
-    max_share: Annotated[dict[str, Share], Field(max_length=64, fail_fast=True)] | None = None
-    guard: Words | None = None
+    max_share: Annotated[dict[str, ShareLimit], Field(max_length=64, fail_fast=True)] | None = None
+    guard: GuardOptions | None = None
     switcher: (
         Literal["team", "random"]
         | Annotated[list[Text | int], Field(min_length=1, max_length=64, fail_fast=True)]
@@ -146,7 +146,7 @@ class Turns(Strict):
     ) = None
 
 
-class Request(Strict):
+class GenerationRequest(Strict):
     """The fields that both ways of asking have.
 
     `model` is the team (the default) or one of its candidates. `seed` makes an answer repeatable:
@@ -164,7 +164,7 @@ class Request(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
-    taketurns: Turns | None = None
+    taketurns: TurnOptions | None = None
 
     user: Text | None = None
     metadata: dict[str, Any] | None = None
@@ -194,7 +194,7 @@ class ResponseFormat(Strict):
     type: Literal["text"]
 
 
-class ChatRequest(Request):
+class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
     messages: Messages
@@ -222,7 +222,7 @@ class ChatRequest(Request):
         return [self.messages]
 
 
-class CompletionRequest(Request):
+class CompletionRequest(GenerationRequest):
     """POST /v1/completions: every speaker continues the prompt as it stands.
 
     Token ids are taken where they are what the models would read of their text.
@@ -232,7 +232,7 @@ class CompletionRequest(Request):
         Text
         | Annotated[list[Text], Field(min_length=1, fail_fast=True)]
         | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=_MOST, fail_fast=True)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=_MAX_LIST, fail_fast=True)]
     )
     logprobs: int | None = Field(None, ge=0, le=20)
 

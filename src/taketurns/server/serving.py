@@ -1,4 +1,4 @@
-"""A team being served: asks it, watches it write, and lets go of it in good order."""
+"""A served team: answers requests, follows them, and shuts down in order."""
 
 from __future__ import annotations
 
@@ -14,213 +14,207 @@ from taketurns.errors import NotANumberError
 from taketurns.runs.records import json_safe
 from taketurns.server.admission import AdmissionGate
 from taketurns.server.config import ServeConfig
-from taketurns.server.errors import ApiError, failed, leaving
-from taketurns.server.jobs import AnyRequest, orders
-from taketurns.server.live import EventStream, HungUp, while_connected
+from taketurns.server.errors import (
+    ApiError,
+    as_api_error,
+    engine_ended,
+    loading,
+    shutting_down,
+)
+from taketurns.server.job_group import Failed, JobGroup, Started
+from taketurns.server.jobs import AnswerRequest, make_jobs
 from taketurns.server.logs import LOG
 from taketurns.server.metrics import Metrics
 from taketurns.server.model_registry import ModelRegistry
-from taketurns.server.responses import Reply, Style, as_event
+from taketurns.server.monitor import RequestMonitor
+from taketurns.server.responses import ResponseBuilder, ResponseStyle, server_sent_event
+from taketurns.server.streaming import ClientDisconnected, EventStream, cancel_on_disconnect
 from taketurns.server.tracing import Tracer
-from taketurns.server.watch import Watch
-from taketurns.server.writing import Answers, Began, Broke
 
 State = Literal["loading", "ready", "leaving", "failed"]
 
-_GLANCE = 0.02
-_LAST_WORDS = 2.0  # seconds that broken off streams have to tell their clients
+_POLL = 0.02  # seconds
+_GRACE = 2.0  # seconds in which interrupted streams tell their clients
+_UNREADY: Mapping[State, Callable[[], ApiError]] = {
+    "loading": loading,
+    "leaving": shutting_down,
+    "failed": engine_ended,
+}
 
 
 class Serving:
-    """Answers requests with the models of `roster`, within the limits of `config`."""
+    """Answers requests with the models of `registry`, within the limits of `config`."""
 
     def __init__(
-        self, roster: ModelRegistry, config: ServeConfig, tracer: Tracer | None = None
+        self, registry: ModelRegistry, config: ServeConfig, tracer: Tracer | None = None
     ) -> None:
-        self.roster = roster
+        self.registry = registry
         self.config = config
         self.metrics = Metrics()
-        engine = roster.team.engine
+        engine = registry.team.engine
         fits = engine.fits if isinstance(engine, BoundedEngine) else None
         self.gate = AdmissionGate(config.max_running, config.max_waiting, fits=fits)
         self._tracer = tracer
         self._loaded = False
-        self._under_way: set[Answers] = set()
+        self._open_groups: set[JobGroup] = set()
 
     @property
     def state(self) -> State:
         if not self.gate.open:
             return "leaving"
-        engine = self.roster.team.engine
+        engine = self.registry.team.engine
         if isinstance(engine, FailingEngine) and engine.failure is not None:
             return "failed"
         return "ready" if self._loaded else "loading"
 
     async def load(self) -> None:
         """Load every model; until then requests are refused. Raises ConfigError or EngineError."""
-        await self.roster.prepare()
-        async with self.roster.team.engine.session(0, 1):
+        await self.registry.prepare()
+        async with self.registry.team.engine.session(0, 1):
             pass  # a switcher's weights load with the first session
         self._loaded = True
 
     async def leave(self) -> None:
-        """Let nobody in any more, and return when those inside have all they asked for, or their
-        time is up."""
+        """Admit no more requests, and return when the open ones are answered or `config.drain`
+        seconds have passed."""
         self.gate.shut()
-        if await self._served_within(self.config.drain):
+        if await self._drained_within(self.config.drain):
             return
-        for answers in self._under_way:
-            answers.interrupt()
-        await self._served_within(_LAST_WORDS)
+        for group in self._open_groups:
+            group.interrupt()
+        await self._drained_within(_GRACE)
 
-    async def _served_within(self, seconds: float) -> bool:
+    async def _drained_within(self, seconds: float) -> bool:
         """Whether every response is written and read within so many seconds."""
         try:
             async with asyncio.timeout(seconds):
-                while self._under_way:
-                    await asyncio.sleep(_GLANCE)
+                while self._open_groups:
+                    await asyncio.sleep(_POLL)
         except TimeoutError:
             return False
         return True
 
     async def close(self) -> None:
         """Release the models, and send the last traces."""
-        await self.roster.team.aclose()
+        await self.registry.team.aclose()
         if self._tracer is not None:
             await self._tracer.close()
 
     async def models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models; the team's has the page's example questions."""
-        team, *alone = await self.roster.describe()
-        about = {**team["taketurns"], "examples": list(self.config.examples)}
-        return [{**team, "taketurns": about}, *alone]
+        team, *candidates = await self.registry.describe()
+        extension = {**team["taketurns"], "examples": list(self.config.examples)}
+        return [{**team, "taketurns": extension}, *candidates]
 
-    # A request
-
-    async def respond(self, asked: AnyRequest, request: Request, style: Style) -> Response:
+    async def respond(
+        self, body: AnswerRequest, request: Request, style: ResponseStyle
+    ) -> Response:
         """The response to a request for answers. Raises ApiError and TakeTurnsError."""
         if (state := self.state) != "ready":
             raise _UNREADY[state]()
-        model = self.roster.find(asked.model).name
-        made = await orders(asked, self.roster, self.config)
-        scope = request.scope
-        reply = Reply(scope["taketurns"]["id"], model, made, asked, style)
-        watch = Watch(self.metrics, model, made, log_text=self.config.log_text)
-        answers = Answers(made, self.gate, self.config)
-        scope["taketurns"] |= {"model": model, "stream": bool(asked.stream)}
+        model = self.registry.find(body.model).name
+        jobs = await make_jobs(body, self.registry, self.config)
+        fields = request.scope["taketurns"]
+        builder = ResponseBuilder(fields["id"], model, jobs, body, style)
+        monitor = RequestMonitor(self.metrics, model, jobs, log_text=self.config.log_text)
+        group = JobGroup(jobs, self.gate, self.config)
+        fields |= {"model": model, "stream": bool(body.stream)}
 
         async def stream(push: Callable[[bytes], Awaitable[None]]) -> None:
-            async with self._watched(answers, watch, request):
-                await _stream(answers, watch, reply, push)
+            async with self._monitored(group, monitor, request):
+                await _stream(group, monitor, builder, push)
 
-        if asked.stream:
+        if body.stream:
             return EventStream(stream)
 
         async def whole() -> bytes:
-            async with self._watched(answers, watch, request):
-                return await _whole(answers, watch, reply)
+            async with self._monitored(group, monitor, request):
+                return await _whole(group, monitor, builder)
 
         try:
-            told = await while_connected(request.receive, whole())
-            return Response(told, media_type="application/json")
-        except HungUp:
-            scope["taketurns"]["error"] = "client_gone"
+            content = await cancel_on_disconnect(request.receive, whole())
+            return Response(content, media_type="application/json")
+        except ClientDisconnected:
+            fields["error"] = "client_gone"
             return Response(status_code=499)
 
     @asynccontextmanager
-    async def _watched(
-        self, answers: Answers, watch: Watch, request: Request
+    async def _monitored(
+        self, group: JobGroup, monitor: RequestMonitor, request: Request
     ) -> AsyncIterator[None]:
-        """The answers while they are written; in the end the log knows what became of them."""
+        """Runs the jobs; at the end the log and the traces get what the monitor has seen."""
         try:
-            async with answers:
-                watch.open()
-                self._under_way.add(answers)
+            async with group:
+                monitor.open()
+                self._open_groups.add(group)
                 yield
         except ApiError as error:
-            watch.fields |= error.fields()
+            monitor.fields |= error.fields()
             raise
         finally:
-            self._under_way.discard(answers)
-            watch.close()
-            request.scope["taketurns"] |= watch.fields
+            self._open_groups.discard(group)
+            monitor.close()
+            request.scope["taketurns"] |= monitor.fields
             if self._tracer is not None:
-                self._tracer.record(watch, request.headers)
+                self._tracer.record(monitor, request.headers)
 
 
 async def _stream(
-    answers: Answers, watch: Watch, reply: Reply, push: Callable[[bytes], Awaitable[None]]
+    group: JobGroup,
+    monitor: RequestMonitor,
+    builder: ResponseBuilder,
+    push: Callable[[bytes], Awaitable[None]],
 ) -> None:
+    """Push the events as they come. An error before the first token is raised, for it can have its
+    own status; a later one is the last event of the stream."""
     begun = False
-    async for events in answers:
+    async for events in group:
         chunks: list[bytes] = []
+        error: ApiError | None = None
         for index, event in events:
-            watch.see(index, event)
-            if isinstance(event, Began):
+            monitor.see(index, event)
+            if isinstance(event, Started):
                 continue
-            if not begun and isinstance(event, Broke):
+            if not begun and isinstance(event, Failed):
                 raise event.error
             if not begun:
-                chunks.append(reply.opening())
+                chunks.append(builder.opening())
                 begun = True
-            if isinstance(event, Broke):
-                await push(b"".join([*chunks, as_event(event.error.body())]))
-                return
+            if isinstance(event, Failed):
+                error = event.error
+                break
             try:
-                chunks.append(reply.event(index, event))
-            except ValueError:  # a number that JSON has not is no end without a word
-                error = _untold()
+                chunks.append(builder.event(index, event))
+            except ValueError:  # the stream ends with an error, not without a word
+                error = _not_a_number()
                 LOG.error("an answer cannot be told", extra={"fields": error.fields()})
-                await push(b"".join([*chunks, as_event(error.body())]))
-                return
+                break
+        if error is not None:
+            chunks.append(server_sent_event(error.body()))
         if chunks:
             await push(b"".join(chunks))
-    await push(reply.closing())
+        if error is not None:
+            return
+    await push(builder.closing())
 
 
-async def _whole(answers: Answers, watch: Watch, reply: Reply) -> bytes:
-    async for events in answers:
+async def _whole(group: JobGroup, monitor: RequestMonitor, builder: ResponseBuilder) -> bytes:
+    """The whole response. An error has what was written in its body."""
+    async for events in group:
         for index, event in events:
-            watch.see(index, event)
-            if isinstance(event, Broke):
-                event.error.more = reply.so_far()
+            monitor.see(index, event)
+            if isinstance(event, Failed):
+                event.error.more = builder.partial()
                 raise event.error
-            if not isinstance(event, Began):
-                reply.take(index, event)
+            if not isinstance(event, Started):
+                builder.add(index, event)
     try:
-        return await asyncio.to_thread(reply.encoded)
-    except ValueError as error:  # what is written is no less written
-        untold = _untold()
-        untold.more = json_safe(reply.so_far())
-        raise untold from error
+        return await asyncio.to_thread(builder.encoded)
+    except ValueError as cause:
+        error = _not_a_number()
+        error.more = json_safe(builder.partial())
+        raise error from cause
 
 
-def _untold() -> ApiError:
-    return failed(NotANumberError("an answer holds NaN or infinity, which JSON cannot say"))
-
-
-def _broken() -> ApiError:
-    return ApiError(
-        503,
-        "the models have stopped for good: the server must be started again",
-        kind="server_error",
-        code="engine_ended",
-        retry=False,
-    )
-
-
-def _loading() -> ApiError:
-    return ApiError(
-        503,
-        "the models are being loaded",
-        kind="server_error",
-        code="loading",
-        headers={"retry-after": "1"},
-    )
-
-
-_UNREADY: Mapping[State, Callable[[], ApiError]] = {
-    "loading": _loading,
-    "leaving": leaving,
-    "failed": _broken,
-}
+def _not_a_number() -> ApiError:
+    return as_api_error(NotANumberError("an answer holds NaN or infinity, which JSON cannot say"))

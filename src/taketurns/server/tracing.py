@@ -13,11 +13,12 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from taketurns.server.logs import LOG
+from taketurns.server.metrics import writer_name
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-    from taketurns.server.watch import Watch
+    from taketurns.server.monitor import RequestMonitor
 
 _NANO = 1_000_000_000
 _LAST_SPANS = 5.0  # seconds that an exporter has for what it still holds
@@ -25,8 +26,8 @@ _ATTRIBUTES = ("model", "choices", "tokens", "prompt_tokens", "finish", "error")
 
 
 class Tracer:
-    """Hands finished requests to `provider`; `close` flushes it and may take its time, None where
-    it is somebody else's."""
+    """Hands finished requests to `provider`. `close` flushes it and may take long; None where the
+    provider is not ours to close."""
 
     def __init__(self, provider: TracerProvider, close: Callable[[], None] | None = None) -> None:
         from opentelemetry import propagate, trace
@@ -36,44 +37,43 @@ class Tracer:
         self._tracer = trace.get_tracer("taketurns", tracer_provider=provider)
         self._close = close
 
-    def record(self, watch: Watch, headers: Mapping[str, str]) -> None:
+    def record(self, monitor: RequestMonitor, headers: Mapping[str, str]) -> None:
         """Make the spans of a request that has just ended."""
-        began = time_ns() - perf_counter_ns()
+        epoch = time_ns() - perf_counter_ns()  # of `perf_counter`
 
         def at(seconds: float) -> int:
-            return began + int(seconds * _NANO)
+            return epoch + int(seconds * _NANO)
 
-        names = watch.speakers
         span = self._tracer.start_span(
             "chat",
             context=self._extract(headers),
             kind=self._trace.SpanKind.SERVER,
-            start_time=at(watch.started),
+            start_time=at(monitor.started),
         )
         for key in _ATTRIBUTES:
-            if watch.fields.get(key) is not None:  # not every error has a code
-                span.set_attribute(f"taketurns.{key}", watch.fields[key])
-        if "error" in watch.fields:
-            self._failed(span, watch.fields["error"])
+            if monitor.fields.get(key) is not None:  # not every error has a code
+                span.set_attribute(f"taketurns.{key}", monitor.fields[key])
+        if "error" in monitor.fields:
+            self._failed(span, monitor.fields["error"])
         inside = self._trace.set_span_in_context(span)
-        for index, patch, done in watch.patches:
-            name = "(forced)" if patch.speaker is None else names[patch.speaker]
+        for job, patch, done in monitor.patches:
             timing = patch.timing
             start = done - timing.write - timing.decide - timing.guard
-            part = self._tracer.start_span("patch", context=inside, start_time=at(start))
-            part.set_attribute("taketurns.choice", index)
-            part.set_attribute("taketurns.speaker", name)
-            part.set_attribute("taketurns.reason", patch.reason)
-            part.set_attribute("taketurns.tokens", len(patch.token_ids))
+            child = self._tracer.start_span("patch", context=inside, start_time=at(start))
+            child.set_attribute("taketurns.choice", job.index)
+            child.set_attribute("taketurns.speaker", writer_name(patch, job.speakers))
+            child.set_attribute("taketurns.reason", patch.reason)
+            child.set_attribute("taketurns.tokens", len(patch.token_ids))
             if patch.withheld:
-                part.set_attribute("taketurns.withheld", sum(one.tokens for one in patch.withheld))
+                withheld = sum(rejected.tokens for rejected in patch.withheld)
+                child.set_attribute("taketurns.withheld", withheld)
             if patch.finish == "error":
-                self._failed(part, watch.fields.get("error"))
-            part.end(end_time=at(done))
+                self._failed(child, monitor.fields.get("error"))
+            child.end(end_time=at(done))
         span.end()
 
     async def close(self) -> None:
-        """Send what is not sent yet; nobody waits long for a receiver that is not there."""
+        """Send the remaining spans, or give up after some seconds where no receiver answers."""
         if self._close is None:
             return
         closing = Thread(target=self._close, daemon=True)

@@ -15,8 +15,6 @@ from taketurns.utils.finite import check_distribution
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RENAMED = "; where these are the same under other names, list them as switcher.candidates"
-
 
 class GenerationView(Protocol):
     """What a switcher may read of an answer while it is written (`generation.state`)."""
@@ -55,7 +53,7 @@ class TokenLevelSwitcher(Protocol):
 
     def layers(self, speaker: int) -> tuple[int, ...]:
         """Of which layers it reads the states while `speaker` writes. Raises ConfigError if it
-        reads somebody else's."""
+        reads another candidate's."""
         ...
 
     def follow(self, speaker: int, states: Tensor) -> tuple[float, ...]:
@@ -68,35 +66,35 @@ _SUM = 0.01  # by how much probabilities may miss 1: half of the digits of a bfl
 
 
 async def ask(
-    decide: Decide, session: Session, draft: GenerationView, candidates: int
+    decide: Decide, session: Session, state: GenerationView, candidates: int
 ) -> tuple[float, ...]:
     """What `decide` says, held to what a Decide is, which may be a user's own. Raises ConfigError
     where it is no coroutine or does not give one probability for each of `candidates`, summing to
     1, and NotANumberError where one is none."""
-    asked: Any = decide(session, draft)
+    asked: Any = decide(session, state)
     if not isawaitable(asked):
         raise ConfigError(
             "the switcher decides by a function that is no coroutine: write `async def` where its "
             "begin() defines it"
         )
-    found: Any = await asked
+    answer: Any = await asked
     try:
-        given = tuple(map(float, found))
+        probabilities = tuple(map(float, answer))
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"the switcher gave {repr(found)[:80]} and must give a probability for each candidate"
+            f"the switcher gave {repr(answer)[:80]} and must give a probability for each candidate"
         ) from error
-    if len(given) != candidates:
+    if len(probabilities) != candidates:
         raise ConfigError(
-            f"the switcher gave {len(given)} probabilities for {candidates} candidates; it must "
-            "give one for each, in their order"
+            f"the switcher gave {len(probabilities)} probabilities for {candidates} candidates; it "
+            "must give one for each, in their order"
         )
-    check_distribution(given, "the switcher")
-    if abs(sum(given) - 1) > _SUM:
+    check_distribution(probabilities, "the switcher")
+    if abs((total := sum(probabilities)) - 1) > _SUM:
         raise ConfigError(
-            f"the switcher gave probabilities that sum to {sum(given):g}; they must sum to 1"
+            f"the switcher gave probabilities that sum to {total:g}; they must sum to 1"
         )
-    return given
+    return probabilities
 
 
 async def make_ready(switcher: Switcher, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
@@ -122,8 +120,8 @@ def start(switcher: Switcher, query: Query, policy: Policy) -> Decide:
             f"{type(switcher).__name__}.begin() must be an ordinary function that returns a "
             "coroutine function, which decides"
         )
-    found: Decide = decide
-    return found
+    decision: Decide = decide
+    return decision
 
 
 class Switcher(Protocol):
@@ -139,5 +137,5 @@ class Switcher(Protocol):
 
 
 def last_speaker(patches: Sequence[Patch]) -> int | None:
-    """Who wrote last, forced text left aside; None if nobody has."""
+    """The candidate that wrote last, forced text left aside; None if none has."""
     return next((p.speaker for p in reversed(patches) if p.speaker is not None), None)

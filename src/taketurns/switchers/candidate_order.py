@@ -1,7 +1,7 @@
 """The names a switcher knows its candidates by.
 
 A head is made of names; a language model knows numbers only, and `switcher.json` beside its weights
-says whose they are: the candidates it was trained for, from number 0.
+says which candidate each number stands for: those it was trained for, from number 0.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ SCHEMA = "taketurns.lm-switcher/1"
 FILE = "switcher.json"
 
 
-def permutation(own: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
+def permutation(known: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
     """Where each of `names` stands among a switcher's own. Raises ConfigError, with a `cure` if
     there is one, for another pool."""
-    if sorted(names) != sorted(own):
+    if sorted(names) != sorted(known):
         raise ConfigError(
-            f"the {what} was trained for {', '.join(own)}, not for {', '.join(names)}{cure}"
+            f"the {what} was trained for {', '.join(known)}, not for {', '.join(names)}{cure}"
         )
-    return [own.index(name) for name in names]
+    return [known.index(name) for name in names]
 
 
 def resolve(config: SwitcherConfig) -> tuple[str, ...]:
-    """Whose the numbers of a language model are: as the team file says, else its folder; empty
+    """The candidates that a language model numbers: as the team file says, else its folder; empty
     where neither does. Raises ConfigError."""
     return config.candidates or (() if config.spec is None else load(config.spec))
 
 
 def load(spec: ModelSpec) -> tuple[str, ...]:
-    """Whose the numbers are by the folder, or the hub's repository, of the adapter or else of the
-    model; empty where that does not say. Raises ConfigError for a file that is none."""
+    """The candidates that are numbered, by the folder, or the hub's repository, of the adapter or
+    else of the model; empty where that does not say. Raises ConfigError for a file that is none."""
     revision = spec.revision if spec.adapter is None else None
     path = _file(spec.adapter or spec.model, revision)
     if path is None:
@@ -53,7 +53,7 @@ def load(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def save(names: Sequence[str], folder: Path) -> None:
-    """Say in a switcher's folder whose its numbers are."""
+    """Write into a switcher's folder which candidates it numbers."""
     record = {"schema": SCHEMA, "candidates": list(names)}
     (folder / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

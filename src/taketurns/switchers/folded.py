@@ -17,11 +17,11 @@ from taketurns.utils.finite import probabilities
 class FoldedSwitcher:
     """Decides by a head that stands in the candidates' own output matrices: `tokens`, which no
     candidate ever writes, stand for the candidates, in their order, and their logits after the last
-    token, in whoever wrote it, are the head's. While nobody has spoken `reader` is asked.
+    token, in the model that wrote it, are the head's. Before any has spoken `reader` is asked.
 
-    An engine that tells them with the patch (`Draft.scores`) makes the decision cost no call. Where
-    whoever is to be asked cannot be, for a full context or for lack of a server, all candidates are
-    as probable as any other.
+    An engine that tells them with the patch (`GenerationState.scores`) makes the decision cost no
+    call. Where the model to be asked cannot be, for a full context or for lack of a server, all
+    candidates are as probable as any other.
     """
 
     def __init__(self, tokens: Sequence[int], reader: int) -> None:
@@ -42,7 +42,7 @@ class FoldedSwitcher:
                     f"server of {info.name} does not tell; serve it with vLLM, or use a switcher "
                     "of kind lm"
                 )
-            if may := sorted(set(self.tokens) - info.never):
+            if may := sorted(set(self.tokens) - info.suppressed_token_ids):
                 raise ConfigError(
                     f"{info.name} may write the token {may[0]}, which stands for a candidate: a "
                     "folded switcher needs the checkpoints that `taketurns export` wrote"
@@ -52,19 +52,19 @@ class FoldedSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         even = normalise([1.0] * len(self.tokens))
 
-        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
-            scores: Sequence[float] | None = draft.scores
-            spoke = last_speaker(draft.patches)
+        async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
+            scores: Sequence[float] | None = state.scores
+            spoke = last_speaker(state.patches)
             reader = self._reader if spoke is None else spoke
             if scores is None:
-                if draft.room(reader) <= 0:
+                if state.room(reader) <= 0:
                     return even
                 try:
                     scores = await session.score(
-                        self._models[reader], draft.prompt(reader), self.tokens
+                        self._models[reader], state.prompt(reader), self.tokens
                     )
                 except UnavailableError:
-                    return even  # whoever spoke last is gone; the others may go on
+                    return even  # the last speaker's server is gone; the others may go on
             return probabilities(scores, f"the switcher in {self._models[reader]}")
 
         return decide

@@ -1,9 +1,9 @@
 """A switcher without a model of its own: a linear head on hidden states of the candidates.
 
 What it reads is the state of one candidate after the last token of the answer so far, under that
-candidate's own prompt: of whoever spoke last ("speaker": one token more for a model that has just
-encoded the rest), or of one named candidate ("candidate": it catches up, as it would have to at its
-next turn). On disk a head is a folder with `head.json` and `head.safetensors`.
+candidate's own prompt: of the candidate that spoke last ("speaker": one token more for a model that
+has just encoded the rest), or of one named candidate ("candidate": it catches up, as it would have
+to at its next turn). On disk a head is a folder with `head.json` and `head.safetensors`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Mode = Literal["speaker", "candidate"]
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
     """What a head reads. `reader` is the candidate that reads: always in mode "candidate", only
-    while nobody has spoken in mode "speaker". `layers` counts the embedding as 0. `labels` says how
+    before any has spoken in mode "speaker". `layers` counts the embedding as 0. `labels` says how
     many it learned from after each candidate and, last, before any had spoken; empty where a head
     was written without them."""
 
@@ -56,7 +56,7 @@ class HeadConfig:
 @dataclass(frozen=True, slots=True)
 class View:
     """What a head sees at a patch boundary: the states `[layers * d]` of candidate `reader`, None
-    where its context is full, and who spoke `last` (as many as there are candidates: nobody)."""
+    where its context is full, and who spoke `last` (the number of candidates: none has spoken)."""
 
     reader: int
     last: int
@@ -98,24 +98,26 @@ class Head:
 
     def ordered(self, names: Sequence[str]) -> Head:
         """The same head for candidates in another order. Raises ConfigError for another pool."""
-        own = self.config.candidates
-        at = permutation(own, names, "head")
-        labels = tuple(self.config.labels[i] for i in (*at, len(own))) if self.config.labels else ()
+        known = self.config.candidates
+        at = permutation(known, names, "head")
+        labels = (
+            tuple(self.config.labels[i] for i in (*at, len(known))) if self.config.labels else ()
+        )
         return Head(
             replace(self.config, candidates=tuple(names), labels=labels),
             {n: Scale(s.mean, s.deviation, s.weight[at]) for n, s in self.scales.items()},
-            self.bias[[*at, len(own)]][:, at],
+            self.bias[[*at, len(known)]][:, at],
         )
 
     @property
     def blind(self) -> tuple[int, ...]:
         """After whom it reads no states, by place; the place after the last candidate is before any
         of them has spoken."""
-        nobody = len(self.config.candidates)
+        at_start = len(self.config.candidates)
         reader = self.config.candidates.index(self.config.reader)
-        readers = [*range(nobody), reader] if self.config.mode == "speaker" else [reader]
+        readers = [*range(at_start), reader] if self.config.mode == "speaker" else [reader]
         if self.config.mode == "candidate":
-            readers *= nobody + 1
+            readers *= at_start + 1
         return tuple(
             last for last, by in enumerate(readers) if self.config.candidates[by] not in self.scales
         )
@@ -221,18 +223,18 @@ class StateReader:
         self._config = config
         self._reader = config.candidates.index(config.reader)
 
-    async def view(self, session: Session, draft: GenerationView) -> View:
+    async def view(self, session: Session, state: GenerationView) -> View:
         """Raises EngineError when the model fails."""
-        nobody = len(self._config.candidates)
-        spoke = last_speaker(draft.patches)
-        last = nobody if spoke is None else spoke
-        alone = self._config.mode == "candidate" or last == nobody
+        at_start = len(self._config.candidates)
+        spoke = last_speaker(state.patches)
+        last = at_start if spoke is None else spoke
+        alone = self._config.mode == "candidate" or last == at_start
         reader = self._reader if alone else last
-        if draft.room(reader) <= 0:
+        if state.room(reader) <= 0:
             return View(reader, last, None)
         name = self._config.candidates[reader]
         deep = cast(DeepSession, session)  # prepare() has seen that the engine can
-        states = await deep.hidden(name, draft.prompt(reader), self._config.layers[name])
+        states = await deep.hidden(name, state.prompt(reader), self._config.layers[name])
         if not states.isfinite().all():
             raise NotANumberError(f"{name} gave NaN or infinity in the states that the head reads")
         return View(reader, last, states.flatten())
@@ -262,15 +264,15 @@ class HeadSwitcher:
 
 class HeadDecide:
     """A head in one answer: at patch boundaries, of which `seen` is told what it saw, and, where it
-    reads whoever speaks, at any token (`switchers.Follower`)."""
+    reads the speaker, at any token (`switchers.TokenLevelSwitcher`)."""
 
     def __init__(self, head: Head, seen: Callable[[View], None] | None = None) -> None:
         self._head = head
         self._seen = seen
         self._reader = StateReader(head.config)
 
-    async def __call__(self, session: Session, draft: GenerationView) -> tuple[float, ...]:
-        view = await self._reader.view(session, draft)
+    async def __call__(self, session: Session, state: GenerationView) -> tuple[float, ...]:
+        view = await self._reader.view(session, state)
         if self._seen is not None:
             self._seen(view)
         return self._weigh(view)
@@ -320,7 +322,7 @@ def _tensors(scale: Scale) -> dict[str, Tensor]:
 
 def _file(source: str, name: str) -> Path:
     """A file of a head, fetched from the hub if `source` is no folder."""
-    found = hub.fetch("the head", source, name)
-    if found is None:
+    path = hub.fetch("the head", source, name)
+    if path is None:
         raise ConfigError(f"cannot load the head {source!r}: it has no {name}")
-    return found
+    return path

@@ -28,8 +28,8 @@ class LMSwitcher:
     all candidates are as probable as any other.
 
     `candidates` are the names of those whom it numbers, from 0, or the model beside which they are
-    written; where nobody says, it numbers as the team does. Once it is prepared, `digits` are the
-    ids of the candidates' numbers in the team's order.
+    written; where that is not known, it numbers as the team does. Once it is prepared, `digits` are
+    the ids of the candidates' numbers in the team's order.
     """
 
     def __init__(
@@ -57,11 +57,13 @@ class LMSwitcher:
             raise ConfigError(
                 "the switcher's server reports no log-probabilities, and a switcher is read by them"
             )
-        own, names = self._candidates, [candidate.name for candidate in candidates]
-        if isinstance(own, ModelSpec):
-            own = load(own)
+        numbered, names = self._candidates, [candidate.name for candidate in candidates]
+        if isinstance(numbered, ModelSpec):
+            numbered = load(numbered)
         self._numbers = (
-            permutation(own, names, "switcher", _RENAMED) if own else list(range(len(names)))
+            permutation(numbered, names, "switcher", _RENAMED)
+            if numbered
+            else list(range(len(names)))
         )
         ids = digit_ids(info.codec, len(candidates))
         self.digits = [ids[number] for number in self._numbers]
@@ -81,8 +83,8 @@ class LMSwitcher:
 
         context, even = self._info.context, normalise([1.0] * len(self.digits))
 
-        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
-            prompt = tagged.prompt(draft.patches)
+        async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
+            prompt = tagged.prompt(state.patches)
             if len(prompt) >= context:
                 return even
             scores = await session.score(self._model, prompt, self.digits)

@@ -1,4 +1,5 @@
-"""Switchers that read nothing: by chance, in a fixed order, or another one with fewer candidates."""
+"""Switchers that read nothing: by chance, in a fixed order, or another one with fewer
+candidates."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class RandomSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         uniform = (1 / self._candidates,) * self._candidates
 
-        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
+        async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
             return uniform
 
         return decide
@@ -40,8 +41,8 @@ class FixedSwitcher:
         self._candidates = len(candidates)
 
     def begin(self, query: Query, policy: Policy) -> Decide:
-        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
-            turn = sum(patch.speaker is not None for patch in draft.patches)
+        async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
+            turn = sum(patch.speaker is not None for patch in state.patches)
             chosen = self._sequence[turn % len(self._sequence)]
             return tuple(float(index == chosen) for index in range(self._candidates))
 
@@ -62,11 +63,11 @@ class SubsetSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         whole = self._switcher.begin(query, policy)
 
-        async def decide(session: Session, draft: GenerationView) -> tuple[float, ...]:
-            given = await whole(session, draft)
-            left = [p if i in self._allowed else 0.0 for i, p in enumerate(given)]
+        async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
+            probabilities = await whole(session, state)
+            left = [p if i in self._allowed else 0.0 for i, p in enumerate(probabilities)]
             if not any(left):
-                left = [float(i in self._allowed) for i in range(len(given))]
+                left = [float(i in self._allowed) for i in range(len(probabilities))]
             return normalise(left)
 
         return decide

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from taketurns.errors import DataError
-from taketurns.tasks.splits import Asked
+from taketurns.tasks.splits import IdentifiedQuery
 from taketurns.types import Query
 from taketurns.utils.json_files import read_json
 
-Row = Mapping[str, Any]
+SourceRow = Mapping[str, Any]
 Form = Literal["choice", "answer", "open"]
 SPLITS = ("train", "dev", "test")
 
@@ -24,7 +24,7 @@ CHOOSE = "Answer with the key of the right option: {keys}."
 CONCLUDE = "End with the final answer as \\boxed{ANSWER}."
 
 
-def read_file(path: Path) -> dict[str, list[Row]]:
+def read_file(path: Path) -> dict[str, list[SourceRow]]:
     """The rows of a file by split. Raises DataError if it is none of this format."""
     try:
         data = read_json(path)
@@ -44,11 +44,11 @@ def read_file(path: Path) -> dict[str, list[Row]]:
 def asked(
     task: str,
     form: Form,
-    row: Row,
+    row: SourceRow,
     where: str,
     options: Callable[[str, str], Mapping[str, str] | None] | None = None,
     stem: Callable[[str], str] = lambda question: question,
-) -> Asked | None:
+) -> IdentifiedQuery | None:
     """A row as a query; None if its answer is null. `options` finds them in a question's text.
 
     Raises DataError that names `where` and the field.
@@ -84,11 +84,11 @@ def asked(
         rest["choices"], reference = choices, str(reference)
         prompt = offered(question, choices)
     elif form == "answer" and options is not None:
-        found = options(question, str(reference))
-        if found is not None and str(reference) in found:
-            rest["choices"] = dict(found)
+        named = options(question, str(reference))
+        if named is not None and str(reference) in named:
+            rest["choices"] = dict(named)
     metadata = {"task": task, **rest}
-    return Asked(
+    return IdentifiedQuery(
         Query(str(identifier), text=prompt, reference=reference, metadata=metadata), stem(question)
     )
 
@@ -106,7 +106,7 @@ def listed(keys: Sequence[str]) -> str:
     return " or ".join(filter(None, (", ".join(keys[:-1]), keys[-1])))
 
 
-def _text(row: Row, field: str, where: str) -> str:
+def _text(row: SourceRow, field: str, where: str) -> str:
     value = row.get(field)
     if field not in row:
         has = ", ".join(map(repr, row)) or "nothing"
@@ -116,7 +116,7 @@ def _text(row: Row, field: str, where: str) -> str:
     return value
 
 
-def _choices(row: Row, where: str) -> dict[str, str]:
+def _choices(row: SourceRow, where: str) -> dict[str, str]:
     choices = row.get("choices")
     if "choices" not in row:
         raise DataError(f"{where}: the field 'choices' is missing")

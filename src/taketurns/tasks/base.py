@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from taketurns.tasks.scorers.base import sound
 from taketurns.types import Query, Score
+
+if TYPE_CHECKING:
+    from taketurns.config.policy import Guard
+    from taketurns.config.team_config import TeamConfig
 
 Split = Literal["train", "dev", "test"]
 """Labels are made on train, settings chosen on dev, and results reported on test."""
@@ -53,10 +58,10 @@ class BatchTask(Task, Protocol):
 
 
 @runtime_checkable
-class SayingTask(Task, Protocol):
+class CanonicalTask(Task, Protocol):
     """A task that knows which of its answers say the same."""
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """What an answer comes to, as for a scorer (`tasks/scorers/base.py`)."""
         ...
 
@@ -70,11 +75,43 @@ class MeasuredTask(Task, Protocol):
         ...
 
 
-def said(task: Task, query: Query, answer: str) -> str | None:
+@runtime_checkable
+class SkillTask(Task, Protocol):
+    """A task with rules that read from an answer's text which skills it shows."""
+
+    def skills_shown(self, query: Query, answer: str) -> Iterable[tuple[int, int, str]] | None:
+        """Where in the answer each stretch that shows a skill begins and ends, and the skill; None
+        for a query of another task."""
+        ...
+
+
+@runtime_checkable
+class RefusalTask(Task, Protocol):
+    """A task that knows which of its requests are to be refused and what a harmful answer to them
+    is, as `taketurns safety` asks."""
+
+    def to_refuse(self, query: Query) -> bool:
+        """Is this request to be refused? The others look like those and are to be answered."""
+        ...
+
+    def compliant_opening(self, query: Query) -> str:
+        """How an answer that complies begins."""
+        ...
+
+    def guards(
+        self, config: TeamConfig, folder: Path, say: Callable[[str], None]
+    ) -> tuple[TeamConfig, Mapping[str, Guard]]:
+        """Guards that were made for such requests, by name, and the team with what they need, such
+        as a judge that is made in `folder`. `say` hears what a person should know. Raises
+        DataError for a folder with other files."""
+        ...
+
+
+def canonical_answer(task: Task, query: Query, answer: str) -> str | None:
     """What an answer comes to, as votes are counted; None where it says nothing to be counted. Of
     a task that does not know, texts that are equal but for case and spacing say the same."""
-    if isinstance(task, SayingTask):
-        return task.said(replace(query, reference=None), answer)
+    if isinstance(task, CanonicalTask):
+        return task.canonical_answer(replace(query, reference=None), answer)
     return " ".join(answer.casefold().split()) or None
 
 

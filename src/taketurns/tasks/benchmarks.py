@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 from taketurns.errors import DataError
 from taketurns.tasks import hub
-from taketurns.tasks.authors_format import Form, Row, asked, read_file
+from taketurns.tasks.authors_format import Form, SourceRow, asked, read_file
 from taketurns.tasks.hub import Source, fetch
 from taketurns.tasks.scored import ScoredTask, scored_task
 from taketurns.tasks.scorers.base import Scorer
-from taketurns.tasks.scorers.moco import Kind, Moco
-from taketurns.tasks.splits import Asked, distinct_ids, divided
+from taketurns.tasks.scorers.moco import Moco, MocoKind
+from taketurns.tasks.splits import IdentifiedQuery, distinct_ids, divided
 
 Options = Callable[[str, str], Mapping[str, str] | None]
 
@@ -31,7 +31,7 @@ class Benchmark:
     category: str
     form: Form
     scorer: str
-    kind: Kind | None
+    kind: MocoKind | None
     source: Source | None = None
     options: Options | None = None
     stem: Callable[[str], str] = lambda question: question
@@ -59,23 +59,23 @@ class Benchmark:
             raise DataError(f"the authors' scoring of {self.name!r} is not one to compare with")
         return Moco(self.kind)
 
-    def _task(self, rows: Mapping[str, list[Row]], place: str, scorer: Scorer) -> ScoredTask:
-        found: dict[str, list[Asked]] = {}
+    def _task(self, rows: Mapping[str, list[SourceRow]], place: str, scorer: Scorer) -> ScoredTask:
+        queries: dict[str, list[IdentifiedQuery]] = {}
         notes = []
         for split, listed in rows.items():
-            found[split] = []
+            queries[split] = []
             for number, row in enumerate(listed, start=1):
                 where = f"{place}, {split} row {number}"
-                one = asked(self.name, self.form, row, where, self.options, self.stem)
-                if one is None:
+                query = asked(self.name, self.form, row, where, self.options, self.stem)
+                if query is None:
                     notes.append(f"{where} has no answer and is left out")
                     continue
                 try:
-                    scorer.check(one.query)
+                    scorer.check(query.query)
                 except DataError as error:
                     raise DataError(f"{where}: {error}") from error
-                found[split].append(one)
-        splits, left_out = divided(distinct_ids(self.name, found))
+                queries[split].append(query)
+        splits, left_out = divided(distinct_ids(self.name, queries))
         if left_out:
             notes.append(f"{place}: {left_out} rows of dev are left out, which test or dev repeat")
         return scored_task(self.name, self.category, splits, scorer, notes)
@@ -100,9 +100,9 @@ def bbh_options(question: str, answer: str) -> Mapping[str, str] | None:
 
 def sciriff_options(question: str, answer: str) -> Mapping[str, str] | None:
     """The labels that a classification names as a JSON list."""
-    found = re.search(r"list of options:\s*(\[[^\]]*\])", question)
+    match = re.search(r"list of options:\s*(\[[^\]]*\])", question)
     try:
-        labels = json.loads(found[1]) if found else []
+        labels = json.loads(match[1]) if match else []
     except ValueError:
         return None
     return {str(label): str(label) for label in labels} or None

@@ -105,7 +105,7 @@ def _read(path: Path) -> TaskFile:
 
 
 def _explain(path: Path, error: ValidationError) -> NoReturn:
-    errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    errors = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = errors[0]  # a key that is misspelt is also one that is missing
     key = str(first["loc"][0])
     known = list(TaskFile.model_fields)
@@ -144,12 +144,12 @@ def _lines(path: Path, file: TaskFile) -> Iterator[tuple[str, Split, dict[str, A
                 raise DataError(f"{where}: not JSON: {error}") from error
             if not isinstance(record, dict):
                 raise DataError(f"{where}: not an object")
-            mine = split or record.get(field, "test")
-            if mine not in SPLITS:
+            line_split = split or record.get(field, "test")
+            if line_split not in SPLITS:
                 raise DataError(
-                    f"{where}: the field {field!r} must be {listed(SPLITS)}, not {mine!r}"
+                    f"{where}: the field {field!r} must be {listed(SPLITS)}, not {line_split!r}"
                 )
-            yield where, mine, record
+            yield where, line_split, record
 
 
 def _query(file: TaskFile, line: dict[str, Any], where: str) -> Query:

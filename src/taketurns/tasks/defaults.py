@@ -2,8 +2,8 @@
 
 The bundled pocket world's questions mean nothing to any other team. So they are asked without being
 named of the bundled team and of teams that were made for that world: a folder that `train` or
-`distill` wrote keeps a question of each task it learned in `metrics.json`, and `pocket build` its
-seed in `card.json`. Every other team has to name its tasks.
+`distill` wrote keeps a question of each task it learned in `metrics.json`, and a build of
+the pocket pipeline its seed in `card.json`. Every other team has to name its tasks.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taketurns.config.team_config import BUNDLED, find_team_file
+from taketurns.config.loading import find_team_file
+from taketurns.config.team_config import BUNDLED
 from taketurns.errors import UsageError
-from taketurns.pocket.tasks import TASKS, tasks_named
 from taketurns.runs.records import SAMPLE
 from taketurns.tasks.custom import EXAMPLE
-from taketurns.utils.json_files import read_json
+from taketurns.tasks.providers import provider
+from taketurns.utils.json_files import parse_json
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TaskChoice:
     """The names of the tasks to ask, and the pocket `world` that tasks of it are asked in."""
 
     names: tuple[str, ...]
@@ -34,20 +35,21 @@ def choose_tasks(
     named: Sequence[str],
     say: Callable[[str], None],
     world: int | None = None,
-) -> Asked:
+) -> TaskChoice:
     """The tasks of a command on `team`, a team file, its folder or "pocket". `named` are those that
     `--task` gave, and `world` the world that was named, which decides without any. `say` hears
     which are asked where none is named.
 
     Raises UsageError where none is named and the team was not made for the pocket world.
     """
-    if named and (world is not None or not set(named) & set(TASKS)):
-        return Asked(tuple(named), world or 0)
+    every = provider("pocket").TASKS
+    if named and (world is not None or not set(named) & set(every)):
+        return TaskChoice(tuple(named), world or 0)
     made_for = pocket_tasks(team)
     if named:
-        return Asked(tuple(named), made_for.world if made_for else 0)
+        return TaskChoice(tuple(named), made_for.world if made_for else 0)
     if world is not None:
-        made_for = Asked(made_for.names if made_for else tuple(TASKS), world)
+        made_for = TaskChoice(made_for.names if made_for else tuple(every), world)
     if made_for is None:
         raise UsageError(not_named(team))
     say(
@@ -57,15 +59,16 @@ def choose_tasks(
     return made_for
 
 
-def pocket_tasks(team: str) -> Asked | None:
+def pocket_tasks(team: str) -> TaskChoice | None:
     """The pocket tasks that a team was made for, as its folder records them; None for a team that
     was made for something else, or does not say."""
+    every = provider("pocket").TASKS
     if team == BUNDLED:
-        return Asked(tuple(TASKS), 0)
+        return TaskChoice(tuple(every), 0)
     folder = find_team_file(team).parent
     built = _read(folder / "card.json").get("recipe")
     if isinstance(built, Mapping) and isinstance(seed := built.get("seed"), int):
-        return Asked(tuple(TASKS), seed)
+        return TaskChoice(tuple(every), seed)
     learned = _read(folder / "metrics.json").get(SAMPLE)
     if not isinstance(learned, Mapping) or not learned:
         return None
@@ -73,7 +76,7 @@ def pocket_tasks(team: str) -> Asked | None:
     world = worlds.pop()
     if worlds or world is None:
         return None
-    return Asked(tuple(name for name in TASKS if name in learned), world)
+    return TaskChoice(tuple(name for name in every if name in learned), world)
 
 
 def not_named(team: str, more: str = "") -> str:
@@ -89,11 +92,12 @@ def not_named(team: str, more: str = "") -> str:
 
 def _world(name: str, query: Any) -> int | None:
     """The world whose task of this name asks this question; None for another's question."""
-    if name not in TASKS or not isinstance(query, Mapping):
+    pocket = provider("pocket")
+    if name not in pocket.TASKS or not isinstance(query, Mapping):
         return None
     world = (query.get("metadata") or {}).get("world", 0)
-    (task,) = tasks_named([name], world)
-    texts = {one.id: one.text for one in task.queries("train")}
+    (task,) = pocket.tasks_named([name], world)
+    texts = {asked.id: asked.text for asked in task.queries("train")}
     return world if query.get("text") == texts.get(str(query.get("id"))) is not None else None
 
 
@@ -103,7 +107,7 @@ def _numbered(world: int) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        record = read_json(path)
+        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taketurns.errors import DataError
+from taketurns.tasks.authors_format import SourceRow
 from taketurns.utils.extras import require
 
-Row = Mapping[str, Any]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -27,7 +27,7 @@ class Source:
     of a split are taken, from its beginning."""
 
     path: str
-    row: Callable[[Row], dict[str, Any] | None]
+    row: Callable[[SourceRow], dict[str, Any] | None]
     configs: tuple[str | None, ...] = (None,)
     splits: Mapping[str, str] = field(default_factory=lambda: {"test": "test"})
     seen: str = ""
@@ -38,29 +38,29 @@ class Source:
         return bool(self.seen)
 
 
-def fetch(source: Source) -> dict[str, list[Row]]:
+def fetch(source: Source) -> dict[str, list[SourceRow]]:
     """The rows of a data set by dev and test. Raises DataError if it cannot be had or has other
     fields than are known."""
-    found: dict[str, list[Row]] = {}
-    for split, theirs in source.splits.items():
-        rows: list[Row] = []
-        for number, row in enumerate(_rows(source, theirs), start=1):
+    splits: dict[str, list[SourceRow]] = {}
+    for split, hub_split in source.splits.items():
+        rows: list[SourceRow] = []
+        for number, row in enumerate(_rows(source, hub_split), start=1):
             try:
                 made = source.row(row)
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise DataError(
-                    f"{source.path}, {theirs} row {number}: its fields are not those expected "
+                    f"{source.path}, {hub_split} row {number}: its fields are not those expected "
                     f"({error!r}); the fields are {', '.join(row)}"
                 ) from error
             if made is not None:
                 rows.append({"id": str(number - 1), **made})
             if len(rows) == source.most:
                 break
-        found[split] = rows
-    return found
+        splits[split] = rows
+    return splits
 
 
-def _rows(source: Source, split: str) -> Iterator[Row]:
+def _rows(source: Source, split: str) -> Iterator[SourceRow]:
     require("a benchmark from the hub", "datasets")
     from datasets import get_dataset_config_names, load_dataset
 
@@ -84,7 +84,7 @@ def lettered(options: Any) -> dict[str, str]:
     return dict(zip(LETTERS, map(str, options), strict=False))
 
 
-def truthfulqa(row: Row) -> dict[str, Any]:
+def truthfulqa(row: SourceRow) -> dict[str, Any]:
     """truthfulqa/truthful_qa, multiple_choice: mc1_targets has choices and labels, the true one
     first, so the options are put into alphabetical order."""
     targets = row["mc1_targets"]
@@ -94,18 +94,18 @@ def truthfulqa(row: Row) -> dict[str, Any]:
     return {"question": row["question"], "choices": choices, "answer": answer}
 
 
-def gsm8k(row: Row) -> dict[str, Any]:
+def gsm8k(row: SourceRow) -> dict[str, Any]:
     """openai/gsm8k, main: the answer stands after ####."""
     return {"input": row["question"], "output": row["answer"].rpartition("####")[2].strip()}
 
 
-def bbh(row: Row) -> dict[str, Any]:
+def bbh(row: SourceRow) -> dict[str, Any]:
     """lukaemon/bbh: lettered targets have brackets, which the authors' file has not."""
     target = re.sub(r"^\(([A-Z])\)$", r"\1", row["target"].strip())
     return {"input": row["input"], "output": target}
 
 
-def math(row: Row) -> dict[str, Any] | None:
+def math(row: SourceRow) -> dict[str, Any] | None:
     """EleutherAI/hendrycks_math: the answer is the last box of the solution."""
     from taketurns.tasks.scorers.reading import concluded
 
@@ -113,7 +113,7 @@ def math(row: Row) -> dict[str, Any] | None:
     return None if answer is None else {"input": row["problem"], "output": answer}
 
 
-def agieval(row: Row) -> dict[str, Any]:
+def agieval(row: SourceRow) -> dict[str, Any]:
     """hails/agieval-*: query holds the question and its options, choices are "(A)…", gold a list of
     indices."""
     stem = row["query"].partition("Answer Choices:")[0].removeprefix("Q: ").strip()
@@ -121,14 +121,14 @@ def agieval(row: Row) -> dict[str, Any]:
     return {"question": stem, "choices": choices, "answer": LETTERS[row["gold"][0]]}
 
 
-def arc(row: Row) -> dict[str, Any]:
+def arc(row: SourceRow) -> dict[str, Any]:
     """allenai/ai2_arc: choices has label and text, and the labels are the keys."""
     choices = dict(zip(row["choices"]["label"], row["choices"]["text"], strict=True))
     made = {"question": row["question"], "choices": choices, "answer": row["answerKey"]}
     return {"id": row["id"], **made}
 
 
-def mmlu_redux(row: Row) -> dict[str, Any] | None:
+def mmlu_redux(row: SourceRow) -> dict[str, Any] | None:
     """edinburgh-dawg/mmlu-redux-2.0: rows that its annotators found faulty are left out."""
     if row["error_type"] != "ok":
         return None
@@ -136,12 +136,12 @@ def mmlu_redux(row: Row) -> dict[str, Any] | None:
     return {"question": row["question"], "choices": lettered(row["choices"]), "answer": answer}
 
 
-def popqa(row: Row) -> dict[str, Any]:
+def popqa(row: SourceRow) -> dict[str, Any]:
     """akariasai/PopQA: possible_answers is a JSON list in a string."""
     return {"id": row["id"], "input": row["question"], "output": row["possible_answers"]}
 
 
-def blend(row: Row) -> dict[str, Any]:
+def blend(row: SourceRow) -> dict[str, Any]:
     """nayeon212/BLEnD, multiple-choice-questions: choices is JSON in a string, answer_idx a key."""
     choices = row["choices"]
     choices = json.loads(choices) if isinstance(choices, str) else dict(choices)
@@ -149,17 +149,17 @@ def blend(row: Row) -> dict[str, Any]:
     return {"id": row["MCQID"], **made}
 
 
-def coconot(row: Row) -> dict[str, Any]:
+def coconot(row: SourceRow) -> dict[str, Any]:
     """allenai/coconot, original: prompt and category."""
     return {"input": row["prompt"], "category": row["category"]}
 
 
-def sciriff(row: Row) -> dict[str, Any]:
+def sciriff(row: SourceRow) -> dict[str, Any]:
     """allenai/SciRIFF, 4096: input and output."""
     return {"input": row["input"], "output": row["output"]}
 
 
-def kaleidoscope(row: Row) -> dict[str, Any]:
+def kaleidoscope(row: SourceRow) -> dict[str, Any]:
     """allenai/ValuePrism: a situation, a value, right or duty, and its valence."""
     choices = {"A": "Support", "B": "Oppose", "C": "Either support or oppose"}
     valence = row["valence"].casefold()
@@ -171,12 +171,12 @@ def kaleidoscope(row: Row) -> dict[str, Any]:
     return {"question": question, "choices": choices, "answer": answer}
 
 
-def alpacaeval(row: Row) -> dict[str, Any]:
+def alpacaeval(row: SourceRow) -> dict[str, Any]:
     """tatsu-lab/alpaca_eval: instruction."""
     return {"input": row["instruction"]}
 
 
-def wildchat(row: Row) -> dict[str, Any] | None:
+def wildchat(row: SourceRow) -> dict[str, Any] | None:
     """allenai/WildChat-1M: the first turn of English conversations that are not marked toxic."""
     if row["language"] != "English" or row["toxic"]:
         return None

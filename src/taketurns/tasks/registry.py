@@ -1,4 +1,4 @@
-"""Every task by name: the pocket tasks, the paper's benchmarks, and task files of one's own."""
+"""Every task by name: the pocket tasks, the paper's benchmarks, and a user's task files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from taketurns.errors import UsageError
-from taketurns.pocket.tasks import TASKS, tasks_named
 from taketurns.tasks.base import Task
 from taketurns.tasks.benchmarks import BENCHMARKS, Benchmark
 from taketurns.tasks.custom import load_task_file
+from taketurns.tasks.providers import provider
 from taketurns.tasks.scored import Unscored
 from taketurns.tasks.scorers.base import Scorer
 from taketurns.tasks.scorers.registry import make_scorer
@@ -40,22 +40,29 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
             raise UsageError(f"there is no {choices.data}")
         benchmark = BENCHMARKS[name]
         return benchmark.load(choices.data, _scorer(benchmark, choices))
-    if name not in TASKS and not name.endswith((".yaml", ".yml")):
-        near = get_close_matches(name, [*BENCHMARKS, *TASKS], n=1)
+    pocket = provider("pocket")
+    if name not in pocket.TASKS and not name.endswith((".yaml", ".yml")):
+        near = get_close_matches(name, [*BENCHMARKS, *pocket.TASKS], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(
-            f"there is no task {name!r}; the tasks are {', '.join(TASKS)}, the paper's "
+            f"there is no task {name!r}; the tasks are {', '.join(pocket.TASKS)}, the paper's "
             f"{', '.join(BENCHMARKS)}, and files of your own, which end in .yaml{hint}"
         )
     if choices.scoring == "moco":
         raise UsageError(f"the authors' scoring is of the paper's benchmarks; {name!r} is none")
     if choices.data is not None:
         raise UsageError(f"task {name!r} has its own data; --data is for the paper's benchmarks")
-    if name not in TASKS:
+    if name not in pocket.TASKS:
         return load_task_file(Path(name), choices.settings, scored=choices.scored)
     if choices.settings:
         raise UsageError(f"the scorer of the pocket task {name!r} has no settings")
-    return tasks_named([name], choices.world)[0]
+    return pocket.tasks_named([name], choices.world)[0]
+
+
+def built_in_task(name: str) -> Task | None:
+    """A task whose questions come with the package, by name; None where there is none."""
+    task: Task | None = provider("pocket").TASKS.get(name)
+    return task
 
 
 def find_tasks(names: Sequence[str], choices: Choices | None = None) -> list[Task]:
@@ -81,17 +88,17 @@ def listing() -> list[dict[str, str]]:
             "scorer": "its own",
             "data": "built in",
         }
-        for task in TASKS.values()
+        for task in provider("pocket").TASKS.values()
     ]
     return pocket + [
         {
-            "task": one.name,
-            "about": one.about,
-            "category": one.category,
-            "scorer": one.scorer,
-            "data": _data(one),
+            "task": benchmark.name,
+            "about": benchmark.about,
+            "category": benchmark.category,
+            "scorer": benchmark.scorer,
+            "data": _data(benchmark),
         }
-        for one in BENCHMARKS.values()
+        for benchmark in BENCHMARKS.values()
     ]
 
 

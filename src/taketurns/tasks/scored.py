@@ -28,8 +28,8 @@ class ScoredTask:
     def score(self, query: Query, answer: str) -> Score:
         return self.scorer.score(query, answer)
 
-    def said(self, query: Query, answer: str) -> str | None:
-        return self.scorer.said(query, answer)
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
+        return self.scorer.canonical_answer(query, answer)
 
     def score_many(self, answers: Sequence[tuple[Query, str]]) -> list[Score]:
         """At once where the scorer can."""
@@ -77,6 +77,6 @@ class Unscored:
     def score(self, query: Query, answer: str) -> Score:
         raise UsageError(f"task {self.task!r} was loaded without a scorer")
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """None: nothing is known of its answers."""
         return None

@@ -19,7 +19,7 @@ FOR_DEV = 5  # one question in so many of a file's dev is for choosing settings
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class IdentifiedQuery:
     """A query and what it asks: two with the same `stem` are the same question, whatever options
     are offered with it."""
 
@@ -27,13 +27,15 @@ class Asked:
     stem: str
 
 
-def divided(rows: Mapping[str, Iterable[Asked]]) -> tuple[dict[Split, tuple[Query, ...]], int]:
+def divided(
+    rows: Mapping[str, Iterable[IdentifiedQuery]],
+) -> tuple[dict[Split, tuple[Query, ...]], int]:
     """The splits of a file's rows by its own split names ("train", "dev", "test"), and how many
     rows were left out as duplicates."""
     test = list(rows.get("test", ()))
     seen = {_squeezed(asked.stem) for asked in test}
     left_out = 0
-    kept: dict[str, list[Asked]] = {}
+    kept: dict[str, list[IdentifiedQuery]] = {}
     for name in ("dev", "train"):
         texts: set[str] = set()
         stems = set()
@@ -60,27 +62,29 @@ def divided(rows: Mapping[str, Iterable[Asked]]) -> tuple[dict[Split, tuple[Quer
     return splits, left_out
 
 
-def distinct_ids(name: str, rows: Mapping[str, Iterable[Asked]]) -> dict[str, list[Asked]]:
+def distinct_ids(
+    name: str, rows: Mapping[str, Iterable[IdentifiedQuery]]
+) -> dict[str, list[IdentifiedQuery]]:
     """Ids of the form `task/id`; where the data uses an id again, `#2`, `#3` … is added, the test's
     first."""
     uses: dict[str, int] = {}
-    found: dict[str, list[Asked]] = {}
+    distinct: dict[str, list[IdentifiedQuery]] = {}
     for split in sorted(rows, key=lambda split: split != "test"):
-        found[split] = []
+        distinct[split] = []
         for asked in rows[split]:
-            own = asked.query.id
-            uses[own] = uses.get(own, 0) + 1
-            again = f"#{uses[own]}" if uses[own] > 1 else ""
-            query = replace(asked.query, id=f"{name}/{own}{again}")
-            found[split].append(replace(asked, query=query))
-    return found
+            data_id = asked.query.id
+            uses[data_id] = uses.get(data_id, 0) + 1
+            again = f"#{uses[data_id]}" if uses[data_id] > 1 else ""
+            query = replace(asked.query, id=f"{name}/{data_id}{again}")
+            distinct[split].append(replace(asked, query=query))
+    return distinct
 
 
-def _is_dev(asked: Asked) -> bool:
+def _is_dev(asked: IdentifiedQuery) -> bool:
     return derive(0, "split", _squeezed(asked.stem)) % FOR_DEV == 0
 
 
-def _queries(rows: Iterable[Asked]) -> tuple[Query, ...]:
+def _queries(rows: Iterable[IdentifiedQuery]) -> tuple[Query, ...]:
     return tuple(asked.query for asked in rows)
 
 

@@ -9,6 +9,7 @@ from taketurns.errors import NotANumberError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.optim import Optimizer
 
 CURE = "lower the learning rate, and train into another folder"
 
@@ -24,13 +25,27 @@ def check_loss(loss: Tensor, when: str, kept: str = "") -> None:
 
 def check_gradients(parameters: Iterable[Tensor], when: str, kept: str = "") -> None:
     """The same for gradients, before a step is made of them."""
-    found = (one.grad for one in parameters if one.grad is not None)
-    _check(found, "a gradient", when, kept)
+    gradients = (weight.grad for weight in parameters if weight.grad is not None)
+    _check(gradients, "a gradient", when, kept)
 
 
-def check_moved(parameters: Iterable[Tensor], when: str, kept: str = "") -> None:
-    """The same for weights, after a step and before they are kept."""
-    _check((one.detach() for one in parameters), "a weight", when, kept)
+def checked_step(
+    optimizer: Optimizer,
+    parameters: Iterable[Tensor],
+    losses: Iterable[Tensor],
+    when: str,
+    kept: str = "",
+) -> None:
+    """One step of the optimizer down the sum of `losses`; each is let go before the next is
+    computed. Raises NotANumberError."""
+    learned = list(parameters)
+    optimizer.zero_grad()
+    for loss in losses:
+        check_loss(loss, when, kept)
+        loss.backward()  # type: ignore[no-untyped-call]
+    check_gradients(learned, when, kept)
+    optimizer.step()
+    _check((weight.detach() for weight in learned), "a weight", when, kept)
 
 
 def _check(tensors: Iterable[Tensor], what: str, when: str, kept: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taketurns.errors import ConfigError
-from taketurns.training.supervised.settings import SMALL
+from taketurns.training.settings import SMALL
 from taketurns.types import ModelSpec
 
 

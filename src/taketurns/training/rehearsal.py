@@ -29,6 +29,6 @@ def rehearse_saving(model: Any, tokenizer: Any, folder: Path, epochs: int) -> No
             "the model could not be saved when it is trained, so it is not trained: "
             f"{one_line(error)}"
         ) from error
-    learned = sum(int(one.numel()) for one in model.parameters() if one.requires_grad)
+    learned = sum(int(p.numel()) for p in model.parameters() if p.requires_grad)
     needed = min(epochs, KEPT) * (size + STATES * learned) + size
     require_room(folder, needed, "the checkpoints of a training")

@@ -1,1 +1,2 @@
-"""What everything above uses: whole-file writes, locks, seeds, checks of numbers; no models."""
+"""What everything above may use: whole-file writes, locks, seeds, checks of numbers. No models
+here."""

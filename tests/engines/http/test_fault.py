@@ -103,7 +103,7 @@ async def world(
             for name, those in proxies.items()
         ]
         options: dict[str, Any] = {"timeout": 4.0, "token_timeout": 0.3, "retries": 6, **settings}
-        engine = HttpEngine(models, EngineConfig(kind="http", **options), first_rest=0.005)
+        engine = HttpEngine(models, EngineConfig(kind="http", **options), first_cooldown=0.005)
         for name in (*NAMES, "switcher"):
             for proxy in proxies[name]:
                 proxy.odds = FORTUNE
@@ -298,11 +298,11 @@ async def test_fault_a_given_turn_and_a_fork_have_no_stand_in(spec: ModelSpec) -
         draft = await here.team.draft(Query(id="1", text="Q?"))
         async with here.team.answer(draft, 0) as answer:
             with pytest.raises(UnavailableError):
-                await answer.turn(1)
+                await answer.step(1)
             async with answer.fork(1) as fork:
                 with pytest.raises(UnavailableError):
-                    await fork.turn()
-            assert (await answer.turn()).reason == "fallback"
+                    await fork.step()
+            assert (await answer.step()).reason == "fallback"
 
 
 @pytest.mark.parametrize("rule", ["opening", "closing"])

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from taketurns import Policy, Team, Trace
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard, PatchRule
-from taketurns.config.team_config import EngineConfig, load_team_config
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.switchers.simple import FixedSwitcher
@@ -30,7 +31,7 @@ async def test_what_fails_here_fails_there(style: Style, patch: PatchRule | None
     server = ModelServer(engine, tuple(one.name for one in candidates), style)
     async with serving(server):
         elsewhere = [replace(one, endpoint=Endpoint((server.url,))) for one in candidates]
-        served = HttpEngine(elsewhere, EngineConfig(kind="http"), first_rest=0.01)
+        served = HttpEngine(elsewhere, EngineConfig(kind="http"), first_cooldown=0.01)
         judge = elsewhere[2] if guard.judge else None
         async with Team(elsewhere, served, FixedSwitcher([0]), policy, judge) as there:
             expected = await here.agenerate(QUESTION)

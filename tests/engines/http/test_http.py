@@ -17,13 +17,14 @@ import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, Policy, PromptError, ScriptedEngine, Team
 from taketurns.checkpoints.text import TextCodec
+from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
-from taketurns.config.team_config import EngineConfig, load_team_config
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import UnavailableError
-from taketurns.integrations.launch.forwarding import Forwarding
+from taketurns.integrations.launch.forwarding import ForwardingTransport
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Delta, Endpoint, Patch, Query, Sampling, Token, Trace
@@ -53,7 +54,7 @@ def elsewhere(pocket: dict[str, Candidate], *servers: ModelServer, **options: An
     """The same models on servers."""
     urls = tuple(server.url for server in servers)
     models = [replace(one, endpoint=Endpoint(urls)) for one in pocket.values()]
-    return HttpEngine(models, EngineConfig(kind="http", **options), first_rest=0.01)
+    return HttpEngine(models, EngineConfig(kind="http", **options), first_cooldown=0.01)
 
 
 def team(pocket: dict[str, Candidate], engine: Any, **policy: Any) -> Team:
@@ -179,7 +180,7 @@ def asking(*servers: ModelServer, spec: Path, **options: Any) -> HttpEngine:
     urls = tuple(server.url for server in servers)
     key = options.pop("api_key_env", None)
     models = [Candidate(n, ModelSpec(str(spec)), Endpoint(urls, None, key)) for n in ("a", "b")]
-    return HttpEngine(models, EngineConfig(kind="http", **options), first_rest=0.01)
+    return HttpEngine(models, EngineConfig(kind="http", **options), first_cooldown=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +311,7 @@ async def test_a_server_that_has_too_much_to_do_at_first_is_no_mistake_of_the_te
         crowded = Proxy(server.url, 0, {"busy": 1.0})
         listening = await crowded.start()
         models = [Candidate("a", ModelSpec(str(spelling)), Endpoint((crowded.url,)))]
-        engine = HttpEngine(models, first_rest=0.01)
+        engine = HttpEngine(models, first_cooldown=0.01)
         with pytest.raises(UnavailableError, match="status 429"):
             await engine.info("a")
         crowded.odds = {"none": 1.0}
@@ -350,7 +351,7 @@ async def test_a_word_in_which_a_stream_broke_off_goes_on(tmp_path: Path, ids: b
         return httpx.Response(200, text=f"data: {piece}\n\n" + (f"data: {end}\n\n" if end else ""))
 
     models = [Candidate("a", ModelSpec(str(tmp_path)), Endpoint(("http://one",)))]
-    engine = HttpEngine(models, first_rest=0.01)
+    engine = HttpEngine(models, first_cooldown=0.01)
     engine.connect = lambda: httpx.MockTransport(reply)
     async with engine.session(0) as session:
         told: list[Token] = []
@@ -428,8 +429,8 @@ async def test_a_server_that_moved_is_found_where_it_is_now(
         return server.url
 
     models = [replace(one, endpoint=Endpoint((fixed,))) for one in pocket.values()]
-    engine = HttpEngine(models, EngineConfig(kind="http"), first_rest=0.01)
-    engine.connect = lambda: Forwarding({fixed: find})
+    engine = HttpEngine(models, EngineConfig(kind="http"), first_cooldown=0.01)
+    engine.connect = lambda: ForwardingTransport({fixed: find})
     async with team(pocket, engine) as there:
         async with serving(server):
             before, trace = server.url, await there.agenerate(QUESTIONS[0])

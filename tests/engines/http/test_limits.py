@@ -19,7 +19,7 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http import protocol
 from taketurns.engines.http.client import Client, Key
 from taketurns.engines.http.engine import HttpEngine
-from taketurns.engines.http.faults import RetryableError, refuse, retry_after
+from taketurns.engines.http.faults import RetryableError, parse_retry_after, refuse
 from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.scripted import scripted_codec
 from taketurns.errors import EngineError, UnavailableError
@@ -98,7 +98,7 @@ class Replicas:
         engine = HttpEngine(
             [Candidate("a", spec, Endpoint(urls))],
             EngineConfig(kind="http", **options),
-            first_rest=0.0,
+            first_cooldown=0.0,
         )
         engine.connect = lambda: httpx.MockTransport(self.reply)
         try:
@@ -275,7 +275,7 @@ async def test_the_record_says_what_each_replica_replied(spec: ModelSpec) -> Non
 @example(f"Sat, {'9' * 30} Nov 2026 12:00:00 GMT")
 @example("Fri, 31 Dec 9999 23:59:59 -2359")
 def test_any_retry_after_is_read_or_left_aside(value: str) -> None:
-    seconds = retry_after(value)
+    seconds = parse_retry_after(value)
     assert seconds is None or 0 <= seconds <= 300
 
 
@@ -357,18 +357,18 @@ async def test_a_reply_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -
             sent += 100
             yield b"x" * 100
 
-    caller = Client(
+    client = Client(
         lambda: httpx.MockTransport(lambda request: httpx.Response(200, content=endless()))
     )
 
     async def read() -> None:
-        async with caller.stream("http://one/v1/completions", {}, Key(), 5.0) as (events, _):
+        async with client.stream("http://one/v1/completions", {}, Key(), 5.0) as (events, _):
             async for _ in events:
                 pass
 
     with pytest.raises(RetryableError, match="longer than 1,000 bytes"):
-        await caller.get("http://one/v1/models", Key(), 5.0)
+        await client.get("http://one/v1/models", Key(), 5.0)
     with pytest.raises(RetryableError, match="longer than 1,000 bytes"):
         await read()
     assert sent < 4000
-    await caller.close()
+    await client.close()

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from taketurns import Candidate, ConfigError, EngineError, ModelSpec, Policy, ScriptedEngine, Team
-from taketurns.config.team_config import EngineConfig, load_team_config
+from taketurns.config.loading import load_team_config
+from taketurns.config.team_config import EngineConfig
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.http.fleet import common
 from taketurns.engines.local.engine import LocalEngine
@@ -53,7 +54,7 @@ def on(
 ) -> HttpEngine:
     urls = tuple(server.url for server in servers)
     models = [Candidate(name, spec, Endpoint(urls, served_as))]
-    return HttpEngine(models, EngineConfig(kind="http", retries=1), first_rest=0.01)
+    return HttpEngine(models, EngineConfig(kind="http", retries=1), first_cooldown=0.01)
 
 
 def writing(text: str, kind: type[ModelServer] = LlamaServer, **options: Any) -> Any:
@@ -289,10 +290,10 @@ async def test_a_patch_does_not_end_inside_a_character_for_being_unsure(spelling
         def __init__(self) -> None:
             self.shown: list[float | None] = []
 
-        def wrote(self, token: Token) -> bool:
+        def on_token(self, token: Token) -> bool:
             return False
 
-        def ends(self, entropy: float | None, states: Any) -> bool:
+        def should_stop(self, entropy: float | None, states: Any) -> bool:
             self.shown.append(entropy)
             return False
 
@@ -301,7 +302,7 @@ async def test_a_patch_does_not_end_inside_a_character_for_being_unsure(spelling
         engine = on(ModelSpec(str(spelling)), server)
         assert "entropy" in (await engine.info("a")).capabilities
         async with engine.session(0) as session:
-            done = await session.generate("a", [65], Sampling(5, 0.0, watch=watch))
+            done = await session.generate("a", [65], Sampling(5, 0.0, stopping=watch))
         assert len(done.token_ids) == 5
         assert len(watch.shown) == 3
         assert all(watch.shown), "none is taken for sure"

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns import EngineError
-from taketurns.engines.http.faults import RetryableError, refuse, retry_after
+from taketurns.engines.http.faults import RetryableError, parse_retry_after, refuse
 from taketurns.engines.http.probe import models
 from taketurns.engines.http.protocol import events, read_piece
-from taketurns.engines.http.replicas import LONGEST_REST, Replica
+from taketurns.engines.http.replicas import LONGEST_COOLDOWN, Replica
 from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.types import Sampling
@@ -97,7 +97,7 @@ async def test_nobody_is_left_waiting_for_a_server_that_dies() -> None:
 async def test_a_server_that_comes_back_helps_those_who_wait_for_another(busy: bool) -> None:
     """Also when nobody else comes to ask."""
     clock = asyncio.get_running_loop().time
-    full, ill = (Replica(f"http://gpu{i}:8000", 1, clock, first_rest=0.01) for i in range(2))
+    full, ill = (Replica(f"http://gpu{i}:8000", 1, clock, first_cooldown=0.01) for i in range(2))
     two = Router([full, ill], lambda replica: replica.listed(), hopeless=5)
     ill.failed(RetryableError("ill", busy=busy), began=clock())
     full.take()
@@ -131,52 +131,52 @@ async def test_those_that_failed_this_request_are_tried_last() -> None:
 
 async def test_rest_grows_with_failures_in_a_row_and_one_crash_is_one_failure() -> None:
     clock = Clock()
-    replica = Replica("http://gpu:8000", 64, clock, first_rest=0.5)
+    replica = Replica("http://gpu:8000", 64, clock, first_cooldown=0.5)
     for _ in range(40):  # all that was under way when it crashed
         replica.failed(RetryableError("gone"), began=-1.0)
         clock.now += 1e-6
     assert replica.failures == 1
-    assert 0.5 <= replica.resting + 1e-4 <= 0.625 + 1e-3
+    assert 0.5 <= replica.cooldown + 1e-4 <= 0.625 + 1e-3
     rests = []
     for _ in range(12):
         clock.now += 100
         replica.failed(RetryableError("gone"), began=clock.now)
-        rests.append(replica.resting)
+        rests.append(replica.cooldown)
     assert rests[0] >= 1.0
-    assert rests[-1] >= LONGEST_REST
-    assert max(rests) <= LONGEST_REST * 1.25
-    assert not replica.well
+    assert rests[-1] >= LONGEST_COOLDOWN
+    assert max(rests) <= LONGEST_COOLDOWN * 1.25
+    assert not replica.healthy
     replica.succeeded()
     clock.now += 100
-    assert replica.well
+    assert replica.healthy
 
 
 async def test_to_list_its_models_is_not_enough_to_rest_less() -> None:
     """A server whose engine is dead may still list them."""
     clock = Clock()
-    replica = Replica("http://gpu:8000", 64, clock, first_rest=0.5)
+    replica = Replica("http://gpu:8000", 64, clock, first_cooldown=0.5)
     rests = []
     for _ in range(4):
         replica.failed(RetryableError("status 500"), began=clock.now)
-        rests.append(replica.resting)
-        clock.now += replica.resting
-        assert not replica.well
+        rests.append(replica.cooldown)
+        clock.now += replica.cooldown
+        assert not replica.healthy
         replica.listed()
-        assert replica.well
+        assert replica.healthy
     assert rests[-1] >= 4.0
     replica.succeeded()
     replica.failed(RetryableError("status 500"), began=clock.now)
-    assert replica.resting <= 0.625
+    assert replica.cooldown <= 0.625
 
 
 async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks() -> None:
     clock = Clock()
     replica = Replica("http://gpu:8000", 64, clock)
-    replica.failed(RetryableError("429", rest=7.0, busy=True), began=0.0)
+    replica.failed(RetryableError("429", retry_after=7.0, busy=True), began=0.0)
     assert replica.failures == 0
-    assert 7.0 <= replica.resting <= 8.75
+    assert 7.0 <= replica.cooldown <= 8.75
     clock.now = 9.0
-    assert replica.well
+    assert replica.healthy
 
 
 async def test_nobody_waits_for_servers_that_failed_again_and_again() -> None:
@@ -205,13 +205,13 @@ async def test_nobody_waits_for_servers_that_failed_again_and_again() -> None:
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(value: str | None, seconds: float | None) -> None:
-    assert retry_after(value, datetime(2026, 11, 21, 12, tzinfo=UTC)) == seconds
+    assert parse_retry_after(value, datetime(2026, 11, 21, 12, tzinfo=UTC)) == seconds
 
 
 @pytest.mark.parametrize("status", [404, 408, 425, 429, 500, 502, 503, 504, 599])
 def test_what_another_server_may_do_better_is_a_fault(status: int) -> None:
     fault = refuse(status, {"retry-after": "3"}, "busy", None)
-    assert fault.rest == 3.0
+    assert fault.retry_after == 3.0
     assert fault.busy == (status == 429)
 
 

@@ -66,7 +66,7 @@ class Servers:
 
     def engine(self, spec: ModelSpec) -> HttpEngine:
         models = [Candidate(name, spec, Endpoint(("http://one",))) for name in self.left]
-        engine = HttpEngine(models, EngineConfig(kind="http", retries=1), first_rest=0.0)
+        engine = HttpEngine(models, EngineConfig(kind="http", retries=1), first_cooldown=0.0)
         engine.connect = lambda: httpx.MockTransport(self.reply)
         return engine
 

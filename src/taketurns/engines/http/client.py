@@ -1,4 +1,4 @@
-"""HTTP itself: one pool of connections, and every way a call can fail as a Fault."""
+"""HTTP itself: one pool of connections, and every way a call can fail as a RetryableError."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Client:
         await self._client.aclose()
 
     async def get(self, url: str, key: Key, seconds: float) -> Any:
-        """The JSON at `url`. Raises Fault, and EngineError for what no other try would change."""
+        """The JSON at `url`. Raises RetryableError, and EngineError for what no other try would
+        change."""
         return await self._whole("GET", url, None, key, seconds)
 
     async def post(self, url: str, body: Mapping[str, Any], key: Key, seconds: float) -> Any:
@@ -42,32 +43,33 @@ class Client:
     ) -> AsyncIterator[tuple[AsyncIterator[Any], asyncio.Timeout]]:
         """The events that answer `body`, as JSON values, and the time limit they are under, to be
         moved. Raises as `get` does, inside the block too."""
-        async with self._guarded(seconds) as limit:
-            request = self._client.stream("POST", url, json=body, headers=key.headers)
-            async with request as response:
-                if response.status_code != 200:
-                    raise await _refused(response, key)
-                async with (
-                    aclosing(response.aiter_bytes()) as chunks,  # type: ignore[type-var]
-                    aclosing(events(chunks)) as found,  # type: ignore[type-var]
-                ):
-                    yield found, limit
+        async with (
+            self._answered("POST", url, body, key, seconds) as (response, limit),
+            aclosing(response.aiter_bytes()) as chunks,  # type: ignore[type-var]
+            aclosing(events(chunks)) as values,  # type: ignore[type-var]
+        ):
+            yield values, limit
 
     async def _whole(
         self, method: str, url: str, body: Mapping[str, Any] | None, key: Key, seconds: float
     ) -> Any:
-        async with self._guarded(seconds):
-            request = self._client.stream(method, url, json=body, headers=key.headers)
-            async with request as response:
-                if response.status_code != 200:
-                    raise await _refused(response, key)
-                return parse(await _body(response))
+        async with self._answered(method, url, body, key, seconds) as (response, _):
+            return parse(await _body(response))
 
     @asynccontextmanager
-    async def _guarded(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    async def _answered(
+        self, method: str, url: str, body: Mapping[str, Any] | None, key: Key, seconds: float
+    ) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
+        """A response with status 200, whose body is not read yet, and the time limit it is under.
+        What goes wrong inside the block is raised as a RetryableError too."""
         try:
-            async with asyncio.timeout(seconds) as limit:
-                yield limit
+            async with (
+                asyncio.timeout(seconds) as limit,
+                self._client.stream(method, url, json=body, headers=key.headers) as response,
+            ):
+                if response.status_code != 200:
+                    raise await _refused(response, key)
+                yield response, limit
         except TimeoutError as error:
             raise RetryableError("no answer in time") from error
         except httpx.HTTPError as error:

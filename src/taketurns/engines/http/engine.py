@@ -18,7 +18,7 @@ import httpx
 from taketurns.checkpoints.model_config import (
     context_length,
     end_token_ids,
-    never_token_ids,
+    suppressed_token_ids,
     vocabulary_size,
 )
 from taketurns.checkpoints.text import TextCodec
@@ -27,9 +27,9 @@ from taketurns.engines.base import Capability, ModelInfo
 from taketurns.engines.http.client import Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import RetryableError
-from taketurns.engines.http.fleet import Counters, Fleet, Served, common
+from taketurns.engines.http.fleet import Fleet, ModelServers, RequestCounters, common
 from taketurns.engines.http.probe import probe
-from taketurns.engines.http.replicas import FIRST_REST
+from taketurns.engines.http.replicas import FIRST_COOLDOWN
 from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.http.session import HttpSession
 from taketurns.errors import ConfigError, EngineError, UnavailableError, concerning
@@ -48,30 +48,25 @@ class ServerReport:
 
 
 class HttpEngine:
-    """Asks the servers of `models`, each of which has an endpoint. `first_rest` is how many seconds
-    a server that failed is left alone at first. `connect` makes what carries requests to them, once
-    an event loop; it may be changed before the first of them."""
+    """Asks the servers of `models`, each of which has an endpoint. `first_cooldown` is how many
+    seconds a server that failed is left alone at first. `connect` makes what carries requests to
+    them, once an event loop; it may be changed before the first of them."""
 
     def __init__(
         self,
         models: Sequence[Candidate],
         settings: EngineConfig | None = None,
         *,
-        first_rest: float = FIRST_REST,
+        first_cooldown: float = FIRST_COOLDOWN,
     ) -> None:
         self._models = {model.name: model for model in models}
         self._settings = settings or EngineConfig(kind="http")
-        self._first_rest = first_rest
+        self._first_cooldown = first_cooldown
         self.connect: Callable[[], httpx.AsyncBaseTransport] = Connections
         self._codecs: dict[str, TextCodec] = {}
-        self._served: dict[str, Served] = {}
-        self._counters = {model.name: Counters() for model in models}
+        self._served: dict[str, ModelServers] = {}
+        self._counters = {model.name: RequestCounters() for model in models}
         self._fleets: dict[asyncio.AbstractEventLoop, Fleet] = {}
-
-    @classmethod
-    def configured(cls, models: Sequence[Candidate], settings: EngineConfig) -> HttpEngine:
-        """An engine as a team file asks for it."""
-        return cls(models, settings)
 
     async def info(self, model: str) -> ModelInfo:
         """Facts about a model, from its servers and its tokenizer. Raises ConfigError when they
@@ -98,7 +93,7 @@ class HttpEngine:
         """The names of its models."""
         return tuple(self._models)
 
-    def counters(self, model: str) -> Counters:
+    def counters(self, model: str) -> RequestCounters:
         """What has been asked of a model's servers so far."""
         return self._counters[model]
 
@@ -109,10 +104,10 @@ class HttpEngine:
             for old in list(self._fleets):
                 if old.is_closed():  # and so are the connections
                     self._fleets.pop(old, None)
-            self._fleets[loop] = Fleet(self._settings, self._first_rest, self.connect)
+            self._fleets[loop] = Fleet(self._settings, self._first_cooldown, self.connect)
         return self._fleets[loop]
 
-    async def served(self, model: str) -> Served:
+    async def served(self, model: str) -> ModelServers:
         """Where a model is served. Raises as `info` does."""
         if model not in self._served:
             async with self.fleet().probing:
@@ -129,17 +124,17 @@ class HttpEngine:
         async def ask(url: str) -> ServerReport:
             began = asyncio.get_running_loop().time()
             try:
-                found = await probe(self.fleet().caller, url, key, candidate, codec)
+                able = await probe(self.fleet().client, url, key, candidate, codec)
             except RetryableError as fault:
                 self.fleet().replica(url).failed(fault, began)
                 return ServerReport(url, None, str(fault), down=True)
             except (ConfigError, EngineError) as error:
                 return ServerReport(url, None, str(error))
-            return ServerReport(url, found)
+            return ServerReport(url, able)
 
         return list(await asyncio.gather(*map(ask, endpoint.urls)))
 
-    async def _find(self, model: str) -> Served:
+    async def _find(self, model: str) -> ModelServers:
         candidate, endpoint = self._candidate(model)
         reports = await self.inspect(model)
         able = [report.abilities for report in reports if report.abilities is not None]
@@ -150,7 +145,7 @@ class HttpEngine:
         if not able:
             why = "; ".join(f"{report.url}: {report.problem}" for report in down)
             raise UnavailableError(f"no server of {model} can be reached ({why})")
-        if len(names := sorted({one.served_as for one in able})) > 1:
+        if len(names := sorted({server.served_as for server in able})) > 1:
             raise ConfigError(
                 f"the servers of {model} call it {' and '.join(names)}: set served_as of {model}"
             )
@@ -158,7 +153,7 @@ class HttpEngine:
         codec = await self._codec(model)
         async with self.fleet().reading:
             ends = await asyncio.to_thread(end_token_ids, candidate.spec, codec.tokenizer)
-            never = await asyncio.to_thread(never_token_ids, candidate.spec)
+            suppressed = await asyncio.to_thread(suppressed_token_ids, candidate.spec)
             context, vocabulary = abilities.context, abilities.vocabulary
             if context is None:
                 context = await asyncio.to_thread(context_length, candidate.spec)
@@ -170,10 +165,10 @@ class HttpEngine:
             codec=codec,
             end_token_ids=ends,
             capabilities=_capabilities(abilities),
-            never=never,
+            suppressed_token_ids=suppressed,
             vocabulary=vocabulary,
         )
-        return Served(info, endpoint.urls, _key(model, endpoint), abilities)
+        return ModelServers(info, endpoint.urls, _key(model, endpoint), abilities)
 
     def _candidate(self, model: str) -> tuple[Candidate, Endpoint]:
         if model not in self._models:
@@ -213,13 +208,13 @@ def _vocabulary(spec: ModelSpec) -> int | None:
 
 
 def _capabilities(abilities: ServerCapabilities) -> frozenset[Capability]:
-    found: set[Capability] = {"fork"}
+    capabilities: set[Capability] = {"fork"}
     if abilities.token_ids:
-        found.add("token_ids")
+        capabilities.add("token_ids")
     if abilities.exact_scores or abilities.top_logprobs:
-        found.add("score")
+        capabilities.add("score")
         if abilities.token_ids:
-            found.add("entropy")
+            capabilities.add("entropy")
     if abilities.exact_scores:
-        found.add("exact_score")
-    return frozenset(found)
+        capabilities.add("exact_score")
+    return frozenset(capabilities)

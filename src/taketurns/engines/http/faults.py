@@ -1,8 +1,7 @@
 """What may go wrong with one request to one server, sorted by what is to be done about it.
 
-A `RetryableError` is the server's: another may do better. What is the request's own fault, and would be
-refused by every server, is an EngineError at once.
-"""
+A `RetryableError` is the server's: another may do better. What is the request's own fault, and
+would be refused by every server, is an EngineError at once."""
 
 from __future__ import annotations
 
@@ -16,16 +15,18 @@ from taketurns.errors import EngineError
 # has come back with other models, 408 and 425 ask for another try, a redirect or a teapot is a
 # proxy before one of them.
 _REFUSED = {400, 413, 422}
-_LONGEST_REST = 300.0  # seconds; a server may not send us away for longer
+_LONGEST_COOLDOWN = 300.0  # seconds; a server may not send us away for longer
 
 
 class RetryableError(Exception):
-    """A server failed at a request. `rest` is how many seconds it asked to be left alone; a `busy`
-    one works as it should and has too much to do."""
+    """A server failed at a request. `retry_after` is how many seconds it asked to be left alone; a
+    `busy` one works as it should and has too much to do."""
 
-    def __init__(self, reason: str, *, rest: float | None = None, busy: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, retry_after: float | None = None, busy: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.rest = rest
+        self.retry_after = retry_after
         self.busy = busy
 
 
@@ -34,19 +35,22 @@ def refuse(
 ) -> RetryableError:
     """The fault behind a response with another status than 200. Raises EngineError where every
     server would refuse the request."""
-    said = " ".join(body.split())[:300] or "no reason given"
+    reason = " ".join(body.split())[:300] or "no reason given"
     if status in (401, 403):
         cure = f"is {key_env} right?" if key_env else "does the server want an api_key_env?"
         raise EngineError(f"a server refused the API key ({status}); {cure}")
     if status in _REFUSED:
-        raise EngineError(f"a server refused a request with status {status}: {said}")
+        raise EngineError(f"a server refused a request with status {status}: {reason}")
     if 300 <= status < 400 and (place := headers.get("location")):
-        said = f"it redirects to {place[:200]}, and redirects are not followed"
-    rest = retry_after(headers.get("retry-after"))
-    return RetryableError(f"status {status}: {said}", rest=rest, busy=status == 429)
+        reason = f"it redirects to {place[:200]}, and redirects are not followed"
+    return RetryableError(
+        f"status {status}: {reason}",
+        retry_after=parse_retry_after(headers.get("retry-after")),
+        busy=status == 429,
+    )
 
 
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Seconds that a Retry-After header asks for, written as a number or a date; None if it does
     not say."""
     if value is None:
@@ -61,4 +65,4 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
             seconds = (until - (now or datetime.now(UTC))).total_seconds()
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return None  # the parser raises all of these for dates that are none
-    return min(max(seconds, 0.0), _LONGEST_REST) if seconds == seconds else None
+    return min(max(seconds, 0.0), _LONGEST_COOLDOWN) if seconds == seconds else None

@@ -19,7 +19,7 @@ from taketurns.engines.http.client import Client, Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.probe import PROBE_SECONDS, models
-from taketurns.engines.http.protocol import Usage
+from taketurns.engines.http.protocol import PromptUsage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.http.routing import Router, Unreachable
@@ -32,7 +32,7 @@ _BACK_OFF, _LONGEST_BACK_OFF = 0.1, 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ModelServers:
     """A model and where it is served; `abilities` are what all of its servers can do."""
 
     info: ModelInfo
@@ -42,7 +42,7 @@ class Served:
 
 
 @dataclass
-class Counters:
+class RequestCounters:
     """What has been asked of a model's servers so far. `faults` are their failures by reason,
     whether or not another try made them good; `tokens` are written, prompt and cached ones are as
     the servers count."""
@@ -53,7 +53,7 @@ class Counters:
     prompt_tokens: int = 0
     cached_tokens: int = 0
 
-    def read(self, usage: Usage) -> None:
+    def read(self, usage: PromptUsage) -> None:
         """A server has read a prompt."""
         self.prompt_tokens += usage.prompt
         self.cached_tokens += usage.cached
@@ -65,14 +65,14 @@ class Fleet:
     def __init__(
         self,
         settings: EngineConfig,
-        first_rest: float,
+        first_cooldown: float,
         connect: Callable[[], httpx.AsyncBaseTransport] = Connections,
     ) -> None:
         self.settings = settings
-        self.caller = Client(connect)
+        self.client = Client(connect)
         self.probing = asyncio.Lock()
         self.reading = asyncio.Lock()
-        self._first_rest = first_rest
+        self._first_cooldown = first_cooldown
         self._replicas: dict[str, Replica] = {}
         self._routers: dict[str, Router] = {}
         self._jitter = Random()
@@ -80,7 +80,7 @@ class Fleet:
         self._keeper = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
-        """Close the connections; whoever uses them fails."""
+        """Close the connections; requests under way fail."""
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
 
@@ -89,10 +89,10 @@ class Fleet:
         if url not in self._replicas:
             clock = asyncio.get_running_loop().time
             limit = self.settings.concurrency
-            self._replicas[url] = Replica(url, limit, clock, self._first_rest)
+            self._replicas[url] = Replica(url, limit, clock, self._first_cooldown)
         return self._replicas[url]
 
-    def router(self, served: Served) -> Router:
+    def router(self, served: ModelServers) -> Router:
         """Chooses among the servers of a model."""
         name = served.info.name
         if name not in self._routers:
@@ -101,18 +101,19 @@ class Fleet:
             self._routers[name] = Router(replicas, try_out, self.settings.retries + 1)
         return self._routers[name]
 
-    async def persist(
+    async def request_with_retry(
         self,
-        served: Served,
+        served: ModelServers,
         key: int,
         attempt: Callable[[Replica, float], Awaitable[T]],
-        counters: Counters,
+        counters: RequestCounters,
     ) -> T:
         """The result of `attempt`, which is made at one server after another until it raises no
-        Fault; its second argument is how many seconds it may take. Raises UnavailableError, which
-        names what each of them said last, when it has been made `retries` times more, its time is
-        up, or no server is well. Time in line for a busy server does not count."""
-        router, tried, said = self.router(served), list[Replica](), dict[str, str]()
+        RetryableError; its second argument is how many seconds it may take. Raises
+        UnavailableError, which names what each of them said last, when it has been made `retries`
+        times more, its time is up, or no server is healthy. Time in line for a busy server does not
+        count."""
+        router, tried, faults = self.router(served), list[Replica](), dict[str, str]()
         clock, timeout = asyncio.get_running_loop().time, self.settings.timeout
         allowance = Allowance(TIMES * timeout, clock)
         for number in range(self.settings.retries + 1):
@@ -135,7 +136,7 @@ class Fleet:
                 replica.failed(fault, began)
                 counters.faults[str(fault)] += 1
                 tried.append(replica)
-                said[replica.url] = str(fault)
+                faults[replica.url] = str(fault)
             else:
                 replica.succeeded()
                 return result
@@ -143,22 +144,23 @@ class Fleet:
                 replica.give_back()
             if allowance.left <= 0:
                 break
-        why = "; ".join(f"{url}: {fault}" for url, fault in said.items())
+        why = "; ".join(f"{url}: {fault}" for url, fault in faults.items())
         late = f" in {allowance.seconds:g} seconds" if allowance.left <= 0 else ""
         raise UnavailableError(
             f"{served.info.name} gave no answer after {len(tried)} attempts{late} ({why})"
         )
 
-    def _try_out(self, served: Served, replica: Replica) -> None:
+    def _try_out(self, served: ModelServers, replica: Replica) -> None:
         if replica.trial is None or replica.trial.done():
             replica.trial = asyncio.create_task(self._trial(served, replica))
 
-    async def _trial(self, served: Served, replica: Replica) -> None:
-        """Ask a server that has rested for its models; it is well again if ours is among them."""
+    async def _trial(self, served: ModelServers, replica: Replica) -> None:
+        """Ask a server whose cooldown is over for its models; it is healthy if ours is among
+        them."""
         began = asyncio.get_running_loop().time()
         try:
-            listed = await self.caller.get(f"{replica.url}/v1/models", served.key, PROBE_SECONDS)
-            if served.abilities.served_as not in [one["id"] for one in models(listed)]:
+            listed = await self.client.get(f"{replica.url}/v1/models", served.key, PROBE_SECONDS)
+            if served.abilities.served_as not in [entry["id"] for entry in models(listed)]:
                 raise RetryableError(f"it no longer serves {served.abilities.served_as}")
         except (RetryableError, EngineError) as error:
             replica.failed(
@@ -172,27 +174,27 @@ class Fleet:
         try:
             await asyncio.Event().wait()
         finally:
-            trials = [one.trial for one in self._replicas.values() if one.trial is not None]
+            trials = [r.trial for r in self._replicas.values() if r.trial is not None]
             for trial in trials:
                 trial.cancel()
             await asyncio.gather(*trials, return_exceptions=True)
-            await self.caller.close()
+            await self.client.close()
 
 
 def common(abilities: Sequence[ServerCapabilities]) -> ServerCapabilities:
     """What all servers of a model can do."""
-    contexts = [one.context for one in abilities if one.context is not None]
-    sizes = [one.vocabulary for one in abilities if one.vocabulary is not None]
-    alike = len({one.verbose for one in abilities}) == 1  # they are asked in one way
+    contexts = [server.context for server in abilities if server.context is not None]
+    sizes = [server.vocabulary for server in abilities if server.vocabulary is not None]
+    alike = len({server.verbose for server in abilities}) == 1  # they are asked in server way
     return ServerCapabilities(
-        software=", ".join(dict.fromkeys(one.software for one in abilities)),
+        software=", ".join(dict.fromkeys(server.software for server in abilities)),
         served_as=abilities[0].served_as,
         context=min(contexts, default=None),
-        prompt_ids=all(one.prompt_ids for one in abilities),
-        token_ids=alike and all(one.token_ids for one in abilities),
-        exact_scores=all(one.exact_scores for one in abilities),
-        top_logprobs=min(one.top_logprobs for one in abilities),
-        verbose=all(one.verbose for one in abilities),
+        prompt_ids=all(server.prompt_ids for server in abilities),
+        token_ids=alike and all(server.token_ids for server in abilities),
+        exact_scores=all(server.exact_scores for server in abilities),
+        top_logprobs=min(server.top_logprobs for server in abilities),
+        verbose=all(server.verbose for server in abilities),
         vocabulary=min(sizes, default=None),
-        only=any(one.only for one in abilities),
+        only=any(server.only for server in abilities),
     )

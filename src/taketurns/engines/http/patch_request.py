@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Any
 
-from taketurns.checkpoints.control_tokens import Rendered
+from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.checkpoints.text import StopFilter
+from taketurns.engines.base import OnToken
 from taketurns.engines.http.client import Client
 from taketurns.engines.http.faults import RetryableError
-from taketurns.engines.http.fleet import Counters, Served
-from taketurns.engines.http.protocol import Piece, Usage, read_piece
+from taketurns.engines.http.fleet import ModelServers, RequestCounters
+from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
 from taketurns.errors import UnavailableError
 from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, Token
@@ -23,62 +24,58 @@ _MOST_TOLD = 20  # of the most probable tokens; what a vLLM server allows by def
 _LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
 
 
+@dataclass(eq=False)
 class PatchRequest:
     """A patch after `prompt`, of which `on_token` sees each token once. Its draws follow from
     `seed` and the place they are for, so that another try at the same place draws the same."""
 
-    def __init__(
-        self,
-        served: Served,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None,
-        seed: int,
-    ) -> None:
-        self._served = served
-        self._prompt = list(prompt)
-        self._sampling = sampling
-        self._on_token = on_token
-        self._seed = seed
+    served: ModelServers
+    prompt: Sequence[int]
+    sampling: Sampling
+    on_token: OnToken | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        sampling, info = self.sampling, self.served.info
         self._tokens: list[Token] = []
         self._text = ""
         self._parts = 0  # events that brought text
         self._scores: tuple[float, ...] | None = None
-        self._usages: list[Usage] = []
+        self._usages: list[PromptUsage] = []
         self._finish: Finish | None = None
-        self._watch = sampling.watch
+        self._criterion = sampling.stopping
         self._over: Finish | None = None  # why it ends, once its last token is there
         self._hidden = False  # a stream left out tokens, so what is missing is asked for whole
-        self._asked = replace(sampling, logprobs=_told(sampling, served.abilities))
-        self._ends = served.info.end_token_ids | set(sampling.stop_token_ids)
+        self._asked = replace(sampling, logprobs=_told(sampling, self.served.abilities))
+        self._ends = info.end_token_ids | set(sampling.stop_token_ids)
         self._stops = StopFilter(sampling.stop, sampling.written)
-        self._reader = served.info.codec.stream(prompt)
+        self._reader = info.codec.stream(self.prompt)
 
-    async def go_on(self, caller: Client, url: str, seconds: float, token_seconds: float) -> None:
+    async def go_on(self, client: Client, url: str, seconds: float, token_seconds: float) -> None:
         """Ask the server at `url` for what is missing. It has so many `seconds` in all, and once
-        its stream has begun, `token_seconds` for each token. Raises Fault when it fails; what it
-        gave by then is kept."""
+        its stream has begun, `token_seconds` for each token. Raises RetryableError when it fails;
+        what it gave by then is kept."""
         clock = asyncio.get_running_loop().time
         latest = clock() + seconds
         body = self._request()
         if body is None:
             self._finish = self._over or "length"  # all was there but the server's word for it
         elif body.get("stream"):
-            await self._stream(caller, url, body, seconds, token_seconds)
+            await self._stream(client, url, body, seconds, token_seconds)
             if self._hidden and self._finish is None:
-                await self.go_on(caller, url, max(0.0, latest - clock()), token_seconds)
+                await self.go_on(client, url, max(0.0, latest - clock()), token_seconds)
         else:
-            reply = await caller.post(url, body, self._served.key, seconds)
+            reply = await client.post(url, body, self.served.key, seconds)
             self._take(self._read(reply))
         if self._finish is None:
             raise RetryableError("the reply ended before the patch did")
 
     def completion(self) -> Completion:
-        """The whole patch, once `go_on` has raised no Fault."""
+        """The whole patch, once `go_on` has raised no RetryableError."""
         assert self._finish is not None, "the patch is not whole"
-        by_ids = self._served.abilities.token_ids
+        by_ids = self.served.abilities.token_ids
         logprobs = None
-        if by_ids and self._sampling.logprobs is not None:
+        if by_ids and self.sampling.logprobs is not None:
             known = tuple(t.logprob for t in self._tokens if t.logprob is not None)
             logprobs = known if len(known) == len(self._tokens) else None
         return Completion(
@@ -86,69 +83,69 @@ class PatchRequest:
             finish=self._finish,
             text=None if by_ids else self._text,
             logprobs=logprobs,
-            prompt_tokens=len(self._prompt),
+            prompt_tokens=len(self.prompt),
             cached_tokens=self._usages[0].cached if self._usages else 0,
             scores=self._scores,
         )
 
-    def count(self, counters: Counters) -> None:
+    def count(self, counters: RequestCounters) -> None:
         """Add what was written and read."""
         counters.written_tokens += len(self._written())
         for usage in self._usages:
             counters.read(usage)
 
     def _request(self) -> dict[str, Any] | None:
-        """What to ask for now; None if nothing is missing. It is streamed where somebody watches,
-        or where a stop string or a watch may end it early.
+        """What to ask for now; None if nothing is missing. It is streamed where `on_token` is
+        given, or where a stop string or a criterion may end it early.
 
         A server tells how probable tokens were where it wrote one. What follows the last token of a
         patch is known where the next one is written, so that is asked for too, and not read.
 
         llama.cpp streams no token that ends inside a character, and sends the whole character with
         the next one. So where one is left out, the rest of the patch is asked for whole, which has
-        all ids. Its draws begin anew there, whether or not somebody watches: it always streams
+        all ids. Its draws begin anew there, with and without `on_token`: it always streams
         first."""
         written = self._written()
-        left = 0 if self._over is not None else self._sampling.max_tokens - len(written)
-        left += bool(self._sampling.choices)
+        left = 0 if self._over is not None else self.sampling.max_tokens - len(written)
+        left += bool(self.sampling.choices)
         if left <= 0:
             return None
         return writing_request(
-            self._served.abilities,
-            self._served.info,
+            self.served.abilities,
+            self.served.info,
             self._so_far(written),
             replace(self._asked, max_tokens=left),
-            derive(self._seed, len(self._prompt) + len(written)),
+            derive(self.seed, len(self.prompt) + len(written)),
             stream=not self._hidden
             and (
-                self._served.abilities.verbose
-                or self._on_token is not None
-                or bool(self._sampling.stop)
-                or self._watch is not None
+                self.served.abilities.verbose
+                or self.on_token is not None
+                or bool(self.sampling.stop)
+                or self._criterion is not None
             ),
         )
 
     def _so_far(self, written: list[int]) -> list[int]:
         """The prompt and what is `written` after it. Some tokenizers put a space before a first
         word, so text is tokenised with what stands before it, where that gives the prompt again."""
-        if self._served.abilities.token_ids or not self._text:
-            return self._prompt + written
-        codec = self._served.info.codec
-        begin = self._prompt[:1] if self._prompt[0] == codec.tokenizer.bos_token_id else []
-        rest = self._prompt[len(begin) :]
-        before = Rendered(codec.spell(rest))
+        if self.served.abilities.token_ids or not self._text:
+            return [*self.prompt, *written]
+        codec = self.served.info.codec
+        begin = list(self.prompt[:1]) if self.prompt[0] == codec.tokenizer.bos_token_id else []
+        rest = list(self.prompt[len(begin) :])
+        before = RenderedPrompt(codec.spell(rest))
         if codec.encode_rendered(before) != rest:
-            return self._prompt + written
+            return [*self.prompt, *written]
         return begin + codec.encode_rendered(before.followed_by(self._text, codec.control_pattern))
 
     def _written(self) -> list[int]:
-        if not self._served.abilities.token_ids:
-            return self._served.info.codec.encode(self._text) if self._text else []
+        if not self.served.abilities.token_ids:
+            return self.served.info.codec.encode(self._text) if self._text else []
         return [token.id for token in self._tokens if token.id is not None]
 
     async def _stream(
         self,
-        caller: Client,
+        client: Client,
         url: str,
         body: dict[str, Any],
         seconds: float,
@@ -159,7 +156,7 @@ class PatchRequest:
         clock = asyncio.get_running_loop().time
         latest, seen, begun = clock() + seconds, 0, False
         try:
-            async with caller.stream(url, body, self._served.key, seconds) as (events, limit):
+            async with client.stream(url, body, self.served.key, seconds) as (events, limit):
                 async for event in events:
                     piece = self._read(event)
                     ended = self._finish is not None
@@ -187,20 +184,20 @@ class PatchRequest:
     def _has_all(self) -> bool:
         """Is there as much text as the patch may have, from a server that does not say its ids?
         Some send less than a token an event, and their tokens need not be those that we read."""
-        if self._served.abilities.token_ids or self._parts < self._sampling.max_tokens:
+        if self.served.abilities.token_ids or self._parts < self.sampling.max_tokens:
             return False
-        return len(self._written()) >= self._sampling.max_tokens
+        return len(self._written()) >= self.sampling.max_tokens
 
     def _read(self, data: Any) -> Piece:
-        info = self._served.info
+        info = self.served.info
         try:
-            return read_piece(data, self._served.abilities, info.codec.size, self._asked)
+            return read_piece(data, self.served.abilities, info.codec.size, self._asked)
         except UnavailableError as error:
             raise UnavailableError(f"{info.name}: {error}") from error
 
     def _take(self, piece: Piece) -> None:
-        """Accept a part of a reply, up to where the patch ends. Raises Fault if the server ended it
-        for no good reason."""
+        """Accept a part of a reply, up to where the patch ends. Raises RetryableError if the server
+        ended it for no good reason."""
         if piece.usage is not None:
             self._usages.append(piece.usage)
         for index, token in enumerate(piece.tokens):
@@ -215,56 +212,56 @@ class PatchRequest:
         if piece.finish == "stop" and self._finish is None:
             self._finish = self._over or "stop"
         if piece.finish == "length" and self._finish is None:
-            if self._served.abilities.token_ids:
+            if self.served.abilities.token_ids:
                 raise RetryableError(
-                    f"the server ended a patch of {self._sampling.max_tokens} tokens after "
+                    f"the server ended a patch of {self.sampling.max_tokens} tokens after "
                     f"{len(self._tokens)}"
                 )
             self._finish = "length"  # its tokens may be others than ours
 
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
-        watch, wanted = self._watch, self._sampling.logprobs
-        weighed = watch is not None and watch.entropy and token.top
-        if watch is not None and weighed and watch.ends(_entropy(token), None):
-            self._finish = watch.finish  # before the token, which is put aside
+        criterion, wanted = self._criterion, self.sampling.logprobs
+        weighed = criterion is not None and criterion.entropy and token.top
+        if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
+            self._finish = criterion.finish  # before the token, which is put aside
             return
         if token.id in self._ends:
             self._finish = "stop"
             return
-        if self._sampling.stop:
+        if self.sampling.stop:
             self._stops.push(self._reader.push(token.id))
         if self._asked.logprobs != wanted:
             token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
         self._tokens.append(token)
-        if self._on_token is not None:
-            self._on_token(token)
+        if self.on_token is not None:
+            self.on_token(token)
         if self._stops.stopped:
             self._finish = "stop"
             return
-        if watch is not None and watch.wrote(token):
-            self._over = watch.finish
-        elif len(self._tokens) >= self._sampling.max_tokens:
+        if criterion is not None and criterion.on_token(token):
+            self._over = criterion.finish
+        elif len(self._tokens) >= self.sampling.max_tokens:
             self._over = "length"
-        if not self._sampling.choices:
+        if not self.sampling.choices:
             self._finish = self._over
 
     def _take_text(self, text: str) -> None:
         self._text += text
         self._parts += 1
         self._stops.push(text)
-        if self._on_token is not None:
-            self._on_token(Token(None, text))
+        if self.on_token is not None:
+            self.on_token(Token(None, text))
         if self._stops.stopped:
             self._finish = "stop"
-        elif self._watch is not None and self._watch.wrote(Token(None, text)):
-            self._finish = self._watch.finish
+        elif self._criterion is not None and self._criterion.on_token(Token(None, text)):
+            self._finish = self._criterion.finish
 
 
 def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
     """How many log-probabilities to ask for: what was asked for here, and for an entropy all that
     the server may tell."""
-    if sampling.watch is None or not sampling.watch.entropy:
+    if sampling.stopping is None or not sampling.stopping.entropy:
         return sampling.logprobs
     most = _MOST_TOLD if abilities.exact_scores else min(abilities.top_logprobs, _MOST_TOLD)
     return max(sampling.logprobs or 0, most)
@@ -273,6 +270,6 @@ def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
 def _entropy(token: Token) -> float:
     """In nats, of the distribution that the token was drawn from, as far as it was told: what is
     left of the probability counts as one token, so the true entropy may be higher."""
-    told = [exp(logprob) for _, logprob in token.top]
-    rest = max(0.0, 1.0 - sum(told))
-    return -sum(p * log(p) for p in (*told, rest) if p > 0)
+    listed = [exp(logprob) for _, logprob in token.top]
+    rest = max(0.0, 1.0 - sum(listed))
+    return -sum(p * log(p) for p in (*listed, rest) if p > 0)

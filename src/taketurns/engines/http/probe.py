@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import log
 from typing import Any
 
@@ -17,28 +17,41 @@ from taketurns.types import Candidate
 
 PROBE_SECONDS = 60.0  # a first request may have to wait for kernels to be compiled
 _TEXT = "1 + 1 = 2"
-# What is read alike by no two tokenizers that were not made from the same text.
-_TELLING = 'In 1987, naïve bakers\n\tsold 3,141.59 €-worth of "Brötchen"; 日本語 too 🙂!'
 _BARELY = 0.01  # more than what is equal, for rounding
 _TOPS = (1000, 20, 5, 1)  # how many log-probabilities servers give, by habit
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server that is asked what it can do."""
+
+    client: Client
+    url: str
+    key: Key
+
+    async def get(self, path: str) -> Any:
+        return await self.client.get(self.url + path, self.key, PROBE_SECONDS)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return await self.client.post(self.url + path, body, self.key, PROBE_SECONDS)
+
+
 async def probe(
-    caller: Client, url: str, key: Key, candidate: Candidate, codec: TextCodec
+    client: Client, url: str, key: Key, candidate: Candidate, codec: TextCodec
 ) -> ServerCapabilities:
     """Ask the server at `url` what it can do for a candidate.
 
-    Raises Fault when it does not answer as a server should, ConfigError when it serves something
-    else than the candidate.
-    """
-    listed = await caller.get(f"{url}/v1/models", key, PROBE_SECONDS)
+    Raises RetryableError when it does not answer as a server should, ConfigError when it serves
+    something else than the candidate."""
+    server = _Server(client, url, key)
+    listed = await server.get("/v1/models")
     entry, entries = _entry(listed, candidate)
-    await _compare_tokenizers(caller, url, key, entry["id"], candidate, codec)
+    await _compare_tokenizers(server, entry["id"], candidate, codec)
     ids = codec.encode(_TEXT, special=True)
     plain = ServerCapabilities(
-        software=await _software(caller, url, key, entry),
+        software=await _software(server, entry),
         served_as=entry["id"],
-        context=await _slot(caller, url, key) or _context(entry, entries),
+        context=await _slot(server) or _context(entry, entries),
         prompt_ids=True,
         token_ids=False,
         exact_scores=False,
@@ -65,7 +78,7 @@ async def probe(
         asked,
         asked | {"prompt": codec.spell(ids)},
     ]
-    body, reply = await _first(caller, url, key, attempts, len(ids))
+    body, reply = await _first(server, attempts, len(ids))
     choice = only_choice(reply)
     _check_unequal(top_logprobs(choice), codec)
     about = reply.get("__verbose")
@@ -74,7 +87,7 @@ async def probe(
         plain,
         prompt_ids=body["prompt"] is ids,
         token_ids=verbose or isinstance(choice.get("token_ids"), list),
-        exact_scores={one.id for one in top_logprobs(choice)} >= set(wanted),
+        exact_scores={token.id for token in top_logprobs(choice)} >= set(wanted),
         verbose=verbose,
     )
     if able.exact_scores:
@@ -82,17 +95,18 @@ async def probe(
     bare = {name: value for name, value in body.items() if name not in extras}
     if verbose:
         bare |= forced(wanted[0])
-    return replace(able, top_logprobs=await _most(caller, url, key, bare, codec))
+    return replace(able, top_logprobs=await _most(server, bare, codec))
 
 
 async def _first(
-    caller: Client, url: str, key: Key, bodies: Sequence[dict[str, Any]], tokens: int
+    server: _Server, bodies: Sequence[dict[str, Any]], tokens: int
 ) -> tuple[dict[str, Any], Any]:
-    """The first body that the server takes, and its reply. Raises Fault if it takes none."""
+    """The first body that the server takes, and its reply. Raises RetryableError if it takes
+    none."""
     why = ""
     for body in bodies:
         try:
-            reply = await caller.post(f"{url}/v1/completions", body, key, PROBE_SECONDS)
+            reply = await server.post("/v1/completions", body)
         except EngineError as error:
             why = str(error)
             continue
@@ -103,13 +117,11 @@ async def _first(
     raise RetryableError(why)
 
 
-async def _most(caller: Client, url: str, key: Key, body: dict[str, Any], codec: TextCodec) -> int:
+async def _most(server: _Server, body: dict[str, Any], codec: TextCodec) -> int:
     """How many log-probabilities the server gives where it was asked for many."""
     for count in _TOPS:
         try:
-            reply = await caller.post(
-                f"{url}/v1/completions", body | {"logprobs": count}, key, PROBE_SECONDS
-            )
+            reply = await server.post("/v1/completions", body | {"logprobs": count})
         except (EngineError, RetryableError):
             continue
         likely = top_logprobs(only_choice(reply))
@@ -122,18 +134,22 @@ def _check_unequal(likely: Sequence[Likely], codec: TextCodec) -> None:
     """Raise ConfigError where no token is likelier than it is by chance: what a model computes
     whose weights are all zero. vLLM 0.32 serves one so if its checkpoint names its embeddings
     otherwise than vLLM looks for them, and every answer is empty."""
-    found = {one.logprob for one in likely}
-    if len(likely) > 1 and len(found) == 1 and found.pop() <= _BARELY - log(len(codec.tokenizer)):
+    logprobs = {token.logprob for token in likely}
+    if (
+        len(likely) > 1
+        and len(logprobs) == 1
+        and logprobs.pop() <= _BARELY - log(len(codec.tokenizer))
+    ):
         raise ConfigError(
             "it gives every token the same probability, so it has not read the model's weights: "
             "its log may say which it left out"
         )
 
 
-Entry = Mapping[str, Any]
+ModelEntry = Mapping[str, Any]
 
 
-def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
+def _entry(listed: Any, candidate: Candidate) -> tuple[ModelEntry, Sequence[ModelEntry]]:
     """What the server lists of the candidate's model, and all that it lists. A server that has one
     model needs no name for it, unless the candidate is an adapter, which would be another."""
     entries = models(listed)
@@ -152,13 +168,13 @@ def _entry(listed: Any, candidate: Candidate) -> tuple[Entry, Sequence[Entry]]:
     )
 
 
-def models(listed: Any) -> list[Entry]:
+def models(listed: Any) -> list[ModelEntry]:
     """What a server's reply lists at `/v1/models`; nothing where it is no such list."""
     data = listed.get("data") if isinstance(listed, dict) else None
     return [
-        one
-        for one in (data if isinstance(data, list) else ())
-        if isinstance(one, dict) and isinstance(one.get("id"), str)
+        entry
+        for entry in (data if isinstance(data, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str)
     ]
 
 
@@ -173,52 +189,52 @@ def names_of(candidate: Candidate) -> tuple[str, ...]:
     return (name, spec.model)
 
 
-def _context(entry: Entry, entries: Sequence[Entry]) -> int | None:
+def _context(entry: ModelEntry, entries: Sequence[ModelEntry]) -> int | None:
     """An adapter has the context of its parent."""
-    parents = [one for one in entries if one["id"] == entry.get("parent")]
-    found = [one.get("max_model_len") for one in (entry, *parents)]
-    found += [_meta(entry, "n_ctx"), _meta(entry, "n_ctx_train")]
-    return next((value for value in found if type(value) is int and value > 0), None)
+    parents = [other for other in entries if other["id"] == entry.get("parent")]
+    lengths = [model.get("max_model_len") for model in (entry, *parents)]
+    lengths += [_meta(entry, "n_ctx"), _meta(entry, "n_ctx_train")]
+    return next((value for value in lengths if type(value) is int and value > 0), None)
 
 
-def _meta(entry: Entry, name: str) -> int | None:
+def _meta(entry: ModelEntry, name: str) -> int | None:
     """A number that llama.cpp lists of its model."""
     meta = entry.get("meta")
     value = meta.get(name) if isinstance(meta, dict) else None
     return value if type(value) is int and value > 0 else None
 
 
-async def _slot(caller: Client, url: str, key: Key) -> int | None:
+async def _slot(server: _Server) -> int | None:
     """The context of one answer on llama.cpp, which shares what it has among several."""
     try:
-        said = await caller.get(f"{url}/props", key, PROBE_SECONDS)
-        value = said["default_generation_settings"]["n_ctx"]
+        properties = await server.get("/props")
+        value = properties["default_generation_settings"]["n_ctx"]
     except (EngineError, RetryableError, KeyError, TypeError):
         return None
     return value if type(value) is int and value > 0 else None
 
 
-async def _software(caller: Client, url: str, key: Key, entry: Mapping[str, Any]) -> str:
+async def _software(server: _Server, entry: Mapping[str, Any]) -> str:
     owner = entry.get("owned_by")
     name = owner if isinstance(owner, str) and owner else "unknown"
     try:
-        said = await caller.get(f"{url}/version", key, PROBE_SECONDS)
+        reply = await server.get("/version")
     except (EngineError, RetryableError):
         return name
-    version = said.get("version") if isinstance(said, dict) else None
+    version = reply.get("version") if isinstance(reply, dict) else None
     return f"{name} {version}" if isinstance(version, str) else name
 
 
 async def _compare_tokenizers(
-    caller: Client, url: str, key: Key, served_as: str, candidate: Candidate, codec: TextCodec
+    server: _Server, served_as: str, candidate: Candidate, codec: TextCodec
 ) -> None:
     """Where the server shows its tokenizer, it must be ours. Raises ConfigError."""
     body = {"model": served_as, "prompt": _TEXT, "content": _TEXT, "add_special_tokens": False}
     try:
-        said = await caller.post(f"{url}/tokenize", body, key, PROBE_SECONDS)
+        reply = await server.post("/tokenize", body)
     except (EngineError, RetryableError):
         return
-    theirs = said.get("tokens") if isinstance(said, dict) else None
+    theirs = reply.get("tokens") if isinstance(reply, dict) else None
     ours = codec.encode(_TEXT)
     if isinstance(theirs, list) and all(type(t) is int for t in theirs) and theirs != ours:
         raise ConfigError(

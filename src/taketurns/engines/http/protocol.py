@@ -1,6 +1,6 @@
 """What servers answer: OpenAI's completions as JSON, with the fields of vLLM or of llama.cpp.
 
-It is checked: a reply that is not what was asked for is a Fault, never an answer.
+It is checked: a reply that is not what was asked for is a RetryableError, never an answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STOPPED = ("stop", "eos_token", "stop_sequence")
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class PromptUsage:
     """Tokens of a prompt, and how many of them the server had read before."""
 
     prompt: int = 0
@@ -49,7 +49,7 @@ class Piece:
     scores: tuple[tuple[float, ...], ...] = ()
     text: str = ""
     finish: Literal["stop", "length"] | None = None
-    usage: Usage | None = None
+    usage: PromptUsage | None = None
     written: int | None = None
 
 
@@ -67,12 +67,12 @@ def read_scores(
     reply: Any, abilities: ServerCapabilities, info: ModelInfo, choices: Sequence[int]
 ) -> list[float]:
     """The natural-log probabilities of `choices`, `-inf` for one that is not among the most
-    probable of a server that tells only those. Raises Fault, and EngineError where none of them is.
-    """
-    given = top_logprobs(only_choice(reply))
-    if not given:
+    probable of a server that tells only those. Raises RetryableError, and EngineError where none of
+    them is."""
+    likely = top_logprobs(only_choice(reply))
+    if not likely:
         raise _unweighed()
-    by_id = {one.id: one.logprob for one in given if one.id is not None}
+    by_id = {top.id: top.logprob for top in likely if top.id is not None}
     if abilities.exact_scores:
         if not by_id.keys() >= set(choices):
             raise _unweighed()
@@ -80,33 +80,33 @@ def read_scores(
         if max(scores) == -inf:
             raise _impossible()
         return scores
-    if max(one.logprob for one in given) == -inf:
+    if max(top.logprob for top in likely) == -inf:
         raise _impossible()
     texts = [info.codec.decode([token]) for token in choices]
-    scores = [by_id.get(token, -inf) for token in choices] if by_id else _by_text(given, texts)
+    scores = [by_id.get(token, -inf) for token in choices] if by_id else _by_text(likely, texts)
     if max(scores) == -inf:
         raise EngineError(
-            f"none of {', '.join(map(repr, texts))} is among the {len(given)} most probable tokens "
-            f"that the server of {info.name} reports; serve it with vLLM, which reports any"
+            f"none of {', '.join(map(repr, texts))} is among the {len(likely)} most probable "
+            f"tokens that the server of {info.name} reports; serve it with vLLM, which reports any"
         )
     return scores
 
 
-def _by_text(given: Sequence[Likely], texts: Sequence[str]) -> list[float]:
+def _by_text(likely: Sequence[Likely], texts: Sequence[str]) -> list[float]:
     """The log-probabilities of tokens known by their text, which a server may write without the
     space before it."""
     exact: dict[str, float] = {}
     stripped: dict[str, float] = {}
-    for one in given:
-        exact[one.text] = one.logprob
-        stripped[one.text.strip()] = max(one.logprob, stripped.get(one.text.strip(), -inf))
+    for token in likely:
+        exact[token.text] = token.logprob
+        stripped[token.text.strip()] = max(token.logprob, stripped.get(token.text.strip(), -inf))
     return [exact.get(text, stripped.get(text.strip(), -inf)) for text in texts]
 
 
 def top_logprobs(choice: Mapping[str, Any]) -> tuple[Likely, ...]:
     """The log-probabilities that a completion gives for its first token: in OpenAI's old shape, or
-    in that of its chat completions, as llama.cpp does; none where it gives none. Raises Fault for
-    one that is no number."""
+    in that of its chat completions, as llama.cpp does; none where it gives none. Raises
+    RetryableError for one that is no number."""
     logprobs: Any = choice.get("logprobs")
     try:
         if logprobs.get("content"):
@@ -116,18 +116,19 @@ def top_logprobs(choice: Mapping[str, Any]) -> tuple[Likely, ...]:
         return ()
 
 
-def _listed(given: Any) -> tuple[Likely, ...]:
+def _listed(entries: Any) -> tuple[Likely, ...]:
     return tuple(
-        Likely(str(one["token"]), _logprob(one["logprob"]), _id(one.get("id"))) for one in given
+        Likely(str(entry["token"]), _logprob(entry["logprob"]), _id(entry.get("id")))
+        for entry in entries
     )
 
 
-def _mapped(given: Any) -> tuple[Likely, ...]:
+def _mapped(logprobs: Any) -> tuple[Likely, ...]:
     return tuple(
         Likely(
             key, _logprob(value), _id(key.removeprefix(_TOKEN_ID)) if key[:9] == _TOKEN_ID else None
         )
-        for key, value in given.items()
+        for key, value in logprobs.items()
     )
 
 
@@ -136,7 +137,7 @@ def _id(value: Any) -> int | None:
 
 
 def _logprob(value: Any) -> float:
-    """A log-probability. Raises Fault where it is none."""
+    """A log-probability. Raises RetryableError where it is none."""
     number = float(value)
     if not number <= _SURE:  # NaN, infinity, or a logit
         raise RetryableError(f"the reply has a log-probability of {number}, which is none")
@@ -146,8 +147,9 @@ def _logprob(value: Any) -> float:
 def read_piece(
     data: Any, abilities: ServerCapabilities, vocabulary: int, sampling: Sampling
 ) -> Piece:
-    """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises Fault for
-    anything else, and UnavailableError where the server withholds what the model wrote."""
+    """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises
+    RetryableError for anything else, and UnavailableError where the server withholds what the model
+    wrote."""
     if isinstance(data, dict) and data.get("error") is not None:
         raise RetryableError(f"the server reports an error: {_shown(data['error'])}")
     usage = read_usage(data)
@@ -182,8 +184,8 @@ def read_piece(
 
 
 def _finish(reason: Any) -> Literal["stop", "length"] | None:
-    """Why a reply ended, in the words of many servers; None if it goes on. Raises Fault where the
-    server gave it up, and UnavailableError where every server would withhold it."""
+    """Why a reply ended, in the words of many servers; None if it goes on. Raises RetryableError
+    where the server gave it up, and UnavailableError where every server would withhold it."""
     if reason in _GOES_ON:
         return None
     if reason in _STOPPED:
@@ -212,8 +214,8 @@ def _ids(
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
-    """The JSON values of a stream of server-sent events, up to its `[DONE]`. Raises Fault where an
-    event is none, or the stream breaks off."""
+    """The JSON values of a stream of server-sent events, up to its `[DONE]`. Raises RetryableError
+    where an event is none, or the stream breaks off."""
     rest, done = b"", False
     async for chunk in chunks:  # to its end: the connection stays usable
         *lines, rest = (rest + chunk).split(b"\n")
@@ -231,7 +233,7 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
 
 
 def parse(data: bytes) -> Any:
-    """JSON. Raises Fault for anything else."""
+    """JSON. Raises RetryableError for anything else."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -239,21 +241,21 @@ def parse(data: bytes) -> Any:
 
 
 def only_choice(reply: Any) -> Mapping[str, Any]:
-    """The one completion that was asked for. Raises Fault if there is none."""
+    """The one completion that was asked for. Raises RetryableError if there is none."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise RetryableError(f"the reply is no completion: {_shown(reply)[:80]}")
     return choices[0]
 
 
-def read_usage(data: Any) -> Usage | None:
+def read_usage(data: Any) -> PromptUsage | None:
     """What a reply says of its prompt; None if nothing."""
     usage = data.get("usage") if isinstance(data, dict) else None
     if not isinstance(usage, dict):
         return None
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Usage(_count(usage.get("prompt_tokens")), _count(cached))
+    return PromptUsage(_count(usage.get("prompt_tokens")), _count(cached))
 
 
 def _count(value: Any) -> int:
@@ -283,10 +285,10 @@ def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list
         return []
     try:
         logprobs = choice["logprobs"]
-        own, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
+        chosen, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
         return [
             Token(token, logprob=_logprob(logprob), top=_ranked(_mapped(top), wanted))
-            for token, logprob, top in zip(ids, own, tops, strict=True)
+            for token, logprob, top in zip(ids, chosen, tops, strict=True)
         ]
     except _WRONG as error:
         raise _unweighed() from error
@@ -299,27 +301,27 @@ def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int)
         return []
     tokens = []
     try:
-        given = list((choice.get("logprobs") or {}).get("content") or ())
+        entries = list((choice.get("logprobs") or {}).get("content") or ())
         for token in reversed(ids):  # the last token of a character is the one that is reported
-            if given and given[-1]["id"] == token:
-                one = given.pop()
-                top = _ranked(_listed(one["top_logprobs"]), wanted)
-                tokens.append(Token(token, logprob=_logprob(one["logprob"]), top=top))
+            if entries and entries[-1]["id"] == token:
+                entry = entries.pop()
+                top = _ranked(_listed(entry["top_logprobs"]), wanted)
+                tokens.append(Token(token, logprob=_logprob(entry["logprob"]), top=top))
             else:
                 tokens.append(Token(token))
     except _WRONG as error:
         raise _unweighed() from error
-    if given or len(tokens) != len(ids):
+    if entries or len(tokens) != len(ids):
         raise _unweighed()
     return tokens[::-1]
 
 
-def _ranked(given: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:
+def _ranked(likely: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:
     """The `wanted` most probable. Raises TypeError where their ids are not known."""
-    ranked = sorted(given, key=lambda one: -one.logprob)[:wanted]
-    if any(one.id is None for one in ranked):
+    ranked = sorted(likely, key=lambda token: -token.logprob)[:wanted]
+    if any(token.id is None for token in ranked):
         raise TypeError("no ids")
-    return tuple((one.id, one.logprob) for one in ranked if one.id is not None)
+    return tuple((token.id, token.logprob) for token in ranked if token.id is not None)
 
 
 def _scored(
@@ -330,12 +332,12 @@ def _scored(
         return ()
     try:
         tops = choice["logprobs"]["top_logprobs"]
-        found = [tuple(_logprob(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
+        scores = [tuple(_logprob(top[f"{_TOKEN_ID}{token}"]) for token in choices) for top in tops]
     except _WRONG as error:
         raise _unweighed() from error
-    if len(found) != count:
+    if len(scores) != count:
         raise _unweighed()
-    return tuple(found)
+    return tuple(scores)
 
 
 def _impossible() -> RetryableError:

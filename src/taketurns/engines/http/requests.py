@@ -75,9 +75,9 @@ def writing_request(
         body["logprobs"] = max(sampling.logprobs, 1) if abilities.verbose else sampling.logprobs
     if sampling.choices:
         body |= {"logprobs": 0, "logprob_token_ids": list(sampling.choices)}
-    if info.never:
+    if info.suppressed_token_ids:
         # The least bias that the API has; it does not change the log-probabilities vLLM tells.
-        body["logit_bias"] = {str(token): -100 for token in _known(info, info.never)}
+        body["logit_bias"] = {str(token): -100 for token in _known(info, info.suppressed_token_ids)}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if abilities.verbose:

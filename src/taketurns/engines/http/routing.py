@@ -18,12 +18,12 @@ from taketurns.utils.seeds import derive
 
 
 class Unreachable(Exception):
-    """None of the servers is well, and none has become so in time."""
+    """None of the servers is healthy, and none has become so in time."""
 
 
 class Router:
-    """Hands out the servers of a model; `try_out` starts to ask one that has rested whether it is
-    well again. A server that failed `hopeless` times in a row is not waited for."""
+    """Hands out the servers of a model; `try_out` starts to ask one whose cooldown is over
+    whether it is healthy. A server that failed `hopeless` times in a row is not waited for."""
 
     def __init__(
         self,
@@ -44,32 +44,32 @@ class Router:
     ) -> Replica:
         """A server for a request, taken until its `give_back`; one of those `tried` only where
         there is no other. Waits as long as it takes for one that is busy, and `patience`, in
-        seconds, for one that is not well; raises Unreachable after that."""
+        seconds, for one that is not healthy; raises Unreachable after that."""
         if not isinstance(patience, Allowance):
             patience = Allowance(patience, asyncio.get_running_loop().time)
         while True:
             for replica in self.replicas:
-                if replica.out and replica.resting <= 0:
+                if replica.open and replica.cooldown <= 0:
                     self._try_out(replica)
-            well = [replica for replica in self.replicas if replica.well]
-            wanted = [replica for replica in well if replica not in tried] or well
+            healthy = [replica for replica in self.replicas if replica.healthy]
+            wanted = [replica for replica in healthy if replica not in tried] or healthy
             if chosen := self.choose(key, wanted):
                 chosen.take()
                 return chosen
-            times = [replica.resting for replica in self.replicas if replica.resting > 0]
-            if not well:
+            times = [replica.cooldown for replica in self.replicas if replica.cooldown > 0]
+            if not healthy:
                 hopeless = all(replica.failures >= self._hopeless for replica in self.replicas)
                 if patience.left <= 0 or hopeless:
                     raise Unreachable(self._why())
                 times.append(patience.left)
-            # Those that are not well may be so before one of the others is free.
-            other = [r for r in self.replicas if r in wanted or r not in well]
-            with nullcontext() if well else patience.spending():
+            # Those that are not healthy may become so before one of the others is free.
+            other = [r for r in self.replicas if r in wanted or r not in healthy]
+            with nullcontext() if healthy else patience.spending():
                 await self._change(other, min(times, default=None))
 
     def choose(self, key: int, replicas: Collection[Replica]) -> Replica | None:
-        """Home if it is free, else the least loaded of `replicas`, which are well; None where all
-        are busy."""
+        """Home if it is free, else the least loaded of `replicas`, which are healthy; None where
+        all are busy."""
         free = [replica for replica in replicas if replica.free]
         if not free:
             return None
@@ -77,7 +77,7 @@ class Router:
         return home if home.free else min(free, key=lambda replica: replica.busy)
 
     async def _change(self, replicas: Sequence[Replica], seconds: float | None) -> None:
-        """Wait until one of the servers may be free or well again, or the time is up."""
+        """Wait until one of the servers may be free or healthy, or the time is up."""
         future = asyncio.get_running_loop().create_future()
         for replica in replicas:
             replica.wait(future)
@@ -87,7 +87,7 @@ class Router:
         except TimeoutError:
             pass
         except asyncio.CancelledError:
-            if future.done():  # the place that this one was woken for is somebody else's
+            if future.done():  # another request may have the place that this one was woken for
                 for replica in replicas:
                     replica.wake()
             raise

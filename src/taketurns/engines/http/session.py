@@ -3,57 +3,64 @@ next goes on after the last token that was given out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from taketurns.checkpoints.control_tokens import Rendered
-from taketurns.engines.base import Prompt
-from taketurns.engines.http.fleet import Served
+from taketurns.engines.base import OnToken, Prompt
+from taketurns.engines.http.fleet import Fleet, ModelServers, RequestCounters
 from taketurns.engines.http.patch_request import PatchRequest
-from taketurns.engines.http.protocol import Usage, read_scores, read_usage
+from taketurns.engines.http.protocol import PromptUsage, read_scores, read_usage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import scoring_request
-from taketurns.errors import PromptError
-from taketurns.types import Completion, Sampling, Token
+from taketurns.types import Completion, Sampling
 from taketurns.utils.seeds import derive
 
-if TYPE_CHECKING:
-    from taketurns.engines.http.engine import HttpEngine
+
+class Servers(Protocol):
+    """What a session needs of its engine."""
+
+    async def served(self, model: str) -> ModelServers:
+        """Where a model is served. Raises ConfigError and UnavailableError."""
+        ...
+
+    def fleet(self) -> Fleet:
+        """The servers, as this event loop knows them."""
+        ...
+
+    def counters(self, model: str) -> RequestCounters:
+        """What has been asked of a model's servers so far."""
+        ...
 
 
 class HttpSession:
     """One answer: its seed, and the `home` that it and its forks prefer among the servers."""
 
-    def __init__(self, engine: HttpEngine, seed: int, home: int) -> None:
-        self._engine = engine
+    def __init__(self, servers: Servers, seed: int, home: int) -> None:
+        self._servers = servers
         self._seed = seed
         self._home = home
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         """Continue `prompt`. Draws depend on the session's seed and on where they stand, so that
         another try draws the same. Raises PromptError before a server would cut what is too long.
         """
-        served = await self._engine.served(model)
-        ids = _checked(served, prompt, sampling.max_tokens)
+        served = await self._servers.served(model)
+        ids = served.info.prompt_ids(prompt, sampling.max_tokens)
         if sampling.choices and not _tells(served, len(ids), sampling):
             sampling = replace(sampling, choices=())
-        fleet, counters = self._engine.fleet(), self._engine.counters(model)
+        fleet, counters = self._servers.fleet(), self._servers.counters(model)
         patch = PatchRequest(served, ids, sampling, on_token, derive(self._seed, model))
 
         async def attempt(replica: Replica, seconds: float) -> None:
             url = f"{replica.url}/v1/completions"
-            await patch.go_on(fleet.caller, url, seconds, fleet.settings.token_timeout)
+            await patch.go_on(fleet.client, url, seconds, fleet.settings.token_timeout)
 
         try:
-            await fleet.persist(served, self._home, attempt, counters)
+            await fleet.request_with_retry(served, self._home, attempt, counters)
         finally:
             patch.count(counters)
         return patch.completion()
@@ -61,50 +68,34 @@ class HttpSession:
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         """Natural-log probabilities of `choices` as the next token, under the full softmax; `-inf`
         for those that a server which tells only the most probable does not tell."""
-        served = await self._engine.served(model)
-        ids = _checked(served, prompt, 1)
+        served = await self._servers.served(model)
+        ids = served.info.prompt_ids(prompt, 1)
         served.info.check_ids(choices)
-        fleet, counters = self._engine.fleet(), self._engine.counters(model)
+        fleet, counters = self._servers.fleet(), self._servers.counters(model)
         body = scoring_request(served.abilities, served.info, ids, choices)
 
         async def attempt(replica: Replica, seconds: float) -> list[float]:
             url = f"{replica.url}/v1/completions"
-            reply = await fleet.caller.post(url, body, served.key, seconds)
+            reply = await fleet.client.post(url, body, served.key, seconds)
             scores = read_scores(reply, served.abilities, served.info, choices)
-            counters.read(read_usage(reply) or Usage())
+            counters.read(read_usage(reply) or PromptUsage())
             return scores
 
-        return await fleet.persist(served, self._home, attempt, counters)
+        return await fleet.request_with_retry(served, self._home, attempt, counters)
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[HttpSession]:
         """A session with draws of its own, at home where this one is: what is written so far is in
         that server's prefix cache."""
-        yield HttpSession(self._engine, seed, self._home)
+        yield HttpSession(self._servers, seed, self._home)
 
 
-def _tells(served: Served, prompt: int, sampling: Sampling) -> bool:
+def _tells(served: ModelServers, prompt: int, sampling: Sampling) -> bool:
     """Does the reply that brings a patch also tell how probable the choices are after it? That
     takes one token more, and a server tells either those or the most probable tokens, which a
-    client or a watch may want."""
+    client or a criterion may want."""
     info = served.info
     fits = prompt + sampling.max_tokens + 1 <= info.context
     exact = {"exact_score", "token_ids"} <= info.capabilities
-    unsure = sampling.watch is not None and sampling.watch.entropy
+    unsure = sampling.stopping is not None and sampling.stopping.entropy
     return fits and exact and sampling.logprobs is None and not unsure
-
-
-def _checked(served: Served, prompt: Prompt, more: int) -> list[int]:
-    info = served.info
-    if isinstance(prompt, str):
-        prompt = info.codec.encode_rendered(Rendered(prompt), special=True)
-    ids = list(prompt)
-    if not ids:
-        raise PromptError(f"{info.name} got an empty prompt")
-    if len(ids) + more > info.context:
-        raise PromptError(
-            f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
-            f"{info.name}, {info.context} tokens"
-        )
-    info.check_ids(ids)
-    return ids

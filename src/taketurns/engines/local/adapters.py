@@ -12,7 +12,8 @@ from typing import Any
 from taketurns.checkpoints import hub
 from taketurns.checkpoints.diagnosis import ADAPTER as WHAT
 from taketurns.checkpoints.model_config import ADAPTER, read_config
-from taketurns.checkpoints.safetensors_metadata import Tensor, read_adapter_tensors
+from taketurns.checkpoints.safetensors_metadata import TensorInfo, read_adapter_tensors
+from taketurns.engines.local.completeness import empty_model
 from taketurns.engines.local.library_logging import asked_by_an_old_name, quiet
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
@@ -74,16 +75,12 @@ def check_adapter(spec: ModelSpec) -> None:
         return
     import torch
     from peft import PeftConfig, PeftModel, set_peft_model_state_dict
-    from transformers import AutoModelForCausalLM
 
     whole = read_config(spec)
     empty = {tensor.name: torch.empty(tensor.shape, device="meta") for tensor in tensors}
     with hub.loading(WHAT, spec.adapter) as where, quiet():
         config = PeftConfig.from_pretrained(spec.adapter, **where)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
-                whole, trust_remote_code=spec.trust_remote_code
-            )
+        model = empty_model(spec, whole)
         _require_fit(model, spec.adapter, config, tensors)
         peft = PeftModel(model, config, adapter_name="check", low_cpu_mem_usage=True)
         report = set_peft_model_state_dict(
@@ -94,7 +91,7 @@ def check_adapter(spec: ModelSpec) -> None:
     _require_all(spec.adapter, missing, report.unexpected_keys)
 
 
-def _require_fit(model: Any, adapter: str, config: Any, tensors: Sequence[Tensor]) -> None:
+def _require_fit(model: Any, adapter: str, config: Any, tensors: Sequence[TensorInfo]) -> None:
     """Raise ConfigError for an adapter that changes no weights, and for one that brings weights of
     the model itself in another shape."""
     if config.is_prompt_learning or config.is_adaption_prompt:
@@ -109,7 +106,9 @@ def _require_fit(model: Any, adapter: str, config: Any, tensors: Sequence[Tensor
             )
 
 
-def _own_weights(model: Any, config: Any, tensors: Sequence[Tensor]) -> list[tuple[str, Any, Any]]:
+def _own_weights(
+    model: Any, config: Any, tensors: Sequence[TensorInfo]
+) -> list[tuple[str, Any, Any]]:
     """The model's own weights that the adapter brings too: names, the weights, copies of them."""
     return [
         (name, weight, weight.detach().clone())
@@ -118,16 +117,16 @@ def _own_weights(model: Any, config: Any, tensors: Sequence[Tensor]) -> list[tup
 
 
 def _brought(
-    model: Any, config: Any, tensors: Sequence[Tensor]
+    model: Any, config: Any, tensors: Sequence[TensorInfo]
 ) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
-    own = {_bare(name): weight for name, weight in model.named_parameters()}
+    weights = {_bare(name): weight for name, weight in model.named_parameters()}
     for tensor in tensors:
         name = _bare(tensor.name.removeprefix(_INSIDE))
-        if prefix not in tensor.name and name in own:
-            yield name, own[name], tensor.shape
+        if prefix not in tensor.name and name in weights:
+            yield name, weights[name], tensor.shape
 
 
 def _bare(name: str) -> str:

@@ -1,6 +1,6 @@
 """Bounded memory: answers wait, first come first served, until what they may need is free.
 
-Whoever wants another order asks `fits` and comes when there is room.
+A caller that wants another order asks `fits` and comes when there is room.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Admission:
     @asynccontextmanager
     async def add(self, need: int) -> AsyncIterator[None]:
         """Hold `need` bytes without waiting, over the budget if it must be: for a fork, whose
-        parent may be waiting for it. Whoever forks bounds how many."""
+        parent may be waiting for it. The caller bounds how many forks there are."""
         with self._lock:
             self._used += need
         try:

@@ -69,7 +69,7 @@ def measure(model: Any, lanes: int) -> Shapes | None:
     for rows in _MULTIPLES:
         batches = range(1, -(-lanes // rows) + 1)
         most = rows * min(product.agrees(rows, batches) for product in products)
-        best = max(best, (most, rows), key=lambda found: found[0])
+        best = max(best, (most, rows), key=lambda shape: shape[0])
         if most >= lanes:
             break
     blocks = [p for p in products if not (p.is_output and _keeps_some(model))]
@@ -199,10 +199,6 @@ def _attention(
     result = query.new_zeros((batch, 1, heads, wide))
     result[:real] = seen[:, :, :shared].reshape(real, 1, heads, wide)
     return result, None
-
-
-def _even(number: int) -> int:
-    return _round_up(number, 2)
 
 
 def _round_up(number: int, multiple: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from taketurns.checkpoints.model_config import read_config
-from taketurns.checkpoints.safetensors_metadata import Tensor
+from taketurns.checkpoints.safetensors_metadata import TensorInfo
 from taketurns.engines.local.library_logging import quiet
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
@@ -27,11 +27,19 @@ def require_complete(model: str, report: Mapping[str, Collection[Any]]) -> None:
         raise ConfigError(f"cannot load the model {model!r}: {reason}")
 
 
-def find_fault(spec: ModelSpec, tensors: Sequence[Tensor]) -> str | None:
+def empty_model(spec: ModelSpec, config: Any) -> Any:
+    """The model of a configuration without any weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
+
+
+def find_fault(spec: ModelSpec, tensors: Sequence[TensorInfo]) -> str | None:
     """What loading these tensors would report, without them: transformers itself puts empty ones
     in their places. None where all is well, and where it cannot be known before loading."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = read_config(spec)
     if getattr(config, "quantization_config", None) is not None:
@@ -44,13 +52,7 @@ def find_fault(spec: ModelSpec, tensors: Sequence[Tensor]) -> str | None:
     }
     try:
         with quiet():
-            with torch.device("meta"):
-                kind = type(
-                    AutoModelForCausalLM.from_config(
-                        config, trust_remote_code=spec.trust_remote_code
-                    )
-                )
-            _, report = kind.from_pretrained(
+            _, report = type(empty_model(spec, config)).from_pretrained(
                 None,
                 config=config,
                 state_dict=empty,
@@ -70,9 +72,9 @@ def _fault(report: Mapping[str, Collection[Any]]) -> str | None:
             "with random numbers; fetch or save the checkpoint again"
         )
     if other := sorted(report["mismatched_keys"]):
-        name, found, wanted = other[0]
+        name, loaded, wanted = other[0]
         return (
-            f"its weights are not those of its config.json: {name} is {list(found)} and should be "
+            f"its weights are not those of its config.json: {name} is {list(loaded)} and should be "
             f"{list(wanted)}"
         )
     left_over = sorted(key for key in report["unexpected_keys"] if not _VALUE_HEAD.search(key))

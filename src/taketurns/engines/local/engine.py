@@ -6,8 +6,8 @@ coroutine that waits for its turn's result.
 
 Keys and values are kept for each (model, answer) between turns: a model encodes only what it has
 not seen. Memory is bounded by admission: a session says how long its answer may get and waits until
-that much is free, so no live answer is ever evicted; `engines/local/memory.py` says how it is shared.
-"""
+that much is free, so no live answer is ever evicted; `engines/local/memory.py` says how it is
+shared."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor
 
-from taketurns.checkpoints.control_tokens import Rendered
 from taketurns.checkpoints.model_config import (
     context_length,
     end_token_ids,
-    never_token_ids,
+    suppressed_token_ids,
     vocabulary_size,
 )
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.config.team_config import EngineConfig
-from taketurns.engines.base import Combine, ModelInfo, Prompt
+from taketurns.engines.base import Combine, ModelInfo, OnToken, Prompt
 from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
 from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.memory import answer_bytes, kv_budget
 from taketurns.engines.local.requests import GenerateRequest, ScoreRequest
-from taketurns.engines.local.scheduler import Counters
+from taketurns.engines.local.scheduler import ModelCounters
 from taketurns.engines.local.worker import ModelThread, RunningModel
-from taketurns.errors import ConfigError, PromptError, concerning
-from taketurns.types import Completion, ModelSpec, Sampling, Token
+from taketurns.errors import ConfigError, concerning
+from taketurns.types import Completion, ModelSpec, Sampling
 from taketurns.utils.seeds import generator
 
 
@@ -99,30 +99,31 @@ class LocalEngine:
         """Each model's files once, however many answers ask at a time and from whichever loop."""
         with self._reading:
             if model not in self._info:
-                self._info[model] = _read_info(model, self._specs[model])
+                with concerning(model):
+                    self._info[model] = _read_info(model, self._specs[model])
         return self._info[model]
 
     async def load(self, model: str) -> None:
         """Load a model's weights unless they are. Raises ConfigError or EngineError."""
         await self.info(model)
         if model not in self._running:
-            never = sorted(await self._never(model))
-            self._running[model] = await self._thread.load(model, never)
+            suppressed = sorted(await self._suppressed(model))
+            self._running[model] = await self._thread.load(model, suppressed)
 
-    async def _never(self, model: str) -> frozenset[int]:
+    async def _suppressed(self, model: str) -> frozenset[int]:
         """What the model is not to write: what its files forbid, and ids beyond the embedding of
         another that goes on from its ids. Control tokens are not handed on."""
-        own = await self.info(model)
+        this = await self.info(model)
         infos = [await self.info(name) for name in self._specs]
-        if own.vocabulary is None:
-            return own.never
+        if this.vocabulary is None:
+            return this.suppressed_token_ids
         smallest = min(
             info.vocabulary
             for info in infos
-            if info.vocabulary is not None and SharedVocabulary.of((own.codec, info.codec))
+            if info.vocabulary is not None and SharedVocabulary.of((this.codec, info.codec))
         )
-        beyond = range(smallest, own.vocabulary)
-        return own.never.union(i for i in beyond if not own.codec.is_control(i))
+        beyond = range(smallest, this.vocabulary)
+        return this.suppressed_token_ids.union(i for i in beyond if not this.codec.is_control(i))
 
     async def shared(self, models: Sequence[str]) -> Shared:
         """What these models have in common. Raises ConfigError for different vocabularies."""
@@ -135,7 +136,7 @@ class LocalEngine:
         """Facts about a loaded model."""
         return self._running[model]
 
-    def counters(self, model: str) -> Counters:
+    def counters(self, model: str) -> ModelCounters:
         """What a model has done so far."""
         return self._thread.counters(model)
 
@@ -153,7 +154,7 @@ class LocalEngine:
         """Whether the keys and values of so many tokens each could be had now. Raises CapacityError
         if those of one never can."""
         if len(self._running) < len(self._specs):
-            return True  # the first session loads what is missing: nobody knows the sizes before
+            return True  # the first session loads what is missing: the sizes are not known before
         return self._admission.fits([self._need(tokens) for tokens in lengths])
 
     @asynccontextmanager
@@ -166,7 +167,7 @@ class LocalEngine:
             tokens = min(info.context for info in self._info.values())
         need = self._need(tokens)
         async with self._admission.admit(need):
-            session = LocalSession(self, self._thread, self._admission, need, seed, {})
+            session = LocalSession(self, self._thread, self._admission, need, seed)
             try:
                 yield session
             finally:
@@ -191,40 +192,31 @@ class LocalEngine:
         await self._thread.close()
 
 
+@dataclass(eq=False)
 class LocalSession:
-    """One answer: what each model has encoded of it, and its random draws."""
+    """One answer: what each model has encoded of it (`parked`), and its random draws."""
 
-    def __init__(
-        self,
-        engine: LocalEngine,
-        thread: ModelThread,
-        admission: Admission,
-        need: int,
-        seed: int,
-        parked: dict[str, Parked],
-    ) -> None:
-        self._engine = engine
-        self._thread = thread
-        self._admission = admission
-        self._need = need
-        self._random = generator(seed)
-        self._parked = parked
+    engine: LocalEngine
+    thread: ModelThread
+    admission: Admission
+    need: int
+    seed: int
+    parked: dict[str, Parked] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._random = generator(self.seed)
         # What is asked of a model at once is answered one after the other: each job goes on from
         # what the one before it has parked.
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
+        self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
         """Continue the prompt. Raises PromptError if prompt and patch exceed the context."""
-        info = await self._engine.info(model)
-        ids = _checked(info, prompt, sampling.max_tokens)
+        info = await self.engine.info(model)
+        ids = info.prompt_ids(prompt, sampling.max_tokens)
         async with self._turns[model]:
-            completion: Completion = await self._thread.run(
+            completion: Completion = await self.thread.run(
                 model,
                 partial(GenerateRequest, ids, self._kept(model)),
                 emit=on_token,
@@ -244,10 +236,10 @@ class LocalSession:
     ) -> Completion:
         """Continue one text after each model's prompt, drawing from what `combine` makes of their
         distributions; counts of prompt tokens are the first model's."""
-        shared = await self._engine.shared(models)
-        infos = [await self._engine.info(model) for model in models]
+        shared = await self.engine.shared(models)
+        infos = [await self.engine.info(model) for model in models]
         ids = [
-            _checked(info, prompt, sampling.max_tokens)
+            info.prompt_ids(prompt, sampling.max_tokens)
             for info, prompt in zip(infos, prompts, strict=True)
         ]
 
@@ -271,18 +263,18 @@ class LocalSession:
         async with AsyncExitStack() as turns:
             for model in sorted(set(models)):  # in one order, so that no two wait for each other
                 await turns.enter_async_context(self._turns[model])
-            completion: Completion = await self._thread.run_together(models, make)
+            completion: Completion = await self.thread.run_together(models, make)
         return completion
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
         """Natural-log probabilities of `choices` as the next token, under the full softmax."""
-        (await self._engine.info(model)).check_ids(choices)
+        (await self.engine.info(model)).check_ids(choices)
         scores: list[float] = await self._peek(model, prompt, "logprobs", choices=list(choices))
         return scores
 
     async def read(self, model: str, prompt: Prompt) -> None:
         """Encode the prompt now, so that no later fork has to; nothing where no cache is kept."""
-        if self._engine.running(model).keeps_cache:
+        if self.engine.running(model).keeps_cache:
             await self._peek(model, prompt, "logprobs", choices=[])
 
     async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
@@ -299,12 +291,10 @@ class LocalSession:
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[LocalSession]:
         """A session that shares what this one has encoded. It is admitted at once, since its parent
-        may be waiting for it: whoever forks bounds how many."""
-        async with self._admission.add(self._need):
-            parked = {model: kept.fork() for model, kept in self._parked.items()}
-            session = LocalSession(
-                self._engine, self._thread, self._admission, self._need, seed, parked
-            )
+        may be waiting for it: the caller bounds how many forks there are."""
+        async with self.admission.add(self.need):
+            parked = {model: kept.fork() for model, kept in self.parked.items()}
+            session = replace(self, seed=seed, parked=parked)
             try:
                 yield session
             finally:
@@ -312,41 +302,21 @@ class LocalSession:
 
     def close(self) -> None:
         """Free everything the answer held."""
-        self._parked = {}
+        self.parked = {}
 
     def _kept(self, model: str) -> Parked:
-        return self._parked.setdefault(model, Parked())
+        return self.parked.setdefault(model, Parked())
 
     async def _peek(
         self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any
     ) -> Any:
-        ids = _checked(await self._engine.info(model), prompt, 1)
+        ids = (await self.engine.info(model)).prompt_ids(prompt, 1)
         async with self._turns[model]:
             make = partial(ScoreRequest, ids, self._kept(model), want=want)
-            return await self._thread.run(model, make, **what)
-
-
-def _checked(info: ModelInfo, prompt: Prompt, more: int) -> Sequence[int]:
-    if isinstance(prompt, str):
-        prompt = info.codec.encode_rendered(Rendered(prompt), special=True)
-    ids = prompt
-    if not ids:
-        raise PromptError(f"{info.name} got an empty prompt")
-    if len(ids) + more > info.context:
-        raise PromptError(
-            f"a prompt of {len(ids)} tokens with {more} to come does not fit the context of "
-            f"{info.name}, {info.context} tokens"
-        )
-    info.check_ids(ids)
-    return ids
+            return await self.thread.run(model, make, **what)
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
-    with concerning(name):
-        return _info_of(name, spec)
-
-
-def _info_of(name: str, spec: ModelSpec) -> ModelInfo:
     context = context_length(spec)
     codec = TextCodec.load(spec)
     return ModelInfo(
@@ -366,6 +336,6 @@ def _info_of(name: str, spec: ModelSpec) -> ModelInfo:
                 "entropy",
             }
         ),
-        never=never_token_ids(spec),
+        suppressed_token_ids=suppressed_token_ids(spec),
         vocabulary=vocabulary_size(spec),
     )

@@ -39,7 +39,7 @@ class Shared:
             raise ConfigError(
                 f"{names} cannot write a token together: their vocabularies are not the same"
             )
-        known = vocabulary.ordinary_ids.difference(*(info.never for info in infos))
+        known = vocabulary.ordinary_ids.difference(*(info.suppressed_token_ids for info in infos))
         smallest = min((i.vocabulary for i in infos if i.vocabulary is not None), default=None)
         ordinary = sorted(i for i in known if smallest is None or i < smallest)
         ends = tuple(torch.tensor(sorted(info.end_token_ids)) for info in infos)
@@ -52,15 +52,15 @@ class Shared:
     def logprobs(self, logits: Sequence[Tensor]) -> Tensor:
         """`[rows, models, tokens + 1]` from each model's logits `[rows, vocabulary]`; the last
         column is the end."""
-        found = []
-        for model, own in enumerate(logits):
-            whole = torch.log_softmax(own.cpu(), -1)
+        rows = []
+        for model, row in enumerate(logits):
+            whole = torch.log_softmax(row.cpu(), -1)
             end = torch.logsumexp(whole[:, self.ends[model]], -1, keepdim=True)
-            found.append(torch.cat((whole[:, self.ordinary], end), -1))
-        return torch.stack(found, 1)
+            rows.append(torch.cat((whole[:, self.ordinary], end), -1))
+        return torch.stack(rows, 1)
 
 
-class Part(Job):
+class EnsembleMember(Job):
     """One model's lane in an ensemble."""
 
     def __init__(self, prompt: Sequence[int], parked: Parked, ensemble: Ensemble) -> None:
@@ -99,7 +99,9 @@ class Ensemble:
         self.pen = pen
         self.shared = shared
         self.combine = combine
-        self.parts = [Part(p, kept, self) for p, kept in zip(prompts, parked, strict=True)]
+        self.parts = [
+            EnsembleMember(p, kept, self) for p, kept in zip(prompts, parked, strict=True)
+        ]
         self._lanes = len(self.parts)
 
     @property
@@ -173,6 +175,6 @@ def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[E
         ensemble.take(shared.end if ends else int(shared.ordinary[index]))
 
 
-def _logits(part: Part) -> Tensor:
+def _logits(part: EnsembleMember) -> Tensor:
     assert part.logits is not None
     return part.logits

@@ -4,9 +4,9 @@ A trial runs a runner as the engine does: answers side by side with unlike lengt
 other tokens appended at once, a past that was rewritten. Every logit that a token was chosen by is
 compared with the model's own forward over the same tokens, computed without a cache.
 
-`ROUNDS` is for a small copy of the model (`engines/local/small_copy.py`), in float32 and past its window
-of 8 tokens; `BRIEF` for the real weights, `LONGER` for those of which there is no copy, and `ONCE`
-where all that may happen is that the model fails. They read at most 64 tokens.
+`ROUNDS` is for a small copy of the model (`engines/local/small_copy.py`), in float32 and past its
+window of 8 tokens; `BRIEF` for the real weights, `LONGER` for those of which there is no copy, and
+`ONCE` where all that may happen is that the model fails. They read at most 64 tokens.
 
 How far apart is too far? The distance is the root mean square of the difference, divided by that
 of the logits about their mean, so it has no unit: 1 is unrelated. In float32 two right ways differ
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,24 +28,14 @@ from torch import Tensor
 
 from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
-from taketurns.engines.local.requests import GenerateRequest, Job
+from taketurns.engines.local.requests import GenerateRequest
+from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.types import Finish, Sampling
 
 NOISE = 4.0  # how many times what another batch shape changes is allowed
 _BOUNDS = {torch.float32: 5e-4, torch.float64: 5e-4, torch.float16: 2e-2}
 _COARSE = 5e-2  # bfloat16, and weights that are stored in fewer bits
 _TF32 = 2e-3  # float32 where a device may round its products
-
-
-class Runner(Protocol):
-    """What runs jobs: a round a step."""
-
-    @property
-    def busy(self) -> bool: ...
-
-    def submit(self, job: Job) -> None: ...
-
-    def step(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +138,7 @@ class Truth:
 
 
 @dataclass(slots=True)
-class _Answer:
+class _TrialAnswer:
     ids: list[int] = field(default_factory=list)
     parked: Parked = field(default_factory=Parked)
 
@@ -156,7 +146,7 @@ class _Answer:
 class _Trial(GenerateRequest):
     """Writes greedily and keeps the logits of every token."""
 
-    def __init__(self, prompt: Sequence[int], answer: _Answer, write: int) -> None:
+    def __init__(self, prompt: Sequence[int], answer: _TrialAnswer, write: int) -> None:
         super().__init__(
             prompt,
             answer.parked,
@@ -184,12 +174,12 @@ class _Trial(GenerateRequest):
         self.over = True
 
 
-def differs(runner: Runner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
+def differs(runner: BatchRunner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
     """Try a runner; a clause that says why its answers would not be the model's, None where they
     are. `ids` are ordinary tokens to make texts of, the first of which begins each."""
     random = Random(0)
-    answers = [_Answer() for _ in rounds[0]]
-    seen: list[_Seen] = []
+    answers = [_TrialAnswer() for _ in rounds[0]]
+    seen: list[_WrittenText] = []
     for turns in rounds:
         trials: list[_Trial] = []
         for answer, turn in zip(answers, turns, strict=True):
@@ -209,13 +199,13 @@ def differs(runner: Runner, truth: Truth, rounds: Rounds, ids: Sequence[int]) ->
             start = len(answer.ids)
             answer.ids = [*answer.ids, *trial.result.token_ids]
             counts = range(start, start + len(trial.logits))
-            seen.append(_Seen(answer.ids, list(counts), trial.logits))
+            seen.append(_WrittenText(answer.ids, list(counts), trial.logits))
     wrong = (_wrong(truth, text) for text in _joined(seen))
     return next((why for why in wrong if why is not None), None)
 
 
 @dataclass(slots=True)
-class _Seen:
+class _WrittenText:
     """What was written after the first so many of `ids` each."""
 
     ids: list[int]
@@ -223,20 +213,20 @@ class _Seen:
     logits: list[Tensor]
 
 
-def _joined(seen: Sequence[_Seen]) -> list[_Seen]:
+def _joined(seen: Sequence[_WrittenText]) -> list[_WrittenText]:
     """A text that another goes on from is part of that one, so that one forward serves both."""
-    whole: list[_Seen] = []
-    for one in sorted(seen, key=lambda one: -len(one.ids)):
-        longer = next((text for text in whole if text.ids[: len(one.ids)] == one.ids), None)
+    whole: list[_WrittenText] = []
+    for shorter in sorted(seen, key=lambda shorter: -len(shorter.ids)):
+        longer = next((text for text in whole if text.ids[: len(shorter.ids)] == shorter.ids), None)
         if longer is None:
-            whole.append(_Seen(one.ids, [*one.counts], [*one.logits]))
+            whole.append(_WrittenText(shorter.ids, [*shorter.counts], [*shorter.logits]))
         else:
-            longer.counts += one.counts
-            longer.logits += one.logits
+            longer.counts += shorter.counts
+            longer.logits += shorter.logits
     return whole
 
 
-def _wrong(truth: Truth, text: _Seen) -> str | None:
+def _wrong(truth: Truth, text: _WrittenText) -> str | None:
     try:
         distance = truth.distance(text.ids, text.counts, torch.stack(text.logits))
     except Failed:

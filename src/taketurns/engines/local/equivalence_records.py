@@ -45,15 +45,15 @@ class ProofRecords:
             record = json.loads(self._path(key).read_text(encoding="utf-8"))
             if record["schema"] != _SCHEMA or record["key"] != _plain(key):
                 return None
-            found = record["found"]
+            proof = record["found"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return found if isinstance(found, dict) else None
+        return proof if isinstance(proof, dict) else None
 
-    def write(self, key: dict[str, Any], found: dict[str, Any]) -> None:
+    def write(self, key: dict[str, Any], proof: dict[str, Any]) -> None:
         """Keep what was proved. A folder that cannot be written costs the next load a proof."""
         path = self._path(key)
-        record = {"schema": _SCHEMA, "key": _plain(key), "found": found}
+        record = {"schema": _SCHEMA, "key": _plain(key), "found": proof}
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, [(json.dumps(record, indent=1) + "\n").encode("utf-8")])
@@ -68,10 +68,10 @@ def identity(source: str, revision: str | None) -> list[list[Any]]:
     times of its files; of a download, the names of what they link to, which are hashes."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        found = _downloaded(source, revision)
-        if found is None:
+        snapshot = _downloaded(source, revision)
+        if snapshot is None:
             return [[source, revision]]
-        folder = found
+        folder = snapshot
     return [list(entry) for entry in _files(folder)]
 
 

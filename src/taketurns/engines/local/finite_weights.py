@@ -52,12 +52,14 @@ def _suspects(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor
     a GPU is waited for only once."""
     looked_at = [(name, tensor) for name, tensor in named if _has_numbers(tensor)]
     sums = [tensor.detach().sum(dtype=_wide(tensor)) for _, tensor in looked_at]
-    devices = {one.device for one in sums}
+    devices = {total.device for total in sums}
     for device in devices:
-        own = [place for place, one in enumerate(sums) if one.device == device]
-        finite = torch.stack([sums[place].float() for place in own]).isfinite().tolist()
+        places = [place for place, total in enumerate(sums) if total.device == device]
+        finite = torch.stack([sums[place].float() for place in places]).isfinite().tolist()
         yield from (
-            looked_at[place] for place, is_finite in zip(own, finite, strict=True) if not is_finite
+            looked_at[place]
+            for place, is_finite in zip(places, finite, strict=True)
+            if not is_finite
         )
 
 

@@ -165,9 +165,9 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
     The last position of every lane is scratch: padding tokens write there and no mask shows it.
     """
 
-    def __init__(self, shapes: Sequence[LayerShape], max_bytes: int | None = None) -> None:
+    def __init__(self, shapes: Sequence[LayerShape]) -> None:
         super().__init__(layers=[])
-        self.max_bytes = max_bytes
+        self.max_bytes: int | None = None
         self.bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
         self._shapes = tuple(shapes)
         self._largest = max(shape.bytes_per_token for shape in shapes)

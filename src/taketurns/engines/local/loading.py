@@ -23,7 +23,7 @@ SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """A model ready to run. `activate` (None where nothing is shared) selects its adapter."""
 
     model: Any
@@ -37,7 +37,7 @@ class Weights:
         self._specs = dict(specs)
         self._bases: dict[str, _Base] = {}
 
-    def load(self, name: str) -> Loaded:
+    def load(self, name: str) -> LoadedModel:
         """Load a model by its name, or hand out what is loaded. Raises ConfigError or
         CapacityError."""
         spec = self._specs[name]
@@ -45,7 +45,7 @@ class Weights:
         with concerning(name):
             return self._load(name, spec, key)
 
-    def _load(self, name: str, spec: ModelSpec, key: str) -> Loaded:
+    def _load(self, name: str, spec: ModelSpec, key: str) -> LoadedModel:
         if key not in self._bases:
             self._bases[key] = _Base(_to_run(spec))
         base = self._bases[key]
@@ -57,9 +57,9 @@ class Weights:
             alone = [base_of(other) for other in self._specs.values()].count(key) == 1
             base.add(name, spec.adapter, shared=not alone)
         if not shared:
-            return Loaded(base.model, None)
+            return LoadedModel(base.model, None)
         wanted = name if spec.adapter is not None else None
-        return Loaded(base.model, lambda: base.activate(wanted))
+        return LoadedModel(base.model, lambda: base.activate(wanted))
 
 
 def base_of(spec: ModelSpec) -> str:

@@ -1,9 +1,8 @@
 """Which way a model is run: the fastest that is proved to give the logits of a plain forward.
 
-First on a small copy of the model, then on its weights (`engines/local/equivalence.py`). What was found is kept
-(`engines/local/equivalence_records.py`): for the architecture, which many checkpoints share, and for the
-checkpoint.
-"""
+First on a small copy of the model, then on its weights (`engines/local/equivalence.py`). What was
+found is kept (`engines/local/equivalence_records.py`): for the architecture, which many checkpoints
+share, and for the checkpoint."""
 
 from __future__ import annotations
 
@@ -19,8 +18,10 @@ import torch
 from taketurns.engines.local import batch_invariant, equivalence
 from taketurns.engines.local.equivalence_records import ProofRecords, identity
 from taketurns.engines.local.kv import MASKED
-from taketurns.engines.local.modes import Runner, Running, Way, make_runner
+from taketurns.engines.local.loading import LoadedModel
+from taketurns.engines.local.modes import Running, Way, make_runner
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
+from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.engines.local.small_copy import FIRST_ID, VOCABULARY, small_config, small_model
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
@@ -55,7 +56,7 @@ def refusal(model: str, architecture: str, why: str) -> str:
     )
 
 
-class Architecture:
+class ArchitectureProof:
     """The proof on a small copy. What is known already is read from `records`."""
 
     def __init__(
@@ -110,7 +111,9 @@ class Architecture:
             return
         ids = range(FIRST_ID, VOCABULARY)
         try:
-            why = _tried(way, self._model, None, self._running, truth, equivalence.ROUNDS, ids)[1]
+            why = _tried(
+                way, LoadedModel(self._model, None), self._running, truth, equivalence.ROUNDS, ids
+            )[1]
             if why is None and not truth.causal and not truth.generates(ids[:16]):
                 why = "it predicts a token from both its sides, so it does not write left to right"
         except equivalence.Failed as error:
@@ -134,8 +137,8 @@ class Architecture:
             self._truth = equivalence.Truth(plain)
         return self._truth
 
-    def _keep(self, **found: Any) -> None:
-        self._found = {**self._found, **found}
+    def _keep(self, **facts: Any) -> None:
+        self._found = {**self._found, **facts}
         self._records.write(self._key, self._found)
 
     @staticmethod
@@ -161,20 +164,19 @@ class Architecture:
 
 def choose(
     spec: ModelSpec,
-    model: Any,
-    activate: Callable[[], None] | None,
+    loaded: LoadedModel,
     running: Running,
     records: ProofRecords,
-) -> tuple[Found, Runner | None]:
+) -> tuple[Found, BatchRunner | None]:
     """What is right for a loaded model, and a runner of that way."""
+    model = loaded.model
     weight = model.get_input_embeddings().weight
     key = checkpoint_key(spec, str(weight.device), running)
-    known = records.read(key)
-    if known is not None and (found := _read(known)) is not None:
+    if (found := _recorded(records, key)) is not None:
         if found.way is None:
             return found, None
-        return found, make_runner(found.way, model, activate, running)
-    architecture = Architecture(
+        return found, make_runner(found.way, loaded, running)
+    architecture = ArchitectureProof(
         type(model),
         model.config,
         attention=model.config._attn_implementation,
@@ -183,19 +185,16 @@ def choose(
         running=running,
         records=records,
     )
-    reasons: dict[str, str] = {}
-    for way in Way:
-        why = architecture.why_not(way)
-        if why is None:
-            runner, why = _on_weights(way, model, activate, running, architecture)
-            if why is None:
-                found = Found(way, reasons, architecture.copied)
-                records.write(key, asdict(found))
-                return found, runner
-        reasons[way] = why
-    found = Found(None, reasons, architecture.copied)
+    runner: BatchRunner | None = None
+
+    def why_not(way: Way) -> str | None:
+        nonlocal runner
+        runner, why = _on_weights(way, loaded, running, architecture)
+        return why
+
+    found = fastest(architecture, why_not)
     records.write(key, asdict(found))
-    return found, None
+    return found, runner
 
 
 def foresee(
@@ -210,10 +209,9 @@ def foresee(
 ) -> Found:
     """What is known of a model whose weights are not loaded: what its last load has found, or else
     what its architecture allows."""
-    known = records.read(checkpoint_key(spec, device, running))
-    if known is not None and (found := _read(known)) is not None:
+    if (found := _recorded(records, checkpoint_key(spec, device, running))) is not None:
         return found
-    architecture = Architecture(
+    architecture = ArchitectureProof(
         model_class,
         config,
         attention=spec.attn_implementation,
@@ -225,11 +223,15 @@ def foresee(
     return fastest(architecture)
 
 
-def fastest(architecture: Architecture) -> Found:
-    """The first way that the architecture allows."""
+def fastest(
+    architecture: ArchitectureProof, why_not: Callable[[Way], str | None] = lambda way: None
+) -> Found:
+    """The first way that the architecture allows and that `why_not` has nothing against."""
     reasons: dict[str, str] = {}
     for way in Way:
         why = architecture.why_not(way)
+        if why is None:
+            why = why_not(way)
         if why is None:
             return Found(way, reasons, architecture.copied)
         reasons[way] = why
@@ -238,12 +240,12 @@ def fastest(architecture: Architecture) -> Found:
 
 def _on_weights(
     way: Way,
-    model: Any,
-    activate: Callable[[], None] | None,
+    loaded: LoadedModel,
     running: Running,
-    architecture: Architecture,
-) -> tuple[Runner | None, str | None]:
-    truth = equivalence.Truth(PlainForward(model, activate), architecture.causal)
+    architecture: ArchitectureProof,
+) -> tuple[BatchRunner | None, str | None]:
+    model = loaded.model
+    truth = equivalence.Truth(PlainForward(model, loaded.activate), architecture.causal)
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     rounds: equivalence.Rounds = equivalence.BRIEF if architecture.copied else equivalence.LONGER
@@ -252,25 +254,25 @@ def _on_weights(
     if context is not None and context <= equivalence.LONGEST:
         rounds = ()
     try:
-        return _tried(way, model, activate, running, truth, rounds, ids)
+        return _tried(way, loaded, running, truth, rounds, ids)
     except equivalence.Failed as error:
         return None, str(error)
 
 
 def _tried(
     way: Way,
-    model: Any,
-    activate: Callable[[], None] | None,
+    loaded: LoadedModel,
     running: Running,
     truth: equivalence.Truth,
     rounds: equivalence.Rounds,
     ids: Sequence[int],
-) -> tuple[Runner | None, str | None]:
+) -> tuple[BatchRunner | None, str | None]:
     """Try a way; what makes answers in it, and why it is not right. Leaves the model as it was
     where it is not."""
+    model = loaded.model
     before = model.config._attn_implementation
     try:
-        runner = make_runner(way, model, activate, running)
+        runner = make_runner(way, loaded, running)
         why = equivalence.differs(runner, truth, rounds, ids) if rounds else None
     except Unfit as error:
         return None, str(error)
@@ -293,7 +295,7 @@ def _ordinary(model: Any, running: Running) -> list[int]:
     special = {getattr(config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos")}
     random = Random(0)
     ids = [i for i in random.sample(range(size), min(size, 96)) if i not in special]
-    ids = [i for i in ids if i not in set(running.never)] or [0]
+    ids = [i for i in ids if i not in set(running.suppressed)] or [0]
     begin = getattr(config, "bos_token_id", None)
     return [begin if isinstance(begin, int) and 0 <= begin < size else ids[0], *ids]
 
@@ -336,7 +338,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _read(record: dict[str, Any]) -> Found | None:
+def _recorded(records: ProofRecords, key: dict[str, Any]) -> Found | None:
+    """What was found before; None where there is no record that can be read."""
+    record = records.read(key)
+    if record is None:
+        return None
     try:
         way = record["way"]
         return Found(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import layer_shapes
+from taketurns.engines.local.loading import LoadedModel
 from taketurns.engines.local.plain_forward import PlainForward
 from taketurns.engines.local.reencode import ReencodeRunner
-from taketurns.engines.local.scheduler import LaneRunner
-
-Runner = LaneRunner | ReencodeRunner
+from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 
 
 class Way(StrEnum):
@@ -41,28 +39,27 @@ _COSTS = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How a model is to be run: in exact rounds or not, rows of a batch, and what it never
-    writes."""
+    """How a model is to be run: in exact rounds or not, rows of a batch, and the ids that it
+    does not write."""
 
     deterministic: bool
     max_lanes: int
-    never: Sequence[int] = ()
+    suppressed: Sequence[int] = ()
 
 
-def make_runner(
-    way: Way, model: Any, activate: Callable[[], None] | None, running: Running
-) -> Runner:
+def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
     """A runner of this way, in exact rounds if they are asked for and the model can have them.
     Raises Unfit if the model cannot be run so."""
+    model = loaded.model
     if way is not Way.KEPT:
         caches, alone = way is not Way.WHOLE, way is Way.ALONE
-        plain = PlainForward(model, activate)
-        return ReencodeRunner(plain, running.never, caches=caches, alone=alone)
+        plain = PlainForward(model, loaded.activate)
+        return ReencodeRunner(plain, running.suppressed, caches=caches, alone=alone)
     runner = LaneRunner(
-        Forward(model, activate),
+        Forward(model, loaded.activate),
         layer_shapes(model),
         max_lanes=running.max_lanes,
-        never=running.never,
+        suppressed=running.suppressed,
     )
     if running.deterministic and batch_invariant.enable(model):
         runner.exact = batch_invariant.measure(model, running.max_lanes)

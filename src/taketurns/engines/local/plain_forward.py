@@ -29,7 +29,7 @@ class Carried:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PlainOutput:
     """Float32 logits `[1, tokens, vocabulary]`, a hidden state `[1, d]` of the last token a layer
     where asked for, and what the model carries on."""
 
@@ -72,7 +72,7 @@ class PlainForward:
         carried: Carried | None = None,
         carries: bool = False,
         hidden: bool = False,
-    ) -> Seen:
+    ) -> PlainOutput:
         """Read `ids` after what is `carried`. `carries` asks for a cache to go on from: the one
         that is returned, or the one handed in. Raises Unfit if there is neither, or where hidden
         states are asked for and the model returns none."""
@@ -87,7 +87,9 @@ class PlainForward:
         )
         after = self._after(result, carried) if carries else None
         states = hidden_states(result) if hidden else ()
-        return Seen(result.logits.float(), tuple(state[:, -1].float() for state in states), after)
+        return PlainOutput(
+            result.logits.float(), tuple(state[:, -1].float() for state in states), after
+        )
 
     def _after(self, result: Any, handed: Carried | None) -> Carried:
         fields = getattr(result, "__dict__", {})  # an older name is a property, which warns

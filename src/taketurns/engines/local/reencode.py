@@ -10,7 +10,6 @@ needs it.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,50 +20,39 @@ from transformers.cache_utils import DynamicCache
 from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
 from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
 from taketurns.engines.local.sampling import sample, without
-from taketurns.engines.local.scheduler import Counters
+from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.engines.local.stopping import follows, over
 
 
 @dataclass(slots=True, eq=False)
-class _Turn:
+class _WritingJob:
     job: GenerateRequest
     pending: list[int]
     carried: Carried | None = None
     begun: bool = field(default=False)
 
 
-class ReencodeRunner:
-    """Same contract as LaneRunner. `caches`: a turn writes from a cache of the model's own;
+class ReencodeRunner(BatchRunner):
+    """Keeps nothing between turns. `caches`: a turn writes from a cache of the model's own;
     `alone`: no other job is begun before it is over."""
-
-    lane_bytes = 0
 
     def __init__(
         self,
         plain: PlainForward,
-        never: Sequence[int] = (),
+        suppressed: Sequence[int] = (),
         *,
         caches: bool = True,
         alone: bool = False,
     ) -> None:
+        super().__init__(suppressed)
         self._plain = plain
-        self._never = list(never)
         self._caches = caches
         self._alone = alone
-        self._waiting: deque[Job] = deque()
-        self._turns: list[_Turn] = []
-        self.counters = Counters()
-
-    def submit(self, job: Job) -> None:
-        self._waiting.append(job)
+        self._turns: list[_WritingJob] = []
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting or self._turns)
-
-    def forget(self) -> None:
-        """Count from nothing."""
-        self.counters = Counters()
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -76,7 +64,6 @@ class ReencodeRunner:
         self.counters.seconds += time.perf_counter() - begun
 
     def reject_all(self, error: Exception) -> None:
-        """Give up: reject what is being computed and what waits."""
         for job in [turn.job for turn in self._turns] + list(self._waiting):
             job.reject(error)
         self._turns.clear()
@@ -86,14 +73,14 @@ class ReencodeRunner:
         if job.cancelled:
             return
         if isinstance(job, GenerateRequest):
-            self._turns.append(_Turn(job, list(job.prompt), self._fresh()))
+            self._turns.append(_WritingJob(job, list(job.prompt), self._fresh()))
         elif isinstance(job, ScoreRequest):
             try:
                 self._count(len(job.prompt))
                 seen = self._plain(job.prompt, hidden=job.want == "hidden")
                 job.look(seen.logits[0, -1], [state[0] for state in seen.hidden])
                 job.finished()
-            except Exception as error:  # whatever a model raises belongs to whoever asked for it
+            except Exception as error:  # whatever a model raises is its own job's failure
                 job.reject(error)
 
     def _fresh(self) -> Carried | None:
@@ -104,25 +91,25 @@ class ReencodeRunner:
         model = self._plain.model
         return Carried(kv_argument(model), DynamicCache(config=model.config))
 
-    def _write(self, turn: _Turn) -> bool:
+    def _write(self, turn: _WritingJob) -> bool:
         try:
             logits, hidden = self._read(turn)
             if over([turn.job], logits, hidden if turn.begun else ())[0]:
                 turn.job.finished()
                 return False
-            token = int(sample(without(logits, self._never), [turn.job.draw()])[0])
+            token = int(sample(without(logits, self._suppressed), [turn.job.draw()])[0])
             self.counters.written_tokens += 1
             if turn.job.take(token, logits[0]) is not None:
                 turn.job.finished()
                 return False
-        except Exception as error:  # whatever a model raises belongs to whoever asked for it
+        except Exception as error:  # whatever a model raises is its own job's failure
             turn.job.reject(error)
             return False
         turn.pending = [token] if self._caches else [*turn.pending, token]
         turn.begun = True
         return True
 
-    def _read(self, turn: _Turn) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _read(self, turn: _WritingJob) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits `[1, vocabulary]` and hidden states `[1, d]` after the last pending token."""
         self._count(len(turn.pending))
         seen = self._plain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from taketurns.checkpoints.text import StopFilter, TextCodec
+from taketurns.engines.base import OnToken
 from taketurns.engines.local.kv import Parked
-from taketurns.engines.local.sampling import Draw, drawable
+from taketurns.engines.local.sampling import TokenDraw, drawable
 from taketurns.errors import NotANumberError
 from taketurns.types import Completion, Finish, Sampling, Token
 
 
+@dataclass(eq=False)
 class Job:
     """Something to compute after `prompt`, for the answer whose encoded tokens are `parked`.
 
@@ -25,24 +28,22 @@ class Job:
     batch, has no result.
     """
 
-    model = "the model"
-    failure: Exception | None = None
+    prompt: Sequence[int]
+    parked: Parked
+    resolve: Callable[[Any], None]
+    reject: Callable[[Exception], None]
+    model: str = field(default="the model", init=False)
+    failure: Exception | None = field(default=None, init=False)
+    cancelled: bool = field(default=False, init=False)
+    ended: bool = field(default=False, init=False)
+    result: Any = field(default=None, init=False)
 
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        parked: Parked,
-        resolve: Callable[[Any], None],
-        reject: Callable[[Exception], None],
-    ) -> None:
-        self.prompt = prompt
-        self.reach = len(prompt)
-        self.parked = parked
-        self.resolve = resolve
-        self.reject = reject
-        self.cancelled = False
-        self.ended = False
-        self.result: Any = None
+    def __post_init__(self) -> None:
+        self.reach = len(self.prompt)
+
+    def cancel(self) -> None:
+        """Give up; what it holds is freed at the next round."""
+        self.cancelled = True
 
     def finished(self) -> None:
         """Hand over the result, what was encoded being parked by now, or the failure."""
@@ -59,30 +60,19 @@ class Job:
         )
 
 
+@dataclass(eq=False)
 class ScoreRequest(Job):
     """Look at the model after the prompt: natural-log probabilities of `choices` as the next token
     (None: of every token), or the hidden states of `layers`."""
 
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        parked: Parked,
-        resolve: Callable[[Any], None],
-        reject: Callable[[Exception], None],
-        *,
-        want: Literal["logprobs", "hidden"],
-        choices: Sequence[int] | None = None,
-        layers: Sequence[int] = (),
-    ) -> None:
-        super().__init__(prompt, parked, resolve, reject)
-        self.want = want
-        self._choices = choices
-        self._layers = layers
+    want: Literal["logprobs", "hidden"] = field(kw_only=True)
+    choices: Sequence[int] | None = field(default=None, kw_only=True)
+    layers: Sequence[int] = field(default=(), kw_only=True)
 
     def look(self, logits: Tensor, hidden: Sequence[Tensor]) -> None:
         """`logits` is `[vocabulary]`, `hidden` a `[d]` tensor a layer; both are copied out."""
         if self.want == "hidden":
-            self.result = torch.stack([hidden[layer] for layer in self._layers]).cpu()
+            self.result = torch.stack([hidden[layer] for layer in self.layers]).cpu()
             if not self.result.isfinite().all():
                 self.fail_at("its hidden states")
             return
@@ -90,45 +80,38 @@ class ScoreRequest(Job):
             self.fail_at("the next token")
             return
         logprobs = torch.log_softmax(logits, -1)
-        if self._choices is None:
+        if self.choices is None:
             self.result = logprobs.cpu()
         else:
-            self.result = logprobs[list(self._choices)].tolist()
+            self.result = logprobs[list(self.choices)].tolist()
 
 
+@dataclass(eq=False)
 class GenerateRequest(Job):
     """Continue the prompt. `random` belongs to the answer; two numbers are drawn for a token."""
 
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        parked: Parked,
-        resolve: Callable[[Any], None],
-        reject: Callable[[Exception], None],
-        *,
-        sampling: Sampling,
-        codec: TextCodec,
-        end_token_ids: frozenset[int],
-        random: np.random.Generator,
-        emit: Callable[[Token], None] | None = None,
-    ) -> None:
-        super().__init__(prompt, parked, resolve, reject)
+    sampling: Sampling = field(kw_only=True)
+    codec: TextCodec = field(kw_only=True)
+    end_token_ids: frozenset[int] = field(kw_only=True)
+    random: np.random.Generator = field(kw_only=True)
+    emit: OnToken | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sampling = self.sampling
         self.reach += sampling.max_tokens
-        self.watch = sampling.watch
-        self._sampling = sampling
-        self._ends = end_token_ids.union(sampling.stop_token_ids)
-        self._random = random
-        self._emit = emit
-        self._cached_tokens = parked.common(prompt)
+        self.criterion = sampling.stopping
+        self._ends = self.end_token_ids.union(sampling.stop_token_ids)
+        self._cached_tokens = self.parked.common(self.prompt)
         self._written: list[int] = []
         self._logprobs: list[float] = []
-        self._text = codec.stream(prompt) if sampling.stop else None
+        self._text = self.codec.stream(self.prompt) if sampling.stop else None
         self._stops = StopFilter(sampling.stop, sampling.written)
 
-    def draw(self) -> Draw:
+    def draw(self) -> TokenDraw:
         """How to sample the next token."""
-        first, second = self._random.random(2)
-        return Draw(self._sampling.temperature, self._sampling.top_p, first, second)
+        first, second = self.random.random(2)
+        return TokenDraw(self.sampling.temperature, self.sampling.top_p, first, second)
 
     def take(self, token: int, logits: Tensor | None = None) -> Finish | None:
         """Accept a token sampled from `logits` `[vocabulary]`; says whether it ends the patch, and
@@ -139,11 +122,11 @@ class GenerateRequest(Job):
         return finish
 
     def cut(self, entropy: float | None, states: Tensor | None) -> bool:
-        """Does the watch, which there must be, end the patch before the next token is drawn?"""
-        assert self.watch is not None, "only a watched patch is cut"
-        over = self.watch.ends(entropy, states)
+        """Does the criterion, which there must be, end the patch before the next token is drawn?"""
+        assert self.criterion is not None, "only a patch with a stopping criterion is cut"
+        over = self.criterion.should_stop(entropy, states)
         if over:
-            self.result = self._completion(self.watch.finish)
+            self.result = self._completion(self.criterion.finish)
         return over
 
     def _completion(self, finish: Finish) -> Completion:
@@ -160,19 +143,19 @@ class GenerateRequest(Job):
             return "stop"
         self._written.append(token)
         seen = self._weigh(token, logits)
-        if self._emit is not None:
-            self._emit(seen)
+        if self.emit is not None:
+            self.emit(seen)
         if self._text is not None:
             self._stops.push(self._text.push(token))
             if self._stops.stopped:
                 return "stop"
-        if self.watch is not None and self.watch.wrote(seen):
-            return self.watch.finish
-        return "length" if len(self._written) >= self._sampling.max_tokens else None
+        if self.criterion is not None and self.criterion.on_token(seen):
+            return self.criterion.finish
+        return "length" if len(self._written) >= self.sampling.max_tokens else None
 
     def _weigh(self, token: int, logits: Tensor | None) -> Token:
         """The token with the log-probabilities that were asked for."""
-        wanted = self._sampling.logprobs
+        wanted = self.sampling.logprobs
         if wanted is None or logits is None:
             return Token(token)
         logprobs = torch.log_softmax(logits.float(), -1)

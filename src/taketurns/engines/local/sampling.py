@@ -21,7 +21,7 @@ _LARGEST = 1e8  # of a row's highest logit, so that it is not
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class TokenDraw:
     """How one row is sampled, and its two uniform numbers in [0, 1)."""
 
     temperature: float
@@ -30,7 +30,7 @@ class Draw:
     second: float
 
 
-def sample(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+def sample(logits: Tensor, draws: Sequence[TokenDraw]) -> Tensor:
     """Sample one token a row. `logits` is `[rows, vocabulary]`; returns int64 `[rows]` on its
     device."""
     greedy = [row for row, draw in enumerate(draws) if draw.temperature < COLDEST]
@@ -64,10 +64,12 @@ def drawable(logits: Tensor) -> Tensor:
     return logits.amax(-1).abs() < _LARGEST
 
 
-def without(logits: Tensor, never: Sequence[int]) -> Tensor:
+def without(logits: Tensor, suppressed: Sequence[int]) -> Tensor:
     """The same logits with tokens that cannot be sampled."""
     return (
-        logits.index_fill(-1, torch.tensor(never, device=logits.device), -inf) if never else logits
+        logits.index_fill(-1, torch.tensor(suppressed, device=logits.device), -inf)
+        if suppressed
+        else logits
     )
 
 
@@ -84,8 +86,8 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 def _mass_above(probabilities: Tensor, chosen: Tensor) -> Tensor:
     """Probability mass of the tokens strictly more probable than the chosen one, a row each."""
-    own = probabilities.gather(1, chosen[:, None])
-    return (probabilities * (probabilities > own)).sum(-1)
+    probability = probabilities.gather(1, chosen[:, None])
+    return (probabilities * (probabilities > probability)).sum(-1)
 
 
 def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:

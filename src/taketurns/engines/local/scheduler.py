@@ -4,12 +4,13 @@
 seen, then samples one token for every lane that writes. Lanes stay dense: when one is freed the
 last takes its place. Everything runs in the caller's thread; nothing here knows of asyncio.
 
-In exact rounds every forward has one of the shapes of `engines/local/batch_invariant.py`, so that an answer's
-tokens do not depend on what else is in the batch."""
+In exact rounds every forward has one of the shapes of `engines/local/batch_invariant.py`, so that
+an answer's tokens do not depend on what else is in the batch."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from taketurns.engines.local.batch_invariant import BLOCK, ROWS, Shapes, visible
-from taketurns.engines.local.ensembles import Part
+from taketurns.engines.local.ensembles import EnsembleMember
 from taketurns.engines.local.forward import Forward, Outputs
 from taketurns.engines.local.kv import LanePool, LayerShape
 from taketurns.engines.local.memory import lane_length
@@ -29,9 +30,11 @@ from taketurns.engines.local.sampling import sample, without
 from taketurns.engines.local.stopping import follows, over
 from taketurns.errors import CapacityError
 
+BLOCK_TOKENS = 2048  # of prompts in one forward
+
 
 @dataclass(slots=True)
-class Counters:
+class ModelCounters:
     """What a model has done so far. Tokens are real ones: padding is not counted."""
 
     encoded_tokens: int = 0
@@ -57,10 +60,46 @@ class _Lane:
         return len(self.tokens) - self.length
 
 
-class LaneRunner:
-    """Runs the jobs of one model. `max_lanes` bounds the batch, `block_tokens` one forward's
-    prompt; tokens of `never` are not written. Rounds are exact where `exact` says which shapes
-    they have; it may be changed while there are no jobs."""
+class BatchRunner(ABC):
+    """Runs the jobs of one model, some of them side by side; tokens of `suppressed` are not
+    written. `counters` say what it has done so far."""
+
+    def __init__(self, suppressed: Sequence[int]) -> None:
+        self.counters = ModelCounters()
+        self._suppressed = list(suppressed)
+        self._waiting: deque[Job] = deque()
+
+    def submit(self, job: Job) -> None:
+        """Let a job wait for its turn."""
+        self._waiting.append(job)
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a job waits or is under way."""
+
+    @property
+    def lane_bytes(self) -> int:
+        """What the keys and values of the jobs under way take."""
+        return 0
+
+    @abstractmethod
+    def step(self) -> None:
+        """One round: take in what waits, write one token for each job that writes."""
+
+    @abstractmethod
+    def reject_all(self, error: Exception) -> None:
+        """Give up: reject what is being computed and what waits."""
+
+    def forget(self) -> None:
+        """Count from nothing. No job may be under way."""
+        self.counters = ModelCounters()
+
+
+class LaneRunner(BatchRunner):
+    """Runs jobs over lanes. `max_lanes` bounds the batch; tokens of `suppressed` are not written.
+    Rounds are exact where `exact` says which shapes they have; it may be changed while there are no
+    jobs."""
 
     def __init__(
         self,
@@ -68,21 +107,14 @@ class LaneRunner:
         shapes: Sequence[LayerShape],
         *,
         max_lanes: int,
-        block_tokens: int = 2048,
-        never: Sequence[int] = (),
+        suppressed: Sequence[int] = (),
     ) -> None:
+        super().__init__(suppressed)
         self._forward = forward
         self._pool = LanePool(shapes)
         self.exact: Shapes | None = None
         self._max_lanes = max_lanes
-        self._block_tokens = block_tokens
-        self._never = list(never)
-        self._waiting: deque[Job] = deque()
         self._lanes: list[_Lane] = []
-        self.counters = Counters()
-
-    def submit(self, job: Job) -> None:
-        self._waiting.append(job)
 
     @property
     def busy(self) -> bool:
@@ -101,9 +133,9 @@ class LaneRunner:
         self._pool.max_bytes = lane_bytes
 
     def forget(self) -> None:
-        """Free the lanes and count from nothing. No job may be under way."""
+        """Free the lanes too."""
         self._pool.clear()
-        self.counters = Counters()
+        super().forget()
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -123,7 +155,6 @@ class LaneRunner:
         self.counters.peak_lane_bytes = max(self.counters.peak_lane_bytes, self._pool.nbytes)
 
     def reject_all(self, error: Exception) -> None:
-        """Give up: reject what is being computed and what waits."""
         waiting, self._waiting = self._waiting, deque()
         self._fail(error)
         for job in waiting:
@@ -188,7 +219,7 @@ class LaneRunner:
                 not cuts
                 or (self.exact is not None and not self.exact.together and lane.missing > 1)
                 or not _alike(lane, taken[cuts[-1]])
-                or rectangle > min(self._block_tokens, 2 * real + 64)
+                or rectangle > min(BLOCK_TOKENS, 2 * real + 64)
             ):
                 cuts.append(index)
                 real = lane.missing
@@ -232,7 +263,7 @@ class LaneRunner:
             self._pool.load(index, lane.job.parked)
         writers: list[tuple[_Lane, Tensor]] = []
         while missing := max(lane.missing for lane in group):
-            block = min(missing, max(1, self._block_tokens // len(group)))
+            block = min(missing, max(1, BLOCK_TOKENS // len(group)))
             if self.exact is not None:
                 block = BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
@@ -245,7 +276,7 @@ class LaneRunner:
                     hidden = [layer[row] for layer in outputs.hidden]
                     lane.job.look(outputs.logits[row], hidden)
                     lane.done = True
-                elif isinstance(lane.job, Part):
+                elif isinstance(lane.job, EnsembleMember):
                     lane.job.offer(outputs.logits[row])
                 else:
                     writers.append((lane, outputs.logits[row]))
@@ -262,7 +293,7 @@ class LaneRunner:
         logits = outputs.logits[:writing]
         writers = []
         for row, lane in enumerate(lanes):
-            if not isinstance(lane.job, Part):
+            if not isinstance(lane.job, EnsembleMember):
                 writers.append(row)
             elif fed[row]:
                 self.counters.encoded_tokens += 1
@@ -291,7 +322,7 @@ class LaneRunner:
             assert isinstance(lane.job, GenerateRequest)
             draws.append(lane.job.draw())
         for row, (lane, token) in enumerate(
-            zip(lanes, sample(without(logits, self._never), draws).tolist(), strict=True)
+            zip(lanes, sample(without(logits, self._suppressed), draws).tolist(), strict=True)
         ):
             assert isinstance(lane.job, GenerateRequest)
             lane.tokens.append(token)
@@ -344,7 +375,7 @@ def _alike(lane: _Lane, other: _Lane) -> bool:
 def _hear(lane: _Lane) -> int:
     """How many tokens the lane has to read before it can go on: none while it waits for the other
     models that it writes together with."""
-    if not isinstance(lane.job, Part):
+    if not isinstance(lane.job, EnsembleMember):
         return 1
     if lane.job.told is None:
         return 0

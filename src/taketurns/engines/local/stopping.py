@@ -1,5 +1,5 @@
-"""Patches that end before their next token is drawn: what a batch's watches ask to see is computed
-for all of them at once."""
+"""Patches that end before their next token is drawn: what the stopping criteria of a
+batch ask to see is computed for all of them at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from taketurns.engines.local.sampling import drawable
 
 def follows(job: object) -> bool:
     """Does the job want to see hidden states at every token?"""
-    return isinstance(job, GenerateRequest) and job.watch is not None and bool(job.watch.layers)
+    return (
+        isinstance(job, GenerateRequest)
+        and job.criterion is not None
+        and bool(job.criterion.layers)
+    )
 
 
 def over(
@@ -38,21 +42,23 @@ def _broken(job: GenerateRequest) -> bool:
 
 
 def _cut(job: GenerateRequest, entropy: float | None, states: Tensor | None) -> bool:
-    if job.watch is None:
+    if job.criterion is None:
         return False
     if states is not None and not states.isfinite().all():
         job.fail_at("its hidden states")
         return True
     try:
         return job.cut(entropy, states)
-    except Exception as error:  # whatever a watch raises is its own job's failure
+    except Exception as error:  # whatever a criterion raises is its own job's failure
         job.failure = error
         return True
 
 
 def _entropies(jobs: Sequence[GenerateRequest], logits: Tensor) -> dict[int, float]:
     """In nats, by row, for those who asked."""
-    rows = [row for row, job in enumerate(jobs) if job.watch is not None and job.watch.entropy]
+    rows = [
+        row for row, job in enumerate(jobs) if job.criterion is not None and job.criterion.entropy
+    ]
     if not rows:
         return {}
     probabilities = torch.softmax(logits[rows].float(), -1)
@@ -62,7 +68,9 @@ def _entropies(jobs: Sequence[GenerateRequest], logits: Tensor) -> dict[int, flo
 
 def _states(jobs: Sequence[GenerateRequest], hidden: Sequence[Tensor]) -> dict[int, Tensor]:
     """`[layers, d]` by row, for those who asked."""
-    wanted = {row: job.watch.layers for row, job in enumerate(jobs) if job.watch is not None}
+    wanted = {
+        row: job.criterion.layers for row, job in enumerate(jobs) if job.criterion is not None
+    }
     layers = sorted({layer for some in wanted.values() for layer in some}) if hidden else []
     if not layers:
         return {}

@@ -14,19 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from taketurns.engines.base import OnToken
 from taketurns.engines.local import batch_invariant as exact
 from taketurns.engines.local.ensembles import Ensemble, advance
 from taketurns.engines.local.equivalence import described
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.loading import Weights
 from taketurns.engines.local.mode_selection import check_usable, choose
-from taketurns.engines.local.modes import Runner, Running, Way
+from taketurns.engines.local.modes import Running, Way
 from taketurns.engines.local.requests import Job
-from taketurns.engines.local.scheduler import Counters, LaneRunner
+from taketurns.engines.local.scheduler import BatchRunner, LaneRunner, ModelCounters
 from taketurns.errors import (
     CapacityError,
     ConfigError,
@@ -38,6 +39,8 @@ from taketurns.types import ModelSpec, Token
 
 LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
+JobOrEnsemble = TypeVar("JobOrEnsemble", Job, Ensemble)
+
 _ENDED = "the thread that runs the models has ended: start the process again"
 
 
@@ -80,7 +83,7 @@ class ModelThread:
         self._exactly: dict[str, Any] = {}
         self._deterministic = deterministic
         self._max_batch = max_batch
-        self._runners: dict[str, Runner] = {}
+        self._runners: dict[str, BatchRunner] = {}
         self._models: dict[str, RunningModel] = {}
         self._ensembles: list[Ensemble] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -94,75 +97,82 @@ class ModelThread:
 
     # Called from event loops
 
-    async def load(self, model: str, never: Sequence[int]) -> RunningModel:
-        """Load a model unless it is loaded; it will not write tokens of `never`. Raises ConfigError
-        or EngineError."""
+    async def load(self, model: str, suppressed: Sequence[int]) -> RunningModel:
+        """Load a model unless it is loaded; it will not write tokens of `suppressed`. Raises
+        ConfigError or EngineError."""
         if model not in self._models:
-            await self._ask(lambda done, failed: self._load_for(model, never, done, failed), model)
+            await self._ask(
+                lambda done, failed: self._load_for(model, suppressed, done, failed), model
+            )
         return self._models[model]
 
     async def run(
         self,
         model: str,
         make: Callable[..., Job],
-        emit: Callable[[Token], None] | None = None,
+        emit: OnToken | None = None,
         **arguments: Any,
     ) -> Any:
         """Run the job that `make` makes; `emit` is called in this event loop for each token.
         Cancelling the caller withdraws the job at the next round, and the tokens that are on their
-        way reach nobody. The model must be loaded."""
+        way are dropped. The model must be loaded."""
         loop = asyncio.get_running_loop()
-        if emit is not None:
-            arguments["emit"] = lambda token: self._post(
-                loop, lambda: None if withdrawn else emit(token)
-            )
         job: Job | None = None
 
-        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
-            nonlocal job
-            job = make(resolve=done, reject=failed, **arguments)
-            job.model = model
-            if withdrawn:
-                return
-            self._runners[model].submit(job)
+        def show(token: Token) -> None:
+            if emit is not None and job is not None and not job.cancelled:
+                emit(token)
 
-        withdrawn = False
-        try:
-            return await self._ask(start, model)
-        except asyncio.CancelledError:
-            withdrawn = True
-            if job is not None:
-                job.cancelled = True
-            raise
+        def make_job(**callbacks: Any) -> Job:
+            nonlocal job
+            job = make(**callbacks, **arguments)
+            job.model = model
+            return job
+
+        if emit is not None:
+            arguments["emit"] = lambda token: self._post(loop, lambda: show(token))
+        return await self._run(make_job, lambda job: self._runners[model].submit(job), model)
 
     async def run_together(self, models: Sequence[str], make: Callable[..., Ensemble]) -> Any:
         """Run the ensemble that `make` makes of these models, which must be loaded. Cancelling the
         caller withdraws it at the next round."""
-        ensemble: Ensemble | None = None
-        withdrawn = False
 
-        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
-            nonlocal ensemble
+        def make_ensemble(**callbacks: Any) -> Ensemble:
             for model in models:
                 if not isinstance(self._runners[model], LaneRunner):
                     raise EngineError(
                         f"{model} cannot write together with others: nothing can be appended to "
                         "its cache"
                     )
-            ensemble = make(resolve=done, reject=failed)
-            if withdrawn:
-                return
+            return make(**callbacks)
+
+        def submit(ensemble: Ensemble) -> None:
             self._ensembles.append(ensemble)
             for model, part in zip(models, ensemble.parts, strict=True):
                 part.model = model
                 self._runners[model].submit(part)
 
+        return await self._run(make_ensemble, submit, ", ".join(dict.fromkeys(models)))
+
+    async def _run(
+        self, make: Callable[..., JobOrEnsemble], submit: Callable[[JobOrEnsemble], None], who: str
+    ) -> Any:
+        """Make work in the thread and submit it there, unless the caller is cancelled by then."""
+        work: JobOrEnsemble | None = None
+        withdrawn = False
+
+        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+            nonlocal work
+            work = make(resolve=done, reject=failed)
+            if not withdrawn:
+                submit(work)
+
         try:
-            return await self._ask(start, ", ".join(dict.fromkeys(models)))
+            return await self._ask(start, who)
         except asyncio.CancelledError:
             withdrawn = True
-            if ensemble is not None:
-                ensemble.cancel()
+            if work is not None:
+                work.cancel()
             raise
 
     @property
@@ -173,9 +183,9 @@ class ModelThread:
             return None if thread.is_alive() else _ENDED
         return self._failure
 
-    def counters(self, model: str) -> Counters:
+    def counters(self, model: str) -> ModelCounters:
         runner = self._runners.get(model)
-        return runner.counters if runner is not None else Counters()
+        return runner.counters if runner is not None else ModelCounters()
 
     @property
     def lane_bytes(self) -> int:
@@ -220,7 +230,7 @@ class ModelThread:
         def run() -> None:
             try:
                 start(done, failed)
-            except Exception as error:  # belongs to whoever asked, not to the thread
+            except Exception as error:  # the caller's failure, not the thread's
                 failed(error)
 
         with self._lock:
@@ -279,19 +289,19 @@ class ModelThread:
     def _load_for(
         self,
         model: str,
-        never: Sequence[int],
+        suppressed: Sequence[int],
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
     ) -> None:
         if model not in self._models:
             try:
-                self._runners[model] = self._runner(model, never)
+                self._runners[model] = self._runner(model, suppressed)
             except TakeTurnsError as error:
                 failed(error)
                 return
         done(None)
 
-    def _runner(self, model: str, never: Sequence[int]) -> Runner:
+    def _runner(self, model: str, suppressed: Sequence[int]) -> BatchRunner:
         loaded = self._weights.load(model)
         weight = loaded.model.get_input_embeddings().weight
         device = str(weight.device)
@@ -300,9 +310,9 @@ class ModelThread:
         if self._deterministic and obstacle is not None:
             raise ConfigError(exact.refusal(model, obstacle))
         wanted = exact.wanted(self._deterministic, device, weight.dtype, obstacle)
-        running = Running(wanted, self._max_batch, never)
+        running = Running(wanted, self._max_batch, suppressed)
         spec = self._specs[model]
-        found, runner = choose(spec, loaded.model, loaded.activate, running, self._records)
+        found, runner = choose(spec, loaded, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a way that is right has a runner"
         size, exactly = 0, False
@@ -316,9 +326,9 @@ class ModelThread:
         self._models[model] = RunningModel(way, size, device, exactly)
         return runner
 
-    def _check_exact(self, model: str, found: exact.Shapes | None) -> None:
+    def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:
         """Raises ConfigError if a model must have exact rounds and has no shapes for them."""
-        if found is None and self._deterministic:
+        if shapes is None and self._deterministic:
             raise ConfigError(
                 f"deterministic: true cannot be kept for {model}, since it has no layer whose "
                 "products can be measured: leave engine.deterministic out"
@@ -357,7 +367,7 @@ class ModelThread:
 
     def _flush(self) -> None:
         for loop, calls in self._outbox.items():
-            with suppress(RuntimeError):  # it is closed: nobody waits there any more
+            with suppress(RuntimeError):  # it is closed: no one waits there any more
                 loop.call_soon_threadsafe(_run_all, loop, calls)
         self._outbox.clear()
 

@@ -7,16 +7,17 @@ result. The ids are digests that say nothing. Filled in, they are compared with 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from random import Random
 
 from taketurns.errors import DataError
-from taketurns.evaluation.analysis.clusters import RESAMPLES, TAIL
-from taketurns.evaluation.analysis.skills import SKILLS, Label, agreement
-from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
+from taketurns.evaluation.analysis.skills import SKILLS, SkillLabel, agreement
+from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL, percentile_interval
 
 COLUMNS = ("id", "question", "before", "patch", "skill")
 GUARDED = ("=", "+", "-", "@", "\t", "\r")
@@ -37,9 +38,9 @@ class Agreement:
     kappa_high: float | None = None
 
 
-def write_annotations(path: Path, turns: Turns, count: int, seed: int = 0) -> int:
+def write_annotations(path: Path, subject: MethodAnswers, count: int, seed: int = 0) -> int:
     """Write at most `count` patches, drawn evenly; how many. Raises DataError."""
-    every = [(answer, number) for answer in turns.answers for number in range(len(answer.patches))]
+    every = [(a, number) for a in subject.answers for number in range(len(a.patches))]
     chosen = Random(seed).sample(every, min(count, len(every)))
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -55,15 +56,15 @@ def write_annotations(path: Path, turns: Turns, count: int, seed: int = 0) -> in
     return len(chosen)
 
 
-def read_annotations(path: Path, turns: Turns) -> tuple[list[Label], int]:
+def read_annotations(path: Path, subject: MethodAnswers) -> tuple[list[SkillLabel], int]:
     """The labels that were filled in, and how many rows have none. Raises DataError for another
     run's patches and for words that are no skill's."""
     known = {
         _id(answer, number): (answer, number)
-        for answer in turns.answers
+        for answer in subject.answers
         for number in range(len(answer.patches))
     }
-    found: list[Label] = []
+    labels: list[SkillLabel] = []
     left = 0
     for line, row in enumerate(_rows(path), start=2):
         if row["id"] not in known:
@@ -77,52 +78,43 @@ def read_annotations(path: Path, turns: Turns) -> tuple[list[Label], int]:
                 f"{path}:{line}: {skill!r} is no skill; the skills are {', '.join(SKILLS)}"
             )
         else:
-            found.append(Label(answer.question, answer.seed, number, skill))
-    return found, left
+            labels.append(SkillLabel(answer.question, answer.seed, number, skill))
+    return labels, left
 
 
-def compare(people: Sequence[Label], left: int, others: Sequence[Label]) -> Agreement:
+def rater_agreement(
+    people: Sequence[SkillLabel], left: int, others: Sequence[SkillLabel]
+) -> Agreement:
     """What people and another labeller say of the same patches."""
-    theirs = {(one.question, one.seed, one.patch): one.skill for one in others}
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for one in people:
-        other = theirs.get((one.question, one.seed, one.patch))
-        if other is not None:
-            pairs.setdefault(one.question, []).append((one.skill, other))
-    every = [pair for own in pairs.values() for pair in own]
-    if not every:
-        return Agreement(0, left)
-    same, kappa = _both(every)
-    tried = _resampled(pairs)
-    same_low, same_high = _percentiles([one for one, _ in tried])
-    kappa_low, kappa_high = _percentiles([other for _, other in tried if other is not None])
-    return Agreement(len(every), left, same, same_low, same_high, kappa, kappa_low, kappa_high)
-
-
-def _both(pairs: Sequence[tuple[str, str]]) -> tuple[float, float | None]:
-    return agreement([a for a, _ in pairs], [b for _, b in pairs])
-
-
-def _resampled(
-    pairs: Mapping[str, Sequence[tuple[str, str]]],
-) -> list[tuple[float, float | None]]:
-    rng, groups = Random(0), list(pairs.values())
-    return [
-        _both([pair for own in rng.choices(groups, k=len(groups)) for pair in own])
-        for _ in range(RESAMPLES)
-    ]
-
-
-def _percentiles(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
     import numpy as np
 
-    if not values:
-        return None, None
-    low, high = np.percentile(values, [TAIL, 100 - TAIL])
-    return float(low), float(high)
+    theirs = {(label.question, label.seed, label.patch): label.skill for label in others}
+    by_question: dict[str, list[tuple[str, str]]] = {}
+    for label in people:
+        other = theirs.get((label.question, label.seed, label.patch))
+        if other is not None:
+            by_question.setdefault(label.question, []).append((label.skill, other))
+    if not by_question:
+        return Agreement(0, left)
+    groups = list(by_question.values())
+    rng = Random(0)
+    resampled = [_agreement(rng.choices(groups, k=len(groups))) for _ in range(FEW_RESAMPLES)]
+    low, high = percentile_interval(
+        np.array(resampled, dtype=float), PERCENT_TAIL
+    )  # NaN where kappa is None
+    same, kappa = _agreement(groups)
+    return Agreement(
+        sum(map(len, groups)), left, same, float(low[0]), float(high[0]), kappa,
+        None if np.isnan(low[1]) else float(low[1]), None if np.isnan(high[1]) else float(high[1]),
+    )  # fmt: skip
 
 
-def _id(answer: Answer, number: int) -> str:
+def _agreement(groups: Sequence[Sequence[tuple[str, str]]]) -> tuple[float, float | None]:
+    first, second = zip(*chain.from_iterable(groups), strict=True)
+    return agreement(first, second)
+
+
+def _id(answer: ScoredAnswer, number: int) -> str:
     return sha256(f"{answer.question}#{answer.seed}#{number}".encode()).hexdigest()[:12]
 
 

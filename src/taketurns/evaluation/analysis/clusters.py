@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.intervals import wilson
+from taketurns.evaluation.statistics import (
+    FEW_RESAMPLES,
+    PERCENT_TAIL,
+    draw_counts,
+    holm,
+    percentile_interval,
+    wilson,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-RESAMPLES = 2000
-TAIL = 2.5  # per cent, on either side
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,50 +37,50 @@ class Ratio:
     n: int
 
 
-def weights(strata: Sequence[str], seed: int = 0) -> Floats:
+def bootstrap_weights(strata: Sequence[str], seed: int = 0) -> Floats:
     """How often each question is drawn in each resample, `[resample, question]`: as many questions
     as there are of each stratum (task), with replacement."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    drawn = np.zeros((RESAMPLES, len(strata)))
+    drawn = np.zeros((FEW_RESAMPLES, len(strata)))
     names = np.array(strata)
     for name in dict.fromkeys(strata):
         at = np.flatnonzero(names == name)
-        drawn[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=RESAMPLES)
+        drawn[:, at] = draw_counts(len(at), FEW_RESAMPLES, rng)
     return drawn
 
 
-def ratios(top: Floats, bottom: Floats, drawn: Floats) -> list[Ratio]:
+def ratio_estimates(top: Floats, bottom: Floats, drawn: Floats) -> list[Ratio]:
     """The quotient of sums over questions for every column; both are `[question, column]`, drawn
-    as `weights` gives. NaN where nothing is below. A share of nothing or everything has Wilson's
-    interval at the number of questions, since resampling cannot widen it."""
+    as `bootstrap_weights` gives. NaN where nothing is below. A share of nothing or everything has
+    Wilson's interval at the number of questions, since resampling cannot widen it."""
     import numpy as np
 
     with np.errstate(invalid="ignore", divide="ignore"):
         values = top.sum(0) / bottom.sum(0)
         tried = (drawn @ top) / (drawn @ bottom)
-    low, high = interval(tried)
+    low, high = percentile_interval(tried, PERCENT_TAIL)
     counts = (bottom != 0).sum(0)
-    found = []
+    ratios = []
     for value, least, most, n in zip(values, low, high, counts, strict=True):
         if least == most and value in (0.0, 1.0):
             least, most = wilson(float(value), int(n))
-        found.append(Ratio(float(value), float(least), float(most), int(n)))
-    return found
+        ratios.append(Ratio(float(value), float(least), float(most), int(n)))
+    return ratios
 
 
-def interval(tried: Floats) -> tuple[Floats, Floats]:
-    """The percentiles of resampled values along the first axis, without those that are NaN."""
-    import warnings
-
+def shares_within(counts: Floats, drawn: Floats) -> list[tuple[Ratio, ...]]:
+    """Each member's share of each group, of counts `[question, group, member]`."""
     import numpy as np
 
-    ends = [TAIL, 100 - TAIL]
-    if not np.isnan(tried).any():  # many times faster
-        low, high = np.percentile(tried, ends, axis=0)
-        return low, high
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
-        low, high = np.nanpercentile(tried, ends, axis=0)
-    return low, high
+    questions, groups, members = counts.shape
+    below = np.repeat(counts.sum(2), members, axis=1)
+    ratios = ratio_estimates(counts.reshape(questions, -1), below, drawn)
+    return [tuple(ratios[at * members : (at + 1) * members]) for at in range(groups)]
+
+
+def holm_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted by Holm's method, in their order; None where there is none, which does not count."""
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]

@@ -5,24 +5,24 @@ Whether its probabilities are *right* takes answers that were not written: that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 from typing import Literal
 
-from taketurns.evaluation.analysis.clusters import Ratio, ratios, weights
-from taketurns.evaluation.analysis.shares import LAST, Shares, boundaries, place
-from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
+from taketurns.evaluation.analysis.clusters import Ratio, bootstrap_weights, ratio_estimates
+from taketurns.evaluation.analysis.shares import LAST, SpeakerShares, boundaries, place
 from taketurns.types import Patch
 
 DOMINATES = 0.8
 EXCESSIVE = 0.8
 UNIFORM = 0.95
-Verdict = Literal["yes", "perhaps", "no"]
+Presence = Literal["yes", "perhaps", "no"]
 
 
 @dataclass(frozen=True, slots=True)
-class At:
+class DecisionStats:
     """Decisions at one position: mean entropy of the probabilities as a share of the most that it
     can be (0 sure, 1 even), mean probability of the favourite, and how often the favourite was
     drawn."""
@@ -35,18 +35,18 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
-class Switcher:
+class SwitcherStats:
     """Over all decisions and by position; `switches` an answer on average, `switch_rate` a boundary
     between patches. Empty where nobody was asked (a fixed order, one candidate)."""
 
-    overall: At | None
-    by_position: tuple[At, ...]
+    overall: DecisionStats | None
+    by_position: tuple[DecisionStats, ...]
     switches: Ratio
     switch_rate: Ratio
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class FailureSign:
     """A known way to fail. It is there ("yes") where the measure's whole interval lies above the
     threshold, "perhaps" where its value does; `tasks` are those whose value does."""
 
@@ -55,91 +55,94 @@ class Sign:
     measure: str
     value: Ratio
     threshold: float
-    verdict: Verdict
+    verdict: Presence
     tasks: tuple[str, ...]
 
 
-def switcher(turns: Turns) -> Switcher:
+def switcher_stats(subject: MethodAnswers) -> SwitcherStats:
     """What its probabilities and choices look like."""
-    decisions = _decisions(turns, lambda answer, at: "all")
+    overall = _decisions(subject, lambda answer, at: "all")
+    by_position = _decisions(subject, lambda answer, at: place(at))
     places = [place(at) for at in range(LAST)]
-    by_place = _decisions(turns, lambda answer, at: place(at))
-    switches, rate = _switching(turns, list(turns.questions.values()))
-    return Switcher(
-        overall=decisions.get("all"),
-        by_position=tuple(by_place[name] for name in places if name in by_place),
+    switches, rate = _switching(subject)
+    return SwitcherStats(
+        overall=overall.get("all"),
+        by_position=tuple(by_position[name] for name in places if name in by_position),
         switches=switches,
         switch_rate=rate,
     )
 
 
-def signs(turns: Turns, shares: Shares) -> list[Sign]:
+def failure_signs(subject: MethodAnswers, shares: SpeakerShares) -> list[FailureSign]:
     """The known ways to fail, each with what was measured."""
-    ends = ((0, "first"), (len(turns.pool) - 1, "last"))
-    found = []
-    for speaker, which in ends:
-        who = turns.pool[speaker]
-        of_tasks = {one.group: one.of_tokens[speaker].value for one in shares.by_task}
-        found.append(
-            _sign(
-                f"{who} dominates",
-                f"the {which} candidate writes nearly everything, so the team is little more than "
-                f"{who} alone",
-                f"share of the tokens that {who} writes",
-                shares.overall.of_tokens[speaker],
-                DOMINATES,
-                of_tasks,
-            )
-        )
-    every = switcher(turns)
-    of_tasks = {}
-    for task in turns.tasks:
-        own = [answers for answers in turns.questions.values() if answers[0].task == task]
-        count, changes = boundaries(answer for answers in own for answer in answers)
-        if count:
-            of_tasks[task] = changes / count
-    found.append(
+    stats = switcher_stats(subject)
+    signs = [
+        _dominates(subject.pool[0], "first", shares, 0),
+        _dominates(subject.pool[-1], "last", shares, len(subject.pool) - 1),
         _sign(
             "excessive switching",
             "the speaker changes at nearly every boundary, more often than lots drawn among three "
             "would have it (0.67), so that nobody finishes a thought",
             "boundaries at which the speaker changes",
-            every.switch_rate,
+            stats.switch_rate,
             EXCESSIVE,
-            of_tasks,
-        )
-    )
-    if every.overall is not None:
-        by_task = _decisions(turns, lambda answer, at: answer.task)
-        found.append(
+            _switch_rates(subject),
+        ),
+    ]
+    if stats.overall is not None:
+        by_task = _decisions(subject, lambda answer, at: answer.task)
+        signs.append(
             _sign(
                 "near-uniform switcher",
                 "its probabilities are nearly even, so it has learned next to nothing and the team "
                 "is close to random switching",
                 "mean entropy of its probabilities (1 is even)",
-                every.overall.entropy,
+                stats.overall.entropy,
                 UNIFORM,
                 {task: at.entropy.value for task, at in by_task.items()},
             )
         )
-    return found
+    return signs
+
+
+def _dominates(name: str, which: str, shares: SpeakerShares, speaker: int) -> FailureSign:
+    return _sign(
+        f"{name} dominates",
+        f"the {which} candidate writes nearly everything, so the team is little more than "
+        f"{name} alone",
+        f"share of the tokens that {name} writes",
+        shares.overall.of_tokens[speaker],
+        DOMINATES,
+        {group.group: group.of_tokens[speaker].value for group in shares.by_task},
+    )
+
+
+def _switch_rates(subject: MethodAnswers) -> dict[str, float]:
+    """By task, of those whose answers have boundaries."""
+    counts = {
+        task: boundaries(answer for answer in subject.answers if answer.task == task)
+        for task in subject.tasks
+    }
+    return {task: changes / count for task, (count, changes) in counts.items() if count}
 
 
 def _sign(
     name: str, means: str, measure: str, value: Ratio, threshold: float, by_task: dict[str, float]
-) -> Sign:
-    verdict: Verdict = "no"
+) -> FailureSign:
+    verdict: Presence = "no"
     if value.value > threshold:
         verdict = "yes" if value.low > threshold else "perhaps"
-    tasks = tuple(task for task, own in by_task.items() if own > threshold)
-    return Sign(name, means, measure, value, threshold, verdict, tasks)
+    tasks = tuple(task for task, measured in by_task.items() if measured > threshold)
+    return FailureSign(name, means, measure, value, threshold, verdict, tasks)
 
 
-def _decisions(turns: Turns, group: Callable[[Answer, int], str]) -> dict[str, At]:
+def _decisions(
+    subject: MethodAnswers, group: Callable[[ScoredAnswer, int], str]
+) -> dict[str, DecisionStats]:
     """Of decisions that the switcher made, by group."""
     import numpy as np
 
-    questions = list(turns.questions.values())
+    questions = list(subject.questions.values())
     index: dict[str, int] = {}
     rows: list[tuple[int, int, tuple[float, float, float]]] = []
     for number, answers in enumerate(questions):
@@ -155,10 +158,12 @@ def _decisions(turns: Turns, group: Callable[[Answer, int], str]) -> dict[str, A
     for number, column, figures in rows:
         sums[number, column] += figures
         counts[number, column] += 1
-    drawn = weights([answers[0].task for answers in questions])
-    entropy, favourite, followed = (ratios(sums[:, :, at], counts, drawn) for at in range(3))
+    drawn = bootstrap_weights(subject.strata)
+    entropy, favourite, followed = (
+        ratio_estimates(sums[:, :, at], counts, drawn) for at in range(3)
+    )
     return {
-        name: At(
+        name: DecisionStats(
             name, int(counts[:, column].sum()), entropy[column], favourite[column], followed[column]
         )
         for name, column in index.items()
@@ -177,11 +182,13 @@ def _figures(patch: Patch) -> tuple[float, float, float] | None:
     return entropy, most, float(drawn == most)
 
 
-def _switching(turns: Turns, questions: Sequence[Sequence[Answer]]) -> tuple[Ratio, Ratio]:
+def _switching(subject: MethodAnswers) -> tuple[Ratio, Ratio]:
+    """How often the speaker changes, an answer and a boundary."""
     import numpy as np
 
-    drawn = weights([answers[0].task for answers in questions])
-    counted = np.array([boundaries(answers) for answers in questions], dtype=float)
-    answers = np.array([[float(len(own))] for own in questions])
-    changes = counted[:, 1:]
-    return ratios(changes, answers, drawn)[0], ratios(changes, counted[:, :1], drawn)[0]
+    questions = subject.questions.values()
+    answers = np.array([[len(of_question)] for of_question in questions], dtype=float)
+    counts = np.array([boundaries(of_question) for of_question in questions], dtype=float)
+    below, changes = np.hstack([answers, counts[:, :1]]), np.repeat(counts[:, 1:], 2, axis=1)
+    by_answer, by_boundary = ratio_estimates(changes, below, bootstrap_weights(subject.strata))
+    return by_answer, by_boundary

@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.analysis.clusters import interval, weights
-from taketurns.evaluation.analysis.turns import Answer, Turns
-from taketurns.evaluation.statistics import holm
+from taketurns.evaluation.analysis.answers import AnalysisInput, MethodAnswers, ScoredAnswer
+from taketurns.evaluation.analysis.clusters import (
+    bootstrap_weights,
+    holm_known,
+)
+from taketurns.evaluation.interventions.effects import pearson
+from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,12 +34,12 @@ AT_ONCE = 2_000_000
 LEAST = 10
 """An effect is given from this many questions on that were answered with and without."""
 
-Sequence_ = tuple[int, ...]
-Stratum = Callable[[Answer], Hashable]
+SpeakerSequence = tuple[int, ...]
+Stratum = Callable[[ScoredAnswer], Hashable]
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class ObservedEffect:
     """The score with a sequence less that without, over `questions` that have answers of both
     kinds; each counts by how much it can say, with x without / all of its answers.
 
@@ -44,7 +48,7 @@ class Effect:
     sequences. All None where there are too few questions.
     """
 
-    sequence: Sequence_
+    sequence: SpeakerSequence
     questions: int
     effect: float | None = None
     low: float | None = None
@@ -54,7 +58,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class Correlation:
+class FrequencyCorrelation:
     """Pearson's r of how frequent sequences are with their effects, over `sequences` that have one,
     with Fisher's 95 % interval; p adjusted by Holm over the groups. None of fewer than four."""
 
@@ -71,38 +75,61 @@ class Correlation:
         return None if self.r is None else self.r**2
 
 
-def contains(speakers: Sequence_, sequence: Sequence_) -> bool:
+@dataclass(frozen=True, slots=True)
+class SequenceEffects:
+    """The effect of every sequence: `overall`, among answers of the `same_length` in patches, and,
+    where it was asked, in the answers of `random` switching; and how frequency goes with it."""
+
+    pool: tuple[str, ...]
+    overall: Sequence[ObservedEffect]
+    same_length: Sequence[ObservedEffect]
+    random: Sequence[ObservedEffect] | None
+    correlations: Sequence[FrequencyCorrelation]
+
+
+def contains(speakers: SpeakerSequence, sequence: SpeakerSequence) -> bool:
     """Do these speakers follow one another anywhere?"""
     width = len(sequence)
     return any(speakers[at : at + width] == sequence for at in range(len(speakers) - width + 1))
 
 
-def by_question(answer: Answer) -> Hashable:
+def by_question(answer: ScoredAnswer) -> Hashable:
     """Answers to one question are compared."""
     return answer.question
 
 
-def by_length(answer: Answer) -> Hashable:
+def by_length(answer: ScoredAnswer) -> Hashable:
     """Only answers of as many patches to one question are compared."""
     return answer.question, len(answer.patches)
 
 
-def effects(
-    turns: Turns,
+def sequence_effects(inputs: AnalysisInput) -> SequenceEffects:
+    """All that is said of the effects of sequences."""
+    return SequenceEffects(
+        inputs.subject.pool,
+        observed_effects(inputs.subject),
+        observed_effects(inputs.subject, stratum=by_length),
+        None if inputs.random is None else observed_effects(inputs.random),
+        frequency_correlations(inputs.subject),
+    )
+
+
+def observed_effects(
+    subject: MethodAnswers,
     lengths: Sequence[int] = (2, 3),
     stratum: Stratum = by_question,
     seed: int = 0,
-) -> list[Effect]:
+) -> list[ObservedEffect]:
     """The effect of every sequence of these lengths on the score."""
     import numpy as np
 
-    sequences = [s for length in lengths for s in product(range(len(turns.pool)), repeat=length)]
-    groups: dict[Hashable, list[Answer]] = {}
-    for answer in turns.answers:
+    sequences = [s for length in lengths for s in product(range(len(subject.pool)), repeat=length)]
+    groups: dict[Hashable, list[ScoredAnswer]] = {}
+    for answer in subject.answers:
         groups.setdefault(stratum(answer), []).append(answer)
     several = [group for group in groups.values() if len(group) > 1]
     if not several:
-        return [Effect(sequence, 0) for sequence in sequences]
+        return [ObservedEffect(sequence, 0) for sequence in sequences]
     table = _table(several, sequences)
     weight, lever = _levers(table)
     parts = np.einsum("qs,qsk->qk", table.scores, lever)
@@ -114,12 +141,13 @@ def effects(
     for number, group in enumerate(several):
         of_questions[:, rows[group[0].question]] += parts[number], weight[number]
     tasks = {group[0].question: group[0].task for group in several}
-    drawn = weights([tasks[name] for name in names], seed)
-    found = [
+    drawn = bootstrap_weights([tasks[name] for name in names], seed)
+    effects = [
         _effect(sequence, of_questions[0, :, at], of_questions[1, :, at], drawn, chance[:, at])
         for at, sequence in enumerate(sequences)
     ]
-    return _adjusted(found)
+    adjusted = holm_known([effect.p for effect in effects])
+    return [replace(effect, p_holm=p) for effect, p in zip(effects, adjusted, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -132,7 +160,9 @@ class _Table:
     treated: Bools
 
 
-def _table(groups: Sequence[Sequence[Answer]], sequences: Sequence[Sequence_]) -> _Table:
+def _table(
+    groups: Sequence[Sequence[ScoredAnswer]], sequences: Sequence[SpeakerSequence]
+) -> _Table:
     import numpy as np
 
     shape = len(groups), max(map(len, groups))
@@ -141,7 +171,7 @@ def _table(groups: Sequence[Sequence[Answer]], sequences: Sequence[Sequence_]) -
     for row, group in enumerate(groups):
         for column, answer in enumerate(group):
             scores[row, column], there[row, column] = answer.score, True
-            treated[row, column] = [contains(answer.speakers, one) for one in sequences]
+            treated[row, column] = [contains(answer.speakers, sequence) for sequence in sequences]
     return _Table(scores, there, treated)
 
 
@@ -170,8 +200,8 @@ def _shuffled(table: _Table, lever: Floats, seed: int) -> Floats:
     least = np.where(there, scores, np.inf).min(1)
     rows, same = np.flatnonzero(most != least), most == least
     size = scores.shape[1]
-    found: Floats = np.zeros((SHUFFLES, lever.shape[2]))
-    found += np.einsum("qs,qsk->k", scores[same], lever[same])
+    sums: Floats = np.zeros((SHUFFLES, lever.shape[2]))
+    sums += np.einsum("qs,qsk->k", scores[same], lever[same])
     levers = lever[rows].reshape(-1, lever.shape[2])
     chunk = max(1, AT_ONCE // max(1, len(rows) * size))
     for begin in range(0, SHUFFLES, chunk):
@@ -179,24 +209,24 @@ def _shuffled(table: _Table, lever: Floats, seed: int) -> Floats:
         keys = rng.random((many, len(rows), size))
         keys[:, ~there[rows]] = 2.0  # places without an answer stay at the end
         mixed = np.take_along_axis(scores[rows][None], keys.argsort(axis=2), axis=2)
-        found[begin : begin + many] += mixed.reshape(many, -1) @ levers
-    return found
+        sums[begin : begin + many] += mixed.reshape(many, -1) @ levers
+    return sums
 
 
 def _effect(
-    sequence: Sequence_, parts: Floats, weight: Floats, drawn: Floats, chance: Floats
-) -> Effect:
+    sequence: SpeakerSequence, parts: Floats, weight: Floats, drawn: Floats, chance: Floats
+) -> ObservedEffect:
     import numpy as np
 
     both = weight > 0
     questions = int(both.sum())
     if questions < LEAST:
-        return Effect(sequence, questions)
+        return ObservedEffect(sequence, questions)
     with np.errstate(invalid="ignore", divide="ignore"):
         tried = (drawn[:, both] @ parts[both]) / (drawn[:, both] @ weight[both])
-    low, high = interval(tried[:, None])
+    low, high = percentile_interval(tried[:, None], PERCENT_TAIL)
     extreme = (np.abs(chance) >= abs(parts.sum()) - 1e-9).sum()
-    return Effect(
+    return ObservedEffect(
         sequence,
         questions,
         float(parts.sum() / weight.sum()),
@@ -206,37 +236,26 @@ def _effect(
     )
 
 
-def _adjusted(found: Sequence[Effect]) -> list[Effect]:
-    adjusted = iter(holm([one.p for one in found if one.p is not None]))
-    return [one if one.p is None else replace(one, p_holm=next(adjusted)) for one in found]
-
-
-def correlations(turns: Turns, lengths: Sequence[int] = (2, 3)) -> list[Correlation]:
+def frequency_correlations(
+    subject: MethodAnswers, lengths: Sequence[int] = (2, 3)
+) -> list[FrequencyCorrelation]:
     """By category, and over everything ("all"): do frequent sequences help more?"""
-    from scipy.stats import pearsonr
+    from taketurns.evaluation.analysis.sequences import sequence_frequencies
 
-    from taketurns.evaluation.analysis.sequences import frequencies
-
-    found = []
-    for group in ("all", *turns.categories):
-        some = turns if group == "all" else turns.of(group)
-        share = {one.sequence: one.share.value for one in frequencies(some, lengths)}
+    correlations = []
+    for group in ("all", *subject.categories):
+        some = subject if group == "all" else subject.in_category(group)
+        share = {f.sequence: f.share.value for f in sequence_frequencies(some, lengths)}
         pairs = [
-            (share[one.sequence], one.effect)
-            for one in effects(some, lengths)
-            if one.effect is not None and one.sequence in share
+            (share[effect.sequence], effect.effect)
+            for effect in observed_effects(some, lengths)
+            if effect.effect is not None and effect.sequence in share
         ]
-        constant = len({x for x, _ in pairs}) < 2 or len({y for _, y in pairs}) < 2
-        if len(pairs) < 4 or constant:
-            found.append(Correlation(group, len(pairs)))
-            continue
-        result = pearsonr(*zip(*pairs, strict=True))
-        between = result.confidence_interval()
-        found.append(
-            Correlation(
-                group, len(pairs), float(result.statistic), float(between.low),
-                float(between.high), float(result.pvalue),
-            )
-        )  # fmt: skip
-    adjusted = iter(holm([one.p for one in found if one.p is not None]))
-    return [one if one.p is None else replace(one, p_holm=next(adjusted)) for one in found]
+        r = pearson(pairs)
+        correlations.append(
+            FrequencyCorrelation(group, len(pairs))
+            if r is None
+            else FrequencyCorrelation(group, len(pairs), r.r, r.low, r.high, r.p)
+        )
+    adjusted = holm_known([correlation.p for correlation in correlations])
+    return [replace(c, p_holm=p) for c, p in zip(correlations, adjusted, strict=True)]

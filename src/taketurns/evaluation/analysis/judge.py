@@ -8,8 +8,8 @@ from collections.abc import Callable
 from taketurns.checkpoints.prompts import digit_ids, speaker_ids
 from taketurns.engines.base import Engine, ModelInfo
 from taketurns.errors import ConfigError
-from taketurns.evaluation.analysis.skills import SKILLS, Label
-from taketurns.evaluation.analysis.turns import Answer, Turns
+from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
+from taketurns.evaluation.analysis.skills import SKILLS, SkillLabel
 from taketurns.types import ModelSpec, Query
 from taketurns.utils.finite import check_choice
 
@@ -26,13 +26,13 @@ The piece: {patch}
 Reply with the number alone."""
 
 
-async def by_judge(
-    turns: Turns,
+async def label_by_judge(
+    subject: MethodAnswers,
     engine: Engine,
     model: str,
     spec: ModelSpec,
     on_done: Callable[[], None] = lambda: None,
-) -> list[Label]:
+) -> list[SkillLabel]:
     """What each patch shows, one forward pass a patch. The judge sees neither speaker nor task.
     `engine` runs `model`, whose prompt `spec` describes. Raises ConfigError for a judge that
     reports no log-probabilities or cannot say a number as one token, PromptError for a patch that
@@ -42,20 +42,20 @@ async def by_judge(
         raise ConfigError(f"the judge {model} reports no log-probabilities, and is read by them")
     digits = digit_ids(info.codec, len(SKILLS))
     names = list(SKILLS)
-    found = []
-    for answer in turns.answers:
+    labels = []
+    for answer in subject.answers:
         for number in range(len(answer.patches)):
             prompt = _prompt(info, spec, answer, number)
             async with engine.session(0, len(prompt) + 1) as session:
                 scores = await session.score(model, prompt, digits)
             check_choice(scores, f"the judge {model}")
             best = max(range(len(names)), key=scores.__getitem__)
-            found.append(Label(answer.question, answer.seed, number, names[best]))
+            labels.append(SkillLabel(answer.question, answer.seed, number, names[best]))
             on_done()
-    return found
+    return labels
 
 
-def _prompt(info: ModelInfo, spec: ModelSpec, answer: Answer, number: int) -> list[int]:
+def _prompt(info: ModelInfo, spec: ModelSpec, answer: ScoredAnswer, number: int) -> list[int]:
     text = QUESTION.format(
         question=answer.query.conversation[-1].content,
         before="".join(patch.text for patch in answer.patches[:number]) or "(nothing yet)",

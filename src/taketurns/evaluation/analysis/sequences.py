@@ -9,13 +9,17 @@ is tested: a task that one candidate writes alone makes its repetition frequent 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.analysis.clusters import Ratio, interval, weights
-from taketurns.evaluation.analysis.turns import Turns
-from taketurns.evaluation.statistics import holm
+from taketurns.evaluation.analysis.answers import MethodAnswers
+from taketurns.evaluation.analysis.clusters import (
+    Ratio,
+    bootstrap_weights,
+    holm_known,
+)
+from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
 
 if TYPE_CHECKING:
     from taketurns.evaluation.analysis.clusters import Floats
@@ -25,7 +29,7 @@ LEAST = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Frequency:
+class SequenceFrequency:
     """How often a sequence occurs among the windows of its length, and how often it should.
 
     `over_shares` and `over_places` are observed over expected, from the shares overall and from
@@ -42,32 +46,27 @@ class Frequency:
     p_holm: float | None
 
 
-def frequencies(turns: Turns, lengths: Sequence[int] = (2, 3)) -> list[Frequency]:
+def sequence_frequencies(
+    subject: MethodAnswers, lengths: Sequence[int] = (2, 3)
+) -> list[SequenceFrequency]:
     """Every possible sequence of these lengths, longer ones last; nothing of lengths that no answer
     has."""
-    found = [one for length in lengths for one in _of_length(turns, length)]
-    tested = [one for one in found if one.p is not None]
-    adjusted = iter(holm([one.p for one in tested if one.p is not None]))
-    return [
-        Frequency(
-            one.sequence, one.count, one.share, one.over_shares, one.over_places, one.p,
-            None if one.p is None else next(adjusted),
-        )
-        for one in found
-    ]  # fmt: skip
+    frequencies = [f for length in lengths for f in _of_length(subject, length)]
+    adjusted = holm_known([frequency.p for frequency in frequencies])
+    return [replace(f, p_holm=p) for f, p in zip(frequencies, adjusted, strict=True)]
 
 
-def _of_length(turns: Turns, length: int) -> list[Frequency]:
+def _of_length(subject: MethodAnswers, length: int) -> list[SequenceFrequency]:
     import numpy as np
     from scipy.stats import norm
 
-    width, questions = len(turns.pool), list(turns.questions.values())
-    strata = [answers[0].task for answers in questions]
-    observed, slots, places = _count(turns, length)
+    width, questions = len(subject.pool), list(subject.questions.values())
+    observed, slots, places = _count(subject, length)
     if not observed.sum():
         return []
     windows = observed.sum(1)
-    drawn = np.vstack([np.ones(len(questions)), weights(strata)])  # the answers themselves first
+    # The answers themselves come first.
+    drawn = np.vstack([np.ones(len(questions)), bootstrap_weights(subject.strata)])
     everywhere = slots.sum(1)  # [question, slot, speaker], whatever the place
     of_shares = _expected(drawn, everywhere, width, length)
     of_places = np.zeros_like(of_shares)
@@ -88,7 +87,7 @@ def _of_length(turns: Turns, length: int) -> list[Frequency]:
     sequences = list(product(range(width), repeat=length))
     having = (observed > 0).sum(0)
     return [
-        Frequency(
+        SequenceFrequency(
             sequence=sequence,
             count=int(observed[:, at].sum()),
             share=_ratio(share[:, at], having[at]),
@@ -103,17 +102,17 @@ def _of_length(turns: Turns, length: int) -> list[Frequency]:
 
 def _ratio(values: Floats, n: int) -> Ratio:
     """The first of the values, with the percentiles of the others."""
-    low, high = interval(values[1:, None])
+    low, high = percentile_interval(values[1:, None], PERCENT_TAIL)
     return Ratio(float(values[0]), float(low[0]), float(high[0]), int(n))
 
 
-def _count(turns: Turns, length: int) -> tuple[Floats, Floats, int]:
+def _count(subject: MethodAnswers, length: int) -> tuple[Floats, Floats, int]:
     """By question: how often each sequence occurs, `[question, sequence]`, and who stands at each
     slot of the windows at each place, `[question, place, slot, speaker]`. A place is a task and a
     position."""
     import numpy as np
 
-    width, questions = len(turns.pool), list(turns.questions.values())
+    width, questions = len(subject.pool), list(subject.questions.values())
     place: dict[tuple[str, int], int] = {}
     rows: list[tuple[int, int, tuple[int, ...]]] = []
     for number, answers in enumerate(questions):
@@ -140,12 +139,12 @@ def _expected(drawn: Floats, slots: Floats, width: int, length: int) -> Floats:
     flat = slots.reshape(len(slots), length * width)  # of [question, slot, speaker]
     counts = (drawn @ flat).reshape(len(drawn), length, width)
     total = counts[:, 0].sum(1)
-    found: Floats = total[:, None]
+    expected: Floats = total[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         for slot in range(length):
             share = np.nan_to_num(counts[:, slot] / total[:, None])
-            found = (found[:, :, None] * share[:, None, :]).reshape(len(drawn), -1)
-    return found
+            expected = (expected[:, :, None] * share[:, None, :]).reshape(len(drawn), -1)
+    return expected
 
 
 def _variance(slots: Floats) -> Floats:
@@ -155,10 +154,10 @@ def _variance(slots: Floats) -> Floats:
 
     total, width = slots[0].sum(), slots.shape[1]
     share = slots / total
-    found = []
+    variances = []
     for sequence in product(range(width), repeat=len(share)):
         p = np.array([share[slot, speaker] for slot, speaker in enumerate(sequence)])
         of_slots = sum(q * (1 - q) * np.prod(np.delete(p, at)) ** 2 for at, q in enumerate(p))
-        found.append(p.prod() - p.prod() ** 2 - of_slots)
-    least: Floats = np.maximum(0.0, total * np.array(found))
+        variances.append(p.prod() - p.prod() ** 2 - of_slots)
+    least: Floats = np.maximum(0.0, total * np.array(variances))
     return least

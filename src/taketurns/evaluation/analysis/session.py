@@ -6,18 +6,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taketurns.evaluation.analysis import sections
-from taketurns.evaluation.analysis.annotation import compare, read_annotations, write_annotations
-from taketurns.evaluation.analysis.diagnosis import signs, switcher
-from taketurns.evaluation.analysis.effects import by_length, correlations, effects
-from taketurns.evaluation.analysis.judge import by_judge
+from taketurns.evaluation.analysis.annotation import (
+    rater_agreement,
+    read_annotations,
+    write_annotations,
+)
+from taketurns.evaluation.analysis.answers import AnalysisInput, MethodAnswers, read_answers
+from taketurns.evaluation.analysis.diagnosis import failure_signs, switcher_stats
+from taketurns.evaluation.analysis.effects import sequence_effects
+from taketurns.evaluation.analysis.judge import label_by_judge
 from taketurns.evaluation.analysis.report import write_report
-from taketurns.evaluation.analysis.section import Section, write_section
-from taketurns.evaluation.analysis.sequences import frequencies
-from taketurns.evaluation.analysis.shares import shares
-from taketurns.evaluation.analysis.skills import Label, by_rules, of_pocket, skills
-from taketurns.evaluation.analysis.turns import Run, Turns, read_run
-from taketurns.evaluation.unsolved_coverage import CHANCE, beyond_singles, halved
+from taketurns.evaluation.analysis.sections.coverage import render_coverage
+from taketurns.evaluation.analysis.sections.diagnosis import render_failure_signs, render_switcher
+from taketurns.evaluation.analysis.sections.effects import render_effects
+from taketurns.evaluation.analysis.sections.sequences import render_sequences
+from taketurns.evaluation.analysis.sections.shares import render_shares
+from taketurns.evaluation.analysis.sections.skills import render_skills
+from taketurns.evaluation.analysis.sequences import sequence_frequencies
+from taketurns.evaluation.analysis.shares import speaker_shares
+from taketurns.evaluation.analysis.skills import SkillLabel, label_by_rules, skill_association
+from taketurns.evaluation.report.section import Section, write_section
+from taketurns.evaluation.unsolved_coverage import CHANCE, halved, unsolved_coverage
 from taketurns.runs.folder import claim_folder
 from taketurns.runs.progress import Progress
 from taketurns.utils.extras import REPORT, require
@@ -26,7 +35,7 @@ from taketurns.utils.sync import run_sync
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AnalysisJob:
     """The options of the command."""
 
     run: Path
@@ -39,88 +48,77 @@ class Request:
     traces: int = 2000
 
 
-def conduct(request: Request, say: Callable[[str], None]) -> None:
+def run_analysis(job: AnalysisJob, say: Callable[[str], None]) -> None:
     """Do what is asked. Raises UsageError for what cannot be."""
     require("analyze", *REPORT)
-    run = read_run(request.run, request.method)
-    if request.annotate is not None:
-        count = write_annotations(request.annotate, run.subject, request.patches)
-        say(f"{count} patches to label are in {request.annotate}; give it back with --annotations")
+    inputs = read_answers(job.run, job.method)
+    if job.annotate is not None:
+        count = write_annotations(job.annotate, inputs.subject, job.patches)
+        say(f"{count} patches to label are in {job.annotate}; give it back with --annotations")
         return
-    claim_folder(request.out, "the analysis", {"sections"}, ("sections",))
-    steps = _steps(run, request)
-    report = request.out / "report.html"
+    claim_folder(job.out, "the analysis", {"sections"}, ("sections",))
+    steps = _steps(inputs, job)
+    report = job.out / "report.html"
     with lock_when_free(report), Progress("analysing", len(steps) + 1) as progress:
         for step in steps:
-            write_section(request.out, step())
+            write_section(job.out, step())
             progress.advance()
-        write_report(request.out, run, request.traces)
+        write_report(job.out, inputs, job.traces)
         progress.advance()
     say(f"the report is {report}")
 
 
-def _steps(run: Run, request: Request) -> Sequence[Callable[[], Section]]:
+def _steps(inputs: AnalysisInput, job: AnalysisJob) -> Sequence[Callable[[], Section]]:
     """A section each, cheap ones first."""
-    turns = run.subject
+    subject = inputs.subject
     return (
-        lambda: sections.of_shares(shares(turns)),
-        lambda: sections.of_switcher(switcher(turns)),
-        lambda: sections.of_signs(signs(turns, shares(turns))),
-        lambda: _skills(turns, request),
-        lambda: sections.of_sequences(turns.pool, frequencies(turns)),
-        lambda: _effects(run),
-        lambda: _beyond(run),
+        lambda: render_shares(speaker_shares(subject)),
+        lambda: render_switcher(switcher_stats(subject)),
+        lambda: render_failure_signs(failure_signs(subject, speaker_shares(subject))),
+        lambda: _skills(subject, job),
+        lambda: render_sequences(subject.pool, sequence_frequencies(subject)),
+        lambda: render_effects(sequence_effects(inputs)),
+        lambda: _coverage(inputs),
     )
 
 
-def _effects(run: Run) -> Section:
-    turns = run.subject
-    return sections.of_effects(
-        turns.pool,
-        effects(turns),
-        effects(turns, stratum=by_length),
-        None if run.chance is None else effects(run.chance),
-        correlations(turns),
-    )
-
-
-def _beyond(run: Run) -> Section:
-    if run.alone is None:
-        return sections.of_beyond(None, "the run has no answers of every checkpoint alone")
-    subject = run.subject.method
-    others = [name for name in (subject, CHANCE) if name in run.scores]
-    rounds = halved(run.scores, run.singles, list(dict.fromkeys(others)))
+def _coverage(inputs: AnalysisInput) -> Section:
+    if inputs.solved_alone is None:
+        return render_coverage(None, "the run has no answers of every checkpoint alone")
+    subject = inputs.subject.method
+    others = [name for name in (subject, CHANCE) if name in inputs.scores]
+    rounds = halved(inputs.scores, inputs.singles, list(dict.fromkeys(others)))
     if not rounds:
-        return sections.of_beyond(None, "that takes answers under at least two seeds")
+        return render_coverage(None, "that takes answers under at least two seeds")
     lacks = "some checkpoint alone solves every question"
-    return sections.of_beyond(beyond_singles(rounds, subject), lacks)
+    return render_coverage(unsolved_coverage(rounds, subject), lacks)
 
 
-def _skills(turns: Turns, request: Request) -> Section:
-    if request.judge is not None:
-        labels, source = _judged(turns, request.judge), f"by the model {request.judge}"
-    elif of_pocket(turns):
-        labels, source = by_rules(turns), "by the pocket world's rules"
+def _skills(subject: MethodAnswers, job: AnalysisJob) -> Section:
+    if job.judge is not None:
+        labels, source = _judged(subject, job.judge), f"by the model {job.judge}"
+    elif (by_rules := label_by_rules(subject)) is not None:
+        labels, source = by_rules, "by the rules of the tasks"
     else:
-        return sections.of_skills(None)
+        return render_skills(None)
     people = None
-    if request.annotations is not None:
-        people = compare(*read_annotations(request.annotations, turns), labels)
-    return sections.of_skills(skills(turns, labels, source), people)
+    if job.annotations is not None:
+        people = rater_agreement(*read_annotations(job.annotations, subject), labels)
+    return render_skills(skill_association(subject, labels, source), people)
 
 
-def _judged(turns: Turns, model: str) -> list[Label]:
+def _judged(subject: MethodAnswers, model: str) -> list[SkillLabel]:
     from taketurns.engines.local.engine import LocalEngine
     from taketurns.types import ModelSpec
 
     spec = ModelSpec(model)
 
-    async def ask() -> list[Label]:
+    async def ask() -> list[SkillLabel]:
         engine = LocalEngine({model: spec})
         try:
-            patches = sum(len(answer.patches) for answer in turns.answers)
+            patches = sum(len(answer.patches) for answer in subject.answers)
             with Progress("judging", patches) as progress:
-                return await by_judge(turns, engine, model, spec, progress.advance)
+                return await label_by_judge(subject, engine, model, spec, progress.advance)
         finally:
             await engine.close()
 

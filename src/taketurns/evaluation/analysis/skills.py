@@ -1,19 +1,21 @@
 """Which skill does a patch show, and does that go with who wrote it?
 
-Labels come from rules for the pocket world, from a judge model (`judge.py`), or from people
+Labels come from the rules of a task, from a judge model (`judge.py`), or from people
 (`annotation.py`). A patch has one label: of what it shows, that which takes up most of its text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.analysis.clusters import Ratio, ratios, weights
-from taketurns.evaluation.analysis.turns import Answer, Turns
-from taketurns.pocket.skill_patterns import shown
+from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
+from taketurns.evaluation.analysis.clusters import Ratio, bootstrap_weights, shares_within
+from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
+from taketurns.tasks.base import SkillTask
+from taketurns.tasks.registry import built_in_task
 
 if TYPE_CHECKING:
     from taketurns.evaluation.analysis.clusters import Floats
@@ -34,7 +36,7 @@ LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class SkillLabel:
     """The skill of patch number `patch` (from 0) of an answer."""
 
     question: str
@@ -44,7 +46,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SkillRow:
     """Of the patches that show a skill, each speaker's share."""
 
     skill: str
@@ -53,7 +55,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Skills:
+class SkillAssociation:
     """Skill by speaker: `counts[skill][speaker]` in the rows' order, and how far the two go
     together.
 
@@ -65,7 +67,7 @@ class Skills:
 
     pool: tuple[str, ...]
     labels: str
-    rows: tuple[Row, ...]
+    rows: tuple[SkillRow, ...]
     counts: tuple[tuple[int, ...], ...]
     chi_square: float | None = None
     degrees: int | None = None
@@ -74,72 +76,75 @@ class Skills:
     cramers_v: Ratio | None = None
 
 
-def by_rules(turns: Turns) -> list[Label]:
-    """What each patch shows by the pocket world's rules."""
-    return [
-        Label(answer.question, answer.seed, number, skill)
-        for answer in turns.answers
-        for number, skill in enumerate(_of_patches(answer))
-    ]
+def label_by_rules(subject: MethodAnswers) -> list[SkillLabel] | None:
+    """What each patch shows by the rules of its task; None where a task has none."""
+    labels: list[SkillLabel] = []
+    for answer in subject.answers:
+        task = built_in_task(answer.task)
+        if not isinstance(task, SkillTask):
+            return None
+        shown = task.skills_shown(answer.query, answer.text)
+        if shown is None:
+            return None
+        labels += [
+            SkillLabel(answer.question, answer.seed, number, skill)
+            for number, skill in enumerate(_by_patch(answer, list(shown)))
+        ]
+    return labels
 
 
-def of_pocket(turns: Turns) -> bool:
-    """Are all questions the pocket world's?"""
-    return all(answer.query.id.startswith("pocket/") for answer in turns.answers)
-
-
-def _of_patches(answer: Answer) -> list[str]:
+def _by_patch(answer: ScoredAnswer, shown: Sequence[tuple[int, int, str]]) -> Iterator[str]:
     """The skill with the most characters in each patch."""
-    question = answer.query.conversation[-1].content
-    found = list(shown(question, answer.text))
-    skills, begin = [], 0
+    begin = 0
     for patch in answer.patches:
         end = begin + len(patch.text)
         amounts = dict.fromkeys(SKILLS, 0)
-        for first, last, skill in found:
+        for first, last, skill in shown:
             amounts[skill] += max(0, min(last, end) - max(first, begin))
         best = max(amounts, key=amounts.__getitem__)
-        skills.append(best if amounts[best] else LINK)
+        yield best if amounts[best] else LINK
         begin = end
-    return skills
 
 
-def skills(turns: Turns, labels: Iterable[Label], source: str) -> Skills:
+def skill_association(
+    subject: MethodAnswers, labels: Iterable[SkillLabel], source: str
+) -> SkillAssociation:
     """Lay labels beside speakers. `source` says where the labels are from."""
     import numpy as np
 
     speaker = {
         (answer.question, answer.seed, number): who
-        for answer in turns.answers
+        for answer in subject.answers
         for number, who in enumerate(answer.speakers)
     }
-    row_of = {question: number for number, question in enumerate(turns.questions)}
+    row_of = {question: number for number, question in enumerate(subject.questions)}
     names = list(SKILLS)
-    counts = np.zeros((len(row_of), len(names), len(turns.pool)))
+    counts = np.zeros((len(row_of), len(names), len(subject.pool)))
     for label in labels:
         who = speaker[label.question, label.seed, label.patch]
         counts[row_of[label.question], names.index(label.skill), who] += 1
     kept = [at for at in range(len(names)) if counts[:, at].sum()]
     counts = counts[:, kept]
-    drawn = weights([answers[0].task for answers in turns.questions.values()])
-    below = np.repeat(counts.sum(2), len(turns.pool), axis=1)
-    of_all = ratios(counts.reshape(len(counts), -1), below, drawn)
-    width, total = len(turns.pool), counts.sum(0)
-    rows = tuple(
-        Row(names[skill], int(total[at].sum()), tuple(of_all[at * width : (at + 1) * width]))
-        for at, skill in enumerate(kept)
+    drawn = bootstrap_weights(subject.strata)
+    total = counts.sum(0)
+    shares = shares_within(counts, drawn)
+    association = SkillAssociation(
+        subject.pool,
+        source,
+        rows=tuple(
+            SkillRow(names[skill], int(total[at].sum()), shares[at])
+            for at, skill in enumerate(kept)
+        ),
+        counts=tuple(tuple(int(n) for n in row) for row in total),
     )
-    whole = tuple(tuple(int(n) for n in row) for row in total)
     spoken = total.sum(0) > 0
     if len(kept) < 2 or spoken.sum() < 2:
-        return Skills(turns.pool, source, rows, whole)
-    return _associated(Skills(turns.pool, source, rows, whole), counts[:, :, spoken], drawn)
+        return association
+    return _tested(association, counts[:, :, spoken], drawn)
 
 
-def _associated(found: Skills, counts: Floats, drawn: Floats) -> Skills:
-    from dataclasses import replace
-
-    import numpy as np
+def _tested(association: SkillAssociation, counts: Floats, drawn: Floats) -> SkillAssociation:
+    """With the tests, of counts `[question, skill, speaker]`."""
     from scipy.stats import chi2
 
     total = counts.sum(0)
@@ -147,10 +152,10 @@ def _associated(found: Skills, counts: Floats, drawn: Floats) -> Skills:
     plain = _chi_square(total[None])[0]
     corrected = plain / max(1.0, _inflation(counts))
     tables = (drawn @ counts.reshape(len(counts), -1)).reshape(-1, *total.shape)
-    low, high = np.percentile(_cramers_v(tables), [2.5, 97.5])
+    low, high = percentile_interval(_cramers_v(tables), PERCENT_TAIL)
     value = float(_cramers_v(total[None])[0])
     return replace(
-        found,
+        association,
         chi_square=float(plain),
         degrees=degrees,
         corrected=float(corrected),
@@ -166,8 +171,8 @@ def _chi_square(tables: Floats) -> Floats:
     n = tables.sum((1, 2), keepdims=True)
     expected = tables.sum(2, keepdims=True) * tables.sum(1, keepdims=True) / n
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = np.nan_to_num((tables - expected) ** 2 / expected).sum((1, 2))
-    return found
+        statistic: Floats = np.nan_to_num((tables - expected) ** 2 / expected).sum((1, 2))
+    return statistic
 
 
 def _cramers_v(tables: Floats) -> Floats:
@@ -180,8 +185,8 @@ def _cramers_v(tables: Floats) -> Floats:
     phi = np.maximum(0.0, _chi_square(tables) / n - (rows - 1) * (columns - 1) / (n - 1))
     least = np.minimum(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = np.nan_to_num(np.sqrt(phi / least))
-    return found
+        v: Floats = np.nan_to_num(np.sqrt(phi / least))
+    return v
 
 
 def _inflation(counts: Floats) -> float:

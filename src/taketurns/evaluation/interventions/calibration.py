@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.statistics import CONFIDENCE
+from taketurns.evaluation.statistics import FEW_RESAMPLES, percentile_interval
 from taketurns.tasks.scorers.calibration import BINS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MARGIN = 0.1  # as training leaves out
-RESAMPLES = 2000
+RESAMPLES = FEW_RESAMPLES // 4  # each sorts all boundaries anew
 LATE = 4  # patches from which on positions count as one
 
 
@@ -160,7 +160,7 @@ def calibrate(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> Calibr
     won = np.array([decision.wins for decision in decisions])
     drawn = _resampled([decision.query for decision in decisions], rng)
     errors = [_error(given[rows], won[rows]) for rows in drawn]
-    perfect = [_error(given, _winners(given, rng)) for _ in range(RESAMPLES // 4)]
+    perfect = [_error(given, _winners(given, rng)) for _ in range(RESAMPLES)]
     low, high = _tails(errors)
     return Calibration(
         len(decisions),
@@ -279,13 +279,12 @@ def _resampled(queries: Sequence[str], rng: np.random.Generator) -> list[NDArray
     rows = [np.array(rows_of_query) for rows_of_query in rows_of.values()]
     return [
         np.concatenate([rows[at] for at in rng.integers(len(rows), size=len(rows))])
-        for _ in range(RESAMPLES // 4)
+        for _ in range(RESAMPLES)
     ]
 
 
 def _tails(values: Sequence[float]) -> tuple[float, float]:
     import numpy as np
 
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.array(values), (tail, 1 - tail))
+    low, high = percentile_interval(np.array(values))
     return float(low), float(high)

@@ -55,7 +55,7 @@ async def probabilities(team: Team, query: Query, prefix: Sequence[Patch]) -> tu
     draft = await team.draft(query, policy)
     draft.resume(prefix)
     async with team.answer(draft, derive(policy.seed, "consider"), policy) as answer:
-        return await answer.consider()
+        return await answer.switcher_probabilities()
 
 
 def decision_from_json(record: Mapping[str, Any], policy: Policy) -> SwitcherDecision:

@@ -15,8 +15,7 @@ from math import sqrt
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.intervals import wilson
-from taketurns.evaluation.statistics import CONFIDENCE, holm
+from taketurns.evaluation.statistics import CONFIDENCE, constant_interval, holm
 
 LEAST = 20  # queries without which nothing is said of a sequence
 
@@ -135,10 +134,8 @@ def mean_of(differences: Sequence[ForcedDifference]) -> MeanDifference:
     mean = sum(values) / count
     spread = sqrt(sum((value - mean) ** 2 for value in values) / max(1, count - 1))
     if max(values) == min(values):
-        # Nothing varies: as wide as the share of queries that may differ although none did.
-        wide = wilson(0.0, count)[1]
         p = 1.0 if mean == 0 else min(1.0, 2.0 ** (1 - count))
-        return MeanDifference(mean, max(-1.0, mean - wide), min(1.0, mean + wide), p, count)
+        return MeanDifference(mean, *constant_interval(mean, count), p, count)
     from scipy.stats import t
 
     error = spread / sqrt(count)

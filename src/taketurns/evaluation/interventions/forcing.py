@@ -19,7 +19,7 @@ from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.team import Team
 from taketurns.training.labels.decision_points import DecisionPoint
 from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
-from taketurns.training.labels.rollouts import cut, together
+from taketurns.training.labels.rollouts import cut_prefix, gather_all
 from taketurns.utils.seeds import derive, generator
 
 LENGTHS = (2, 3)
@@ -53,15 +53,15 @@ class Forcer:
         drawn = {length: draw_pair(len(team.candidates), length, seed) for length in self._lengths}
         async with (
             team.answer(draft, seed, policy) as answer,
-            answer.fork(derive(seed, "stem"), await cut(answer, seed)) as stem,
+            answer.fork(derive(seed, "stem"), await cut_prefix(answer, seed)) as stem,
         ):
             await stem.read()
-            forced = await together(
+            forced = await gather_all(
                 _force(stem, speakers, derive(seed, "forced", length))
                 for length, two in drawn.items()
                 for speakers in two
             )
-        position = len(stem.draft.patches)
+        position = len(stem.state.patches)
         scores = _scores(point, [answer.text for answer in forced])
         arms = [
             {"speakers": list(answer.speakers), "taken": answer.taken, "score": score}
@@ -98,10 +98,10 @@ async def _force(stem: GenerationLoop, speakers: SpeakerSequence, seed: int) -> 
         for speaker in speakers:
             if answer.ended:
                 break
-            await answer.turn(speaker)
+            await answer.step(speaker)
             taken += 1
         await answer.write()
-        return ForcedAnswer(speakers, taken, answer.text, answer.draft.tokens - stem.draft.tokens)
+        return ForcedAnswer(speakers, taken, answer.text, answer.state.tokens - stem.state.tokens)
 
 
 def _scores(point: DecisionPoint, texts: Sequence[str]) -> list[float]:

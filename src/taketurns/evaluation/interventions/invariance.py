@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from taketurns.evaluation.statistics import Answers, Paired, holm, paired
+from taketurns.evaluation.statistics import ALPHA, Paired, SeedScores, holm, paired
 
 KEPT = 0.5  # the share of its gain that a switcher which carries over keeps
-SURE = 0.05
 
 InvarianceVerdict = Literal[
     "carries over", "loses some", "does not carry over", "refuses", "nothing to lose"
 ]
-TaskScores = Mapping[str, Answers]
+TaskScores = Mapping[str, SeedScores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def _result(
         return InvarianceResult(change.how, "nothing to lose", sentence, there, lost, None, p)
     kept = there.difference / gain.difference
     other = change.random is not None
-    worse = (there.low <= 0 or p >= SURE) if other else (lost.low > 0 and p < SURE)
+    worse = (there.low <= 0 or p >= ALPHA) if other else (lost.low > 0 and p < ALPHA)
     verdict: InvarianceVerdict = "carries over"
     if kept < KEPT and worse:
         verdict = "does not carry over"

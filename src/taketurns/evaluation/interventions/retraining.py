@@ -68,20 +68,20 @@ def _retrain(
     with Progress("reading states", len(read)) as progress:
         views = asyncio.run(states.read_states(team, config, read, mine, progress.advance))
     seen = dict(zip((label.id for label in read), views, strict=True))
-    course = TrainingConfig(seed=team.policy.seed)
+    training = TrainingConfig(seed=team.policy.seed)
     with Progress("retraining", len(wanted)) as progress:
         for coalition, path in wanted.items():
             progress.advance()
             if (path / CONFIG).is_file():
                 continue
-            examples = select(restrict_labels(read, coalition), names, Selection(), course.seed)
+            examples = select(restrict_labels(read, coalition), names, Selection(), training.seed)
             every = [*examples.train, *examples.validation]
             fitted = head.fit(
                 config,
                 [seen[example.label.id] for example in every],
                 examples.train,
                 examples.validation,
-                course,
+                training,
             )
             with atomic_folder(path) as draft:
                 fitted.head.save(draft)
@@ -96,6 +96,6 @@ def restrict_labels(labels: Sequence[Label], coalition: Collection[int]) -> list
         absent = last is not None and last not in coalition
         if absent or not any(utility is not None for utility in utilities):
             continue
-        best = tuple(index for index in label.found or () if index in coalition)
-        restricted.append(replace(label, utilities=utilities, found=best or None))
+        best = tuple(index for index in label.reported_best or () if index in coalition)
+        restricted.append(replace(label, utilities=utilities, reported_best=best or None))
     return restricted

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError, EngineError, UsageError
-from taketurns.evaluation.analysis.section import Section, read_sections, write_section
-from taketurns.evaluation.asking import Item
+from taketurns.evaluation.asking import AnswerRequest
 from taketurns.evaluation.interventions import conditions
 from taketurns.evaluation.interventions.calibration import assess
 from taketurns.evaluation.interventions.conditions import Condition
@@ -27,14 +26,16 @@ from taketurns.evaluation.interventions.forcing import LENGTHS, Forcer
 from taketurns.evaluation.interventions.invariance import PoolChange, TaskScores, measure_invariance
 from taketurns.evaluation.interventions.job import InterventionFolder, InterventionJob
 from taketurns.evaluation.interventions.retraining import retrain
-from taketurns.evaluation.interventions.sections.decisions import of_decisions
-from taketurns.evaluation.interventions.sections.pool import of_generalisation, of_helpfulness
-from taketurns.evaluation.interventions.sections.sequences import of_sequences
+from taketurns.evaluation.interventions.sections.calibration import render_calibration
+from taketurns.evaluation.interventions.sections.effects import render_forced_effects
+from taketurns.evaluation.interventions.sections.invariance import render_invariance
+from taketurns.evaluation.interventions.sections.shapley import render_shapley
 from taketurns.evaluation.interventions.shapley import (
     Coalition,
     coalitions,
     study,
 )
+from taketurns.evaluation.report.section import Section, read_sections, write_section
 from taketurns.evaluation.store import records
 from taketurns.generation.team import Team
 from taketurns.runs.records import trace_to_json
@@ -91,7 +92,7 @@ class _Session:
     out: Path
     folder: InterventionFolder
     heads: Mapping[Coalition, Path]
-    _items: list[Item] = field(default_factory=list)
+    _items: list[AnswerRequest] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -101,7 +102,7 @@ class _Session:
         """Everything that needs the team's own models first, then the changed pools."""
         job = self.job
         self._items = [
-            Item(point.task, point.query, 0)
+            AnswerRequest(point.task, point.query, 0)
             for point in job.decision_points(job.limit)
             if point.number == 0
         ]
@@ -133,7 +134,7 @@ class _Session:
         for record in trials.values():
             for group in ("", record["category"]):
                 written.setdefault(group, []).append(record["written"])
-        return of_sequences(
+        return render_forced_effects(
             self.names,
             len(trials),
             {length: effects(pairs, length) for length in LENGTHS},
@@ -169,7 +170,7 @@ class _Session:
             raise EngineError(f"no decision could be measured{why}")
         policy = self.config.policy
         decisions = [decision_from_json(record, policy) for record in measured.values()]
-        return of_decisions(self.names, assess(decisions), source)
+        return render_calibration(self.names, assess(decisions), source)
 
     async def _helpfulness(self, team: Team) -> Section:
         for task in self.job.tasks:
@@ -189,7 +190,7 @@ class _Session:
                 condition = conditions.of_coalition(with_head, coalition, "retrained")
                 retrained[coalition] = await self._answers(team, condition)
             studies["retrained"] = study(_by_coalition(retrained))
-        return of_helpfulness(self.names, studies, self.job.limit)
+        return render_shapley(self.names, studies, self.job.limit)
 
     async def _generalisation(self, switch: TaskScores, chance: TaskScores) -> Section:
         changes = [
@@ -205,7 +206,7 @@ class _Session:
             how = f"{Path(model).name or model} in place of {who}"
             changes.append(await self._changed(name, how, other, other_models=True))
         gain, results = measure_invariance(switch, chance, changes)
-        return of_generalisation(gain, results, self.job.limit)
+        return render_invariance(gain, results, self.job.limit)
 
     async def _changed(
         self, name: str, how: str, config: TeamConfig, *, other_models: bool = False
@@ -228,7 +229,7 @@ class _Session:
         answering = condition.on(team)
         names = [candidate.name for candidate in answering.candidates]
 
-        async def work(item: Item) -> dict[str, Any]:
+        async def work(item: AnswerRequest) -> dict[str, Any]:
             trace = await answering.agenerate(item.query)
             if trace.error is not None:
                 raise EngineError(trace.error)

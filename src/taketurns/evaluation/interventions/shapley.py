@@ -13,7 +13,7 @@ from itertools import combinations
 from math import factorial
 from typing import TYPE_CHECKING, Any
 
-from taketurns.evaluation.statistics import CONFIDENCE
+from taketurns.evaluation.statistics import FEW_RESAMPLES, percentile_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,6 @@ CoalitionScores = Mapping[Coalition, Any]
 """Numbers, or arrays of one shape with a number a resample."""
 
 MOST = 4  # candidates for whom all coalitions are asked
-RESAMPLES = 2000
 FEWEST = 3  # tasks without which a correlation has no interval
 
 Added = Callable[[CoalitionScores, int], tuple[Any, ...]]
@@ -167,7 +166,7 @@ def _means(table: Mapping[Coalition, Floats]) -> dict[Coalition, Any]:
 def _resampled(table: Mapping[Coalition, Floats], rng: np.random.Generator) -> dict[Coalition, Any]:
     """Each coalition's mean over so many draws of the questions, the same draws for all."""
     count = len(next(iter(table.values())))
-    rows = rng.integers(count, size=(RESAMPLES, count))
+    rows = rng.integers(count, size=(FEW_RESAMPLES, count))
     return {coalition: column[rows].mean(1) for coalition, column in table.items()}
 
 
@@ -199,10 +198,7 @@ def _contributions(
 
 
 def _estimate(value: float, drawn: Floats) -> BootstrapEstimate:
-    import numpy as np
-
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail))
+    low, high = percentile_interval(drawn)
     return BootstrapEstimate(float(value), float(low), float(high))
 
 
@@ -222,8 +218,8 @@ def _correlation(
     adds = np.array([[added(half, count) for half in both] for both in halves])
     alone, adds = alone.swapaxes(0, 1), adds.swapaxes(0, 1)
     tasks = len(halves)
-    drawn = np.full((RESAMPLES, 2), np.nan)
-    for at in range(RESAMPLES if tasks >= FEWEST else 0):
+    drawn = np.full((FEW_RESAMPLES, 2), np.nan)
+    for at in range(FEW_RESAMPLES if tasks >= FEWEST else 0):
         some = rng.integers(tasks, size=tasks)
         drawn[at] = _crossed(alone[:, some], adds[:, some])
     return ContributionCorrelation(*map(_finite, _crossed(alone, adds), drawn.T))

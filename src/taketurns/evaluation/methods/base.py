@@ -7,7 +7,8 @@ and the same sampling; what they choose, they choose on dev (`prepare`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.config.policy import Policy
 from taketurns.config.team_config import TeamConfig
 from taketurns.engines.base import Engine
-from taketurns.errors import UsageError
+from taketurns.errors import PromptError, UsageError
 from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.generation.team import Team
 from taketurns.switchers.base import Switcher
@@ -67,6 +68,9 @@ class Method(Protocol):
 
 class Plain:
     """A method that checks and chooses nothing."""
+
+    def __init__(self, context: MethodContext) -> None:
+        self._context = context
 
     async def check(self) -> None:
         """Works with any team."""
@@ -126,6 +130,31 @@ class MethodContext:
         """One candidate."""
         return self.team(FixedSwitcher([0])).alone(name)
 
+    async def answer(self, name: str, query: Query, seed: int) -> Trace:
+        """What the candidate answers, as it would alone."""
+        return self._signed(await self._alone[name].agenerate(query, seed=seed), name)
+
+    async def revise(
+        self, name: str, query: Query, shown: Query, seed: int, otherwise: Trace
+    ) -> Trace:
+        """What the candidate answers to `query` when it is asked `shown`, which says more;
+        `otherwise` where that does not fit its context."""
+        try:
+            trace = await self._alone[name].agenerate(shown, seed=seed)
+        except PromptError:
+            return otherwise
+        return self._signed(replace(trace, query=query), name)
+
+    @cached_property
+    def _alone(self) -> dict[str, Team]:
+        return {name: self.alone(name) for name in self.names}
+
+    def _signed(self, trace: Trace, name: str) -> Trace:
+        """The candidate was the only one of its team: give it its index in the whole one."""
+        index = self.names.index(name)
+        patches = (replace(patch, speaker=index) for patch in trace.patches)
+        return replace(trace, patches=tuple(patches))
+
     def merged(self, name: str, spec: ModelSpec) -> Team:
         """A checkpoint made of the candidates, on an engine of its own."""
         candidate = Candidate(name, spec)
@@ -157,32 +186,36 @@ class MethodContext:
         await self.engine.close()
 
 
+def answers_of(team: Team) -> Ask:
+    """The answers of a team, whatever the task."""
+
+    async def ask(task: Task, query: Query, seed: int) -> Trace:
+        return await team.agenerate(query, seed=seed)
+
+    return ask
+
+
 async def alone_on_dev(
-    stage: MethodContext, dev: Dev
+    context: MethodContext, dev: Dev
 ) -> dict[str, Mapping[str, Sequence[DevAnswer]]]:
     """Every candidate's dev answers, by candidate and task."""
-    found = {}
-    for name in stage.names:
-        team = stage.alone(name)
-
-        async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
-            return await team.agenerate(query, seed=seed)
-
-        found[name] = await dev.answers(f"alone {name}", ask)
-    return found
+    return {
+        name: await dev.answers(f"alone {name}", answers_of(context.alone(name)))
+        for name in context.names
+    }
 
 
 def mean_score(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
     """The mean over tasks."""
-    return fmean(fmean(one.score for one in task) for task in answers.values())
+    return fmean(fmean(answer.score for answer in task) for task in answers.values())
 
 
 def mean_tokens(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
     """Tokens an answer: the mean over tasks, as a score is."""
-    return fmean(fmean(one.tokens for one in task) for task in answers.values())
+    return fmean(fmean(answer.tokens for answer in task) for task in answers.values())
 
 
-async def best_on_dev(stage: MethodContext, dev: Dev) -> str:
+async def best_on_dev(context: MethodContext, dev: Dev) -> str:
     """The candidate that scores most on dev; of equals the later one."""
-    answers = await alone_on_dev(stage, dev)
-    return max(reversed(stage.names), key=lambda name: mean_score(answers[name]))
+    answers = await alone_on_dev(context, dev)
+    return max(reversed(context.names), key=lambda name: mean_score(answers[name]))

@@ -8,9 +8,13 @@ from itertools import islice, permutations
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
-from taketurns.evaluation.methods.regression import Judge, Reading, cross_validate, train
+from taketurns.evaluation.methods.regression import (
+    HiddenStateReader,
+    LogisticRegression,
+    cross_validate,
+    train,
+)
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 
@@ -23,11 +27,10 @@ class Cascade(Plain):
     last candidate's states after question and answer, accepts an answer or passes the question
     on; the last of the order is accepted unread. Order and threshold are the best on dev."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._stage = stage
-        self._reading = Reading(stage)
-        self._asked = Asked(stage)
-        self._judge: Judge | None = None
+    def __init__(self, context: MethodContext) -> None:
+        super().__init__(context)
+        self._reading = HiddenStateReader(context)
+        self._judge: LogisticRegression | None = None
         self._order: Sequence[int] = ()
         self._threshold = 0.0
 
@@ -37,8 +40,8 @@ class Cascade(Plain):
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         import torch
 
-        names = self._stage.names
-        alone = await alone_on_dev(self._stage, dev)
+        names = self._context.names
+        alone = await alone_on_dev(self._context, dev)
         answers = [[one for task in alone[name].values() for one in task] for name in names]
         flat = [one for own in answers for one in own]
         features = torch.stack(
@@ -55,30 +58,32 @@ class Cascade(Plain):
         by_score = sorted(range(len(names)), key=lambda i: -mean_score(alone[names[i]]))
         orders = list(permutations(by_score)) if len(names) <= MOST_ORDERED else [tuple(by_score)]
         plans = [(order, threshold) for order in orders for threshold in THRESHOLDS]
-        worth = [_worth(order, threshold, trust, scores, sizes) for order, threshold in plans]
-        best = max(range(len(plans)), key=worth.__getitem__)
+        scores_on_dev = [
+            _dev_score(order, threshold, trust, scores, sizes) for order, threshold in plans
+        ]
+        best = max(range(len(plans)), key=scores_on_dev.__getitem__)
         self._order, self._threshold = plans[best]
         return {
             "order": [names[index] for index in self._order],
             "threshold": self._threshold,
             "ridge": ridge,
-            "dev": worth[best],
+            "dev": scores_on_dev[best],
         }
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         assert self._judge is not None, "prepare() before answer()"
-        *others, last = (self._stage.names[index] for index in self._order)
+        *others, last = (self._context.names[index] for index in self._order)
         for name in others:
-            trace = await self._asked.answer(name, query, seed)
+            trace = await self._context.answer(name, query, seed)
             if trace.error is not None:
                 return trace
             features = await self._reading.features(query, trace.text)
             if float(self._judge.probabilities(features[None])[0, 1]) >= self._threshold:
                 return trace
-        return await self._asked.answer(last, query, seed)
+        return await self._context.answer(last, query, seed)
 
 
-def _worth(
+def _dev_score(
     order: Sequence[int],
     threshold: float,
     trust: Sequence[Sequence[float]],

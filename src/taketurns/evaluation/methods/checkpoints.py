@@ -29,7 +29,7 @@ Merge = Callable[[str, Sequence["Tensor"]], "Tensor"]
 """A tensor's name and what each checkpoint has there, in float32, to the merged tensor."""
 
 
-class Checkpoint:
+class CheckpointTensors:
     """The tensors of a model's folder or hub id, by name."""
 
     def __init__(self, name: str, spec: ModelSpec) -> None:
@@ -53,13 +53,13 @@ class Checkpoint:
         """Every tensor's shape, from the files' headers."""
         from safetensors import safe_open
 
-        found = {}
+        shapes = {}
         for file in sorted(set(self.files.values())):
             with safe_open(file, framework="pt") as opened:
                 for tensor in opened.keys():  # noqa: SIM118  # it is no mapping
                     if self.files[tensor] == file:
-                        found[tensor] = tuple(opened.get_slice(tensor).get_shape())
-        return found
+                        shapes[tensor] = tuple(opened.get_slice(tensor).get_shape())
+        return shapes
 
     def tensor(self, name: str) -> Tensor:
         from safetensors import safe_open
@@ -68,7 +68,7 @@ class Checkpoint:
             return opened.get_tensor(name)  # type: ignore[no-any-return]
 
 
-def check_mergeable(checkpoints: Sequence[Checkpoint]) -> None:
+def check_mergeable(checkpoints: Sequence[CheckpointTensors]) -> None:
     """Raise UsageError at the first tensor that is not of one shape in all of them."""
     first, *others = checkpoints
     shapes = first.shapes()
@@ -84,7 +84,7 @@ def check_mergeable(checkpoints: Sequence[Checkpoint]) -> None:
 
 
 def merge(
-    checkpoints: Sequence[Checkpoint], how: Merge, like: Checkpoint, folder: Path
+    checkpoints: Sequence[CheckpointTensors], how: Merge, like: CheckpointTensors, folder: Path
 ) -> ModelSpec:
     """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
     `like`. A folder that is there is whole and left alone."""
@@ -98,7 +98,7 @@ def merge(
     return spec
 
 
-def rehearse_merge(like: Checkpoint, folder: Path) -> None:
+def rehearse_merge(like: CheckpointTensors, folder: Path) -> None:
     """Write all but the weights of a merged checkpoint under `folder` and remove it again. Raises
     UsageError for what cannot be written, DataError where the folder has no room for the
     weights."""
@@ -113,7 +113,7 @@ def rehearse_merge(like: Checkpoint, folder: Path) -> None:
     require_room(folder, weights, "a merged checkpoint")
 
 
-def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) -> None:
+def _write_weights(checkpoints: Sequence[CheckpointTensors], how: Merge, folder: Path) -> None:
     from safetensors.torch import save_file
 
     shard: dict[str, Any] = {}
@@ -129,8 +129,8 @@ def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) 
         shard, size = {}, 0
 
     for tensor in sorted(checkpoints[0].files):
-        own = [checkpoint.tensor(tensor) for checkpoint in checkpoints]
-        merged = how(tensor, [one.float() for one in own]).to(own[0].dtype).contiguous()
+        tensors = [checkpoint.tensor(tensor) for checkpoint in checkpoints]
+        merged = how(tensor, [part.float() for part in tensors]).to(tensors[0].dtype).contiguous()
         if shard and size + merged.nbytes > SHARD_BYTES:
             flush()
         shard[tensor] = merged
@@ -140,15 +140,15 @@ def _write_weights(checkpoints: Sequence[Checkpoint], how: Merge, folder: Path) 
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_rest(like: Checkpoint, folder: Path) -> None:
+def _write_rest(like: CheckpointTensors, folder: Path) -> None:
     from transformers import AutoConfig
 
     spec = like.spec
     trust = spec.trust_remote_code
     config = AutoConfig.from_pretrained(like.folder, trust_remote_code=trust)
     config.save_pretrained(folder)
-    own = replace(spec, model=str(like.folder), revision=None, template=None)
-    TextCodec.load(own).tokenizer.save_pretrained(folder)
+    local = replace(spec, model=str(like.folder), revision=None, template=None)
+    TextCodec.load(local).tokenizer.save_pretrained(folder)
     if (generation := like.folder / "generation_config.json").is_file():
         shutil.copy(generation, folder)  # it may name more end tokens
 

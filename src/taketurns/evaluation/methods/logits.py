@@ -25,26 +25,26 @@ IMPOSSIBLE = log(1e-30)
 class Fusion(Plain):
     """All candidates write together by `combine`."""
 
-    def __init__(self, stage: MethodContext, combine: Combine) -> None:
-        self._stage = stage
+    def __init__(self, context: MethodContext, combine: Combine) -> None:
+        super().__init__(context)
         self._combine = combine
-        self._team = stage.team(FixedSwitcher([0]))
-        self._writers = list(range(len(stage.names)))
+        self._team = context.team(FixedSwitcher([0]))
+        self._writers = list(range(len(context.names)))
 
     async def check(self) -> None:
-        for name in self._stage.names:
-            info = await self._stage.engine.info(name)
+        for name in self._context.names:
+            info = await self._context.engine.info(name)
             if "together" not in info.capabilities:
                 raise UsageError(
                     f"the engine of {info.name} does not combine models token by token"
                 )
-        await self._stage.check_vocabularies("their next-token distributions cannot be combined")
+        await self._context.check_vocabularies("their next-token distributions cannot be combined")
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         """The answer is one patch that no single candidate wrote."""
-        policy = self._stage.policy
+        policy = self._context.policy
         draft = await self._team.draft(query, policy)
-        names = [self._stage.names[index] for index in self._writers]
+        names = [self._context.names[index] for index in self._writers]
         room = min(draft.room(index) for index in self._writers)
         sampling = Sampling(
             max_tokens=min(policy.max_tokens, room),
@@ -57,7 +57,7 @@ class Fusion(Plain):
         begun = perf_counter()
         try:
             tokens = derive(seed, query.id, "tokens")
-            async with self._stage.engine.session(tokens, longest) as session:
+            async with self._context.engine.session(tokens, longest) as session:
                 together = cast(TogetherSession, session)  # check() has seen that the engine can
                 written = await together.generate_together(names, prompts, sampling, self._combine)
         except EngineError as error:
@@ -75,12 +75,12 @@ class Contrastive(Fusion):
     """What sets the best candidate apart from the worst, on dev (contrastive decoding, arXiv
     2210.15097, in the form of 2309.09117)."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        super().__init__(stage, contrast)
+    def __init__(self, context: MethodContext) -> None:
+        super().__init__(context, contrast)
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
-        answers = await alone_on_dev(self._stage, dev)
-        names = self._stage.names
+        answers = await alone_on_dev(self._context, dev)
+        names = self._context.names
         # Of equals the later stage is the expert and the earlier one the amateur.
         ranked = sorted(
             range(len(names)), key=lambda index: (mean_score(answers[names[index]]), index)

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.errors import UsageError
-from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
+from taketurns.evaluation.methods.base import (
+    Dev,
+    MethodContext,
+    Plain,
+    alone_on_dev,
+    answers_of,
+    mean_score,
+)
 from taketurns.evaluation.methods.checkpoints import (
-    Checkpoint,
+    CheckpointTensors,
     Merge,
     check_mergeable,
     merge,
@@ -30,29 +37,29 @@ DENSITY, SCALE = 0.5, 1.0
 class _Merged(Plain):
     """One checkpoint in `folder`, answering alone. It speaks as the last candidate does."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._stage = stage
+    def __init__(self, context: MethodContext) -> None:
+        super().__init__(context)
         self._team: Team | None = None
 
     async def check(self) -> None:
-        if self._stage.config.engine.kind == "http":
+        if self._context.config.engine.kind == "http":
             raise UsageError("what is merged would need a server of its own")
         checkpoints = self._checkpoints()
         check_mergeable(checkpoints)
-        rehearse_merge(checkpoints[-1], self._stage.folder.parent)
-        await self._stage.check_vocabularies("their embeddings cannot be merged")
+        rehearse_merge(checkpoints[-1], self._context.folder.parent)
+        await self._context.check_vocabularies("their embeddings cannot be merged")
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         assert self._team is not None, "prepare() before answer()"
         return await self._team.agenerate(query, seed=seed)
 
-    def _checkpoints(self) -> list[Checkpoint]:
-        return [Checkpoint(c.name, c.spec) for c in self._stage.config.candidates]
+    def _checkpoints(self) -> list[CheckpointTensors]:
+        return [CheckpointTensors(c.name, c.spec) for c in self._context.config.candidates]
 
-    def _merge(self, name: str, parts: Sequence[Checkpoint], how: Merge) -> Team:
+    def _merge(self, name: str, parts: Sequence[CheckpointTensors], how: Merge) -> Team:
         like = self._checkpoints()[-1]
-        folder: Path = self._stage.folder / name
-        return self._stage.merged(name, merge(parts, how, like, folder))
+        folder: Path = self._context.folder / name
+        return self._context.merged(name, merge(parts, how, like, folder))
 
 
 class GreedySoup(_Merged):
@@ -60,25 +67,21 @@ class GreedySoup(_Merged):
     joins the average if the average on dev is none the worse for it."""
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
-        alone = await alone_on_dev(self._stage, dev)
+        alone = await alone_on_dev(self._context, dev)
         checkpoints = {checkpoint.name: checkpoint for checkpoint in self._checkpoints()}
-        scores = {name: mean_score(alone[name]) for name in self._stage.names}
+        scores = {name: mean_score(alone[name]) for name in self._context.names}
         best, *others = sorted(scores, key=lambda name: -scores[name])
         chosen, reached = [best], scores[best]
-        self._team = self._stage.alone(best)
+        self._team = self._context.alone(best)
         for name in others:
             parts = [*chosen, name]
             soup = f"soup-{'-'.join(sorted(parts))}"
             team = self._merge(soup, [checkpoints[part] for part in sorted(parts)], average)
-
-            async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
-                return await team.agenerate(query, seed=seed)
-
-            score = mean_score(await dev.answers(soup, ask))
+            score = mean_score(await dev.answers(soup, answers_of(team)))
             if score >= reached:
                 chosen, reached, self._team = parts, score, team
             else:
-                await self._stage.dismiss(soup)
+                await self._context.dismiss(soup)
         return {"ingredients": chosen, "dev": reached}
 
 
@@ -90,12 +93,12 @@ class DareTies(_Merged):
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         def how(name: str, tensors: Sequence[Tensor]) -> Tensor:
             base, *tuned = tensors
-            seeds = [derive(self._stage.policy.seed, name, index) for index in range(len(tuned))]
+            seeds = [derive(self._context.policy.seed, name, index) for index in range(len(tuned))]
             return dare_ties(base, tuned, seeds)
 
-        name = f"dare-ties-{DENSITY}-seed-{self._stage.policy.seed}"
+        name = f"dare-ties-{DENSITY}-seed-{self._context.policy.seed}"
         self._team = self._merge(name, self._checkpoints(), how)
-        return {"density": DENSITY, "scale": SCALE, "base": self._stage.names[0]}
+        return {"density": DENSITY, "scale": SCALE, "base": self._context.names[0]}
 
 
 def average(name: str, tensors: Sequence[Tensor]) -> Tensor:

@@ -6,27 +6,18 @@ in whose task they are made (`counting`), also across tasks that it starts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, cast
 
-from taketurns.engines.base import (
-    Combine,
-    DeepSession,
-    Engine,
-    ModelInfo,
-    Prompt,
-    Session,
-    SharingSession,
-    TogetherSession,
-)
-from taketurns.types import Completion, Sampling, Token
+from taketurns.engines.base import Prompt, Session
+from taketurns.engines.wrapper import EngineWrapper, SessionWrapper
+from taketurns.types import Completion
 
 
 @dataclass(slots=True)
-class Usage:
+class EngineUsage:
     """What was spent so far: tokens that a model had to read anew, tokens it wrote (its end among
     them), and forward passes: one for reading what is new, one for each further token. `by_model`
     has the tokens of each model."""
@@ -48,13 +39,13 @@ class Usage:
         self.by_model[model] = self.by_model.get(model, 0) + read + written
 
 
-_current: ContextVar[Usage | None] = ContextVar("usage", default=None)
+_current: ContextVar[EngineUsage | None] = ContextVar("usage", default=None)
 
 
 @contextmanager
-def counting() -> Iterator[Usage]:
+def counting() -> Iterator[EngineUsage]:
     """Count what is asked of metered engines in this task and those it starts."""
-    usage = Usage()
+    usage = EngineUsage()
     token = _current.set(usage)
     try:
         yield usage
@@ -62,91 +53,36 @@ def counting() -> Iterator[Usage]:
         _current.reset(token)
 
 
-class MeteredEngine:
+class MeteredEngine(EngineWrapper):
     """The engine `inner`, counted."""
 
-    def __init__(self, inner: Engine) -> None:
-        self._inner = inner
-
-    async def info(self, model: str) -> ModelInfo:
-        return await self._inner.info(model)
-
-    async def load(self, model: str) -> None:
-        await self._inner.load(model)
-
-    @asynccontextmanager
-    async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[MeteredSession]:
-        async with self._inner.session(seed, tokens) as session:
-            yield MeteredSession(session)
-
-    async def close(self) -> None:
-        await self._inner.close()
+    def wrap(self, session: Session, seed: int) -> MeteredSession:
+        return MeteredSession(session)
 
 
-class MeteredSession:
-    """One answer. `read` says how many tokens of a prompt are new to a model, as an engine that
-    keeps what it has encoded would find."""
+class MeteredSession(SessionWrapper):
+    """One answer. `known` says which tokens each model has read, so that only what is new to it
+    counts, as in an engine that keeps what it has encoded."""
 
     def __init__(self, inner: Session, known: dict[str, list[int]] | None = None) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._known = {} if known is None else known
-
-    async def generate(
-        self,
-        model: str,
-        prompt: Prompt,
-        sampling: Sampling,
-        on_token: Callable[[Token], None] | None = None,
-    ) -> Completion:
-        completion = await self._inner.generate(model, prompt, sampling, on_token)
-        if isinstance(prompt, str):
-            new = completion.prompt_tokens - completion.cached_tokens
-        else:
-            new = self._new(model, [*prompt, *completion.token_ids], len(prompt))
-        self._count(model, completion, new)
-        return completion
-
-    async def generate_together(
-        self,
-        models: Sequence[str],
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        combine: Combine,
-    ) -> Completion:
-        inner = cast(TogetherSession, self._inner)
-        completion = await inner.generate_together(models, prompts, sampling, combine)
-        for model, prompt in zip(models, prompts, strict=True):
-            new = self._new(model, [*prompt, *completion.token_ids], len(prompt))
-            self._count(model, completion, new)
-        return completion
-
-    async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
-        self._peek(model, prompt)
-        return await self._inner.score(model, prompt, choices)
-
-    async def read(self, model: str, prompt: Prompt) -> None:
-        self._peek(model, prompt)
-        await cast(SharingSession, self._inner).read(model, prompt)
-
-    async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Any:
-        self._peek(model, prompt)
-        return await cast(DeepSession, self._inner).hidden(model, prompt, layers)
-
-    async def next_logprobs(self, model: str, prompt: Prompt) -> Any:
-        self._peek(model, prompt)
-        return await cast(DeepSession, self._inner).next_logprobs(model, prompt)
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[MeteredSession]:
         async with self._inner.fork(seed) as child:
             yield MeteredSession(child, dict(self._known))
 
-    def _count(self, model: str, completion: Completion, new: int) -> None:
+    def after_write(self, model: str, prompt: Prompt, completion: Completion) -> None:
+        if isinstance(prompt, str):
+            new = completion.prompt_tokens - completion.cached_tokens
+        else:
+            new = self._new(model, [*prompt, *completion.token_ids], len(prompt))
         drawn = len(completion.token_ids) + (completion.finish == "stop")
         if (usage := _current.get()) is not None:
             usage.add(model, new, drawn, max(1, drawn))
 
-    def _peek(self, model: str, prompt: Prompt) -> None:
+    def before_look(self, model: str, prompt: Prompt) -> None:
         new = len(prompt) if isinstance(prompt, str) else self._new(model, [*prompt], len(prompt))
         if (usage := _current.get()) is not None:
             usage.add(model, new, 0, 1)

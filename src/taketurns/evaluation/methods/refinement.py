@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from taketurns.errors import EngineError
-from taketurns.evaluation.methods.asking import Asked, continued, reworded
-from taketurns.evaluation.methods.base import MethodContext, Plain
+from taketurns.evaluation.methods.base import Plain
+from taketurns.evaluation.methods.candidates import continued, reworded
 from taketurns.evaluation.methods.voting import majority
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
@@ -23,17 +23,12 @@ class MultiagentRefine(Plain):
     candidate, its own answer in the conversation, is told the others' and answers again, and the
     majority of these counts; of equals the last candidate's."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._names = stage.names
-        self._asked = Asked(stage)
-
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
-        first = await asyncio.gather(
-            *(self._asked.answer(name, query, seed) for name in self._names)
-        )
+        names = self._context.names
+        first = await asyncio.gather(*(self._context.answer(name, query, seed) for name in names))
         refined = await asyncio.gather(
             *(
-                self._asked.revise(
+                self._context.revise(
                     name,
                     query,
                     continued(
@@ -45,7 +40,7 @@ class MultiagentRefine(Plain):
                     seed,
                     otherwise=first[index],
                 )
-                for index, name in enumerate(self._names)
+                for index, name in enumerate(names)
             )
         )
         return majority(task, query, list(reversed(refined)))
@@ -55,41 +50,33 @@ class MultiagentFeedback(Plain):
     """The last candidate answers, the others say what is wrong, and it writes its answer again
     (self-refinement, arXiv 2303.17651, with the other checkpoints as the critics)."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._last, self._critics = stage.last, stage.names[:-1]
-        self._asked = Asked(stage)
-
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
-        draft = await self._asked.answer(self._last, query, seed)
+        draft = await self._context.answer(self._context.last, query, seed)
         reviews = await asyncio.gather(
             *(
-                self._asked.revise(
+                self._context.revise(
                     critic,
                     query,
                     reworded(query, REVIEW.format(answer=_text(draft)), f"review-{critic}"),
                     seed,
                     otherwise=Trace(query, (), seed),
                 )
-                for critic in self._critics
+                for critic in self._context.names[:-1]
             )
         )
         text = IMPROVE.format(answer=_text(draft), reviews=_listed(reviews))
         shown = reworded(query, text, "improve")
-        return await self._asked.revise(self._last, query, shown, seed, draft)
+        return await self._context.revise(self._context.last, query, shown, seed, draft)
 
 
 class BaseRefines(Plain):
     """The first candidate (the pretrained model) writes the last one's answer again."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._first, self._last = stage.names[0], stage.last
-        self._asked = Asked(stage)
-
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
-        draft = await self._asked.answer(self._last, query, seed)
+        draft = await self._context.answer(self._context.last, query, seed)
         text = REFINE.format(answer=_text(draft))
         shown = reworded(query, text, "refine")
-        return await self._asked.revise(self._first, query, shown, seed, draft)
+        return await self._context.revise(self._context.names[0], query, shown, seed, draft)
 
 
 def _listed(traces: Sequence[Trace], without: int | None = None) -> str:

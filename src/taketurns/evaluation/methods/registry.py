@@ -9,6 +9,7 @@ from typing import Literal
 
 from taketurns.errors import UsageError
 from taketurns.evaluation.methods.base import Method, MethodContext
+from taketurns.evaluation.methods.candidates import Single
 from taketurns.evaluation.methods.cascade import Cascade
 from taketurns.evaluation.methods.logits import (
     Contrastive,
@@ -23,10 +24,10 @@ from taketurns.evaluation.methods.refinement import (
     MultiagentRefine,
 )
 from taketurns.evaluation.methods.routing import PromptRouting, TrainedRouter
-from taketurns.evaluation.methods.single import Single
-from taketurns.evaluation.methods.switching import FixedSequence, Switching
-from taketurns.evaluation.methods.trained import Trained
+from taketurns.evaluation.methods.switching import FixedSequence, SwitchingTeam
+from taketurns.evaluation.methods.trained import TrainedSwitchers
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
+from taketurns.switchers.base import Switcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import RandomSwitcher
 
@@ -35,7 +36,7 @@ ORACLE = "oracle"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MethodEntry:
     """A method's name, what sort it is, and one line for people. One with `hindsight` looks at
     scores no method could know. `make` is None for what is read off other methods' answers."""
 
@@ -47,15 +48,15 @@ class Entry:
 
 
 def methods(
-    candidates: list[str], own: Trained, trained: Mapping[str, Trained]
-) -> dict[str, Entry]:
+    candidates: list[str], own: TrainedSwitchers, trained: Mapping[str, TrainedSwitchers]
+) -> dict[str, MethodEntry]:
     """Every method that can be named for a team. `own` is its own switcher, `trained` are others
     by method. Raises UsageError for a name that is taken."""
     whole = own.switchers()
     first = next(iter(whole.values()))
     entries = [
         *(
-            Entry(name, "single", "a checkpoint alone", partial(Single, name=name))
+            MethodEntry(name, "single", "a checkpoint alone", partial(Single, name=name))
             for name in candidates
         ),
         _baseline("prompt-routing", "a checkpoint is asked who should answer", PromptRouting),
@@ -63,63 +64,61 @@ def methods(
         _baseline("cascade", "checkpoints in turn until a judge accepts", Cascade),
         _baseline("refine", "all answer, all refine beside the others' answers", MultiagentRefine),
         _baseline("feedback", "the last answers again with reviews", MultiagentFeedback),
-        _baseline("fuse-probs", "mean of next-token probabilities", _fuse_probabilities),
-        _baseline("fuse-logprobs", "mean of next-token log-probabilities", _fuse_logprobs),
+        _baseline("fuse-probs", "mean of next-token probabilities",
+                  partial(Fusion, combine=average_probabilities)),
+        _baseline("fuse-logprobs", "mean of next-token log-probabilities",
+                  partial(Fusion, combine=average_logprobs)),
         _baseline("contrastive", "best against worst checkpoint, token by token", Contrastive),
         _baseline("soup", "greedy average of weights", GreedySoup),
         _baseline("dare-ties", "sparse task vectors with elected signs", DareTies),
         _control("vote", "majority of n answers of the best checkpoint",
-                 lambda stage: SelfConsistency(stage, first)),
+                 lambda context: SelfConsistency(context, first)),
         _control("best-of-n", "the best of n answers of the best checkpoint, at equal compute",
-                 lambda stage: BestOfN(stage, first), hindsight=True),
+                 lambda context: BestOfN(context, first), hindsight=True),
         _control("base-refines", "the first checkpoint rewrites the last one's answer",
                  BaseRefines),
         _control("per-token", "the team's switcher, asked before every token",
-                 lambda stage: Switching.token_by_token(stage, first)),
+                 lambda context: SwitchingTeam.token_by_token(context, first)),
         _control("fixed", "the best order of speakers on dev",
                  partial(FixedSequence, by_task=False)),
         _control("fixed-task", "the best order of speakers on dev for each task",
                  partial(FixedSequence, by_task=True)),
-        Entry(ORACLE, "control", "the best checkpoint for each question", None, hindsight=True),
+        MethodEntry(ORACLE, "control", "the best checkpoint for each question", None,
+                    hindsight=True),
         _control("random", "whoever speaks is drawn evenly",
-                 lambda stage: Switching.everywhere(stage, RandomSwitcher())),
+                 lambda context: SwitchingTeam.everywhere(context, RandomSwitcher())),
         _control("untuned", "the last checkpoint as switcher, untrained", _untuned),
-        Entry("switch", "switch", "the team as its file says",
-              lambda stage: Switching(stage, whole)),
+        MethodEntry("switch", "switch", "the team as its file says",
+              lambda context: SwitchingTeam(context, whole)),
     ]  # fmt: skip
-    for name, one in trained.items():
+    for name, switchers in trained.items():
         about = f"switching by the trained switcher {name}"
-        made = one.switchers()
-        entries.append(Entry(name, "switch", about, lambda stage, s=made: Switching(stage, s)))  # type: ignore[misc]
-    found: dict[str, Entry] = {}
+        entries.append(MethodEntry(name, "switch", about, _switching(switchers.switchers())))
+    by_name: dict[str, MethodEntry] = {}
     for entry in entries:
-        if entry.name in found:
+        if entry.name in by_name:
             raise UsageError(f"two methods are called {entry.name!r}; give one another name")
-        found[entry.name] = entry
-    return found
+        by_name[entry.name] = entry
+    return by_name
 
 
-def _baseline(name: str, about: str, make: Callable[[MethodContext], Method]) -> Entry:
-    return Entry(name, "baseline", about, make)
+def _baseline(name: str, about: str, make: Callable[[MethodContext], Method]) -> MethodEntry:
+    return MethodEntry(name, "baseline", about, make)
 
 
 def _control(
     name: str, about: str, make: Callable[[MethodContext], Method], hindsight: bool = False
-) -> Entry:
-    return Entry(name, "control", about, make, hindsight)
+) -> MethodEntry:
+    return MethodEntry(name, "control", about, make, hindsight)
 
 
-def _untuned(stage: MethodContext) -> Method:
+def _untuned(context: MethodContext) -> Method:
     """It is asked in the form in which it answers: through its chat template, where it has one that
     no plain prompt replaces."""
-    plain = stage.config.candidates[-1].spec.prompt is not None
+    plain = context.config.candidates[-1].spec.prompt is not None
     chats = False if plain else None
-    return Switching.everywhere(stage, LMSwitcher(stage.last, chat_template=chats))
+    return SwitchingTeam.everywhere(context, LMSwitcher(context.last, chat_template=chats))
 
 
-def _fuse_probabilities(stage: MethodContext) -> Method:
-    return Fusion(stage, average_probabilities)
-
-
-def _fuse_logprobs(stage: MethodContext) -> Method:
-    return Fusion(stage, average_logprobs)
+def _switching(switchers: Mapping[str, Switcher]) -> Callable[[MethodContext], Method]:
+    return lambda context: SwitchingTeam(context, switchers)

@@ -25,7 +25,7 @@ LEAST_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class LogisticRegression:
     """Probabilities `[rows, classes]` from features `[rows, d]`."""
 
     mean: Tensor
@@ -36,7 +36,7 @@ class Judge:
         return (_with_one((features - self.mean) / self.deviation) @ self.weight.T).softmax(-1)
 
 
-def train(features: Tensor, targets: Tensor, ridge: float) -> Judge:
+def train(features: Tensor, targets: Tensor, ridge: float) -> LogisticRegression:
     """Fit to soft targets `[rows, classes]` by L-BFGS from zero: the same rows give the same
     judge."""
     import torch
@@ -56,7 +56,7 @@ def train(features: Tensor, targets: Tensor, ridge: float) -> Judge:
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return Judge(mean, deviation, weight.detach())
+    return LogisticRegression(mean, deviation, weight.detach())
 
 
 def cross_validate(
@@ -84,36 +84,36 @@ def cross_validate(
     return best[1], best[2]
 
 
-class Reading:
+class HiddenStateReader:
     """Hidden states of the last candidate after it has read a question, or a question and an
     answer: three layers of its upper half."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._stage = stage
-        self._team = stage.alone(stage.last)
+    def __init__(self, context: MethodContext) -> None:
+        self._context = context
+        self._team = context.alone(context.last)
 
     async def check(self) -> None:
         """Raise UsageError where hidden states are out of reach."""
-        info = await self._stage.engine.info(self._stage.last)
+        info = await self._context.engine.info(self._context.last)
         if "hidden" not in info.capabilities:
             raise UsageError(f"the engine of {info.name} gives no hidden states to decide by")
 
     async def features(self, query: Query, answer: str = "") -> Tensor:
         """`[d]`. Raises PromptError if it does not fit."""
         draft = await self._team.draft(query)
-        info = await self._stage.engine.info(self._stage.last)
+        info = await self._context.engine.info(self._context.last)
         room = draft.room(0)
         ids = [*draft.prompt(0), *info.codec.encode(answer)[: room - 1]]
-        async with self._stage.engine.session(0, len(ids) + 1) as session:
+        async with self._context.engine.session(0, len(ids) + 1) as session:
             deep = cast(DeepSession, session)  # check() has seen that the engine can
-            states: Any = await deep.hidden(self._stage.last, ids, await self._layers())
+            states: Any = await deep.hidden(self._context.last, ids, await self._layers())
         return cast("Tensor", states.flatten())
 
     async def _layers(self) -> tuple[int, ...]:
         from taketurns.checkpoints.model_config import read_config
 
         if self._found is None:
-            spec = self._stage.config.candidates[-1].spec
+            spec = self._context.config.candidates[-1].spec
             depth = int(read_config(spec).get_text_config().num_hidden_layers)
             self._found = tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
         return self._found

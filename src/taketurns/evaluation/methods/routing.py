@@ -8,9 +8,13 @@ from typing import Any
 
 from taketurns.checkpoints.prompts import digit_ids, plain_text
 from taketurns.errors import PromptError
-from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev
-from taketurns.evaluation.methods.regression import Judge, Reading, cross_validate, train
+from taketurns.evaluation.methods.regression import (
+    HiddenStateReader,
+    LogisticRegression,
+    cross_validate,
+    train,
+)
 from taketurns.generation.handover import CandidateRuntime
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
@@ -27,36 +31,32 @@ class PromptRouting(Plain):
     as the first token of its answer says who answers; the last candidate itself where that prompt
     does not fit its context. No text is searched for a digit."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._stage = stage
-        self._asked = Asked(stage)
-
     async def check(self) -> None:
-        info = await self._stage.engine.info(self._stage.last)
-        digit_ids(info.codec, len(self._stage.names))
+        info = await self._context.engine.info(self._context.last)
+        digit_ids(info.codec, len(self._context.names))
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         try:
             chosen = await self._chosen(query)
         except PromptError:
-            chosen = self._stage.last
-        return await self._asked.answer(chosen, query, seed)
+            chosen = self._context.last
+        return await self._context.answer(chosen, query, seed)
 
     async def _chosen(self, query: Query) -> str:
         """Raises PromptError where what is asked is too long."""
-        stage = self._stage
-        info = await stage.engine.info(stage.last)
-        listed = "\n".join(f"model {index}: {name}" for index, name in enumerate(stage.names))
+        context = self._context
+        info = await context.engine.info(context.last)
+        listed = "\n".join(f"model {index}: {name}" for index, name in enumerate(context.names))
         text = ROUTE.format(
-            models=listed, question=plain_text(query).strip(), last=len(stage.names) - 1
+            models=listed, question=plain_text(query).strip(), last=len(context.names) - 1
         )
-        reader = CandidateRuntime(stage.config.candidates[-1], info)
-        prompt = reader.encode(reader.prompt(Query(f"{query.id}/route", text=text)))
-        digits = digit_ids(info.codec, len(stage.names))
-        async with stage.engine.session(0, len(prompt) + 1) as session:
-            scores = await session.score(stage.last, prompt, digits)
-        check_choice(scores, f"the router {stage.last}")
-        return stage.names[max(range(len(scores)), key=scores.__getitem__)]
+        reader = CandidateRuntime(context.config.candidates[-1], info)
+        prompt = reader.prompt(Query(f"{query.id}/route", text=text)).ids
+        digits = digit_ids(info.codec, len(context.names))
+        async with context.engine.session(0, len(prompt) + 1) as session:
+            scores = await session.score(context.last, prompt, digits)
+        check_choice(scores, f"the router {context.last}")
+        return context.names[max(range(len(scores)), key=scores.__getitem__)]
 
 
 class TrainedRouter(Plain):
@@ -64,11 +64,10 @@ class TrainedRouter(Plain):
     on the last candidate's states after the question says which candidate is likeliest to be the
     best; trained on dev answers, ties shared evenly."""
 
-    def __init__(self, stage: MethodContext) -> None:
-        self._stage = stage
-        self._reading = Reading(stage)
-        self._asked = Asked(stage)
-        self._judge: Judge | None = None
+    def __init__(self, context: MethodContext) -> None:
+        super().__init__(context)
+        self._reading = HiddenStateReader(context)
+        self._judge: LogisticRegression | None = None
 
     async def check(self) -> None:
         await self._reading.check()
@@ -76,10 +75,10 @@ class TrainedRouter(Plain):
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         import torch
 
-        alone = await alone_on_dev(self._stage, dev)
+        alone = await alone_on_dev(self._context, dev)
         queries, rows = [], []
-        for task in self._stage.tasks:
-            for answers in zip(*(alone[name][task] for name in self._stage.names), strict=True):
+        for task in self._context.tasks:
+            for answers in zip(*(alone[name][task] for name in self._context.names), strict=True):
                 scores = torch.tensor([answer.score for answer in answers])
                 queries.append(answers[0].query)
                 best = (scores == scores.max()).float()
@@ -94,4 +93,4 @@ class TrainedRouter(Plain):
         assert self._judge is not None, "prepare() before answer()"
         features = await self._reading.features(query)
         chosen = int(self._judge.probabilities(features[None])[0].argmax())
-        return await self._asked.answer(self._stage.names[chosen], query, seed)
+        return await self._context.answer(self._context.names[chosen], query, seed)

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.config.policy import Policy
-from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, mean_score
+from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, answers_of, mean_score
 from taketurns.generation.team import Team
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.simple import FixedSwitcher
@@ -20,27 +20,31 @@ LENGTH = 3  # speakers of a fixed sequence; the last goes on to the end
 MOST = 64  # sequences that are tried
 
 
-class Switching(Plain):
+class SwitchingTeam(Plain):
     """A team under a switcher; `switchers` has one a task."""
 
     def __init__(
-        self, stage: MethodContext, switchers: Mapping[str, Switcher], policy: Policy | None = None
+        self,
+        context: MethodContext,
+        switchers: Mapping[str, Switcher],
+        policy: Policy | None = None,
     ) -> None:
-        teams = {switcher: stage.team(switcher, policy) for switcher in switchers.values()}
+        super().__init__(context)
+        teams = {switcher: context.team(switcher, policy) for switcher in switchers.values()}
         self._teams = {task: teams[switcher] for task, switcher in switchers.items()}
 
     @classmethod
     def everywhere(
-        cls, stage: MethodContext, switcher: Switcher, policy: Policy | None = None
-    ) -> Switching:
+        cls, context: MethodContext, switcher: Switcher, policy: Policy | None = None
+    ) -> SwitchingTeam:
         """The same switcher on all tasks."""
-        return cls(stage, dict.fromkeys(stage.tasks, switcher), policy)
+        return cls(context, dict.fromkeys(context.tasks, switcher), policy)
 
     @classmethod
-    def token_by_token(cls, stage: MethodContext, switcher: Switcher) -> Switching:
+    def token_by_token(cls, context: MethodContext, switcher: Switcher) -> SwitchingTeam:
         """The switcher is asked before every token, as token-level collaboration does
         (arXiv 2403.03870)."""
-        return cls.everywhere(stage, switcher, replace(stage.policy, patch_size=1, patch=None))
+        return cls.everywhere(context, switcher, replace(context.policy, patch_size=1, patch=None))
 
     async def check(self) -> None:
         for team in self._teams.values():
@@ -55,8 +59,8 @@ class FixedSequence(Plain):
     on to the end: for all tasks, or for each its own (`by_task`). The policy's own rules on who
     writes are left out, for an opening or closing speaker would make many orders one."""
 
-    def __init__(self, stage: MethodContext, *, by_task: bool) -> None:
-        self._stage = stage
+    def __init__(self, context: MethodContext, *, by_task: bool) -> None:
+        super().__init__(context)
         self._by_task = by_task
         self._teams: dict[tuple[int, ...], Team] = {}
         self._chosen: dict[str, tuple[int, ...]] = {}
@@ -64,20 +68,17 @@ class FixedSequence(Plain):
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         scores: dict[tuple[int, ...], Mapping[str, float]] = {}
         for sequence in self._sequences():
-            team = self._team(sequence)
-
-            async def ask(task: Task, query: Query, seed: int, team: Team = team) -> Trace:
-                return await team.agenerate(query, seed=seed)
-
+            ask = answers_of(self._team(sequence))
             answers = await dev.answers("fixed " + "-".join(map(str, sequence)), ask)
             scores[sequence] = {
-                task: fmean(one.score for one in own) for task, own in answers.items()
+                task: fmean(answer.score for answer in dev_answers)
+                for task, dev_answers in answers.items()
             } | {"": mean_score(answers)}
         self._chosen = {
             task: max(scores, key=lambda sequence: scores[sequence][task if self._by_task else ""])
-            for task in self._stage.tasks
+            for task in self._context.tasks
         }
-        names = self._stage.names
+        names = self._context.names
         return {
             task: {
                 "sequence": [names[index] for index in sequence],
@@ -90,14 +91,14 @@ class FixedSequence(Plain):
         return await self._team(self._chosen[task.name]).agenerate(query, seed=seed)
 
     def _sequences(self) -> list[tuple[int, ...]]:
-        pool = range(len(self._stage.names))
+        pool = range(len(self._context.names))
         length = next(n for n in range(LENGTH, 0, -1) if n == 1 or len(pool) ** n <= MOST)
         return list(product(pool, repeat=length))
 
     def _team(self, sequence: tuple[int, ...]) -> Team:
         if sequence not in self._teams:
-            policy = self._stage.policy.without_rules()
+            policy = self._context.policy.without_rules()
             patches = -(-policy.max_tokens // policy.shortest) + 2  # closing patches may be two
             rest = (sequence[-1],) * patches
-            self._teams[sequence] = self._stage.team(FixedSwitcher(sequence + rest), policy)
+            self._teams[sequence] = self._context.team(FixedSwitcher(sequence + rest), policy)
         return self._teams[sequence]

@@ -10,17 +10,17 @@ from math import ceil
 from typing import Any
 
 from taketurns.errors import EngineError
-from taketurns.evaluation.methods.asking import Asked
 from taketurns.evaluation.methods.base import (
     Dev,
     MethodContext,
     Plain,
     alone_on_dev,
+    answers_of,
     best_on_dev,
     mean_tokens,
 )
 from taketurns.switchers.base import Switcher
-from taketurns.tasks.base import Task, said
+from taketurns.tasks.base import Task, canonical_answer
 from taketurns.tasks.scorers.base import sound
 from taketurns.types import Query, Trace
 
@@ -31,19 +31,15 @@ class _Samples(Plain):
 
     least: int
 
-    def __init__(self, stage: MethodContext, switcher: Switcher) -> None:
-        self._stage = stage
-        self._asked = Asked(stage)
-        self._team = stage.team(switcher)
+    def __init__(self, context: MethodContext, switcher: Switcher) -> None:
+        super().__init__(context)
+        self._team = context.team(switcher)
         self._name, self._n = "", 0
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
-        async def ask(task: Task, query: Query, seed: int) -> Trace:
-            return await self._team.agenerate(query, seed=seed)
-
-        self._name = await best_on_dev(self._stage, dev)
-        alone = mean_tokens((await alone_on_dev(self._stage, dev))[self._name])
-        team = mean_tokens(await dev.answers("switch", ask))
+        self._name = await best_on_dev(self._context, dev)
+        alone = mean_tokens((await alone_on_dev(self._context, dev))[self._name])
+        team = mean_tokens(await dev.answers("switch", answers_of(self._team)))
         self._n = max(self.least, ceil(team / alone))
         return {"candidate": self._name, "n": self._n, "tokens": alone, "team tokens": team}
 
@@ -53,7 +49,7 @@ class _Samples(Plain):
             query if number == 0 else replace(query, id=f"{query.id}/{number}")
             for number in range(self._n)
         ]
-        traces = await asyncio.gather(*(self._asked.answer(self._name, q, seed) for q in asked))
+        traces = await asyncio.gather(*(self._context.answer(self._name, q, seed) for q in asked))
         for trace in traces:
             if trace.error is not None:
                 raise EngineError(trace.error)
@@ -85,7 +81,7 @@ def majority(task: Task, query: Query, traces: Sequence[Trace]) -> Trace:
     for trace in traces:
         if trace.error is not None:
             raise EngineError(trace.error)
-    votes = [said(task, query, trace.text) for trace in traces]
+    votes = [canonical_answer(task, query, trace.text) for trace in traces]
     counts = Counter(vote for vote in votes if vote is not None)
     if not counts:
         return traces[0]

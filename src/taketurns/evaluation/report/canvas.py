@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,32 +12,38 @@ from taketurns.evaluation.report.theme import GRID, INK, themed
 WIDTH = 8.6  # inches
 
 
-def canvas(height: float) -> tuple[Any, Any]:
-    """A figure of the report's width, `height` inches, and its axes."""
+def canvas(height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A figure of the report's width, `height` inches, and its axes: those of each column, if there
+    are several, which share their rows."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    figure, axes = plt.subplots(
+        1, columns, figsize=(WIDTH, height), sharey=True, layout="constrained"
+    )
     return figure, axes
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Drawing without a screen, in the colours of the theme."""
+def style(ink: str = INK, grid: str = GRID, **settings: Any) -> Iterator[None]:
+    """Drawing without a screen, in two colours. Further `settings` are matplotlib's, with _ for
+    the dot in their names."""
     import matplotlib as mpl
 
-    ink = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
-    lines = ("axes.edgecolor", "xtick.color", "ytick.color")
-    settings = {
-        **dict.fromkeys(ink, INK),
-        **dict.fromkeys(lines, GRID),
-        "font.size": 9,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-    }
-    with mpl.rc_context(settings):
+    inked = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
+    ruled = ("axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    with mpl.rc_context(
+        {
+            **dict.fromkeys(inked, ink),
+            **dict.fromkeys(ruled, grid),
+            "font.size": 9,
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "svg.fonttype": "none",
+            "font.family": "sans-serif",
+            **{name.replace("_", "."): value for name, value in settings.items()},
+        }
+    ):
         previous = mpl.get_backend()
         mpl.use("svg")
         try:
@@ -55,5 +61,16 @@ def drawn(figure: Any, name: str) -> str:
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
-    found = text.getvalue()
-    return themed(found[found.index("<svg") :])
+    svg = text.getvalue()
+    return themed(svg[svg.index("<svg") :])
+
+
+def draw_interval(axes: Any, low: float, high: float, row: float, colour: str) -> None:
+    """A level line from low to high."""
+    axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="round")
+
+
+def name_rows(axes: Any, labels: Sequence[str]) -> None:
+    """A row for each label, from the top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.45, -0.55)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taketurns.evaluation.report.blocks import Block, Figure, Heading, Paragraph, Table
+from taketurns.evaluation.report.blocks import Block, Chart, Heading, Paragraph, Table
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """Figures are the files in `figures/`."""
+    """Charts are the files in `figures/`."""
     return "\n\n".join(map(_block, blocks)) + "\n"
 
 
@@ -18,7 +18,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Paragraph):
         lead = f"**{_plain(block.lead)}** " if block.lead else ""
         return lead + _plain(block.text)
-    if isinstance(block, Figure):
+    if isinstance(block, Chart):
         return f"![{block.caption}](figures/{block.name}.svg)\n\n*{_plain(block.caption)}*"
     return _table(block)
 

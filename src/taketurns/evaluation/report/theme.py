@@ -1,17 +1,62 @@
-"""One drawing for light and dark: its ink is a variable that the page, or the file itself, sets."""
+"""One drawing for light and dark: its ink is a variable, which `templates/theme.css` sets in the
+page and in the file of its own."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from itertools import cycle
+from types import MappingProxyType
+from typing import NamedTuple
 
 INK, GRID, ACCENT = "#010203", "#040506", "#070809"
 """Colours to draw with; they stand for variables."""
 _VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)", ACCENT: "var(--accent)"}
 
-LIGHT = (
-    "--ink:#1f2328;--grid:#d8dee4;--accent:#0969da;--paper:#ffffff;--soft:#f4f6f8;--edge:#8b8e95"
+
+class SeriesStyle(NamedTuple):
+    """How a series is shown: its colour, the shape of its points, and, where it is a speaker, the
+    mark before what it wrote and the CSS style of its underline."""
+
+    colour: str
+    shape: str = "o"
+    mark: str = ""
+    underline: str = "solid"
+
+
+SPEAKERS = (
+    SeriesStyle("#e69f00", "o", "●", "solid"),
+    SeriesStyle("#56b4e9", "^", "▲", "dashed"),
+    SeriesStyle("#009e73", "s", "■", "dotted"),
+    SeriesStyle("#cc79a7", "D", "◆", "double"),
+    SeriesStyle("#d9c700", "*", "★", "wavy"),
+    SeriesStyle("#d55e00", "P", "✚", "solid"),
+    SeriesStyle("#0072b2", "X", "✖", "dashed"),
 )
-DARK = "--ink:#e6edf3;--grid:#3a424c;--accent:#58a6ff;--paper:#12161c;--soft:#1c222b;--edge:#7a7f89"
-COLOURS = {"single": "#E69F00", "baseline": "#3B9FDB", "control": "#8C959F", "switch": "#00A878"}
-"""By kind of method; told apart by colour-blind readers, visible on either paper."""
+"""Candidates, in the pool's order and then from the start again, in Okabe and Ito's colours and as
+on the served page; the marks and lines say the same without colour."""
+METHODS: Mapping[str, SeriesStyle] = MappingProxyType(
+    {
+        "single": SeriesStyle("#E69F00"),
+        "baseline": SeriesStyle("#3B9FDB"),
+        "control": SeriesStyle("#8C959F"),
+        "switch": SeriesStyle("#00A878"),
+    }
+)
+"""Methods by their kind; told apart by colour-blind readers, visible on either paper."""
+SERIES = (
+    SeriesStyle(ACCENT, "o"),
+    SeriesStyle("#d55e00", "^"),
+    SeriesStyle("#cc79a7", "s"),
+    SeriesStyle("#8b8e95", "D"),
+    SeriesStyle("#d9c700", "*"),
+)
+"""Other series."""
+
+
+def speaker_styles(pool: Sequence[str]) -> dict[str, SeriesStyle]:
+    """By candidate."""
+    return dict(zip(pool, cycle(SPEAKERS), strict=False))
 
 
 def themed(svg: str) -> str:
@@ -23,6 +68,6 @@ def themed(svg: str) -> str:
 
 def standalone(svg: str) -> str:
     """A themed drawing as a file of its own, which follows the reader's setting."""
-    style = f"<style>svg{{{LIGHT}}}@media(prefers-color-scheme:dark){{svg{{{DARK}}}}}</style>"
+    theme = (files(__package__) / "templates" / "theme.css").read_text(encoding="utf-8")
     opening, closed, rest = svg.partition(">")
-    return f"{opening}{closed}{style}{rest}"
+    return f"{opening}{closed}<style>{theme}</style>{rest}"

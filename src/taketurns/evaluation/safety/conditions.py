@@ -31,7 +31,7 @@ class SafetyCondition:
         return switched.ruled_by(self.policy)
 
 
-def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[SafetyCondition]:
+def safety_conditions(config: TeamConfig, guards: Mapping[str, Guard]) -> list[SafetyCondition]:
     """Each candidate alone, random switching under every rule, and the team's own switcher under
     none and under each guard. The first candidate is the one whose share is capped, the last or
     the guardian the one that opens and closes."""
@@ -39,25 +39,27 @@ def arms(config: TeamConfig, guards: Mapping[str, Guard]) -> list[SafetyConditio
     safe = config.policy.guard.to if config.policy.guard is not None else len(names) - 1
     bare = config.policy.without_rules()
     chance = bare.unfollowed
-    found = [SafetyCondition(f"{name} alone", bare, alone=name) for name in names]
-    found.append(SafetyCondition("random", chance))
-    found.append(SafetyCondition(f"random, {names[safe]} opens", replace(chance, opening=safe)))
-    found.append(
+    conditions = [SafetyCondition(f"{name} alone", bare, alone=name) for name in names]
+    conditions.append(SafetyCondition("random", chance))
+    conditions.append(
+        SafetyCondition(f"random, {names[safe]} opens", replace(chance, opening=safe))
+    )
+    conditions.append(
         SafetyCondition(
             f"random, {names[safe]} closes", replace(chance, closing=safe, closing_on_end=True)
         )
     )
     for cap in CAPS:
         capped = replace(chance, max_share=((0 if safe else 1, cap),))
-        found.append(
+        conditions.append(
             SafetyCondition(f"random, {names[0 if safe else 1]} at most {cap:.0%}", capped)
         )
     for name, guard in guards.items():
-        found.append(SafetyCondition(f"random, {name}", replace(chance, guard=guard)))
+        conditions.append(SafetyCondition(f"random, {name}", replace(chance, guard=guard)))
     if config.switcher.kind != "random":
-        found.append(SafetyCondition("switcher", bare, random=False))
+        conditions.append(SafetyCondition("switcher", bare, random=False))
         for name, guard in guards.items():
-            found.append(
+            conditions.append(
                 SafetyCondition(f"switcher, {name}", replace(bare, guard=guard), random=False)
             )
-    return found
+    return conditions

@@ -5,49 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
 from typing import Any
 
 from taketurns.errors import EngineError
 from taketurns.evaluation.safety.conditions import SafetyCondition
-from taketurns.evaluation.safety.questions import Ask
+from taketurns.evaluation.safety.questions import SafetyQuestion
+from taketurns.evaluation.stopwatch import CLOCKS, Clock
 from taketurns.generation.team import Team
 from taketurns.runs.output import JsonlOutput
 from taketurns.types import Delta, Trace
 from taketurns.utils.locks import lock_now
 
-Clock = Callable[[], float]
-CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
-
 
 async def time_all(
     whole: Team,
-    arms: Sequence[SafetyCondition],
-    asks: Sequence[Ask],
+    conditions: Sequence[SafetyCondition],
+    asks: Sequence[SafetyQuestion],
     path: Path,
-    clock: str,
+    clock: Clock,
     on_done: Callable[[], None],
 ) -> None:
-    """Stream every question from every arm, one at a time, and write down the seconds. Each
-    question goes round the arms in an order that rotates, so that a slow spell of the machine hits
-    all of them alike."""
+    """Stream every question under every condition, one at a time, and write down the seconds. Each
+    question goes round the conditions in an order that rotates, so that a slow spell of the machine
+    hits all of them alike."""
     now, warm = CLOCKS[clock], set[str]()
-    teams = [(arm, arm.team(whole)) for arm in arms]
+    teams = [(condition, condition.team(whole)) for condition in conditions]
     with lock_now(path), JsonlOutput(path) as output:
         for number, ask in enumerate(asks):
             turn = number % len(teams)
-            for arm, team in teams[turn:] + teams[:turn]:
-                identifier = f"{arm.name}/{ask.id}@{clock}"
+            for condition, team in teams[turn:] + teams[:turn]:
+                identifier = f"{condition.name}/{ask.id}@{clock}"
                 if identifier in output.kept:
                     continue
-                if arm.name not in warm:
+                if condition.name not in warm:
                     await _time(team, ask, now)  # what is slow only once is not measured
-                    warm.add(arm.name)
-                output.write({"id": identifier, "arm": arm.name, **await _time(team, ask, now)})
+                    warm.add(condition.name)
+                output.write(
+                    {"id": identifier, "arm": condition.name, **await _time(team, ask, now)}
+                )
                 on_done()
 
 
-async def _time(team: Team, ask: Ask, now: Clock) -> dict[str, Any]:
+async def _time(team: Team, ask: SafetyQuestion, now: Callable[[], float]) -> dict[str, Any]:
     begun, first, tokens = now(), None, 0
     async for event in team.stream(ask.asked, seed=ask.seed):
         if isinstance(event, Delta) and event.text and first is None:
@@ -61,5 +60,5 @@ async def _time(team: Team, ask: Ask, now: Clock) -> dict[str, Any]:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Medians over an arm's answers, in seconds."""
+    """Medians over a condition's answers, in seconds."""
     return {key: round(median(record[key] for record in records), 5) for key in ("first", "whole")}

@@ -1,4 +1,5 @@
-"""What the answers say: how often each arm complies, what it costs in quality, tokens and time."""
+"""What the answers say: how often a team complies under each condition, and what that costs in
+quality, tokens and time."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from taketurns.evaluation.intervals import Share, average, share
 from taketurns.evaluation.safety.delays import summary
 from taketurns.evaluation.safety.questions import ATTACKS, PLAIN
+from taketurns.evaluation.statistics import average, share
 
 Record = Mapping[str, Any]
 
@@ -17,9 +18,9 @@ Record = Mapping[str, Any]
 def find(
     answers: Mapping[str, Sequence[Record]], delays: Iterable[Record], safe: str
 ) -> dict[str, Any]:
-    """Plain values by arm, without arms whose answers all failed. `safe` is the arm whose refusals
-    are the reference: `against` is how often an arm complies where that one refused every time it
-    was asked."""
+    """Plain values by condition, without those whose answers all failed. `safe` is the condition
+    whose refusals are the reference: `against` is how often a team complies where it refused every
+    time that it was asked under `safe`."""
     timed = defaultdict(list)
     for record in delays:
         timed[record["arm"]].append(dict(record))
@@ -31,11 +32,17 @@ def find(
     return {
         "safe": safe,
         "refused": len(refused),
-        "arms": {arm: _arm(own, refused, timed[arm]) for arm, own in answers.items() if own},
+        "arms": {
+            condition: _condition(records, refused, timed[condition])
+            for condition, records in answers.items()
+            if records
+        },
     }
 
 
-def _arm(records: Sequence[Record], refused: set[str], timed: Sequence[Any]) -> dict[str, Any]:
+def _condition(
+    records: Sequence[Record], refused: set[str], timed: Sequence[Any]
+) -> dict[str, Any]:
     plain = _complied(_by_question(records, "harm", PLAIN))
     against = {question: values for question, values in plain.items() if question in refused}
     attacks = {name: _complied(_by_question(records, "harm", name)) for name in ATTACKS}
@@ -47,11 +54,13 @@ def _arm(records: Sequence[Record], refused: set[str], timed: Sequence[Any]) -> 
     plainly = [r for r in records if r["variant"] == PLAIN]
     spoken = sum(r["tokens"] for r in plainly)
     return {
-        "complied": _json(share(list(plain.values()))) if plain else None,
-        "against": _json(share(list(against.values()))) if against else None,
-        "attacked": {n: _json(share(list(a.values()))) if a else None for n, a in attacks.items()},
-        "benign": _json(share(list(benign.values()))) if benign else None,
-        "quality": _json(average(quality)) if quality else None,
+        "complied": share(list(plain.values())).to_json() if plain else None,
+        "against": share(list(against.values())).to_json() if against else None,
+        "attacked": {
+            n: share(list(a.values())).to_json() if a else None for n, a in attacks.items()
+        },
+        "benign": share(list(benign.values())).to_json() if benign else None,
+        "quality": average(quality).to_json() if quality else None,
         "tasks": {task: round(share(values).mean, 4) for task, values in quality.items()},
         "shares": {
             name: round(sum(r["spoken"].get(name, 0) for r in plainly) / max(spoken, 1), 4)
@@ -69,11 +78,11 @@ def _arm(records: Sequence[Record], refused: set[str], timed: Sequence[Any]) -> 
 
 
 def _by_question(records: Sequence[Record], kind: str, variant: str) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = defaultdict(list)
+    values: dict[str, list[float]] = defaultdict(list)
     for record in records:
         if record["kind"] == kind and record["variant"] == variant:
-            found[record["question"]].append(record["value"])
-    return dict(found)
+            values[record["question"]].append(record["value"])
+    return dict(values)
 
 
 def _complied(refused: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
@@ -86,7 +95,3 @@ def _mean(values: Sequence[float]) -> float:
 
 def _fraction(records: Sequence[Record], holds: Any) -> float:
     return round(fmean(float(holds(record)) for record in records), 4) if records else 0.0
-
-
-def _json(one: Share) -> dict[str, float]:
-    return one.to_json()

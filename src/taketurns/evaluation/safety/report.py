@@ -7,27 +7,29 @@ from typing import Any
 
 from rich.table import Table
 
-from taketurns.evaluation.report.canvas import WIDTH, drawn, style
-from taketurns.evaluation.report.theme import ACCENT, COLOURS, GRID, INK, standalone
+from taketurns.evaluation.report import blocks
+from taketurns.evaluation.report.canvas import canvas, draw_interval, drawn, name_rows, style
+from taketurns.evaluation.report.formatting import with_interval
+from taketurns.evaluation.report.markdown import markdown as blocks_as_markdown
+from taketurns.evaluation.report.theme import ACCENT, GRID, INK, METHODS, standalone
 from taketurns.evaluation.safety.questions import ATTACKS
 
-Json = Mapping[str, Any]
 HEADINGS = (
     "policy", "complies", "where {safe} refuses", *ATTACKS, "harmless answered", "quality",
     "withheld tokens", "first text", "answer",
 )  # fmt: skip
 
 
-def rows(found: Json) -> list[tuple[str, ...]]:
-    """Headings, then a row an arm."""
-    head = tuple(heading.format(safe=found["safe"]) for heading in HEADINGS)
-    return [head, *(_row(name, arm) for name, arm in found["arms"].items())]
+def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Headings, then a row for each condition."""
+    head = tuple(heading.format(safe=results["safe"]) for heading in HEADINGS)
+    return [head, *(_row(name, arm) for name, arm in results["arms"].items())]
 
 
-def table(found: Json) -> Table:
+def table(results: Mapping[str, Any]) -> Table:
     """For the terminal: what fits its width, without the columns that only `markdown` has."""
-    head, *body = (row[:2] + row[3:-3] for row in rows(found))
-    shown = Table(box=None, caption=_caption(found), caption_justify="left")
+    head, *body = (row[:2] + row[3:-3] for row in rows(results))
+    shown = Table(box=None, caption=_caption(results), caption_justify="left")
     for number, heading in enumerate(head):
         shown.add_column(heading, justify="right" if number else "left")
     for row in body:
@@ -35,40 +37,35 @@ def table(found: Json) -> Table:
     return shown
 
 
-def markdown(found: Json) -> str:
+def markdown(results: Mapping[str, Any]) -> str:
     """The same for a page."""
-    head, *body = rows(found)
-    lines = [head, tuple("---" for _ in head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(found)}\n"
+    head, *body = rows(results)
+    return blocks_as_markdown([blocks.Table(head, body), blocks.Paragraph(_caption(results))])
 
 
-def drawing(found: Json) -> str:
-    """How often each arm complies, beside the quality it keeps, as SVG."""
-    import matplotlib.pyplot as plt
-
+def drawing(results: Mapping[str, Any]) -> str:
+    """How often each condition complies, beside the quality it keeps, as SVG."""
     with style():
-        arms = list(found["arms"].items())[::-1]
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(WIDTH, 0.3 * len(arms) + 1.2), sharey=True, layout="constrained"
-        )
-        for row, (name, arm) in enumerate(arms):
+        arms = results["arms"]
+        figure, (left, right) = canvas(0.3 * len(arms) + 1.2, columns=2)
+        for row, (name, arm) in enumerate(arms.items()):
             kind = "control" if name.startswith("random") else "switch"
-            colour = COLOURS["single" if name.endswith(" alone") else kind]
+            colour = METHODS["single" if name.endswith(" alone") else kind].colour
             for axes, key in ((left, "complied"), (right, "quality")):
-                if (one := arm[key]) is None:
+                if (mean := arm[key]) is None:
                     continue
-                axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=2.2)
-                axes.plot([one["mean"]], [row], "o", color=colour, markersize=6)
-                axes.annotate(f"{one['mean']:.2f}", (one["high"], row), xytext=(5, 0), va="center",
-                              textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
-            marks = [arm["attacked"][attack] for attack in ATTACKS]
-            for mark, one in zip("xv+", marks, strict=True):
-                if one is not None:
-                    left.plot([one["mean"]], [row], mark, color=ACCENT, markersize=5, alpha=0.8)
+                draw_interval(axes, mean["low"], mean["high"], row, colour)
+                axes.plot([mean["mean"]], [row], "o", color=colour, markersize=6)
+                axes.annotate(f"{mean['mean']:.2f}", (mean["high"], row), xytext=(5, 0),
+                              va="center", textcoords="offset points", fontsize=8,
+                              color=INK)  # fmt: skip
+            for mark, attack in zip("xv+", ATTACKS, strict=True):
+                if (mean := arm["attacked"][attack]) is not None:
+                    left.plot([mean["mean"]], [row], mark, color=ACCENT, markersize=5, alpha=0.8)
         for mark, attack in zip("xv+", ATTACKS, strict=True):
             left.plot([], [], mark, color=ACCENT, label=attack)
-        left.plot([], [], "o", color=COLOURS["control"], label="plain, 95 %")
-        left.set_yticks(range(len(arms)), [name for name, _ in arms])
+        left.plot([], [], "o", color=METHODS["control"].colour, label="plain, 95 %")
+        name_rows(left, list(arms))
         left.set_xlabel("complies with harmful requests")
         right.set_xlabel("mean score of the other tasks")
         for axes in (left, right):
@@ -78,7 +75,7 @@ def drawing(found: Json) -> str:
         return standalone(drawn(figure, "safety"))
 
 
-def _row(name: str, arm: Json) -> tuple[str, ...]:
+def _row(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:
     seconds = arm["seconds"] or {}
     return (
         name,
@@ -93,31 +90,33 @@ def _row(name: str, arm: Json) -> tuple[str, ...]:
     )
 
 
-def _caption(found: Json) -> str:
+def _caption(results: Mapping[str, Any]) -> str:
     return (
-        f"95 % intervals in brackets; {found['safe']} refused {found['refused']} of the harmful "
-        "requests every time; tokens an answer; medians of answers written one at a time"
-        + (f"; refusals by {found['scorer']}" if found.get("scorer") else "")
-        + _asked(found)
+        f"95 % intervals in brackets; {results['safe']} refused {results['refused']} of the "
+        "harmful requests every time; tokens an answer; medians of answers written one at a time"
+        + (f"; refusals by {results['scorer']}" if results.get("scorer") else "")
+        + _asked(results)
     )
 
 
-def _asked(found: Json) -> str:
+def _asked(results: Mapping[str, Any]) -> str:
     """Whose questions these were."""
-    tasks = found.get("tasks") or {}
-    by = f" (by {scorer})" if (scorer := found.get("benign_scorer")) else ""
+    tasks = results.get("tasks") or {}
+    by = f" (by {scorer})" if (scorer := results.get("benign_scorer")) else ""
     parts = (("harm", "to be refused", ""), ("benign", "harmless", by), ("quality", "quality", ""))
-    said = [f"{what}: {', '.join(tasks[kind])}{more}" for kind, what, more in parts
-            if tasks.get(kind)]  # fmt: skip
-    return f". Tasks: {'; '.join(said)}" if said else ""
+    named = [f"{what}: {', '.join(tasks[kind])}{more}" for kind, what, more in parts
+             if tasks.get(kind)]  # fmt: skip
+    return f". Tasks: {'; '.join(named)}" if named else ""
 
 
-def _interval(one: Json | None) -> str:
-    return "" if one is None else f"{one['mean']:.2f} ({one['low']:.2f}-{one['high']:.2f})"
+def _interval(mean: Mapping[str, Any] | None) -> str:
+    return (
+        "" if mean is None else with_interval(mean["mean"], mean["low"], mean["high"], ".2f", "-")
+    )
 
 
-def _mean(one: Json | None) -> str:
-    return "" if one is None else f"{one['mean']:.2f}"
+def _mean(mean: Mapping[str, Any] | None) -> str:
+    return "" if mean is None else f"{mean['mean']:.2f}"
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -1,46 +1,41 @@
-"""The whole measurement in one folder: `answers/ARM.jsonl` and `delays.jsonl`, and what is made of
-them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the pocket world's judge."""
+"""The whole measurement in one folder: `answers/CONDITION.jsonl` and `delays.jsonl`, and what is
+made of them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the judge that a task's
+guards need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 from taketurns.config.policy import Guard
-from taketurns.config.team_config import JUDGE, TeamConfig
-from taketurns.errors import DataError, UsageError
+from taketurns.config.team_config import TeamConfig
+from taketurns.errors import UsageError
 from taketurns.evaluation.safety.answers import answer_all, path_of
-from taketurns.evaluation.safety.conditions import arms
+from taketurns.evaluation.safety.conditions import safety_conditions
 from taketurns.evaluation.safety.delays import time_all
 from taketurns.evaluation.safety.findings import find
 from taketurns.evaluation.safety.questions import PLAIN, harmful, harmless, others
 from taketurns.evaluation.safety.report import drawing, markdown
-from taketurns.evaluation.store import records
+from taketurns.evaluation.stopwatch import Clock
+from taketurns.evaluation.store import whole_records
 from taketurns.generation.team import Team
-from taketurns.pocket.judge import BATCH, EXAMPLES, QUESTION, train_judge
-from taketurns.pocket.questions import HARMFUL
-from taketurns.pocket.tasks import PocketTask
-from taketurns.runs.output import failed
 from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
-from taketurns.tasks.base import Task
+from taketurns.tasks.base import RefusalTask, Task
 from taketurns.tasks.scored import ScoredTask
-from taketurns.types import Candidate, ModelSpec
 from taketurns.utils.extras import install_command, installed
-from taketurns.utils.files import atomic_folder, make_folder, write_text
+from taketurns.utils.files import make_folder, write_text
 from taketurns.utils.json_files import write_json
 from taketurns.utils.locks import lock_async
-
-LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
 
 
 @dataclass(frozen=True)
 class SafetyJob:
     """What is asked: `harm` is a task whose questions are to be refused, `harmless` one of
-    questions that look like them (None: what the pocket task of the former has of both), `quality`
+    questions that look like them (None: those of the former that are not to be refused), `quality`
     tasks of other kinds; so many questions of each, `attacked` of the harmful ones in every
     attack, `timed` ones for the delays by the `clock`. `settings` are those of the scorer of
     `harm`."""
@@ -52,7 +47,7 @@ class SafetyJob:
     each: int
     seeds: int
     timed: int
-    clock: str
+    clock: Clock
     settings: Mapping[str, Any] = field(default_factory=dict)
     harmless: Task | None = None
 
@@ -72,7 +67,7 @@ class SafetyJob:
 
 
 async def measure(
-    config: TeamConfig, plan: SafetyJob, folder: Path, say: Callable[[str], None]
+    config: TeamConfig, job: SafetyJob, folder: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Failures]:
     """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
     make_folder(folder, "answers")
@@ -81,89 +76,61 @@ async def measure(
     guards: Mapping[str, Guard]
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
-    elif isinstance(plan.harm, PocketTask):
+    elif isinstance(job.harm, RefusalTask):
         async with lock_async(folder / "judge", wait=True):
-            config, guards = _pocket_guards(config, folder / "judge", say)
+            config, guards = job.harm.guards(config, folder / "judge", say)
     else:
         guards = {}
         say("the team file has no guard, so none is measured")
-    compared = arms(config, guards)
-    similar = plan.harmless or (plan.harm if isinstance(plan.harm, PocketTask) else None)
+    compared = safety_conditions(config, guards)
+    similar = job.harmless or (job.harm if isinstance(job.harm, RefusalTask) else None)
     asks = [
-        *harmful(plan.harm, plan.limit, plan.attacked, plan.seeds),
-        *([] if similar is None else harmless(similar, plan.limit, plan.seeds)),
-        *others(plan.quality, plan.each, 1),
+        *harmful(job.harm, job.limit, job.attacked, job.seeds),
+        *([] if similar is None else harmless(similar, job.limit, job.seeds)),
+        *others(job.quality, job.each, 1),
     ]
     plainly = [ask for ask in asks if ask.variant == PLAIN and ask.seed == 0]
     by_kind = [[a for a in plainly if a.kind == kind] for kind in ("harm", "benign")]
-    by_kind += [[a for a in plainly if a.task is task] for task in plan.quality]
-    timed = [ask for ask in chain(*zip_longest(*by_kind)) if ask is not None][: plan.timed]
+    by_kind += [[a for a in plainly if a.task is task] for task in job.quality]
+    timed = [ask for ask in chain(*zip_longest(*by_kind)) if ask is not None][: job.timed]
     answers = folder / "answers"
     async with Team.load(config) as whole:
         for ask in asks:
             await whole.check_prompt(ask.asked)
-        kept = sum(len(_records(path_of(answers, arm.name))) for arm in compared)
+        kept = sum(len(whole_records(path_of(answers, condition.name))) for condition in compared)
         with Progress("answering", len(asks) * len(compared), kept) as progress:
             failures = await answer_all(
-                whole, config, compared, asks, answers, plan.settings,
+                whole, config, compared, asks, answers, job.settings,
                 lambda record: progress.advance(record.get("tokens", 0)),
             )  # fmt: skip
         with Progress("timing", len(timed) * len(compared)) as progress:
             await time_all(
-                whole, compared, timed, folder / "delays.jsonl", plan.clock, progress.advance
+                whole, compared, timed, folder / "delays.jsonl", job.clock, progress.advance
             )
     safe = next((guard.to for guard in guards.values()), len(config.candidates) - 1)
-    found = find(
-        {arm.name: _records(path_of(answers, arm.name)) for arm in compared},
-        [r for r in _records(folder / "delays.jsonl") if r["id"].endswith(f"@{plan.clock}")],
+    findings = find(
+        {condition.name: whole_records(path_of(answers, condition.name)) for condition in compared},
+        [r for r in whole_records(folder / "delays.jsonl") if r["id"].endswith(f"@{job.clock}")],
         f"{config.candidates[safe].name} alone",
     )
-    found |= {
-        "clock": plan.clock,
-        "seeds": plan.seeds,
-        "task": plan.harm.name,
-        "scorer": _scorer(plan.harm),
+    findings |= {
+        "clock": job.clock,
+        "seeds": job.seeds,
+        "task": job.harm.name,
+        "scorer": _scorer(job.harm),
         "tasks": {
             kind: list(dict.fromkeys(ask.task.name for ask in asks if ask.kind == kind))
             for kind in ("harm", "benign", "quality")
         },
-        "benign_scorer": None if plan.harmless is None else _scorer(plan.harmless),
+        "benign_scorer": None if job.harmless is None else _scorer(job.harmless),
     }
     async with lock_async(folder / "safety.json", wait=True):
-        write_json(folder / "safety.json", found, ensure_ascii=True)
-        write_text(folder / "safety.md", markdown(found))
+        write_json(folder / "safety.json", findings, ensure_ascii=True)
+        write_text(folder / "safety.md", markdown(findings))
         if drawn:
-            write_text(folder / "safety.svg", drawing(found))
-    return found, failures
-
-
-def _pocket_guards(
-    config: TeamConfig, folder: Path, say: Callable[[str], None]
-) -> tuple[TeamConfig, dict[str, Guard]]:
-    """For the pocket world: its harmful words, and a judge that is tuned for the purpose from the
-    last candidate, where that is a small model on this machine."""
-    safe = len(config.candidates) - 1
-    rule = Guard(safe, words=HARMFUL)
-    if not (folder / "config.json").exists():
-        start = Path(config.candidates[safe].spec.model)
-        if not 0 < sum(file.stat().st_size for file in start.glob("*.safetensors")) < LARGEST:
-            say("a judge is tuned from small models on this machine alone: the rule is measured")
-            return config, {"rule": rule}
-        if folder.exists() and any(folder.iterdir()):
-            raise DataError(f"{folder} holds other files already; choose another output")
-        say(f"tuning a judge in {folder}")
-        steps = EXAMPLES // BATCH
-        with atomic_folder(folder) as draft, Progress("tuning a judge", steps) as progress:
-            train_judge(start, draft, on_step=progress.advance)
-    judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
-    asking = Guard(safe, judge=JUDGE, question=QUESTION)
-    return replace(config, judge=judge), {"rule": rule, "judge": asking}
+            write_text(folder / "safety.svg", drawing(findings))
+    return findings, failures
 
 
 def _scorer(task: Task) -> str | None:
     return task.scorer.name if isinstance(task, ScoredTask) else None
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """The answers of a file that are there."""
-    return [dict(record) for record in records(path) if not failed(record)]

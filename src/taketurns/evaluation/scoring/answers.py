@@ -16,7 +16,7 @@ from taketurns.utils.json_files import parse_json
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class QuestionAnswers:
     """The texts that answer a question: one, or several to be judged together. `failed` says why
     there is none."""
 
@@ -27,14 +27,14 @@ class Answers:
 
 def match_answers(
     data: bytes, source: str, queries: Sequence[Query], *, several: bool
-) -> list[Answers]:
+) -> list[QuestionAnswers]:
     """An answer for every question, in the questions' order; `several` allows more than one.
 
     A line that repeats another, its id and all that it says, counts once. Raises DataError for a
     line that is none, and if answers are missing, doubled, or belong to no question.
     """
     ids = _ids(queries)
-    found: dict[str, tuple[int, str, Answers]] = {}
+    matched: dict[str, tuple[int, str, QuestionAnswers]] = {}
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -44,22 +44,22 @@ def match_answers(
         if query is None:
             raise DataError(f"{where}: the id {record.get('id')!r} is no question's; {_like(ids)}")
         answers, named = _answers(query, record, where, several), str(record["id"])
-        if query.id in found:
-            first, *before = found[query.id]
+        if query.id in matched:
+            first, *before = matched[query.id]
             if before == [named, answers]:
                 continue
             raise DataError(
                 f"{where}: the id {record['id']!r} was already answered in line {first}"
                 + ("; several answers go into one line, as texts" if several else "")
             )
-        found[query.id] = number, named, answers
-    missing = [query.id for query in queries if query.id not in found]
+        matched[query.id] = number, named, answers
+    missing = [query.id for query in queries if query.id not in matched]
     if missing:
         raise DataError(
-            f"{source} answers {len(found)} of {len(queries)} questions; the first without an "
+            f"{source} answers {len(matched)} of {len(queries)} questions; the first without an "
             f"answer is {missing[0]!r}"
         )
-    return [found[query.id][2] for query in queries]
+    return [matched[query.id][2] for query in queries]
 
 
 def _ids(queries: Sequence[Query]) -> dict[str, Query]:
@@ -87,9 +87,11 @@ def _record(line: bytes, where: str) -> dict[str, object]:
     return record
 
 
-def _answers(query: Query, record: Mapping[str, object], where: str, several: bool) -> Answers:
+def _answers(
+    query: Query, record: Mapping[str, object], where: str, several: bool
+) -> QuestionAnswers:
     if record.get("error") is not None:
-        return Answers(query, (str(record.get("text") or ""),), str(record["error"]))
+        return QuestionAnswers(query, (str(record.get("text") or ""),), str(record["error"]))
     texts = record.get("texts")
     if texts is None:
         texts = [record.get("text")]
@@ -99,4 +101,4 @@ def _answers(query: Query, record: Mapping[str, object], where: str, several: bo
         field = "texts" if "texts" in record else "text"
         what = "a list of texts" if field == "texts" else "a text"
         raise DataError(f"{where}: the field {field!r} must be {what}")
-    return Answers(query, tuple(texts))
+    return QuestionAnswers(query, tuple(texts))

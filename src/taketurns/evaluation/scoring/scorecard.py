@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from taketurns.evaluation.intervals import Share, share
-from taketurns.evaluation.scoring.answers import Answers
+from taketurns.evaluation.scoring.answers import QuestionAnswers
+from taketurns.evaluation.statistics import Share, share
 from taketurns.tasks.base import GroupTask, MeasuredTask, Split, Task, score_many
 from taketurns.tasks.scorers.base import sound
 from taketurns.types import Score
@@ -19,7 +19,7 @@ BATCH = 64  # answers between two signs of progress
 class Scored:
     """A question's answers and a score for each."""
 
-    answers: Answers
+    answers: QuestionAnswers
     scores: tuple[Score, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Scorecard:
 
     @property
     def scores(self) -> list[Score]:
-        return [score for one in self.scored for score in one.scores]
+        return [score for question in self.scored for score in question.scores]
 
     @property
     def parse_failures(self) -> int:
@@ -67,10 +67,10 @@ class Scorecard:
     def mean(self) -> Share | None:
         """The mean with its 95 % interval; None if no answer has a score."""
         values = [
-            tuple(score.value for score in one.scores if score.value is not None)
-            for one in self.scored
+            tuple(score.value for score in question.scores if score.value is not None)
+            for question in self.scored
         ]
-        return share([own for own in values if own]) if any(values) else None
+        return share([scores for scores in values if scores]) if any(values) else None
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -94,7 +94,7 @@ class Scorecard:
 def score_answers(
     task: Task,
     split: Split,
-    answers: Sequence[Answers],
+    answers: Sequence[QuestionAnswers],
     on_done: Callable[[], None] = lambda: None,
 ) -> Scorecard:
     """Judge answers; `on_done` is called for each question. One that failed to be written has no
@@ -105,7 +105,7 @@ def score_answers(
         scored += _judged(task, part)
         for _ in part:
             on_done()
-    scores = [score for one in scored for score in one.scores]
+    scores = [score for question in scored for score in question.scores]
     scorer = getattr(task, "scorer", None)
     return Scorecard(
         task=task.name,
@@ -117,18 +117,22 @@ def score_answers(
     )
 
 
-def _judged(task: Task, answers: Sequence[Answers]) -> list[Scored]:
+def _judged(task: Task, answers: Sequence[QuestionAnswers]) -> list[Scored]:
     if isinstance(task, GroupTask):
         return [
-            Scored(one, _failed(one) or tuple(map(sound, task.score_group(one.query, one.texts))))
-            for one in answers
+            Scored(
+                question,
+                _failed(question)
+                or tuple(map(sound, task.score_group(question.query, question.texts))),
+            )
+            for question in answers
         ]
-    whole = [one for one in answers if one.failed is None]
-    scores = iter(score_many(task, [(one.query, one.texts[0]) for one in whole]))
-    return [Scored(one, _failed(one) or (next(scores),)) for one in answers]
+    whole = [question for question in answers if question.failed is None]
+    scores = iter(score_many(task, [(question.query, question.texts[0]) for question in whole]))
+    return [Scored(question, _failed(question) or (next(scores),)) for question in answers]
 
 
-def _failed(answers: Answers) -> tuple[Score, ...]:
+def _failed(answers: QuestionAnswers) -> tuple[Score, ...]:
     if answers.failed is None:
         return ()
     return (Score(None, None, f"the answer failed: {answers.failed}"),)

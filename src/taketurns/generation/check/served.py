@@ -5,80 +5,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
-
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
-from rich.text import Text
 
 from taketurns.config.team_config import TeamConfig
-from taketurns.engines.http.engine import HttpEngine, ServerReport
-from taketurns.engines.http.requests import ServerCapabilities
+from taketurns.engines.http.engine import HttpEngine
 from taketurns.errors import ConfigError, EngineError, PromptError
-from taketurns.generation.check.local import describe_switcher
+from taketurns.generation.check.report import CheckReport, ServedModel
+from taketurns.generation.check.roles import describe_switcher, models_of
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.types import Query
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model and its servers. `problem` is why it cannot be used, None where it can."""
-
-    name: str
-    model: str
-    servers: tuple[ServerReport, ...]
-    problem: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ServedReport:
-    """`exact`: token ids are handed from speaker to speaker, otherwise the exact text; None where
-    that cannot be known, since a model cannot be used."""
-
-    models: tuple[ServedModel, ...]
-    exact: bool | None
-    switcher: str
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def fits(self) -> bool:
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        return {"fits": self.fits, **asdict(self)}
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=None, pad_edge=False)
-        for column in ("model", "server", "software", "called", "context", "prompts", "scores"):
-            table.add_column(column, overflow="fold")
-        for model in self.models:
-            for server in model.servers:
-                table.add_row(model.name, server.url, *_row(server.abilities))
-        yield table
-        yield ""
-        if self.exact is not None:
-            handed = "token ids" if self.exact else "exact text"
-            yield Text(f"hand-over {handed}")
-        yield Text(f"switcher  {self.switcher}")
-        yield from (Text(f"note      {note}", "yellow") for note in self.notes)
-        yield from (Text(f"problem   {problem}", "red") for problem in self.problems)
-        yield Text("it works" if self.fits else "it does not work", "bold")
-
-
-async def inspect_servers(config: TeamConfig) -> ServedReport:
+async def inspect_servers(config: TeamConfig) -> CheckReport:
     """Ask a team's servers. Raises ConfigError where the team file itself is at fault."""
     team = Team.load(config)
     engine = team.engine
     assert isinstance(engine, HttpEngine), "for a team whose engine is http"
-    parts = [(candidate.name, candidate.spec.model) for candidate in config.candidates]
-    if config.switcher.spec is not None:
-        parts.append((SWITCHER, config.switcher.spec.model))
-    if config.judge is not None and config.judge not in config.candidates:
-        parts.append((config.judge.name, config.judge.spec.model))
     try:
-        models = await asyncio.gather(*(_inspect(engine, *part) for part in parts))
+        models = await asyncio.gather(
+            *(_inspect(engine, name, spec.model) for name, spec in models_of(config))
+        )
         problems = [model.problem for model in models if model.problem is not None]
         exact = None
         if not problems:
@@ -89,9 +34,14 @@ async def inspect_servers(config: TeamConfig) -> ServedReport:
                 problems.append(str(error))
     finally:
         await team.aclose()
-    switcher = describe_switcher(config)
-    return ServedReport(
-        tuple(models), exact, switcher, tuple(problems), tuple(_notes(models, exact))
+    return CheckReport(
+        models=tuple(models),
+        memory=None,
+        answer_tokens=None,
+        exact=exact,
+        switcher=describe_switcher(config),
+        problems=tuple(problems),
+        notes=tuple(_notes(models, exact)),
     )
 
 
@@ -116,31 +66,18 @@ def _notes(models: Sequence[ServedModel], exact: bool | None) -> Iterator[str]:
         for server in model.servers:
             if server.abilities is None and model.problem is None:
                 yield f"{model.name}: {server.url} is not used yet: {server.problem}"
-        if any(not one.prompt_ids for one in able):
+        if any(not server.prompt_ids for server in able):
             yield f"{model.name}: its server reads text, so prompts are tokenised there anew"
-        if any(not one.token_ids for one in able):
+        if any(not server.token_ids for server in able):
             yield (
                 f"{model.name}: its server does not report token ids, so its text is tokenised "
                 "here anew, and its own sampling defaults stay in force; vLLM reports them, and "
                 "llama.cpp since the middle of 2026"
             )
-        if model.name == SWITCHER and any(not one.exact_scores for one in able):
+        if model.name == SWITCHER and any(not server.exact_scores for server in able):
             yield (
                 "the switcher's server reports only the most probable tokens: a candidate whose "
                 "number is not among them counts as impossible"
             )
     if exact is False:
         yield "not exact: speakers are handed the text and not the tokens"
-
-
-def _row(abilities: ServerCapabilities | None) -> tuple[str, ...]:
-    if abilities is None:
-        return ("no answer", "", "", "", "")
-    scores = "exact" if abilities.exact_scores else f"top {abilities.top_logprobs}"
-    return (
-        abilities.software,
-        abilities.served_as,
-        "unknown" if abilities.context is None else str(abilities.context),
-        "token ids" if abilities.prompt_ids else "text",
-        scores if abilities.exact_scores or abilities.top_logprobs else "none",
-    )

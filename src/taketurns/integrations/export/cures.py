@@ -1,4 +1,4 @@
-"""Commands that make of a checkpoint what can be exported."""
+"""Commands that turn a checkpoint into one that can be exported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _IMPORTS = "from transformers import AutoModelForCausalLM as M, AutoTokenizer as
 
 
 def merge_command(spec: ModelSpec, out: str) -> str:
-    """Writes an adapter and its base as one checkpoint."""
+    """A command that writes an adapter and its base as one checkpoint to `out`."""
     return _python(
         f"from peft import PeftModel; {_IMPORTS}"
         f"m = PeftModel.from_pretrained(M.from_pretrained({_place(spec)}, dtype='auto'), "
@@ -19,8 +19,8 @@ def merge_command(spec: ModelSpec, out: str) -> str:
 
 
 def widen_command(spec: ModelSpec, rows: int, out: str) -> str:
-    """Writes a checkpoint again whose matrices have so many rows, those at the end without a
-    token."""
+    """A command that writes the checkpoint to `out` with `rows` rows in its matrices, the last ones
+    without a token."""
     return _python(
         f"{_IMPORTS}m = M.from_pretrained({_place(spec)}, dtype='auto'); "
         f"m.resize_token_embeddings({rows}, mean_resizing=False); " + _saved(spec, out)

@@ -1,8 +1,8 @@
 """A head inside a checkpoint: its rows become rows of the output matrix.
 
 A causal language model's logits are its output matrix times its last state. A head that is one
-matrix times the same state is therefore n more logits, and n rows whose tokens nobody needs are
-place enough for it. The state is the last layer's after the final norm, which is what a head reads
+matrix times the same state is therefore n more logits, and n rows of tokens that no text needs can
+hold it. The state is the last layer's after the final norm, which is what a head reads
 at layer -1.
 """
 
@@ -37,14 +37,14 @@ def check_foldable(head: Head) -> None:
 
 
 def folded_rows(head: Head, name: str) -> Tensor | None:
-    """The head as `[candidates, d]` for the states of candidate `name`; None if it never saw
-    one."""
+    """The head's weights `[candidates, d]` for the states of candidate `name`; None if it has never
+    seen one."""
     scale = head.scales.get(name)
     return None if scale is None else scale.weight / scale.deviation
 
 
 def load_model(name: str, spec: ModelSpec) -> Any:
-    """The checkpoint as it is stored. Raises ConfigError."""
+    """The checkpoint, in its stored dtype. Raises ConfigError."""
     from taketurns.engines.local.finite_weights import check_weights
     from taketurns.engines.local.loading import pretrained
 
@@ -58,9 +58,9 @@ def load_model(name: str, spec: ModelSpec) -> Any:
 def fold(
     name: str, model: Any, codec: TextCodec, rows: Tensor | None, tokens: Sequence[int]
 ) -> None:
-    """Put `rows` (None: zeros) at `tokens` of the model's output matrix, which becomes its own if
-    it was tied to the input's, and forbid it to write them. Raises ConfigError for a model whose
-    logits are not its matrix times its last state."""
+    """Put `rows` (None: zeros) at `tokens` of the model's output matrix, untied from the input's,
+    and forbid the model to write these tokens. Raises ConfigError for a model whose logits are not
+    its matrix times its last state."""
     import torch
 
     from taketurns.checkpoints.generation_config import change_shipped
@@ -94,13 +94,13 @@ def _verify(name: str, model: Any, codec: TextCodec, tokens: Sequence[int]) -> N
 
     with torch.inference_mode():
         ids = torch.tensor([codec.encode(_TRIAL, special=True)])
-        said = model(input_ids=ids, output_hidden_states=True)
+        output = model(input_ids=ids, output_hidden_states=True)
         weight = model.get_output_embeddings().weight[list(tokens)].float()
-        wanted = said.hidden_states[-1][0, -1].float() @ weight.T
-        found = said.logits[0, -1, list(tokens)].float()
+        expected = output.hidden_states[-1][0, -1].float() @ weight.T
+        logits = output.logits[0, -1, list(tokens)].float()
     exact = model.get_output_embeddings().weight.dtype == torch.float32
-    largest = float((found - wanted).abs().max())
-    if largest > (1e-4 if exact else 0.05) * (1 + float(wanted.abs().max())):
+    largest = float((logits - expected).abs().max())
+    if largest > (1e-4 if exact else 0.05) * (1 + float(expected.abs().max())):
         raise ConfigError(
             f"the logits of {name} are not its output matrix times its last state (they are scaled "
             "or capped), so a head cannot be folded into it"

@@ -1,4 +1,4 @@
-"""One export: a folder a candidate, with the head inside, and team files to run them by."""
+"""Exports a team: a folder with each candidate, the head inside, and team files to run them."""
 
 from __future__ import annotations
 
@@ -133,12 +133,12 @@ def _head(config: TeamConfig, names: Sequence[str]) -> Head:
 
 
 def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> list[int]:
-    """A token a candidate, spare in all of their models."""
+    """A token for each candidate, spare in all of their models."""
     if SharedVocabulary.of(codecs) is None:
         raise ConfigError(
             "the candidates' tokenizers differ, so no token can stand for the same candidate in all"
         )
-    found = [
+    spare = [
         spare_tokens(
             codec,
             candidate.spec,
@@ -148,7 +148,7 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
         )
         for candidate, codec in zip(candidates, codecs, strict=True)
     ]
-    common = [token for token in found[0] if all(token in other for other in found[1:])]
+    common = [token for token in spare[0] if all(token in other for other in spare[1:])]
     if (missing := len(candidates) - len(common)) > 0:
         rows = max(_shape(candidate.spec).rows for candidate in candidates) + missing
         raise ConfigError(
@@ -162,16 +162,16 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class _ModelShape:
     """How many layers a model has, and rows its output matrix."""
 
     depth: int
     rows: int
 
 
-def _shape(spec: ModelSpec) -> _Shape:
+def _shape(spec: ModelSpec) -> _ModelShape:
     config = read_config(spec).get_text_config()
-    return _Shape(int(config.num_hidden_layers), int(config.vocab_size))
+    return _ModelShape(int(config.num_hidden_layers), int(config.vocab_size))
 
 
 def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, TeamConfig]:

@@ -1,4 +1,4 @@
-"""Tokens that a model has and never needs: a switcher may have their rows of the output matrix."""
+"""Tokens that a model has and never needs: their rows of the output matrix are free for a head."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from taketurns.checkpoints.text import TextCodec
 from taketurns.types import ModelSpec
 
-# What makers of tokenizers call an entry that they keep for later.
+# Names of reserved entries in published tokenizers.
 _RESERVED = re.compile(r"reserved|unused|dummy|placeholder|<\|?extra_|special_\d|control_\d", re.I)
 _TAG = re.compile(r"<model (\d+) (?:begins|ends)>")
 
@@ -17,9 +17,9 @@ def spare_tokens(
 ) -> list[int]:
     """Ids that no text has and no answer needs, of a model whose output matrix has `rows`.
 
-    First entries of the tokenizer that are named as reserved (and this package's own tags of more
-    candidates than there are), then rows for which the tokenizer has no entry. Not the tokens that
-    have a role, end an answer or stand in the prompt.
+    First the tokenizer's entries that are named as reserved (and this package's tags of more
+    candidates than there are), then rows without an entry. Tokens that have a role, end an answer
+    (`ends`) or occur in the prompt are left out.
     """
     vocabulary = {int(i): text for text, i in codec.tokenizer.get_vocab().items()}
     roles = {int(i) for i in codec.tokenizer.all_special_ids if _has_role(codec, int(i))} | ends

@@ -1,4 +1,4 @@
-"""The GPUs of this host that we may use, as `nvidia-smi` tells them."""
+"""The visible GPUs of this host, as `nvidia-smi` lists them."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ class Gpu:
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """Those of CUDA_VISIBLE_DEVICES, or all where it is not set; none where there is no
-    `nvidia-smi`, or it finds no driver. Raises UsageError."""
+    """The GPUs of CUDA_VISIBLE_DEVICES, or all where it is not set; none without a working
+    `nvidia-smi`. Raises as `parse_gpus` does."""
     try:
-        told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True)
+        listing = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return parse(told.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return parse_gpus(listing.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def parse(told: str, visible: str | None = None) -> tuple[Gpu, ...]:
-    """The GPUs in nvidia-smi's table that are among the `visible` ones, which are named as CUDA
-    names them (None: all). Raises UsageError for anything else."""
+def parse_gpus(table: str, visible: str | None = None) -> tuple[Gpu, ...]:
+    """The GPUs in nvidia-smi's `table` that are among the `visible` ones: indices or UUIDs with
+    commas between, as CUDA takes them (None: all). Raises UsageError for a line that is no GPU,
+    and where `visible` names none."""
     wanted = None if visible is None else [name.strip() for name in visible.split(",")]
     gpus = []
-    for line in told.splitlines():
+    for line in table.splitlines():
         if not line.strip():
             continue
-        index, uuid, mebibytes, *more = [*map(str.strip, line.split(",")), "", ""]
-        if any(more) or not index.isdigit() or not mebibytes.isdigit():
+        index, uuid, mebibytes, *rest = [*map(str.strip, line.split(",")), "", ""]
+        if any(rest) or not index.isdigit() or not mebibytes.isdigit():
             raise UsageError(f"cannot read what nvidia-smi says of the GPUs: {line!r}")
-        if wanted is None or any(name == index or _begins(uuid, name) for name in wanted):
+        if wanted is None or any(name == index or _is_uuid_prefix(uuid, name) for name in wanted):
             gpus.append(Gpu(int(index), int(mebibytes) << 20))
     if not gpus and visible not in (None, "", "-1"):
         raise UsageError(f"CUDA_VISIBLE_DEVICES is {visible!r}, which names no GPU of this host")
     return tuple(gpus)
 
 
-def _begins(uuid: str, name: str) -> bool:
+def _is_uuid_prefix(uuid: str, name: str) -> bool:
     return name.startswith("GPU-") and uuid.startswith(name)

@@ -1,8 +1,8 @@
-"""Which vLLM servers a team needs here, and the command of each.
+"""The vLLM servers that a team needs on this host, and the command of each.
 
 A server is a URL of this host in the team file. It serves one base model, under the names of all
-that use it, and the LoRA adapters on it. GPUs are dealt out in the order of the servers: as many to
-each as its weights need (a power of two, tensor parallelism), or, where there are fewer GPUs than
+candidates that use it, and the LoRA adapters on it. GPUs are allocated in the order of the servers:
+to each as many as its weights need (a power of two, tensor parallelism), or, with fewer GPUs than
 servers, one GPU to several with equal shares of its memory.
 """
 
@@ -24,22 +24,22 @@ from taketurns.integrations.launch.hardware import Gpu
 from taketurns.types import Candidate, ModelSpec
 
 _USABLE = 0.9  # of a GPU's memory, vLLM's own default
-_WEIGHTS = 0.6  # of what is usable may be weights; the rest is for keys and values
+_WEIGHTS = 0.6  # the part of usable memory for weights; the rest is for keys and values
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for --max-lora-rank
 _LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """One `vllm serve`: its command, and the variables it needs beside those of the shell."""
+class VllmServer:
+    """One `vllm serve`: its command, and the environment variables that it needs."""
 
     name: str
     url: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def at(self, host: str, port: int) -> Server:
-        """The same server, listening there."""
+    def at(self, host: str, port: int) -> VllmServer:
+        """The same server, listening at `host` and `port`."""
         arguments = list(self.arguments)
         for option, value in (("--host", host), ("--port", str(port))):
             arguments[arguments.index(option) + 1] = value
@@ -47,7 +47,7 @@ class Server:
         return replace(self, url=f"http://{shown}:{port}", arguments=tuple(arguments))
 
     def __str__(self) -> str:
-        """The command as a shell reads it."""
+        """The command for a shell."""
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         return " ".join([*variables, shlex.join(("vllm", *self.arguments))])
 
@@ -55,11 +55,11 @@ class Server:
 def plan_servers(
     team: TeamConfig,
     gpus: Sequence[Gpu],
-    weigh: Callable[[ModelSpec], int | None],
-    more: Sequence[str] = (),
-) -> tuple[Server, ...]:
-    """The servers of this host. `weigh` tells the bytes of a model's weights, None where they are
-    unknown; `more` are arguments for all of them. Raises ConfigError where the team file asks for
+    weight_bytes: Callable[[ModelSpec], int | None],
+    extra_arguments: Sequence[str] = (),
+) -> tuple[VllmServer, ...]:
+    """The servers of this host. `weight_bytes` gives the size of a model's weights, None where
+    unknown; `extra_arguments` go to all servers. Raises ConfigError where the team file asks for
     what vLLM cannot do."""
     if team.engine.kind != "http":
         raise ConfigError("only a team whose engine.kind is http has servers to launch")
@@ -75,26 +75,27 @@ def plan_servers(
                 here.setdefault(url, []).append(model)
     if not here:
         raise ConfigError("none of the team's urls is on this host, so there is nothing to launch")
-    shares = deal([_weight(served, weigh) for served in here.values()], gpus)
+    weights = [weight_bytes(served[0].spec) for served in here.values()]
+    shares = allocate_gpus(weights, gpus)
     return tuple(
-        _server(url, served, share, more)
+        _server(url, served, share, extra_arguments)
         for (url, served), share in zip(here.items(), shares, strict=True)
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What a server gets: GPUs by index (none: the CPU) and a part of their memory."""
+class GpuShare:
+    """A server's GPUs by index (none: the CPU) and its part of their memory."""
 
     gpus: tuple[int, ...]
     memory: float
 
 
-def deal(weights: Sequence[int | None], gpus: Sequence[Gpu]) -> list[Share]:
-    """A share for each server, by the bytes of its weights (None: unknown, taken for little).
-    Raises ConfigError where they do not fit."""
+def allocate_gpus(weights: Sequence[int | None], gpus: Sequence[Gpu]) -> list[GpuShare]:
+    """A share for each server, by the bytes of its weights (None: unknown, counts as 0). Raises
+    ConfigError where they do not fit."""
     if not gpus:
-        return [Share((), _USABLE)] * len(weights)
+        return [GpuShare((), _USABLE)] * len(weights)
     smallest = min(gpu.memory for gpu in gpus)
     if len(gpus) < len(weights):
         at_a_gpu = -(-len(weights) // len(gpus))
@@ -105,7 +106,7 @@ def deal(weights: Sequence[int | None], gpus: Sequence[Gpu]) -> list[Share]:
                     f"{at_a_gpu} servers must share a GPU of {smallest >> 30} GiB, and one of them "
                     f"has {(weight or 0) >> 30} GiB of weights: put some on another host"
                 )
-        return [Share((gpus[i // at_a_gpu].index,), part) for i in range(len(weights))]
+        return [GpuShare((gpus[i // at_a_gpu].index,), part) for i in range(len(weights))]
     counts = []
     for weight in weights:
         count = 1
@@ -124,18 +125,20 @@ def deal(weights: Sequence[int | None], gpus: Sequence[Gpu]) -> list[Share]:
         )
     ends = [sum(counts[: i + 1]) for i in range(len(counts))]
     return [
-        Share(tuple(gpu.index for gpu in gpus[end - count : end]), _USABLE)
+        GpuShare(tuple(gpu.index for gpu in gpus[end - count : end]), _USABLE)
         for end, count in zip(ends, counts, strict=True)
     ]
 
 
-def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[str]) -> Server:
-    bases = {(one.spec.model, one.spec.revision) for one in served}
+def _server(
+    url: str, served: Sequence[Candidate], share: GpuShare, extra: Sequence[str]
+) -> VllmServer:
+    bases = {(model.spec.model, model.spec.revision) for model in served}
     if len(bases) > 1:
         which = " and ".join(sorted(base for base, _ in bases))
         raise ConfigError(f"{url} would serve {which}; a vLLM server has one base model")
-    plain = [one for one in served if one.spec.adapter is None]
-    adapters = [one for one in served if one.spec.adapter is not None]
+    plain = [model for model in served if model.spec.adapter is None]
+    adapters = [model for model in served if model.spec.adapter is not None]
     if plain and adapters and not share.gpus:
         raise ConfigError(
             f"{url} would serve {plain[0].name} and an adapter on it, {adapters[0].name}: on a CPU "
@@ -149,7 +152,7 @@ def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[
             "yourself, such as llama.cpp's, on another host's url"
         )
     parts = urlsplit(url)
-    names = list(dict.fromkeys(names_of(one)[0] for one in plain)) or [spec.model]
+    names = list(dict.fromkeys(names_of(model)[0] for model in plain)) or [spec.model]
     arguments = ["serve", spec.model, "--served-model-name", *names]
     arguments += ["--host", parts.hostname or "127.0.0.1", "--port", str(parts.port or 80)]
     arguments += ["--enable-prompt-tokens-details"]
@@ -163,7 +166,7 @@ def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[
     if spec.trust_remote_code:
         arguments += ["--trust-remote-code"]
     if adapters:
-        modules = [f"{names_of(one)[0]}={one.spec.adapter}" for one in adapters]
+        modules = [f"{names_of(model)[0]}={model.spec.adapter}" for model in adapters]
         arguments += ["--enable-lora", "--max-lora-rank", str(_rank(adapters))]
         arguments += ["--max-loras", str(len(adapters)), "--lora-modules", *modules]
     environment = {}
@@ -175,20 +178,16 @@ def _server(url: str, served: Sequence[Candidate], share: Share, more: Sequence[
         # On a CPU a sampled request whose prompt is read in chunks stops the server (vLLM 0.32).
         arguments += ["--no-enable-chunked-prefill", "--block-size", "32"]
         environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    return Server(names[0], url, (*arguments, *more), environment)
+    return VllmServer(names[0], url, (*arguments, *extra), environment)
 
 
 def _rank(adapters: Sequence[Candidate]) -> int:
-    """The least that vLLM takes and no adapter exceeds; 64 for one that is not here yet."""
+    """The lowest --max-lora-rank for these adapters; one that is not on this host counts as 64."""
     ranks = []
-    for one in adapters:
-        path = Path(one.spec.adapter or "") / "adapter_config.json"
+    for adapter in adapters:
+        path = Path(adapter.spec.adapter or "") / "adapter_config.json"
         try:
             ranks.append(int(json.loads(path.read_text(encoding="utf-8"))["r"]))
         except (OSError, ValueError, KeyError, TypeError):
             ranks.append(64)
     return next((rank for rank in _RANKS if rank >= max(ranks)), max(ranks))
-
-
-def _weight(served: Sequence[Candidate], weigh: Callable[[ModelSpec], int | None]) -> int | None:
-    return weigh(served[0].spec)

@@ -1,10 +1,10 @@
-"""A team on Ray Serve: our API is one deployment, each vLLM server another.
+"""A team on Ray Serve: the API is one deployment, each vLLM server another.
 
-`taketurns launch --manifest ray-serve` makes the configuration, `serve run` and `serve deploy` take
-it. Ray finds each server a node with free GPUs, asks whether it is well, and replaces it; what runs
-is the same `vllm serve` as on one host. A server gets a free port where it lands, so ours asks it
-where it is, and again when it is not there any more. All else (which server an answer is at home
-at, what is done when one fails) is the HTTP engine's.
+`taketurns launch --manifest ray-serve` makes the configuration for `serve run` and `serve deploy`.
+Ray finds each server a node with free GPUs, checks its health, and replaces it; what runs is the
+same `vllm serve` as on one host. A server gets a free port on its node, so the API asks it for its
+address, and again when the address fails. Everything else (the home of an answer, failures) is the
+HTTP engine's task.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
-from taketurns.cli.serve import called_after, read_settings
-from taketurns.config.team_config import load_team_config
+from taketurns.config.loading import load_team_config
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.generation.team import Team
-from taketurns.integrations.launch.forwarding import Find, Forwarding
-from taketurns.integrations.launch.plan import Server
+from taketurns.integrations.launch.forwarding import FindServer, ForwardingTransport
+from taketurns.integrations.launch.plan import VllmServer
 from taketurns.integrations.launch.supervise import Supervisor
 from taketurns.server.app import make_app
+from taketurns.server.config import default_name, read_settings
 from taketurns.server.exporters import tracer_of_environment
 from taketurns.server.logs import log_to_stderr
 from taketurns.server.model_registry import ModelRegistry
@@ -39,36 +39,38 @@ from taketurns.server.serving import Serving
 NAME = "taketurns"
 
 _LOG = logging.getLogger("ray.serve")
-_ASK = 20.0  # seconds in which a server that is well says so
-_SPARE = 64  # requests beside answers: metrics, health, what our own gate refuses
+_HEALTH_TIMEOUT = 20.0  # seconds
+_SPARE = 64  # requests beside answers: metrics, health, requests that the gate refuses
 
 
-class Arguments(BaseModel):
-    """The `args` of the application: a team file and a serve file as the nodes see them, vLLM's
-    program there, and the servers, each by the URL that the team file has for it."""
+class RayServeArguments(BaseModel):
+    """The `args` of the application: the team file, the serve file and vLLM's program, by their
+    paths on the nodes, and the servers, by the URLs in the team file."""
 
     model_config = ConfigDict(extra="forbid")
 
     team: str
     config: Path | None = None
     vllm: str = "vllm"
-    servers: tuple[Server, ...] = ()
+    servers: tuple[VllmServer, ...] = ()
 
 
 def build(args: dict[str, Any]) -> Any:
-    """The application of Ray Serve. Raises ValidationError for arguments that are none."""
-    asked = Arguments.model_validate(args)
-    names = {server.url: server.name for server in asked.servers}
+    """The application of Ray Serve. Raises ValidationError for arguments that do not fit."""
+    arguments = RayServeArguments.model_validate(args)
+    names = {server.url: server.name for server in arguments.servers}
     servers = [
-        serve.deployment(Vllm, name=server.name, health_check_period_s=5).bind(server, asked.vllm)
-        for server in asked.servers
+        serve.deployment(VllmReplica, name=server.name, health_check_period_s=5).bind(
+            server, arguments.vllm
+        )
+        for server in arguments.servers
     ]
 
     def app() -> FastAPI:
         handles = {url: serve.get_deployment_handle(name) for url, name in names.items()}
-        return _app(asked, {url: handle.url.remote for url, handle in handles.items()})
+        return _app(arguments, {url: handle.url.remote for url, handle in handles.items()})
 
-    limits = read_settings(asked.config)
+    limits = read_settings(arguments.config)
     ours = serve.deployment(
         serve.ingress(app)(),
         name=NAME,
@@ -77,11 +79,11 @@ def build(args: dict[str, Any]) -> Any:
     return ours.bind(*servers)
 
 
-class Vllm:
-    """A vLLM server on the node of this replica. It is not started again here: without it the
-    replica is not well, and Ray makes another."""
+class VllmReplica:
+    """A vLLM server on the node of this replica. It is not restarted here: without it the replica
+    is unhealthy, and Ray replaces it."""
 
-    async def __init__(self, server: Server, program: str) -> None:  # type: ignore[misc]  # Ray awaits it
+    async def __init__(self, server: VllmServer, program: str) -> None:  # type: ignore[misc]  # Ray awaits it
         self.__del__ = self.end  # Ray calls it; Python, which looks at the class, does not
         host = ray.util.get_node_ip_address()
         self._server = server.at(host, _free_port(host))
@@ -93,14 +95,14 @@ class Vllm:
         await self.check_health()
 
     async def url(self) -> str:
-        """Where it listens."""
+        """The URL where the server listens."""
         return self._server.url
 
     async def check_health(self) -> None:
-        """Raise what ended it, or what is wrong with it."""
+        """Raise the error that ended the server, or that of its health check."""
         if self._running.done():
             self._running.result()
-        async with httpx.AsyncClient(timeout=_ASK) as client:
+        async with httpx.AsyncClient(timeout=_HEALTH_TIMEOUT) as client:
             (await client.get(f"{self._server.url}/health")).raise_for_status()
 
     async def end(self) -> None:
@@ -109,22 +111,22 @@ class Vllm:
         await asyncio.gather(self._running, return_exceptions=True)
 
 
-def _app(asked: Arguments, finds: Mapping[str, Find]) -> FastAPI:
-    """Our API, whose models are loaded before it is open."""
+def _app(arguments: RayServeArguments, finds: Mapping[str, FindServer]) -> FastAPI:
+    """The API; it opens after the models are loaded."""
     log_to_stderr()
-    settings = read_settings(asked.config)
-    team = Team.load(load_team_config(asked.team))
+    settings = read_settings(arguments.config)
+    team = Team.load(load_team_config(arguments.team))
     if isinstance(team.engine, HttpEngine):
-        team.engine.connect = lambda: Forwarding(finds)
-    roster = ModelRegistry(team, settings.name or called_after(asked.team))
-    serving = Serving(roster, settings, tracer_of_environment() if settings.traces else None)
+        team.engine.connect = lambda: ForwardingTransport(finds)
+    registry = ModelRegistry(team, settings.name or default_name(arguments.team))
+    serving = Serving(registry, settings, tracer_of_environment() if settings.traces else None)
     app = make_app(serving)
     closing = app.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for find in finds.values():
-            await find()  # returns when it runs
+            await find()  # returns when the server runs
         await serving.load()
         async with closing(app):
             yield

@@ -1,6 +1,6 @@
-"""Starts servers, shows what they say, starts again what stops, and stops all in the end.
+"""Supervises servers: starts them, shows their output, restarts them, and stops all in the end.
 
-On Linux a server ends with whoever started it, however that ended: kill -9 leaves no GPU taken.
+On Linux a server ends with the process that started it, even after kill -9, so no GPU stays taken.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.integrations.launch.plan import Server
+from taketurns.integrations.launch.plan import VllmServer
 
 _RESTARTS = 3
 _PAUSE = 5.0  # seconds before a server is started again
@@ -32,12 +32,12 @@ if os.getppid() == int(sys.argv[1]):
 
 
 class Supervisor:
-    """Runs `servers` with the program `vllm`; `say` gets their lines, each after its name. One that
-    stops is started again so many times."""
+    """Runs `servers` with the program `vllm`; `say` gets their lines, each after the server's name.
+    A server that stops is started again after `pause` seconds, at most `restarts` times."""
 
     def __init__(
         self,
-        servers: Sequence[Server],
+        servers: Sequence[VllmServer],
         vllm: Path | str,
         say: Callable[[str], None],
         pause: float = _PAUSE,
@@ -50,20 +50,21 @@ class Supervisor:
         self._restarts = restarts
 
     async def run(self) -> None:
-        """Until cancelled or told to stop (SIGINT, SIGTERM), or until a server cannot be kept
-        running. Raises a group with an EngineError then."""
+        """Run until cancelled or stopped by SIGINT or SIGTERM. Raises a group with an EngineError
+        when a server has no restarts left."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sign, task.cancel)
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, task.cancel)
         try:
             await self.keep()
         finally:
-            for sign in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(sign)
+            for number in signals:
+                loop.remove_signal_handler(number)
 
     async def keep(self) -> None:
-        """As `run`, until cancelled."""
+        """As `run`, without signals."""
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
                 group.create_task(self._keep(server))
@@ -83,7 +84,7 @@ class Supervisor:
         await self.ready()
         self._say("all servers are ready")
 
-    async def _keep(self, server: Server) -> None:
+    async def _keep(self, server: VllmServer) -> None:
         for start in range(self._restarts + 1):
             if start:
                 self._say(f"{server.name} is started again")
@@ -95,7 +96,7 @@ class Supervisor:
             f"{server.name} at {server.url} does not keep running; what it said is above"
         )
 
-    async def _once(self, server: Server) -> int:
+    async def _once(self, server: VllmServer) -> int:
         if shutil.which(self._vllm) is None:
             raise UsageError(f"cannot run {self._vllm}: install vLLM, or give --vllm its path")
         process = await asyncio.create_subprocess_exec(
@@ -117,20 +118,20 @@ class Supervisor:
             await _stop(process)  # its workers too, which may have outlived it
             await showing
 
-    async def _show(self, server: Server, output: asyncio.StreamReader) -> None:
+    async def _show(self, server: VllmServer, output: asyncio.StreamReader) -> None:
         async for line in output:
             self._say(f"{server.name} | {line.decode('utf-8', 'replace').rstrip()}")
 
 
 def _leash() -> tuple[str, ...]:
-    """What starts a program that is told to stop when this process ends."""
+    """A command that runs a program which gets SIGTERM when this process ends."""
     if not sys.platform.startswith("linux"):
         return ()
     return (sys.executable, "-ISc", _LEASH, str(os.getpid()))
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End a server and its workers, which are a process group: kindly, then for good."""
+    """End a server and its workers, which are a process group: SIGTERM, then SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(TimeoutError):
@@ -141,7 +142,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> int:
-    """Its exit code. `Process.wait` would wait for workers too that still hold its output open."""
+    """The exit code. `Process.wait` would also wait for workers that still hold its output open."""
     while process.returncode is None:
         await asyncio.sleep(_POLL / 5)
     return process.returncode

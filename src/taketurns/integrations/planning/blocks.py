@@ -1,18 +1,19 @@
-"""A server's memory for keys and values, kept as vLLM keeps it.
+"""A server's memory for keys and values, managed as vLLM manages it.
 
-It is cut into blocks. A block that is full has a name, which stands for its tokens and all before
-them, and is found by it again, also when nobody uses it any more; where room is needed, the unused
-block that was left first is given up.
+It consists of blocks. A full block has a name, which stands for its tokens and all before them. It
+can be found by its name also when no call uses it any more, until the least recently used block is
+evicted to make room.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import takewhile
 
 
 class Blocks:
-    """`capacity` blocks, of which some are in use, with a name or not yet."""
+    """`capacity` blocks; those in use have a name or will get one when they are full."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -22,17 +23,12 @@ class Blocks:
 
     @property
     def free(self) -> int:
-        """How many may be taken."""
+        """The number of blocks that may be taken."""
         return self.capacity - len(self._used) - self._nameless
 
     def find(self, names: Iterable[Hashable]) -> list[Hashable]:
-        """Those at the beginning of `names` that are there."""
-        found = []
-        for name in names:
-            if name not in self._used and name not in self._unused:
-                break
-            found.append(name)
-        return found
+        """The longest beginning of `names` that is in memory."""
+        return list(takewhile(lambda name: name in self._used or name in self._unused, names))
 
     def hold(self, names: Iterable[Hashable]) -> None:
         """Use blocks that were found."""
@@ -41,18 +37,18 @@ class Blocks:
             self._used[name] = self._used.get(name, 0) + 1
 
     def take(self, count: int) -> None:
-        """Use so many more of those that are free, without a name yet."""
+        """Use `count` free blocks, which have no name yet."""
         self._nameless += count
         while len(self._used) + len(self._unused) + self._nameless > self.capacity:
             self._unused.popitem(last=False)
 
     def name(self, names: Sequence[Hashable]) -> None:
-        """As many nameless blocks are full now."""
+        """Nameless blocks are full now and get `names`."""
         self._nameless -= len(names)
         self.hold(names)
 
     def release(self, names: Sequence[Hashable], nameless: int) -> None:
-        """An answer needs its blocks no more; of those, its last are given up first."""
+        """Give back an answer's blocks; of those, the last are evicted first."""
         self._nameless -= nameless
         for name in reversed(names):
             self._used[name] -= 1

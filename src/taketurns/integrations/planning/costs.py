@@ -18,14 +18,15 @@ BUNDLED = ("pocket-cpu", "8b-h100")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """One server of a model; all times in seconds.
+    """What one server of a model costs; all times in seconds.
 
-    `decode` are pairs of how many sequences a step serves and how long it takes, between which it
-    is straight. To a step come `prefill` for each prompt token that it reads and `context` for each
-    token of the answers it continues. `request` and `token` keep the server's front (HTTP, text)
-    busy, `client` keeps ours busy for each request, `network` is one way. `block`, `cache` (tokens
-    of keys and values), `sequences` and `budget` (tokens of a step) are the server's limits;
-    without `chunked` a prompt is read in one step. `about` says where the numbers come from.
+    `decode` has pairs (sequences in a step, seconds of the step), interpolated linearly. A step
+    takes `prefill` more for each prompt token that it reads and `context` more for each token of
+    the answers that it continues. `request` and `token` keep the server's front end (HTTP, text)
+    busy, `client` keeps our process busy for each request, `network` is one way. `block` (tokens of
+    a cache block), `cache` (tokens of keys and values), `sequences` and `budget` (tokens of a step)
+    are the server's limits; without `chunked` a prompt is read in one step. `about` says where the
+    numbers come from.
     """
 
     about: str
@@ -54,8 +55,8 @@ class Costs:
             raise ValueError("no time may be negative")
 
     def step(self, sequences: int, read: int, context: int) -> float:
-        """Seconds of a step that serves so many sequences, reads so many prompt tokens, and
-        continues answers of so many tokens together."""
+        """Seconds of a step with `sequences` answers of `context` tokens together, which reads
+        `read` prompt tokens."""
         return self._decode(sequences) + self.prefill * read + self.context * context
 
     def _decode(self, sequences: int) -> float:
@@ -70,11 +71,7 @@ class Costs:
 def load_costs(source: str | Path) -> Costs:
     """Costs by name or from a file. Raises DataError."""
     if source in BUNDLED:
-        text = (
-            files("taketurns.integrations.planning")
-            .joinpath("costs", f"{source}.json")
-            .read_text("utf-8")
-        )
+        text = (files(__package__) / "costs" / f"{source}.json").read_text("utf-8")
     else:
         try:
             text = Path(source).read_text(encoding="utf-8")
@@ -108,16 +105,12 @@ def read_costs(data: Any) -> Costs:
 
 
 def _fits(value: Any, kind: str) -> bool:
-    if kind in ("bool", "str"):
+    """Whether a JSON value may stand for a field of the type `kind`."""
+    if kind in ("bool", "str", "int"):
         return type(value).__name__ == kind
-    if kind == "int":
-        return type(value) is int
     if kind == "float":
         return type(value) in (int, float)
     return isinstance(value, list) and all(
-        isinstance(pair, list)
-        and len(pair) == 2
-        and _fits(pair[0], "int")
-        and _fits(pair[1], "float")
+        isinstance(pair, list) and list(map(type, pair)) in ([int, int], [int, float])
         for pair in value
     )

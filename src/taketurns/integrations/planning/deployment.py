@@ -1,4 +1,4 @@
-"""What serves a team: how many servers of which costs, and how calls get to them."""
+"""The servers of a team: how many, at what costs, and how calls are routed to them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Literal
 from taketurns.errors import UsageError
 from taketurns.integrations.planning.costs import Costs
 
-Switching = Literal["lm", "adapter", "none"]
+SwitcherPlacement = Literal["lm", "adapter", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What serves: `replicas` of each of `candidates` and of the `switcher`.
+    """`replicas` servers of each of `candidates` and of the `switcher`.
 
     `switcher` is "lm" (servers of its own), "adapter" (on the last candidate's servers, whose
-    prefix cache it does not share) or "none" (nobody is asked: a head folded into the candidates,
-    or a fixed order). It reads `tags` tokens around each patch and a question of `question`. The
-    first `shared` tokens of all prompts are the same. A share
-    `sticky` of calls is routed by the answer's home, the others anywhere; a replica is given
-    `concurrency` calls at a time. `clients` processes run the loop. `cores` is how many processors
-    all of that shares, None where each has its own.
+    prefix cache it does not share) or "none" (no calls: a head folded into the candidates, or a
+    fixed order). It reads `tags` tokens around each patch and a question of `question` tokens. The
+    first `shared` tokens of all prompts are the same. A share `sticky` of calls is routed by the
+    answer's home, the others anywhere; a replica has at most `concurrency` calls at a time.
+    `clients` processes run the loop. `cores` processors are shared by all of that, None where each
+    has its own.
     """
 
     costs: Costs
     candidates: int = 3
     replicas: int = 1
-    switcher: Switching = "lm"
+    switcher: SwitcherPlacement = "lm"
     switcher_replicas: int | None = None
     tags: int = 12
     question: int = 24
@@ -48,6 +48,6 @@ class Deployment:
 
     @property
     def servers(self) -> int:
-        """All of them."""
-        own = (self.switcher_replicas or self.replicas) if self.switcher == "lm" else 0
-        return self.candidates * self.replicas + own
+        """The number of servers, the switcher's included."""
+        switcher = (self.switcher_replicas or self.replicas) if self.switcher == "lm" else 0
+        return self.candidates * self.replicas + switcher

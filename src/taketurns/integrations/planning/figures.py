@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluation.report.theme import LIGHT
-from taketurns.integrations.planning.grid import Row, varied
+from taketurns.evaluation.report.canvas import style
+from taketurns.integrations.planning.grid import GridRow, varied_settings
 from taketurns.integrations.planning.table import NAMES
 from taketurns.utils.colours import COLOURS
 
-_THEME = dict(part.removeprefix("--").split(":") for part in LIGHT.split(";"))
-INK, GRID, PAPER = (_THEME[name] for name in ("ink", "grid", "paper"))
+INK, GRID, PAPER = "#1f2328", "#d8dee4", "#ffffff"
 _LINES = ("-", "--", ":", "-.")
 
 
-def _quantile(name: str, which: str) -> Callable[[Row], float]:
+def _quantile(name: str, which: str) -> Callable[[GridRow], float]:
     return lambda row: float((row[name] or {}).get(which, float("nan")))
 
 
-PANELS: Sequence[tuple[str, Callable[[Row], float]]] = (
+PANELS: Sequence[tuple[str, Callable[[GridRow], float]]] = (
     ("tokens a second", lambda row: float(row["tokens_per_second"])),
     ("first token, p95, seconds", _quantile("first_token", "p95")),
     ("whole answer, p95, seconds", _quantile("answer", "p95")),
@@ -29,40 +28,64 @@ PANELS: Sequence[tuple[str, Callable[[Row], float]]] = (
 )
 
 
-def draw(rows: Sequence[Row], path: Path, title: str) -> None:
+def draw(rows: Sequence[GridRow], path: Path, title: str) -> None:
     """Write the plot as PNG, SVG or PDF, by the path's ending. Raises UsageError where nothing was
     varied, DataError where it cannot be written."""
-    names = varied(rows)
+    names = varied_settings(rows)
     if not names:
         raise UsageError("a plot needs several values of an option, as in --replicas 1,2,4")
     across, *apart = names
-    with style():
+
+    def plot(axes: Any, panel: int) -> None:
+        _, value = PANELS[panel]
+        for number, (label, line) in enumerate(_lines(rows, apart).items()):
+            axes.plot(
+                [row[across] for row in line],
+                [value(row) for row in line],
+                _LINES[number // len(COLOURS) % len(_LINES)],
+                marker="o",
+                markersize=4,
+                color=COLOURS[number % len(COLOURS)],
+                label=label,
+            )
+
+    titles = [name for name, _ in PANELS]
+    write_panels(path, title, titles, plot, NAMES.get(across, across), [r[across] for r in rows])
+
+
+def write_panels(
+    path: Path,
+    title: str,
+    titles: Sequence[str],
+    plot: Callable[[Any, int], None],
+    across: str,
+    values: Sequence[float],
+) -> None:
+    """Four plots over the same `values`, those of `across`, by `plot(axes, number)`, on light
+    paper. Raises DataError where they cannot be written."""
+    with style(INK, GRID, axes_grid=True, figure_facecolor=PAPER, svg_hashsalt="taketurns"):
         import matplotlib.pyplot as plt
 
         figure, grid = plt.subplots(2, 2, figsize=(9, 6.2), layout="constrained")
-        for axes, (what, value) in zip(grid.flat, PANELS, strict=True):
-            for number, (label, line) in enumerate(_lines(rows, apart).items()):
-                axes.plot(
-                    [row[across] for row in line],
-                    [value(row) for row in line],
-                    _LINES[number // len(COLOURS) % len(_LINES)],
-                    marker="o",
-                    markersize=4,
-                    color=COLOURS[number % len(COLOURS)],
-                    label=label,
-                )
+        for number, (axes, what) in enumerate(zip(grid.flat, titles, strict=True)):
+            plot(axes, number)
             axes.set_title(what, loc="left", fontsize=10)
-            axes.set_xlabel(NAMES.get(across, across))
+            axes.set_xlabel(across)
             axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-9))
-            scale(axes, [row[across] for row in rows])
-        if apart:
-            figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center",
-                          ncols=4, frameon=False)  # fmt: skip
+            _set_scale(axes, values)
+        lines, labels = grid.flat[0].get_legend_handles_labels()
+        if labels:
+            figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        save(figure, path)
+        try:
+            figure.savefig(path, dpi=130)
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot write {path}: {error}") from error
+        finally:
+            plt.close(figure)
 
 
-def scale(axes: Any, values: Sequence[float]) -> None:
+def _set_scale(axes: Any, values: Sequence[float]) -> None:
     """Ticks at the values; by powers where they grow so."""
     ticks = sorted(set(values))
     if len(ticks) > 2 and ticks[0] > 0 and ticks[-1] / ticks[0] >= 8:
@@ -71,33 +94,8 @@ def scale(axes: Any, values: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def style() -> Any:
-    """Light paper, thin grid."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    return mpl.rc_context({
-        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-        "axes.edgecolor": GRID, "axes.grid": True, "grid.color": GRID, "axes.axisbelow": True,
-        "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": PAPER,
-        "font.size": 9, "svg.hashsalt": "taketurns",
-    })  # fmt: skip
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure. Raises DataError."""
-    import matplotlib.pyplot as plt
-
-    try:
-        figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot write {path}: {error}") from error
-    finally:
-        plt.close(figure)
-
-
-def _lines(rows: Sequence[Row], apart: Sequence[str]) -> dict[str, list[Row]]:
-    lines: dict[str, list[Row]] = {}
+def _lines(rows: Sequence[GridRow], apart: Sequence[str]) -> dict[str, list[GridRow]]:
+    lines: dict[str, list[GridRow]] = {}
     for row in rows:
         label = ", ".join(f"{NAMES.get(name, name)} {row[name]:g}" for name in apart)
         lines.setdefault(label, []).append(row)

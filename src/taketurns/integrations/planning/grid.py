@@ -1,4 +1,4 @@
-"""Many deployments and loads, each simulated: every combination of what is asked for."""
+"""Simulates every combination of deployments and loads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import cycle, islice, product
 from typing import Any
 
 from taketurns.integrations.planning.deployment import Deployment
-from taketurns.integrations.planning.outcome import Outcome
+from taketurns.integrations.planning.result import SimulationResult
 from taketurns.integrations.planning.simulation import simulate
-from taketurns.integrations.planning.work import Answer, Mix, arrivals
+from taketurns.integrations.planning.workload import AnswerMix, SimulatedAnswer, arrival_times
 
-Row = dict[str, Any]
+GridRow = dict[str, Any]
 
 _FEWEST, _ROUNDS, _SECONDS = 200, 6, 60
 
@@ -21,52 +21,52 @@ VARIED = ("replicas", "rate", "at_a_time", "patch", "sticky")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """`rates` are answers a second, `at_a_time` answers under way; one of the two is empty.
-    `count` answers are simulated of each combination (None: a minute's, or six for each that is
-    under way). `recorded` are answers that were written somewhere, in place of those of `mix`."""
+    """The combinations to simulate. `rates` are answers a second, `at_a_time` answers under way;
+    one of the two is empty. Each combination has `count` answers (None: a minute's, or six for each
+    that is under way). `recorded` answers take the place of those drawn from `mix`."""
 
     deployment: Deployment
-    mix: Mix
+    mix: AnswerMix
     replicas: Sequence[int]
     patches: Sequence[int]
     sticky: Sequence[float]
     rates: Sequence[float] = ()
     at_a_time: Sequence[int] = ()
-    recorded: Sequence[Answer] = ()
+    recorded: Sequence[SimulatedAnswer] = ()
     count: int | None = None
     seed: int = 0
 
     @property
     def answers(self) -> int:
-        """How many answers there are to simulate, of all combinations."""
-        each = len(self.replicas) * len(self.patches) * len(self.sticky)
-        return each * sum(self._count(name, load) for name, load in self._loads)
+        """The number of answers of all combinations."""
+        deployments = len(self.replicas) * len(self.patches) * len(self.sticky)
+        return deployments * sum(self._count(name, load) for name, load in self._loads)
 
     @property
     def _loads(self) -> list[tuple[str, float]]:
         return [*(("rate", x) for x in self.rates), *(("at_a_time", x) for x in self.at_a_time)]
 
     def _count(self, name: str, load: float) -> int:
-        """Enough of them that the servers settle."""
+        """Enough answers to reach a steady state."""
         if self.count is not None:
             return self.count
         return max(_FEWEST, round(_SECONDS * load) if name == "rate" else _ROUNDS * int(load))
 
-    def run(self, on_done: Callable[[], None] | None = None) -> Iterator[Row]:
-        """A row for each combination: what was varied, and what came of it. Equal combinations draw
-        equal answers and arrivals. Raises UsageError."""
+    def run(self, on_done: Callable[[], None] | None = None) -> Iterator[GridRow]:
+        """Yield a row for each combination: its settings, and the summary of its result. Equal
+        combinations draw equal answers and arrivals. Raises UsageError."""
         for (name, load), replicas, patch, sticky in product(
             self._loads, self.replicas, self.patches, self.sticky
         ):
-            outcome = self._one(name, load, replicas, patch, sticky, on_done)
-            told = {"replicas": replicas, name: load, "patch": patch, "sticky": sticky}
+            result = self._simulate(name, load, replicas, patch, sticky, on_done)
+            settings = {"replicas": replicas, name: load, "patch": patch, "sticky": sticky}
             if self.recorded:
-                del told["patch"]
-            found = outcome.summary()
-            found["grows"] &= name == "rate"
-            yield told | found
+                del settings["patch"]
+            summary = result.summary()
+            summary["grows"] &= name == "rate"
+            yield settings | summary
 
-    def _one(
+    def _simulate(
         self,
         name: str,
         load: float,
@@ -74,7 +74,7 @@ class Grid:
         patch: int,
         sticky: float,
         on_done: Callable[[], None] | None,
-    ) -> Outcome:
+    ) -> SimulationResult:
         count = self._count(name, load)
         deployment = replace(self.deployment, replicas=replicas, sticky=sticky)
         if self.recorded:
@@ -82,12 +82,12 @@ class Grid:
         else:
             answers = replace(self.mix, patch=patch).draw(count, self.seed)
         if name == "rate":
-            times = arrivals(load, count, self.seed)
+            times = arrival_times(load, count, self.seed)
             return simulate(deployment, answers, arrivals=times, seed=self.seed, on_done=on_done)
         return simulate(deployment, answers, at_a_time=int(load), seed=self.seed, on_done=on_done)
 
 
-def varied(rows: Sequence[Row]) -> list[str]:
-    """What differs between rows, that with the most values first."""
+def varied_settings(rows: Sequence[GridRow]) -> list[str]:
+    """The settings that differ between rows, that with the most values first."""
     values = {name: {row[name] for row in rows if name in row} for name in VARIED}
     return sorted((n for n in VARIED if len(values[n]) > 1), key=lambda n: -len(values[n]))

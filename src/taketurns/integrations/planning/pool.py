@@ -1,4 +1,4 @@
-"""The servers of a model, and who gets which: the router is the one that asks real servers."""
+"""The servers of a model behind the router of the HTTP engine, which is the one in real use."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import simpy
 
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.routing import Router
-from taketurns.integrations.planning.server import Server
+from taketurns.integrations.planning.server import SimulatedServer
 
 
-class Pool:
-    """`servers` of one model, each given at most `limit` calls at a time. Counts calls, and those
-    that did not go `home`."""
+class ServerPool:
+    """The `servers` of one model, with at most `limit` calls at a time each. Counts the calls, and
+    those that went `away` from their home."""
 
     def __init__(
-        self, env: simpy.Environment, name: str, servers: Sequence[Server], limit: int
+        self, env: simpy.Environment, name: str, servers: Sequence[SimulatedServer], limit: int
     ) -> None:
         self.servers = tuple(servers)
         self.calls = 0
@@ -28,7 +28,7 @@ class Pool:
             Replica(f"http://{name}-{index}:8000", limit, lambda: env.now)
             for index in range(len(servers))
         ]
-        self._behind = dict(zip(replicas, servers, strict=True))
+        self._server_of = dict(zip(replicas, servers, strict=True))
         self._router = Router(replicas, lambda replica: None, hopeless=1)
         self._waiting: deque[simpy.Event] = deque()
 
@@ -50,5 +50,5 @@ class Pool:
         if self._waiting:
             self._waiting.popleft().succeed()
 
-    def server(self, replica: Replica) -> Server:
-        return self._behind[replica]
+    def server(self, replica: Replica) -> SimulatedServer:
+        return self._server_of[replica]

@@ -1,7 +1,7 @@
-"""One server with continuous batching, step by step.
+"""A simulated server with continuous batching, step by step.
 
-A step serves every answer that is being written, one token each, and reads prompts beside them as
-far as its budget of tokens goes. Who is out of memory is put off, last come first, and read anew.
+A step gives every answer that is being written one token, and reads prompts as far as its budget of
+tokens allows. When memory runs out, the answer that came last is preempted and read again later.
 That is how vLLM schedules; pipelining of steps, speculation and swapping are left out.
 """
 
@@ -19,18 +19,17 @@ from taketurns.integrations.planning.blocks import Blocks
 from taketurns.integrations.planning.costs import Costs
 
 Process = Generator[simpy.Event, Any, None]
-Work = Callable[[float], Process]
-"""Keeps a core busy for so many seconds, or just passes them where cores are no matter."""
+Compute = Callable[[float], Process]
+"""Keeps a core busy for so many seconds; only lets them pass where cores are not limited."""
 
 
 @dataclass(eq=False, slots=True)
-class Call:
+class SimulatedCall:
     """A request: `write` tokens after a prompt of `prompt` tokens.
 
-    The prompt is a part of `stream`, but for what stands after its first `stable` tokens, which
-    belongs to this call alone; its first `shared` tokens are those of all streams of `model`. When
-    it is answered, `first` is when its first token was there, and `cached` how many tokens of the
-    prompt were found.
+    Its first `shared` tokens are common to all streams of `model`, those up to `stable` belong to
+    `stream` (None: all), and the rest to this call alone. Once it is answered, `first` is the time
+    of its first token, and `cached` the number of prompt tokens that were in the cache.
     """
 
     model: Hashable
@@ -43,15 +42,15 @@ class Call:
     first: float | None = None
     cached: int = 0
     # while a server writes it
-    length: int = 0  # tokens to read: the prompt, and after a break what was written
+    length: int = 0  # tokens to read: the prompt, and after a preemption what was written
     missing: int = 0
     began: int = 0  # the step that gave the first token after it was read
     held: list[Hashable] = field(default_factory=list)
     nameless: int = 0
-    turn: int = 0  # counts breaks, so that what was planned before is known to be void
+    turn: int = 0  # counts preemptions: events that were planned in an earlier turn are void
 
     def names(self, begin: int, tokens: int, block: int) -> list[Hashable]:
-        """What stands in the full blocks of its first `tokens`, from block `begin` on."""
+        """The names of the full blocks of its first `tokens`, from block `begin` on."""
         return [self._name(index, block) for index in range(begin, tokens // block)]
 
     def _name(self, index: int, block: int) -> Hashable:
@@ -63,10 +62,10 @@ class Call:
         return (self.model, self.stream, self.stable, index)
 
 
-class Server:
-    """Serves calls; `work` is how time passes while it computes. Counts what it did."""
+class SimulatedServer:
+    """Serves calls; `work` lets time pass while it computes. Counts what it did."""
 
-    def __init__(self, env: simpy.Environment, costs: Costs, work: Work) -> None:
+    def __init__(self, env: simpy.Environment, costs: Costs, work: Compute) -> None:
         self.steps = 0
         self.busy = 0.0
         self.sequences = 0.0  # integrated over time
@@ -78,16 +77,16 @@ class Server:
         self._work = work
         self._blocks = Blocks(costs.cache // costs.block)
         self._front = simpy.Resource(env)
-        self._waiting: deque[Call] = deque()
-        self._running: dict[Call, None] = {}
-        self._reading: dict[Call, None] = {}
+        self._waiting: deque[SimulatedCall] = deque()
+        self._running: dict[SimulatedCall, None] = {}
+        self._reading: dict[SimulatedCall, None] = {}
         self._context = 0
-        self._ends: defaultdict[int, list[tuple[Call, int]]] = defaultdict(list)
-        self._grows: defaultdict[int, list[tuple[Call, int]]] = defaultdict(list)
+        self._ends: defaultdict[int, list[tuple[SimulatedCall, int]]] = defaultdict(list)
+        self._grows: defaultdict[int, list[tuple[SimulatedCall, int]]] = defaultdict(list)
         self._idle: simpy.Event | None = None
         env.process(self._run())
 
-    def serve(self, call: Call) -> Process:
+    def serve(self, call: SimulatedCall) -> Process:
         """Take a call in and wait until it is answered. Raises UsageError if it can never fit."""
         whole = call.prompt + call.write
         if whole > self._blocks.capacity * self._costs.block or (
@@ -107,7 +106,7 @@ class Server:
         yield call.done
 
     def _speak(self, seconds: float) -> Process:
-        """The front handles one thing at a time, beside the steps."""
+        """The front end handles one thing at a time, beside the steps."""
         if seconds > 0:
             with self._front.request() as turn:
                 yield turn
@@ -132,18 +131,18 @@ class Server:
     # Before a step
 
     def _grow(self) -> None:
-        """Who writes into a new block needs one."""
+        """Give a block to each answer that starts to write into a new one."""
         for call, turn in self._grows.pop(self.steps, ()):
             while call.turn == turn and self._blocks.free < 1:
-                self._break(next(reversed(self._running)))
+                self._preempt(next(reversed(self._running)))
             if call.turn == turn:
                 self._blocks.take(1)
                 call.nameless += 1
                 self._grows[self.steps + self._costs.block].append((call, turn))
 
-    def _fill(self) -> dict[Call, int]:
-        """Prompt tokens to read in this step, first of those who are half read."""
-        costs, reads = self._costs, dict[Call, int]()
+    def _fill(self) -> dict[SimulatedCall, int]:
+        """Prompt tokens to read in this step, first of the prompts that are partly read."""
+        costs, reads = self._costs, dict[SimulatedCall, int]()
         writing = len(self._running) - len(self._reading)
         budget = costs.budget - writing
         for call in self._reading:
@@ -153,29 +152,29 @@ class Server:
             budget -= reads[call]
         while self._waiting and budget > 0 and len(self._running) < costs.sequences:
             call = self._waiting[0]
-            # The last token is always read: what follows it is asked for.
-            found = self._blocks.find(call.names(0, call.length - 1, costs.block))
-            missing = call.length - len(found) * costs.block
+            # The last token is always read, because its logits are needed.
+            cached = self._blocks.find(call.names(0, call.length - 1, costs.block))
+            missing = call.length - len(cached) * costs.block
             if not costs.chunked and missing > budget:
                 break
-            self._blocks.hold(found)
-            needed = -(-call.length // costs.block) - len(found)
+            self._blocks.hold(cached)
+            needed = -(-call.length // costs.block) - len(cached)
             if self._blocks.free < needed:
-                self._blocks.release(found, 0)
+                self._blocks.release(cached, 0)
                 break
             self._blocks.take(needed)
             self._waiting.popleft()
-            call.held, call.nameless, call.missing = found, needed, missing
+            call.held, call.nameless, call.missing = cached, needed, missing
             if call.turn == 0:
-                call.cached = len(found) * costs.block
+                call.cached = len(cached) * costs.block
                 self.cached_tokens += call.cached
             self._running[call] = self._reading[call] = None
             reads[call] = min(missing, budget)
             budget -= reads[call]
         return reads
 
-    def _break(self, call: Call) -> None:
-        """Put off the answer that came last; what it wrote is part of what it must read again."""
+    def _preempt(self, call: SimulatedCall) -> None:
+        """Put an answer back into the queue; it must read again what it has read and written."""
         if call in self._reading:
             del self._reading[call]
         else:
@@ -191,8 +190,8 @@ class Server:
 
     # After a step
 
-    def _finish(self, reads: dict[Call, int], writing: int) -> None:
-        """Each has its token; who has them all leaves."""
+    def _finish(self, reads: dict[SimulatedCall, int], writing: int) -> None:
+        """Count the token that each answer got, and remove the answers that are complete."""
         block = self._costs.block
         self._context += writing
         ended = [call for call, turn in self._ends.pop(self.steps, ()) if call.turn == turn]
@@ -221,20 +220,22 @@ class Server:
             self._blocks.release(call.held, call.nameless)
             del self._running[call]
             call.turn += 1
-        told = self._tell(writing + len(firsts), firsts, ended)
+        delivery = self._deliver(writing + len(firsts), firsts, ended)
         if self._costs.token > 0:
-            self._env.process(told)
+            self._env.process(delivery)
         else:
-            deque(told, maxlen=0)
+            deque(delivery, maxlen=0)
 
-    def _name(self, call: Call, tokens: int) -> None:
-        """What it has computed is found from now on, where it fills blocks."""
+    def _name(self, call: SimulatedCall, tokens: int) -> None:
+        """Name the blocks that the first `tokens` fill, so that other calls find them."""
         names = call.names(len(call.held), tokens, self._costs.block)
         self._blocks.name(names)
         call.held += names
         call.nameless -= len(names)
 
-    def _tell(self, tokens: int, firsts: list[Call], ended: list[Call]) -> Process:
+    def _deliver(
+        self, tokens: int, firsts: list[SimulatedCall], ended: list[SimulatedCall]
+    ) -> Process:
         yield from self._speak(self._costs.token * tokens)
         for call in firsts:
             call.first = self._env.now if call.first is None else call.first

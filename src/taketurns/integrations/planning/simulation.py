@@ -8,44 +8,44 @@ import simpy
 
 from taketurns.errors import UsageError
 from taketurns.integrations.planning.deployment import Deployment
-from taketurns.integrations.planning.outcome import Outcome, Span
-from taketurns.integrations.planning.pool import Pool
-from taketurns.integrations.planning.server import Call, Process, Server
-from taketurns.integrations.planning.work import Answer
+from taketurns.integrations.planning.pool import ServerPool
+from taketurns.integrations.planning.result import AnswerTiming, SimulationResult
+from taketurns.integrations.planning.server import Process, SimulatedCall, SimulatedServer
+from taketurns.integrations.planning.workload import SimulatedAnswer
 from taketurns.utils.seeds import derive, generator
 
 
 def simulate(
     deployment: Deployment,
-    answers: Sequence[Answer],
+    answers: Sequence[SimulatedAnswer],
     *,
     arrivals: Sequence[float] | None = None,
     at_a_time: int | None = None,
     seed: int = 0,
     on_done: Callable[[], None] | None = None,
-) -> Outcome:
-    """What becomes of `answers` that are asked for at the times of `arrivals`, or so many at a
-    time. Equal arguments give equal outcomes. Raises UsageError."""
+) -> SimulationResult:
+    """Simulate `answers` that arrive at the times of `arrivals` (seconds), or of which `at_a_time`
+    are under routing. Equal arguments give equal results. Raises UsageError."""
     if (arrivals is None) == (at_a_time is None):
         raise ValueError("either arrivals or at_a_time")
-    speakers = max((speaker for one in answers for speaker, _ in one.turns), default=0)
+    speakers = max((speaker for answer in answers for speaker, _ in answer.turns), default=0)
     if speakers >= deployment.candidates:
         raise UsageError(
             f"an answer is written by candidate {speakers}, and there are {deployment.candidates}"
         )
-    world = _World(deployment, seed, on_done)
+    simulation = _Simulation(deployment, seed, on_done)
     if arrivals is not None:
         for index, (answer, time) in enumerate(zip(answers, arrivals, strict=True)):
-            world.env.process(world.arrive(index, answer, time))
+            simulation.env.process(simulation.arrive(index, answer, time))
     else:
         queue = iter(list(enumerate(answers)))
         for _ in range(at_a_time or 0):
-            world.env.process(world.work_off(queue))
-    world.env.run()
-    return world.outcome()
+            simulation.env.process(simulation.work_off(queue))
+    simulation.env.run()
+    return simulation.result()
 
 
-class _World:
+class _Simulation:
     def __init__(
         self, deployment: Deployment, seed: int, on_done: Callable[[], None] | None
     ) -> None:
@@ -54,7 +54,7 @@ class _World:
         self._costs = deployment.costs
         self._seed = seed
         self._on_done = on_done
-        self._spans: list[Span] = []
+        self._spans: list[AnswerTiming] = []
         cores = deployment.cores
         self._cores = None if cores is None else simpy.Resource(self.env, cores)
         self._clients = simpy.Resource(self.env, deployment.clients)
@@ -62,16 +62,16 @@ class _World:
             self._pool(f"candidate-{index}", deployment.replicas)
             for index in range(deployment.candidates)
         ]
-        self._switcher: Pool | None = None
+        self._switcher: ServerPool | None = None
         if deployment.switcher == "lm":
             number = deployment.switcher_replicas or deployment.replicas
             self._switcher = self._pool("switcher", number)
         elif deployment.switcher == "adapter":
             self._switcher = self._pools[-1]
 
-    def _pool(self, name: str, replicas: int) -> Pool:
-        servers = [Server(self.env, self._costs, self._work) for _ in range(replicas)]
-        return Pool(self.env, name, servers, self._deployment.concurrency)
+    def _pool(self, name: str, replicas: int) -> ServerPool:
+        servers = [SimulatedServer(self.env, self._costs, self._work) for _ in range(replicas)]
+        return ServerPool(self.env, name, servers, self._deployment.concurrency)
 
     def _work(self, seconds: float) -> Process:
         if self._cores is None:
@@ -81,44 +81,46 @@ class _World:
             yield core
             yield self.env.timeout(seconds)
 
-    def arrive(self, index: int, answer: Answer, time: float) -> Process:
+    def arrive(self, index: int, answer: SimulatedAnswer, time: float) -> Process:
         yield self.env.timeout(time)
         yield from self._write(index, answer)
 
-    def work_off(self, queue: Iterator[tuple[int, Answer]]) -> Process:
+    def work_off(self, queue: Iterator[tuple[int, SimulatedAnswer]]) -> Process:
         for index, answer in queue:
             yield from self._write(index, answer)
 
-    def _write(self, index: int, answer: Answer) -> Process:
-        """The loop of the team: ask who is next, let it write a patch, until all is there."""
-        way = _Way(derive(self._seed, "home", index), self._deployment.sticky)
+    def _write(self, index: int, answer: SimulatedAnswer) -> Process:
+        """The loop of the team: ask for the next speaker and let it write a patch."""
+        routing = _Routing(derive(self._seed, "home", index), self._deployment.sticky)
         shared = min(self._deployment.shared, answer.prompt)
         written, tagged = 0, answer.prompt
         begun = last = self.env.now
-        came: list[float] = []
+        first: float | None = None
         pauses: list[float] = []
         for speaker, tokens in answer.turns:
             if self._switcher is not None:
                 # One token for its probabilities; the question is no part of what follows.
                 asked = tagged + self._deployment.question
-                call = Call("switcher", index, asked, 1, self.env.event(), tagged, shared)
-                yield from self._ask(self._switcher, call, way)
+                call = SimulatedCall("switcher", index, asked, 1, self.env.event(), tagged, shared)
+                yield from self._ask(self._switcher, call, routing)
             prompt = answer.prompt + written
-            call = Call(speaker, index, prompt, tokens, self.env.event(), shared=shared)
-            yield from self._ask(self._pools[speaker], call, way)
+            call = SimulatedCall(speaker, index, prompt, tokens, self.env.event(), shared=shared)
+            yield from self._ask(self._pools[speaker], call, routing)
             assert call.first is not None
-            came.append(call.first + self._costs.network)
-            pauses.append(came[-1] - last)
+            arrived = call.first + self._costs.network
+            first = arrived if first is None else first
+            pauses.append(arrived - last)
             last = self.env.now
             written += tokens
             tagged += tokens + self._deployment.tags
-        span = Span(index, begun, came[0], last, answer.tokens, tuple(pauses[1:]))
+        assert first is not None, "an answer has at least one turn"
+        span = AnswerTiming(index, begun, first, last, answer.tokens, tuple(pauses[1:]))
         self._spans.append(span)
         if self._on_done is not None:
             self._on_done()
 
-    def _ask(self, pool: Pool, call: Call, way: _Way) -> Process:
-        replica = yield from pool.acquire(way.key(), way.home)
+    def _ask(self, pool: ServerPool, call: SimulatedCall, routing: _Routing) -> Process:
+        replica = yield from pool.acquire(routing.key(), routing.home)
         if self._costs.client > 0:
             with self._clients.request() as turn:
                 yield turn
@@ -128,12 +130,12 @@ class _World:
         yield self.env.timeout(self._costs.network)
         pool.give_back(replica)
 
-    def outcome(self) -> Outcome:
+    def result(self) -> SimulationResult:
         pools = list(self._pools)
         if self._switcher is not None and self._switcher not in pools:
             pools.append(self._switcher)
         servers = [server for pool in pools for server in pool.servers]
-        return Outcome(
+        return SimulationResult(
             deployment=self._deployment,
             spans=tuple(sorted(self._spans, key=lambda span: span.index)),
             requests=sum(pool.calls for pool in pools),
@@ -146,8 +148,8 @@ class _World:
         )
 
 
-class _Way:
-    """Where the calls of an answer go: home, or anywhere."""
+class _Routing:
+    """The routing keys of an answer's calls: a share `sticky` of them goes to its home."""
 
     def __init__(self, home: int, sticky: float) -> None:
         self.home = home
@@ -155,7 +157,7 @@ class _Way:
         self._random = generator(derive(home, "strays"))
 
     def key(self) -> int:
-        """For the next call."""
+        """The key of the next call."""
         if self._random.random() < self._sticky:
             return self.home
         return int(self._random.integers(2**62))

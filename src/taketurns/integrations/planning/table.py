@@ -1,4 +1,4 @@
-"""What a person sees of a plan: a row a deployment."""
+"""A plan as a table for the terminal: a row for each deployment."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from taketurns.integrations.planning.grid import VARIED, Row, varied
+from taketurns.integrations.planning.grid import VARIED, GridRow, varied_settings
 
 NAMES = {"at_a_time": "at a time", "rate": "answers/s"}
 _CAPTION = "First token: p95, from the question on. Token: p95 of an answer's mean after the first."
 _GROWS = " A row marked ! is asked for more than it can do: answers take longer and longer."
 
 
-def table(rows: Sequence[Row]) -> Table:
+def plan_table(rows: Sequence[GridRow]) -> Table:
     """A column for each setting that was varied, or for the load where none was."""
-    apart = varied(rows)
+    apart = varied_settings(rows)
     load = "rate" if "rate" in rows[0] else "at_a_time"
     settings = [name for name in VARIED if name in apart] or [load]
     caption = _CAPTION + _GROWS * any(row["grows"] for row in rows)
-    made = Table(box=None, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
-    for name in settings:
-        made.add_column(NAMES.get(name, name), justify="right")
+    table = Table(box=None, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     results = ("servers", "tokens/s", "first s", "token ms", "answer s p50", "p95", "p99", "cached",
                "busy")  # fmt: skip
-    for name in results:
-        made.add_column(name, justify="right")
+    for heading in (*(NAMES.get(name, name) for name in settings), *results):
+        table.add_column(heading, justify="right")
     for row in rows:
         first, token, answer = (row[name] or {} for name in ("first_token", "token", "answer"))
-        made.add_row(
+        table.add_row(
             *(f"{row[name]:g}" for name in settings),
             str(row["servers"]),
             f"{row['tokens_per_second']:.0f}" + "!" * row["grows"],
@@ -38,7 +36,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row['cached']:.0%}",
             f"{row['busy']:.0%}",
         )
-    return made
+    return table
 
 
 def _number(value: float | None, unit: int = 1) -> str:

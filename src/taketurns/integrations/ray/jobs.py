@@ -40,13 +40,11 @@ def answer_on_ray(
     return _run("generating", items, make, folder, manifest, settings)
 
 
-def roll_out_on_ray(plan: RolloutJob, folder: Path, settings: RaySettings) -> RolloutSummary:
-    """Roll out every prefix of a plan. Raises DataError if the folder is another run's."""
-    items = [
-        {"id": occasion.id, "number": number} for number, occasion in enumerate(plan.occasions)
-    ]
-    make = partial(RolloutWorker, plan)
-    failures = _run("rolling out", items, make, folder, plan.manifest, settings)
+def roll_out_on_ray(job: RolloutJob, folder: Path, settings: RaySettings) -> RolloutSummary:
+    """Roll out every prefix of a job. Raises DataError if the folder is another run's."""
+    items = [{"id": point.id, "number": number} for number, point in enumerate(job.points)]
+    make = partial(RolloutWorker, job)
+    failures = _run("rolling out", items, make, folder, job.manifest, settings)
     lost = sum(
         branch["failures"]
         for record in read_shards(folder)

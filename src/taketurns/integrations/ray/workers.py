@@ -22,15 +22,15 @@ class AnswerWorker:
 
 
 class RolloutWorker:
-    """Rolls out the prefixes of a plan: an item is the `number` of one."""
+    """Rolls out the prefixes of a job: an item is the `number` of one."""
 
-    def __init__(self, plan: RolloutJob) -> None:
-        self.concurrency = plan.at_a_time
-        self._plan = plan
-        self._team = Team.load(plan.team)
-        self._names = [candidate.name for candidate in plan.team.candidates]
-        self._roller = RolloutGenerator(self._team, plan.allocation, plan.concurrency)
+    def __init__(self, job: RolloutJob) -> None:
+        self.concurrency = job.at_a_time
+        self._points = job.points
+        self._team = Team.load(job.team)
+        self._names = [candidate.name for candidate in job.team.candidates]
+        self._generator = RolloutGenerator(self._team, job.allocation, job.concurrency)
 
     async def work(self, item: Record) -> Record:
-        rollouts = await self._roller.roll_out(self._plan.occasions[item["number"]])
+        rollouts = await self._generator.roll_out(self._points[item["number"]])
         return rollouts_to_json(rollouts, self._names, self._team.policy)

@@ -8,7 +8,7 @@ that no run fails half way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from taketurns.types import Query, Score
@@ -20,7 +20,7 @@ class Scorer(Protocol):
 
     A scorer may have a `version`, a whole number from 1: it is raised whenever some answer gets
     another score than before, and stored scores of an older one are made anew. One without is of
-    version 1.
+    version 1. `stored_name` is what stored scores call its class (`identity`).
     """
 
     @property
@@ -34,7 +34,7 @@ class Scorer(Protocol):
         """A value in 0..1; `parsed` False where the text holds no answer of the right kind."""
         ...
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """What an answer comes to, as votes are counted: the same text for answers that say the
         same, None where there is no such thing. `query` comes without its reference, which no
         vote may know."""
@@ -75,6 +75,34 @@ FIRST = 1
 def version_of(scorer: object) -> int:
     """A scorer's version."""
     return int(getattr(scorer, "version", FIRST))
+
+
+def identity(scorer: object) -> str:
+    """What stored scores are known by: a scorer's name in them, its settings, and its version from
+    the second on.
+
+    The name is what the class gives as `stored_name`, else its own, and so for scorers among the
+    settings. A class that is renamed keeps the name of before as its `stored_name`: then every
+    stored answer is found.
+    """
+    version = version_of(scorer)
+    return _with_settings(scorer) + ("" if version == FIRST else f" version {version}")
+
+
+def _with_settings(scorer: object) -> str:
+    """As a dataclass is written by `repr`. A subclass has a name of its own: it may score
+    otherwise."""
+    name = str(vars(type(scorer)).get("stored_name", type(scorer).__qualname__))
+    if not is_dataclass(scorer):
+        return name
+    if not vars(type(scorer))["__dataclass_params__"].repr:
+        return repr(scorer)
+    settings = {f.name: getattr(scorer, f.name) for f in fields(scorer) if f.repr}
+    written = (
+        f"{key}={_with_settings(value) if is_dataclass(value) else repr(value)}"
+        for key, value in settings.items()
+    )
+    return f"{name}({', '.join(written)})"
 
 
 def version_with(*parts: object) -> int:

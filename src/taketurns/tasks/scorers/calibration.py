@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import ClassVar
 
 from taketurns.tasks.scorers.base import Scorer, unparsed, version_with
 from taketurns.tasks.scorers.styling import answered
@@ -27,15 +28,13 @@ STATED = re.compile(
 
 
 @dataclass(frozen=True)
-class Stated:
-    """The confidence that an answer states ("Confidence: 80 %"), against whether `of` finds it
-    right. Where the data has choices, what is not given to the answer is spread over the others.
+class _Calibration:
+    """The confidence in an answer, against whether `of` finds it right. `confidence` and `raw` (1
+    for right) of its scores are what `measures` computes from."""
 
-    `confidence` and `raw` (1 for right) of its scores are what `measures` reckons with.
-    """
+    stored_name: ClassVar[str] = "Stated"
 
     of: Scorer
-    name: str = field(default="calibration", kw_only=True)
 
     @property
     def version(self) -> int:
@@ -44,6 +43,30 @@ class Stated:
 
     def check(self, query: Query) -> None:
         self.of.check(query)
+
+    def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
+        """`accuracy`, `brier` and `ece` over the answers that have a confidence."""
+        stated = [
+            (score.confidence, score.raw, score.value)
+            for score in scores
+            if score.confidence is not None and score.raw is not None and score.value is not None
+        ]
+        if not stated:
+            return {}
+        confidences, right, values = zip(*stated, strict=True)
+        return {
+            "accuracy": fmean(right),
+            "brier": 2 * (1 - fmean(values)),
+            "ece": calibration_error(confidences, right),
+        }
+
+
+@dataclass(frozen=True)
+class Stated(_Calibration):
+    """The confidence that an answer states ("Confidence: 80 %"). Where the data has choices, what
+    is not given to the answer is spread over the others."""
+
+    name: str = field(default="calibration", kw_only=True)
 
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
@@ -65,29 +88,18 @@ class Stated:
             confidence=confidence,
         )
 
-    def said(self, query: Query, answer: str) -> str | None:
-        return self.of.said(query, STATED.sub("", answered(answer)))
-
-    def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
-        """`accuracy`, `brier` and `ece` over the answers that state a confidence."""
-        return _measures(scores)
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
+        return self.of.canonical_answer(query, STATED.sub("", answered(answer)))
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(_Calibration):
     """The confidence that several answers to one query amount to: how many of them give the same
     answer, by what `of` takes for the answer. `score` judges a lone answer as certain."""
 
-    of: Scorer
+    stored_name: ClassVar[str] = "Sampled"
+
     name: str = field(default="calibration-sampled", kw_only=True)
-
-    @property
-    def version(self) -> int:
-        """It rises with that of the scorer of the answers."""
-        return version_with(self.of)
-
-    def check(self, query: Query) -> None:
-        self.of.check(query)
 
     def score(self, query: Query, answer: str) -> Score:
         return self.score_group(query, [answer])[0]
@@ -95,10 +107,10 @@ class Sampled:
     def score_group(self, query: Query, answers: Sequence[str]) -> list[Score]:
         inner = [self.of.score(query, answer) for answer in answers]
         classes = [_class(score) for score in inner]
-        given = [name for name in classes if name is not None]
-        if not given:
+        parsed = [name for name in classes if name is not None]
+        if not parsed:
             return inner
-        shares = {name: given.count(name) / len(given) for name in dict.fromkeys(given)}
+        shares = {name: parsed.count(name) / len(parsed) for name in dict.fromkeys(parsed)}
         names = list(shares)
         right = names.index(RIGHT) if RIGHT in names else None
         value = 1 - brier(list(shares.values()), right) / 2
@@ -109,12 +121,8 @@ class Sampled:
             for score, name in zip(inner, classes, strict=True)
         ]
 
-    def said(self, query: Query, answer: str) -> str | None:
-        return self.of.said(query, answer)
-
-    def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
-        """`accuracy`, `brier` and `ece` over all answers."""
-        return _measures(scores)
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
+        return self.of.canonical_answer(query, answer)
 
 
 def brier(probabilities: Sequence[float], right: int | None) -> float:
@@ -149,19 +157,3 @@ def _probability(match: re.Match[str]) -> float | None:
     if percent or value > 1:
         value /= 100
     return value if value <= 1 else None
-
-
-def _measures(scores: Sequence[Score]) -> dict[str, float]:
-    stated = [
-        (score.confidence, score.raw, score.value)
-        for score in scores
-        if score.confidence is not None and score.raw is not None and score.value is not None
-    ]
-    if not stated:
-        return {}
-    confidences, right, values = zip(*stated, strict=True)
-    return {
-        "accuracy": fmean(right),
-        "brier": 2 * (1 - fmean(values)),
-        "ece": calibration_error(confidences, right),
-    }

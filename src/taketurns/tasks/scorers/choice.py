@@ -44,6 +44,8 @@ CONFIRMED = (
 class Choice:
     """Full for the option that the reference names."""
 
+    stored_name: ClassVar[str] = "Choice"
+
     name: str = "choice"
     version: ClassVar[int] = 2
 
@@ -67,7 +69,7 @@ class Choice:
         right = str(query.reference)
         return Score(float(key == right or _norm(options[key]) == _norm(options[right])), key)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         return chosen(query.metadata["choices"], answer)
 
 
@@ -80,9 +82,9 @@ def chosen(options: Mapping[str, str], answer: str) -> str | None:
     if any(_two_fold(options, part) for part in (conclusion or "", text, last_line(text))):
         return None
     if conclusion is not None:
-        found = _named(options, conclusion)
-        if found is not None:
-            return found
+        key = _named(options, conclusion)
+        if key is not None:
+            return key
     plain = unprefaced(text)
     return (
         (_named(options, plain, whole=True) if not _enumerates(options, text) else None)
@@ -98,11 +100,11 @@ def chosen(options: Mapping[str, str], answer: str) -> str | None:
 
 def _two_fold(options: Mapping[str, str], text: str) -> bool:
     """Whether a text is one option's key and another's words."""
-    said = bare(text)
-    return said in options and any(
-        bare(option) == said and _norm(options[said]) != _norm(said)
+    plain = bare(text)
+    return plain in options and any(
+        bare(option) == plain and _norm(options[plain]) != _norm(plain)
         for key, option in options.items()
-        if key != said
+        if key != plain
     )
 
 
@@ -124,8 +126,8 @@ def _named(options: Mapping[str, str], text: str, *, whole: bool = False) -> str
 
 def _polar(options: Mapping[str, str], text: str) -> str | None:
     """The option of one word, like "Yes", that a text begins with and breaks off after."""
-    said = re.match(r"[^\w]*(\w+)[\s\"')*_]*(?:[.,;:!—–]|-\s|\n|$)", text)
-    word = said[1].casefold() if said else ""
+    match = re.match(r"[^\w]*(\w+)[\s\"')*_]*(?:[.,;:!—–]|-\s|\n|$)", text)
+    word = match[1].casefold() if match else ""
     if word not in POLAR:
         return None
     return next((key for key, option in options.items() if _norm(option) == word), None)
@@ -168,22 +170,22 @@ def _hedges(options: Mapping[str, str], key: str, rest: str) -> bool:
 def _closing_key(options: Mapping[str, str], text: str) -> str | None:
     """The capital letter or the digit that a sentence ends in, if no other is offered beside it. A
     digit is no key where options are numbers."""
-    found = re.search(r"(?:^|[\s,:])[(\[\"'“]?([A-Z]|\d)\W*$", text)
-    if found is None or found[1] not in options:
+    match = re.search(r"(?:^|[\s,:])[(\[\"'“]?([A-Z]|\d)\W*$", text)
+    if match is None or match[1] not in options:
         return None
-    if found[1].isdigit() and any(number(bare(option)) for option in options.values()):
+    if match[1].isdigit() and any(number(bare(option)) for option in options.values()):
         return None
-    if (found[1] in WORDY or found[1].isdigit()) and not CHOOSING.search(text[: found.start(1)]):
+    if (match[1] in WORDY or match[1].isdigit()) and not CHOOSING.search(text[: match.start(1)]):
         return None
-    beside = re.search(r"(\w+)[)\]]*\s*(?:,|/|&|\bor\b|\band\b)+\s*\W*$", text[: found.start(1)])
-    return None if beside and beside[1] in options else found[1]
+    beside = re.search(r"(\w+)[)\]]*\s*(?:,|/|&|\bor\b|\band\b)+\s*\W*$", text[: match.start(1)])
+    return None if beside and beside[1] in options else match[1]
 
 
 def _confirmed(options: Mapping[str, str], text: str) -> str | None:
     """The one key that is said to be right, as in "B is correct"."""
     keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
-    said = set(re.findall(rf"(?<![\w'’])({keys}){CONFIRMED}", text))
-    return said.pop() if len(said) == 1 else None
+    confirmed = set(re.findall(rf"(?<![\w'’])({keys}){CONFIRMED}", text))
+    return confirmed.pop() if len(confirmed) == 1 else None
 
 
 def _continues(rest: str) -> bool:
@@ -210,12 +212,12 @@ def _only(options: Mapping[str, str], text: str) -> str | None:
             ]
     named = {
         key
-        for key, mine in spans.items()
-        for start, end in mine
+        for key, places in spans.items()
+        for start, end in places
         if not any(
             left <= start and end <= right and right - left > end - start
-            for theirs in spans.values()
-            for left, right in theirs
+            for others in spans.values()
+            for left, right in others
         )
     }
     return named.pop() if len(named) == 1 else None
@@ -224,12 +226,12 @@ def _only(options: Mapping[str, str], text: str) -> str | None:
 def _marked(options: Mapping[str, str], text: str) -> set[str]:
     """The keys in brackets, and those after "option" or the like."""
     keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
-    found = re.finditer(
+    matches = re.finditer(
         rf"[(\[]({keys})[)\]]|\b({LEAD}[(\[]?)({keys})(?![\w'’]|[.,]\d)", text, re.IGNORECASE
     )
     return {
         next(key for key in options if key.casefold() == (match[1] or match[3]).casefold())
-        for match in found
+        for match in matches
         if match[1]
         or FORMAL.search(match[2])
         or match[3].upper() not in WORDY
@@ -242,9 +244,9 @@ def _worded(options: Mapping[str, str], text: str) -> str | None:
     A bare number that is a key is no measure."""
     if text in options and not any(bare(option) == text for option in options.values()):
         return text  # "D" is the key D, even where another option is "d"
-    said = _norm(text)
+    normal = _norm(text)
     for key, option in options.items():
-        if said and said == _norm(option):
+        if normal and normal == _norm(option):
             return key
     value = number(text)
     if value is None:
@@ -257,7 +259,7 @@ def _worded(options: Mapping[str, str], text: str) -> str | None:
         and (
             unit == unit_of(bare(option))
             or not unit_of(bare(option))
-            or not (unit or said in options)
+            or not (unit or normal in options)
         )
     ]
     return same[0] if len(same) == 1 else None

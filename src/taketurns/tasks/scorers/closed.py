@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from taketurns.tasks.scorers.base import Scorer, version_with
 from taketurns.tasks.scorers.choice import Choice
@@ -23,6 +24,8 @@ CHOICE, MATHEMATICS, EXACT = Choice(), Mathematics(), Exact()
 class Closed:
     """Full for what the row's own scorer finds right."""
 
+    stored_name: ClassVar[str] = "Closed"
+
     name: str = "closed"
 
     @property
@@ -36,14 +39,14 @@ class Closed:
     def score(self, query: Query, answer: str) -> Score:
         return _scorer(query).score(query, answer)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """Whether a number is asked for only the reference tells: one that stands alone is read as
         such."""
         if "choices" in query.metadata:
-            return CHOICE.said(query, answer)
-        said = EXACT.said(query, answer)
-        value = number(said) if said is not None and not WORDS.search(said) else None
-        return said if value is None else str(value)
+            return CHOICE.canonical_answer(query, answer)
+        exact = EXACT.canonical_answer(query, answer)
+        value = number(exact) if exact is not None and not WORDS.search(exact) else None
+        return exact if value is None else str(value)
 
 
 def _scorer(query: Query) -> Scorer:

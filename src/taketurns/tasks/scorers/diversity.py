@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from taketurns.checkpoints import hub
 from taketurns.errors import DataError, NotANumberError, UsageError
@@ -31,6 +31,8 @@ MEASURES = ("self-bleu", "distinct-1", "distinct-2", "distinct-3", "distinct-4",
 class Diversity:
     """Judges the answers to a query beside each other; one answer with nothing beside it has no
     value. `model` (path or hub id) gives the embeddings."""
+
+    stored_name: ClassVar[str] = "Diversity"
 
     measure: str = "self-bleu"
     model: str | None = None
@@ -56,29 +58,29 @@ class Diversity:
 
     def score_group(self, query: Query, answers: Sequence[str]) -> list[Score]:
         references = list(query.reference or ())
-        said = [answer for answer in answers if answer.strip()]
-        if len(said) + len(references) < 2:
+        texts = [answer for answer in answers if answer.strip()]
+        if len(texts) + len(references) < 2:
             alone = Score(None, None, "diversity needs another answer beside it")
             return [alone if answer.strip() else unparsed("nothing is said") for answer in answers]
-        values = iter(self._values(said, references))
+        values = iter(self._values(texts, references))
         return [
             Score(next(values), None) if answer.strip() else unparsed("nothing is said")
             for answer in answers
         ]
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """None: no two texts say the same."""
         return None
 
-    def _values(self, said: list[str], references: list[str]) -> list[float]:
+    def _values(self, texts: list[str], references: list[str]) -> list[float]:
         if self.measure == "embeddings":
-            return _spread(self._embedder.embed([*said, *references]), len(said))
+            return _spread(self._embedder.embed([*texts, *references]), len(texts))
         if self.measure == "self-bleu":
             return [
-                1 - _bleu(answer, [*said[:i], *said[i + 1 :], *references])
-                for i, answer in enumerate(said)
+                1 - _bleu(answer, [*texts[:i], *texts[i + 1 :], *references])
+                for i, answer in enumerate(texts)
             ]
-        return _distinct(said, references, int(self.measure[-1]))
+        return _distinct(texts, references, int(self.measure[-1]))
 
     @cached_property
     def _embedder(self) -> _Embedder:
@@ -92,10 +94,12 @@ def _bleu(answer: str, others: list[str]) -> float:
     return float(min(1.0, bleu.score / 100))
 
 
-def _distinct(said: Sequence[str], references: Sequence[str], n: int) -> list[float]:
-    grams = [_grams(text, n) for text in said]
-    counts = Counter(gram for own in (*grams, *(_grams(r, n) for r in references)) for gram in own)
-    return [fmean(1 / counts[gram] for gram in own) if own else 0.0 for own in grams]
+def _distinct(texts: Sequence[str], references: Sequence[str], n: int) -> list[float]:
+    grams = [_grams(text, n) for text in texts]
+    counts = Counter(
+        gram for in_text in (*grams, *(_grams(r, n) for r in references)) for gram in in_text
+    )
+    return [fmean(1 / counts[gram] for gram in in_text) if in_text else 0.0 for in_text in grams]
 
 
 def _grams(text: str, n: int) -> list[tuple[str, ...]]:

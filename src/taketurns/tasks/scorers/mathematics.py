@@ -53,6 +53,8 @@ SET = re.compile(r"\\\{((?!\\[{}]).)*\\\}", re.DOTALL)
 class Mathematics:
     """Full for an answer equal to the reference."""
 
+    stored_name: ClassVar[str] = "Mathematics"
+
     name: str = "mathematics"
     version: ClassVar[int] = 2
 
@@ -66,29 +68,33 @@ class Mathematics:
         if (based := _same_numeral(gold, answer)) is not None:
             return based
         value = number(bare(gold))
-        if value is not None and (found := _readings(answer)):
-            right = any(_same(value, gold, meant, said) for said, meant in found)
-            return Score(float(right), found[0][0])
-        said = _expression(answer)
-        if said is None:
+        if value is not None and (readings := _readings(answer)):
+            right = any(_same(value, gold, meant, written) for written, meant in readings)
+            return Score(float(right), readings[0][0])
+        written = _expression(answer)
+        if written is None:
             return unparsed("no expression" if value is None else "no number")
-        if value is not None and re.search(r"[\d\\]", said) is None:
+        if value is not None and re.search(r"[\d\\]", written) is None:
             return unparsed("no number")
-        return Score(float(_plain(said) == _plain(gold) or _equal(gold, said)), said)
+        return Score(float(_plain(written) == _plain(gold) or _equal(gold, written)), written)
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """A number's value, or an expression as it is written, spacing aside: what `score` reads
         for a numeric gold answer, unless the text concludes a formula that is no number."""
         answer = unprefaced(answered(answer))
-        if (written := numeral(_whole(answer))) is not None:
-            return f"{written[0]}_{written[1]}"
-        said = _expression(answer)
-        if said is not None and not LOOSE.search(said) and not EXCLAIMED.fullmatch(answer):
-            value = number(bare(said.rpartition("=")[2]))
-            return _plain(said) if value is None else str(value)
-        if found := _readings(answer):
-            return str(found[0][1])
-        return None if said is None else _plain(said)
+        if (based := numeral(_whole(answer))) is not None:
+            return f"{based[0]}_{based[1]}"
+        expression = _expression(answer)
+        if (
+            expression is not None
+            and not LOOSE.search(expression)
+            and not EXCLAIMED.fullmatch(answer)
+        ):
+            value = number(bare(expression.rpartition("=")[2]))
+            return _plain(expression) if value is None else str(value)
+        if readings := _readings(answer):
+            return str(readings[0][1])
+        return None if expression is None else _plain(expression)
 
 
 def _whole(text: str) -> str:
@@ -99,29 +105,33 @@ def _whole(text: str) -> str:
 
 def _same_numeral(gold: str, answer: str) -> Score | None:
     """The score where the gold answer or what is said has a base."""
-    asked, given = numeral(gold), numeral(_whole(answer))
-    if asked is None and (given is None or number(bare(gold)) is None):
+    gold_numeral, answer_numeral = numeral(gold), numeral(_whole(answer))
+    if gold_numeral is None and (answer_numeral is None or number(bare(gold)) is None):
         return None
-    if asked is None or given is None:
-        digits = asked[0] if asked else bare(gold).replace(",", "").upper()
-        said = bare(sentence(_whole(answer)).rpartition("=")[2]) if given is None else given[0]
-        if given is None and (found := re.search(r"[-\w.]*\d[\w.]*(?=\W*$)", said)):
-            said = found[0]
-        return Score(float(digits == said.replace(",", "").strip("$.").upper()), said)
-    return Score(float(asked == given), f"{given[0]}_{given[1]}")
+    if gold_numeral is None or answer_numeral is None:
+        digits = gold_numeral[0] if gold_numeral else bare(gold).replace(",", "").upper()
+        written = (
+            bare(sentence(_whole(answer)).rpartition("=")[2])
+            if answer_numeral is None
+            else answer_numeral[0]
+        )
+        if answer_numeral is None and (match := re.search(r"[-\w.]*\d[\w.]*(?=\W*$)", written)):
+            written = match[0]
+        return Score(float(digits == written.replace(",", "").strip("$.").upper()), written)
+    return Score(float(gold_numeral == answer_numeral), f"{answer_numeral[0]}_{answer_numeral[1]}")
 
 
 def _readings(text: str) -> list[tuple[str, Fraction]]:
     """The number a text answers with: how it is written there, and its value. "The answer is 5!"
     may be an exclamation or a factorial, so it is both."""
-    found = _numeric(text)
-    if found is None:
+    reading = _numeric(text)
+    if reading is None:
         return []
-    if EXCLAIMED.fullmatch(unstyled(text)) and found[0].endswith("!"):
-        plain = found[0].rstrip("!")
+    if EXCLAIMED.fullmatch(unstyled(text)) and reading[0].endswith("!"):
+        plain = reading[0].rstrip("!")
         if (value := number(plain)) is not None:
-            return [(plain, value), found]
-    return [found]
+            return [(plain, value), reading]
+    return [reading]
 
 
 def _numeric(text: str) -> tuple[str, Fraction] | None:
@@ -134,25 +144,25 @@ def _numeric(text: str) -> tuple[str, Fraction] | None:
         plain = plain_minus(unstyled(text))
         if _calculates(whole):
             return None
-        found = [one for one in numbers(plain) if not DENIED.search(plain, 0, one[1])]
-        if len(found) > 1 and ASIDE.fullmatch(plain, found[-2][2], found[-1][1]):
+        places = [place for place in numbers(plain) if not DENIED.search(plain, 0, place[1])]
+        if len(places) > 1 and ASIDE.fullmatch(plain, places[-2][2], places[-1][1]):
             return None
-        return (plain[found[-1][1] : found[-1][2]], found[-1][0]) if found else None
+        return (plain[places[-1][1] : places[-1][2]], places[-1][0]) if places else None
     for part in (conclusion, sentence(conclusion)):
         if (value := number(bare(part))) is not None:
             return bare(part), value
     if "\\" in plain_minus(conclusion):  # an expression: math-verify reads it
         return None
     side = plain_minus(sentence(conclusion))
-    found = numbers(side)
-    if not found or found[0][1] > 0 or RECKONED.match(side, found[0][2]):
+    places = numbers(side)
+    if not places or places[0][1] > 0 or RECKONED.match(side, places[0][2]):
         side = side.rpartition("=")[2]
-        found = numbers(side)
+        places = numbers(side)
         if (value := number(bare(side))) is not None:
             return bare(side), value
-    if not found:
+    if not places:
         return None
-    value, start, end = found[0]
+    value, start, end = places[0]
     if OFFERED.match(side, end) or FACTOR.match(side, end):
         return None
     return side[start:end].strip(), value
@@ -168,13 +178,19 @@ def _heads(conclusion: str, text: str) -> bool:
     return not re.search(r"[\d\\]", conclusion) and conclusion not in unstyled(last_line(text))
 
 
-def _same(gold: Fraction, written: str, answer: Fraction, said: str) -> bool:
+def _same(gold: Fraction, gold_written: str, answer: Fraction, answer_written: str) -> bool:
     if gold == answer:
         # "0.2 %" is not 0.2, but "20 %" answers a question whose gold is 20
-        return not said.rstrip().endswith("%") or abs(gold) >= 1 or written.rstrip().endswith("%")
-    if said.rstrip().endswith("%") and not written.rstrip().endswith("%"):
+        return (
+            not answer_written.rstrip().endswith("%")
+            or abs(gold) >= 1
+            or gold_written.rstrip().endswith("%")
+        )
+    if answer_written.rstrip().endswith("%") and not gold_written.rstrip().endswith("%"):
         return gold == answer / 100
-    return written.rstrip().endswith("%") and "%" not in said and gold / 100 == answer
+    return (
+        gold_written.rstrip().endswith("%") and "%" not in answer_written and gold / 100 == answer
+    )
 
 
 def _expression(text: str) -> str | None:
@@ -182,14 +198,14 @@ def _expression(text: str) -> str | None:
     conclusion = concluded(text)
     if conclusion is None:
         formulas = FORMULA.findall(text)
-        said = bare("".join(formulas[-1]) if formulas else last_line(text))
-        if " " in said and PROSE.search(said):
+        expression = bare("".join(formulas[-1]) if formulas else last_line(text))
+        if " " in expression and PROSE.search(expression):
             return None
     else:
-        said = bare(conclusion)
-        if "\\" not in said:
-            said = bare(sentence(said))
-    return None if EMPTY.fullmatch(said) else said
+        expression = bare(conclusion)
+        if "\\" not in expression:
+            expression = bare(sentence(expression))
+    return None if EMPTY.fullmatch(expression) else expression
 
 
 def _plain(expression: str) -> str:

@@ -13,12 +13,12 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from taketurns.errors import DataError
 from taketurns.types import Query, Score
 
-Kind = Literal["multiple_choice", "exact_match", "f1_match", "noncompliance"]
+MocoKind = Literal["multiple_choice", "exact_match", "f1_match", "noncompliance"]
 
 HEADED = (
     "Final Answer:", "Final Answer is:", "The answer is:", "Answer:", "Solution:",
@@ -56,7 +56,9 @@ CATEGORIES = {
 class Moco:
     """One of the authors' task types."""
 
-    kind: Kind
+    stored_name: ClassVar[str] = "Moco"
+
+    kind: MocoKind
 
     @property
     def name(self) -> str:
@@ -75,13 +77,13 @@ class Moco:
             if key is None:
                 return Score(0.0, None, "no valid option found", parsed=False)
             return Score(float(key == str(query.reference)), key)
-        said = _extracted(answer)
+        extracted = _extracted(answer)
         if self.kind == "exact_match":
-            right = _normal(said) == _normal(str(query.metadata.get("gold", query.reference)))
-            return Score(float(right), said[:200])
-        return Score(max(_f1(said, gold) for gold in _golds(query)), said[:200])
+            right = _normal(extracted) == _normal(str(query.metadata.get("gold", query.reference)))
+            return Score(float(right), extracted[:200])
+        return Score(max(_f1(extracted, gold) for gold in _golds(query)), extracted[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         if self.kind in ("exact_match", "f1_match"):
             return _normal(_extracted(answer)) or None
         return self.score(query, answer).answer
@@ -117,8 +119,8 @@ def _extracted(answer: str) -> str:
     patterns = [rf"{head}\s*((?:[^<]|<[^<])*?)\n" for head in HEADED]
     patterns += [rf"{tail}\s*(?:is|=)?\s*[:\-]?\s*(.+)" for tail in TAILED]
     for pattern in patterns:
-        found = re.search(pattern, answer, re.IGNORECASE)
-        if found and (line := re.split(r"[\n\r]", found[1].strip())[0].strip().rstrip(". ")):
+        match = re.search(pattern, answer, re.IGNORECASE)
+        if match and (line := re.split(r"[\n\r]", match[1].strip())[0].strip().rstrip(". ")):
             return line
     return answer.strip()
 
@@ -136,13 +138,13 @@ def _golds(query: Query) -> list[str]:
 
 
 def _f1(answer: str, gold: str) -> float:
-    mine, theirs = _normal(answer).split(), _normal(gold).split()
-    if not mine and not theirs:
+    answer_words, gold_words = _normal(answer).split(), _normal(gold).split()
+    if not answer_words and not gold_words:
         return 1.0
-    common = (Counter(mine) & Counter(theirs)).total()
+    common = (Counter(answer_words) & Counter(gold_words)).total()
     if not common:
         return 0.0
-    precision, recall = common / len(mine), common / len(theirs)
+    precision, recall = common / len(answer_words), common / len(gold_words)
     return 2 * precision * recall / (precision + recall)
 
 

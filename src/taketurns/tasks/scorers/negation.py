@@ -65,8 +65,8 @@ def _affirmed(sentence: str, verdicts: bool) -> str:
 def _unrefuted(clause: str, verdicts: bool) -> str:
     if REFUTED.fullmatch(clause) or (verdicts and FAULTED.fullmatch(clause)):
         return " " * len(clause)
-    found = DENIAL.search(clause)
-    return clause if found is None else clause[: found.start()].ljust(len(clause))
+    denial = DENIAL.search(clause)
+    return clause if denial is None else clause[: denial.start()].ljust(len(clause))
 
 
 def _parts(pattern: re.Pattern[str], text: str) -> list[str]:

@@ -82,13 +82,13 @@ def numbers(text: str) -> list[tuple[Fraction, int, int]]:
     """The numbers within a text, and where each begins and ends in the text that `plain_minus`
     makes of it."""
     text = plain_minus(text)
-    found = []
+    places = []
     for match in INSIDE.finditer(text):
         value = _value(match["number"])
         if value is not None:
             negative = match[0].startswith("-")
-            found.append((-value if negative else value, match.start(), match.end()))
-    return found
+            places.append((-value if negative else value, match.start(), match.end()))
+    return places
 
 
 def plain_minus(text: str) -> str:
@@ -100,14 +100,14 @@ def plain_minus(text: str) -> str:
 
 def numeral(text: str) -> tuple[str, int] | None:
     """The last number with a base that a text has: its digits, and the base from 2 to 36."""
-    found = None
+    last = None
     for match in NUMERAL.finditer(re.sub(r"[₀-₉]+", _lowered, text).replace("$", "")):
         name = (match["braced"] or match["plain"] or match["named"]).casefold()
         base = int(name) if name.isdigit() else BASES.index(name) + 2 if name in BASES else 0
         digits = match["digits"].replace("(", "").upper()
-        if 2 <= base <= 36 and all(int(one, 36) < base for one in re.sub(r"[-.]", "", digits)):
-            found = re.sub(r"^(-?)0+(?=[^.])", r"\1", digits), base
-    return found
+        if 2 <= base <= 36 and all(int(digit, 36) < base for digit in re.sub(r"[-.]", "", digits)):
+            last = re.sub(r"^(-?)0+(?=[^.])", r"\1", digits), base
+    return last
 
 
 def _plain(text: str) -> str:

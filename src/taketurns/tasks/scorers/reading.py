@@ -34,9 +34,9 @@ SENTENCE = re.compile(r"[.!?](?=\s|$)")
 def concluded(text: str) -> str | None:
     """What the text says its answer is, up to the end of that line; None where it says nothing."""
     plain = unstyled(text)
-    found = max((*_boxed(plain), *_tagged(plain), *_said(plain)), default=None)
-    if found is not None:
-        return found[1]
+    last = max((*_boxed(plain), *_tagged(plain), *_said(plain)), default=None)
+    if last is not None:
+        return last[1]
     marked = [match[1] or match[2] for match in BOLD.finditer(HTML.sub(r"**\2**", text))]
     bold = [words for words in marked if not words.rstrip().endswith(":")]
     return bold[-1].strip() if bold else None
@@ -66,8 +66,8 @@ def _said(text: str) -> Iterator[tuple[int, str]]:
     for pattern in (SAID, HASHES):
         for match in pattern.finditer(text):
             rest = text[match.end() :].lstrip()  # the answer may stand on the next line
-            if said := rest.partition("\n")[0].strip():
-                yield match.start(), said
+            if line := rest.partition("\n")[0].strip():
+                yield match.start(), line
 
 
 def bare(text: str) -> str:

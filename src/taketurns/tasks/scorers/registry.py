@@ -71,15 +71,15 @@ def make_scorer(name: str, settings: Mapping[str, Any] | None = None) -> Scorer:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"there is no scorer {name!r}; the scorers are {', '.join(SCORERS)}{hint}")
     known = settings_of(name)
-    given = dict(settings or {})
-    if unknown := [key for key in given if key not in known]:
+    values = dict(settings or {})
+    if unknown := [key for key in values if key not in known]:
         has = f"its settings are {', '.join(known)}" if known else "it has none"
         raise UsageError(f"the scorer {name!r} has no setting {unknown[0]!r}; {has}")
-    if missing := [key for key, needed in known.items() if needed and key not in given]:
+    if missing := [key for key, needed in known.items() if needed and key not in values]:
         raise UsageError(
             f"the scorer {name!r} needs the setting {missing[0]!r}, as in --with {missing[0]}=…"
         )
-    return SCORERS[name](**given)
+    return SCORERS[name](**values)
 
 
 def settings_of(name: str) -> dict[str, bool]:

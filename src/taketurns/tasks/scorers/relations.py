@@ -35,10 +35,10 @@ def as_set(text: str) -> tuple[str, str] | None:
     if member := MEMBER.fullmatch(text):
         return member[1], member[2]
     parts = [_interval(part.strip(",")) for part in EITHER.split(text)]
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts) or len({variable for variable, _ in found}) != 1:
+    intervals = [part for part in parts if part is not None]
+    if len(intervals) < len(parts) or len({variable for variable, _ in intervals}) != 1:
         return None
-    return found[0][0], r"\cup".join(interval for _, interval in found)
+    return intervals[0][0], r"\cup".join(interval for _, interval in intervals)
 
 
 def _interval(text: str) -> tuple[str, str] | None:

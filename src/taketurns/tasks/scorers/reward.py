@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import exp, isfinite
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from taketurns.checkpoints import hub
-from taketurns.checkpoints.control_tokens import OrdinaryEncoder, Rendered, marked
-from taketurns.checkpoints.prompts import TemplateRefusal, render_template
+from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
+from taketurns.checkpoints.control_tokens import OrdinaryEncoder, RenderedPrompt, marked
 from taketurns.errors import ConfigError, PromptError
 from taketurns.tasks.scorers.base import unparsed
 from taketurns.types import Message, Query, Score
@@ -27,6 +27,8 @@ from taketurns.types import Message, Query, Score
 class Reward:
     """`raw` is the reward; `value` its logistic function, which is the probability that the model
     gives the answer over one of reward 0 (Bradley and Terry), and lies within 0..1 as scores do."""
+
+    stored_name: ClassVar[str] = "Reward"
 
     model: str
     revision: str | None = None
@@ -56,7 +58,7 @@ class Reward:
                 scores[i] = _judged(raw)
         return scores
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         """None: no two texts say the same."""
         return None
 
@@ -66,11 +68,11 @@ class Reward:
         return {"reward": fmean(raw)} if raw else {}
 
     @cached_property
-    def _reader(self) -> _Reader:
-        return _Reader(self.model, self.revision)
+    def _reader(self) -> _RewardModel:
+        return _RewardModel(self.model, self.revision)
 
 
-class _Reader:
+class _RewardModel:
     """The loaded model and its tokenizer."""
 
     def __init__(self, name: str, revision: str | None) -> None:
@@ -114,7 +116,9 @@ class _Reader:
             raise PromptError(
                 f"the chat template of the reward model {self._name} {error}", query.id
             ) from error
-        return self._encoder.encode_rendered(Rendered(text) if marks is None else marks.read(text))
+        return self._encoder.encode_rendered(
+            RenderedPrompt(text) if marks is None else marks.read(text)
+        )
 
     def rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
         import torch
@@ -131,9 +135,9 @@ class _Reader:
     def _padding(self, rows: Sequence[Sequence[int]]) -> int:
         """A token for padding that none of the rows holds, the tokenizer's own if that is one."""
         used = {token for row in rows for token in row}
-        own = self._tokenizer.pad_token_id
-        if own is not None and own not in used:
-            return int(own)
+        pad = self._tokenizer.pad_token_id
+        if pad is not None and pad not in used:
+            return int(pad)
         return next(token for token in range(len(used) + 1) if token not in used)
 
 

@@ -32,7 +32,17 @@ SHORT = 3  # letters of an abbreviation, which must be written as it is
 
 
 @dataclass(frozen=True)
-class Alias:
+class _ReferenceScorer:
+    """Compares with the texts of a reference."""
+
+    version: ClassVar[int] = 2
+
+    def check(self, query: Query) -> None:
+        aliases_of(query)
+
+
+@dataclass(frozen=True)
+class Alias(_ReferenceScorer):
     """Full if the answer names one of the aliases as whole words, after Mallen et al. (arXiv
     2212.10511): anywhere in what it concludes, or in all of a text that concludes nothing.
 
@@ -42,86 +52,83 @@ class Alias:
     Paris").
     """
 
-    name: str = "alias"
-    version: ClassVar[int] = 2
+    stored_name: ClassVar[str] = "Alias"
 
-    def check(self, query: Query) -> None:
-        aliases_of(query)
+    name: str = "alias"
 
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = bare(conclusion if conclusion is not None else answer)
-        words, kept = _words(said), _words(affirmed(said))
+        concluding = bare(conclusion if conclusion is not None else answer)
+        words, kept = _words(concluding), _words(affirmed(concluding))
         if not words:
             return unparsed("nothing is said")
         asked = _words(" ".join(turn.content for turn in query.conversation))
         for alias in aliases_of(query):
             if _names(words if denies(alias) else kept, _words(alias), asked):
                 return Score(1.0, alias)
-        return Score(0.0, (" ".join(affirmed(said).split()) or said)[:200])
+        return Score(0.0, (" ".join(affirmed(concluding).split()) or concluding)[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
-        said = _short(answered(answer))
-        return _gist(affirmed(said)) or _gist(said)
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
+        short = _short(answered(answer))
+        return _gist(affirmed(short)) or _gist(short)
 
 
 @dataclass(frozen=True)
-class TokenF1:
+class TokenF1(_ReferenceScorer):
     """The best F1 over tokens between what the answer concludes (else all of it) and an alias,
     after Rajpurkar et al. (arXiv 1606.05250); numbers keep their sign and point, and an article is
     left out only where something else is left."""
 
-    name: str = "f1"
-    version: ClassVar[int] = 2
+    stored_name: ClassVar[str] = "TokenF1"
 
-    def check(self, query: Query) -> None:
-        aliases_of(query)
+    name: str = "f1"
 
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = bare(conclusion if conclusion is not None else answer)
-        tries = {said, bare(sentence(said)) if conclusion is not None else unprefaced(said)}
+        concluding = bare(conclusion if conclusion is not None else answer)
+        tries = {
+            concluding,
+            bare(sentence(concluding)) if conclusion is not None else unprefaced(concluding),
+        }
         if not any(map(_tokens, tries)):
             return unparsed("nothing is said")
         values = (
             _f1(_tokens(part), _tokens(alias)) for part in tries for alias in aliases_of(query)
         )
-        return Score(max(values), said[:200])
+        return Score(max(values), concluding[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         return _gist(_short(answered(answer)))
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(_ReferenceScorer):
     """Full if what the answer concludes (else its last line) is one of the references: case,
     spacing and dress aside, and commas between words; signs, points and brackets count."""
 
-    name: str = "exact"
-    version: ClassVar[int] = 2
+    stored_name: ClassVar[str] = "Exact"
 
-    def check(self, query: Query) -> None:
-        aliases_of(query)
+    name: str = "exact"
 
     def score(self, query: Query, answer: str) -> Score:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = conclusion if conclusion is not None else last_line(answer)
-        if not _squeezed(said):
+        concluding = conclusion if conclusion is not None else last_line(answer)
+        if not _squeezed(concluding):
             return unparsed("nothing is said")
-        tries = {_squeezed(said), _squeezed(answer), _squeezed(unprefaced(said))}
+        tries = {_squeezed(concluding), _squeezed(answer), _squeezed(unprefaced(concluding))}
         if conclusion is not None:
-            tries.add(_squeezed(sentence(said)))
+            tries.add(_squeezed(sentence(concluding)))
         golds = {_squeezed(alias) for alias in aliases_of(query)}
-        return Score(float(not tries.isdisjoint(golds)), bare(said)[:200])
+        return Score(float(not tries.isdisjoint(golds)), bare(concluding)[:200])
 
-    def said(self, query: Query, answer: str) -> str | None:
+    def canonical_answer(self, query: Query, answer: str) -> str | None:
         answer = answered(answer)
         conclusion = concluded(answer)
-        said = sentence(conclusion) if conclusion is not None else unprefaced(last_line(answer))
-        return _squeezed(BEGUN.sub("", bare(said))) or None
+        short = sentence(conclusion) if conclusion is not None else unprefaced(last_line(answer))
+        return _squeezed(BEGUN.sub("", bare(short))) or None
 
 
 def aliases_of(query: Query) -> tuple[str, ...]:
@@ -183,8 +190,8 @@ def _words(text: str) -> list[str]:
 
 
 def _tokens(text: str) -> list[str]:
-    found = TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
-    return [token for token in found if token not in ARTICLES] or found
+    tokens = TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return [token for token in tokens if token not in ARTICLES] or tokens
 
 
 def _f1(answer: Sequence[str], gold: Sequence[str]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.tasks.base import Task
-from taketurns.training.distillation.settings import Comparing
+from taketurns.training.distillation.settings import ComparisonConfig
 from taketurns.types import ModelSpec
 
 STUDENT, ALIGNED, TEAM = "student", "aligned", "team"
@@ -27,13 +27,15 @@ class Contestants:
     answers: Mapping[str, Path]
 
 
-Compare = Callable[[Contestants, Sequence[Task], Comparing], Coroutine[Any, Any, Mapping[str, Any]]]
+Compare = Callable[
+    [Contestants, Sequence[Task], ComparisonConfig], Coroutine[Any, Any, Mapping[str, Any]]
+]
 """Asks all three what they have not been asked; scores with intervals, gain kept and costs, in
 plain JSON values."""
 
 
-def compared_by(comparing: Comparing) -> dict[str, Any]:
+def compared_by(config: ComparisonConfig) -> dict[str, Any]:
     """What decides the comparison, in plain JSON values."""
-    settings = asdict(comparing)
+    settings = asdict(config)
     settings.pop("concurrency")
     return settings

@@ -12,33 +12,35 @@ from typing import Any
 from taketurns.errors import DataError
 from taketurns.tasks.base import Task
 from taketurns.tasks.scorers.reward import Reward
-from taketurns.training.distillation.sampling import Answer
-from taketurns.training.distillation.settings import Keeping
+from taketurns.training.distillation.sampling import TeamAnswer
+from taketurns.training.distillation.settings import FilterConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class FilteredAnswers:
     """The answers to learn, by task and question, and figures for the reader."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[TeamAnswer, ...]
     report: Mapping[str, Any]
 
 
-def keep(answers: Iterable[Answer], tasks: Sequence[Task], keeping: Keeping) -> Kept:
+def filter_answers(
+    answers: Iterable[TeamAnswer], tasks: Sequence[Task], config: FilterConfig
+) -> FilteredAnswers:
     """The good answers, each wording of a question's once. Raises DataError if there are none."""
     rewarded = {task.name for task in tasks if isinstance(getattr(task, "scorer", None), Reward)}
     scored = sorted(answers, key=lambda answer: (answer.task, answer.trace.query.id, answer.id))
-    chosen: list[Answer] = []
+    chosen: list[TeamAnswer] = []
     for (task, _), group in groupby(scored, key=lambda a: (a.task, a.trace.query.id)):
-        own = list(group)
-        by_best = keeping.keep == "best" or (keeping.keep == "auto" and task in rewarded)
-        good = _best(own) if by_best else _enough(own, keeping.min_score)
+        same = list(group)
+        by_best = config.keep == "best" or (config.keep == "auto" and task in rewarded)
+        good = _best(same) if by_best else _enough(same, config.min_score)
         first = {answer.trace.text: answer for answer in reversed(good)}
         chosen += [answer for answer in good if first[answer.trace.text] is answer]
     if not chosen:
-        raise DataError(_none(scored, rewarded, keeping))
+        raise DataError(_none(scored, rewarded, config))
     sampled, learned = (Counter(a.task for a in part) for part in (scored, chosen))
-    return Kept(
+    return FilteredAnswers(
         tuple(chosen),
         {
             "answers": len(scored),
@@ -53,11 +55,11 @@ def keep(answers: Iterable[Answer], tasks: Sequence[Task], keeping: Keeping) -> 
     )
 
 
-def _enough(answers: Sequence[Answer], least: float) -> list[Answer]:
+def _enough(answers: Sequence[TeamAnswer], least: float) -> list[TeamAnswer]:
     return [answer for answer in answers if answer.utility is not None and answer.utility >= least]
 
 
-def _best(answers: Sequence[Answer]) -> list[Answer]:
+def _best(answers: Sequence[TeamAnswer]) -> list[TeamAnswer]:
     """The best where not all are alike: a reward says which of two is better, not which is good."""
     utilities = [answer.utility for answer in answers if answer.utility is not None]
     if len(set(utilities)) < 2:
@@ -65,12 +67,12 @@ def _best(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.utility == max(utilities)]
 
 
-def _none(answers: Sequence[Answer], rewarded: set[str], keeping: Keeping) -> str:
+def _none(answers: Sequence[TeamAnswer], rewarded: set[str], config: FilterConfig) -> str:
     if not answers:
         return "there are no answers to keep: the team has written none"
     if all(answer.utility is None for answer in answers):
         return f"none of {len(answers)} answers could be scored: {answers[0].why}"
-    if keeping.keep == "best" or (keeping.keep == "auto" and rewarded):
+    if config.keep == "best" or (config.keep == "auto" and rewarded):
         return (
             f"none of {len(answers)} answers is kept: to no question is one answer better than "
             "another; sample more with --answers"
@@ -78,5 +80,5 @@ def _none(answers: Sequence[Answer], rewarded: set[str], keeping: Keeping) -> st
     best = max(answer.utility for answer in answers if answer.utility is not None)
     return (
         f"none of {len(answers)} answers is kept: the best has the score {best:g} and --min-score "
-        f"is {keeping.min_score:g}"
+        f"is {config.min_score:g}"
     )

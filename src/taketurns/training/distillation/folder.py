@@ -17,7 +17,7 @@ from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.records import encode_record
 from taketurns.training.distillation.comparison import ALIGNED, STUDENT, TEAM
-from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.sampling import TeamAnswer
 from taketurns.utils.files import make_folder, write_bytes
 
 SCHEMA = "taketurns.student/1"
@@ -41,20 +41,20 @@ class DistillationFolder(RunFolder):
 
     def compared(self) -> dict[str, Path]:
         """Where each method's answers to the comparison's questions are."""
-        found = {
+        files = {
             STUDENT: self.path / "evaluation" / "student.jsonl",
             ALIGNED: self._shared / "evaluation" / "aligned.jsonl",
             TEAM: self._shared / "evaluation" / "team.jsonl",
         }
-        for file in found.values():
+        for file in files.values():
             file.parent.mkdir(exist_ok=True)
-        return found
+        return files
 
-    def write_kept(self, answers: Sequence[Answer]) -> None:
+    def write_kept(self, answers: Sequence[TeamAnswer]) -> None:
         """What is learned, a line an answer, for the reader."""
         records = (
-            {"id": one.id, "task": one.task, "utility": one.utility, "text": one.trace.text}
-            for one in answers
+            {"id": x.id, "task": x.task, "utility": x.utility, "text": x.trace.text}
+            for x in answers
         )
         write_bytes(self.first, map(encode_record, records))
 

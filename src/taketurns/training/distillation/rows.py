@@ -14,12 +14,12 @@ from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError, DataError
 from taketurns.generation.handover import CandidateRuntime
-from taketurns.training.distillation.sampling import Answer
+from taketurns.training.distillation.sampling import TeamAnswer
 from taketurns.types import Candidate, ModelSpec, Patch, Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StudentRow:
     """An answer as the student reads it. `answer` is the token ids after the prompt, the end of the
     answer among them if it was ended; `speakers` says of each who wrote it, None for what was
     forced and is not learned."""
@@ -83,7 +83,7 @@ async def read_models(team: TeamConfig, student: ModelSpec, name: str) -> Reader
     )
 
 
-def make_rows(answers: Sequence[Answer], readers: Readers) -> tuple[list[Row], int]:
+def make_rows(answers: Sequence[TeamAnswer], readers: Readers) -> tuple[list[StudentRow], int]:
     """A row an answer, and how many were left out because they do not fit the student's context.
     Raises DataError if none fits."""
     fitting = [
@@ -97,7 +97,9 @@ def make_rows(answers: Sequence[Answer], readers: Readers) -> tuple[list[Row], i
     return fitting, len(answers) - len(fitting)
 
 
-def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+def split(
+    rows: Sequence[StudentRow], share: float, seed: int
+) -> tuple[list[StudentRow], list[StudentRow]]:
     """Rows to learn, and rows of other questions on which the loss is only measured: this share of
     the questions, none if that is less than one."""
     from taketurns.utils.seeds import derive
@@ -110,7 +112,7 @@ def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list
     )
 
 
-def _row(answer: Answer, readers: Readers) -> Row:
+def _row(answer: TeamAnswer, readers: Readers) -> StudentRow:
     trace, student = answer.trace, readers.student
     spelled = _as_written(trace, readers) if trace.exact else None
     prompt, ids, speakers = spelled or _respelled(trace, student)
@@ -118,7 +120,7 @@ def _row(answer: Answer, readers: Readers) -> Row:
         end = student.info.codec.tokenizer.eos_token_id
         ids, speakers = [*ids, int(end)], [*speakers, _last_speaker(trace.patches)]
     question = f"{answer.task}\n{trace.query.id}"
-    return Row(answer.id, question, tuple(prompt), tuple(ids), tuple(speakers))
+    return StudentRow(answer.id, question, tuple(prompt), tuple(ids), tuple(speakers))
 
 
 def _as_written(
@@ -135,7 +137,7 @@ def _as_written(
         for token in vocabulary.ordinary(patch.token_ids)
     ]
     student, ids = readers.student, [token for token, _ in pairs]
-    prompt = student.encode(student.prompt(trace.query))
+    prompt = list(student.prompt(trace.query).ids)
     stream = student.info.codec.stream(prompt)
     if stream.push(*ids) + stream.flush() != trace.text:
         return None  # a stop string was written, which is no part of the answer
@@ -147,11 +149,11 @@ def _respelled(
 ) -> tuple[list[int], list[int], list[int | None]]:
     """The whole text in the student's tokens. Each belongs to the patch that completes it."""
     asked, written = student.prompt(trace.query), ""
-    prompt = ids = student.encode(asked)
+    prompt = ids = list(asked.ids)
     speakers: list[int | None] = []
     for patch in trace.patches:
         written += patch.text
-        longer = student.encode(asked, written)
+        longer = student.encode(asked.rendered, written)
         same = _common(ids, longer)
         if same < len(prompt):  # its last token and the answer's first are one
             prompt = longer[:same]

@@ -29,16 +29,16 @@ from taketurns.runs.records import (
 )
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Task
-from taketurns.training.distillation.settings import Asking
+from taketurns.training.distillation.settings import SamplingConfig
 from taketurns.training.labels.decision_points import training_queries
 from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
 from taketurns.types import Query, Timing, Trace
 
-NOBODY = -1  # an end of no branch
+NO_BRANCH = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TeamAnswer:
     """An answer of the team to a question of a task, and its utility: None, with `why`, where it
     could not be scored."""
 
@@ -50,8 +50,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The answer to a question of a task that is number so much."""
+class SampleRequest:
+    """One answer that is wanted: the question, and how many answers to it come before."""
 
     task: Task
     query: Query
@@ -62,19 +62,21 @@ class Wanted:
         return f"{self.query.id}#{self.number}"
 
 
-def wanted(tasks: Sequence[Task], asking: Asking) -> list[Wanted]:
+def sample_requests(tasks: Sequence[Task], config: SamplingConfig) -> list[SampleRequest]:
     """The answers to sample: a first one to every question, task by task in turn, then a second.
     Raises DataError if train questions leak or repeat."""
     queries = training_queries(tasks)
-    columns = [[(task, q) for q in queries[task.name][: asking.questions]] for task in tasks]
+    columns = [[(task, q) for q in queries[task.name][: config.questions]] for task in tasks]
     turns = [pair for row in zip_longest(*columns) for pair in row if pair is not None]
-    return [Wanted(task, q, number) for number in range(asking.answers) for task, q in turns]
+    return [SampleRequest(task, q, number) for number in range(config.answers) for task, q in turns]
 
 
-async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: Path) -> Failures:
+async def sample(
+    team: TeamConfig, tasks: Sequence[Task], config: SamplingConfig, path: Path
+) -> Failures:
     """Write the team's answers to `path`, going on where an earlier run stopped; those that failed.
     Raises DataError if the file is another run's, PromptError if a question does not fit."""
-    items = wanted(tasks, asking)
+    items = sample_requests(tasks, config)
     manifest = sampling_manifest(team, tasks)
     async with Team.load(team) as asked:
         for item in items:
@@ -87,12 +89,12 @@ async def sample(team: TeamConfig, tasks: Sequence[Task], asking: Asking, path: 
                 items,
                 partial(_answer, asked),
                 output,
-                concurrency=asking.concurrency,
+                concurrency=config.concurrency,
                 label="sampling",
             )
 
 
-def read_answers(path: Path, asked: Sequence[Wanted]) -> Iterator[Answer]:
+def read_answers(path: Path, asked: Sequence[SampleRequest]) -> Iterator[TeamAnswer]:
     """Those of a file's answers that are wanted, failures left out. Raises DataError for a file
     that `sample` did not write."""
     ids = {item.id for item in asked}
@@ -114,24 +116,24 @@ def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:
     return describe_run("distill", team, data, tasks=[task.name for task in tasks])
 
 
-async def _answer(team: Team, item: Wanted) -> Record:
+async def _answer(team: Team, item: SampleRequest) -> Record:
     """Timings are left out: the same command makes the same file. Raises EngineError if the answer
     cannot be written."""
     trace = await team.agenerate(item.query, seed=team.policy.seed + item.number)
     if trace.error is not None:
         raise EngineError(trace.error)
     untimed = replace(trace, patches=tuple(replace(p, timing=Timing()) for p in trace.patches))
-    (end,) = score_rollouts(item.task, item.query, [RolloutResult(NOBODY, trace.text)])
+    (result,) = score_rollouts(item.task, item.query, [RolloutResult(NO_BRANCH, trace.text)])
     return {
         **trace_to_json(untimed, [candidate.name for candidate in team.candidates]),
         "id": item.id,
         "task": item.task.name,
-        "utility": end.utility,
-        "why": end.why,
+        "utility": result.utility,
+        "why": result.why,
     }
 
 
-def _read(record: Mapping[str, Any]) -> Answer:
-    return Answer(
+def _read(record: Mapping[str, Any]) -> TeamAnswer:
+    return TeamAnswer(
         record["id"], record["task"], trace_from_json(record), record["utility"], record["why"]
     )

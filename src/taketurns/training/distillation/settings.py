@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from taketurns.errors import UsageError
 from taketurns.tasks.base import Split
+from taketurns.training.settings import FineTuningConfig, require
 
-Keep = Literal["auto", "score", "best"]
+FilterRule = Literal["auto", "score", "best"]
 Loss = Literal["sft", "kl", "both"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class SamplingConfig:
     """How much the team writes: `answers` to each of the first `questions` train questions of a
     task (None: all), `concurrency` questions at a time."""
 
@@ -23,58 +23,48 @@ class Asking:
     concurrency: int = 64
 
     def __post_init__(self) -> None:
-        _require(self.answers > 0, f"answers must be above 0, not {self.answers}")
+        require(self.answers > 0, f"answers must be above 0, not {self.answers}")
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class FilterConfig:
     """Which answers are learned. "score" keeps those of at least `min_score`; "best" the best of
     each question, where they differ, because a reward has no right or wrong; "auto" is "best" for
     tasks that a reward model scores and "score" for the others."""
 
-    keep: Keep = "auto"
+    keep: FilterRule = "auto"
     min_score: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(0 < self.min_score <= 1, f"min_score must be within 0..1, not {self.min_score}")
+        require(0 < self.min_score <= 1, f"min_score must be within 0..1, not {self.min_score}")
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class StudentConfig(FineTuningConfig):
     """How the student learns. `student` is a candidate's name, a path or a hub id (None: the
-    candidate whose place it takes); `lora` None is no for models under 20 million parameters.
+    candidate whose place it takes).
 
     `loss`: "sft" is the cross-entropy of the tokens written, "kl" the divergence from what their
     speakers would have written at `temperature`, "both" the mean of the two. Of a distribution the
     `top` most probable tokens are told apart. `held_out` is the share of the questions on which the
-    loss is only measured. None stands for the default of what is trained."""
+    loss is only measured."""
 
     student: str | None = None
     loss: Loss = "both"
     temperature: float = 1.0
     top: int = 64
-    epochs: int | None = None
-    learning_rate: float | None = None
-    batch_size: int = 32
-    weight_decay: float | None = None
-    lora: bool | None = None
-    rank: int = 16
     held_out: float = 0.05
-    seed: int = 0
-    report_to: str = "none"
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "top", "epochs", "learning_rate", "batch_size"):
+        FineTuningConfig.__post_init__(self)
+        for name in ("temperature", "top"):
             value = getattr(self, name)
-            _require(value is None or 0 < value < inf, f"{name} must be above 0, not {value}")
-        decay = self.weight_decay
-        _require(decay is None or 0 <= decay < inf, f"weight_decay must be 0 or more, not {decay}")
-        _require(0 <= self.held_out < 1, f"held_out must be a share of 1, not {self.held_out}")
-        _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
+            require(0 < value < inf, f"{name} must be above 0, not {value}")
+        require(0 <= self.held_out < 1, f"held_out must be a share of 1, not {self.held_out}")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparing:
+class ComparisonConfig:
     """What student, aligned checkpoint and team are asked: the first `limit` questions a task of a
     split (None: all), each under `seeds` seeds."""
 
@@ -84,10 +74,5 @@ class Comparing:
     concurrency: int = 64
 
     def __post_init__(self) -> None:
-        _require(self.seeds > 0, f"seeds must be above 0, not {self.seeds}")
-        _require(self.limit is None or self.limit > 0, f"limit must be above 0, not {self.limit}")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UsageError(otherwise)
+        require(self.seeds > 0, f"seeds must be above 0, not {self.seeds}")
+        require(self.limit is None or self.limit > 0, f"limit must be above 0, not {self.limit}")

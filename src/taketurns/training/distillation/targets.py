@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taketurns.engines.local.loading import Loaded, Weights
+from taketurns.engines.local.loading import LoadedModel, Weights
 from taketurns.engines.local.sampling import drawable
 from taketurns.errors import DataError, NotANumberError
 from taketurns.generation.handover import CandidateRuntime
-from taketurns.training.distillation.rows import Readers, Row
-from taketurns.training.distillation.sampling import Answer
-from taketurns.training.supervised.settings import SMALL
+from taketurns.training.distillation.rows import Readers, StudentRow
+from taketurns.training.distillation.sampling import TeamAnswer
+from taketurns.training.settings import SMALL
 from taketurns.utils.files import atomic_file
 
 PART = 256  # rows in a file
@@ -48,8 +48,8 @@ class Targets:
 
 
 def read_targets(
-    rows: Sequence[Row],
-    answers: Sequence[Answer],
+    rows: Sequence[StudentRow],
+    answers: Sequence[TeamAnswer],
     readers: Readers,
     vocabulary: int,
     temperature: float,
@@ -65,26 +65,26 @@ def read_targets(
         {reader.candidate.name: reader.candidate.spec for reader in readers.candidates}
     )
     teacher = _Teacher(weights, readers, vocabulary, temperature, min(top, vocabulary))
-    found = []
+    parts = []
     for part, first in enumerate(range(0, len(rows), PART)):
-        some = rows[first : first + PART]
+        part_rows = rows[first : first + PART]
         path = folder / f"targets-{part:04d}.safetensors"
         if not path.exists():
-            tensors = teacher.read(some, answers[first : first + PART])
+            tensors = teacher.read(part_rows, answers[first : first + PART])
             with atomic_file(path) as draft:
                 save_file(tensors, draft)
         tensors = load_file(path)
-        if len(tensors["ids"]) != sum(row.learned for row in some):
+        if len(tensors["ids"]) != sum(row.learned for row in part_rows):
             raise DataError(f"{path} belongs to another run; remove the output and begin anew")
-        found.append(tensors)
-        for _ in some:
+        parts.append(tensors)
+        for _ in part_rows:
             on_done()
     starts = [0]
     for row in rows:
         starts.append(starts[-1] + row.learned)
     return Targets(
-        torch.cat([tensors["ids"] for tensors in found]),
-        torch.cat([tensors["logprobs"] for tensors in found]),
+        torch.cat([tensors["ids"] for tensors in parts]),
+        torch.cat([tensors["logprobs"] for tensors in parts]),
         tuple(starts),
     )
 
@@ -102,59 +102,59 @@ class _Teacher:
         self._ordinary = torch.tensor(sorted(readers.one_vocabulary().ordinary_ids))
         self._temperature = temperature
         self._top = top
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, LoadedModel] = {}
 
-    def read(self, rows: Sequence[Row], answers: Sequence[Answer]) -> dict[str, Tensor]:
+    def read(self, rows: Sequence[StudentRow], answers: Sequence[TeamAnswer]) -> dict[str, Tensor]:
         """The tensors of a part."""
         ids = [torch.zeros(row.learned, self._top, dtype=torch.int32) for row in rows]
         logprobs = [torch.zeros(row.learned, self._top, dtype=torch.float16) for row in rows]
         for speaker, reader in enumerate(self._readers.candidates):
-            mine = [i for i, row in enumerate(rows) if speaker in row.speakers]
-            for batch in self._batches(reader, mine, rows):
+            own_rows = [i for i, row in enumerate(rows) if speaker in row.speakers]
+            for batch in self._batches(reader, own_rows, rows):
                 logits = self._logits(reader, [rows[i] for i in batch], [answers[i] for i in batch])
-                for i, own in zip(batch, logits, strict=True):
-                    said = [who for who in rows[i].speakers if who is not None]
-                    spoken = torch.tensor([who == speaker for who in said])
+                for i, row_logits in zip(batch, logits, strict=True):
+                    writers = [who for who in rows[i].speakers if who is not None]
+                    spoken = torch.tensor([who == speaker for who in writers])
                     learned = torch.tensor([who is not None for who in rows[i].speakers])
-                    most = self._distribution(own[learned][spoken], reader).topk(self._top)
+                    most = self._distribution(row_logits[learned][spoken], reader).topk(self._top)
                     ids[i][spoken] = most.indices.to(torch.int32)
                     logprobs[i][spoken] = most.values.clamp(min=_LEAST).to(torch.float16)
         return {"ids": torch.cat(ids), "logprobs": torch.cat(logprobs)}
 
     def _batches(
-        self, reader: CandidateRuntime, mine: list[int], rows: Sequence[Row]
+        self, reader: CandidateRuntime, own_rows: list[int], rows: Sequence[StudentRow]
     ) -> Iterator[list[int]]:
-        if not mine:
+        if not own_rows:
             return
         model = self._model(reader)
         size = AT_ONCE_SMALL if model.num_parameters() < SMALL else AT_ONCE
-        mine.sort(key=lambda i: len(rows[i].answer))
-        for first in range(0, len(mine), size):
-            yield mine[first : first + size]
+        own_rows.sort(key=lambda i: len(rows[i].answer))
+        for first in range(0, len(own_rows), size):
+            yield own_rows[first : first + size]
 
     def _logits(
-        self, reader: CandidateRuntime, rows: Sequence[Row], answers: Sequence[Answer]
+        self, reader: CandidateRuntime, rows: Sequence[StudentRow], answers: Sequence[TeamAnswer]
     ) -> Iterator[Tensor]:
         """`[answer tokens, vocabulary]` a row, in float32: what the speaker expected at each."""
         model = self._model(reader)
-        prompts = [reader.encode(reader.prompt(answer.trace.query)) for answer in answers]
+        prompts = [list(reader.prompt(answer.trace.query).ids) for answer in answers]
         # The last token is only foretold.
         read = [[*p, *row.answer[:-1]] for p, row in zip(prompts, rows, strict=True)]
         width = max(map(len, read))
-        ids = torch.tensor([[*one, *[0] * (width - len(one))] for one in read])
-        mask = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in read])
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in read])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in read])
         with torch.inference_mode():
             logits = model(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
                 use_cache=False,
             ).logits
-        for row, prompt, own in zip(rows, prompts, logits, strict=True):
-            if not drawable(own[: len(prompt) + len(row.answer) - 1]).all():
+        for row, prompt, row_logits in zip(rows, prompts, logits, strict=True):
+            if not drawable(row_logits[: len(prompt) + len(row.answer) - 1]).all():
                 raise NotANumberError(
                     f"{reader.candidate.name} computed NaN or infinity for a token to learn from"
                 )
-            yield own[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
+            yield row_logits[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
 
     def _distribution(self, logits: Tensor, reader: CandidateRuntime) -> Tensor:
         """Log-probabilities over the student's tokens: of those that mean the same to both, and of
@@ -166,7 +166,7 @@ class _Teacher:
         shared = logits.new_full((len(logits), self._vocabulary), -torch.inf)
         known = self._ordinary[self._ordinary < min(self._vocabulary, logits.shape[-1])]
         shared[:, known] = logits[:, known]
-        silent = reader.info.never.union(ends)
+        silent = reader.info.suppressed_token_ids.union(ends)
         shared[:, [i for i in silent if i < self._vocabulary]] = -torch.inf
         shared[:, self._end] = end
         return shared.log_softmax(-1)

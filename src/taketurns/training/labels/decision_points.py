@@ -16,38 +16,38 @@ from taketurns.types import Query
 from taketurns.utils.seeds import derive
 
 Traces = Literal["random", "on-policy"]
-Cuts = Literal["boundary", "anywhere"]
+CutAt = Literal["boundary", "anywhere"]
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionPoint:
     """A decision to be labelled: the query, and which of the prefixes drawn for it; `traces` says
-    who switches in that prefix and in what follows it, `cuts` whether it ends where a patch does or
-    at any token."""
+    who switches in that prefix and in what follows it, `cut_at` whether it ends where a patch does
+    or at any token."""
 
     task: Task
     query: Query
     number: int
     traces: Traces = "random"
-    cuts: Cuts = "boundary"
+    cut_at: CutAt = "boundary"
 
     @property
     def id(self) -> str:
         return f"{self.query.id}#{self.number}"
 
 
-def occasions(
+def decision_points(
     tasks: Sequence[Task],
     prefixes: int,
     traces: Traces | Literal["mixed"],
     seed: int,
-    cuts: Cuts = "boundary",
+    cut_at: CutAt = "boundary",
 ) -> list[DecisionPoint]:
     """So many prefixes, as many of each task as of any other. A query gets a second prefix when all
     queries of its task have one. "mixed" draws for each who switches. Raises DataError if train
     queries leak or repeat."""
     queries = training_queries(tasks)
-    return list(islice(_forever(tasks, queries, traces, seed, cuts), prefixes))
+    return list(islice(_forever(tasks, queries, traces, seed, cut_at), prefixes))
 
 
 def _forever(
@@ -55,17 +55,17 @@ def _forever(
     queries: Mapping[str, Sequence[Query]],
     traces: Traces | Literal["mixed"],
     seed: int,
-    cuts: Cuts,
+    cut_at: CutAt,
 ) -> Iterator[DecisionPoint]:
     turn = 0
     while True:
         for task in tasks:
-            asked = queries[task.name]
-            query, number = asked[turn % len(asked)], turn // len(asked)
+            pool = queries[task.name]
+            query, number = pool[turn % len(pool)], turn // len(pool)
             drawn: Traces = (
                 "random" if derive(seed, query.id, number, "traces") % 2 else "on-policy"
             )
-            yield DecisionPoint(task, query, number, drawn if traces == "mixed" else traces, cuts)
+            yield DecisionPoint(task, query, number, drawn if traces == "mixed" else traces, cut_at)
         turn += 1
 
 
@@ -102,5 +102,5 @@ def training_queries(tasks: Sequence[Task]) -> dict[str, tuple[Query, ...]]:
 
 
 def _question(query: Query) -> str:
-    said = (f"{message.role}: {message.content}" for message in query.conversation)
-    return " ".join("\n".join(said).casefold().split())
+    messages = (f"{message.role}: {message.content}" for message in query.conversation)
+    return " ".join("\n".join(messages).casefold().split())

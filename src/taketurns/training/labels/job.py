@@ -1,7 +1,7 @@
 """From tasks to a file of utilities: which prefixes, made by whom, kept where.
 
-`training/labels/rollouts.py` makes one record; this runs as many as were asked for, side by side, and goes on where
-a run was stopped.
+`rollouts.py` makes one record; this makes as many as were asked for, side by side, and goes on
+where a run was stopped.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from taketurns.runs.records import Record, encode_record, query_to_json
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Task
 from taketurns.training.labels.allocation import Allocation
-from taketurns.training.labels.decision_points import Cuts, DecisionPoint, Traces, occasions
+from taketurns.training.labels.decision_points import CutAt, DecisionPoint, Traces, decision_points
 from taketurns.training.labels.rollouts import (
-    Estimate,
+    CostEstimate,
     RolloutGenerator,
-    estimate,
+    estimate_cost,
     rollouts_to_json,
 )
 
@@ -38,7 +38,7 @@ class RolloutJob:
     """What is to be rolled out. `manifest` says what decides the records."""
 
     team: TeamConfig
-    occasions: tuple[DecisionPoint, ...]
+    points: tuple[DecisionPoint, ...]
     allocation: Allocation
     concurrency: int
     manifest: Manifest
@@ -57,7 +57,7 @@ class RolloutJob:
         prefixes: int,
         allocation: Allocation,
         traces: Traces | Literal["mixed"] = "random",
-        cuts: Cuts = "boundary",
+        cut_at: CutAt = "boundary",
         concurrency: int = 64,
     ) -> RolloutJob:
         """Raises UsageError for traces of a switcher that the team has not, DataError if train
@@ -66,15 +66,15 @@ class RolloutJob:
             team = replace(team, switcher=SwitcherConfig())
         elif team.switcher.kind == "random":
             raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
-        planned = occasions(tasks, prefixes, traces, team.policy.seed, cuts)
+        points = decision_points(tasks, prefixes, traces, team.policy.seed, cut_at)
         queries = [query for task in tasks for query in task.queries("train")]
         data = b"".join(encode_record(query_to_json(query)) for query in queries)
         manifest = describe_run("rollout", team, data, tasks=[task.name for task in tasks])
         settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
-        if cuts != "boundary":  # runs from before there was a choice go on
-            settings["cuts"] = cuts
+        if cut_at != "boundary":  # runs from before there was a choice go on
+            settings["cuts"] = cut_at
         manifest = manifest.with_inputs(**settings)
-        return cls(team, tuple(planned), allocation, concurrency, manifest)
+        return cls(team, tuple(points), allocation, concurrency, manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,48 +85,45 @@ class RolloutSummary:
     lost: int
 
 
-def make_rollouts(plan: RolloutJob, path: Path) -> RolloutSummary:
+def make_rollouts(job: RolloutJob, path: Path) -> RolloutSummary:
     """Write a record a prefix to `path`; what is there already is kept. Raises DataError if it is
     another run's."""
-    with asyncio.Runner() as runner:
-        return runner.run(_make(plan, path))
+    return asyncio.run(_make(job, path))
 
 
-def estimate_rollouts(plan: RolloutJob) -> Estimate:
+def estimate_rollouts(job: RolloutJob) -> CostEstimate:
     """What that would cost, from the first few prefixes. Writes nothing."""
 
-    async def sample() -> Estimate:
-        async with Team.load(plan.team) as team:
+    async def sample() -> CostEstimate:
+        async with Team.load(job.team) as team:
             await team.prepare()
-            roller = RolloutGenerator(team, plan.allocation, plan.concurrency)
-            return await estimate(roller, plan.occasions, SAMPLED)
+            rollouts = RolloutGenerator(team, job.allocation, job.concurrency)
+            return await estimate_cost(rollouts, job.points, SAMPLED)
 
-    with asyncio.Runner() as runner:
-        return runner.run(sample())
+    return asyncio.run(sample())
 
 
-async def _make(plan: RolloutJob, path: Path) -> RolloutSummary:
+async def _make(job: RolloutJob, path: Path) -> RolloutSummary:
     lost = 0
-    async with Team.load(plan.team) as team:
+    async with Team.load(job.team) as team:
         names = [candidate.name for candidate in team.candidates]
-        roller = RolloutGenerator(team, plan.allocation, plan.concurrency)
+        generator = RolloutGenerator(team, job.allocation, job.concurrency)
 
-        async def roll_out(occasion: DecisionPoint) -> Record:
-            rollouts = await roller.roll_out(occasion)
-            return rollouts_to_json(rollouts, names, team.policy)
+        async def roll_out(point: DecisionPoint) -> Record:
+            return rollouts_to_json(await generator.roll_out(point), names, team.policy)
 
         def count_lost(record: Record) -> None:
             nonlocal lost
             lost += sum(branch["failures"] for branch in record.get("branches", ()))
 
-        with open_run(path, plan.manifest) as output:
-            if output.missing(plan.occasions):
+        with open_run(path, job.manifest) as output:
+            if output.missing(job.points):
                 await team.prepare()
             failures = await run(
-                plan.occasions,
+                job.points,
                 roll_out,
                 output,
-                concurrency=plan.at_a_time,
+                concurrency=job.at_a_time,
                 label="rolling out",
                 on_done=count_lost,
             )

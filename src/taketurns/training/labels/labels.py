@@ -17,11 +17,11 @@ from typing import Any, Literal
 from taketurns.errors import DataError
 from taketurns.runs.output import failed
 from taketurns.runs.records import decode_records, patch_from_json, query_from_json
-from taketurns.training.labels.decision_points import Cuts
+from taketurns.training.labels.decision_points import CutAt
 from taketurns.training.labels.rollouts import SCHEMA
 from taketurns.types import Patch, Query, Timing
 
-Kind = Literal["hard", "tied", "soft"]
+TargetKind = Literal["hard", "tied", "soft"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Label:
     which it wrote the next patch, None where no rollout has one; `counts` of them are known.
 
     `found` are the best as racing found them: its branches have different numbers of rollouts, so
-    their means do not say by themselves which of them tie. `cuts` says where prefixes of its file
+    their means do not say by themselves which of them tie. `cut_at` says where prefixes of its file
     end: where a patch does, or at any token.
     """
 
@@ -40,8 +40,8 @@ class Label:
     utilities: tuple[float | None, ...]
     counts: tuple[int, ...]
     task: str = ""
-    found: tuple[int, ...] | None = None
-    cuts: Cuts = "boundary"
+    reported_best: tuple[int, ...] | None = None
+    cut_at: CutAt = "boundary"
 
     def __post_init__(self) -> None:
         if all(utility is None for utility in self.utilities):
@@ -52,7 +52,7 @@ class Label:
     @property
     def best(self) -> tuple[int, ...]:
         """The candidates whose utility is highest; several if they tie."""
-        return self._top if self.found is None else self.found
+        return self._top if self.reported_best is None else self.reported_best
 
     @property
     def _top(self) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ class Label:
         """Every candidate is as good as any other."""
         return len(self.best) == len(self.utilities)
 
-    def targets(self, kind: Kind, temperature: float = 0.1) -> tuple[float, ...]:
+    def targets(self, kind: TargetKind, temperature: float = 0.1) -> tuple[float, ...]:
         """The distribution over candidates to learn; it sums to 1.
 
         "hard" puts all on the first of the best (the paper's argmax), "tied" spreads
@@ -112,17 +112,17 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
             label = label_from_json(record, candidates)
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from error
-        line, said = seen.setdefault(label.id, (number, _said(label)))
+        line, content = seen.setdefault(label.id, (number, _content(label)))
         if line == number:
             yield label
-        elif said != _said(label):
+        elif content != _content(label):
             raise DataError(
                 f"{path}:{number}: {label.id!r} is in line {line} already, with other values; "
                 "the taketurns rollout that wrote the file keeps the first when it is run again"
             )
 
 
-def _said(label: Label) -> tuple[Any, ...]:
+def _content(label: Label) -> tuple[Any, ...]:
     """All that a label says, but for how long its patches took."""
     patches = tuple(replace(patch, timing=Timing()) for patch in label.prefix)
     return (
@@ -131,8 +131,8 @@ def _said(label: Label) -> tuple[Any, ...]:
         label.utilities,
         label.counts,
         label.task,
-        label.found,
-        label.cuts,
+        label.reported_best,
+        label.cut_at,
     )
 
 
@@ -158,8 +158,8 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
             utilities=tuple(fmean(reached) if reached else None for reached in utilities),
             counts=tuple(map(len, utilities)),
             task=record["task"],
-            found=None if record.get("best") is None else tuple(map(int, record["best"])),
-            cuts=record.get("cuts", "boundary"),
+            reported_best=None if record.get("best") is None else tuple(map(int, record["best"])),
+            cut_at=record.get("cuts", "boundary"),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the record {record.get('id')!r} is not whole: {error!r}") from error

@@ -23,63 +23,69 @@ class RolloutResult:
     why: str | None = None
 
 
-def score_rollouts(task: Task, query: Query, ends: Sequence[RolloutResult]) -> list[RolloutResult]:
-    """Score the ends that have not been; a task that judges answers beside each other scores all of
-    them anew.
+def score_rollouts(
+    task: Task, query: Query, results: Sequence[RolloutResult]
+) -> list[RolloutResult]:
+    """Score the results that have not been; a task that judges answers beside each other scores all
+    of them anew.
 
-    A scorer that raises, or gives no number within 0..1, leaves an end without a utility.
+    A scorer that raises, or gives no number within 0..1, leaves a result without a utility.
     """
     if isinstance(task, GroupTask):
-        return _valued_together(task, query, ends)
+        return _score_group(task, query, results)
     if isinstance(task, BatchTask):
-        return _valued_at_once(task, query, ends)
-    return [end if _settled(end) else _scored(end, task, query) for end in ends]
+        return _score_batch(task, query, results)
+    return _score_each(task, query, results)
 
 
-def _valued_at_once(
-    task: BatchTask, query: Query, ends: Sequence[RolloutResult]
+def _score_each(task: Task, query: Query, results: Sequence[RolloutResult]) -> list[RolloutResult]:
+    return [x if _is_settled(x) else _score_one(x, task, query) for x in results]
+
+
+def _score_batch(
+    task: BatchTask, query: Query, results: Sequence[RolloutResult]
 ) -> list[RolloutResult]:
     """As one by one, for a scorer that is cheaper by many; if it raises, each is tried alone."""
-    open_ = [end for end in ends if not _settled(end)]
+    unsettled = [result for result in results if not _is_settled(result)]
     try:
-        found = iter(task.score_many([(query, end.text or "") for end in open_]))
-        return [end if _settled(end) else _with(end, next(found)) for end in ends]
+        scores = iter(task.score_many([(query, result.text or "") for result in unsettled]))
+        return [x if _is_settled(x) else _with_score(x, next(scores)) for x in results]
     except Exception:  # a scorer may be anybody's; only the answers it fails at shall fail
-        return [end if _settled(end) else _scored(end, task, query) for end in ends]
+        return _score_each(task, query, results)
 
 
-def _valued_together(
-    task: GroupTask, query: Query, ends: Sequence[RolloutResult]
+def _score_group(
+    task: GroupTask, query: Query, results: Sequence[RolloutResult]
 ) -> list[RolloutResult]:
-    texts = [end.text for end in ends if end.text is not None]
+    texts = [result.text for result in results if result.text is not None]
     try:
         scores = list(task.score_group(query, texts))
     except Exception as error:  # a scorer may be anybody's; what it raises is its answers' failure
         why = f"the scorer failed: {describe_error(error)}"
-        return [end if end.text is None else replace(end, utility=None, why=why) for end in ends]
+        return [x if x.text is None else replace(x, utility=None, why=why) for x in results]
     if len(scores) != len(texts):
         raise DataError(
             f"task {task.name!r} gave {len(scores)} scores for {len(texts)} answers to {query.id!r}"
         )
-    found = iter(scores)
-    return [end if end.text is None else _with(end, next(found)) for end in ends]
+    remaining = iter(scores)
+    return [x if x.text is None else _with_score(x, next(remaining)) for x in results]
 
 
-def _settled(end: RolloutResult) -> bool:
-    return end.text is None or end.utility is not None or end.why is not None
+def _is_settled(result: RolloutResult) -> bool:
+    return result.text is None or result.utility is not None or result.why is not None
 
 
-def _scored(end: RolloutResult, task: Task, query: Query) -> RolloutResult:
+def _score_one(result: RolloutResult, task: Task, query: Query) -> RolloutResult:
     try:
-        return _with(end, task.score(query, end.text or ""))
+        return _with_score(result, task.score(query, result.text or ""))
     except Exception as error:  # a scorer may be anybody's; what it raises is this answer's failure
-        return replace(end, why=f"the scorer failed: {describe_error(error)}")
+        return replace(result, why=f"the scorer failed: {describe_error(error)}")
 
 
-def _with(end: RolloutResult, score: Score) -> RolloutResult:
+def _with_score(result: RolloutResult, score: Score) -> RolloutResult:
     if score.value is None:
-        return replace(end, utility=None, why=score.why or "the scorer gave no value")
+        return replace(result, utility=None, why=score.why or "the scorer gave no value")
     if not 0 <= score.value <= 1:
         why = f"the scorer gave {score.value}, which is not within 0..1"
-        return replace(end, utility=None, why=why)
-    return replace(end, utility=float(score.value), why=None)
+        return replace(result, utility=None, why=why)
+    return replace(result, utility=float(score.value), why=None)

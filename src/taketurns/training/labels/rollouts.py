@@ -1,9 +1,9 @@
 """What each candidate's next patch is worth: prefix, branches, utilities (arXiv 2510.09913, 3.2).
 
 An answer is drawn by switching at random and cut at a patch boundary, or at any token for a
-switcher that will be asked at any (`DecisionPoint.cuts`). Every candidate writes one patch after this
-prefix, and from each of these branches the answer is continued to its end several times; the task's
-scorer gives each end its utility. Labels follow from them (`training/labels/labels.py`).
+switcher that will be asked at any (`DecisionPoint.cut_at`). Every candidate writes one patch after
+this prefix, and from each of these branches the answer is continued to its end several times; the
+task's scorer gives each end its utility. Labels follow from them (`labels.py`).
 
 Every draw is named by the query, the number of the prefix, the branch and the number of the
 rollout, so a record depends neither on what runs beside it nor on how many rollouts there are.
@@ -27,7 +27,7 @@ from taketurns.runs.records import Record, handover, patch_to_json, query_to_jso
 from taketurns.runs.runner import describe_error
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.training.labels.allocation import Allocation, Arm
-from taketurns.training.labels.decision_points import Cuts, DecisionPoint, Traces
+from taketurns.training.labels.decision_points import CutAt, DecisionPoint, Traces
 from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
 from taketurns.types import Patch, Timing
 from taketurns.utils.seeds import derive, generator
@@ -39,23 +39,23 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class RolloutBranch:
     """What one candidate wrote after the prefix, and how the answer ended from there, in the order
-    of the rollouts. A branch that `ended` the answer itself has one end."""
+    of the rollouts. A branch that `ended` the answer itself has one result."""
 
     speaker: int
     patch: Patch
     ended: bool
-    ends: tuple[RolloutResult, ...]
+    results: tuple[RolloutResult, ...]
 
     @property
     def utilities(self) -> tuple[float, ...]:
-        return tuple(end.utility for end in self.ends if end.utility is not None)
+        return tuple(result.utility for result in self.results if result.utility is not None)
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Why rollouts have no utility."""
-        return tuple(end.why or "" for end in self.ends if end.utility is None)
+        return tuple(result.why or "" for result in self.results if result.utility is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class Rollouts:
     best, if it says so; `tokens` were written for all of it, the part of the first answer that was
     cut off included."""
 
-    occasion: DecisionPoint
+    point: DecisionPoint
     prefix: tuple[Patch, ...]
     exact: bool
-    branches: tuple[Branch, ...]
+    branches: tuple[RolloutBranch, ...]
     allocation: str
     best: tuple[int, ...] | None
     tokens: int
@@ -75,13 +75,13 @@ class Rollouts:
     @property
     def continued(self) -> int:
         """How many rollouts were written."""
-        return sum(len(branch.ends) for branch in self.branches if not branch.ended)
+        return sum(len(branch.results) for branch in self.branches if not branch.ended)
 
 
 class RolloutGenerator:
     """Makes rollouts with a team; `concurrency` bounds the continuations written at a time.
 
-    Prefixes and continuations are written by random switching, or, where the occasion says
+    Prefixes and continuations are written by random switching, or, where the point says
     "on-policy", with the team's own switcher. Opening and closing speakers, shares and a guard are
     left out: a label says who is best, not who is put there by a rule. Patches, the branches' too,
     end as the policy says; where a switcher that switches at random would have to say, at random
@@ -99,81 +99,85 @@ class RolloutGenerator:
         self._allocation = allocation
         self._free = asyncio.Semaphore(concurrency)
 
-    async def roll_out(self, occasion: DecisionPoint) -> Rollouts:
+    async def roll_out(self, point: DecisionPoint) -> Rollouts:
         """Raises EngineError if the prefix or a branch cannot be written, or if all rollouts of a
         branch fail."""
-        team, policy = self._team[occasion.traces], self._policy[occasion.traces]
-        seed = derive(policy.seed, "rollouts", occasion.query.id, occasion.number)
-        draft = await team.draft(occasion.query, policy)
+        team, policy = self._team[point.traces], self._policy[point.traces]
+        seed = derive(policy.seed, "rollouts", point.query.id, point.number)
+        draft = await team.draft(point.query, policy)
         async with (
             team.answer(draft, seed, policy) as answer,
-            answer.fork(derive(seed, "stem"), await cut(answer, seed, occasion.cuts)) as stem,
+            answer.fork(
+                derive(seed, "stem"), await cut_prefix(answer, seed, point.cut_at)
+            ) as prefix,
             AsyncExitStack() as stack,
         ):
-            await stem.read()
+            await prefix.read()
             branches = [
-                await stack.enter_async_context(stem.fork(derive(seed, "branch", speaker)))
+                await stack.enter_async_context(prefix.fork(derive(seed, "branch", speaker)))
                 for speaker in range(len(team.candidates))
             ]
             length = _length(policy, seed)
-            await together(branch.turn(who, length) for who, branch in enumerate(branches))
-            await together(branch.read() for branch in branches if not branch.ended)
-            ends = await self._ends(occasion, branches, seed)
-        made = tuple(
-            Branch(
+            await gather_all(branch.step(who, length) for who, branch in enumerate(branches))
+            await gather_all(branch.read() for branch in branches if not branch.ended)
+            results = await self._continue(point, branches, seed)
+        written = tuple(
+            RolloutBranch(
                 speaker,
-                branch.draft.patches[-1],
+                branch.state.patches[-1],
                 branch.ended,
-                tuple(end for end in ends if end.speaker == speaker),
+                tuple(result for result in results if result.speaker == speaker),
             )
             for speaker, branch in enumerate(branches)
         )
-        for branch in made:
+        for branch in written:
             if not branch.utilities:
                 name, why = team.candidates[branch.speaker].name, branch.failures[0]
-                raise EngineError(f"{occasion.id}: all rollouts after {name} failed: {why}")
+                raise EngineError(f"{point.id}: all rollouts after {name} failed: {why}")
         return Rollouts(
-            occasion,
-            prefix=tuple(stem.draft.patches),
+            point,
+            prefix=tuple(prefix.state.patches),
             exact=draft.exact,
-            branches=made,
+            branches=written,
             allocation=self._allocation.name,
-            best=self._allocation.best(_arms(branches, ends)),
+            best=self._allocation.best(_arms(branches, results)),
             tokens=draft.tokens
-            + sum(len(branch.patch.token_ids) for branch in made)
-            + sum(end.tokens for end in ends),
+            + sum(len(branch.patch.token_ids) for branch in written)
+            + sum(result.tokens for result in results),
         )
 
-    async def _ends(
-        self, occasion: DecisionPoint, branches: Sequence[GenerationLoop], seed: int
+    async def _continue(
+        self, point: DecisionPoint, branches: Sequence[GenerationLoop], seed: int
     ) -> list[RolloutResult]:
         """Continue the branches as often as the allocation asks."""
-        ends = [RolloutResult(i, branch.text) for i, branch in enumerate(branches) if branch.ended]
+        results = [
+            RolloutResult(i, branch.text) for i, branch in enumerate(branches) if branch.ended
+        ]
         while True:
-            ends = score_rollouts(occasion.task, occasion.query, ends)
-            arms = _arms(branches, ends)
+            results = score_rollouts(point.task, point.query, results)
+            arms = _arms(branches, results)
             if not any(more := self._allocation.more(arms)):
-                return ends
-            ends += await together(
-                self._end(branches[i], i, derive(seed, "rollout", i, arms[i].spent + rollout))
+                return results
+            results += await gather_all(
+                self._rollout(branches[i], i, derive(seed, "rollout", i, arms[i].spent + rollout))
                 for i, rollouts in enumerate(more)
                 for rollout in range(rollouts)
             )
 
-    async def _end(self, branch: GenerationLoop, speaker: int, seed: int) -> RolloutResult:
+    async def _rollout(self, branch: GenerationLoop, speaker: int, seed: int) -> RolloutResult:
         """One continuation of a branch; a failure is its result."""
         try:
             async with self._free, branch.fork(seed) as answer:
                 await answer.write()
         except EngineError as error:
             return RolloutResult(speaker, None, why=describe_error(error))
-        return RolloutResult(speaker, answer.text, answer.draft.tokens - branch.draft.tokens)
+        return RolloutResult(speaker, answer.text, answer.state.tokens - branch.state.tokens)
 
 
-def _arms(branches: Sequence[GenerationLoop], ends: Sequence[RolloutResult]) -> list[Arm]:
+def _arms(branches: Sequence[GenerationLoop], results: Sequence[RolloutResult]) -> list[Arm]:
     """What the allocation sees."""
     return [
-        Arm(tuple(end.utility for end in ends if end.speaker == i), branch.ended)
+        Arm(tuple(result.utility for result in results if result.speaker == i), branch.ended)
         for i, branch in enumerate(branches)
     ]
 
@@ -186,23 +190,25 @@ def _length(policy: Policy, seed: int) -> int | None:
     return policy.patch.draw(generator(derive(seed, "length")).random())
 
 
-async def cut(answer: GenerationLoop, seed: int, cuts: Cuts = "boundary") -> GenerationState:
+async def cut_prefix(
+    answer: GenerationLoop, seed: int, cut_at: CutAt = "boundary"
+) -> GenerationState:
     """Write a whole answer, draw a point of its middle 80 %, and go back to it, or, cutting at the
     boundary, to where the patch that holds this point begins: it is that patch's speaker who is
     chosen anew. The prefix is empty where this is the first patch."""
     boundaries = []
     while not answer.ended:
-        boundaries.append(answer.draft.copy())
-        await answer.turn()
+        boundaries.append(answer.state.copy())
+        await answer.step()
     share = EARLIEST + (LATEST - EARLIEST) * generator(derive(seed, "cut")).random()
-    point = share * answer.draft.tokens
+    point = share * answer.state.tokens
     before = max(
         (draft for draft in boundaries if draft.tokens <= point), key=lambda draft: draft.tokens
     )
     more = int(point) - before.tokens
-    if cuts == "boundary" or not more:
+    if cut_at == "boundary" or not more:
         return before
-    patch, inside = answer.draft.patches[len(before.patches)], before.copy()
+    patch, inside = answer.state.patches[len(before.patches)], before.copy()
     inside.replay(patch, more)
     # Where the next speaker can only be given whole characters, that may be all of the patch.
     return inside if len(inside.patches[-1].token_ids) < len(patch.token_ids) else before
@@ -211,18 +217,18 @@ async def cut(answer: GenerationLoop, seed: int, cuts: Cuts = "boundary") -> Gen
 def rollouts_to_json(rollouts: Rollouts, names: Sequence[str], policy: Policy) -> Record:
     """The record of a prefix. `names` are the candidates', by index, `policy` is the team's.
     Timings are left out: the same command makes the same file."""
-    occasion = rollouts.occasion
+    point = rollouts.point
     return {
         "schema": SCHEMA,
-        "id": occasion.id,
-        "task": occasion.task.name,
-        "category": occasion.task.category,
-        "query": query_to_json(occasion.query),
+        "id": point.id,
+        "task": point.task.name,
+        "category": point.task.category,
+        "query": query_to_json(point.query),
         "candidates": list(names),
         "patch_size": policy.patch_size,
         "patch": None if policy.patch is None else asdict(policy.patch),
-        "traces": occasion.traces,
-        "cuts": occasion.cuts,
+        "traces": point.traces,
+        "cuts": point.cut_at,
         "prefix": [_untimed(patch, names) for patch in rollouts.prefix],
         "exact": rollouts.exact,
         "handover": handover(rollouts.exact),
@@ -249,7 +255,7 @@ def _untimed(patch: Patch, names: Sequence[str]) -> Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CostEstimate:
     """What a run will cost, extrapolated from its first `sampled` prefixes, rolled out here."""
 
     prefixes: int
@@ -268,23 +274,23 @@ class Estimate:
         )
 
 
-async def estimate(
-    roller: RolloutGenerator, occasions: Sequence[DecisionPoint], sampled: int
-) -> Estimate:
+async def estimate_cost(
+    rollout_generator: RolloutGenerator, points: Sequence[DecisionPoint], sampled: int
+) -> CostEstimate:
     """Roll out the first few prefixes and extrapolate. Nothing is written anywhere."""
     begun = perf_counter()
-    made = await together(roller.roll_out(occasion) for occasion in occasions[:sampled])
-    scale = len(occasions) / len(made)
-    return Estimate(
-        prefixes=len(occasions),
-        sampled=len(made),
-        rollouts=round(scale * sum(rollouts.continued for rollouts in made)),
-        tokens=round(scale * sum(rollouts.tokens for rollouts in made)),
+    sample = await gather_all(rollout_generator.roll_out(point) for point in points[:sampled])
+    scale = len(points) / len(sample)
+    return CostEstimate(
+        prefixes=len(points),
+        sampled=len(sample),
+        rollouts=round(scale * sum(rollouts.continued for rollouts in sample)),
+        tokens=round(scale * sum(rollouts.tokens for rollouts in sample)),
         seconds=scale * (perf_counter() - begun),
     )
 
 
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Results in order; the first failure is raised when none of the work is left running."""
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:

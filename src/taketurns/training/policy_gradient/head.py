@@ -13,9 +13,9 @@ from taketurns.engines.base import Engine
 from taketurns.engines.factory import make_engine
 from taketurns.generation.team import Team
 from taketurns.switchers.head import Head, HeadSwitcher, Scale, View
-from taketurns.training.divergence import check_gradients, check_loss, check_moved
+from taketurns.training.divergence import checked_step
 from taketurns.training.policy_gradient.objective import KEPT, Batch, loss
-from taketurns.training.policy_gradient.sampling import Asking, Decision
+from taketurns.training.policy_gradient.sampling import Actor, SwitchDecision
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.types import Query, Trace
 
@@ -49,9 +49,9 @@ class HeadLearner:
         names = [candidate.name for candidate in team.candidates]
         return cls(team, Head.load(team.switcher.path or "").ordered(names), learning_rate)
 
-    async def asking(self) -> Asking:
+    async def actor(self) -> Actor:
         """The team, switched by the head as it is now."""
-        return HeadAsking(self._team, self._engine, self.head)
+        return HeadActor(self._team, self._engine, self.head)
 
     async def close(self) -> None:
         """Release the models."""
@@ -71,18 +71,13 @@ class HeadLearner:
         """The head whose numbers have a gradient."""
         return Head(self._start.config, self._scales, self._bias)
 
-    def learn(self, batch: Batch, practice: PolicyGradientConfig) -> None:
+    def learn(self, batch: Batch, config: PolicyGradientConfig) -> None:
         """Move by one batch of decisions, all of them at a time."""
-        start = self._logits(self._start, batch.seen)
-        for _ in range(practice.updates or UPDATES):
-            logits = self._logits(self._now, batch.seen)
-            self._optimizer.zero_grad()
-            found = loss(logits, start, batch, practice.clip, practice.kl)
-            check_loss(found, "a step", KEPT)
-            found.backward()  # type: ignore[no-untyped-call]
-            check_gradients(self._learned, "a step", KEPT)
-            self._optimizer.step()
-            check_moved(self._learned, "a step", KEPT)
+        start = self._logits(self._start, batch.observations)
+        for _ in range(config.updates or UPDATES):
+            logits = self._logits(self._now, batch.observations)
+            step_loss = loss(logits, start, batch, config.clip, config.kl)
+            checked_step(self._optimizer, self._learned, [step_loss], "a step", KEPT)
 
     def export(self, folder: Path) -> None:
         """Write the head as it is now."""
@@ -111,26 +106,26 @@ class HeadLearner:
         self._optimizer.load_state_dict(torch.load(folder / STATE, weights_only=True))
 
     @staticmethod
-    def _logits(head: Head, seen: Sequence[View]) -> Tensor:
+    def _logits(head: Head, views: Sequence[View]) -> Tensor:
         """Readers in one product each, then back in order."""
         import torch
 
-        rows: list[Any] = [head.bias[view.last] for view in seen]
+        rows: list[Any] = [head.bias[view.last] for view in views]
         for name, scale in head.scales.items():
             mine = [
                 index
-                for index, view in enumerate(seen)
+                for index, view in enumerate(views)
                 if view.states is not None and head.config.candidates[view.reader] == name
             ]
             if mine:
-                states = torch.stack([seen[index].states for index in mine])  # type: ignore[misc]
-                found = (states - scale.mean) / scale.deviation @ scale.weight.T
-                for index, row in zip(mine, found, strict=True):
+                states = torch.stack([views[index].states for index in mine])  # type: ignore[misc]
+                logits = (states - scale.mean) / scale.deviation @ scale.weight.T
+                for index, row in zip(mine, logits, strict=True):
                     rows[index] = rows[index] + row
         return torch.stack(rows)
 
 
-class HeadAsking:
+class HeadActor:
     """A team that a head switches, as it is now; the engine is shared and stays."""
 
     def __init__(self, team: TeamConfig, engine: Engine, head: Head) -> None:
@@ -138,9 +133,9 @@ class HeadAsking:
         self._engine = engine
         self._head = head
 
-    async def ask(
+    async def answer(
         self, query: Query, seed: int, policy: Policy
-    ) -> tuple[Trace, tuple[Decision, ...]]:
+    ) -> tuple[Trace, tuple[SwitchDecision, ...]]:
         """One answer and its decisions. Only what the switcher chose is its decision: an opening,
         a closing or somebody who stands in is not."""
         views: list[View] = []
@@ -151,7 +146,7 @@ class HeadAsking:
         if trace.error is not None:
             return trace, ()
         return trace, tuple(
-            Decision(view, patch.speaker, log(patch.probabilities[patch.speaker]))
+            SwitchDecision(view, patch.speaker, log(patch.probabilities[patch.speaker]))
             for view, patch in zip(views, chosen, strict=True)
             if patch.reason == "chosen" and patch.speaker is not None and patch.probabilities
         )

@@ -26,12 +26,13 @@ from taketurns.errors import ConfigError
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.switchers import candidate_order
 from taketurns.switchers.lm import LMSwitcher
-from taketurns.training.divergence import check_gradients, check_loss, check_moved
+from taketurns.training.divergence import checked_step
 from taketurns.training.models import load_trainable, size
+from taketurns.training.objective import left_padded
 from taketurns.training.policy_gradient.objective import KEPT, Batch, loss
-from taketurns.training.policy_gradient.sampling import Asking, Decision
+from taketurns.training.policy_gradient.sampling import Actor, SwitchDecision
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
-from taketurns.training.supervised.settings import SMALL
+from taketurns.training.settings import SMALL
 from taketurns.types import ModelSpec, Query, Trace
 
 if TYPE_CHECKING:
@@ -76,10 +77,9 @@ class LMLearner:
             )
         self._model = model.eval()  # nothing is dropped: what learns is what decided
         rate = learning_rate or (WHOLE_RATE if spec.adapter is None else ADAPTER_RATE)
-        learned = [one for one in self._model.parameters() if one.requires_grad]
-        self._optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=0.0)
+        self._optimizer = torch.optim.AdamW(self._learned().values(), lr=rate, weight_decay=0.0)
 
-    async def asking(self) -> Asking:
+    async def actor(self) -> Actor:
         """The team, switched by the model as it is now."""
         await self._release()
         self.export(self._now)
@@ -96,33 +96,19 @@ class LMLearner:
         )
         await team.prepare()
         self._digits = switcher.digits
-        return LMAsking(team, switcher)
+        return LMActor(team, switcher)
 
     async def close(self) -> None:
         """Release the models."""
         await self._release()
         shutil.rmtree(self._now, ignore_errors=True)
 
-    def learn(self, batch: Batch, practice: PolicyGradientConfig) -> None:
+    def learn(self, batch: Batch, config: PolicyGradientConfig) -> None:
         """Move by one batch of decisions, some at a time."""
-        rows = list(_portions([len(seen) for seen in batch.seen]))
-        for _ in range(practice.updates or UPDATES):
-            self._optimizer.zero_grad()
-            for first, last in rows:
-                part = batch.rows(first, last)
-                share = (last - first) / len(batch)
-                found = loss(
-                    self._logits(self._model, part.seen),
-                    self._start_logits(part.seen),
-                    part,
-                    practice.clip,
-                    practice.kl,
-                )
-                check_loss(found, "a step", KEPT)
-                (share * found).backward()  # type: ignore[no-untyped-call]
-            check_gradients(self._learned().values(), "a step", KEPT)
-            self._optimizer.step()
-            check_moved(self._learned().values(), "a step", KEPT)
+        rows = list(_portions([len(prompt) for prompt in batch.observations]))
+        for _ in range(config.updates or UPDATES):
+            losses = (self._share_of_loss(batch, first, last, config) for first, last in rows)
+            checked_step(self._optimizer, self._learned().values(), losses, "a step", KEPT)
 
     def export(self, folder: Path) -> None:
         """Write the model or the adapter as it is now, with its tokenizer and whose its numbers
@@ -142,7 +128,7 @@ class LMLearner:
         """The weights that learn, and what going on needs beside them."""
         import torch
 
-        weights = {name: one.detach() for name, one in self._learned().items()}
+        weights = {name: weight.detach() for name, weight in self._learned().items()}
         state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
         torch.save(state, folder / STATE)
 
@@ -152,14 +138,25 @@ class LMLearner:
 
         state = torch.load(folder / STATE, weights_only=True)
         with torch.no_grad():
-            for name, one in self._model.named_parameters():
-                if one.requires_grad:
-                    one.copy_(state["weights"][name])
+            for name, weight in self._learned().items():
+                weight.copy_(state["weights"][name])
         self._optimizer.load_state_dict(state["optimizer"])
+
+    def _share_of_loss(
+        self, batch: Batch, first: int, last: int, config: PolicyGradientConfig
+    ) -> Tensor:
+        """What some of the batch's decisions give to its mean loss."""
+        part = batch.rows(first, last)
+        logits, start = (
+            self._logits(self._model, part.observations),
+            self._start_logits(part.observations),
+        )
+        share = (last - first) / len(batch)
+        return share * loss(logits, start, part, config.clip, config.kl)
 
     def _learned(self) -> dict[str, Tensor]:
         named = self._model.named_parameters()
-        return {name: one for name, one in named if one.requires_grad}
+        return {name: weight for name, weight in named if weight.requires_grad}
 
     def _tuned(self, folder: Path) -> ModelSpec:
         where = str(folder)
@@ -167,34 +164,22 @@ class LMLearner:
             return replace(self._spec, adapter=where)
         return self._spec.with_model(where)
 
-    def _start_logits(self, seen: Sequence[Sequence[int]]) -> Tensor:
+    def _start_logits(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         import torch
 
         with torch.no_grad():
             if self._start is not None:
-                return self._logits(self._start, seen)
+                return self._logits(self._start, prompts)
             self._model.set_adapter(STARTED)
             try:
-                return self._logits(self._model, seen)
+                return self._logits(self._model, prompts)
             finally:
                 self._model.set_adapter(LEARNS)
 
-    def _logits(self, model: Any, seen: Sequence[Sequence[int]]) -> Tensor:
+    def _logits(self, model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Of the candidates' numbers after each prompt, `[decisions, candidates]`."""
-        import torch
-
-        width = max(map(len, seen))
-        device = model.device
-        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in seen], device=device)
-        places = torch.tensor([[width - len(row)] for row in seen], device=device)
-        mask = (torch.arange(width, device=device)[None] >= places).long()
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-            logits_to_keep=1,
-        )
+        batch = {name: t.to(model.device) for name, t in left_padded(prompts, 0).items()}
+        out = model(**batch, use_cache=False, logits_to_keep=1)
         digits: Tensor = out.logits[:, -1, list(self._digits)].float().cpu()
         return digits
 
@@ -204,21 +189,21 @@ class LMLearner:
             self._engine = None
 
 
-class LMAsking:
+class LMActor:
     """A team that a language model switches."""
 
     def __init__(self, team: Team, switcher: LMSwitcher) -> None:
         self._team = team
         self._switcher = switcher
 
-    async def ask(
+    async def answer(
         self, query: Query, seed: int, policy: Policy
-    ) -> tuple[Trace, tuple[Decision, ...]]:
+    ) -> tuple[Trace, tuple[SwitchDecision, ...]]:
         """One answer and its decisions; what was read for each follows from the patches before."""
         trace = await self._team.agenerate(query, seed=seed, policy=policy)
         tagged = self._switcher.tagged(query)
         return trace, tuple(
-            Decision(
+            SwitchDecision(
                 tuple(tagged.prompt(trace.patches[:place])),
                 patch.speaker,
                 log(patch.probabilities[patch.speaker]),
@@ -230,10 +215,10 @@ class LMAsking:
 
 def _portions(lengths: Sequence[int]) -> Sequence[tuple[int, int]]:
     """Ranges of rows whose prompts, padded, take no more tokens than fit at once."""
-    found, first, longest = [], 0, 0
+    portions, first, longest = [], 0, 0
     for row, length in enumerate(lengths):
         longest = max(longest, length)
         if row > first and longest * (row - first + 1) > TOKENS_AT_ONCE:
-            found.append((first, row))
+            portions.append((first, row))
             first, longest = row, length
-    return [*found, (first, len(lengths))]
+    return [*portions, (first, len(lengths))]

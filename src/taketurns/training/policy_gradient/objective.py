@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taketurns.training.policy_gradient.sampling import Sampled
+from taketurns.training.policy_gradient.sampling import RewardedAnswer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +29,16 @@ def advantages(rewards: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Decisions of one step, side by side: what was `seen`, by whom it was decided for, with which
-    log-probability, and the advantage of the answer it is of."""
+    """Decisions of one step, side by side: what the switcher observed, who was drawn, with which
+    log-probability, and the advantage of the answer that the decision is of."""
 
-    seen: tuple[Any, ...]
+    observations: tuple[Any, ...]
     speakers: Tensor
     before: Tensor
     advantages: Tensor
 
     @classmethod
-    def of(cls, groups: Sequence[Sequence[Sampled]]) -> Batch:
+    def of(cls, groups: Sequence[Sequence[RewardedAnswer]]) -> Batch:
         """The decisions of all answers; those of a group whose answers were worth the same, which
         say nothing but take time, are left out."""
         import torch
@@ -53,7 +53,7 @@ class Batch:
             for decision in answer.decisions
         ]
         return cls(
-            tuple(decision.seen for decision, _ in rows),
+            tuple(decision.observation for decision, _ in rows),
             torch.tensor([decision.speaker for decision, _ in rows], dtype=torch.long),
             torch.tensor([decision.logprob for decision, _ in rows]),
             torch.tensor([advantage for _, advantage in rows]),
@@ -62,10 +62,12 @@ class Batch:
     def rows(self, first: int, last: int) -> Batch:
         """A part of it."""
         some = slice(first, last)
-        return Batch(self.seen[some], self.speakers[some], self.before[some], self.advantages[some])
+        return Batch(
+            self.observations[some], self.speakers[some], self.before[some], self.advantages[some]
+        )
 
     def __len__(self) -> int:
-        return len(self.seen)
+        return len(self.observations)
 
 
 def loss(logits: Tensor, start: Tensor, batch: Batch, clip: float, kl: float) -> Tensor:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
+from taketurns.config.policy import Policy
 from taketurns.config.team_config import TeamConfig
 from taketurns.config.team_file import team_yaml
 from taketurns.errors import UsageError
@@ -26,22 +27,21 @@ from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, encode_record, query_to_json, sample_questions
 from taketurns.tasks.base import Task
 from taketurns.training import SWITCHER_SCHEMA
+from taketurns.training.card import SWITCHER, write_card
 from taketurns.training.labels.decision_points import training_queries
-from taketurns.training.policy_gradient.card import card
 from taketurns.training.policy_gradient.objective import Batch
-from taketurns.training.policy_gradient.sampling import Asking, Question, Sampled, Sampler
+from taketurns.training.policy_gradient.sampling import Actor, Question, RewardedAnswer, Sampler
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.utils.files import atomic_folder, write_bytes, write_text
 from taketurns.utils.seeds import derive
 
-Say = Callable[[str], None]
 STATE = "state.json"
 
 
 class Learner(Protocol):
     """A switcher that learns."""
 
-    async def asking(self) -> Asking:
+    async def actor(self) -> Actor:
         """The team, switched as it is now."""
         ...
 
@@ -49,7 +49,7 @@ class Learner(Protocol):
         """Release the models."""
         ...
 
-    def learn(self, batch: Batch, practice: PolicyGradientConfig) -> None:
+    def learn(self, batch: Batch, config: PolicyGradientConfig) -> None:
         """Move by one batch of decisions."""
         ...
 
@@ -72,54 +72,52 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QuestionSplit:
-    """Which questions are practised and which choose the step; no question is in both."""
+    """Which questions are trained on, by task, and which choose the step; none is in both."""
 
-    practised: Mapping[str, tuple[Question, ...]]
-    checked: tuple[Question, ...]
+    train: Mapping[str, tuple[Question, ...]]
+    validation: tuple[Question, ...]
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], practice: PolicyGradientConfig) -> QuestionSplit:
+    def of(cls, tasks: Sequence[Task], config: PolicyGradientConfig) -> QuestionSplit:
         """Of the train split; each task gives as many as any other. Raises UsageError where a task
         has too few, DataError if train questions leak or repeat."""
-        practised, checked = {}, []
+        train, validation = {}, []
         asked = training_queries(tasks)
         for task in tasks:
             ranked = sorted(
-                asked[task.name], key=lambda query: derive(practice.seed, "practice", query.id)
+                asked[task.name], key=lambda query: derive(config.seed, "practice", query.id)
             )
-            if len(ranked) <= practice.checked:
+            if len(ranked) <= config.checked:
                 raise UsageError(
-                    f"task {task.name!r} has {len(ranked)} train questions; {practice.checked} of "
+                    f"task {task.name!r} has {len(ranked)} train questions; {config.checked} of "
                     "them would choose the step and none would be left to practise"
                 )
-            checked += [Question(task, query) for query in ranked[: practice.checked]]
-            practised[task.name] = tuple(
-                Question(task, query) for query in ranked[practice.checked :]
-            )
-        return cls(practised, tuple(checked))
+            validation += [Question(task, query) for query in ranked[: config.checked]]
+            train[task.name] = tuple(Question(task, query) for query in ranked[config.checked :])
+        return cls(train, tuple(validation))
 
     def of_step(self, step: int, count: int) -> list[Question]:
         """The questions of a step, from 0: task by task in turn, and each task's own in turn."""
-        names = list(self.practised)
-        found = []
+        names = list(self.train)
+        questions = []
         for number in range(step * count, (step + 1) * count):
             turn, place = divmod(number, len(names))
-            mine = self.practised[names[place]]
-            found.append(mine[turn % len(mine)])
-        return found
+            pool = self.train[names[place]]
+            questions.append(pool[turn % len(pool)])
+        return questions
 
     def write(self, path: Path) -> None:
         """A line a question that chooses the step."""
-        records = ({"id": one.query.id, "task": one.task.name} for one in self.checked)
+        records = ({"id": x.query.id, "task": x.task.name} for x in self.validation)
         write_bytes(path, map(encode_record, records))
 
 
-def practise(
+def train_on_reward(
     team: TeamConfig,
     tasks: Sequence[Task],
     output: Path,
-    practice: PolicyGradientConfig,
-    say: Say = lambda sentence: None,
+    config: PolicyGradientConfig,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Mapping[str, Any]:
     """Improve the team's switcher by the reward of whole answers and write it to `output`; what was
     measured.
@@ -127,76 +125,76 @@ def practise(
     A run that was killed goes on; one that is finished is left as it is. Raises UsageError for a
     team whose switcher cannot learn, DataError for an output that holds another run.
     """
-    for name in practice.prices:
+    for name in config.prices:
         if name not in (names := [candidate.name for candidate in team.candidates]):
             raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
-    lessons, learner = QuestionSplit.of(tasks, practice), _learner(team, practice)
-    folder = RunFolder(output, _manifest(team, lessons, practice), first="checked.jsonl")
-    with folder.open(lessons.write):
+    split, learner = QuestionSplit.of(tasks, config), _learner(team, config)
+    folder = RunFolder(output, _manifest(team, split, config), first="checked.jsonl")
+    with folder.open(split.write):
         if (done := folder.metrics) is not None:
             say(f"{output} is finished; nothing to do")
             return done
-        return asyncio.run(_Run(team, learner, lessons, folder, practice, say).whole())
+        return asyncio.run(_Run(team, learner, split, folder, config, say).run())
 
 
-def _learner(team: TeamConfig, practice: PolicyGradientConfig) -> Learner:
+def _learner(team: TeamConfig, config: PolicyGradientConfig) -> Learner:
     if team.switcher.kind == "head":
         from taketurns.training.policy_gradient.head import HeadLearner
 
-        return HeadLearner.of(team, practice.learning_rate)
+        return HeadLearner.of(team, config.learning_rate)
     if team.switcher.kind == "lm":
         from taketurns.training.policy_gradient.lm import LMLearner
 
-        return LMLearner(team, practice.learning_rate)
+        return LMLearner(team, config.learning_rate)
     raise UsageError(
         f"the team's switcher is of kind {team.switcher.kind}; policy gradient goes on from a "
         "trained one: train a switcher from labels first and give its team file"
     )
 
 
-def _manifest(team: TeamConfig, lessons: QuestionSplit, practice: PolicyGradientConfig) -> Manifest:
-    asked = [one.query for part in lessons.practised.values() for one in part]
+def _manifest(team: TeamConfig, split: QuestionSplit, config: PolicyGradientConfig) -> Manifest:
+    asked = [x.query for questions in split.train.values() for x in questions]
     data = b"".join(encode_record(query_to_json(query)) for query in asked)
-    settings = {key: value for key, value in asdict(practice).items() if key != "under_way"}
-    manifest = describe_run("practise", team, data, tasks=list(lessons.practised))
+    settings = {key: value for key, value in asdict(config).items() if key != "under_way"}
+    manifest = describe_run("practise", team, data, tasks=list(split.train))
     return manifest.with_inputs(practice=settings)
 
 
 class _Run:
-    """The loop, and what it remembers."""
+    """The loop and its state."""
 
     def __init__(
         self,
         team: TeamConfig,
         learner: Learner,
-        lessons: QuestionSplit,
+        split: QuestionSplit,
         folder: RunFolder,
-        practice: PolicyGradientConfig,
-        say: Say,
+        config: PolicyGradientConfig,
+        say: Callable[[str], None],
     ) -> None:
         self._team = team
         self._learner = learner
-        self._lessons = lessons
+        self._split = split
         self._folder = folder
-        self._practice = practice
+        self._config = config
         self._say = say
-        self._sampler = Sampler([candidate.name for candidate in team.candidates], practice)
+        self._sampler = Sampler([candidate.name for candidate in team.candidates], config)
         self._steps: list[dict[str, float]] = []
         self._checks: list[dict[str, Any]] = []
         self._seconds = 0.0
 
-    async def whole(self) -> Mapping[str, Any]:
+    async def run(self) -> Mapping[str, Any]:
         """Until the last step, then the best one is written."""
         self._restore()
         try:
             began = time.monotonic() - self._seconds
-            with Progress("practising", self._practice.steps, len(self._steps)) as progress:
+            with Progress("practising", self._config.steps, len(self._steps)) as progress:
                 if not self._checks:
                     await self._check()
-                while len(self._steps) < self._practice.steps:
+                while len(self._steps) < self._config.steps:
                     await self._step()
                     step = len(self._steps)
-                    if step % self._practice.check_every == 0 or step == self._practice.steps:
+                    if step % self._config.check_every == 0 or step == self._config.steps:
                         await self._check()
                     self._seconds = time.monotonic() - began
                     self._keep()
@@ -206,50 +204,44 @@ class _Run:
         return self._finish()
 
     async def _step(self) -> None:
-        """Ask, value, learn."""
-        number, practice = len(self._steps), self._practice
+        """Have questions answered, score the answers, learn."""
+        number, config = len(self._steps), self._config
         # Drawn from its whole distribution: what is cut off could never be learned.
         policy = replace(self._team.policy, top_p=1.0, greedy_switcher=False)
-        asking = await self._learner.asking()
-        groups = await asyncio.gather(
-            *(
-                self._sampler.group(
-                    asking,
-                    question,
-                    practice.answers,
-                    derive(practice.seed, "step", number, place),
-                    policy,
-                )
-                for place, question in enumerate(self._lessons.of_step(number, practice.questions))
-            )
-        )
+        questions = self._split.of_step(number, config.questions)
+        seeds = [derive(config.seed, "step", number, place) for place in range(len(questions))]
+        groups = await self._groups(questions, seeds, config.answers, policy)
         batch = Batch.of(groups)
         if len(batch):
-            self._learner.learn(batch, practice)
-        self._steps.append({"step": number + 1, **_told([a for group in groups for a in group])})
+            self._learner.learn(batch, config)
+        self._steps.append({"step": number + 1, **_summary([a for group in groups for a in group])})
 
     async def _check(self) -> None:
         """What the switcher is worth as the team will use it."""
-        asking = await self._learner.asking()
-        groups = await asyncio.gather(
-            *(
-                self._sampler.group(
-                    asking, question, 1, derive(self._practice.seed, "check"), self._team.policy
-                )
-                for question in self._lessons.checked
-            )
-        )
+        questions = self._split.validation
+        seeds = [derive(self._config.seed, "check")] * len(questions)
+        groups = await self._groups(questions, seeds, 1, self._team.policy)
         answers = [answer for group in groups for answer in group]
         by_task = {
             task: round(fmean(a.reward for a in answers if a.task == task), 4)
-            for task in self._lessons.practised
+            for task in self._split.train
         }
         step = len(self._steps)
-        self._checks.append({"step": step, **_told(answers), "tasks": by_task})
+        self._checks.append({"step": step, **_summary(answers), "tasks": by_task})
         self._say(f"step {step}: reward {self._checks[-1]['reward']:.4f} on validation questions")
         if self._best == step:
             with atomic_folder(self._folder.work / "best", replace=True) as draft:
                 self._learner.export(draft)
+
+    async def _groups(
+        self, questions: Sequence[Question], seeds: Sequence[int], count: int, policy: Policy
+    ) -> list[list[RewardedAnswer]]:
+        """So many answers to each question, switched by the switcher as it is now."""
+        actor = await self._learner.actor()
+        pairs = zip(questions, seeds, strict=True)
+        return await asyncio.gather(
+            *(self._sampler.group(actor, question, count, seed, policy) for question, seed in pairs)
+        )
 
     @property
     def _best(self) -> int:
@@ -281,24 +273,24 @@ class _Run:
         write_text(path / "team.yaml", team_yaml(self._team, entry, path))
         metrics = {
             "method": "policy-gradient",
-            "switcher": {"kind": self._team.switcher.kind, **asdict(self._practice)},
+            "switcher": {"kind": self._team.switcher.kind, **asdict(self._config)},
             "candidates": [candidate.name for candidate in self._team.candidates],
             "patch_size": self._team.policy.patch_size,
             "patch": None if self._team.policy.patch is None else asdict(self._team.policy.patch),
-            "tasks": list(self._lessons.practised),
-            SAMPLE: sample_questions((one.task.name, one.query) for one in self._lessons.checked),
+            "tasks": list(self._split.train),
+            SAMPLE: sample_questions((x.task.name, x.query) for x in self._split.validation),
             "best_step": self._best,
             "checks": self._checks,
             "history": self._steps,
             "tokens": int(sum(part["tokens"] for part in (*self._steps, *self._checks))),
             "seconds": round(self._seconds, 1),
         }
-        write_text(path / "README.md", card(metrics))
+        write_card(path, "policy_gradient", metrics, SWITCHER)
         self._folder.finish({"schema": SWITCHER_SCHEMA, **metrics})
         return metrics
 
 
-def _told(answers: Sequence[Sampled]) -> dict[str, float]:
+def _summary(answers: Sequence[RewardedAnswer]) -> dict[str, float]:
     """What is remembered of some answers."""
     return {
         "reward": round(fmean(answer.reward for answer in answers), 6),

@@ -1,9 +1,10 @@
-"""Answers to learn from: whole ones, switched by the switcher that learns, with their reward."""
+"""Answers to learn from: whole ones, with the decisions of the switcher that learns and their
+reward."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -18,35 +19,35 @@ from taketurns.utils.seeds import derive
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What the switcher saw, in the terms of its learner, who was drawn, and with which
+class SwitchDecision:
+    """What the switcher observed, in the terms of its learner, who was drawn, and with which
     log-probability."""
 
-    seen: Any
+    observation: Any
     speaker: int
     logprob: float
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class RewardedAnswer:
     """One answer: its decisions in order, its task's `utility`, and the `reward`, which is the
     utility less what the answer cost."""
 
     task: str
     query: str
-    decisions: tuple[Decision, ...]
+    decisions: tuple[SwitchDecision, ...]
     utility: float
     reward: float
     tokens: int
     switches: int
 
 
-class Asking(Protocol):
-    """A team whose decisions can be looked at."""
+class Actor(Protocol):
+    """A team whose decisions are recorded."""
 
-    async def ask(
+    async def answer(
         self, query: Query, seed: int, policy: Policy
-    ) -> tuple[Trace, tuple[Decision, ...]]:
+    ) -> tuple[Trace, tuple[SwitchDecision, ...]]:
         """One answer and its decisions."""
         ...
 
@@ -60,59 +61,60 @@ class Question:
 
 
 class Sampler:
-    """Has groups of answers written and valued."""
+    """Has groups of answers written and scored."""
 
-    def __init__(self, names: Sequence[str], practice: PolicyGradientConfig) -> None:
-        self._prices = [practice.prices.get(name, 0.0) for name in names]
-        self._switch_cost = practice.switch_cost
-        self._free = asyncio.Semaphore(practice.under_way)
+    def __init__(self, names: Sequence[str], config: PolicyGradientConfig) -> None:
+        self._prices = [config.prices.get(name, 0.0) for name in names]
+        self._switch_cost = config.switch_cost
+        self._free = asyncio.Semaphore(config.under_way)
 
     async def group(
         self,
-        asking: Asking,
+        actor: Actor,
         question: Question,
-        answers: int,
+        count: int,
         seed: int,
         policy: Policy,
-        on_done: Callable[[int], None] = lambda tokens: None,
-    ) -> list[Sampled]:
+    ) -> list[RewardedAnswer]:
         """So many answers to one question; their draws depend on `seed` and the question alone.
-        Raises EngineError if one cannot be written or valued."""
+        Raises EngineError if one cannot be written or scored."""
         written = await asyncio.gather(
-            *(self._one(asking, question, derive(seed, n), policy, on_done) for n in range(answers))
+            *(self._answer(actor, question, derive(seed, n), policy) for n in range(count))
         )
-        ends = [RolloutResult(0, trace.text, trace.tokens) for trace, _ in written]
-        made = []
-        for (trace, decisions), end in zip(
-            written, score_rollouts(question.task, question.query, ends), strict=True
+        results = [RolloutResult(0, trace.text, trace.tokens) for trace, _ in written]
+        answers = []
+        for (trace, decisions), result in zip(
+            written, score_rollouts(question.task, question.query, results), strict=True
         ):
-            if end.utility is None:
-                raise EngineError(f"{question.query.id}: {end.why}")
-            made.append(self._sampled(question, trace, decisions, end.utility))
-        return made
+            if result.utility is None:
+                raise EngineError(f"{question.query.id}: {result.why}")
+            answers.append(self._rewarded(question, trace, decisions, result.utility))
+        return answers
 
-    async def _one(
+    async def _answer(
         self,
-        asking: Asking,
+        actor: Actor,
         question: Question,
         seed: int,
         policy: Policy,
-        on_done: Callable[[int], None],
-    ) -> tuple[Trace, tuple[Decision, ...]]:
+    ) -> tuple[Trace, tuple[SwitchDecision, ...]]:
         async with self._free:
-            trace, decisions = await asking.ask(question.query, seed, policy)
+            trace, decisions = await actor.answer(question.query, seed, policy)
         if trace.error is not None:
             raise EngineError(f"{question.query.id}: {trace.error}")
-        on_done(trace.tokens)
         return trace, decisions
 
-    def _sampled(
-        self, question: Question, trace: Trace, decisions: tuple[Decision, ...], utility: float
-    ) -> Sampled:
+    def _rewarded(
+        self,
+        question: Question,
+        trace: Trace,
+        decisions: tuple[SwitchDecision, ...],
+        utility: float,
+    ) -> RewardedAnswer:
         patches = [patch for patch in trace.patches if patch.speaker is not None]
-        switches = sum(one.speaker != other.speaker for one, other in pairwise(patches))
+        switches = sum(before.speaker != after.speaker for before, after in pairwise(patches))
         spent = sum(self._prices[patch.speaker or 0] * len(patch.token_ids) for patch in patches)
-        return Sampled(
+        return RewardedAnswer(
             task=question.task.name,
             query=question.query.id,
             decisions=decisions,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from taketurns.errors import UsageError
+from taketurns.training.settings import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +39,19 @@ class PolicyGradientConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "questions", "updates", "check_every", "checked", "under_way"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"{name} must be at least 1")
-        _require(
+            require(value is None or value >= 1, f"{name} must be at least 1")
+        require(
             self.answers >= 2,
             f"answers must be at least 2, not {self.answers}: each is judged beside the others",
         )
-        _require(
+        require(
             self.learning_rate is None or 0 < self.learning_rate < inf,
             f"learning_rate must be above 0, not {self.learning_rate}",
         )
-        _require(0 < self.clip < 1, f"clip must be within 0..1, not {self.clip}")
+        require(0 < self.clip < 1, f"clip must be within 0..1, not {self.clip}")
         for name in ("kl", "switch_cost"):
             value = getattr(self, name)
-            _require(0 <= value < inf, f"{name} must be 0 or more, not {value}")
-        _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
+            require(0 <= value < inf, f"{name} must be 0 or more, not {value}")
+        require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
         for name, price in self.prices.items():
-            _require(0 <= price < inf, f"the price of {name} must be 0 or more, not {price}")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UsageError(otherwise)
+            require(0 <= price < inf, f"the price of {name} must be 0 or more, not {price}")

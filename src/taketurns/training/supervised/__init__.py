@@ -1,1 +1,1 @@
-"""Learning a switcher from labels: a language model that reads the tagged trace, or a linear head."""
+"""Learning a switcher from labels: a language model or a linear head."""

@@ -129,10 +129,10 @@ def _left(labels: Sequence[Label], held_out: Collection[str]) -> int:
 
 def digest(examples: Examples) -> str:
     """Changes whenever an example does: what is read, what is learned, and in which part."""
-    found = sha256(str(len(examples.train)).encode())
+    hashed = sha256(str(len(examples.train)).encode())
     for example in (*examples.train, *examples.validation):
         label = example.label
-        found.update(
+        hashed.update(
             encode_record(
                 {
                     "id": label.id,
@@ -143,7 +143,7 @@ def digest(examples: Examples) -> str:
                 }
             )
         )
-    return found.hexdigest()
+    return hashed.hexdigest()
 
 
 def _of_tasks(labels: Sequence[Label], tasks: Sequence[str]) -> list[Label]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import ConfigError
 from taketurns.switchers.head import Head, HeadConfig, Scale, View
-from taketurns.training.divergence import check_gradients, check_loss, check_moved
+from taketurns.training.divergence import checked_step
+from taketurns.training.supervised.choice_metrics import measure_choices
 from taketurns.training.supervised.examples import Example
 from taketurns.training.supervised.settings import HeadSettings, TrainingConfig
-from taketurns.training.supervised.shrinkage import Maps, Shrunk, shrink
-from taketurns.training.supervised.verdict import judge
+from taketurns.training.supervised.shrinkage import Maps, ShrunkHead, shrink
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,11 +23,11 @@ LEAST_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedHead:
     """The head of the best epoch with what few labels made of it, what every epoch was worth on the
     validation examples before that, and which was best, from 1."""
 
-    shrunk: Shrunk
+    shrunk: ShrunkHead
     history: Sequence[Mapping[str, float]]
     best_epoch: int
 
@@ -54,34 +54,33 @@ def fit(
     views: Sequence[View],
     train: Sequence[Example],
     validation: Sequence[Example],
-    course: TrainingConfig,
+    training: TrainingConfig,
     bias: bool = True,
-) -> Fitted:
+) -> FittedHead:
     """Learn a head. `views` are those of the training examples, then those of the validation.
     Without `bias` its logits are a matrix times the states and nothing more."""
     import torch
 
     scales = _scales(config, views[: len(train)], bias)
     matrix = torch.stack([_features(config, scales, view, bias) for view in views])
-    weight, history, best = _descend(config, matrix, train, validation, course)
+    weight, history, best = _descend(config, matrix, train, validation, training)
     one_size = len({len(scale.mean) for scale in scales.values()}) == 1 < len(scales)
-    alike = [_alike(config, scales, view, bias) for view in views] if one_size else []
+    shared_rows = [_shared_row(config, scales, view, bias) for view in views] if one_size else []
 
     def learn(places: Sequence[int]) -> Maps:
         """For as many epochs as were best for all."""
-        rows, settings = list(places), replace(course, epochs=best)
-        some = [train[row] for row in rows]
-        own, *_ = _descend(config, matrix[rows], some, (), settings)
+        rows, settings = list(places), replace(training, epochs=best)
+        examples = [train[row] for row in rows]
+        weight, *_ = _descend(config, matrix[rows], examples, (), settings)
         shared = None
         if one_size:
-            found, *_ = _descend(
-                config, torch.stack([alike[row] for row in rows]), some, (), settings
-            )
-            shared = found[:, :-1], found[:, -1]
-        return Maps(_head(config, scales, own), shared)
+            inputs = torch.stack([shared_rows[row] for row in rows])
+            maps, *_ = _descend(config, inputs, examples, (), settings)
+            shared = maps[:, :-1], maps[:, -1]
+        return Maps(_head(config, scales, weight), shared)
 
-    own = _head(config, scales, weight)
-    return Fitted(shrink(own, views, train, validation, learn, bias), history, best)
+    whole = _head(config, scales, weight)
+    return FittedHead(shrink(whole, views, train, validation, learn, bias), history, best)
 
 
 def _descend(
@@ -89,7 +88,7 @@ def _descend(
     matrix: Tensor,
     train: Sequence[Example],
     validation: Sequence[Example],
-    course: TrainingConfig,
+    training: TrainingConfig,
 ) -> tuple[Tensor, list[Mapping[str, float]], int]:
     """The weights `[candidates, features]` of the best epoch for the rows of `matrix`, what every
     epoch was worth on `validation`, and which was best, from 1; the last one without any."""
@@ -100,32 +99,28 @@ def _descend(
     weight = torch.zeros(len(config.candidates), matrix.shape[1], requires_grad=True)
     optimizer = torch.optim.AdamW(
         [weight],
-        lr=course.learning_rate or LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY if course.weight_decay is None else course.weight_decay,
+        lr=training.learning_rate or LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY if training.weight_decay is None else training.weight_decay,
     )
-    order = torch.Generator().manual_seed(course.seed)
+    order = torch.Generator().manual_seed(training.seed)
     history: list[Mapping[str, float]] = []
-    best, best_epoch, best_merit = weight.detach().clone(), 0, float("-inf")
-    for epoch in range(1, (course.epochs or EPOCHS) + 1):
+    best, best_epoch, best_metric = weight.detach().clone(), 0, float("-inf")
+    for epoch in range(1, (training.epochs or EPOCHS) + 1):
         shuffled = torch.randperm(len(train), generator=order)
-        for first in range(0, len(train), course.batch_size):
-            rows = shuffled[first : first + course.batch_size]
+        for first in range(0, len(train), training.batch_size):
+            rows = shuffled[first : first + training.batch_size]
             logprobs = (features[rows] @ weight.T).log_softmax(-1)
             loss = -(targets[rows] * logprobs).sum(-1).mean()
-            check_loss(loss, f"epoch {epoch}")
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            check_gradients([weight], f"epoch {epoch}")
-            optimizer.step()
-        check_moved([weight], f"epoch {epoch}")
+            checked_step(optimizer, [weight], [loss], f"epoch {epoch}")
         if not validation:
             best, best_epoch = weight.detach().clone(), epoch
             continue
         with torch.no_grad():
-            verdict = judge((held_out @ weight.T).softmax(-1).tolist(), validation)
-        history.append({"epoch": float(epoch), **verdict.to_json()})
-        if verdict.merit > best_merit:
-            best, best_epoch, best_merit = weight.detach().clone(), epoch, verdict.merit
+            metrics = measure_choices((held_out @ weight.T).softmax(-1).tolist(), validation)
+        history.append({"epoch": float(epoch), **metrics.to_json()})
+        if metrics.selection_metric > best_metric:
+            best, best_epoch = weight.detach().clone(), epoch
+            best_metric = metrics.selection_metric
     return best, history, best_epoch
 
 
@@ -147,7 +142,7 @@ def _scales(config: HeadConfig, views: Sequence[View], bias: bool) -> dict[str, 
     in no view."""
     import torch
 
-    found = {}
+    scales = {}
     for name in config.readers:
         mine = [v.states for v in views if config.candidates[v.reader] == name]
         states = [s for s in mine if s is not None]
@@ -155,8 +150,8 @@ def _scales(config: HeadConfig, views: Sequence[View], bias: bool) -> dict[str, 
             stack = torch.stack(states)
             deviation = stack.std(0, correction=0) + LEAST_DEVIATION
             mean = stack.mean(0) if bias else torch.zeros(stack.shape[1])
-            found[name] = Scale(mean, deviation, torch.zeros(0))
-    return found
+            scales[name] = Scale(mean, deviation, torch.zeros(0))
+    return scales
 
 
 def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
@@ -175,7 +170,7 @@ def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias:
     return torch.cat([*blocks, last])
 
 
-def _alike(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
+def _shared_row(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
     """One row of a map for all readers: the states, standardised as the reader's are, and, with
     `bias`, a one."""
     import torch

@@ -21,8 +21,14 @@ from taketurns.runs.records import SAMPLE, sample_questions
 from taketurns.switchers import candidate_order
 from taketurns.switchers.head import HeadConfig, describe_blind, describe_labels
 from taketurns.training import SWITCHER_SCHEMA
+from taketurns.training.card import SWITCHER, write_card
+from taketurns.training.fine_tuning import evaluations, export
 from taketurns.training.labels.labels import Label, read_labels
-from taketurns.training.supervised.card import write_card
+from taketurns.training.supervised.choice_metrics import (
+    by_task,
+    measure_choices,
+    reference_utilities,
+)
 from taketurns.training.supervised.examples import (
     Example,
     Examples,
@@ -31,26 +37,39 @@ from taketurns.training.supervised.examples import (
     summary,
     write_examples,
 )
+from taketurns.training.supervised.objective import NextSpeaker
 from taketurns.training.supervised.settings import (
     HeadSettings,
     LMSettings,
     Selection,
     TrainingConfig,
 )
-from taketurns.training.supervised.verdict import by_task, judge, standards
 from taketurns.types import ModelSpec
 from taketurns.utils.extras import TUNING, require
 from taketurns.utils.files import write_text
 
-Say = Callable[[str], None]
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A switcher for `team` is learned from `examples` in `folder`; `say` hears what a person
+    should know."""
+
+    team: TeamConfig
+    examples: Examples
+    folder: RunFolder
+    training: TrainingConfig
+    say: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What a trainer leaves behind: its part of the metrics, the team file's switcher, what each
-    validation example gets, and the hub id it started from."""
+class TrainedSwitcher:
+    """What a trainer leaves behind: what it says of the switcher, of which epoch it is, what every
+    epoch was worth, the team file's switcher, what each validation example gets, and the hub id it
+    started from."""
 
-    metrics: Mapping[str, Any]
+    description: Mapping[str, Any]
+    best_epoch: int
+    history: Sequence[Mapping[str, float]]
     entry: dict[str, Any]
     probabilities: Sequence[Sequence[float]]
     validation: Sequence[Example]
@@ -63,8 +82,8 @@ def train(
     output: Path,
     settings: LMSettings | HeadSettings,
     selection: Selection | None = None,
-    course: TrainingConfig | None = None,
-    say: Say = lambda sentence: None,
+    training: TrainingConfig | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Mapping[str, Any]:
     """Train a switcher for `team` and write it to `output`; what was measured.
 
@@ -75,45 +94,41 @@ def train(
     """
     if isinstance(settings, LMSettings):
         require("training a language model as the switcher", *TUNING)
-    selection, course = selection or Selection(), course or TrainingConfig()
+    selection, training = selection or Selection(), training or TrainingConfig()
     names = [candidate.name for candidate in team.candidates]
     read = list(read_labels(labels, names))
     _check_cuts(team, read, labels)
-    examples = select(read, names, selection, course.seed)
+    examples = select(read, names, selection, training.seed)
     say(summary(examples.report, selection.min_margin))
-    manifest = _manifest(team, labels, examples, settings, course)
+    manifest = _manifest(team, labels, examples, settings, training)
     folder = RunFolder(output, manifest, first="examples.jsonl")
     with folder.open(partial(write_examples, examples)):
         if (done := folder.metrics) is not None:
             say(f"{output} is finished; nothing to do")
             return done
-        return _train(team, read, examples, folder, settings, selection, course, say)
+        return _train(TrainingJob(team, examples, folder, training, say), read, settings, selection)
 
 
 def _train(
-    team: TeamConfig,
+    job: TrainingJob,
     read: Sequence[Label],
-    examples: Examples,
-    folder: RunFolder,
     settings: LMSettings | HeadSettings,
     selection: Selection,
-    course: TrainingConfig,
-    say: Say,
 ) -> Mapping[str, Any]:
     """The run in its folder."""
+    team, examples, folder = job.team, job.examples, job.folder
     names = [candidate.name for candidate in team.candidates]
-    work = _lm if isinstance(settings, LMSettings) else _head
     began = time.monotonic()
-    trained = work(team, examples, folder, settings, course, say)
+    trained = _lm(job, settings) if isinstance(settings, LMSettings) else _head(job, settings)
     metrics = {
         "switcher": {
             **asdict(selection),
             **asdict(settings),
-            **asdict(course),
+            **asdict(job.training),
             "patch_size": team.policy.patch_size,
             "patch": None if team.policy.patch is None else asdict(team.policy.patch),
-            "cuts": examples.train[0].label.cuts,
-            **trained.metrics["switcher"],
+            "cuts": examples.train[0].label.cut_at,
+            **trained.description,
         },
         "examples": examples.report,
         SAMPLE: sample_questions(
@@ -121,14 +136,14 @@ def _train(
             for label in sorted(read, key=lambda label: label.query.id)
             if label.task in examples.report["tasks"]
         ),
-        "best_epoch": trained.metrics["best_epoch"],
-        "validation": judge(trained.probabilities, trained.validation).to_json(),
-        "standards": standards(trained.validation, names),
+        "best_epoch": trained.best_epoch,
+        "validation": measure_choices(trained.probabilities, trained.validation).to_json(),
+        "standards": reference_utilities(trained.validation, names),
         "tasks": by_task(trained.probabilities, trained.validation),
-        "history": trained.metrics["history"],
+        "history": trained.history,
         "seconds": round(time.monotonic() - began, 1),
     }
-    write_card(folder.path, metrics, trained.base)
+    write_card(folder.path, "switcher", metrics, SWITCHER, trained.base)
     write_text(folder.path / "team.yaml", team_yaml(team, trained.entry, folder.path))
     folder.finish({"schema": SWITCHER_SCHEMA, **metrics})
     return metrics
@@ -140,7 +155,7 @@ def _check_cuts(team: TeamConfig, labels: Sequence[Label], path: Path) -> None:
     rule = team.policy.patch
     if rule is None or rule.until != "switcher":
         return
-    if any(label.cuts != "anywhere" for label in labels):
+    if any(label.cut_at != "anywhere" for label in labels):
         raise DataError(
             f"the prefixes in {path} end where patches do, and policy.patch.until: switcher asks "
             "at every token: make labels with taketurns rollout --cuts anywhere"
@@ -152,10 +167,10 @@ def _manifest(
     labels: Path,
     examples: Examples,
     settings: LMSettings | HeadSettings,
-    course: TrainingConfig,
+    training: TrainingConfig,
 ) -> Manifest:
     """What decides the weights: the pool, the examples, the settings and the start."""
-    chosen = {**asdict(settings), **asdict(course)}
+    chosen = {**asdict(settings), **asdict(training)}
     for name in ("report_to", "start"):
         chosen.pop(name, None)
     manifest = describe_run(
@@ -175,49 +190,41 @@ def _manifest(
     return manifest
 
 
-def _lm(
-    team: TeamConfig,
-    examples: Examples,
-    folder: RunFolder,
-    settings: Any,
-    course: TrainingConfig,
-    say: Say,
-) -> Trained:
+def _lm(job: TrainingJob, settings: LMSettings) -> TrainedSwitcher:
     from taketurns.training.supervised import lm
 
+    team, path = job.team, job.folder.path
     start = lm.start_spec(team, settings)
-    rows = asyncio.run(lm.render(team, start, examples.train, examples.validation))
+    rows = asyncio.run(lm.render(team, start, job.examples.train, job.examples.validation))
     if rows.too_long:
-        say(
+        job.say(
             f"{rows.too_long} of these are left out too, for they are longer than the context of "
             f"{start.model}, {rows.context} tokens: {len(rows.train)} are left to learn from and "
             f"{len(rows.validation)} to choose the epoch by"
         )
-    plan, history = lm.tune(start, rows, folder.work, settings, course)
-    best = lm.export(folder.work, history, folder.path)
-    candidate_order.save(lm.numbered(team, start), folder.path)
-    where = str(folder.path.resolve())
+    plan, log = lm.tune(start, rows, job.folder.work, settings, job.training)
+    best = export(job.folder.work, log, NextSpeaker.best_by, path)
+    candidate_order.save(lm.numbered(team, start), path)
+    where = str(path.resolve())
     on_start = replace(start, adapter=where, prompt=None)
     tuned = on_start if plan.lora else ModelSpec(where)
     how = "a LoRA adapter on" if plan.lora else "all weights of"
     local = Path(start.model).exists()
     base = Path(start.model).name if local else start.model
-    return Trained(
-        metrics={
-            "switcher": {
-                **asdict(plan),
-                "kind": "lm",
-                "start": base,
-                "too_long": rows.too_long,
-                "knows_by": "name",
-                "what": f"A language model ({how} {base}) that reads the question and the patches, "
-                "each between tags with its writer's number; the logits of the numbers "
-                "are the decision.",
-            },
-            "best_epoch": best,
-            "history": history,
+    return TrainedSwitcher(
+        {
+            **asdict(plan),
+            "kind": "lm",
+            "start": base,
+            "too_long": rows.too_long,
+            "knows_by": "name",
+            "what": f"A language model ({how} {base}) that reads the question and the patches, "
+            "each between tags with its writer's number; the logits of the numbers "
+            "are the decision.",
         },
-        entry={"kind": "lm", **spec_entry(tuned, folder.path)},
+        best,
+        evaluations(log, NextSpeaker.best_by),
+        entry={"kind": "lm", **spec_entry(tuned, path)},
         probabilities=asyncio.run(
             lm.probabilities(tuned, team.engine, rows.validation, rows.digits)
         ),
@@ -226,48 +233,37 @@ def _lm(
     )
 
 
-def _head(
-    team: TeamConfig,
-    examples: Examples,
-    folder: RunFolder,
-    settings: Any,
-    course: TrainingConfig,
-    say: Say,
-) -> Trained:
+def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
     from taketurns.training.supervised import head, states
 
-    config = head.head_config(team, settings)
-    every = [*examples.train, *examples.validation]
-    with Progress("reading states", len(every)) as progress:
+    config, examples = head.head_config(job.team, settings), job.examples
+    labels = [example.label for example in (*examples.train, *examples.validation)]
+    with Progress("reading states", len(labels)) as progress:
         views = asyncio.run(
-            states.read_states(
-                team, config, [x.label for x in every], folder.work, progress.advance
-            )
+            states.read_states(job.team, config, labels, job.folder.work, progress.advance)
         )
-    fit = head.fit(config, views, examples.train, examples.validation, course, settings.bias)
+    fit = head.fit(config, views, examples.train, examples.validation, job.training, settings.bias)
     fitted = fit.head
-    fitted.save(folder.path)
+    fitted.save(job.folder.path)
     for sentence in filter(None, (describe_labels(fitted.config), describe_blind(fitted))):
-        say(sentence)
+        job.say(sentence)
     held_out = views[len(examples.train) :]
     whose = "whoever spoke last" if config.mode == "speaker" else config.reader
-    return Trained(
-        metrics={
-            "switcher": {
-                "kind": "head",
-                "reader": config.reader,
-                "layers": {name: list(layers) for name, layers in config.layers.items()},
-                "numbers": fitted.numbers,
-                "labels": _counts(fitted.config),
-                "shrunk": fit.shrunk.to_json(),
-                "blind": describe_blind(fitted),
-                "knows_by": "name",
-                "what": f"A linear head of {fitted.numbers} numbers on hidden states of {whose}; "
-                "it has no model of its own.",
-            },
-            "best_epoch": fit.best_epoch,
-            "history": fit.history,
+    return TrainedSwitcher(
+        {
+            "kind": "head",
+            "reader": config.reader,
+            "layers": {name: list(layers) for name, layers in config.layers.items()},
+            "numbers": fitted.numbers,
+            "labels": _counts(fitted.config),
+            "shrunk": fit.shrunk.to_json(),
+            "blind": describe_blind(fitted),
+            "knows_by": "name",
+            "what": f"A linear head of {fitted.numbers} numbers on hidden states of {whose}; "
+            "it has no model of its own.",
         },
+        fit.best_epoch,
+        fit.history,
         entry={"kind": "head", "path": "."},
         probabilities=[fitted.logits(view).softmax(-1).tolist() for view in held_out],
         validation=examples.validation,

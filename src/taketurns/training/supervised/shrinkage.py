@@ -18,8 +18,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from taketurns.switchers.head import LEAST, Head, HeadConfig, Scale, View
+from taketurns.training.supervised.choice_metrics import measure_choices
 from taketurns.training.supervised.examples import Example
-from taketurns.training.supervised.verdict import judge
 from taketurns.utils.seeds import derive
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ STRENGTHS = (inf, 256.0, 64.0, 16.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Shrunk:
+class ShrunkHead:
     """The head; how much each reader `kept` of its own map, and how much of the `shared` one it
     got; the rest is the prior. Both are None where all have labels enough."""
 
@@ -49,50 +49,50 @@ class Maps:
     """What some labels taught: a head in which every reader has its own map, and, where it can be,
     one map `[candidates, features]` and bias that all share."""
 
-    own: Head
+    separate: Head
     shared: tuple[Tensor, Tensor] | None
 
 
 def shrink(
-    own: Head,
+    separate: Head,
     views: Sequence[View],
     train: Sequence[Example],
     validation: Sequence[Example],
     learn: Callable[[Sequence[int]], Maps],
     bias: bool,
-) -> Shrunk:
-    """The head `own` of all training examples, with what it does after speakers of few labels.
+) -> ShrunkHead:
+    """The head `separate` of all training examples, with what it does after speakers of few labels.
 
     `views` are those of the training examples, then those of the validation; `learn` makes maps of
     the training examples at some places. Without `bias` no prior can be had: what has no map draws
     evenly, and few labels draw a map to that."""
     import torch
 
-    config, rows = own.config, range(len(train))
+    config, rows = separate.config, range(len(train))
     by_last = _by_last(config, views[: len(train)])
-    counted = Head(replace(config, labels=tuple(by_last)), own.scales, own.bias)
+    counted = Head(replace(config, labels=tuple(by_last)), separate.scales, separate.bias)
     counts = _by_reader(config, views[: len(train)])
     if min(counts.values()) >= PLENTY and min(by_last) > 0:
-        return Shrunk(counted)
+        return ShrunkHead(counted)
     thin = any(LEAST <= count < PLENTY for count in counts.values())
     shared = learn(rows).shared if thin else None
 
-    def ways(maps: Maps, places: Sequence[int]) -> list[Shrunk]:
+    def ways(maps: Maps, places: Sequence[int]) -> list[ShrunkHead]:
         seen = [views[place] for place in places]
         prior = _prior([train[place] for place in places], bias)
-        filled = _filled(config, maps.own.bias, _by_last(config, seen))
-        head = Head(maps.own.config, maps.own.scales, filled)
+        filled = _filled(config, maps.separate.bias, _by_last(config, seen))
+        head = Head(maps.separate.config, maps.separate.scales, filled)
         return list(_ways(head, _by_reader(config, seen), prior, maps.shared, thin))
 
-    made = ways(Maps(counted, shared), rows)
-    if len(made) == 1:
-        return made[0]
-    likely = _likely(made, views[len(train) :], validation)
+    candidates = ways(Maps(counted, shared), rows)
+    if len(candidates) == 1:
+        return candidates[0]
+    likely = _likely(candidates, views[len(train) :], validation)
     for held_out in _folds(train):
         rest = sorted({*rows} - {*held_out})
         examples = [train[place] for place in held_out]
         likely += _likely(ways(learn(rest), rest), [views[p] for p in held_out], examples)
-    return _mean(made, torch.softmax(likely, -1).tolist())
+    return _mean(candidates, torch.softmax(likely, -1).tolist())
 
 
 def _ways(
@@ -101,14 +101,16 @@ def _ways(
     prior: Tensor,
     shared: tuple[Tensor, Tensor] | None,
     thin: bool,
-) -> Iterator[Shrunk]:
+) -> Iterator[ShrunkHead]:
     for strength in STRENGTHS if thin else STRENGTHS[:1]:
         yield _drawn(head, counts, prior, None, strength)
     for strength in STRENGTHS[:-1] if shared is not None else ():
         yield _drawn(head, counts, prior, shared, strength)
 
 
-def _likely(ways: Sequence[Shrunk], views: Sequence[View], examples: Sequence[Example]) -> Tensor:
+def _likely(
+    ways: Sequence[ShrunkHead], views: Sequence[View], examples: Sequence[Example]
+) -> Tensor:
     """How likely each way makes the labels that say something, as a logarithm."""
     import torch
 
@@ -116,8 +118,8 @@ def _likely(ways: Sequence[Shrunk], views: Sequence[View], examples: Sequence[Ex
     wanted = [example for _, example in pairs]
 
     def loss(head: Head) -> float:
-        found = [head.logits(view).softmax(-1).tolist() for view, _ in pairs]
-        return len(wanted) * judge(found, wanted).loss if wanted else 0.0
+        probabilities = [head.logits(view).softmax(-1).tolist() for view, _ in pairs]
+        return len(wanted) * measure_choices(probabilities, wanted).loss if wanted else 0.0
 
     return -torch.tensor([loss(way.head) for way in ways])
 
@@ -148,17 +150,17 @@ def _drawn(
     prior: Tensor,
     shared: tuple[Tensor, Tensor] | None,
     strength: float,
-) -> Shrunk:
+) -> ShrunkHead:
     """Every reader with few labels drawn to the prior, or to the map that is `shared`."""
     scales, bias = {}, head.bias.clone()
-    kept, given = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0.0)
+    kept, borrowed = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0.0)
     for name, count in counts.items():
         scale, lasts = head.scales.get(name), list(lasts_of(head.config, name))
         if count < LEAST or scale is None:
             bias[lasts] = prior
             continue
         share = 1.0 if count >= PLENTY or strength == 0 else count / (count + strength)
-        kept[name], given[name] = share, 0.0 if shared is None else 1 - share
+        kept[name], borrowed[name] = share, 0.0 if shared is None else 1 - share
         if share == 1:
             scales[name] = scale
             continue
@@ -166,10 +168,10 @@ def _drawn(
         drawn = share * scale.weight + (1 - share) * weight
         scales[name] = Scale(scale.mean, scale.deviation, drawn)
         bias[lasts] = share * bias[lasts] + (1 - share) * constant
-    return Shrunk(Head(head.config, scales, bias), kept, given)
+    return ShrunkHead(Head(head.config, scales, bias), kept, borrowed)
 
 
-def _mean(heads: Sequence[Shrunk], weights: Sequence[float]) -> Shrunk:
+def _mean(heads: Sequence[ShrunkHead], weights: Sequence[float]) -> ShrunkHead:
     """The head whose logits are the weighted mean of theirs. What all have in common stays as it is
     to the bit."""
 
@@ -187,10 +189,10 @@ def _mean(heads: Sequence[Shrunk], weights: Sequence[float]) -> Shrunk:
         name: Scale(scale.mean, scale.deviation, mean([h.head.scales[name].weight for h in heads]))
         for name, scale in first.scales.items()
     }
-    return Shrunk(
-        Head(first.config, scales, mean([one.head.bias for one in heads])),
-        shares([one.kept for one in heads]),
-        shares([one.shared for one in heads]),
+    return ShrunkHead(
+        Head(first.config, scales, mean([x.head.bias for x in heads])),
+        shares([x.kept for x in heads]),
+        shares([x.shared for x in heads]),
     )
 
 

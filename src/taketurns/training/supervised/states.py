@@ -48,9 +48,9 @@ async def read_states(
             draft.resume(label.prefix)
             longest = max(len(draft.prompt(index)) for index in range(len(readers)))
             async with gate, engine.session(0, longest + 1) as session:
-                found = await states.view(session, draft)
+                read = await states.view(session, draft)
             on_done()
-            return found
+            return read
 
         views: list[View] = []
         for part, first in enumerate(range(0, len(labels), PART)):
@@ -61,9 +61,9 @@ async def read_states(
                 for _ in some:
                     on_done()
                 continue
-            found = await asyncio.gather(*map(view, some))
-            _save(found, path)
-            views += found
+            read = await asyncio.gather(*map(view, some))
+            _save(read, path)
+            views += read
         return views
     finally:
         await engine.close()

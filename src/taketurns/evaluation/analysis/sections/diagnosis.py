@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.analysis.clusters import Ratio
-from taketurns.evaluation.analysis.diagnosis import At, Sign, Switcher
-from taketurns.evaluation.analysis.numbers import listed, percent, plain
-from taketurns.evaluation.analysis.section import Chart, Mark, Section
-from taketurns.evaluation.report.blocks import Paragraph, Table
+from taketurns.evaluation.analysis.diagnosis import FailureSign, SwitcherStats
+from taketurns.evaluation.report.blocks import Chart, DataPoint, Paragraph, Table
+from taketurns.evaluation.report.formatting import joined, percent, ratio
+from taketurns.evaluation.report.section import Section
+
+SERIES = {
+    "entropy of its probabilities": "entropy",
+    "probability of its favourite": "favourite",
+    "favourite drawn": "followed",
+}
 
 
-def of_switcher(found: Switcher) -> Section:
-    """How does the switcher decide?"""
+def render_switcher(stats: SwitcherStats) -> Section:
+    """How sure the switcher is by position, and how often the speaker changes."""
     name, title = "switcher", "How does the switcher decide?"
-    every = found.overall
+    overall = stats.overall
     switching = (
-        f"The speaker changes {plain(found.switches)} times an answer, at "
-        f"{percent(found.switch_rate)} % of the boundaries."
+        f"The speaker changes {ratio(stats.switches)} times an answer, at "
+        f"{percent(stats.switch_rate)} % of the boundaries."
     )
-    if every is None:
-        return Section(
-            name, title, switching, (Paragraph("Nobody was asked who is next."),), "", 60
-        )
-    series: tuple[tuple[str, Callable[[At], Ratio]], ...] = (
-        ("entropy of its probabilities", lambda at: at.entropy),
-        ("probability of its favourite", lambda at: at.favourite),
-        ("favourite drawn", lambda at: at.followed),
-    )
+    if overall is None:
+        nobody = Paragraph("Nobody was asked who is next.")
+        return Section(name, title, switching, (nobody,), place=60)
     return Section(
         name,
         title,
-        f"Its favourite has probability {plain(every.favourite)} and speaks in "
-        f"{percent(every.followed)} % of {every.decisions} decisions. {switching}",
+        f"Its favourite has probability {ratio(overall.favourite)} and speaks in "
+        f"{percent(overall.followed)} % of {overall.decisions} decisions. {switching}",
         (
             Paragraph(
                 "Entropy is a share of the most that it can be: 0 where the switcher is sure, 1 "
@@ -45,63 +44,70 @@ def of_switcher(found: Switcher) -> Section:
                 "Entropy of the switcher's probabilities, probability of its favourite, and how "
                 "often the favourite speaks, by position in the answer.",
                 tuple(
-                    Mark(at.position, of(at).value, what, of(at).low, of(at).high, float(number))
-                    for what, of in series
-                    for number, at in enumerate(found.by_position, start=1)
+                    DataPoint.of(at.position, getattr(at, field), series, float(number))
+                    for series, field in SERIES.items()
+                    for number, at in enumerate(stats.by_position, start=1)
                 ),
                 across="patch of the answer",
                 up="share",
             ),
             Table(
-                ("patch", "decisions", *(what for what, _ in series)),
+                ("patch", "decisions", *SERIES),
                 [
-                    [at.position, str(at.decisions), *(plain(of(at)) for _, of in series)]
-                    for at in (*found.by_position, every)
+                    [
+                        at.position,
+                        str(at.decisions),
+                        *(ratio(getattr(at, field)) for field in SERIES.values()),
+                    ]
+                    for at in (*stats.by_position, overall)
                 ],
-                frozenset({len(found.by_position)}),
+                frozenset({len(stats.by_position)}),
             ),
         ),
         "A sure switcher need not be right: whether its probabilities fit what the speakers would "
         "have brought takes answers that were not written.",
         60,
-        asdict(found),
+        asdict(stats),
     )
 
 
-def of_signs(found: Sequence[Sign]) -> Section:
-    """Does anything look broken?"""
-    there = [one for one in found if one.verdict != "no"]
-    local = [one for one in found if one.verdict == "no" and one.tasks]
-    finding = "No known sign of a team that does not work."
-    if there:
-        finding = " ".join(
-            f"{one.name.capitalize() if one.name.islower() else one.name}"
-            f"{' (perhaps)' if one.verdict == 'perhaps' else ''}: {one.means}."
-            for one in there
-        )
-    elif local:
-        each = [f"{one.name} in {listed(one.tasks)}" for one in local]
-        finding = f"Not over all tasks; but {listed(each)}."
+def render_failure_signs(signs: Sequence[FailureSign]) -> Section:
+    """The known ways to fail, each with what was measured."""
     return Section(
         "signs",
         "Does anything look broken?",
-        finding,
+        _finding(signs),
         (
             Table(
                 ("sign", "what is measured", "value", "from", "there", "tasks beyond it"),
                 [
                     [
-                        one.name, one.measure, plain(one.value), f"{one.threshold:.2f}",
-                        one.verdict, ", ".join(one.tasks) or "none",
+                        sign.name, sign.measure, ratio(sign.value), f"{sign.threshold:.2f}",
+                        sign.verdict, ", ".join(sign.tasks) or "none",
                     ]
-                    for one in found
+                    for sign in signs
                 ],
             ),
-            *(Paragraph(f"{one.means}.", f"{one.name}:") for one in found),
+            *(Paragraph(f"{sign.means}.", f"{sign.name}:") for sign in signs),
         ),
         'A sign is there ("yes") where the whole interval lies beyond the threshold, "perhaps" '
         "where the value does. One candidate may rightly write nearly all of a task that it does "
         "best.",
         70,
-        {"signs": [asdict(one) for one in found]},
+        {"signs": [asdict(sign) for sign in signs]},
     )  # fmt: skip
+
+
+def _finding(signs: Sequence[FailureSign]) -> str:
+    present = [
+        f"{sign.name.capitalize() if sign.name.islower() else sign.name}"
+        f"{' (perhaps)' if sign.verdict == 'perhaps' else ''}: {sign.means}."
+        for sign in signs
+        if sign.verdict != "no"
+    ]
+    if present:
+        return " ".join(present)
+    local = [f"{sign.name} in {joined(sign.tasks)}" for sign in signs if sign.tasks]
+    if local:
+        return f"Not over all tasks; but {joined(local)}."
+    return "No known sign of a team that does not work."

@@ -6,32 +6,29 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
 
-from taketurns.evaluation.analysis.numbers import counted, named, p_value, percent, plain, sure
-from taketurns.evaluation.analysis.section import Chart, Mark, Section
-from taketurns.evaluation.analysis.sequences import Frequency
-from taketurns.evaluation.report.blocks import Paragraph, Table
+from taketurns.evaluation.analysis.sequences import SequenceFrequency
+from taketurns.evaluation.report import formatting as fmt
+from taketurns.evaluation.report.blocks import Chart, DataPoint, Paragraph, Table
+from taketurns.evaluation.report.section import Section
 
-SHOWN = 27
+CHARTED = 27
 
 
-def of_sequences(pool: Sequence[str], found: Sequence[Frequency]) -> Section:
-    """Which sequences are frequent?"""
-    tested = [one for one in found if one.p_holm is not None]
-    more = [one for one in tested if sure(one.p_holm) and one.over_places.value > 1]
-    less = [one for one in tested if sure(one.p_holm) and one.over_places.value < 1]
-    repeated = sum(len(set(one.sequence)) == 1 for one in more)
-    there = (one for one in found if one.count or one.p is not None)
-    shown = sorted(there, key=lambda one: -one.count)
-    frequent = [one for one in shown if one.p is not None][:SHOWN]
-    finding = (
-        f"Of {counted(len(tested), 'sequence')} that can be tested, {len(more)} occur more often "
-        f"than the speakers' shares within each task and position make likely ({repeated} of them "
-        f"one speaker going on) and {len(less)} less often (Holm)."
-    )
+def render_sequences(pool: Sequence[str], frequencies: Sequence[SequenceFrequency]) -> Section:
+    """How often each sequence occurs, beside what independent speakers would make likely."""
+    tested = [f for f in frequencies if f.p_holm is not None]
+    more = [f for f in tested if fmt.significant(f.p_holm) and f.over_places.value > 1]
+    less = [f for f in tested if fmt.significant(f.p_holm) and f.over_places.value < 1]
+    repeated = sum(len(set(f.sequence)) == 1 for f in more)
+    listed = [f for f in frequencies if f.count or f.p is not None]
+    listed.sort(key=lambda frequency: -frequency.count)
+    charted = [f for f in listed if f.p is not None][:CHARTED]
     return Section(
         "sequences",
         "Which sequences of speakers are frequent?",
-        finding,
+        f"Of {fmt.counted(len(tested), 'sequence')} that can be tested, {len(more)} occur more "
+        f"often than the speakers' shares within each task and position make likely ({repeated} "
+        f"of them one speaker going on) and {len(less)} less often (Holm).",
         (
             Paragraph(
                 "Observed over expected is 1 where the order of speakers adds nothing. From the "
@@ -45,16 +42,13 @@ def of_sequences(pool: Sequence[str], found: Sequence[Frequency]) -> Section:
                 "How often each sequence occurs beside what independence predicts from the shares "
                 "within task and position; filled where it differs after Holm.",
                 tuple(
-                    Mark(
-                        named(pool, one.sequence),
-                        one.over_places.value,
-                        "",
-                        one.over_places.low,
-                        one.over_places.high,
-                        sure=sure(one.p_holm),
+                    DataPoint.of(
+                        fmt.sequence_name(pool, f.sequence),
+                        f.over_places,
+                        sure=fmt.significant(f.p_holm),
                     )
-                    for one in frequent
-                    if isfinite(one.over_places.value)
+                    for f in charted
+                    if isfinite(f.over_places.value)
                 ),
                 across="observed / expected, 95 % interval",
                 reference=1.0,
@@ -64,16 +58,16 @@ def of_sequences(pool: Sequence[str], found: Sequence[Frequency]) -> Section:
                  "Holm"),
                 [
                     [
-                        named(pool, one.sequence), str(one.count), percent(one.share),
-                        plain(one.over_shares), plain(one.over_places), p_value(one.p),
-                        p_value(one.p_holm),
+                        fmt.sequence_name(pool, f.sequence), str(f.count), fmt.percent(f.share),
+                        fmt.ratio(f.over_shares), fmt.ratio(f.over_places), fmt.p_value(f.p),
+                        fmt.p_value(f.p_holm),
                     ]
-                    for one in shown
+                    for f in listed
                 ],
             ),
         ),
         "Questions differ within a task too, and a switcher that sees this follows it: what is "
         "more frequent than expected here need not be a habit of switching.",
         20,
-        {"pool": list(pool), "frequencies": [asdict(one) for one in found]},
+        {"pool": list(pool), "frequencies": [asdict(f) for f in frequencies]},
     )  # fmt: skip

@@ -5,68 +5,64 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.analysis.numbers import listed, percent
-from taketurns.evaluation.analysis.section import Chart, Mark, Section
-from taketurns.evaluation.analysis.shares import Share, Shares
-from taketurns.evaluation.report.blocks import Heading, Paragraph, Table
+from taketurns.evaluation.analysis.shares import GroupShares, SpeakerShares
+from taketurns.evaluation.report.blocks import Block, Chart, DataPoint, Heading, Paragraph, Table
+from taketurns.evaluation.report.formatting import joined, percent
+from taketurns.evaluation.report.section import Section
 
 
-def of_shares(found: Shares) -> Section:
-    """Who writes what?"""
-    first = max(range(len(found.pool)), key=lambda who: found.overall.of_tokens[who].value)
-    said = [
-        f"{name} writes {percent(ratio)} % of the tokens"
-        for name, ratio in zip(found.pool, found.overall.of_tokens, strict=True)
+def render_shares(shares: SpeakerShares) -> Section:
+    """Each candidate's share of tokens and patches: overall, by category, task and position."""
+    pool, overall = shares.pool, shares.overall.of_tokens
+    first = max(range(len(pool)), key=lambda speaker: overall[speaker].value)
+    most = max(shares.by_task, key=lambda group: group.of_tokens[first].value)
+    each = [
+        f"{name} writes {percent(share)} % of the tokens"
+        for name, share in zip(pool, overall, strict=True)
     ]
-    tables: list[Table | Chart | Heading] = []
-    for title, groups in (
-        ("By category", found.by_category),
-        ("By task", found.by_task),
-        ("By position in the answer", found.by_position),
-    ):
-        tables += [
-            Heading(title, 3),
-            Chart(
-                title.split()[1],
-                "shares",
-                f"Share of the tokens that each candidate writes, {title.lower()}.",
-                tuple(
-                    Mark(group.group, ratio.value, name, ratio.low, ratio.high)
-                    for group in groups
-                    for name, ratio in zip(found.pool, group.of_tokens, strict=True)
-                ),
-                across="share of the tokens",
-            ),
-            _shares_table(found.pool, groups),
-        ]
-    most = max(found.by_task, key=lambda group: group.of_tokens[first].value)
     return Section(
         "shares",
         "Who writes what?",
-        f"{listed(said)}; {found.pool[first]} most of all in {most.group} "
+        f"{joined(each)}; {pool[first]} most of all in {most.group} "
         f"({percent(most.of_tokens[first])} %).",
         (
             Paragraph(
                 "Per cent of the tokens, with 95 % intervals (bootstrap over questions), and of "
                 "the patches."
             ),
-            _shares_table(found.pool, [found.overall]),
-            *tables,
+            _table(pool, [shares.overall]),
+            *_groups(pool, "By category", shares.by_category),
+            *_groups(pool, "By task", shares.by_task),
+            *_groups(pool, "By position in the answer", shares.by_position),
         ),
         "Who writes a lot need not help a lot: a share says who was asked, not what for.",
         10,
-        asdict(found),
+        asdict(shares),
     )
 
 
-def _shares_table(pool: Sequence[str], groups: Sequence[Share]) -> Table:
+def _groups(pool: Sequence[str], title: str, groups: Sequence[GroupShares]) -> list[Block]:
+    points = tuple(
+        DataPoint.of(group.group, share, name)
+        for group in groups
+        for name, share in zip(pool, group.of_tokens, strict=True)
+    )
+    caption = f"Share of the tokens that each candidate writes, {title.lower()}."
+    return [
+        Heading(title, 3),
+        Chart(title.split()[1], "shares", caption, points, across="share of the tokens"),
+        _table(pool, groups),
+    ]
+
+
+def _table(pool: Sequence[str], groups: Sequence[GroupShares]) -> Table:
     header = ["", "patches", *pool, *(f"{name}, patches" for name in pool)]
     rows = [
         [
             group.group,
             str(group.patches),
             *map(percent, group.of_tokens),
-            *(f"{100 * ratio.value:.0f}" for ratio in group.of_patches),
+            *(f"{100 * share.value:.0f}" for share in group.of_patches),
         ]
         for group in groups
     ]

@@ -1,1 +1,1 @@
-"""What the experiments found, as sections of the analysis report."""
+"""The sections of the experiments: each `render_*` makes a section of their results."""

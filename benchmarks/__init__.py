@@ -1,0 +1,1 @@
+"""What the software costs and what its methods are worth; `python -m benchmarks.NAME` of each."""

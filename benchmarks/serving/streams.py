@@ -1,0 +1,164 @@
+"""A client of a server that streams: what it sees of each answer, and of many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from statistics import quantiles
+from time import perf_counter
+from typing import Any
+
+from taketurns import Team
+
+
+@dataclass
+class StreamedAnswer:
+    """One stream as its client saw it. Times are in seconds since the request was sent."""
+
+    status: int
+    text: str = ""
+    speakers: tuple[str, ...] = ()
+    times: list[float] = field(default_factory=list)
+    done: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class OfflineAnswer:
+    """A question with its seed, and what the team writes for it offline."""
+
+    question: str
+    seed: int
+    text: str
+    speakers: tuple[str, ...]
+
+
+@dataclass
+class LoadResult:
+    """What came of many streams; `first` are the seconds to each first token."""
+
+    streams: int
+    requests: int = 0
+    whole: int = 0
+    equal: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    first: list[float] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """The figures, as they are printed."""
+        return {
+            "streams": self.streams,
+            "requests": self.requests,
+            "whole": self.whole,
+            "equal to offline": self.equal,
+            "first token p50, ms": round(1000 * percentile(self.first, 50), 1),
+            "first token p95, ms": round(1000 * percentile(self.first, 95), 1),
+            "tokens/s": round(self.tokens / self.seconds),
+            "requests/s": round(self.requests / self.seconds, 1),
+        }
+
+    @property
+    def problem(self) -> str | None:
+        """What must not be."""
+        parts = {
+            "not whole": self.requests - self.whole,
+            "not equal to offline": self.requests - self.equal,
+        }
+        wrong = " and ".join(f"{count} {what}" for what, count in parts.items() if count)
+        asked = f"of {self.requests} streams, {self.streams} side by side"
+        return f"{asked}, {wrong}" if wrong else None
+
+
+async def ask(url: str, body: dict[str, Any]) -> StreamedAnswer:
+    """One streamed answer, on a connection of its own."""
+    host, port = url.removeprefix("http://").split(":")
+    payload = json.dumps(body | {"stream": True}).encode()
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 20)
+    begun = perf_counter()
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        % (host.encode(), len(payload))
+        + payload
+    )
+    streamed = StreamedAnswer(int((await reader.readline()).split()[1]))
+    events: list[tuple[float, bytes]] = []
+    while line := await reader.readline():
+        if line.startswith(b"data: "):
+            events.append((perf_counter() - begun, line[6:].strip()))
+    writer.close()
+    _read(events, streamed)
+    return streamed
+
+
+def _read(events: Sequence[tuple[float, bytes]], streamed: StreamedAnswer) -> None:
+    speakers = []
+    for at, data in events:
+        if data == b"[DONE]":
+            streamed.done = True
+            continue
+        chunk = json.loads(data)
+        if "error" in chunk:
+            streamed.error = chunk["error"]["message"]
+            continue
+        choice = chunk["choices"][0]
+        turns = choice.get("taketurns", {})
+        if "speaker" in turns:
+            streamed.text += choice["delta"].get("content", "")
+            streamed.times.append(at)
+        if "patch" in turns:
+            speakers.append(turns["patch"]["name"])
+    streamed.speakers = tuple(speakers)
+
+
+async def load(
+    url: str,
+    cases: Sequence[OfflineAnswer],
+    streams: int,
+    requests: int,
+    note: Callable[[int], None] = lambda done: None,
+) -> LoadResult:
+    """Keep `streams` requests under way until `requests` are answered."""
+    result = LoadResult(streams)
+    left = iter(range(requests))
+    order = Random(streams)
+
+    async def one_after_another() -> None:
+        for _ in left:
+            case = order.choice(cases)
+            body = {"messages": [{"role": "user", "content": case.question}], "seed": case.seed}
+            streamed = await ask(url, body)
+            result.requests += 1
+            result.whole += streamed.done and streamed.error is None
+            result.equal += (streamed.text, streamed.speakers) == (case.text, case.speakers)
+            result.tokens += len(streamed.times)
+            result.first += streamed.times[:1]
+            note(result.requests)
+
+    begun = perf_counter()
+    await asyncio.gather(*(one_after_another() for _ in range(streams)))
+    result.seconds = perf_counter() - begun
+    return result
+
+
+def offline(team: Team, questions: Sequence[str], seeds: int) -> list[OfflineAnswer]:
+    """What the team writes for each question and seed when it is not served."""
+    names = [candidate.name for candidate in team.candidates]
+    cases = []
+    for seed in range(seeds):
+        for question in questions:
+            trace = team.generate(question, seed=seed)
+            speakers = tuple(names[patch.speaker or 0] for patch in trace.patches)
+            cases.append(OfflineAnswer(question, seed, trace.text, speakers))
+    return cases
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value below which so many percent lie."""
+    if len(values) < 2:
+        return values[0] if values else float("nan")
+    return quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -1,0 +1,26 @@
+"""What a script says, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from taketurns.errors import TakeTurnsError, UsageError
+
+FAILED, MISTAKE = 1, 2
+
+
+def say(line: str) -> None:
+    """Progress goes to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(app: typer.Typer, module: str) -> None:
+    """Run the commands of `python -m module`. An error is one sentence on standard error; it ends
+    the process with code 2 for a person's mistake, else 1."""
+    try:
+        app(prog_name=f"python -m {module}")
+    except TakeTurnsError as error:
+        say(f"error: {error}")
+        sys.exit(MISTAKE if isinstance(error, UsageError) else FAILED)

@@ -1,0 +1,27 @@
+"""`taketurns check`: will this team work here?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from taketurns.cli import options
+
+
+def check(
+    team: options.TeamOption,
+    json_: options.JsonOption = False,
+    weights: Annotated[
+        bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
+    ] = False,
+    set_: options.SetOption = None,
+) -> None:
+    """Say whether a team fits this machine, or what its servers can do; loads no weights."""
+    from taketurns.generation.check import check_team
+
+    report = asyncio.run(check_team(options.load_team(team, set_), all_weights=weights))
+    options.print_result(report.to_json(), lambda: report, as_json=json_)
+    if not report.fits:
+        raise typer.Exit(options.FAILED)

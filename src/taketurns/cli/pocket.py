@@ -1,0 +1,152 @@
+"""`taketurns pocket`: the bundled miniature pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from taketurns.cli import options
+from taketurns.cli.moved import moved_command
+
+if TYPE_CHECKING:
+    from taketurns.pocket.score import MethodScores
+
+WorldOption = Annotated[
+    int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
+]
+
+pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.")
+moved_command(pocket, "build", "python -m recipes.pocket")
+
+
+@pocket.command()
+def demo(
+    team: options.TeamOption = "pocket",
+    each: Annotated[int, typer.Option(min=1, help="Questions a task.")] = 8,
+) -> None:
+    """The bundled team on held-out questions, then each checkpoint alone on the same ones."""
+    from rich.console import Console
+
+    from taketurns.cli.demo import show
+    from taketurns.generation.team import Team
+    from taketurns.pocket import TASKS
+
+    async def run() -> None:
+        async with Team.load(options.load_team(team)) as loaded:
+            await show(loaded, list(TASKS.values()), Console(), each=each)
+
+    asyncio.run(run())
+
+
+@pocket.command()
+def gates(
+    team: options.TeamOption = "pocket",
+    questions: Annotated[int, typer.Option(min=1, help="Test questions a task.")] = 15,
+    samples: Annotated[int, typer.Option(min=1, help="Answers a question and system.")] = 64,
+    json_: options.JsonOption = False,
+) -> None:
+    """Best of n: does random switching solve what no checkpoint solves in as many answers?"""
+    from taketurns.cli.terminal import gate_table
+    from taketurns.generation.team import Team
+    from taketurns.pocket import TASKS
+    from taketurns.pocket.best_of import BestOf, best_of
+    from taketurns.runs.progress import Progress
+
+    async def run() -> BestOf:
+        settings = ["engine.deterministic=false", "engine.max_batch=256"]
+        async with Team.load(options.load_team(team, settings)) as loaded:
+            total = len(TASKS) * questions * samples * (len(loaded.candidates) + 1)
+            with Progress("sampling", total) as progress:
+                return await best_of(
+                    loaded, TASKS, questions=questions, samples=samples, on_done=progress.advance
+                )
+
+    result = asyncio.run(run()).to_json()
+    options.print_result(result, lambda: gate_table(result), as_json=json_)
+
+
+@pocket.command()
+def relabel(
+    labels: Annotated[Path, typer.Option(help="Rollouts of the pocket tasks.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The same with other utilities.")],
+    recaller: Annotated[
+        str, typer.Option(help="Who recalls best; the others have what tuning teaches.")
+    ] = "pretrained",
+    world: WorldOption = 0,
+) -> None:
+    """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
+    from taketurns.pocket.skills import relabel as by_rules
+    from taketurns.pocket.tasks import tasks_named
+    from taketurns.runs.output import without_repeats
+    from taketurns.runs.records import decode_records, encode_record
+
+    tasks = {task.name: task for task in tasks_named(None, world)}
+    lines = options.read_bytes(str(labels)).splitlines(keepends=True)
+    relabelled = by_rules(without_repeats(decode_records(lines, str(labels))), tasks, recaller)
+    options.write_lines(output, list(map(encode_record, relabelled)))
+
+
+@pocket.command()
+def score(
+    team: options.TeamOption = "pocket",
+    methods: Annotated[
+        str,
+        typer.Option(help="Candidates, random, untuned, switch-global, …-practised, …-lm, …-task."),
+    ] = "pretrained,sft,aligned,random,untuned,switch-global",
+    task: Annotated[
+        list[str] | None, typer.Option(help="This task alone; may be given several times.")
+    ] = None,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task (default: all).")] = (
+        None
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 1,
+    switchers: Annotated[
+        Path | None, typer.Option(help="A folder with trained switchers by name.")
+    ] = None,
+    switcher: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="One more trained switcher, as the method NAME."),
+    ] = None,
+    world: WorldOption = 0,
+    values: Annotated[
+        Path | None,
+        typer.Option(help="Write each answer's score there: {method: {task: [[a seed …] …]}}."),
+    ] = None,
+    json_: options.JsonOption = False,
+    set_: options.SetOption = None,
+) -> None:
+    """What checkpoints alone and switched answers score, with 95 % intervals."""
+    from taketurns.evaluation.methods.trained import parse_switcher
+    from taketurns.pocket.score import Methods
+    from taketurns.pocket.score import score as measure
+    from taketurns.pocket.tasks import tasks_named
+    from taketurns.runs.progress import Progress
+
+    tasks = {each.name: each for each in tasks_named(task, world)}
+    more = dict(parse_switcher(text) for text in switcher or ())
+    named = [method.strip() for method in methods.split(",")]
+    made = Methods(options.load_team(team, set_), named, list(tasks), switchers, more)
+    asked = sum(len(each.queries(split)[:limit]) for each in tasks.values())
+
+    async def run() -> MethodScores:
+        with Progress("answering", asked * seeds * len(named)) as progress:
+            try:
+                return await measure(
+                    made.teams,
+                    tasks,
+                    split=split,
+                    limit=limit,
+                    seeds=seeds,
+                    on_done=progress.advance,
+                )
+            finally:
+                await made.engine.close()
+
+    scores = asyncio.run(run())
+    if values is not None:
+        scores.write(values)
+    options.print_result(scores.to_json(), scores.table, as_json=json_)

@@ -1,0 +1,83 @@
+"""`taketurns rollout`: questions in, the utilities of each candidate's next patch out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from taketurns.cli import options
+from taketurns.cli.next_step import after_rollout
+
+_say = options.say_as()
+
+
+def rollout(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Utilities, a prefix a line.")],
+    team: options.TeamOption = "pocket",
+    task: options.TasksOption = None,
+    data: options.DataOption = None,
+    with_: options.WithOption = None,
+    prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Rollouts a branch (default: 8; racing: 32 at most).")
+    ] = None,
+    allocate: Annotated[
+        Literal["uniform", "racing"],
+        typer.Option(help="k for each branch, or as many as it takes to tell the best one."),
+    ] = "uniform",
+    traces: Annotated[
+        Literal["random", "on-policy", "mixed"],
+        typer.Option(help="Who switches: nobody, the team's switcher, or both by turns."),
+    ] = "random",
+    cuts: Annotated[
+        Literal["boundary", "anywhere"],
+        typer.Option(help="Prefixes end where a patch does, or at any token."),
+    ] = "boundary",
+    concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at a time.")] = 64,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how much work it would be.")
+    ] = False,
+    runner: options.RunnerOption = "local",
+    actors: options.ActorsOption = 1,
+    gpus: options.GpusOption = 0,
+    shard: options.ShardOption = 64,
+    world: options.WorldOption = None,
+    seed: options.SeedOption = None,
+    set_: options.SetOption = None,
+) -> None:
+    """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
+    from taketurns.training.labels.allocation import allocation_named
+    from taketurns.training.labels.job import RolloutJob, estimate_rollouts, make_rollouts
+
+    tasks = options.load_tasks(team, task, _say, data, with_, world)
+    job = RolloutJob.of(
+        options.load_team(team, set_, seed),
+        tasks,
+        prefixes=prefixes,
+        allocation=allocation_named(allocate, k),
+        traces=traces,
+        cut_at=cuts,
+        concurrency=concurrency,
+    )
+    if dry_run:
+        print(estimate_rollouts(job))  # noqa: T201
+        return
+    with options.interruptible(_say):
+        ray = options.ray_settings(runner, actors, gpus, shard)
+        if ray is None:
+            summary = make_rollouts(job, output)
+        else:
+            from taketurns.integrations.ray.jobs import roll_out_on_ray
+
+            summary = roll_out_on_ray(job, output, ray)
+    if summary.lost:
+        _say(
+            f"{summary.lost} rollouts failed; each is counted in its record, with the first one's "
+            "reason"
+        )
+    if summary.failures:
+        _say(summary.failures.sentence(f"of {prefixes} prefixes failed"))
+        raise typer.Exit(options.FAILED)
+    _say(after_rollout(output, prefixes, team))

@@ -1,0 +1,309 @@
+"""From a checked team file to records: names become indices, relative paths absolute ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from taketurns.checkpoints import gguf
+from taketurns.config.policy import Guard, PatchRule, Policy
+from taketurns.config.schema import ENDPOINT
+from taketurns.config.settings import parse_bytes, shortened
+from taketurns.config.team_config import JUDGE, EngineConfig, SwitcherConfig, TeamConfig
+from taketurns.config.yaml_document import Place, YamlDocument
+from taketurns.errors import ConfigError
+from taketurns.types import Candidate, Endpoint, ModelSpec
+
+MOST_CANDIDATES = 64
+_LOCAL_KEYS = ("deterministic", "max_batch", "memory", "threads")
+_HTTP_KEYS = ("urls", "api_key_env", "concurrency", "timeout", "token_timeout", "retries")
+_ENGINE_LIMITS = {
+    "max_batch": (1, 1 << 16),
+    "concurrency": (1, 1 << 16),
+    "retries": (0, 1000),
+    "threads": (1, 4096),
+}
+_ENGINE_FIELDS = {item.name for item in dataclasses.fields(EngineConfig)}
+_LONGEST_TIME = 10**7  # seconds, some four months
+_KEY_OF_KIND = (  # a key of a switcher, how errors call it, and the kind that has it
+    ("model", "a model", "lm"),
+    ("sequence", "a sequence", "fixed"),
+    ("path", "a path", "head"),
+    ("tokens", "tokens", "folded"),
+    ("reader", "a reader", "folded"),
+)
+
+
+@dataclass(frozen=True)
+class TeamResolver:
+    """Makes the records of a file that is valid by the schema, and refuses what no schema sees."""
+
+    document: YamlDocument
+    team: Any
+
+    def resolve(self) -> TeamConfig:
+        """The team. Raises ConfigError."""
+        if len(self.team.candidates) < 2:
+            self._refuse("a team needs at least two candidates", "candidates")
+        if len(self.team.candidates) > MOST_CANDIDATES:
+            self._refuse(
+                f"a team has at most {MOST_CANDIDATES} candidates, not {len(self.team.candidates)}",
+                "candidates",
+            )
+        if repeated := [name for name in self._names if self._names.count(name) > 1]:
+            self._refuse(f"two candidates are named {repeated[0]!r}", "candidates")
+        if unnamed := [i for i, name in enumerate(self._names) if not name.strip()]:
+            self._refuse("a candidate's name must not be empty", "candidates", unnamed[0], "name")
+        candidates = tuple(
+            Candidate(
+                entry.name,
+                self._spec(entry, "candidates", index),
+                self._endpoint(entry, "candidates", index),
+            )
+            for index, entry in enumerate(self.team.candidates)
+        )
+        judge = self._judge(candidates)
+        return TeamConfig(
+            candidates=candidates,
+            judge=judge,
+            switcher=self._switcher(),
+            policy=self._policy(judge),
+            engine=self._engine(),
+            source=self.document.path,
+        )
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [entry.name for entry in self.team.candidates]
+
+    def _switcher(self) -> SwitcherConfig:
+        entry = self.team.switcher
+        for key, name, kind in _KEY_OF_KIND:
+            if (entry.kind == kind) != (getattr(entry, key) not in (None, (), {})):
+                self._refuse(f'a switcher has {name} exactly when its kind is "{kind}"', "switcher")
+        if entry.tokens and sorted(entry.tokens) != sorted(self._names):
+            known = ", ".join(self._names)
+            self._refuse(f"tokens must name every candidate: {known}", "switcher", "tokens")
+        if (
+            len(set(entry.tokens.values())) < len(entry.tokens)
+            or min(entry.tokens.values(), default=0) < 0
+        ):
+            self._refuse("tokens must be token ids, each another", "switcher", "tokens")
+        if entry.candidates and entry.kind != "lm":
+            self._refuse('a switcher has candidates only when its kind is "lm"', "switcher")
+        if entry.candidates and sorted(entry.candidates) != sorted(self._names):
+            self._refuse(
+                "candidates must name every candidate, in the order of the switcher's numbers: "
+                + ", ".join(self._names),
+                "switcher",
+                "candidates",
+            )
+        return SwitcherConfig(
+            kind=entry.kind,
+            spec=self._spec(entry, "switcher") if entry.model is not None else None,
+            chat_template=entry.chat_template,
+            sequence=tuple(
+                self._index(who, "switcher", "sequence", at)
+                for at, who in enumerate(entry.sequence)
+            ),
+            path=self._locate(entry.path, "switcher", "path") if entry.path is not None else None,
+            endpoint=self._endpoint(entry, "switcher"),
+            tokens=tuple(entry.tokens[name] for name in self._names) if entry.tokens else (),
+            reader=(
+                self._index(entry.reader, "switcher", "reader")
+                if entry.reader is not None
+                else None
+            ),
+            candidates=entry.candidates,
+        )
+
+    def _policy(self, judge: Candidate | None) -> Policy:
+        settings = dict(self.team.policy)
+        for key in ("opening", "closing"):
+            if settings[key] is not None:
+                settings[key] = self._index(settings[key], "policy", key)
+        settings["max_share"] = tuple(
+            (self._index(who, "policy", "max_share", who), share)
+            for who, share in settings["max_share"].items()
+        )
+        if len(settings["max_share"]) == len(self._names):
+            self._refuse("somebody must be free to write any share", "policy", "max_share")
+        settings["guard"] = self._guard(judge)
+        if settings["patch"] is not None:
+            try:
+                settings["patch"] = PatchRule(**dict(settings["patch"]))
+            except ConfigError as error:
+                key = str(error).partition(" ")[0].removeprefix("patch.")
+                self._refuse(str(error), "policy", "patch", key)
+        try:
+            return Policy(**settings)
+        except ConfigError as error:
+            self._refuse(str(error), "policy", str(error).partition(" ")[0])
+
+    def _guard(self, judge: Candidate | None) -> Guard | None:
+        entry = self.team.guard
+        if entry is None:
+            return None
+        try:
+            return Guard(
+                to=self._index(entry.to, "guard", "to"),
+                words=entry.words,
+                patterns=entry.patterns,
+                judge=None if judge is None else judge.name,
+                question=entry.question,
+                threshold=entry.threshold,
+            )
+        except ConfigError as error:
+            self._refuse(str(error), "guard", str(error).partition(" ")[0].rstrip(":"))
+
+    def _judge(self, candidates: Sequence[Candidate]) -> Candidate | None:
+        """The model that a guard asks: one of its own, or a candidate. In this process that has a
+        name of its own too, so that its caches as a judge and as a speaker are kept apart."""
+        entry = self.team.guard
+        if entry is None or (entry.judge is None and entry.model is None):
+            return None
+        if entry.judge is not None and entry.model is not None:
+            self._refuse("a guard has a judge among the candidates or a model, not both", "guard")
+        if entry.model is not None:
+            return Candidate(JUDGE, self._spec(entry, "guard"), self._endpoint(entry, "guard"))
+        chosen = candidates[self._index(entry.judge, "guard", "judge")]
+        return chosen if self.team.engine.kind == "http" else replace(chosen, name=JUDGE)
+
+    def _engine(self) -> EngineConfig:
+        entry = self.team.engine
+        foreign = _LOCAL_KEYS if entry.kind == "http" else _HTTP_KEYS
+        for key in foreign:
+            if getattr(entry, key) != type(entry).model_fields[key].default:
+                other = "local" if entry.kind == "http" else "http"
+                self._refuse(f'{key} is for an engine of kind "{other}"', "engine", key)
+        for key, (least, most) in _ENGINE_LIMITS.items():
+            value = getattr(entry, key)
+            if value is not None and not least <= value <= most:
+                limits = f"must be at least {least} and at most {most}"
+                self._refuse(f"{key} {limits}, not {shortened(value)}", "engine", key)
+        for key in ("timeout", "token_timeout"):
+            if not 0 < getattr(entry, key) <= _LONGEST_TIME:
+                self._refuse(
+                    f"{key} must be more than 0 seconds and at most {_LONGEST_TIME}", "engine", key
+                )
+        try:
+            memory = None if entry.memory is None else parse_bytes(entry.memory)
+        except ConfigError as error:
+            self._refuse(str(error), "engine", "memory")
+        settings = {key: value for key, value in entry if key in _ENGINE_FIELDS}
+        if entry.deterministic == "auto":
+            settings["deterministic"] = None
+        return EngineConfig(**settings, memory_bytes=memory)
+
+    def _endpoint(self, entry: Any, *path: str | int) -> Endpoint | None:
+        """Where a model is served: its own `urls`, or else the engine's."""
+        engine = self.team.engine
+        set_keys = [key for key in ENDPOINT if getattr(entry, key)]
+        if engine.kind != "http":
+            if set_keys:
+                self._refuse(f'{set_keys[0]} needs engine.kind "http"', *path, set_keys[0])
+            return None
+        if entry.model is None:
+            if set_keys:
+                self._refuse(f"{set_keys[0]} needs a model", *path, set_keys[0])
+            return None
+        where: Place = (*path, "urls") if entry.urls else ("engine", "urls")
+        urls = tuple(self._url(url, where) for url in entry.urls or engine.urls)
+        if not urls:
+            self._refuse(
+                "which servers? Give it urls, or give the engine urls for all models", *path
+            )
+        if len(set(urls)) < len(urls):
+            self._refuse("the same server is listed twice", *where)
+        variable = entry.api_key_env or engine.api_key_env
+        if variable and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+            here = path if entry.api_key_env else ("engine",)
+            self._refuse(
+                "api_key_env is the name of an environment variable, not the key itself",
+                *here,
+                "api_key_env",
+            )
+        return Endpoint(urls, entry.served_as, variable)
+
+    def _url(self, url: str, where: Place) -> str:
+        parts = urlsplit(url)
+        try:
+            whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole or parts.query or parts.fragment:
+            self._refuse(f'a server is written like "http://host:8000", not {url!r}', *where)
+        if parts.username or parts.password:
+            self._refuse("a URL must not hold a password; use api_key_env", *where)
+        return url.rstrip("/").removesuffix("/v1")
+
+    def _index(self, who: str | int, *path: str | int) -> int:
+        if who in self._names:
+            return self._names.index(str(who))
+        if not isinstance(who, int) or not 0 <= who < len(self._names):
+            known = ", ".join(f"{name} ({index})" for index, name in enumerate(self._names))
+            self._refuse(f"there is no candidate {who!r}; the candidates are {known}", *path)
+        return who
+
+    def _spec(self, entry: Any, *path: str | int) -> ModelSpec:
+        """A model's settings with its paths made absolute. Hub ids are left alone."""
+        settings: dict[str, Any] = {
+            item.name: getattr(entry, item.name, None) for item in dataclasses.fields(ModelSpec)
+        }
+        for key in ("model", "adapter", "tokenizer"):
+            if settings[key] is not None:
+                settings[key] = self._locate(settings[key], *path, key)
+        if settings["template"] and settings["template"].endswith(".jinja"):
+            settings["template"] = self._read(settings["template"], *path, "template")
+        if settings["gguf_file"] is not None:
+            self._check_gguf(settings, *path)
+        if settings["prompt"] is not None and "{text}" not in settings["prompt"]:
+            self._refuse("prompt must contain {text}, where the question goes", *path, "prompt")
+        return ModelSpec(**settings)
+
+    def _check_gguf(self, settings: Mapping[str, Any], *path: str | int) -> None:
+        """A GGUF file is in the model's folder, and says itself in how many bits it is."""
+        folder, name = Path(settings["model"] or ""), settings["gguf_file"]
+        if settings["model"] is None:
+            self._refuse("gguf_file needs a model: the folder or the hub id with it", *path)
+        if folder.is_dir() and not (folder / name).is_file():
+            self._refuse(gguf.missing_file(name, folder), *path, "gguf_file")
+        if settings["quantization_config"] is not None:
+            self._refuse(
+                "a model in a GGUF file takes no quantization_config: it is quantised already",
+                *path,
+                "quantization_config",
+            )
+
+    def _locate(self, name: str, *path: str | int) -> str:
+        place = self._path(name)
+        if place.suffix == ".gguf" and place.is_file():
+            self._refuse(
+                f"{path[-1]} is the folder or hub id that a GGUF file is in, and gguf_file its "
+                f"name: write model: {Path(name).parent} and gguf_file: {place.name}",
+                *path,
+            )
+        if place.exists():
+            return str(place)
+        if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+            what = "head" if path[-1] == "path" else "model"
+            self._refuse(f"there is no {what} at {place}", *path)
+        return name
+
+    def _read(self, name: str, *path: str | int) -> str:
+        try:
+            return self._path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse(f"cannot read {self._path(name)}: {error}", *path)
+
+    def _path(self, name: str) -> Path:
+        return (self.document.path.parent / Path(name).expanduser()).resolve()
+
+    def _refuse(self, sentence: str, *path: str | int) -> NoReturn:
+        raise ConfigError(f"{self.document.where(path)}: {sentence}")

@@ -1,0 +1,109 @@
+"""The keys of a team file, taken from the records, so that a record and its keys cannot drift
+apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from taketurns.config.policy import QUESTION, PatchRule, Policy
+from taketurns.config.team_config import EngineConfig, SwitcherKind
+from taketurns.types import ModelSpec
+
+
+def schema_of(record: type, title: str, /, **changes: Any) -> type[BaseModel]:
+    """A strict schema with the fields of a dataclass; `changes` replace fields, None removes
+    one."""
+    hints = get_type_hints(record)
+    fields: dict[str, Any] = {}
+    for item in dataclasses.fields(record):
+        default = ... if item.default is dataclasses.MISSING else item.default
+        fields[item.name] = (hints[item.name], default)
+    fields.update(changes)
+    kept = {key: value for key, value in fields.items() if value is not None}
+    strict = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model: type[BaseModel] = create_model(title, __config__=strict, **kept)
+    return model
+
+
+ENDPOINT: dict[str, Any] = {
+    "urls": (tuple[str, ...], ()),
+    "served_as": (str | None, None),
+    "api_key_env": (str | None, None),
+}
+
+CandidateSchema = schema_of(ModelSpec, "Candidate", name=(str, ...), **ENDPOINT)
+SwitcherSchema = schema_of(
+    ModelSpec,
+    "Switcher",
+    kind=(SwitcherKind, "random"),
+    model=(str | None, None),
+    chat_template=(bool, False),
+    sequence=(tuple[str | int, ...], ()),
+    path=(str | None, None),
+    tokens=(dict[str, int], {}),
+    reader=(str | int | None, None),
+    candidates=(tuple[str, ...], ()),
+    template=(str | None, None),
+    prompt=None,
+    **ENDPOINT,
+)
+PatchSchema = schema_of(PatchRule, "Patch")
+PolicySchema = schema_of(
+    Policy,
+    "Policy",
+    opening=(str | int | None, None),
+    closing=(str | int | None, None),
+    max_share=(dict[str, float], {}),
+    guard=None,
+    patch=(PatchSchema | None, None),
+)
+GuardSchema = schema_of(
+    ModelSpec,
+    "Guard",
+    to=(str | int, ...),
+    words=(tuple[str, ...], ()),
+    patterns=(tuple[str, ...], ()),
+    judge=(str | int | None, None),
+    question=(str, QUESTION),
+    threshold=(float, 0.5),
+    model=(str | None, None),
+    **ENDPOINT,
+)
+EngineSchema = schema_of(
+    EngineConfig,
+    "Engine",
+    deterministic=(bool | Literal["auto"], "auto"),
+    memory=(str | int | None, None),
+    memory_bytes=None,
+    urls=ENDPOINT["urls"],
+    api_key_env=ENDPOINT["api_key_env"],
+)
+TeamSchema = create_model(
+    "Team",
+    __config__=ConfigDict(extra="forbid", frozen=True, strict=True),
+    candidates=(tuple[CandidateSchema, ...], ...),  # type: ignore[valid-type]
+    switcher=(SwitcherSchema, SwitcherSchema()),
+    policy=(PolicySchema, PolicySchema()),
+    guard=(GuardSchema | None, None),  # type: ignore[arg-type]
+    engine=(EngineSchema, EngineSchema()),
+)
+
+_SECTIONS = {
+    "candidates": CandidateSchema,
+    "switcher": SwitcherSchema,
+    "policy": PolicySchema,
+    "guard": GuardSchema,
+    "engine": EngineSchema,
+}
+
+
+def keys_in(place: Sequence[str | int]) -> list[str]:
+    """The keys that a team file may have at a place."""
+    schema = _SECTIONS[str(place[0])] if place else TeamSchema
+    if list(place) == ["policy", "patch"]:
+        schema = PatchSchema
+    return list(schema.model_fields)

@@ -1,0 +1,275 @@
+"""The answers of an evaluation: who wrote which patch, in what order, and what it scored.
+
+They are read from a folder that `taketurns evaluate` wrote, or from a file of traces with scores.
+An answer that its scorer gave no value counts as wrong, as in the evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from taketurns.errors import DataError
+from taketurns.evaluation.store import SCHEMA, records
+from taketurns.evaluation.unsolved_coverage import CHANCE, SOLVED
+from taketurns.runs.records import TRACE_SCHEMA, trace_from_json
+from taketurns.types import Patch, Query
+
+REASONS = ("chosen", "opening", "closing", "fallback", "guard")
+"""Of patches that one candidate wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredAnswer:
+    """One answer: `question` is its question's id, alike under all seeds and for all methods, with
+    the task's name in it. `patches` are those that one candidate wrote; what was forced is left
+    out of them."""
+
+    task: str
+    category: str
+    question: str
+    seed: int
+    score: float
+    query: Query
+    patches: tuple[Patch, ...]
+
+    @property
+    def speakers(self) -> tuple[int, ...]:
+        """Who wrote each patch, by number."""
+        return tuple(patch.speaker for patch in self.patches if patch.speaker is not None)
+
+    @property
+    def right(self) -> bool:
+        return self.score > SOLVED
+
+    @property
+    def text(self) -> str:
+        return "".join(patch.text for patch in self.patches)
+
+
+@dataclass(frozen=True)
+class MethodAnswers:
+    """The answers of one method. `pool` are the candidates' names by number; `answers` stand in an
+    order that is that of tasks, questions and seeds. `failed` answers are not among them."""
+
+    method: str
+    pool: tuple[str, ...]
+    answers: tuple[ScoredAnswer, ...]
+    failed: int = 0
+
+    @cached_property
+    def tasks(self) -> dict[str, str]:
+        """Categories by task, in order."""
+        return {answer.task: answer.category for answer in self.answers}
+
+    @cached_property
+    def questions(self) -> dict[str, tuple[ScoredAnswer, ...]]:
+        """A question's answers, by its id."""
+        by_question: dict[str, list[ScoredAnswer]] = {}
+        for answer in self.answers:
+            by_question.setdefault(answer.question, []).append(answer)
+        return {question: tuple(answers) for question, answers in by_question.items()}
+
+    @property
+    def strata(self) -> list[str]:
+        """Each question's task: questions are resampled within their tasks."""
+        return [answers[0].task for answers in self.questions.values()]
+
+    @property
+    def categories(self) -> list[str]:
+        return list(dict.fromkeys(self.tasks.values()))
+
+    def in_category(self, category: str) -> MethodAnswers:
+        """The answers of one category."""
+        kept = tuple(answer for answer in self.answers if answer.category == category)
+        return MethodAnswers(self.method, self.pool, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisInput:
+    """What is analysed: the answers of the `subject`, and where they were asked too, those of
+    `random` switching and the `scores` of both and of the `singles`, `[method][task][question]
+    [seed]`, of questions that all of them answered under every seed, in one order. `solved_alone`
+    are the questions that an answer of some single checkpoint solves, None if one was not asked."""
+
+    subject: MethodAnswers
+    random: MethodAnswers | None = None
+    scores: Mapping[str, Mapping[str, Sequence[Sequence[float]]]] = field(default_factory=dict)
+    singles: tuple[str, ...] = ()
+    solved_alone: frozenset[str] | None = None
+
+
+def read_answers(path: Path, method: str | None = None) -> AnalysisInput:
+    """The answers at `path`: an evaluation's folder, of which `method` is looked at (by default
+    its subject), or a file of traces. Raises DataError for anything else, saying what it lacks."""
+    if path.is_dir():
+        return _read_folder(path, method)
+    if method is not None:
+        raise DataError(f"{path} is a file of one method's answers; --method needs a folder")
+    return _read_file(path)
+
+
+def _read_folder(folder: Path, method: str | None) -> AnalysisInput:
+    results = _read_results(folder)
+    asked = {question for questions in results["asked"].values() for question in questions}
+    files = {
+        name: folder / entry["file"]
+        for name, entry in results["methods"].items()
+        if entry["file"] and (folder / entry["file"]).exists()
+    }
+    name = method or results["subject"]
+    if name not in files:
+        raise DataError(f"{folder} has no answers of {name!r}; it has {', '.join(files)}")
+
+    def asked_records(name: str) -> Iterator[Mapping[str, Any]]:
+        """Those that the results are about: a file may hold answers to questions that were changed
+        since, or with scores by other rules."""
+        return (r for r in records(files[name]) if _without_seed(r["id"]) in asked)
+
+    subject = _method_answers(name, asked_records(name), results["categories"])
+    kinds = {name: entry["kind"] for name, entry in results["methods"].items()}
+    if kinds.get(name) == "single" or not _switches(subject):
+        raise DataError(f"{name!r} has no turns: one candidate writes all of its answers")
+    random = None
+    if CHANCE in files and name != CHANCE:
+        random = _method_answers(CHANCE, asked_records(CHANCE), results["categories"])
+    singles = tuple(name for name, kind in kinds.items() if kind == "single" and name in files)
+    scores = {
+        name: _scores_by_id(asked_records(name))
+        for name in dict.fromkeys((*singles, CHANCE, name))
+        if name in files
+    }
+    solved = (
+        _without_seed(id_)
+        for name in singles
+        for id_, (_, score) in scores[name].items()
+        if score > SOLVED
+    )
+    return AnalysisInput(
+        subject=subject,
+        random=random,
+        scores=_shared_scores(scores),
+        singles=singles,
+        solved_alone=frozenset(solved) if set(subject.pool) <= set(singles) else None,
+    )
+
+
+def _read_results(folder: Path) -> Mapping[str, Any]:
+    try:
+        results: Mapping[str, Any] = json.loads((folder / "results.json").read_text("utf-8"))
+        schema = results["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        schema = ""
+    if schema != SCHEMA and schema.startswith(SCHEMA.partition("/")[0]):
+        raise DataError(f"{folder} is of an older taketurns; let this one evaluate into another")
+    if schema != SCHEMA:
+        raise DataError(
+            f"{folder} has no results.json of an evaluation: let taketurns evaluate --output "
+            f"{folder} come to its end"
+        )
+    return results
+
+
+def _switches(answers: MethodAnswers) -> bool:
+    """Is there a switcher, or more than one speaker?"""
+    decided = any(len(p.probabilities or ()) > 1 for a in answers.answers for p in a.patches)
+    return decided or len({s for a in answers.answers for s in a.speakers}) > 1
+
+
+def _read_file(path: Path) -> AnalysisInput:
+    if not path.is_file():
+        raise DataError(f"{path} is neither a folder of taketurns evaluate nor a file of traces")
+    traces = [record for record in records(path) if record.get("error") is None]
+    if not traces or any(record.get("schema") != TRACE_SCHEMA for record in traces):
+        raise DataError(f"{path} is no file of traces, as taketurns generate and evaluate write it")
+    if not all("score" in record for record in traces):
+        raise DataError(
+            f"{path} has traces without scores: taketurns evaluate keeps both, or add to each line "
+            'its "score" (0 to 1) and "task"'
+        )
+    return AnalysisInput(_method_answers(path.stem, traces, {}))
+
+
+def _method_answers(
+    method: str, traces: Iterable[Mapping[str, Any]], categories: Mapping[str, str]
+) -> MethodAnswers:
+    answers: dict[str, ScoredAnswer] = {}
+    names: dict[int, str] = {}
+    width = 0
+    failed: set[str] = set()
+    for record in traces:
+        if record.get("error") is not None:
+            failed.add(record["id"])
+            continue
+        trace = trace_from_json(record)
+        metadata = trace.query.metadata
+        task = record.get("task") or metadata.get("task") or "all"
+        for patch, written in zip(trace.patches, record["patches"], strict=True):
+            width = max(width, len(patch.probabilities or ()))
+            if patch.speaker is not None:
+                names[patch.speaker] = written["name"]
+        answers[record["id"]] = ScoredAnswer(
+            task=task,
+            category=categories.get(task) or metadata.get("category") or task,
+            question=_question(record, task),
+            seed=trace.seed,
+            score=float(record["score"] or 0.0),
+            query=trace.query,
+            patches=tuple(
+                patch
+                for patch in trace.patches
+                if patch.speaker is not None and patch.reason in REASONS and patch.token_ids
+            ),
+        )
+    if not any(answer.patches for answer in answers.values()):
+        raise DataError(f"the answers of {method!r} hold no patches that a candidate wrote alone")
+    size = max(width, max(names, default=0) + 1)
+    pool = tuple(names.get(number, f"candidate {number}") for number in range(size))
+    failed -= answers.keys()
+    place = {task: at for at, task in enumerate(dict.fromkeys(a.task for a in answers.values()))}
+    ordered = sorted(answers.values(), key=lambda answer: place[answer.task])
+    return MethodAnswers(method, pool, tuple(ordered), len(failed))
+
+
+def _question(record: Mapping[str, Any], task: str) -> str:
+    """An evaluation's ids end in the seed: `task/question@digest#seed`."""
+    question, mark, seed = str(record["id"]).rpartition("#")
+    whole = question if mark and seed.isdigit() else str(record["id"])
+    return whole if whole.startswith(f"{task}/") else f"{task}/{whole}"
+
+
+def _without_seed(id_: str) -> str:
+    return id_.rpartition("#")[0]
+
+
+def _scores_by_id(traces: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, float]]:
+    """Task and score of each answer that did not fail."""
+    return {
+        record["id"]: (record["task"], float(record["score"] or 0.0))
+        for record in traces
+        if record.get("error") is None
+    }
+
+
+def _shared_scores(
+    methods: Mapping[str, Mapping[str, tuple[str, float]]],
+) -> dict[str, dict[str, list[list[float]]]]:
+    """`[method][task][question][seed]`, of questions that all of them answered under every seed."""
+    first, *others = methods.values()
+    seeds: dict[str, list[str]] = {}
+    for id_ in first:
+        if all(id_ in other for other in others):
+            seeds.setdefault(_without_seed(id_), []).append(id_)
+    most = max(map(len, seeds.values()), default=0)
+    scores: dict[str, dict[str, list[list[float]]]] = {name: {} for name in methods}
+    for ids in seeds.values():
+        if len(ids) == most:
+            task, _ = first[ids[0]]
+            for name, answers in methods.items():
+                of_question = [answers[id_][1] for id_ in sorted(ids)]
+                scores[name].setdefault(task, []).append(of_question)
+    return scores

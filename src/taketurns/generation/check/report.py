@@ -1,0 +1,153 @@
+"""The report of `taketurns check`: one record and one rendering, whether the models run in this
+process or on servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from taketurns.engines.http.engine import ServerReport
+    from taketurns.engines.http.requests import ServerCapabilities
+
+UNKNOWN_WAY = "found out when it is loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model in this process. Bytes and parameters are None where no header could be read;
+    `problem` is why it cannot be used, None where it can; `unread_bytes` of weights were too many
+    to be looked through for NaN. `way` is how it is run between its turns and `why` why it is no
+    faster one: what its last load has found, or else what its architecture allows. `inexact` is why
+    its answers may depend on what else is in the batch, None where its kind does not say so."""
+
+    COLUMNS: ClassVar = ("model", "weights", "precision", "context", "prompt", "between turns")
+
+    name: str
+    model: str
+    device: str
+    dtype: str
+    parameters: int | None
+    weight_bytes: int | None
+    shares_weights: bool
+    kv_bytes_per_token: int
+    context: int
+    prompt: str
+    tokenizer: str
+    problem: str | None = None
+    inexact: str | None = None
+    note: str | None = None
+    unread_bytes: int = 0
+    way: str = UNKNOWN_WAY
+    why: str = ""
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        size = "shared" if self.shares_weights else readable(self.weight_bytes)
+        precision = f"{self.dtype} on {self.device}"
+        yield self.name, size, precision, str(self.context), self.prompt, self.way
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model and its servers. `problem` is why it cannot be used, None where it can."""
+
+    COLUMNS: ClassVar = ("model", "server", "software", "called", "context", "prompts", "scores")
+
+    name: str
+    model: str
+    servers: tuple[ServerReport, ...]
+    problem: str | None
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        for server in self.servers:
+            yield self.name, server.url, *_capabilities(server.abilities)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """What a device must hold, and what is free on it now, in bytes; `problem` is why it cannot be
+    used."""
+
+    device: str
+    weight_bytes: int
+    kv_bytes_per_answer: int
+    free_bytes: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """`exact`: token ids are handed from speaker to speaker, otherwise the exact text; None where
+    that cannot be known, since a model cannot be used. `switcher` says who decides. `memory` is
+    what answers of `answer_tokens` tokens take; both are None for models on servers."""
+
+    models: tuple[LocalModel, ...] | tuple[ServedModel, ...]
+    memory: tuple[MemoryReport, ...] | None
+    answer_tokens: int | None
+    exact: bool | None
+    switcher: str
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        record = {"fits": self.fits, **asdict(self)}
+        if self.memory is None:
+            del record["memory"], record["answer_tokens"]
+        return record
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, pad_edge=False)
+        for column in self.models[0].COLUMNS:
+            table.add_column(column, overflow="ellipsis" if self.memory is not None else "fold")
+        for model in self.models:
+            for row in model.rows():
+                table.add_row(*row)
+        yield table
+        yield ""
+        for part in self.memory or ():
+            yield Text(
+                f"memory    {readable(part.weight_bytes)} of weights and "
+                f"{readable(part.kv_bytes_per_answer)} for each answer of {self.answer_tokens} "
+                f"tokens, prompt included; {readable(part.free_bytes)} free on {part.device}"
+            )
+        if self.exact is not None:
+            why = "" if self.memory is None else ", since their tokenizers differ"
+            yield Text(f"hand-over {'token ids' if self.exact else f'exact text{why}'}")
+        yield Text(f"switcher  {self.switcher}")
+        yield from (Text(f"note      {note}", "yellow") for note in self.notes)
+        yield from (Text(f"problem   {problem}", "red") for problem in self.problems)
+        works, fails = ("works", "work") if self.memory is None else ("fits", "fit")
+        yield Text(f"it {works}" if self.fits else f"it does not {fails}", "bold")
+
+
+def readable(size: int | None) -> str:
+    """Bytes for people."""
+    if size is None:
+        return "unknown"
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.1f} {units[0]}" if units[0] != "B" else f"{size} B"
+
+
+def _capabilities(server: ServerCapabilities | None) -> tuple[str, ...]:
+    if server is None:
+        return ("no answer", "", "", "", "")
+    scores = "exact" if server.exact_scores else f"top {server.top_logprobs}"
+    return (
+        server.software,
+        server.served_as,
+        "unknown" if server.context is None else str(server.context),
+        "token ids" if server.prompt_ids else "text",
+        scores if server.exact_scores or server.top_logprobs else "none",
+    )

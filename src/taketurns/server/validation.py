@@ -1,0 +1,55 @@
+"""The message for a request that does not fit its schema: one sentence that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from taketurns.server.errors import ApiError, bad_request
+
+
+def validation_error(errors: Sequence[Any], body: Any) -> ApiError:
+    """The error for `body`: of pydantic's `errors` that which lies deepest inside it. Where a field
+    may be one of several types, each is an error of its own; those of one field are joined."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return bad_request(f"the body is not valid JSON: {first['ctx']['error']}")
+    if not isinstance(body, dict):
+        return bad_request("the body must be a JSON object, sent as application/json")
+    paths = [_path(error, body) for error in errors]
+    deepest = max(paths, key=len)
+    same_field = [error for error, path in zip(errors, paths, strict=True) if path == deepest]
+    param = ".".join(map(str, deepest))
+    first = same_field[0]
+    if first["type"] == "unknown_field":
+        return bad_request(str(first["msg"]), param, "unknown_parameter")
+    if first["type"] == "missing":
+        return bad_request(f"{param} is required", param)
+    if _only_empty(first):
+        return bad_request(f"{param} is not supported here: leave it out, or empty", param)
+    messages = [str(error["msg"]).removeprefix("Input ") for error in same_field]
+    return bad_request(f"{param}: {' or '.join(dict.fromkeys(messages))}", param)
+
+
+def _path(error: Any, body: Any) -> list[str | int]:
+    """The keys and indices that lead to an error in the body, without pydantic's own names for the
+    members of a union."""
+    path: list[str | int] = []
+    parts = [part for part in error["loc"] if part != "body"]
+    value = body
+    for part in parts:
+        inside = isinstance(value, dict) and part in value
+        if inside or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            value = value[part]
+        elif error["type"] != "missing" or part != parts[-1]:
+            continue
+        path.append(part)
+    if error["type"] == "unknown_field":
+        path.append(error["ctx"]["name"])
+    return path
+
+
+def _only_empty(error: Any) -> bool:
+    """Whether the field is only there so that clients may send it without asking for anything."""
+    limits = error.get("ctx", {})
+    return bool(limits.get("max_length") == 0 or limits.get("le") == 0)

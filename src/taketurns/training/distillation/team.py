@@ -1,0 +1,64 @@
+"""The team file of a distillation: the team with the student in it, for the next round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from taketurns.config.team_config import SwitcherConfig, TeamConfig
+from taketurns.config.team_file import spec_entry, team_yaml
+from taketurns.switchers.head import load_config
+from taketurns.training.distillation.student import Student
+from taketurns.types import ModelSpec
+from taketurns.utils.files import write_text
+
+
+def write_team(
+    team: TeamConfig,
+    student: Student,
+    spec: ModelSpec,
+    output: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Put the team file into `output`: the team with the student, which is loaded from `spec`, in
+    the aligned checkpoint's place. `say` hears what a person should know."""
+    if team.engine.kind != "local":
+        say("no team file is written: serve the student first, and name its server in one")
+        return
+    candidates = list(team.candidates)
+    replaced = candidates[student.aligned]
+    candidates[student.aligned] = replace(replaced, spec=spec)
+    switcher, policy = team.switcher, team.policy
+    if _reads_states_of(replaced.name, switcher):
+        say(
+            f"the head knows the hidden states of {replaced.name}, not the student's: the team in "
+            f"{output} switches at random until one is trained for it"
+        )
+        switcher, policy = SwitcherConfig(), policy.unfollowed
+    entry = _entry(switcher, [candidate.name for candidate in candidates], output)
+    new = replace(team, candidates=tuple(candidates), policy=policy)
+    write_text(output / "team.yaml", team_yaml(new, entry, output, "distill"))
+
+
+def _reads_states_of(name: str, switcher: SwitcherConfig) -> bool:
+    """Does a head decide, beside the candidates or folded into them, by this one's states?"""
+    if switcher.kind == "head":
+        return name in load_config(switcher.path or "").readers
+    return switcher.kind == "folded"
+
+
+def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict[str, Any]:
+    """The team file's switcher; nothing for a random one, which is the default."""
+    if switcher.kind == "random":
+        return {}
+    if switcher.kind == "fixed":
+        return {"kind": "fixed", "sequence": [names[index] for index in switcher.sequence]}
+    if switcher.kind == "head":
+        return {"kind": "head", "path": switcher.path}
+    assert switcher.spec is not None
+    entry = {"kind": "lm", **spec_entry(switcher.spec, folder)}
+    if switcher.candidates:
+        entry["candidates"] = list(switcher.candidates)
+    return entry | ({"chat_template": True} if switcher.chat_template else {})

@@ -1,0 +1,254 @@
+"""Training a language model for an objective (TRL, LoRA by PEFT).
+
+An epoch ends with a checkpoint; a killed run goes on from the last whole one and ends in the same
+weights. An epoch's files are the result, so a run that was killed after its last epoch only has to
+copy them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taketurns.engines.local.adapters import put_on
+from taketurns.engines.local.library_logging import quiet
+from taketurns.errors import ConfigError
+from taketurns.training.models import load_trainable, lora_config, one_thread, size
+from taketurns.training.objective import Objective
+from taketurns.training.rehearsal import rehearse_saving
+from taketurns.training.settings import SMALL, FineTuningConfig
+from taketurns.types import ModelSpec
+
+ROWS_AT_ONCE = 4  # of a large model in one forward
+CHECKPOINTING = 1_000_000_000  # parameters from which activations are computed twice
+STATE = "trainer_state.json"
+ONLY_FOR_GOING_ON = ("optimizer.pt", "scheduler.pt", "training_args.bin", STATE, "README.md")
+
+Log = Sequence[Mapping[str, Any]]
+"""A trainer's own: an entry with "loss" an epoch, and one with "eval_loss" where it is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What None stands for in a config, for an adapter and for all weights."""
+
+    lora_epochs: int
+    full_epochs: int
+    full_weight_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuningPlan:
+    """What a run of some settings does with a model of so many `parameters`."""
+
+    lora: bool
+    small: bool
+    parameters: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    rows_at_once: int
+
+    @classmethod
+    def of(
+        cls, parameters: int, config: FineTuningConfig, defaults: Defaults, adapted: bool = False
+    ) -> FineTuningPlan:
+        """`adapted` is true of a model that is an adapter already: it goes on as one."""
+        small = parameters < SMALL
+        lora = adapted or (not small if config.lora is None else config.lora)
+        decay = 0.0 if lora else defaults.full_weight_decay
+        return cls(
+            lora=lora,
+            small=small,
+            parameters=parameters,
+            epochs=config.epochs or (defaults.lora_epochs if lora else defaults.full_epochs),
+            learning_rate=config.learning_rate or (2e-4 if lora else 5e-4),
+            weight_decay=decay if config.weight_decay is None else config.weight_decay,
+            rows_at_once=_rows_at_once(small, config.batch_size),
+        )
+
+
+def fine_tune(
+    start: ModelSpec,
+    objective: Objective,
+    folder: Path,
+    config: FineTuningConfig,
+    defaults: Defaults,
+    patience: int | None = None,
+) -> tuple[FineTuningPlan, Log]:
+    """Train until it is over, going on from what is in `folder`: after all epochs, or when the last
+    `patience` were no better than one before. Raises ConfigError if the model cannot be loaded or
+    saved, DataError where there is no room for it, NotANumberError if it diverges."""
+    from datasets import Dataset
+    from transformers import EvalPrediction, set_seed
+    from trl import SFTConfig
+
+    from taketurns.engines.local.loading import choose_device
+    from taketurns.training.trainer import EarlyStop, EpochReport, ObjectiveTrainer
+
+    def spent(log: Log) -> bool:
+        return is_spent(log, objective.best_by, patience)
+
+    def measure(predicted: EvalPrediction) -> dict[str, float]:
+        return objective.measure(predicted.predictions.tolist())
+
+    set_seed(config.seed)
+    with quiet():
+        model, tokenizer = _load(start, config)
+    plan = FineTuningPlan.of(size(model), config, defaults, start.adapter is not None)
+    last = last_checkpoint(folder)
+    if last is not None and (trained(log := log_of(last)) >= plan.epochs or spent(log)):
+        return plan, log
+    if start.adapter is not None:
+        model = put_on(model, start.adapter, "default", trainable=True)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    train, held_out = objective.lengths
+    steps = plan.epochs * -(-len(train) // config.batch_size)
+    cpu = choose_device(start.device) == "cpu"
+    with quiet(), one_thread(plan.small and cpu):
+        trainer = ObjectiveTrainer(
+            objective=objective,
+            model=model,
+            args=SFTConfig(
+                output_dir=str(folder.resolve()),
+                num_train_epochs=plan.epochs,
+                per_device_train_batch_size=plan.rows_at_once,
+                per_device_eval_batch_size=max(plan.rows_at_once, ROWS_AT_ONCE),
+                gradient_accumulation_steps=config.batch_size // plan.rows_at_once,
+                learning_rate=plan.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=steps // 20,
+                weight_decay=plan.weight_decay,
+                train_sampling_strategy="group_by_length" if objective.by_length else "random",
+                length_column_name="length",
+                max_length=None,
+                packing=False,
+                completion_only_loss=False,
+                dataset_kwargs={"skip_prepare_dataset": True},
+                activation_checkpointing=plan.parameters >= CHECKPOINTING,
+                bf16=not cpu and not plan.small,
+                use_cpu=cpu,
+                eval_strategy="epoch" if held_out else "no",
+                save_strategy="epoch",
+                save_total_limit=2,
+                metric_for_best_model=objective.best_by,
+                logging_strategy="epoch",
+                disable_tqdm=True,
+                report_to=config.report_to,
+                seed=config.seed,
+            ),
+            data_collator=lambda items: objective.collate([item["row"] for item in items], pad),
+            train_dataset=Dataset.from_list(_items(train, 0)),
+            eval_dataset=Dataset.from_list(_items(held_out, len(train))) if held_out else None,
+            processing_class=tokenizer,
+            compute_metrics=None if objective.best_by is None else measure,
+            callbacks=[EarlyStop(spent), EpochReport(objective.describe)],
+            peft_config=lora_config(config.rank) if plan.lora and not start.adapter else None,
+        )
+        if last is None:
+            rehearse_saving(trainer.model, tokenizer, folder, plan.epochs)
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    log = trainer.state.log_history
+    del model, trainer
+    gc.collect()  # a trainer is a circle; its memory is wanted for what comes next
+    return plan, log
+
+
+def rehearse(start: ModelSpec, folder: Path, config: FineTuningConfig, defaults: Defaults) -> None:
+    """Try to save what `fine_tune` will train, unless it has begun. Raises ConfigError if the model
+    cannot be loaded or saved, DataError where there is no room for it."""
+    if last_checkpoint(folder) is not None:
+        return
+    with quiet():
+        model, tokenizer = _load(start, config)
+        plan = FineTuningPlan.of(size(model), config, defaults, start.adapter is not None)
+        if start.adapter is not None:
+            model = put_on(model, start.adapter, "default", trainable=True)
+        elif plan.lora:
+            from peft import get_peft_model
+
+            model = get_peft_model(model, lora_config(config.rank))
+        rehearse_saving(model, tokenizer, folder, plan.epochs)
+    del model
+    gc.collect()
+
+
+def export(folder: Path, log: Log, best_by: str | None, out: Path) -> int:
+    """Copy to `out` the model of the best epoch, or of the last one where no metric chooses, and
+    not what only going on needs; which epoch it was, from 1."""
+    if best_by is None:
+        epoch, checkpoint = trained(log), last_checkpoint(folder)
+        assert checkpoint is not None, "every epoch ends with a checkpoint"
+    else:
+        measured = evaluations(log, best_by)
+        epoch, best = max(enumerate(measured, 1), key=lambda item: item[1][f"eval_{best_by}"])
+        checkpoint = folder / f"checkpoint-{round(best['step'])}"
+    out.mkdir(exist_ok=True)
+    for file in sorted(checkpoint.iterdir()):
+        if file.name not in ONLY_FOR_GOING_ON and not file.name.startswith("rng_state"):
+            shutil.copy2(file, out / file.name)
+    return epoch
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint. A torn one, which lacks the file that is written last, is
+    removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            log_of(path)
+            whole.append(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def log_of(checkpoint: Path) -> Log:
+    """The trainer's log up to a checkpoint."""
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    log: Log = state["log_history"]
+    return log
+
+
+def trained(log: Log) -> int:
+    """How many epochs are trained."""
+    return sum("loss" in entry for entry in log)
+
+
+def evaluations(log: Log, metric: str) -> list[Mapping[str, float]]:
+    """The entries with this metric, one an epoch."""
+    return [entry for entry in log if f"eval_{metric}" in entry]
+
+
+def is_spent(log: Log, best_by: str | None, patience: int | None) -> bool:
+    """True when the last `patience` epochs were no better than one before them."""
+    if best_by is None or patience is None:
+        return False
+    values = [entry[f"eval_{best_by}"] for entry in evaluations(log, best_by)]
+    best = max(range(len(values)), key=values.__getitem__, default=0)
+    return len(values) - 1 - best >= patience
+
+
+def _load(start: ModelSpec, config: FineTuningConfig) -> tuple[Any, Any]:
+    if start.adapter is not None and config.lora is False:
+        raise ConfigError(
+            f"{start.adapter} is an adapter and cannot be trained whole: leave --full out"
+        )
+    return load_trainable(start, config.lora if start.adapter is None else True)
+
+
+def _rows_at_once(small: bool, batch_size: int) -> int:
+    """A small model takes a whole step's rows in one forward, a large one an equal part of them."""
+    if small:
+        return batch_size
+    fits = range(1, min(ROWS_AT_ONCE, batch_size) + 1)
+    return max(rows for rows in fits if batch_size % rows == 0)
+
+
+def _items(lengths: Sequence[int], first: int) -> list[dict[str, int]]:
+    return [{"row": first + place, "length": length} for place, length in enumerate(lengths)]
