@@ -22,7 +22,7 @@ from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.evaluation.progress import ProgressBars
 from taketurns.evaluation.statistics import (
     RESAMPLES,
-    IntervalEstimate,
+    BootstrapEstimate,
     SeedScores,
     average,
     draw_counts,
@@ -190,9 +190,9 @@ class Gains:
     """The gains over the aligned checkpoint, and the share of the team's that the student keeps:
     None where the team's may be nothing, because a share of nothing says nothing."""
 
-    student: IntervalEstimate
-    team: IntervalEstimate
-    kept: IntervalEstimate | None
+    student: BootstrapEstimate
+    team: BootstrapEstimate
+    kept: BootstrapEstimate | None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -226,9 +226,9 @@ def gains(
     )
     exact = np.mean([table.mean(axis=0) for table in tables], axis=0)
 
-    def figure(value: Any, resamples: NDArray[np.float64]) -> IntervalEstimate:
+    def figure(value: Any, resamples: NDArray[np.float64]) -> BootstrapEstimate:
         low, high = percentile_interval(resamples)
-        return IntervalEstimate(float(value), float(low), float(high))
+        return BootstrapEstimate(float(value), float(low), float(high))
 
     of_student, of_team = (resampled[:, column] - resampled[:, 1] for column in (0, 2))
     mine = figure(exact[0] - exact[1], of_student)
