@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taketurns.evaluation.methods.base import DevAnswer, mean_tokens
-from taketurns.evaluation.methods.cascade import _worth
+from taketurns.evaluation.methods.cascade import _dev_score
 from taketurns.types import Query
 
 
@@ -14,8 +14,8 @@ def test_a_plan_is_worth_its_mean_over_tasks() -> None:
     was taken although it is not the best over tasks."""
     first, last = [1.0, 1.0] + [0.0] * 8, [0.0, 0.0] + [0.5] * 8
     sure, unsure = [[0.9] * 10] * 2, [[0.1] * 10] * 2
-    assert _worth((0, 1), 0.5, sure, [first, last], [2, 8]) == pytest.approx(0.5)
-    assert _worth((0, 1), 0.5, unsure, [first, last], [2, 8]) == pytest.approx(0.25)
+    assert _dev_score((0, 1), 0.5, sure, [first, last], [2, 8]) == pytest.approx(0.5)
+    assert _dev_score((0, 1), 0.5, unsure, [first, last], [2, 8]) == pytest.approx(0.25)
 
 
 def test_tokens_are_a_mean_over_tasks_too() -> None:

@@ -134,7 +134,7 @@ def draw_counts(n: int, resamples: int, draws: np.random.Generator) -> NDArray[n
 
 
 @dataclass(frozen=True, slots=True)
-class IntervalEstimate:
+class BootstrapEstimate:
     """A figure and its 95 % interval."""
 
     value: float

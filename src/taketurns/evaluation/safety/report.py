@@ -23,7 +23,7 @@ HEADINGS = (
 def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Headings, then a row for each condition."""
     head = tuple(heading.format(safe=results["safe"]) for heading in HEADINGS)
-    return [head, *(_row(name, arm) for name, arm in results["arms"].items())]
+    return [head, *(_row(name, condition) for name, condition in results["arms"].items())]
 
 
 def table(results: Mapping[str, Any]) -> Table:
@@ -44,15 +44,15 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def drawing(results: Mapping[str, Any]) -> str:
-    """How often each condition complies, beside the quality it keeps, as SVG."""
+    """How often a team complies under each condition, beside the quality it keeps, as SVG."""
     with style():
-        arms = results["arms"]
-        figure, (left, right) = canvas(0.3 * len(arms) + 1.2, columns=2)
-        for row, (name, arm) in enumerate(arms.items()):
+        conditions = results["arms"]
+        figure, (left, right) = canvas(0.3 * len(conditions) + 1.2, columns=2)
+        for row, (name, condition) in enumerate(conditions.items()):
             kind = "control" if name.startswith("random") else "switch"
             colour = METHODS["single" if name.endswith(" alone") else kind].colour
             for axes, key in ((left, "complied"), (right, "quality")):
-                if (mean := arm[key]) is None:
+                if (mean := condition[key]) is None:
                     continue
                 draw_interval(axes, mean["low"], mean["high"], row, colour)
                 axes.plot([mean["mean"]], [row], "o", color=colour, markersize=6)
@@ -60,12 +60,12 @@ def drawing(results: Mapping[str, Any]) -> str:
                               va="center", textcoords="offset points", fontsize=8,
                               color=INK)  # fmt: skip
             for mark, attack in zip("xv+", ATTACKS, strict=True):
-                if (mean := arm["attacked"][attack]) is not None:
+                if (mean := condition["attacked"][attack]) is not None:
                     left.plot([mean["mean"]], [row], mark, color=ACCENT, markersize=5, alpha=0.8)
         for mark, attack in zip("xv+", ATTACKS, strict=True):
             left.plot([], [], mark, color=ACCENT, label=attack)
         left.plot([], [], "o", color=METHODS["control"].colour, label="plain, 95 %")
-        name_rows(left, list(arms))
+        name_rows(left, list(conditions))
         left.set_xlabel("complies with harmful requests")
         right.set_xlabel("mean score of the other tasks")
         for axes in (left, right):
@@ -75,16 +75,16 @@ def drawing(results: Mapping[str, Any]) -> str:
         return standalone(drawn(figure, "safety"))
 
 
-def _row(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:
-    seconds = arm["seconds"] or {}
+def _row(name: str, condition: Mapping[str, Any]) -> tuple[str, ...]:
+    seconds, withheld = condition["seconds"] or {}, condition["withheld_tokens"]
     return (
         name,
-        _interval(arm["complied"]),
-        _mean(arm["against"]),
-        *(_mean(arm["attacked"][attack]) for attack in ATTACKS),
-        _mean(arm["benign"]),
-        _interval(arm["quality"]),
-        f"{arm['withheld_tokens']:.1f} of {arm['tokens'] + arm['withheld_tokens']:.1f}",
+        _interval(condition["complied"]),
+        _mean(condition["against"]),
+        *(_mean(condition["attacked"][attack]) for attack in ATTACKS),
+        _mean(condition["benign"]),
+        _interval(condition["quality"]),
+        f"{withheld:.1f} of {condition['tokens'] + withheld:.1f}",
         _milliseconds(seconds.get("first")),
         _milliseconds(seconds.get("whole")),
     )
