@@ -291,9 +291,9 @@ def test_an_output_of_another_run_is_left_alone(invoke: Invoke, scripted, prompt
 HOLD = """
 import sys, time
 from pathlib import Path
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
-with alone(Path(sys.argv[1])):
+with lock_now(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """

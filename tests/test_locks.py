@@ -18,12 +18,12 @@ COUNT = """
 import sys, time
 from pathlib import Path
 from taketurns.errors import DataError
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
 path, counted = Path(sys.argv[1]), 0
 while counted < 200:
     try:
-        with alone(path):
+        with lock_now(path):
             path.write_text(str(int(path.read_text()) + 1))
         counted += 1
     except DataError:
