@@ -27,8 +27,8 @@ Values = dict[str, list[list[float]]]
 """Scores, `[task][question][seed]`."""
 Wanted = TypeVar("Wanted", bound="Identified")
 Show = Callable[[int, int], Callable[[Record], None]]
-"""Told how many answers are wanted and how many of them are kept; what it returns sees each record
-that is made."""
+"""Gets the number of answers that are wanted and of those that are kept; returns a function that
+gets each record as it is made."""
 
 
 class Identified(Protocol):

@@ -18,8 +18,7 @@ from taketurns.utils.locks import locked
 from taketurns.utils.seeds import derive
 
 Note = Callable[[str, int, int], Callable[[Record], None]]
-"""Told whose answers are wanted, how many, and how many of them are kept; what it returns sees each
-record that is made."""
+"""As `asking.Show`, with the name of the answers before the numbers."""
 
 
 class DevCache:

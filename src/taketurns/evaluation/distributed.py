@@ -94,8 +94,8 @@ class _Book:
         self._folder = folder
 
     def shards(self, ids: Sequence[str], size: int) -> dict[str, list[Record]]:
-        """What is left to ask, by the names of shards. A shard that was made when nobody was there
-        to take it is taken now."""
+        """What is left to ask, by the names of shards. A shard that an earlier run made and
+        did not take is taken now."""
         left: list[Record] = [
             {"id": identifier, "method": self.name}
             for identifier in ids

@@ -3,7 +3,7 @@
 Scores are `values[task][question][seed]`. The unit is the question: its score is the mean over the
 seeds, so answers to one question are never counted as independent. Tasks count the same, however
 many questions they have, and are held fixed: what is said holds for further questions of these
-tasks. What varies from seed to seed is told apart (`spread`).
+tasks. What varies from seed to seed is reported apart (`spread`).
 
 Means and their intervals are plain Python; `paired`, `holm` and `tally` need scipy and statsmodels
 (`pip install 'taketurns[eval]'`), which are imported when they are called.

@@ -23,7 +23,7 @@ MOST_ROUNDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Answers that say what is left, by single checkpoint, and further ones, by whoever tries.
+    """Answers that define what is left, by single checkpoint, and further ones, by method.
     Scores are `[question][answer]`; all have the same questions in one order, and all who try have
     as many answers."""
 
@@ -59,7 +59,7 @@ class Against:
 @dataclass(frozen=True, slots=True)
 class UnsolvedCoverage:
     """`left` of `questions` are solved by none of `defining` answers of each single checkpoint
-    (their mean over `rounds`); everybody has as many `tries` at them."""
+    (their mean over `rounds`); every method has as many `tries` at them."""
 
     questions: int
     left: float
@@ -101,7 +101,7 @@ def halved(
 
 
 def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage | None:
-    """What everybody solves of the questions that are left, and the subject beside each of the
+    """What every method solves of the questions that are left, and the subject beside each of the
     others; None without rounds, or if nothing is left in any."""
     if not rounds:
         return None
