@@ -90,8 +90,8 @@ def identity(scorer: object) -> str:
 
 
 def _with_settings(scorer: object) -> str:
-    """As `repr` writes a dataclass, but for the class's name. A subclass does not inherit that name:
-    it may score otherwise."""
+    """As `repr` writes a dataclass, but for the class's name. A subclass does not inherit that
+    name: it may score otherwise."""
     name = vars(type(scorer)).get("stored_name")
     if not is_dataclass(scorer):
         return str(name or type(scorer).__qualname__)
