@@ -282,7 +282,9 @@ def combined(
 ) -> dict[str, float]:
     """What several methods score together on each task: their "mean", or the "best" of them."""
     columns = {task: [scores[task] for scores in methods] for task in methods[0]}
-    return {task: max(own) if how == "best" else fmean(own) for task, own in columns.items()}
+    return {
+        task: max(column) if how == "best" else fmean(column) for task, column in columns.items()
+    }
 
 
 def _question_means(values: Mapping[str, SeedScores]) -> list[Floats]:

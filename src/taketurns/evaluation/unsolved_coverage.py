@@ -110,19 +110,19 @@ def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage
     questions = len(first.tries[subject])
     left = [0.0] * questions
     solved = {name: [0.0] * questions for name in names}
-    for one in rounds:
+    for answers in rounds:
         for at in range(questions):
-            if any(_solves(answers[at]) for answers in one.defining.values()):
+            if any(_solves(defining[at]) for defining in answers.defining.values()):
                 continue
             left[at] += 1 / len(rounds)
             for name in names:
-                solved[name][at] += _solves(one.tries[name][at]) / len(rounds)
+                solved[name][at] += _solves(answers.tries[name][at]) / len(rounds)
     if not any(left):
         return None
     pairs = [
         _against(name, solved[subject], solved[name], left) for name in names if name != subject
     ]
-    adjusted = holm([one.p for one in pairs])
+    adjusted = holm([pair.p for pair in pairs])
     return UnsolvedCoverage(
         questions=questions,
         left=sum(left),
