@@ -95,8 +95,8 @@ class _MethodAnswers:
         self._folder = folder
 
     def shards(self, ids: Sequence[str], size: int) -> dict[str, list[Record]]:
-        """What is left to ask, by the names of shards. A shard that a stopped run made but did not
-        take is taken now."""
+        """What is left to ask, by the names of shards. A shard that an earlier run made and
+        did not take is taken now."""
         left: list[Record] = [
             {"id": identifier, "method": self.method}
             for identifier in self._output.missing(ids, str)

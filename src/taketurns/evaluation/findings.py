@@ -33,7 +33,8 @@ Json = dict[str, Any]
 
 def choose_subject(entries: Sequence[MethodEntry], wanted: str | None) -> str:
     """The method that the others are compared with: the wanted one, else the first that switches,
-    which may be by chance, else the last; never one with hindsight that nobody wanted. Raises
+    which may be by chance, else the last; a method with hindsight only if it is
+    the wanted one. Raises
     UsageError for one that is not asked, and where all have hindsight."""
     names = [entry.name for entry in entries]
     fair = [entry.name for entry in entries if not entry.hindsight]

@@ -47,7 +47,7 @@ class Cost:
 class MethodResult:
     """A method's scores and cost. `missing` answers failed, `unscored` ones got no score. `work` is
     a digest of all that it wrote and read, `file` where in the evaluation's folder its answers
-    are; None for a method that asks nobody."""
+    are; None for a method that is read off others' answers."""
 
     name: str
     kind: Kind

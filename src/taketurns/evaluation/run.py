@@ -65,7 +65,7 @@ class EvaluationJob:
 
 
 class Evaluation:
-    """The methods of a job on one engine. Raises UsageError for a method that there is none of.
+    """The methods of a job on one engine. Raises UsageError for an unknown method.
 
     async with Evaluation(config, job, store, trained, say) as evaluation:
         failures = await evaluation.run()
@@ -161,9 +161,9 @@ class Evaluation:
                 f"the method {ORACLE!r} is read off the checkpoints' answers: name "
                 f"{', '.join(missing)} too"
             )
-        anybody = self._context.team(RandomSwitcher())
+        team = self._context.team(RandomSwitcher())
         for query in {item.query.id: item.query for item in items}.values():
-            await anybody.check_prompt(query)
+            await team.check_prompt(query)
         for name, entry in list(self._entries.items()):
             if entry.make is None:
                 continue
@@ -193,7 +193,7 @@ class Evaluation:
         return self._store.answers(name, _digest(self._dev, self._methods[name]))
 
     async def answer(self, name: str, item: AnswerRequest) -> Record:
-        """One answer of one method, for whoever keeps it elsewhere: it is made ready when it is
+        """One answer of one method, which the caller keeps: the method is made ready when it is
         first asked, and another that was asked before is let go, so only one may be under way."""
         if self._at is None or self._at[0] != name:
             self._at = (name, asyncio.create_task(self._make_ready(name)))
@@ -204,7 +204,7 @@ class Evaluation:
     async def _make_ready(self, name: str) -> Method:
         await self._context.dismiss_all()
         make = self._entries[name].make
-        assert make is not None, "nobody answers for a method that is read off others"
+        assert make is not None, "a method that is read off others gives no answers"
         method = make(self._context)
         await method.check()
         async with lock_async(self._store.choice(name, _digest(self._dev, method)), wait=True):

@@ -91,7 +91,7 @@ async def conduct(
     for item in job.items():
         if item.seed == 0:
             asked[item.task.name].append(item.question)
-    # Results and report are of one process's reading, whoever else ends at this moment.
+    # One process at a time writes results and report, so that both are of one reading.
     async with lock_async(out / "results.json", wait=True):
         measured = read_results(store, entries, tasks, job.items(), evaluation.checked)
         with Progress("comparing", len(measured) - 1) as progress:

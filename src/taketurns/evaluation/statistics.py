@@ -3,7 +3,7 @@
 Scores are `values[task][question][seed]`. The unit is the question: its score is the mean over the
 seeds, so answers to one question are never counted as independent. Tasks count the same, however
 many questions they have, and are held fixed: what is said holds for further questions of these
-tasks. What varies from seed to seed is told apart (`spread`).
+tasks. What varies from seed to seed is reported apart (`spread`).
 
 Means and their intervals are plain Python; `paired`, `holm` and `tally` need scipy and statsmodels
 (`pip install 'taketurns[eval]'`), which are imported when they are called.
@@ -282,7 +282,9 @@ def combined(
 ) -> dict[str, float]:
     """What several methods score together on each task: their "mean", or the "best" of them."""
     columns = {task: [scores[task] for scores in methods] for task in methods[0]}
-    return {task: max(own) if how == "best" else fmean(own) for task, own in columns.items()}
+    return {
+        task: max(column) if how == "best" else fmean(column) for task, column in columns.items()
+    }
 
 
 def _question_means(values: Mapping[str, SeedScores]) -> list[Floats]:

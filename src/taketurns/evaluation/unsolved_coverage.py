@@ -23,7 +23,7 @@ MOST_ROUNDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Answers that say what is left, by single checkpoint, and further ones, by whoever tries.
+    """Answers that define what is left, by single checkpoint, and further ones, by method.
     Scores are `[question][answer]`; all have the same questions in one order, and all who try have
     as many answers."""
 
@@ -59,7 +59,7 @@ class Against:
 @dataclass(frozen=True, slots=True)
 class UnsolvedCoverage:
     """`left` of `questions` are solved by none of `defining` answers of each single checkpoint
-    (their mean over `rounds`); everybody has as many `tries` at them."""
+    (their mean over `rounds`); every method has as many `tries` at them."""
 
     questions: int
     left: float
@@ -101,7 +101,7 @@ def halved(
 
 
 def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage | None:
-    """What everybody solves of the questions that are left, and the subject beside each of the
+    """What every method solves of the questions that are left, and the subject beside each of the
     others; None without rounds, or if nothing is left in any."""
     if not rounds:
         return None
@@ -110,19 +110,19 @@ def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage
     questions = len(first.tries[subject])
     left = [0.0] * questions
     solved = {name: [0.0] * questions for name in names}
-    for one in rounds:
+    for answers in rounds:
         for at in range(questions):
-            if any(_solves(answers[at]) for answers in one.defining.values()):
+            if any(_solves(defining[at]) for defining in answers.defining.values()):
                 continue
             left[at] += 1 / len(rounds)
             for name in names:
-                solved[name][at] += _solves(one.tries[name][at]) / len(rounds)
+                solved[name][at] += _solves(answers.tries[name][at]) / len(rounds)
     if not any(left):
         return None
     pairs = [
         _against(name, solved[subject], solved[name], left) for name in names if name != subject
     ]
-    adjusted = holm([one.p for one in pairs])
+    adjusted = holm([pair.p for pair in pairs])
     return UnsolvedCoverage(
         questions=questions,
         left=sum(left),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from itertools import islice, permutations
+from itertools import chain, islice, permutations
 from statistics import fmean
 from typing import Any
 
@@ -42,18 +42,18 @@ class Cascade(Plain):
 
         names = self._context.names
         alone = await alone_on_dev(self._context, dev)
-        answers = [[one for task in alone[name].values() for one in task] for name in names]
-        flat = [one for own in answers for one in own]
+        answers = [list(chain.from_iterable(alone[name].values())) for name in names]
+        flat = list(chain.from_iterable(answers))
         features = torch.stack(
             await asyncio.gather(*(self._reading.features(a.query, a.text) for a in flat))
         )
-        right = torch.tensor([one.score for one in flat])
+        right = torch.tensor([answer.score for answer in flat])
         targets = torch.stack((1 - right, right), 1)
-        ridge, held_out = cross_validate(features, targets, [one.query.id for one in flat])
+        ridge, held_out = cross_validate(features, targets, [answer.query.id for answer in flat])
         self._judge = train(features, targets, ridge)
         # [candidate][question]: what the judge would say had it not seen the question.
         trust = held_out[:, 1].reshape(len(names), -1).tolist()
-        scores = [[one.score for one in own] for own in answers]
+        scores = [[answer.score for answer in column] for column in answers]
         sizes = [len(task) for task in alone[names[0]].values()]
         by_score = sorted(range(len(names)), key=lambda i: -mean_score(alone[names[i]]))
         orders = list(permutations(by_score)) if len(names) <= MOST_ORDERED else [tuple(by_score)]

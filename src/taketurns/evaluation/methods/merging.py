@@ -64,7 +64,7 @@ class _Merged(Plain):
 
 class GreedySoup(_Merged):
     """Greedy soup (Wortsman et al., arXiv 2203.05482): from the best on dev downwards, a checkpoint
-    joins the average if the average on dev is none the worse for it."""
+    joins the average if the average's dev score does not fall."""
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         alone = await alone_on_dev(self._context, dev)

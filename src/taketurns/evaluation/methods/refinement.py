@@ -20,7 +20,7 @@ REFINE = "The answer given: {answer}\nWrite it better."
 
 class MultiagentRefine(Plain):
     """Multiagent debate (Du et al., arXiv 2305.14325), two rounds: every candidate answers, every
-    candidate, its own answer in the conversation, is told the others' and answers again, and the
+    candidate, its own answer in the conversation, reads the others' and answers again, and the
     majority of these counts; of equals the last candidate's."""
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:

@@ -48,11 +48,11 @@ class MethodEntry:
 
 
 def methods(
-    candidates: list[str], own: TrainedSwitchers, trained: Mapping[str, TrainedSwitchers]
+    candidates: list[str], by_team: TrainedSwitchers, trained: Mapping[str, TrainedSwitchers]
 ) -> dict[str, MethodEntry]:
-    """Every method that can be named for a team. `own` is its own switcher, `trained` are others
-    by method. Raises UsageError for a name that is taken."""
-    whole = own.switchers()
+    """Every method that can be named for a team. `by_team` is its own switcher, `trained` are
+    others by method. Raises UsageError for a name that is taken."""
+    whole = by_team.switchers()
     first = next(iter(whole.values()))
     entries = [
         *(

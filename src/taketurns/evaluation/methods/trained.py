@@ -55,8 +55,8 @@ def own(team: TeamConfig, tasks: Sequence[str]) -> TrainedSwitchers:
 
 
 def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, TrainedSwitchers]:
-    """What stands in `switchers/` beside a team file, as a pocket build leaves it, and is not the
-    team's own switcher: those for all tasks, and one a task."""
+    """The switchers in `switchers/` beside a team file, as a pocket build writes them, that are
+    not the team's own switcher: those for all tasks, and one a task."""
     if team.source is None:
         return {}
     home = Path(team.source).parent / "switchers"

@@ -1,1 +1,1 @@
-"""Scoring answers that somebody already has."""
+"""Scoring answers that are written already."""

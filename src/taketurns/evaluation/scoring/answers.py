@@ -1,4 +1,4 @@
-"""Answers that somebody already has, matched with the questions they answer.
+"""Answers that are written already, matched with the questions they answer.
 
 A line an answer: `{"id", "text"}`, or `{"id", "texts": [...]}` where a task judges several answers
 to a question beside each other. What `taketurns generate` writes is such a file. The id is the

@@ -90,12 +90,12 @@ def identity(scorer: object) -> str:
 
 
 def _with_settings(scorer: object) -> str:
-    """As a dataclass is written by `repr`. A subclass has a name of its own: it may score
-    otherwise."""
-    name = str(vars(type(scorer)).get("stored_name", type(scorer).__qualname__))
+    """As `repr` writes a dataclass, but for the class's name. A subclass does not inherit that
+    name: it may score otherwise."""
+    name = vars(type(scorer)).get("stored_name")
     if not is_dataclass(scorer):
-        return name
-    if not vars(type(scorer))["__dataclass_params__"].repr:
+        return str(name or type(scorer).__qualname__)
+    if name is None:
         return repr(scorer)
     settings = {f.name: getattr(scorer, f.name) for f in fields(scorer) if f.repr}
     written = (
