@@ -6,8 +6,21 @@ from itertools import product
 
 import numpy as np
 import pytest
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
-from taketurns.evaluation.statistics import combined, gain, holm, paired, spread, tally
+from taketurns.evaluation.statistics import (
+    average,
+    combined,
+    exact_mcnemar,
+    gain,
+    holm,
+    paired,
+    share,
+    spread,
+    tally,
+    wilson,
+)
 
 Values = dict[str, list[list[float]]]
 TRIALS = 200
@@ -160,3 +173,39 @@ def test_gains_as_the_paper_computes_them_and_plainly() -> None:
     both = [{"a": 0.2, "b": 0.6}, {"a": 0.4, "b": 0.2}]
     assert combined(both, "mean") == pytest.approx({"a": 0.3, "b": 0.4})
     assert combined(both, "best") == {"a": 0.4, "b": 0.6}
+
+
+@pytest.mark.parametrize(("right", "n"), [(77, 500), (0, 10), (10, 10), (3.5, 12.25)])
+def test_wilson_is_what_statsmodels_says(right: float, n: float) -> None:
+    assert wilson(right / n, n) == pytest.approx(proportion_confint(right, n, method="wilson"))
+
+
+def test_an_interval_counts_questions_not_only_answers() -> None:
+    """Five answers to one question that always agree are one answer."""
+    agreeing = share([(1.0,) * 5, (0.0,) * 5] * 20)
+    mixed = share([(1.0, 0.0) * 5, (0.0, 1.0) * 5] * 20)
+    single = share([(1.0,), (0.0,)] * 20)
+    assert (agreeing.mean, agreeing.n) == (0.5, 40)
+    assert agreeing.high - agreeing.low == pytest.approx(single.high - single.low)
+    assert mixed.high - mixed.low < 0.5 * (agreeing.high - agreeing.low)
+
+
+def test_certainty_is_never_complete() -> None:
+    perfect = share([(1.0,)] * 30)
+    assert perfect.mean == perfect.high == 1
+    assert 0.85 < perfect.low < 0.9
+    assert share([(0.0,)]).high < 1
+
+
+def test_the_average_counts_every_task_the_same() -> None:
+    whole = average({"big": [(1.0,)] * 90, "small": [(0.0,)] * 10})
+    assert whole.mean == 0.5
+    assert 0.3 < whole.low < 0.5 < whole.high < 0.7
+    assert whole.n == 100
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (25, 10), (3, 40)])
+def test_the_exact_test_is_what_statsmodels_says(only_first: int, only_second: int) -> None:
+    table = [[7, only_first], [only_second, 5]]
+    wanted = mcnemar(table, exact=True).pvalue if only_first + only_second else 1.0
+    assert exact_mcnemar(only_first, only_second) == pytest.approx(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from taketurns.evaluation.asking import AnswerRequest
+from taketurns.errors import EngineError
+from taketurns.evaluation.asking import AnswerRequest, by_task, requests, score_all
 from taketurns.runs.output import JsonlOutput
 from taketurns.runs.records import encode_record, query_to_json
 from taketurns.tasks.scored import ScoredTask
@@ -23,7 +25,7 @@ from taketurns.tasks.scorers.mathematics import Mathematics
 from taketurns.tasks.scorers.moco import Moco
 from taketurns.tasks.scorers.reward import Reward
 from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
-from taketurns.types import Query, Score
+from taketurns.types import Patch, Query, Score, Trace
 
 QUERY = Query("own/1", text="?", reference="a")
 
@@ -125,3 +127,28 @@ def test_a_scorer_made_of_others_rises_with_them() -> None:
     assert (
         Stated(versioned(1)).version < Stated(versioned(2)).version < Sampled(versioned(3)).version
     )
+
+
+async def test_scores_come_in_the_order_of_the_questions_and_seeds() -> None:
+    """However long each answer takes."""
+    queries = tuple(Query(f"own/{n}", text="?", reference=str(n % 2)) for n in range(3))
+    task = ScoredTask("own", "own", {"test": queries}, Plain())
+
+    async def ask(task: Any, query: Query, seed: int) -> Trace:
+        await asyncio.sleep(0.01 * (3 - int(query.id[-1])))
+        return Trace(query, (Patch(0, (1,), str(seed % 2), "stop", "chosen"),), seed)
+
+    items = requests([task], "test", 2, 2)
+    seen: list[Trace] = []
+    scores = await score_all(items, ask, 10, 4, seen.append)
+    assert by_task(items, scores) == {"own": [[1.0, 0.0], [0.0, 1.0]]}
+    assert sorted(trace.seed for trace in seen) == [10, 10, 11, 11]
+
+
+async def test_a_score_of_a_failed_answer_is_none_at_all() -> None:
+    async def ask(task: Any, query: Query, seed: int) -> Trace:
+        return Trace(query, (), seed, error="gone")
+
+    task = ScoredTask("own", "own", {"test": (QUERY,)}, Plain())
+    with pytest.raises(EngineError, match="gone"):
+        await score_all(requests([task], "test", None, 1), ask, 0, 4, lambda trace: None)
