@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from taketurns.engines.base import Session
+from taketurns.engines.base import Prompt, Session
 from taketurns.engines.wrapper import EngineWrapper, SessionWrapper
 from taketurns.utils.seeds import derive
 
@@ -29,6 +29,9 @@ class _ForgetfulSession(SessionWrapper):
         self._calls += 1
         async with self._inner.fork(derive(self._seed, "call", self._calls)) as fresh:
             yield fresh
+
+    async def read(self, model: str, prompt: Prompt) -> None:
+        """Nothing is kept, so nothing is read ahead."""
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[Session]:

@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from taketurns.engines.base import Combine, Engine, ModelInfo, OnToken, Prompt, Session
+from taketurns.engines.base import (
+    Combine,
+    Engine,
+    ModelInfo,
+    OnToken,
+    Prompt,
+    Session,
+    SharingSession,
+)
 from taketurns.types import Completion, Sampling
 
 
@@ -89,7 +97,8 @@ class SessionWrapper(ABC):
         return scores
 
     async def read(self, model: str, prompt: Prompt) -> None:
-        await self._look("read", model, prompt)
+        if isinstance(self._inner, SharingSession):
+            await self._look("read", model, prompt)
 
     async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Any:
         return await self._look("hidden", model, prompt, layers)

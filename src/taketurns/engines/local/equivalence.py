@@ -67,7 +67,7 @@ ONCE = ((Turn(None, 6, 1),),)
 LONGEST = 13  # tokens of a text in them
 
 
-class Failed(Exception):
+class NoReferenceError(Exception):
     """There is no truth to hold a way against: a clause that says why."""
 
 
@@ -91,13 +91,13 @@ class Truth:
 
     def distance(self, ids: Sequence[int], counts: Sequence[int], ours: Tensor) -> float | None:
         """How far `ours` `[len(counts), vocabulary]` is from the truth; None where that is no more
-        than the precision explains. Raises Failed if the model does not know itself."""
+        than the precision explains. Raises NoReferenceError if the model does not know itself."""
         distance = apart(ours, self.after(ids, counts))
         if distance <= self._bound:
             return None
         whole, again = (self._plain(ids).logits[0] for _ in range(2))
         if apart(again, whole) > self._bound:
-            raise Failed("two forwards of one text give different logits")
+            raise NoReferenceError("two forwards of one text give different logits")
         if self.causal and not self._is_causal(ids, counts):
             self.causal = False
             distance = apart(ours, self.after(ids, counts))
@@ -229,11 +229,11 @@ def _joined(seen: Sequence[_WrittenText]) -> list[_WrittenText]:
 def _wrong(truth: Truth, text: _WrittenText) -> str | None:
     try:
         distance = truth.distance(text.ids, text.counts, torch.stack(text.logits))
-    except Failed:
+    except NoReferenceError:
         raise
     except Exception as error:
         _reraise_if_memory(error)
-        raise Failed(f"its own forward fails with {described(error)}") from error
+        raise NoReferenceError(f"its own forward fails with {described(error)}") from error
     if distance is None:
         return None
     return f"its logits are not those of a plain forward (they are {distance:.1g} apart)"

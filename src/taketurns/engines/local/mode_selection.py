@@ -116,7 +116,7 @@ class ArchitectureProof:
             )[1]
             if why is None and not truth.causal and not truth.generates(ids[:16]):
                 why = "it predicts a token from both its sides, so it does not write left to right"
-        except equivalence.Failed as error:
+        except equivalence.NoReferenceError as error:
             why = str(error)
         self._keep(causal=truth.causal, copied=True, ways={**self._found.get("ways", {}), way: why})
 
@@ -255,7 +255,7 @@ def _on_weights(
         rounds = ()
     try:
         return _tried(way, loaded, running, truth, rounds, ids)
-    except equivalence.Failed as error:
+    except equivalence.NoReferenceError as error:
         return None, str(error)
 
 
@@ -276,7 +276,7 @@ def _tried(
         why = equivalence.differs(runner, truth, rounds, ids) if rounds else None
     except Unfit as error:
         return None, str(error)
-    except (equivalence.Failed, torch.OutOfMemoryError, MemoryError):
+    except (equivalence.NoReferenceError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a runner asks parts of a model that may fail in any way
         why = f"a trial ends in {equivalence.described(error)}"
