@@ -107,7 +107,7 @@ async def test_others_have_their_turn_while_much_is_told(monkeypatch: pytest.Mon
     answers = JobGroup([], AdmissionGate(1, 1), ServeConfig())
     answers._unfinished = 1
     for number in range(100):
-        answers._events.put_nowait((number, job_group.Started(0.0)))
+        answers._events.put_nowait((number, job_group.JobStarted(0.0)))
     told: list[int] = []
     turns = 0
 

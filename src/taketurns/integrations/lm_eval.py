@@ -48,8 +48,8 @@ class TeamLM(GeneratesOnly, LM):
         **settings: Any,
     ) -> None:
         super().__init__()
-        own = {key: value for key, value in settings.items() if key not in HARNESS}
-        self._team = load_team(team, own, speaker)
+        team_settings = {key: value for key, value in settings.items() if key not in HARNESS}
+        self._team = load_team(team, team_settings, speaker)
         self._concurrency = concurrency
         self._conversations: dict[str, tuple[Message, ...]] = {}
 

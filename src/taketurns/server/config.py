@@ -35,10 +35,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 class ServeConfig:
     """Times are in seconds, sizes in bytes.
 
-    `name` is what the team is called in /v1/models, `api_keys` who may ask (nobody is asked for a
-    key where there are none), `cors` the origins of other sites' pages that may. `allowed_hosts`
-    are names, beside localhost and plain addresses, under which a server that listens on the
-    loopback and asks for no key may be called. `examples` are questions that the page offers.
+    `name` is the team's in /v1/models, `api_keys` are the keys that clients may use (empty: no key
+    is needed), `cors` the origins of other sites whose pages may ask. `allowed_hosts` are names,
+    beside localhost and plain addresses, under which a server that listens on the loopback and
+    needs no key may be called. `examples` are questions that the page offers.
     `max_running` answers are written at a time, if the engine has memory for so many, and
     `max_waiting` wait for that; a request with `n` choices counts as many answers. `timeout` bounds
     a request with its waiting, `stall` how long a client may not read, or take to send a request,

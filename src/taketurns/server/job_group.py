@@ -26,20 +26,20 @@ _MAX_BATCH = 64  # events that are given out before other requests have their tu
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class JobStarted:
     """A job is admitted and its session is open; it waited `waited` seconds for both."""
 
     waited: float
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class JobFailed:
     """An answer could not be finished; the events before this one stay valid."""
 
     error: ApiError
 
 
-Event = Started | Delta | Patch | Trace | Failed
+Event = JobStarted | Delta | Patch | Trace | JobFailed
 """A job starts, writes deltas and patches, and ends with its trace or fails."""
 
 
@@ -79,7 +79,7 @@ class JobGroup:
             events = [await self._events.get()]
             while not self._events.empty() and len(events) < _MAX_BATCH:
                 events.append(self._events.get_nowait())
-            self._unfinished -= sum(isinstance(event, Trace | Failed) for _, event in events)
+            self._unfinished -= sum(isinstance(event, Trace | JobFailed) for _, event in events)
             yield events
             await asyncio.sleep(0)
 
@@ -103,21 +103,21 @@ class JobGroup:
                 ) as answer:
                     ticket.begin()
                     began = True
-                    emit(Started(perf_counter() - entered))
+                    emit(JobStarted(perf_counter() - entered))
                     await answer.write()
             emit(job.draft.trace(job.seed))
         except TakeTurnsError as error:
-            emit(Failed(as_api_error(error)))
+            emit(JobFailed(as_api_error(error)))
         except asyncio.CancelledError as reason:
             if reason.args == (_INTERRUPTED,):
-                emit(Failed(shutting_down()))
+                emit(JobFailed(shutting_down()))
             raise
         except Exception as error:
             if timeout.expired():
-                emit(Failed(timed_out(self._config.timeout, began)))
+                emit(JobFailed(timed_out(self._config.timeout, began)))
             else:
                 LOG.exception("an answer broke off", exc_info=error)
-                emit(Failed(as_api_error(error)))
+                emit(JobFailed(as_api_error(error)))
         finally:
             ticket.close()
 

@@ -15,7 +15,7 @@ from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import bad_request
-from taketurns.server.model_registry import ModelRegistry, ServedModel
+from taketurns.server.model_registry import ModelRegistry, RegisteredModel
 from taketurns.server.schemas import (
     ChatMessage,
     ChatRequest,
@@ -28,7 +28,7 @@ from taketurns.types import Message, Query
 
 _SEED_BITS = 48  # a JSON number holds so many exactly in every client
 
-AnswerRequest = ChatRequest | CompletionRequest
+AnyRequest = ChatRequest | CompletionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class CompletionJob:
 
 
 async def make_jobs(
-    request: AnswerRequest, registry: ModelRegistry, limits: ServeConfig
+    request: AnyRequest, registry: ModelRegistry, limits: ServeConfig
 ) -> list[CompletionJob]:
     """The jobs of a request, by choice. Raises ApiError, and PromptError for a prompt that does
     not fit."""
@@ -135,7 +135,7 @@ def conversation_query(identifier: str, turns: Sequence[ChatMessage]) -> Query:
     return Query(identifier, messages=tuple(messages))
 
 
-def candidate_index(name: str | int, served: ServedModel, param: str) -> int:
+def candidate_index(name: str | int, served: RegisteredModel, param: str) -> int:
     """The index of a candidate given by name or index. Raises ApiError that names `param`."""
     if isinstance(name, str) and name in served.speakers:
         return served.speakers.index(name)
@@ -159,7 +159,7 @@ def _query(identifier: str, prompt: Any, codecs: Sequence[TextCodec]) -> Query:
     return Query(identifier, text=text)
 
 
-def _with_switcher(team: Team, served: ServedModel, options: TurnOptions | None) -> Team:
+def _with_switcher(team: Team, served: RegisteredModel, options: TurnOptions | None) -> Team:
     switcher = None if options is None else options.switcher
     if switcher is None or switcher == "team":
         return team
@@ -169,7 +169,7 @@ def _with_switcher(team: Team, served: ServedModel, options: TurnOptions | None)
     return team.switched_by(FixedSwitcher(sequence))
 
 
-def _policy(request: AnswerRequest, served: ServedModel, limits: ServeConfig) -> Policy:
+def _policy(request: AnyRequest, served: RegisteredModel, limits: ServeConfig) -> Policy:
     """The team's policy with the changes that the request asks for."""
     policy = served.chat.policy
     if request.wanted_tokens is not None and request.wanted_tokens > limits.max_tokens:
@@ -194,7 +194,7 @@ def _policy(request: AnswerRequest, served: ServedModel, limits: ServeConfig) ->
         raise bad_request(str(error), "taketurns") from error
 
 
-def _turn_changes(options: TurnOptions, served: ServedModel) -> dict[str, Any]:
+def _turn_changes(options: TurnOptions, served: RegisteredModel) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for key in options.model_fields_set - {"switcher"}:
         value = getattr(options, key)
@@ -213,7 +213,9 @@ def _turn_changes(options: TurnOptions, served: ServedModel) -> dict[str, Any]:
     return changes
 
 
-def _max_share(shares: Mapping[str, float], served: ServedModel) -> tuple[tuple[int, float], ...]:
+def _max_share(
+    shares: Mapping[str, float], served: RegisteredModel
+) -> tuple[tuple[int, float], ...]:
     """For each candidate the lower of the team's and the request's limit."""
     lowest = dict(served.chat.policy.max_share)
     for name, share in shares.items():
@@ -224,7 +226,7 @@ def _max_share(shares: Mapping[str, float], served: ServedModel) -> tuple[tuple[
     return tuple(lowest.items())
 
 
-def _guard(options: GuardOptions | None, served: ServedModel) -> Guard | None:
+def _guard(options: GuardOptions | None, served: RegisteredModel) -> Guard | None:
     """The team's guard, which rejects the request's words too."""
     guard = served.chat.policy.guard
     if options is None:

@@ -17,7 +17,7 @@ from taketurns.server.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
+class RegisteredModel:
     """A model that clients can name. `chat` writes answers, `plain` continues bare text."""
 
     name: str
@@ -43,7 +43,7 @@ class ModelRegistry:
             )
         self.team = team
         self._created = int(time())
-        self._served = {name: ServedModel(name, team, team.verbatim())}
+        self._served = {name: RegisteredModel(name, team, team.verbatim())}
         if team.policy.guard or team.policy.max_share:
             return  # a candidate that is restricted in the team must not be had without it
         for candidate in candidates:
@@ -51,12 +51,12 @@ class ModelRegistry:
             # In patches, as the team: between them the engine lets other answers in, and the text
             # does not depend on them.
             alone.policy = replace(alone.policy, patch_size=team.policy.patch_size)
-            self._served[candidate] = ServedModel(candidate, alone, alone.verbatim())
+            self._served[candidate] = RegisteredModel(candidate, alone, alone.verbatim())
 
-    def __iter__(self) -> Iterator[ServedModel]:
+    def __iter__(self) -> Iterator[RegisteredModel]:
         return iter(self._served.values())
 
-    def find(self, name: str | None) -> ServedModel:
+    def find(self, name: str | None) -> RegisteredModel:
         """A model by its name; None is the team. Raises ApiError."""
         if name is None:
             return next(iter(self))
@@ -70,7 +70,7 @@ class ModelRegistry:
             )
         return self._served[name]
 
-    async def infos(self, served: ServedModel) -> list[ModelInfo]:
+    async def infos(self, served: RegisteredModel) -> list[ModelInfo]:
         """What the engine knows of each candidate of `served`."""
         return [await self.team.engine.info(name) for name in served.speakers]
 
@@ -85,7 +85,7 @@ class ModelRegistry:
         """The entries of /v1/models."""
         return [await self._entry(served) for served in self]
 
-    async def _entry(self, served: ServedModel) -> dict[str, Any]:
+    async def _entry(self, served: RegisteredModel) -> dict[str, Any]:
         return {
             "id": served.name,
             "object": "model",

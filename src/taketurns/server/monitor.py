@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from taketurns.server.job_group import Event, Failed, Started
+from taketurns.server.job_group import Event, JobFailed, JobStarted
 from taketurns.server.jobs import CompletionJob
 from taketurns.server.metrics import Metrics
 from taketurns.types import Delta, Patch, Trace
@@ -78,14 +78,14 @@ class RequestMonitor:
         elif isinstance(event, Patch):
             progress.patches.append((event, now))
             self._metrics.patch(self._model, progress.job.speakers, event)
-        elif isinstance(event, Started):
+        elif isinstance(event, JobStarted):
             progress.started = True
             self._metrics.waiting.labels(self._model).dec()
             self._metrics.running.labels(self._model).inc()
             self._metrics.queued.labels(self._model).observe(event.waited)
         elif isinstance(event, Trace):
             self._end(progress, event.finish or "stop", now)
-        elif isinstance(event, Failed):
+        elif isinstance(event, JobFailed):
             self.fields |= event.error.fields()
             self._end(progress, "error", now)
 

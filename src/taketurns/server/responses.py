@@ -15,7 +15,7 @@ from typing import Any
 
 from taketurns.checkpoints.text import REPLACEMENT, TextCodec
 from taketurns.runs.records import patch_to_json
-from taketurns.server.jobs import AnswerRequest, CompletionJob
+from taketurns.server.jobs import AnyRequest, CompletionJob
 from taketurns.types import Delta, Patch, Token, Trace
 
 JsonObject = dict[str, Any]
@@ -228,7 +228,7 @@ class ResponseBuilder:
         identifier: str,
         model: str,
         jobs: Sequence[CompletionJob],
-        request: AnswerRequest,
+        request: AnyRequest,
         style: ResponseStyle,
     ) -> None:
         self._with_ids = bool(request.return_token_ids)

@@ -126,7 +126,7 @@ class TurnOptions(Strict):
     policy.
 
     `patch_size` is in tokens, `top_p` over speakers; `opening` and `closing` name a candidate, or
-    nobody with null. `switcher` is "team" (its own), "random", or a list of candidates who write in
+    none with null. `switcher` is "team" (its own), "random", or a list of candidates who write in
     that order, over and over. `max_share` and `guard` add to the team's own and take nothing away.
     """
 
@@ -151,7 +151,7 @@ class GenerationRequest(Strict):
 
     `model` is the team (the default) or one of its candidates. `seed` makes an answer repeatable:
     choice `i` is what `team.generate` writes for the query id `str(i)` with it; without one a seed
-    is drawn, and told. `user` and the fields beside it are accepted and have no effect.
+    is drawn and returned. `user` and the fields beside it are accepted and have no effect.
     """
 
     model: Text | None = None

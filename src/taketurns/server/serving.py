@@ -21,8 +21,8 @@ from taketurns.server.errors import (
     loading,
     shutting_down,
 )
-from taketurns.server.job_group import Failed, JobGroup, Started
-from taketurns.server.jobs import AnswerRequest, make_jobs
+from taketurns.server.job_group import JobFailed, JobGroup, JobStarted
+from taketurns.server.jobs import AnyRequest, make_jobs
 from taketurns.server.logs import LOG
 from taketurns.server.metrics import Metrics
 from taketurns.server.model_registry import ModelRegistry
@@ -106,9 +106,7 @@ class Serving:
         extension = {**team["taketurns"], "examples": list(self.config.examples)}
         return [{**team, "taketurns": extension}, *candidates]
 
-    async def respond(
-        self, body: AnswerRequest, request: Request, style: ResponseStyle
-    ) -> Response:
+    async def respond(self, body: AnyRequest, request: Request, style: ResponseStyle) -> Response:
         """The response to a request for answers. Raises ApiError and TakeTurnsError."""
         if (state := self.state) != "ready":
             raise _UNREADY[state]()
@@ -173,14 +171,14 @@ async def _stream(
         error: ApiError | None = None
         for index, event in events:
             monitor.see(index, event)
-            if isinstance(event, Started):
+            if isinstance(event, JobStarted):
                 continue
-            if not begun and isinstance(event, Failed):
+            if not begun and isinstance(event, JobFailed):
                 raise event.error
             if not begun:
                 chunks.append(builder.opening())
                 begun = True
-            if isinstance(event, Failed):
+            if isinstance(event, JobFailed):
                 error = event.error
                 break
             try:
@@ -203,10 +201,10 @@ async def _whole(group: JobGroup, monitor: RequestMonitor, builder: ResponseBuil
     async for events in group:
         for index, event in events:
             monitor.see(index, event)
-            if isinstance(event, Failed):
+            if isinstance(event, JobFailed):
                 event.error.more = builder.partial()
                 raise event.error
-            if not isinstance(event, Started):
+            if not isinstance(event, JobStarted):
                 builder.add(index, event)
     try:
         return await asyncio.to_thread(builder.encoded)

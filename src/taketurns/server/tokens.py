@@ -10,7 +10,7 @@ from taketurns.checkpoints.prompts import speaker_ids
 from taketurns.engines.base import ModelInfo
 from taketurns.server.errors import bad_request
 from taketurns.server.jobs import conversation_query
-from taketurns.server.model_registry import ModelRegistry, ServedModel
+from taketurns.server.model_registry import ModelRegistry, RegisteredModel
 from taketurns.server.schemas import DetokenizeRequest, TokenizeRequest
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ async def tokenize(request: TokenizeRequest, registry: ModelRegistry) -> dict[st
 
 
 def _tokenized(
-    request: TokenizeRequest, served: ServedModel, infos: Sequence[ModelInfo]
+    request: TokenizeRequest, served: RegisteredModel, infos: Sequence[ModelInfo]
 ) -> dict[str, Any]:
     tokens = _agreed([_ids(request, served, *pair) for pair in enumerate(infos)], served)
     tokenizer = infos[0].codec.tokenizer
@@ -52,18 +52,22 @@ async def detokenize(request: DetokenizeRequest, registry: ModelRegistry) -> dic
     return {"prompt": await asyncio.to_thread(_decoded, request, served, infos)}
 
 
-def _decoded(request: DetokenizeRequest, served: ServedModel, infos: Sequence[ModelInfo]) -> str:
+def _decoded(
+    request: DetokenizeRequest, served: RegisteredModel, infos: Sequence[ModelInfo]
+) -> str:
     return _agreed([info.codec.decode(request.tokens) for info in infos], served)
 
 
-def _ids(request: TokenizeRequest, served: ServedModel, index: int, info: ModelInfo) -> list[int]:
+def _ids(
+    request: TokenizeRequest, served: RegisteredModel, index: int, info: ModelInfo
+) -> list[int]:
     if request.messages is None:
         return info.codec.encode(request.prompt or "", special=request.add_special_tokens)
     spec = served.chat.candidates[index].spec
     return speaker_ids(spec, info.codec, conversation_query("0", request.messages))
 
 
-def _agreed(results: Sequence[T], served: ServedModel) -> T:
+def _agreed(results: Sequence[T], served: RegisteredModel) -> T:
     """The one result of all candidates. Raises ApiError where they differ."""
     if any(result != results[0] for result in results):
         raise bad_request(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -68,13 +67,13 @@ def documents(kind: ManifestKind, servers: Sequence[VllmServer], team: str) -> l
             )
     loader = PackageLoader("taketurns.integrations.launch")
     environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=False)
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.filters["yaml"] = _inline
     text = environment.get_template(f"{kind}.yaml.j2").render(
         servers=[
             {
                 "name": name,
                 "url": server.url,
-                "arguments": server.arguments,
+                "arguments": list(server.arguments),
                 "at": server.at,
                 "environment": {k: v for k, v in server.environment.items() if k != _GPUS},
                 "gpus": _gpus(server),
@@ -96,6 +95,12 @@ def team_urls(servers: Sequence[VllmServer]) -> dict[str, str]:
         server.url: f"http://{name}:{_PORT}"
         for server, name in zip(servers, _names(servers), strict=True)
     }
+
+
+def _inline(value: Any) -> str:
+    """A value as YAML on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 30)
+    return text.removesuffix("...\n").rstrip("\n")
 
 
 def _names(servers: Sequence[VllmServer]) -> list[str]:
