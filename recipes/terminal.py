@@ -6,9 +6,8 @@ import sys
 
 import typer
 
+from taketurns.cli.options import FAILED, MISTAKE
 from taketurns.errors import TakeTurnsError, UsageError
-
-FAILED, MISTAKE = 1, 2
 
 
 def say(line: str) -> None:

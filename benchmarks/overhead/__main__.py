@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from recipes.terminal import run, say
+from taketurns.cli.options import ClockOption, JsonOption
 
-SHAPE = "Of the random models: 100m, 13m, 8b or tiny."
+ShapeOption = Annotated[str, typer.Option(help="Of the random models: 100m, 13m, 8b or tiny.")]
 
 bench = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Measure what taking turns costs."
@@ -27,17 +28,14 @@ def overhead(
     pocket_questions: Annotated[
         int, typer.Option(min=0, help="Dev questions for the bundled team; 0 leaves it out.")
     ] = 24,
-    shape: Annotated[str, typer.Option(help=SHAPE)] = "100m",
+    shape: ShapeOption = "100m",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "auto",
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
-    ] = "wall",
+    clock: ClockOption = "wall",
     quick: Annotated[
         bool, typer.Option("--quick", help="Tiny models, short answers: does it run at all?")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """A team beside one model alone, beside the least it can take, and beside the public code."""
     from rich.console import Console
@@ -71,7 +69,7 @@ def length(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Answers side by side.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 1,
-    shape: Annotated[str, typer.Option(help=SHAPE)] = "100m",
+    shape: ShapeOption = "100m",
     steps: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Steps of the pocket problems (default: 2, 4, … 64)."),
@@ -79,11 +77,8 @@ def length(
     pocket_questions: Annotated[
         int, typer.Option(min=0, help="Problems a length for the bundled team; 0 leaves it out.")
     ] = 20,
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
-    ] = "wall",
-    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    clock: ClockOption = "wall",
+    json_: JsonOption = False,
 ) -> None:
     """What becomes of a team's speed, quality and speakers as its answers grow."""
     from rich.console import Console

@@ -70,10 +70,8 @@ def test_the_cards_figures_hold_on_a_sample(card: Any) -> None:
             assert abs(right / 40 - share) <= 4 * spread, (stage, name)
 
 
-def test_nobody_is_best_everywhere(card: Any) -> None:
-    from taketurns.pocket.acceptance import nobody_is_best_everywhere
-
-    shares = {
+def test_no_checkpoint_is_best_everywhere(card: Any) -> None:
+    shares: dict[str, dict[str, float]] = {
         stage: {
             f["task"]: f["right"] / f["questions"]
             for f in card["scores"][stage]
@@ -81,7 +79,9 @@ def test_nobody_is_best_everywhere(card: Any) -> None:
         }
         for stage in CHECKPOINTS
     }
-    assert nobody_is_best_everywhere(shares)
+    for stage, by_task in shares.items():
+        others = [shares[other] for other in CHECKPOINTS if other != stage]
+        assert any(other[task] > share for other in others for task, share in by_task.items())
 
 
 def test_every_shipped_switcher_is_a_team() -> None:

@@ -17,7 +17,7 @@ from taketurns.pocket.world import GROUPS, World
 
 def test_equal_seeds_give_equal_worlds_and_other_seeds_other_ones() -> None:
     assert World(3).people == World(3).people
-    assert World(3).facts == World(3).facts
+    assert World(3).towns == World(3).towns
     assert World(3).people != World(4).people
     assert {p.name for p in World(3).people} != {p.name for p in World(4).people}
 

@@ -1,8 +1,8 @@
-"""The two conditions a shipped trio must meet, from per-question results; nothing is sampled here.
+"""What a shipped trio must meet, from per-question results; nothing is sampled here.
 
-(a) No checkpoint is best everywhere. (b) Of n randomly switched answers the best solves more
-questions than the best of n answers of the best single checkpoint, n equal on both sides: what
-switching adds beyond chance.
+Of n randomly switched answers the best solves more questions than the best of n answers of the best
+single checkpoint, n equal on both sides: what switching adds beyond chance. (That no checkpoint is
+best everywhere is a test of the shipped card.)
 """
 
 from __future__ import annotations
@@ -45,28 +45,11 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> PairedShares:
     )
 
 
-def best_by_task(shares: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """For each task the checkpoint with the highest share; `shares[checkpoint][task]`."""
-    checkpoints = list(shares)
-    return {
-        task: max(checkpoints, key=lambda name: shares[name][task])
-        for task in shares[checkpoints[0]]
-    }
-
-
-def nobody_is_best_everywhere(shares: Mapping[str, Mapping[str, float]]) -> bool:
-    """Gate (a): every checkpoint is beaten by another on some task."""
-    return all(
-        any(other[task] > mine[task] for other in shares.values() for task in mine)
-        for mine in shares.values()
-    )
-
-
 def switching_beats_chance(
     switched: Mapping[str, Sequence[bool]],
     single: Mapping[str, Mapping[str, Sequence[bool]]],
 ) -> tuple[str, PairedShares]:
-    """Gate (b): the best single checkpoint (most questions solved) and the paired test against it.
+    """The best single checkpoint (most questions solved) and the paired test against it.
 
     `switched[task]` and `single[checkpoint][task]` say per question whether any of n answers was
     right. `first` of the result is the switched side.

@@ -65,7 +65,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class World:
-    """All entities and facts of one seed."""
+    """All entities of one seed, whose facts `facts_of` gives."""
 
     stored_name: ClassVar[str] = "World"
     seed: int = 0
@@ -117,11 +117,6 @@ class World:
             first, second = rng.sample(names.TOOLS, 2)
             made.append(Craft(name, group, (first, second)))
         return tuple(made)
-
-    @cached_property
-    def facts(self) -> tuple[Fact, ...]:
-        entities: list[Person | Town] = [*self.people, *self.towns]
-        return tuple(fact for entity in entities for fact in facts_of(entity))
 
     @cached_property
     def _full_names(self) -> tuple[str, ...]:

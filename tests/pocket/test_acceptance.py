@@ -2,12 +2,7 @@
 
 import pytest
 
-from taketurns.pocket.acceptance import (
-    best_by_task,
-    nobody_is_best_everywhere,
-    paired,
-    switching_beats_chance,
-)
+from taketurns.pocket.acceptance import paired, switching_beats_chance
 
 
 def test_exact_mcnemar() -> None:
@@ -21,12 +16,6 @@ def test_exact_mcnemar() -> None:
         paired([], [])
     with pytest.raises(ValueError, match="argument 2"):
         paired([True], [True, False])
-
-
-def test_nobody_is_best_everywhere() -> None:
-    assert nobody_is_best_everywhere({"a": {"x": 1.0, "y": 0.0}, "b": {"x": 0.0, "y": 1.0}})
-    assert not nobody_is_best_everywhere({"a": {"x": 1.0, "y": 1.0}, "b": {"x": 0.0, "y": 1.0}})
-    assert best_by_task({"a": {"x": 1.0}, "b": {"x": 0.5}}) == {"x": "a"}
 
 
 def test_switching_is_compared_with_the_best_single_checkpoint() -> None:
