@@ -282,7 +282,7 @@ async def test_a_task_may_judge_answers_beside_each_other() -> None:
         texts = [end.text for branch in rollouts.branches for end in branch.results]
         assert len(texts) >= 9
         for branch in rollouts.branches:
-            for end in branch.ends:
+            for end in branch.results:
                 assert end.utility == sum(end.text != text for text in texts) / (len(texts) - 1)
 
 
