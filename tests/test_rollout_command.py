@@ -238,4 +238,4 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
     assert len(labels) == 8
     for label in labels:
         assert all(0 < count <= 10 for count in label.counts)
-        assert label.found
+        assert label.reported_best

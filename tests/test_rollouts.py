@@ -279,10 +279,10 @@ async def test_a_task_may_judge_answers_beside_each_other() -> None:
     team, _ = scripted(replies={"b": lambda prompt, sampling: "b"})
     for allocation in (Uniform(4), Racing(12, first=4)):
         (rollouts,) = await roll_out(team, task=Variety(), allocation=allocation)
-        texts = [end.text for branch in rollouts.branches for end in branch.ends]
+        texts = [end.text for branch in rollouts.branches for end in branch.results]
         assert len(texts) >= 9
         for branch in rollouts.branches:
-            for end in branch.ends:
+            for end in branch.results:
                 assert end.utility == sum(end.text != text for text in texts) / (len(texts) - 1)
 
 

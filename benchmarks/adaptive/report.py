@@ -79,7 +79,7 @@ def _read(path: Path) -> RuleScores:
 def choose(dev: Mapping[str, RuleScores]) -> dict[str, object]:
     """By the mean score on dev: for every fixed size its better head, for every rule its best
     knobs; those are the settings of test. `fixed` is the best of the sizes; it and the rules that
-    are not the control have their heads practise."""
+    are not the control have their heads trained on reward."""
 
     def best(tried: Iterable[RuleScores]) -> str:
         return max(tried, key=lambda scores: float(scores.score.mean())).name

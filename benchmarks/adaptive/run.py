@@ -6,7 +6,7 @@ A step is one command with one output in WORK; a step whose output is there is s
 command goes on after a stop, and several may run side by side with other patterns. Knobs are chosen
 on dev: `python -m benchmarks.adaptive.report WORK --choose` writes WORK/chosen.json, and the steps
 of test are those that it names. The best fixed size and each rule are tried once more after their
-heads have practised under them. Without `--choose`, the report is the tables and the plot.
+heads were trained on reward under them. Without `--choose`, the report is the tables and the plot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREFIXES = 80  # a task
 SIZES = (2, 4, 8, 16, 32, 64)
 DEV = ("40", "1")  # questions a task, seeds
 TEST = ("60", "3")
-STEPS = "44"  # of practice
+STEPS = "44"  # of policy gradient
 # Tokens need not be equal whatever else is in the batch, and this way it is quicker.
 ENGINE = ("--set", "engine.deterministic=false", "--set", "engine.max_batch=256")
 ANYWHERE = ("switcher", {"min": 4, "max": 32})
@@ -78,7 +78,7 @@ def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) 
             yield answers(work, "test", name, settings()[setting], head, test)
         for name in names["practised"]:
             setting, _, head = name.rpartition("-")
-            yield from practice(work, name, settings()[setting], head, test)
+            yield from on_reward(work, name, settings()[setting], head, test)
 
 
 def heads(setting: RuleKnobs) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def labels(work: Path) -> Iterator[Step]:
     yield Step(joined.stem, ("cat", *parts), joined)
 
 
-def practice(
+def on_reward(
     work: Path, name: str, setting: RuleKnobs, head: str, size: tuple[str, str]
 ) -> Iterator[Step]:
     """The setting's head goes on learning by reward under the setting, then answers on test."""

@@ -37,7 +37,7 @@ def steps(work: Path) -> Iterator[Step]:
     yield Step(head.name, train, head / "metrics.json")
     for large in PRICES:
         out = work / f"priced-{large:g}"
-        make = partial(practise, work, head, out, large)
+        make = partial(train_on_reward, work, head, out, large)
         yield Step(out.name, (), out / "metrics.json", make)
     trained = {out.name: out for out in (head, *(work / f"priced-{x:g}" for x in PRICES))}
     methods = (*WIDTHS, "random", *trained)
@@ -75,7 +75,7 @@ def team_text(work: Path) -> str:
     return "\n".join([*lines, "policy: {patch_size: 16, max_tokens: 200}", ""])
 
 
-def practise(work: Path, head: Path, out: Path, large: float) -> None:
+def train_on_reward(work: Path, head: Path, out: Path, large: float) -> None:
     """Policy gradient from the head, where a token of the large model has this price."""
     priced = [f"{name}={price:.8f}" for name, price in prices(work, large).items()]
     flags = [part for price in priced for part in ("--price", price)] if large else []

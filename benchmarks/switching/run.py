@@ -20,7 +20,7 @@ from taketurns.utils.files import write_text
 SINGLES = "pretrained,sft,aligned"
 CURVE = (260, 520, 1040, 1560)
 PATCHES = (1, 4, 8, 32)  # beside the default of 16
-PRACTISED = {"head-1040": 44, "head": 74, "lm": 60}  # steps from each start
+REWARD_STEPS = {"head-1040": 44, "head": 74, "lm": 60}  # steps from each start
 DEV, TEST = ("--split", "dev"), ("--split", "test")
 
 
@@ -29,7 +29,7 @@ def steps(work: Path) -> Iterator[Step]:
     yield from labels(work)
     yield from switchers(work)
     yield from rounds(work)
-    yield from practice(work)
+    yield from on_reward(work)
     yield from on_dev(work)
     yield from on_test(work)
     yield from transfers(work)
@@ -103,10 +103,10 @@ def rounds(work: Path) -> Iterator[Step]:
         yield train(work, f"head-{name}", path.stem, "--switcher", "head")
 
 
-def practice(work: Path) -> Iterator[Step]:
+def on_reward(work: Path) -> Iterator[Step]:
     """Policy gradient from trained switchers, for as many tokens as labels would have cost: the
     head of 1,040 labels up to what 2,600 cost, that of 2,600 up to what a second round costs."""
-    for start, steps in PRACTISED.items():
+    for start, steps in REWARD_STEPS.items():
         output = work / "switchers" / f"{start}-practised"
         command = ("taketurns", "train", "--method", "policy-gradient", "--steps", str(steps))
         team = ("--team", str(work / "switchers" / start), "--output", str(output))
@@ -134,7 +134,7 @@ def on_test(work: Path) -> Iterator[Step]:
     narrow = (*TEST, "--limit", "60", "--seeds", "3")
     some = ["lm-small", "head-last-layer", "head-aligned", "head-rules", "head-second"]
     yield score(work, "kinds", "random", ["head", "lm", *some], *narrow)
-    some = ["head-1040", *(f"{start}-practised" for start in PRACTISED)]
+    some = ["head-1040", *(f"{start}-practised" for start in REWARD_STEPS)]
     yield score(work, "practised", "", ["head", "head-second", "lm", *some], *narrow)
     again = ("--set", "policy.seed=1000")
     yield score(work, "control", f"{SINGLES},random", [], *wide, *again)

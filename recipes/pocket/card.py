@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.pocket.recipe import CHECKPOINTS, STAGES, Recipe, read_digest
 from taketurns.config.loading import load_team_config
-from taketurns.evaluation.methods.trained import BY_TASK, GLOBAL, LM, PRACTISED
+from taketurns.evaluation.methods.trained import BY_TASK, GLOBAL, LM, ON_REWARD
 from taketurns.pocket.score import RANDOM, Methods, score
 from taketurns.pocket.tasks import PocketTask, tasks
 from taketurns.pocket.world import World
@@ -68,7 +68,7 @@ async def _together(out: Path, every: list[PocketTask], questions: int) -> dict[
     from taketurns.runs.progress import Progress
 
     asked = [task for task in every if (out / "switchers" / task.name).is_dir()]
-    named = [RANDOM, GLOBAL, PRACTISED, LM, *([BY_TASK] if asked else [])]
+    named = [RANDOM, GLOBAL, ON_REWARD, LM, *([BY_TASK] if asked else [])]
     methods = Methods(load_team_config(out), named, [task.name for task in every])
     with Progress("together", len(named) * len(every) * questions) as progress:
         try:

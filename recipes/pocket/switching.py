@@ -25,7 +25,7 @@ from taketurns.training.supervised.settings import (
 )
 
 LABELS = "rollouts.jsonl"
-GLOBAL, LM, PRACTISED = "global", "lm", "practised"
+GLOBAL, LM, ON_REWARD = "global", "lm", "practised"
 TEAM = """\
 # Three stages of one miniature training pipeline, and a switcher that learned from them.
 candidates:
@@ -86,11 +86,11 @@ def train_switchers(
             train(team, labels, partial / task, HeadSettings(), selection, training, say)
         except DataError as error:  # every candidate does alike: nothing to learn
             say(str(error))
-    practice = PolicyGradientConfig(
+    config = PolicyGradientConfig(
         steps=recipe.switching.steps, checked=recipe.switching.checked, seed=recipe.seed
     )
     every = list(tasks(World(recipe.seed)).values())
-    train_on_reward(load_team_config(partial / GLOBAL), every, partial / PRACTISED, practice, say)
+    train_on_reward(load_team_config(partial / GLOBAL), every, partial / ON_REWARD, config, say)
 
 
 def _untrained(out: Path) -> TeamConfig:

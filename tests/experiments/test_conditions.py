@@ -128,9 +128,9 @@ def test_labels_of_a_part_say_who_of_it_is_best() -> None:
 
 
 def test_what_racing_found_is_kept_where_it_is_of_the_part() -> None:
-    raced = replace(label(0, (), (0.9, 0.5, 0.1)), found=(0, 1))
+    raced = replace(label(0, (), (0.9, 0.5, 0.1)), reported_best=(0, 1))
     assert restrict_labels([raced], {1, 2})[0].best == (1,)
-    assert restrict_labels([replace(raced, found=(0,))], {1, 2})[0].best == (1,)
+    assert restrict_labels([replace(raced, reported_best=(0,))], {1, 2})[0].best == (1,)
 
 
 RULED = replace(

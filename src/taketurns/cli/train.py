@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 _say = options.say_as("train")
 
-PRACTISED = "Policy gradient"
+POLICY_GRADIENT = "Policy gradient"
 
 
 def train(
     team: Annotated[
         str,
-        typer.Option("--team", "-t", help="The team the labels were made with, or that practises."),
+        typer.Option("--team", "-t", help="The team of the labels, or whose switcher goes on."),
     ],
     output: options.FolderOption,
     method: Annotated[
@@ -105,40 +105,41 @@ def train(
     data: options.DataOption = None,
     with_: options.WithOption = None,
     steps: Annotated[
-        int, typer.Option(help="Rounds of asking and learning.", rich_help_panel=PRACTISED)
+        int, typer.Option(help="Rounds of asking and learning.", rich_help_panel=POLICY_GRADIENT)
     ] = 60,
     questions: Annotated[
-        int, typer.Option(help="Questions a step.", rich_help_panel=PRACTISED)
+        int, typer.Option(help="Questions a step.", rich_help_panel=POLICY_GRADIENT)
     ] = 32,
     answers: Annotated[
-        int, typer.Option(help="Answers a question and step.", rich_help_panel=PRACTISED)
+        int, typer.Option(help="Answers a question and step.", rich_help_panel=POLICY_GRADIENT)
     ] = 8,
     kl: Annotated[
-        float, typer.Option(help="How hard it is held to the start.", rich_help_panel=PRACTISED)
+        float,
+        typer.Option(help="How hard it is held to the start.", rich_help_panel=POLICY_GRADIENT),
     ] = 0.02,
     switch_cost: Annotated[
         float,
-        typer.Option(help="Reward lost by a change of speaker.", rich_help_panel=PRACTISED),
+        typer.Option(help="Reward lost by a change of speaker.", rich_help_panel=POLICY_GRADIENT),
     ] = 0.0,
     price: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=PRICE",
             help="Reward lost by a token of this candidate; several times.",
-            rich_help_panel=PRACTISED,
+            rich_help_panel=POLICY_GRADIENT,
         ),
     ] = None,
     checked: Annotated[
         int,
         typer.Option(
-            help="Held-out questions a task that choose the step.", rich_help_panel=PRACTISED
+            help="Held-out questions a task that choose the step.", rich_help_panel=POLICY_GRADIENT
         ),
     ] = 20,
     check_every: Annotated[
-        int, typer.Option(help="Steps between such checks.", rich_help_panel=PRACTISED)
+        int, typer.Option(help="Steps between such checks.", rich_help_panel=POLICY_GRADIENT)
     ] = 10,
     world: Annotated[
-        int | None, typer.Option(min=0, help=options.WORLD_HELP, rich_help_panel=PRACTISED)
+        int | None, typer.Option(min=0, help=options.WORLD_HELP, rich_help_panel=POLICY_GRADIENT)
     ] = None,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
@@ -159,7 +160,7 @@ def train(
             if labels is not None:
                 raise UsageError("policy gradient learns from questions; leave out --labels")
             prices = dict(map(_priced, price or ()))
-            metrics, summary = _practise(
+            metrics, summary = _train_on_reward(
                 config,
                 options.load_tasks(team, task, _say, data, with_, world),
                 output,
@@ -217,13 +218,13 @@ def _learn(
     )
 
 
-def _practise(
-    team: TeamConfig, tasks: Sequence[Task], output: Path, practice: PolicyGradientConfig
+def _train_on_reward(
+    team: TeamConfig, tasks: Sequence[Task], output: Path, config: PolicyGradientConfig
 ) -> tuple[Mapping[str, Any], str]:
     """What was measured, and the same in a sentence."""
     from taketurns.training.policy_gradient.run import train_on_reward
 
-    metrics = train_on_reward(team, tasks, output, practice, say=_say)
+    metrics = train_on_reward(team, tasks, output, config, say=_say)
     before, *_ = checks = metrics["checks"]
     best = next(check for check in checks if check["step"] == metrics["best_step"])
     return metrics, (

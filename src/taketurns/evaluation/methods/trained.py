@@ -14,9 +14,9 @@ from taketurns.switchers.base import Switcher
 from taketurns.switchers.factory import make_switcher
 from taketurns.types import Candidate, ModelSpec
 
-GLOBAL, PRACTISED, LM = "switch-global", "switch-practised", "switch-lm"
+GLOBAL, ON_REWARD, LM = "switch-global", "switch-practised", "switch-lm"
 BY_TASK = "switch-task"
-WHOLE = {GLOBAL: "global", PRACTISED: "practised", LM: "lm"}
+WHOLE = {GLOBAL: "global", ON_REWARD: "practised", LM: "lm"}
 """Methods that switch on all tasks by one trained switcher: its folder in `switchers/`."""
 
 

@@ -45,13 +45,13 @@ def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> 
 
 
 def _require_kin(team: TeamConfig, spec: ModelSpec, wanted: str) -> None:
-    mine = _architecture(spec)
+    architecture = _architecture(spec)
     theirs = {candidate.name: _architecture(candidate.spec) for candidate in team.candidates}
-    if mine not in theirs.values():
-        listed = ", ".join(f"{name} {_said(what)}" for name, what in theirs.items())
+    if architecture not in theirs.values():
+        listed = ", ".join(f"{name} {_describe(what)}" for name, what in theirs.items())
         raise ConfigError(
-            f"the student {wanted!r} is {_said(mine)} and no candidate is ({listed}): start from "
-            "one of them or from a model of the same architecture"
+            f"the student {wanted!r} is {_describe(architecture)} and no candidate is ({listed}): "
+            "start from one of them or from a model of the same architecture"
         )
 
 
@@ -67,6 +67,6 @@ def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
     return (config.model_type, config.num_hidden_layers, config.hidden_size)
 
 
-def _said(architecture: tuple[Any, ...]) -> str:
+def _describe(architecture: tuple[Any, ...]) -> str:
     kind, layers, width = architecture
     return f"{kind} of {layers} layers {width} wide"

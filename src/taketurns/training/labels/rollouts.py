@@ -104,9 +104,9 @@ class RolloutGenerator:
         branch fail."""
         team, policy = self._team[point.traces], self._policy[point.traces]
         seed = derive(policy.seed, "rollouts", point.query.id, point.number)
-        draft = await team.draft(point.query, policy)
+        state = await team.draft(point.query, policy)
         async with (
-            team.answer(draft, seed, policy) as answer,
+            team.answer(state, seed, policy) as answer,
             answer.fork(
                 derive(seed, "stem"), await cut_prefix(answer, seed, point.cut_at)
             ) as prefix,
@@ -137,11 +137,11 @@ class RolloutGenerator:
         return Rollouts(
             point,
             prefix=tuple(prefix.state.patches),
-            exact=draft.exact,
+            exact=state.exact,
             branches=written,
             allocation=self._allocation.name,
             best=self._allocation.best(_arms(branches, results)),
-            tokens=draft.tokens
+            tokens=state.tokens
             + sum(len(branch.patch.token_ids) for branch in written)
             + sum(result.tokens for result in results),
         )
@@ -203,7 +203,7 @@ async def cut_prefix(
     share = EARLIEST + (LATEST - EARLIEST) * generator(derive(seed, "cut")).random()
     point = share * answer.state.tokens
     before = max(
-        (draft for draft in boundaries if draft.tokens <= point), key=lambda draft: draft.tokens
+        (state for state in boundaries if state.tokens <= point), key=lambda state: state.tokens
     )
     more = int(point) - before.tokens
     if cut_at == "boundary" or not more:

@@ -44,11 +44,11 @@ async def read_states(
         states = StateReader(config)
 
         async def view(label: Label) -> View:
-            draft = GenerationState(label.query, readers, ())
-            draft.resume(label.prefix)
-            longest = max(len(draft.prompt(index)) for index in range(len(readers)))
+            state = GenerationState(label.query, readers, ())
+            state.resume(label.prefix)
+            longest = max(len(state.prompt(index)) for index in range(len(readers)))
             async with gate, engine.session(0, longest + 1) as session:
-                read = await states.view(session, draft)
+                read = await states.view(session, state)
             on_done()
             return read
 
