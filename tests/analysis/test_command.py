@@ -64,7 +64,7 @@ def methods(tasks: tuple[str, ...] = ("sums", "names")) -> dict[str, list[Row]]:
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 199)
-    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.FEW_RESAMPLES", 200)
+    monkeypatch.setattr("taketurns.evaluation.bootstrap.FEW_RESAMPLES", 200)
     monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 199)
 
 

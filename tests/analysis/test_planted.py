@@ -10,7 +10,6 @@ from statistics import fmean
 import pytest
 
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import Ratio
 from taketurns.evaluation.analysis.diagnosis import failure_signs, switcher_stats
 from taketurns.evaluation.analysis.effects import (
     by_length,
@@ -20,6 +19,7 @@ from taketurns.evaluation.analysis.effects import (
 from taketurns.evaluation.analysis.sequences import sequence_frequencies
 from taketurns.evaluation.analysis.shares import speaker_shares
 from taketurns.evaluation.analysis.skills import SkillLabel, skill_association
+from taketurns.evaluation.bootstrap import Ratio
 
 from .conftest import answer, method_answers
 
@@ -34,7 +34,7 @@ Score = Callable[[Random, list[int], float], float]
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 999)
-    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.FEW_RESAMPLES", 500)
+    monkeypatch.setattr("taketurns.evaluation.bootstrap.FEW_RESAMPLES", 500)
 
 
 def by_ease(rng: Random, who: list[int], ease: float) -> float:

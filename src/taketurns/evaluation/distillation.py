@@ -17,18 +17,11 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
 from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, by_task, recorded, requests
+from taketurns.evaluation.bootstrap import BootstrapEstimate, draw_counts, percentile_interval
 from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.evaluation.progress import ProgressBars
-from taketurns.evaluation.statistics import (
-    RESAMPLES,
-    BootstrapEstimate,
-    SeedScores,
-    average,
-    draw_counts,
-    percentile_interval,
-    share,
-)
+from taketurns.evaluation.statistics import RESAMPLES, SeedScores, average, share
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import whole_records
 from taketurns.generation.check.weights import parameters

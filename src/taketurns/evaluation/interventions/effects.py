@@ -58,31 +58,6 @@ class Effect:
     by_category: Mapping[str, Mean]
 
 
-@dataclass(frozen=True, slots=True)
-class Related:
-    """Pearson's r over `count` sequences, with Fisher's 95 % interval and the two-sided p."""
-
-    count: int
-    r: float
-    low: float
-    high: float
-    p: float
-
-
-def related(pairs: Sequence[tuple[float, float]]) -> Related | None:
-    """None for fewer than four pairs, or where one side does not vary."""
-    if len(pairs) < 4 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
-        return None
-    from scipy.stats import pearsonr
-
-    found = pearsonr(*zip(*pairs, strict=True))
-    between = found.confidence_interval(CONFIDENCE)
-    return Related(
-        len(pairs), float(found.statistic), float(between.low), float(between.high),
-        float(found.pvalue),
-    )  # fmt: skip
-
-
 def differences(records: Iterable[Mapping[str, Any]]) -> list[Difference]:
     """Two a pair of arms."""
     found = []

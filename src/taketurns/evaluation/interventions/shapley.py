@@ -13,7 +13,8 @@ from itertools import combinations
 from math import factorial
 from typing import TYPE_CHECKING, Any
 
-from taketurns.evaluation.statistics import FEW_RESAMPLES, percentile_interval
+from taketurns.evaluation.bootstrap import percentile_interval
+from taketurns.evaluation.statistics import FEW_RESAMPLES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.interventions.effects import LEAST, Effect, Speakers, related
+from taketurns.evaluation.interventions.effects import LEAST, Effect, Speakers
 from taketurns.evaluation.report import formatting as fmt
 from taketurns.evaluation.report.blocks import Block, Chart, DataPoint, Heading, Paragraph, Table
 from taketurns.evaluation.report.section import Section
-from taketurns.evaluation.statistics import ALPHA
+from taketurns.evaluation.statistics import ALPHA, pearson
 
 ByLength = Mapping[int, Sequence[Effect]]
 Shares = Mapping[Speakers, float]
@@ -131,10 +131,10 @@ def _correlations(
             means = {e.speakers: e.by_category.get(group) if group else e.mean for e in of_length}
             pairs = [(shares.get(s, 0.0), mean.value) for s, mean in means.items() if mean]
             what = f"frequency, sequences of {length}" + (f", {group}" if group else "")
-            correlations.append((what, related(pairs)))
+            correlations.append((what, pearson(pairs)))
         both = [(observed[e.speakers], e.mean.value) for e in of_length if e.speakers in observed]
         if both:
-            correlations.append((f"observed effect, sequences of {length}", related(both)))
+            correlations.append((f"observed effect, sequences of {length}", pearson(both)))
     return Table(
         ("randomised effect with", "r", "p", "sequences"),
         [
