@@ -14,9 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from taketurns.terminal import Speakers
 
 from taketurns import Query, Team, Trace
+from taketurns.cli.terminal import Speakers
 from taketurns.pocket import TASKS
 from taketurns.tasks.base import Task
 

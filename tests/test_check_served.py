@@ -149,7 +149,7 @@ def test_urls_belong_to_an_engine_on_servers(tmp_path: Path) -> None:
 
 def test_a_run_may_go_on_when_its_servers_have_moved() -> None:
     """The manifest tells runs apart by what is served, not by where; and it holds no key."""
-    from taketurns.runs.manifest import describe_run
+    from taketurns.runs.description import describe_run
 
     here, there = on_servers("http://h1"), on_servers("http://h2", **{"engine.api_key_env": "K"})
     assert describe_run("generate", here, b"").identity == (

@@ -19,7 +19,7 @@ from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import EngineError
 from taketurns.generation.team import Team
 from taketurns.pocket import TASKS
-from taketurns.runs import terminal
+from taketurns.runs import progress
 from taketurns.runs.manifest import path_for
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Query
@@ -219,7 +219,7 @@ def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
             os.kill(os.getpid(), signal.SIGINT)
         await check(self, query)
 
-    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patch:
@@ -291,9 +291,9 @@ def test_an_output_of_another_run_is_left_alone(invoke: Invoke, scripted, prompt
 HOLD = """
 import sys, time
 from pathlib import Path
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
-with alone(Path(sys.argv[1])):
+with lock_now(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -471,7 +471,7 @@ def test_nesting_is_bounded(
     invoke: Invoke, scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under a limit that is lowered, in what a user gives and in what a command reads again."""
-    monkeypatch.setattr("taketurns.utils.finite.DEEPEST", 8)
+    monkeypatch.setattr("taketurns.utils.json_files.MAX_DEPTH", 8)
     path, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
     path.write_text(f'{{"text": "a", "x": {"[" * 8}1{"]" * 8}}}\n{{"text": "b", "x": [[1]]}}\n')
     code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", out)

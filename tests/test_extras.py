@@ -18,7 +18,7 @@ from taketurns.tasks.scorers.diversity import Diversity
 from taketurns.tasks.scorers.mathematics import Mathematics
 from taketurns.types import Query
 from taketurns.utils import extras
-from taketurns.utils.extras import EXTRAS, cure, require
+from taketurns.utils.extras import EXTRAS, install_command, require
 
 Invoke = Callable[..., tuple[int, str, str]]
 SOURCE = Path(taketurns.__file__).parent
@@ -71,7 +71,7 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(UsageError, match=r"^this needs no_such_thing: pip install"):
         require("this", "json", "no_such_thing")
     require("this", "json")
-    assert cure("trl", "scipy") == "pip install 'taketurns[train,eval]'"
+    assert install_command("trl", "scipy") == "pip install 'taketurns[train,eval]'"
 
 
 def test_scorers_and_benchmarks_say_it_when_they_are_loaded(bare: None) -> None:

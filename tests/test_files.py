@@ -15,18 +15,18 @@ import pytest
 
 from taketurns.errors import DataError
 from taketurns.runs.manifest import Manifest, path_for
-from taketurns.runs.output import JsonlOutput, claimed, once
-from taketurns.runs.records import to_line
+from taketurns.runs.output import JsonlOutput, open_run, without_repeats
+from taketurns.runs.records import encode_record
 from taketurns.training.labels.labels import read_labels
 from taketurns.utils.files import (
     DRAFT,
-    entries,
+    atomic_file,
+    atomic_folder,
     is_stream,
-    making,
-    replacing,
+    names_in,
     require_room,
+    write_bytes,
     write_text,
-    write_whole,
 )
 
 RUN = Manifest("test", {"input": "one"}, {}, "2026-01-01")
@@ -65,13 +65,13 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None
         raise ZeroDivisionError
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(path, parts())
-    with pytest.raises(ZeroDivisionError), replacing(path) as draft:
+        write_bytes(path, parts())
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as draft:
         fill(draft)
     with pytest.raises(DataError, match=r"cannot write .*: a name or a path .*'\\ud800'"):
         write_text(path, "\ud800")
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "old")]
-    with pytest.raises(FileNotFoundError), making(tmp_path / "folder") as made:
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "folder") as made:
         (made / "none").read_text()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_read_back(tmp_path: Path) -> None:
 def test_our_own_names_are_no_strangers(tmp_path: Path) -> None:
     for name in ("mine", ".mine", f".a{DRAFT}", ".b.jsonl.taketurns-lock", "c.lock"):
         (tmp_path / name).write_text("")
-    assert entries(tmp_path) == {"mine", ".mine", "c.lock"}
+    assert names_in(tmp_path) == {"mine", ".mine", "c.lock"}
 
 
 def test_a_full_disk_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_a_full_disk_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def write_all(path: Path, *ids: str) -> None:
-    with claimed(path, RUN) as output:
+    with open_run(path, RUN) as output:
         for one in ids:
             if one not in output.kept:
                 output.write({"id": one})
@@ -130,7 +130,7 @@ def test_files_beside_the_output_are_left_alone(tmp_path: Path) -> None:
     assert {name: (tmp_path / name).read_text() for name in others} == others
     assert (tmp_path / "precious").read_text() == "truncated before"
     assert (tmp_path / "out.lock").is_symlink()
-    assert (tmp_path / "uv").read_bytes() == to_line({"id": "a"}) + to_line({"id": "b"})
+    assert (tmp_path / "uv").read_bytes() == encode_record({"id": "a"}) + encode_record({"id": "b"})
     assert not list(tmp_path.glob(".*"))
 
 
@@ -156,11 +156,11 @@ def test_an_output_that_is_a_link_stays_one(tmp_path: Path) -> None:
         file.write(b'{"id": "torn')
     write_all(link, "a", "b")
     assert link.is_symlink()
-    assert real.read_bytes() == to_line({"id": "a"}) + to_line({"id": "b"})
+    assert real.read_bytes() == encode_record({"id": "a"}) + encode_record({"id": "b"})
     assert list(real.parent.iterdir()) == [real]
     link.unlink()
     link.symlink_to(tmp_path / "disk" / "none.jsonl")
-    with pytest.raises(ZeroDivisionError), claimed(link, RUN):
+    with pytest.raises(ZeroDivisionError), open_run(link, RUN):
         raise ZeroDivisionError  # before the first record: nothing stays, but the link
     assert link.is_symlink()
     assert not link.exists()
@@ -173,7 +173,7 @@ def test_a_pipe_gets_records_as_they_come(tmp_path: Path) -> None:
     reader.start()
     write_all(tmp_path / "pipe", "a", "b")
     reader.join(10)
-    assert read == [to_line({"id": "a"}) + to_line({"id": "b"})]
+    assert read == [encode_record({"id": "a"}) + encode_record({"id": "b"})]
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
@@ -181,12 +181,12 @@ STREAM = """
 import resource, sys
 from pathlib import Path
 from taketurns.errors import DataError
-from taketurns.manifest import Manifest
-from taketurns.output import claimed
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import open_run
 
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 try:
-    with claimed(Path(sys.argv[1]), Manifest("test", {}, {}, "")) as output:
+    with open_run(Path(sys.argv[1]), Manifest("test", {}, {}, "")) as output:
         for number in range(3):
             output.write({"id": str(number)})
 except DataError as error:
@@ -204,7 +204,7 @@ def test_standard_output_by_its_name_is_not_read_back(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
     with (tmp_path / "log").open("a") as log:
         stream("/dev/stdout", stdout=log)
-    wanted = "".join(to_line({"id": one}).decode() for one in "012")
+    wanted = "".join(encode_record({"id": one}).decode() for one in "012")
     assert (tmp_path / "log").read_text() == "before\n" + wanted
     assert list(tmp_path.iterdir()) == [tmp_path / "log"]
     assert stream("/dev/stdout", stdout=subprocess.PIPE).stdout == wanted
@@ -221,13 +221,15 @@ def test_a_record_that_is_there_twice_is_kept_once(tmp_path: Path) -> None:
     RUN.write(path)
     rows = [("a", 1), ("b", 2), ("a", 3), ("c", None), ("b", 4)]
     path.write_bytes(
-        b"".join(to_line({"id": i, "n": n, "error": None if n else "failed"}) for i, n in rows)
+        b"".join(
+            encode_record({"id": i, "n": n, "error": None if n else "failed"}) for i, n in rows
+        )
     )
     with path.open("ab") as file:
         file.write(b'{"id": "d"')
     with JsonlOutput(path) as output:
         assert output.kept == {"a", "b"}
-    kept = [to_line({"id": i, "n": n, "error": None}) for i, n in rows[:2]]
+    kept = [encode_record({"id": i, "n": n, "error": None}) for i, n in rows[:2]]
     assert path.read_bytes() == b"".join(kept)
 
 
@@ -240,7 +242,7 @@ def test_readers_take_the_first_whole_record_of_an_id() -> None:
         {"n": 3},
         {"id": "a", "error": "lost again"},
     ]
-    assert list(once(records)) == [records[0], records[1], records[3], records[4]]
+    assert list(without_repeats(records)) == [records[0], records[1], records[3], records[4]]
 
 
 def test_labels_that_are_there_twice_count_once(tmp_path: Path) -> None:
@@ -256,8 +258,8 @@ def test_labels_that_are_there_twice_count_once(tmp_path: Path) -> None:
     slower = label | {"prefix": [patch | {"timing": {"decide": 0.3, "write": 0.4}}]}
     other = label | {"branches": [{"speaker": i, "utilities": [0.5]} for i in range(2)]}
     path = tmp_path / "labels.jsonl"
-    path.write_bytes(to_line(label) + to_line(slower))
+    path.write_bytes(encode_record(label) + encode_record(slower))
     assert [one.id for one in read_labels(path, ["a", "b"])] == ["q#0"]
-    path.write_bytes(to_line(label) + to_line(other))
+    path.write_bytes(encode_record(label) + encode_record(other))
     with pytest.raises(DataError, match="is in line 1 already, with other values; the taketurns"):
         list(read_labels(path, ["a", "b"]))

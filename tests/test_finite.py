@@ -22,7 +22,7 @@ from taketurns.evaluation.asking import AnswerRequest, answer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.generation.guards import GuardJudge
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.records import from_lines, to_line, trace_to_json, writable
+from taketurns.runs.records import decode_records, encode_record, json_safe, trace_to_json
 from taketurns.runs.runner import run
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.head import Head, HeadConfig, HeadSwitcher, Scale
@@ -36,7 +36,8 @@ from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
 from taketurns.training.supervised.settings import Selection, TrainingConfig
 from taketurns.types import Score
-from taketurns.utils.finite import parse_json, probabilities
+from taketurns.utils.finite import probabilities
+from taketurns.utils.json_files import parse_json
 
 NAMES = ("a", "b")
 BAD = [nan, inf, -inf]
@@ -87,7 +88,7 @@ def test_an_answer_whose_switcher_gives_no_distribution_keeps_what_is_written(
     assert trace.text == "aaaa"
     assert trace.error is not None
     assert trace.error.startswith("the switcher gave ")
-    to_line(trace_to_json(trace, NAMES))
+    encode_record(trace_to_json(trace, NAMES))
 
 
 @pytest.mark.parametrize("scores", [[nan, 0.5], [0.5, inf], [0.0, 0.0]])
@@ -98,7 +99,7 @@ def test_a_language_model_switcher_that_scores_no_numbers_ends_the_answer(
     trace = made.generate("Q")
     assert trace.error is not None
     assert "s gave " in trace.error
-    to_line(trace_to_json(trace, NAMES))
+    encode_record(trace_to_json(trace, NAMES))
 
 
 def test_weights_that_are_no_numbers_are_not_normalised() -> None:
@@ -283,7 +284,7 @@ def test_labels_with_no_numbers_are_refused_by_their_line(tmp_path: Path, wrong:
 def test_records_with_no_numbers_are_refused_by_their_line() -> None:
     lines = [b'{"id": "a", "score": 1.0}\n', b'{"id": "b", "score": NaN}\n']
     with pytest.raises(DataError, match="answers:2: not a record: not JSON: NaN is no number"):
-        list(from_lines(lines, "answers"))
+        list(decode_records(lines, "answers"))
     with pytest.raises(ValueError, match="1e999 is too large a number"):
         parse_json("[1e999]")
 
@@ -294,13 +295,13 @@ def test_a_finished_record_is_kept_whatever_number_is_in_it(tmp_path: Path) -> N
 
     path = tmp_path / "out.jsonl"
     with JsonlOutput(path) as output:
-        outcome = asyncio.run(run(["x"], str, work, output))
+        failures = asyncio.run(run(["x"], work, output, key=str))
     (record,) = map(parse_json, path.read_text().splitlines())
     assert record["text"] == "a whole answer"
     assert record["patches"] == [{"p": [0.5, None]}]
     assert record["error"] == "there is nan in patches[0].p[1], where a number belongs"
-    assert outcome.failed == 1
-    assert writable({"id": "x", "score": 0.5}) == {"id": "x", "score": 0.5}
+    assert failures.count == 1
+    assert json_safe({"id": "x", "score": 0.5}) == {"id": "x", "score": 0.5}
 
 
 @dataclass(frozen=True)
@@ -330,7 +331,7 @@ async def test_an_answer_is_not_lost_over_its_score(value: float) -> None:
     assert record["text"] == "a" * 12
     assert record["score"] is None
     assert record["why"] == f"the scorer gave {value}, no number"
-    to_line(record)
+    encode_record(record)
     assert sound(Score(0.5, raw=value, confidence=value)) == Score(0.5)
 
 

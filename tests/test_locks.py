@@ -12,18 +12,18 @@ from filelock import FileLock
 
 import taketurns
 from taketurns.errors import DataError
-from taketurns.utils.locks import alone, locked, waiting
+from taketurns.utils.locks import lock_async, lock_now, lock_when_free
 
 COUNT = """
 import sys, time
 from pathlib import Path
 from taketurns.errors import DataError
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
 path, counted = Path(sys.argv[1]), 0
 while counted < 200:
     try:
-        with alone(path):
+        with lock_now(path):
             path.write_text(str(int(path.read_text()) + 1))
         counted += 1
     except DataError:
@@ -46,7 +46,7 @@ def test_nobody_comes_between(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_is_a_sentence(tmp_path: Path) -> None:
     with (
         pytest.raises(DataError, match=r"cannot write .*: No such file"),
-        alone(tmp_path / "no" / "out.jsonl"),
+        lock_now(tmp_path / "no" / "out.jsonl"),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -59,7 +59,7 @@ def test_a_file_system_without_locks_can_be_written(
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(FileLock, "_acquire", refuse)
-    with alone(tmp_path / "out.jsonl"), waiting(tmp_path / "out.jsonl"):
+    with lock_now(tmp_path / "out.jsonl"), lock_when_free(tmp_path / "out.jsonl"):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -71,9 +71,9 @@ async def test_the_lock_has_a_name_of_ours_and_touches_no_other(tmp_path: Path) 
     other.write_text("elsewhere")
     (tmp_path / "out.lock").symlink_to(other)
     for name in ("uv", "out"):
-        with alone(tmp_path / name):
+        with lock_now(tmp_path / name):
             assert (tmp_path / f".{name}.taketurns-lock").exists()
-        async with locked(tmp_path / name, wait=False) as held:
+        async with lock_async(tmp_path / name, wait=False) as held:
             assert held
     assert (mine.read_text(), other.read_text()) == ("version = 1", "elsewhere")
     assert {one.name for one in tmp_path.iterdir()} == {"uv.lock", "other", "out.lock"}
@@ -83,7 +83,7 @@ def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("elsewhere")
     (tmp_path / ".out.taketurns-lock").symlink_to(tmp_path / "other")
     with pytest.raises(DataError, match=r"\.out\.taketurns-lock, its lock, is a link; remove it"):
-        alone(tmp_path / "out").__enter__()
+        lock_now(tmp_path / "out").__enter__()
     assert (tmp_path / "other").read_text() == "elsewhere"
 
 

@@ -8,7 +8,8 @@ import pytest
 from taketurns.config.policy import Guard, Policy
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
-from taketurns.runs.manifest import Manifest, describe_run, fingerprint, path_for
+from taketurns.runs.description import describe_run, fingerprint
+from taketurns.runs.manifest import Manifest, path_for
 from taketurns.switchers import candidate_order
 from taketurns.types import Candidate, ModelSpec
 
@@ -77,7 +78,7 @@ def test_whose_the_switchers_numbers_are_counts_where_it_is_not_the_teams_order(
 
 def test_rules_that_are_not_used_leave_the_identity_as_it_was(team: TeamConfig) -> None:
     """An output from before there were guards and shares is gone on with."""
-    policy = describe_run("generate", team, DATA).determined["policy"]
+    policy = describe_run("generate", team, DATA).inputs["policy"]
     assert not {"guard", "max_share", "judge"} & policy.keys()
     assert policy.keys() >= {"seed", "opening", "stop"}
 
@@ -91,7 +92,7 @@ def test_a_model_is_known_by_its_contents_wherever_it_stands(model: Path, tmp_pa
 
 
 def test_a_large_file_is_known_by_its_ends(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taketurns.runs.manifest.WHOLE", 64)
+    monkeypatch.setattr("taketurns.runs.description.WHOLE", 64)
     weights = model / "model.safetensors"
 
     def changed_at(place: int) -> str | None:
@@ -126,7 +127,7 @@ def test_a_part_may_grow_and_not_change(tmp_path: Path) -> None:
     def claim(switchers: dict[str, str], policy: int = 1) -> dict[str, str]:
         determined = {"policy": policy, "switchers": switchers}
         manifest = Manifest("evaluate", determined, {}, started="then")
-        found: dict[str, str] = manifest.claim(output, growing="switchers").determined["switchers"]
+        found: dict[str, str] = manifest.claim(output, extensible="switchers").inputs["switchers"]
         return found
 
     claim({"sums": "one"})

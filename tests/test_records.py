@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from taketurns.errors import DataError, LostTextWarning
 from taketurns.runs.records import (
-    BadLine,
-    from_lines,
+    InvalidLine,
+    decode_records,
+    encode_record,
     query_from_json,
     query_to_json,
     read_queries,
-    to_line,
     trace_from_json,
     trace_to_json,
 )
@@ -67,12 +67,12 @@ traces = st.builds(
 
 @given(queries)
 def test_a_query_is_read_as_it_was_written(query: Query) -> None:
-    assert query_from_json(json.loads(to_line(query_to_json(query)))) == query
+    assert query_from_json(json.loads(encode_record(query_to_json(query)))) == query
 
 
 @given(traces)
 def test_a_trace_is_read_as_it_was_written(trace: Trace) -> None:
-    line = to_line(trace_to_json(trace, NAMES))
+    line = encode_record(trace_to_json(trace, NAMES))
     assert line.count(b"\n") == 1
     record = json.loads(line)
     assert trace_from_json(record) == trace
@@ -169,7 +169,7 @@ def test_a_bad_line_is_reported_and_the_others_are_read(line: bytes, reason: str
     first, bad, second = read_queries(data, "prompts")
     assert isinstance(first, Query)
     assert isinstance(second, Query)
-    assert isinstance(bad, BadLine)
+    assert isinstance(bad, InvalidLine)
     assert bad.line == 2
     assert reason in bad.reason
 
@@ -193,12 +193,12 @@ def test_no_input_makes_the_reader_crash(data: bytes) -> None:
 
 
 def test_lines_that_are_no_records() -> None:
-    assert list(from_lines([b'{"id": 1}\n'], "f")) == [{"id": 1}]
+    assert list(decode_records([b'{"id": 1}\n'], "f")) == [{"id": 1}]
     for line in (b"[]\n", b'{"id": [1]}\n'):
         with pytest.raises(DataError, match="f:1"):
-            list(from_lines([line], "f"))
+            list(decode_records([line], "f"))
     with pytest.raises(DataError, match="f:2"):
-        list(from_lines([b"{}\n", b"{\n"], "f"))
+        list(decode_records([b"{}\n", b"{\n"], "f"))
 
 
 def test_answers_that_may_lack_characters_are_named_when_they_are_read_again() -> None:
@@ -207,9 +207,14 @@ def test_answers_that_may_lack_characters_are_named_when_they_are_read_again() -
     patch = Patch(0, (1,), "7 clips", "stop", "chosen")
     made = trace_to_json(Trace(Query("q", text="?"), (patch,), 1, exact=False), NAMES)
     old = {key: value for key, value in made.items() if key != "handover"}
-    assert list(from_lines([to_line(made), to_line(old | {"exact": True})], "new.jsonl"))
+    assert list(
+        decode_records([encode_record(made), encode_record(old | {"exact": True})], "new.jsonl")
+    )
     with pytest.warns(LostTextWarning, match=r"old\.jsonl holds answers of an earlier taketurns"):
-        assert list(from_lines([to_line(made), to_line(old)], "old.jsonl")) == [made, old]
+        assert list(decode_records([encode_record(made), encode_record(old)], "old.jsonl")) == [
+            made,
+            old,
+        ]
 
 
 def test_the_command_line_says_it_in_one_sentence(
@@ -218,7 +223,7 @@ def test_the_command_line_says_it_in_one_sentence(
     patch = Patch(0, (1,), "7 clips", "stop", "chosen")
     made = trace_to_json(Trace(Query("q", text="?"), (patch,), 1, exact=False), NAMES)
     old = {key: value for key, value in made.items() if key != "handover"}
-    lines = [to_line(old | {"score": 1.0, "task": "t", "id": f"q{i}#0"}) for i in range(3)]
+    lines = [encode_record(old | {"score": 1.0, "task": "t", "id": f"q{i}#0"}) for i in range(3)]
     (tmp_path / "old.jsonl").write_bytes(b"".join(lines))
     _, _, said = invoke("analyze", "--run", tmp_path / "old.jsonl", "--out", tmp_path / "out")
     told = [line for line in said.splitlines() if "earlier taketurns" in line]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from taketurns.errors import DataError, EngineError
 from taketurns.runs.manifest import Manifest
-from taketurns.runs.output import JsonlOutput, claimed
-from taketurns.runs.runner import Outcome, describe, ordered, run
+from taketurns.runs.output import JsonlOutput, open_run
+from taketurns.runs.runner import Failures, describe_error, map_ordered, run
 
 ITEMS = [str(number) for number in range(20)]
 
@@ -30,9 +30,11 @@ async def double(item: str) -> dict:
     return {"id": item, "value": 2 * int(item)}
 
 
-async def finish(path: Path, work=double, items=ITEMS, **settings: int) -> Outcome:
+async def finish(path: Path, work=double, items=ITEMS, **settings: int) -> tuple[int, Failures]:
+    """How many items were asked, and those that failed."""
     with JsonlOutput(path) as output:
-        return await run(items, str, work, output, **settings)
+        asked = len(output.missing(items, str))
+        return asked, await run(items, work, output, key=str, **settings)
 
 
 EXPECTED = [{"id": item, "value": 2 * int(item)} for item in ITEMS]
@@ -52,7 +54,7 @@ def test_results_come_in_the_order_of_the_items(delays: list[float], concurrency
         return item[0]
 
     async def everything() -> list[int]:
-        return [result async for result in ordered(enumerate(delays), work, concurrency)]
+        return [result async for result in map_ordered(enumerate(delays), work, concurrency)]
 
     assert asyncio.run(everything()) == list(range(len(delays)))
     assert most <= concurrency
@@ -68,7 +70,7 @@ async def test_work_runs_ahead_of_a_slow_item_only_so_far() -> None:
             await release.wait()
         return item
 
-    results = ordered(range(1000), work, 4)
+    results = map_ordered(range(1000), work, 4)
     first = asyncio.ensure_future(anext(results))
     await asyncio.sleep(0.05)
     assert len(begun) <= 16
@@ -88,7 +90,7 @@ async def test_stopping_cancels_what_is_under_way() -> None:
             raise
         return item
 
-    async for _ in (results := ordered(range(3), work, 3)):
+    async for _ in (results := map_ordered(range(3), work, 3)):
         break
     await results.aclose()
     assert cancelled == [1, 2]
@@ -103,12 +105,12 @@ async def test_a_failed_record_does_not_stop_the_others(tmp_path: Path) -> None:
         return await double(item)
 
     path = tmp_path / "out.jsonl"
-    assert await finish(path, work) == Outcome(0, 18, 2, error="the model fell over")
+    assert await finish(path, work) == (20, Failures(2, "the model fell over"))
     assert [record["id"] for record in lines(path)] == ITEMS
     assert lines(path)[3] == {"id": "3", "error": "the model fell over"}
     assert lines(path)[5] == {"id": "5", "error": "RuntimeError: a bug"}
 
-    assert await finish(path) == Outcome(kept=18, done=2, failed=0)
+    assert await finish(path) == (2, Failures())
     assert lines(path) == EXPECTED
 
 
@@ -120,11 +122,11 @@ async def test_a_record_that_cannot_be_written_does_not_stop_the_others(
         return {"id": item, "value": value} if item == "3" else await double(item)
 
     path = tmp_path / "out.jsonl"
-    outcome = await finish(path, work)
-    assert (outcome.done, outcome.failed) == (19, 1)
+    asked, failures = await finish(path, work)
+    assert (asked, failures.count) == (20, 1)
     assert [record["id"] for record in lines(path)] == ITEMS
-    assert lines(path)[3]["error"] == outcome.error
-    assert (await finish(path)).done == 1
+    assert lines(path)[3]["error"] == failures.first
+    assert await finish(path) == (1, Failures())
     assert lines(path) == EXPECTED
 
 
@@ -132,7 +134,7 @@ async def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     await finish(path)
     before = path.stat()
-    assert await finish(path) == Outcome(kept=20, done=0, failed=0)
+    assert await finish(path) == (0, Failures())
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -152,7 +154,7 @@ def test_any_torn_file_is_taken_up(tmp_path_factory, torn_at: int, failed: set[i
 async def test_a_larger_limit_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     await finish(path, items=ITEMS[:5])
-    assert await finish(path) == Outcome(kept=5, done=15, failed=0)
+    assert await finish(path) == (15, Failures())
     assert lines(path) == EXPECTED
 
 
@@ -169,8 +171,8 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from taketurns.output import JsonlOutput
-from taketurns.runner import run
+from taketurns.runs.output import JsonlOutput
+from taketurns.runs.runner import run
 
 async def work(item):
     await asyncio.sleep(0.01 * (int(item) % 3))
@@ -178,7 +180,7 @@ async def work(item):
 
 async def main():
     with JsonlOutput(Path(sys.argv[1])) as output:
-        await run([str(n) for n in range(200)], str, work, output, concurrency=2)
+        await run([str(n) for n in range(200)], work, output, key=str, concurrency=2)
 
 asyncio.run(main())
 """
@@ -204,10 +206,10 @@ def test_kill_and_run_again_equals_an_uninterrupted_run(tmp_path: Path) -> None:
 
 CLAIMING = KILLED.replace(
     "with JsonlOutput(Path(sys.argv[1])) as output:",
-    "with claimed(Path(sys.argv[1]), Manifest('test', {}, {}, 'now')) as output:",
+    "with open_run(Path(sys.argv[1]), Manifest('test', {}, {}, 'now')) as output:",
 ).replace(
     "from taketurns.runs.output import JsonlOutput",
-    "from taketurns.runs.manifest import Manifest; from taketurns.runs.output import claimed",
+    "from taketurns.runs.manifest import Manifest; from taketurns.runs.output import open_run",
 )
 
 
@@ -225,12 +227,12 @@ def test_of_several_runs_on_one_output_one_goes_on(tmp_path: Path) -> None:
 def test_a_run_that_stops_before_its_first_record_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     manifest = Manifest("test", {}, {}, "now")
-    with pytest.raises(KeyboardInterrupt), claimed(path, manifest):
+    with pytest.raises(KeyboardInterrupt), open_run(path, manifest):
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 
     def write_one() -> None:
-        with claimed(path, manifest) as output:
+        with open_run(path, manifest) as output:
             output.write({"id": "0"})
             raise KeyboardInterrupt
 
@@ -240,5 +242,5 @@ def test_a_run_that_stops_before_its_first_record_leaves_nothing(tmp_path: Path)
 
 
 def test_an_exception_is_one_line() -> None:
-    assert describe(EngineError("out of\n memory")) == "out of memory"
-    assert describe(KeyError("x")) == "KeyError: 'x'"
+    assert describe_error(EngineError("out of\n memory")) == "out of memory"
+    assert describe_error(KeyError("x")) == "KeyError: 'x'"

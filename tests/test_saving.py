@@ -40,7 +40,7 @@ from taketurns.training.policy_gradient.lm import LMLearner
 from taketurns.training.supervised.run import train
 from taketurns.training.supervised.settings import LMSettings, TrainingConfig
 from taketurns.types import ModelSpec, Patch
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
 # Warmth without sampling is refused by transformers once anything in the file was touched.
 SHIPPED = b'{"temperature": 0.9, "top_p": 0.8,\n "of_our_own": [1, 2]}'
@@ -278,6 +278,6 @@ def test_a_folder_is_written_by_one_process_at_a_time(
     }
     out.mkdir()
     for first, run in runs.items():
-        with alone(out / first), pytest.raises(DataError, match="is being written by another"):
+        with lock_now(out / first), pytest.raises(DataError, match="is being written by another"):
             run()
     assert not list(out.iterdir())

@@ -3,8 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from taketurns.runs.terminal import COLOURS, AnswerPrinter, Progress, Speakers, shown
+from taketurns.cli.terminal import AnswerPrinter, Speakers, shown
+from taketurns.runs.progress import Progress
 from taketurns.types import Delta, Patch, Query, Timing, Trace
+from taketurns.utils.colours import COLOURS
 
 NAMES = ("pretrained", "sft", "aligned")
 
@@ -90,7 +92,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("taketurns.runs.terminal.time.monotonic", lambda: now)
+    monkeypatch.setattr("taketurns.runs.progress.time.monotonic", lambda: now)
     with Progress("generating", 100, done=20) as progress:
         for now in range(1, 25):  # noqa: B007  (the clock)
             progress.advance(tokens=50)

@@ -20,7 +20,7 @@ from taketurns.config.loading import load_team_config
 from taketurns.errors import ConfigError, UsageError
 from taketurns.evaluation.methods.checkpoints import CheckpointTensors
 from taketurns.generation.check.local import inspect_team
-from taketurns.runs.manifest import fingerprint
+from taketurns.runs.description import fingerprint
 from taketurns.types import ModelSpec
 
 NORM = "model.norm.weight"

@@ -19,7 +19,7 @@ from taketurns.engines.local.loading import Weights
 from taketurns.errors import EngineError
 from taketurns.generation.handover import CandidateRuntime
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.runs.runner import ordered
+from taketurns.runs.runner import map_ordered
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.types import Candidate, ModelSpec, Query
 
@@ -108,7 +108,7 @@ class Race:
             async with engine.session(0, 1):  # the switcher's model loads with the first session
                 pass
             begun = perf_counter()
-            traces = [trace async for trace in ordered(list(asked), team.agenerate, batch)]
+            traces = [trace async for trace in map_ordered(list(asked), team.agenerate, batch)]
             seconds = perf_counter() - begun
         if errors := [trace.error for trace in traces if trace.error is not None]:
             raise EngineError(errors[0])

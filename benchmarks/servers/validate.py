@@ -75,7 +75,7 @@ def line(row: ServingComparison) -> str:
 def draw(rows: list[ServingComparison], path: Path, title: str) -> None:
     """Measured as dots, simulated as lines."""
     from taketurns.integrations.planning.figures import write_panels
-    from taketurns.runs.terminal import COLOURS
+    from taketurns.utils.colours import COLOURS
 
     panels = ("tokens a second", "whole answer, p50, seconds", "whole answer, p95, seconds",
               "prompt tokens found in caches")  # fmt: skip

@@ -16,7 +16,7 @@ from benchmarks.answering import answer_tasks, bootstrap
 from taketurns import Team
 from taketurns.config.loading import load_team_config
 from taketurns.pocket.tasks import TASKS
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
 from taketurns.tasks.base import Task
 from taketurns.types import Trace
 from taketurns.utils.markdown import interval

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.sizes.frontier import WIDTHS, answer, frontier, prices
 from recipes.steps import Step, perform_steps, run_command, step_options
-from taketurns.utils.files import making
+from taketurns.utils.files import atomic_folder
 
 PRICES = (0.0, 0.003, 0.01)  # of a token of the large model
 
@@ -60,7 +60,7 @@ def build(folder: Path, width: int) -> None:
     recipe = Recipe()
     if width == recipe.shape.width:
         weights = files("taketurns.pocket") / "weights" / "sft"
-        with as_file(weights) as bundled, making(folder / "sft") as draft:
+        with as_file(weights) as bundled, atomic_folder(folder / "sft") as draft:
             shutil.copytree(bundled, draft, dirs_exist_ok=True)
         return
     shape = replace(recipe.shape, width=width, inner=3 * width)

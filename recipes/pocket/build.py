@@ -34,7 +34,7 @@ from taketurns.errors import UsageError
 from taketurns.pocket.tasks import tasks
 from taketurns.pocket.world import World
 from taketurns.utils.extras import TUNING, require
-from taketurns.utils.files import making, write_text
+from taketurns.utils.files import atomic_folder, write_text
 
 MARKER = "stage.json"
 PARTS = len(STAGES) + 1  # the card is the last
@@ -119,13 +119,12 @@ def _stage(
         return
     say(f"{title} …")
     began = time.monotonic()
-    with making(out / stage) as draft:
+    with atomic_folder(out / stage, replace=True) as draft:
         _train(recipe, stage, out, draft)
         shutil.rmtree(draft / "trainer", ignore_errors=True)
         seconds = round(time.monotonic() - began, 1)
         marker = {"stage": stage, "digest": digest, "seconds": seconds}
         write_text(draft / MARKER, json.dumps(marker, indent=1) + "\n")
-        shutil.rmtree(out / stage, ignore_errors=True)
     say(f"{title}: {seconds:.0f} s")
 
 

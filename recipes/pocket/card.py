@@ -65,7 +65,7 @@ def write_card(recipe: Recipe, digest: str, out: Path, title: str, console: Cons
 
 async def _together(out: Path, every: list[PocketTask], questions: int) -> dict[str, Any]:
     """What switched answers score on the test questions, one answer each."""
-    from taketurns.runs.terminal import Progress
+    from taketurns.runs.progress import Progress
 
     asked = [task for task in every if (out / "switchers" / task.name).is_dir()]
     named = [RANDOM, GLOBAL, PRACTISED, LM, *([BY_TASK] if asked else [])]

@@ -63,9 +63,10 @@ def label(recipe: Recipe, out: Path, partial: Path) -> None:
         prefixes=recipe.labelling.prefixes,
         allocation=Uniform(recipe.labelling.k),
     )
-    made = make_rollouts(plan, partial / LABELS)
-    if made.failed or made.lost:
-        raise EngineError(f"{made.failed} prefixes and {made.lost} rollouts failed")
+    summary = make_rollouts(plan, partial / LABELS)
+    if summary.failures or summary.lost:
+        failed = summary.failures.count
+        raise EngineError(f"{failed} prefixes and {summary.lost} rollouts failed")
 
 
 def train_switchers(

@@ -7,7 +7,7 @@ from typing import Any
 
 from recipes.terminal import say
 from taketurns.engines.local.library_logging import asked_by_an_old_name
-from taketurns.utils.files import making
+from taketurns.utils.files import atomic_folder
 
 STEPS = 24
 BATCH = 4
@@ -40,7 +40,7 @@ def train_adapter(cache: Path) -> Path:
     if folder.is_dir():
         return folder
     say(f"smollm2-terse: training an adapter, {STEPS} steps")
-    with making(folder) as draft:
+    with atomic_folder(folder) as draft:
         _train(cache / "smollm2", draft)
     return folder
 

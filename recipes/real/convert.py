@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from recipes.real.models import RealModel
 from recipes.terminal import say
 from taketurns.errors import DataError
-from taketurns.utils.files import making
+from taketurns.utils.files import atomic_folder
 
 SOURCE = "source.json"  # says which GGUF file a folder was made of
 CONVERTER = 2  # counts what changes the folder: one that was made otherwise is made again
@@ -33,10 +32,9 @@ def convert(model: RealModel, gguf: Path, cache: Path) -> Path:
     if converted(model, cache):
         return folder
     say(f"{model.name}: converting {gguf.name} to float32, {model.converted_size / 1e9:.1f} GB")
-    with making(folder) as draft:
+    with atomic_folder(folder, replace=True) as draft:
         _convert(gguf, draft)
         (draft / SOURCE).write_text(json.dumps(_source(model)), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 

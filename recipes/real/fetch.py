@@ -21,7 +21,7 @@ from recipes.real.models import MODELS, RealModel
 from recipes.real.teams import write_teams
 from recipes.terminal import say
 from taketurns.errors import DataError
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def fetch(cache: Path, models: Sequence[RealModel] = MODELS) -> Path:
     cache = cache.expanduser().resolve()
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with alone(cache / "real"):
+        with lock_now(cache / "real"):
             _check_space(cache, models)
             for model in models:
                 convert(model, download(model, cache), cache)

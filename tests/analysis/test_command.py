@@ -24,7 +24,7 @@ from taketurns.evaluation.analysis.answers import AnalysisInput, read_answers
 from taketurns.evaluation.analysis.trace_browser import sample
 from taketurns.evaluation.report.blocks import Chart, DataPoint, Paragraph
 from taketurns.evaluation.report.section import Section, write_section
-from taketurns.runs.records import to_line, trace_to_json
+from taketurns.runs.records import encode_record, trace_to_json
 from taketurns.types import Patch, Query, RejectedPatch, Trace
 
 from .conftest import POOL, Folder, Row, answer, method_answers, patch
@@ -129,10 +129,10 @@ def test_what_lacks_is_said_in_one_sentence(
     assert_says(invoke("analyze", "--run", tmp_path / "no"), "is neither a folder of")
     written = tmp_path / "answers.jsonl"
     lines = [trace_to_json(trace("a", n, s, 0, n % 3), POOL) for n in range(3) for s in (0, 1)]
-    written.write_bytes(b"".join(map(to_line, lines)))
+    written.write_bytes(b"".join(map(encode_record, lines)))
     assert_says(invoke("analyze", "--run", written), "has traces without scores")
     assert_says(invoke("analyze", "--run", folder, "--out", tmp_path), "holds other files already")
-    written.write_bytes(b"".join(to_line({**one, "score": 1.0}) for one in lines))
+    written.write_bytes(b"".join(encode_record({**one, "score": 1.0}) for one in lines))
     code, _, err = invoke("analyze", "--run", written)
     assert code == 0, err
     words = (tmp_path / "answers-analysis" / "report.md").read_text(encoding="utf-8")
@@ -188,7 +188,7 @@ def test_only_what_the_results_are_about_is_looked_at(evaluation: Folder) -> Non
     before = read_answers(folder).subject
     stale = json.loads(path.read_text().splitlines()[0])
     stale |= {"id": stale["id"].replace("@0#", "@1#"), "score": 1.0 - stale["score"]}
-    path.write_bytes(path.read_bytes() + to_line(stale))
+    path.write_bytes(path.read_bytes() + encode_record(stale))
     assert read_answers(folder).subject == before
     results = json.loads((folder / "results.json").read_text())
     (folder / "results.json").write_text(
@@ -204,7 +204,7 @@ def test_failed_answers_are_counted_and_a_second_try_stands(
     folder = evaluation(methods(("sums",)))
     path = folder / "answers" / "switch.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    failed = [to_line({"id": json.loads(line)["id"], "error": "broke"}) for line in lines[:2]]
+    failed = [encode_record({"id": json.loads(line)["id"], "error": "broke"}) for line in lines[:2]]
     path.write_bytes(b"".join([*failed, *lines[1:]]))
     subject = read_answers(folder).subject
     assert (subject.failed, len(subject.answers)) == (1, 23)

@@ -22,7 +22,7 @@ from taketurns.engines.local.adapters import require_adapter
 from taketurns.errors import ConfigError, PromptError
 from taketurns.tasks.scorers.reward import Reward
 from taketurns.types import Message, ModelSpec, Query
-from taketurns.utils import finite
+from taketurns.utils import json_files
 
 Invoke = Callable[..., tuple[int, str, str]]
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -126,7 +126,7 @@ def test_deep_nesting_is_a_sentence(
     name: str, damaged: Callable[..., ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under a limit that is lowered to what these files keep, but for one key."""
-    monkeypatch.setattr(finite, "DEEPEST", 3)
+    monkeypatch.setattr(json_files, "MAX_DEPTH", 3)
     spec = damaged(
         name, '{"model_type": 5, "eos_token_id": [[[["x"]]]], "added_tokens_decoder": 5}'
     )

@@ -12,7 +12,7 @@ import pytest
 
 from taketurns.evaluation.asking import AnswerRequest
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.records import query_to_json, to_line
+from taketurns.runs.records import encode_record, query_to_json
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.base import identity
 from taketurns.tasks.scorers.calibration import Sampled, Stated
@@ -33,7 +33,7 @@ def known_by(scorer: Any) -> str:
 
 
 def before_versions(name: str) -> str:
-    line = to_line(query_to_json(QUERY)) + name.encode()
+    line = encode_record(query_to_json(QUERY)) + name.encode()
     return f"own/own/1@{sha256(line).hexdigest()[:8]}#0"
 
 

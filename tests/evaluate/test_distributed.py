@@ -12,7 +12,7 @@ import pytest
 
 from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
-from taketurns.evaluation.distributed import AnswerWorker
+from taketurns.evaluation.distributed import EvaluationWorker
 from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.store import Store
 from taketurns.evaluation.tasks import load
@@ -60,7 +60,7 @@ async def test_an_actor_answers_as_a_run_here_does_with_one_method_after_the_oth
     async with Evaluation(config, plan, store, {}, print) as whole:
         assert not await whole.run()
     async with Evaluation(config, plan, store, {}, print) as asked:
-        worker = AnswerWorker(asked, items, 4)
+        worker = EvaluationWorker(asked, items, 4)
         found = [
             timeless(await worker.work({"id": item.id, "method": name}))
             for name in ("dare-ties", "pretrained", "dare-ties")

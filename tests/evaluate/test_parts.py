@@ -11,7 +11,7 @@ import pytest
 
 from taketurns.evaluation.cost_quality import break_even, frontier
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.utils.locks import locked
+from taketurns.utils.locks import lock_async
 
 
 def test_seconds_add_up_to_the_time_that_passed() -> None:
@@ -69,11 +69,11 @@ async def test_a_file_is_held_until_its_process_ends(tmp_path: Path) -> None:
     )
     assert other.stdout is not None
     assert (await asyncio.to_thread(other.stdout.readline)).strip() == "True"
-    async with locked(path, wait=False) as mine:
+    async with lock_async(path, wait=False) as mine:
         assert not mine
 
     async def later() -> bool:
-        async with locked(path, wait=True) as mine:
+        async with lock_async(path, wait=True) as mine:
             return mine
 
     waiting = asyncio.create_task(later())

@@ -17,7 +17,7 @@ from taketurns.evaluation.report import write_report
 from taketurns.evaluation.results import Cost, MethodResult
 from taketurns.evaluation.run import EvaluationJob
 from taketurns.evaluation.tasks import load
-from taketurns.runs.manifest import describe_run
+from taketurns.runs.description import describe_run
 
 
 def measured(name: str, kind: Kind, right: float, tokens: float, **more: Any) -> MethodResult:

@@ -12,7 +12,7 @@ from taketurns.evaluation.asking import AnswerRequest
 from taketurns.evaluation.methods.registry import MethodEntry
 from taketurns.evaluation.results import MethodResult, read_results
 from taketurns.evaluation.store import Store
-from taketurns.runs.records import to_line
+from taketurns.runs.records import encode_record
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.words import Exact
 from taketurns.types import Query
@@ -34,7 +34,7 @@ def one_method(
             if count is not None:
                 record |= {"error": None, "score": 0.0, "text": "", "by_model": {}}
                 record |= {"read": count - 1, "written": 1, "passes": 1, "seconds": count / 100}
-            lines.append(to_line(record))
+            lines.append(encode_record(record))
     store.answers("alone").write_bytes(b"".join([*lines, *again]))
     entry = MethodEntry("alone", "single", "", lambda stage: pytest.fail("nothing is asked"))
     return read_results(store, [entry], tasks, items, {"alone": None})["alone"]

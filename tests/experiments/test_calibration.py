@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from taketurns.evaluation.interventions import calibration
-from taketurns.evaluation.interventions.calibration import Decision, calibrate, know, regret
+from taketurns.evaluation.interventions.calibration import (
+    SwitcherDecision,
+    assess,
+    calibrate,
+    regret,
+)
 
 
 def planted(
     rng: np.random.Generator, count: int, *, sharpen: float = 1.0, k: int = 4
-) -> list[Decision]:
+) -> list[SwitcherDecision]:
     """The winner of a boundary is drawn from the true probabilities; the switcher gives those to
     the power of `sharpen`. The winner's rollouts are all right, the others' all wrong."""
     made = []
@@ -21,7 +26,7 @@ def planted(
         given = true**sharpen / (true**sharpen).sum()
         p = tuple(float(x) for x in given)
         utilities = tuple((float(i == winner),) * k for i in range(3))
-        made.append(Decision(f"q{number}", "t", number % 6, p, p, utilities))
+        made.append(SwitcherDecision(f"q{number}", "t", number % 6, p, p, utilities))
     return made
 
 
@@ -58,8 +63,8 @@ def test_the_reliability_table_shows_what_was_planted() -> None:
 
 
 def test_error_and_brier_by_hand() -> None:
-    one = Decision("q", "t", 0, (0.75, 0.25), (0.75, 0.25), ((1.0, 1.0), (0.0, 0.0)))
-    other = Decision("r", "t", 0, (0.75, 0.25), (0.75, 0.25), ((0.0, 0.0), (1.0, 0.0)))
+    one = SwitcherDecision("q", "t", 0, (0.75, 0.25), (0.75, 0.25), ((1.0, 1.0), (0.0, 0.0)))
+    other = SwitcherDecision("r", "t", 0, (0.75, 0.25), (0.75, 0.25), ((0.0, 0.0), (1.0, 0.0)))
     found = calibrate([one, other])
     # Given .75: won 1 of 2; given .25: won 1 of 2.
     assert found.error == pytest.approx(0.25)
@@ -68,7 +73,7 @@ def test_error_and_brier_by_hand() -> None:
 
 
 def test_those_that_tie_share_the_win() -> None:
-    one = Decision("q", "t", 0, (0.5, 0.3, 0.2), (1.0, 0.0, 0.0), ((1.0,), (1.0,), (0.0,)))
+    one = SwitcherDecision("q", "t", 0, (0.5, 0.3, 0.2), (1.0, 0.0, 0.0), ((1.0,), (1.0,), (0.0,)))
     assert one.wins == (0.5, 0.5, 0.0)
     assert one.regret(one.drawn) == 0.0
     assert one.regret((0.0, 0.0, 1.0)) == 1.0
@@ -76,8 +81,8 @@ def test_those_that_tie_share_the_win() -> None:
 
 def test_regret_of_the_drawn_the_most_probable_and_the_constant() -> None:
     decisions = [
-        Decision("q", "a", 0, (0.6, 0.4), (1.0, 0.0), ((1.0, 1.0), (0.0, 0.0))),
-        Decision("r", "b", 1, (0.4, 0.6), (0.5, 0.5), ((0.8, 0.8), (0.2, 0.2))),
+        SwitcherDecision("q", "a", 0, (0.6, 0.4), (1.0, 0.0), ((1.0, 1.0), (0.0, 0.0))),
+        SwitcherDecision("r", "b", 1, (0.4, 0.6), (0.5, 0.5), ((0.8, 0.8), (0.2, 0.2))),
     ]
     found = regret(decisions)
     assert found.drawn == pytest.approx((0.0 + 0.3) / 2)
@@ -92,7 +97,7 @@ def test_noise_is_not_regret() -> None:
     lost, the honest figure does not."""
     rng = np.random.default_rng(5)
     decisions = [
-        Decision(
+        SwitcherDecision(
             f"q{n}", "t", 0, (1 / 3,) * 3, (1 / 3,) * 3,
             tuple(tuple(map(float, rng.integers(0, 2, 8))) for _ in range(3)),
         )
@@ -105,16 +110,16 @@ def test_noise_is_not_regret() -> None:
 
 
 def test_a_branch_that_ended_has_one_utility() -> None:
-    one = Decision("q", "t", 0, (0.5, 0.5), (0.0, 1.0), ((1.0,), (0.0, 0.0, 1.0, 1.0)))
+    one = SwitcherDecision("q", "t", 0, (0.5, 0.5), (0.0, 1.0), ((1.0,), (0.0, 0.0, 1.0, 1.0)))
     assert one.regret(one.drawn) == pytest.approx(0.5)
     assert one.honest_regret(one.drawn) == pytest.approx(0.5)
 
 
 def test_by_position_and_task() -> None:
     rng = np.random.default_rng(1)
-    found = know(planted(rng, 120))
+    found = assess(planted(rng, 120))
     assert list(found.by_position) == ["0", "1", "2", "3", "4 or more"]
     assert found.by_position["4 or more"].boundaries == 40
     assert list(found.by_task) == ["t"]
-    even = [Decision("q", "t", 0, (0.5, 0.5), (0.5, 0.5), ((1.0,), (1.0,)))]
-    assert know(even).calibration is None  # nobody wins
+    even = [SwitcherDecision("q", "t", 0, (0.5, 0.5), (0.5, 0.5), ((1.0,), (1.0,)))]
+    assert assess(even).calibration is None  # nobody wins

@@ -12,8 +12,8 @@ from taketurns import Candidate, ModelSpec, Policy, Query, ScriptedEngine, Team,
 from taketurns.config.policy import Guard, PatchRule
 from taketurns.config.team_config import JUDGE, SwitcherConfig, TeamConfig
 from taketurns.evaluation.interventions import conditions
-from taketurns.evaluation.interventions.retraining import restricted
-from taketurns.evaluation.interventions.shapley import Part, parts
+from taketurns.evaluation.interventions.retraining import restrict_labels
+from taketurns.evaluation.interventions.shapley import Coalition, coalitions
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher, SubsetSwitcher
 from taketurns.training.labels.labels import Label
@@ -56,16 +56,18 @@ def test_where_another_decides_patches_do_not_end_as_the_switcher_says() -> None
     head = replace(CONFIG, switcher=SwitcherConfig(kind="head", path="/heads/one"))
     team = scripted(FixedSwitcher([0]), replace(CONFIG.policy, patch=rule))
     by_chance = conditions.by_chance(head).on(team)
-    part, whole = (conditions.of_part(head, Part(p)).on(team) for p in ((0, 1), (0, 1, 2)))
+    part, whole = (
+        conditions.of_coalition(head, Coalition(p)).on(team) for p in ((0, 1), (0, 1, 2))
+    )
     assert by_chance.policy.patch == part.policy.patch == replace(rule, until="random")
     assert whole.policy.patch == rule
-    assert conditions.of_part(head, Part((0,))).on(team).policy.patch is None
+    assert conditions.of_coalition(head, Coalition((0,))).on(team).policy.patch is None
 
 
 async def test_only_the_part_speaks_whatever_the_rules_say() -> None:
     team = scripted(FixedSwitcher([0, 1, 2]), CONFIG.policy)
-    for part in parts(3):
-        answering = conditions.of_part(CONFIG, part).on(team)
+    for part in coalitions(3):
+        answering = conditions.of_coalition(CONFIG, part).on(team)
         trace = await answering.agenerate(Query("q", text="?"))
         wrote = {letter for letter in "abc" if letter in trace.text}
         assert wrote == {"abc"[who] for who in part}
@@ -74,11 +76,11 @@ async def test_only_the_part_speaks_whatever_the_rules_say() -> None:
 
 
 def test_conditions_have_files_of_their_own_and_share_what_is_the_same() -> None:
-    names = [conditions.of_part(CONFIG, part).name for part in parts(3)]
+    names = [conditions.of_coalition(CONFIG, part).name for part in coalitions(3)]
     assert names == [
         "alone-0", "alone-1", "alone-2", "part-0-1", "part-0-2", "part-1-2", "whole",
     ]  # fmt: skip
-    again = [conditions.of_part(CONFIG, part, "retrained").name for part in parts(3)]
+    again = [conditions.of_coalition(CONFIG, part, "retrained").name for part in coalitions(3)]
     assert set(again) & set(names) == {"alone-0", "alone-1", "alone-2"}
     assert conditions.by_chance(CONFIG).decided_by.switcher == SwitcherConfig()
 
@@ -117,18 +119,18 @@ def test_labels_of_a_part_say_who_of_it_is_best() -> None:
         label(1, (0, 1), (0.9, 0.5, 0.1)),  # the part never meets this: 1 spoke last
         label(2, (1, 2), (0.1, 0.9, 0.4)),
     ]
-    found = restricted(labels, Part({0, 2}))
+    found = restrict_labels(labels, Coalition({0, 2}))
     assert [one.id for one in found] == ["q0", "q2"]
     assert [one.best for one in found] == [(0,), (2,)]
     assert found[1].targets("tied") == (0.0, 0.0, 1.0)
     assert found[0].margin == pytest.approx(0.8)
-    assert restricted(labels, Part({0, 1, 2})) == labels
+    assert restrict_labels(labels, Coalition({0, 1, 2})) == labels
 
 
 def test_what_racing_found_is_kept_where_it_is_of_the_part() -> None:
     raced = replace(label(0, (), (0.9, 0.5, 0.1)), found=(0, 1))
-    assert restricted([raced], {1, 2})[0].best == (1,)
-    assert restricted([replace(raced, found=(0,))], {1, 2})[0].best == (1,)
+    assert restrict_labels([raced], {1, 2})[0].best == (1,)
+    assert restrict_labels([replace(raced, found=(0,))], {1, 2})[0].best == (1,)
 
 
 RULED = replace(
@@ -153,9 +155,9 @@ async def test_parts_of_a_guarded_team_are_guarded_while_its_guardian_is_there()
         RULED.candidates, engine, FixedSwitcher([0]), RULED.policy,
         replace(RULED.judge, spec=ModelSpec(JUDGE, prompt="{text}")),
     )  # fmt: skip
-    for part in parts(3):
+    for part in coalitions(3):
         engine.calls.clear()
-        answering = conditions.of_part(RULED, part).on(team)
+        answering = conditions.of_coalition(RULED, part).on(team)
         trace = await answering.agenerate(Query("q", text="?"))
         assert {"abc".index(letter) for letter in trace.text} <= part
         judged = any(call.kind == "score" for call in engine.calls)
@@ -165,8 +167,8 @@ async def test_parts_of_a_guarded_team_are_guarded_while_its_guardian_is_there()
 async def test_nobody_who_is_gone_fills_what_others_may_not_write() -> None:
     """Neither where all probability is theirs nor where all who are there have shares."""
     policy = Policy(patch_size=2, max_tokens=40, max_share=((0, 0.4), (1, 0.4)))
-    for part in (Part((0, 1)), Part((0, 2))):
+    for part in (Coalition((0, 1)), Coalition((0, 2))):
         config = replace(CONFIG, policy=policy, switcher=SwitcherConfig("fixed", sequence=(0,)))
-        answering = conditions.of_part(config, part).on(scripted(FixedSwitcher([0]), policy))
+        answering = conditions.of_coalition(config, part).on(scripted(FixedSwitcher([0]), policy))
         text = (await answering.agenerate(Query("q", text="?"))).text
         assert {"abc".index(letter) for letter in text} <= part

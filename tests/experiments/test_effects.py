@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from taketurns.evaluation.interventions.effects import (
-    Difference,
+    ForcedDifference,
     differences,
     effects,
     frequencies,
     mean_of,
 )
-from taketurns.evaluation.interventions.forcing import pair, sequences
+from taketurns.evaluation.interventions.forcing import all_sequences, draw_pair
 
 
 def records(
@@ -23,7 +23,7 @@ def records(
     """Trials in which a sequence raises the chance of a right answer from a half by what it
     `helps`; boundaries differ in how far the answer is settled."""
     made = []
-    every = sequences(3, length)
+    every = all_sequences(3, length)
     first = rng.integers(len(every), size=count)
     second = (first + rng.integers(1, len(every), size=count)) % len(every)
     for number, drawn in enumerate(zip(first, second, strict=True)):
@@ -76,17 +76,17 @@ def test_intervals_cover_the_effect() -> None:
 
 
 def test_answers_to_one_query_count_as_one() -> None:
-    one = Difference("q", "t", "c", (0, 1), 2, 1.0)
-    others = [Difference(f"q{i}", "t", "c", (0, 1), 2, float(i % 2)) for i in range(10)]
+    one = ForcedDifference("q", "t", "c", (0, 1), 2, 1.0)
+    others = [ForcedDifference(f"q{i}", "t", "c", (0, 1), 2, float(i % 2)) for i in range(10)]
     assert mean_of([one, *others]) == mean_of([one] * 30 + others)
     assert mean_of([one] * 30 + others).queries == 11
 
 
 def test_differences_that_never_vary_are_not_sure_of_themselves() -> None:
-    same = mean_of([Difference(f"q{i}", "t", "c", (0, 1), 2, 0.0) for i in range(25)])
+    same = mean_of([ForcedDifference(f"q{i}", "t", "c", (0, 1), 2, 0.0) for i in range(25)])
     assert (same.value, same.p) == (0.0, 1.0)
     assert same.low < 0 < same.high
-    lone = mean_of([Difference("q", "t", "c", (0, 1), 2, 1.0)])
+    lone = mean_of([ForcedDifference("q", "t", "c", (0, 1), 2, 1.0)])
     assert lone.p == 1.0
     assert lone.low < 0.3
 
@@ -108,13 +108,13 @@ def test_a_pair_counts_for_both_its_sequences() -> None:
 
 
 def test_pairs_are_drawn_evenly_and_differ() -> None:
-    drawn = [pair(3, 2, seed) for seed in range(1800)]
+    drawn = [draw_pair(3, 2, seed) for seed in range(1800)]
     assert all(first != second for first, second in drawn)
     for place in range(2):
-        counts = [sum(two[place] == one for two in drawn) for one in sequences(3, 2)]
+        counts = [sum(two[place] == one for two in drawn) for one in all_sequences(3, 2)]
         assert min(counts) > 140
         assert max(counts) < 260
-    assert drawn[:5] == [pair(3, 2, seed) for seed in range(5)]
+    assert drawn[:5] == [draw_pair(3, 2, seed) for seed in range(5)]
 
 
 def test_frequencies_are_shares_of_all_places() -> None:

@@ -11,25 +11,28 @@ from hypothesis import strategies as st
 
 from taketurns.evaluation.interventions import shapley
 from taketurns.evaluation.interventions.shapley import (
-    Part,
+    Coalition,
     beyond_alone,
+    coalitions,
     left_out,
-    parts,
     study,
 )
 
 GLOVES = {  # a left glove and two right ones: a pair is worth 1
-    Part({0}): 0.0, Part({1}): 0.0, Part({2}): 0.0,
-    Part({0, 1}): 1.0, Part({0, 2}): 1.0, Part({1, 2}): 0.0, Part({0, 1, 2}): 1.0,
+    Coalition({0}): 0.0, Coalition({1}): 0.0, Coalition({2}): 0.0,
+    Coalition({0, 1}): 1.0, Coalition({0, 2}): 1.0, Coalition({1, 2}): 0.0,
+    Coalition({0, 1, 2}): 1.0,
 }  # fmt: skip
 
 
-def every(candidates: int) -> list[Part]:
-    return [Part(s) for n in range(1, candidates + 1) for s in combinations(range(candidates), n)]
+def every(candidates: int) -> list[Coalition]:
+    return [
+        Coalition(s) for n in range(1, candidates + 1) for s in combinations(range(candidates), n)
+    ]
 
 
 @st.composite
-def worths(draw: st.DrawFn) -> tuple[dict[Part, float], int]:
+def worths(draw: st.DrawFn) -> tuple[dict[Coalition, float], int]:
     candidates = draw(st.integers(2, 4))
     scores = st.floats(0, 1)
     return {part: draw(scores) for part in every(candidates)}, candidates
@@ -43,19 +46,20 @@ def test_by_hand() -> None:
 
 
 @given(worths())
-def test_values_share_out_the_worth_of_the_pool(given_: tuple[dict[Part, float], int]) -> None:
+def test_values_share_out_the_worth_of_the_pool(given_: tuple[dict[Coalition, float], int]) -> None:
     worth, candidates = given_
-    assert sum(shapley(worth, candidates)) == pytest.approx(worth[Part(range(candidates))])
+    assert sum(shapley(worth, candidates)) == pytest.approx(worth[Coalition(range(candidates))])
 
 
 @given(worths(), st.data())
 def test_equals_get_equal_values_and_who_adds_nothing_gets_nothing(
-    given_: tuple[dict[Part, float], int], data: st.DataObject
+    given_: tuple[dict[Coalition, float], int], data: st.DataObject
 ) -> None:
     worth, candidates = given_
     swap = {0: 1, 1: 0}
     alike = {
-        part: (own + worth[Part(swap.get(i, i) for i in part)]) / 2 for part, own in worth.items()
+        part: (own + worth[Coalition(swap.get(i, i) for i in part)]) / 2
+        for part, own in worth.items()
     }
     first, second, *_ = shapley(alike, candidates)
     assert first == pytest.approx(second)
@@ -65,14 +69,14 @@ def test_equals_get_equal_values_and_who_adds_nothing_gets_nothing(
 
 
 def test_all_parts_are_asked_of_up_to_four_candidates() -> None:
-    assert [len(parts(n)) for n in (2, 3, 4)] == [3, 7, 15]
-    assert len(parts(6)) == 6 + 6 + 1
-    assert parts(3)[-1] == {0, 1, 2}
+    assert [len(coalitions(n)) for n in (2, 3, 4)] == [3, 7, 15]
+    assert len(coalitions(6)) == 6 + 6 + 1
+    assert coalitions(3)[-1] == {0, 1, 2}
 
 
 def answers(
-    rng: np.random.Generator, tasks: int, questions: int, worth: dict[Part, float]
-) -> dict[str, dict[Part, list[float]]]:
+    rng: np.random.Generator, tasks: int, questions: int, worth: dict[Coalition, float]
+) -> dict[str, dict[Coalition, list[float]]]:
     return {
         f"t{task}": {
             part: [float(x) for x in rng.random(questions) < own] for part, own in worth.items()
@@ -86,7 +90,7 @@ def test_who_helps_is_found_and_who_does_not_is_not(monkeypatch: pytest.MonkeyPa
     in at least 38, the third is called helpful in at most 6 (95 % intervals)."""
     monkeypatch.setattr(shapley, "FEW_RESAMPLES", 300)
     monkeypatch.setattr(shapley, "FEWEST", 99)
-    worth = {p: max(0.1, 0.1 + 0.25 * (0 in p) + 0.25 * (1 in p)) for p in parts(3)}
+    worth = {p: max(0.1, 0.1 + 0.25 * (0 in p) + 0.25 * (1 in p)) for p in coalitions(3)}
     found = np.zeros(3)
     for trial in range(40):
         result = study(answers(np.random.default_rng([9, trial]), 3, 60, worth))
@@ -112,8 +116,10 @@ def test_a_lucky_draw_of_questions_does_not_correlate_with_itself(
         table = {}
         for task in range(4):
             ability = rng.random(20)  # of these questions, for everybody
-            one = {p: [float(rng.random() < a) for a in ability] for p in parts(3) if len(p) > 1}
-            alone = {Part({i}): [float(rng.random() < a) for a in ability] for i in range(3)}
+            one = {
+                p: [float(rng.random() < a) for a in ability] for p in coalitions(3) if len(p) > 1
+            }
+            alone = {Coalition({i}): [float(rng.random() < a) for a in ability] for i in range(3)}
             table[f"t{task}"] = {**alone, **one}
         result = study(table).left_out.within
         assert result is not None
@@ -129,7 +135,7 @@ def test_helpfulness_that_follows_the_own_score_correlates_with_it(
     scores = {}
     for task in range(8):
         own = rng.random(3)
-        worth = {p: float(sum(own[i] for i in p) / 3) for p in parts(3)}
+        worth = {p: float(sum(own[i] for i in p) / 3) for p in coalitions(3)}
         scores[f"t{task}"] = {
             p: [float(x) for x in rng.random(200) < chance] for p, chance in worth.items()
         }
@@ -142,7 +148,7 @@ def test_helpfulness_that_follows_the_own_score_correlates_with_it(
 
 
 def test_more_than_four_candidates_have_no_shapley_values() -> None:
-    scores = {t: {p: [1.0, 0.0] for p in parts(5)} for t in "ab"}
+    scores = {t: {p: [1.0, 0.0] for p in coalitions(5)} for t in "ab"}
     result = study(scores)
     assert result.shapley is None
     assert all(one.shapley is None for one in result.whole)
@@ -151,7 +157,7 @@ def test_more_than_four_candidates_have_no_shapley_values() -> None:
 
 @settings(max_examples=20)
 @given(worths())
-def test_the_whole_is_the_mean_of_the_tasks(given_: tuple[dict[Part, float], int]) -> None:
+def test_the_whole_is_the_mean_of_the_tasks(given_: tuple[dict[Coalition, float], int]) -> None:
     worth, candidates = given_
     result = study({"a": {p: [w, w] for p, w in worth.items()},
                     "b": {p: [0.0, 0.0] for p in worth}})  # fmt: skip

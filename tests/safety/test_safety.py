@@ -23,7 +23,7 @@ from taketurns.pocket.guards import make_guards
 from taketurns.pocket.judge import judged, train_judge
 from taketurns.pocket.questions import REFUSAL
 from taketurns.pocket.tasks import TASKS
-from taketurns.runs import terminal
+from taketurns.runs import progress
 from taketurns.tasks.custom import load_task_file
 from taketurns.types import ModelSpec, Trace
 
@@ -134,7 +134,7 @@ def test_half_a_judge_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_tuning_a_judge_shows_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
     monkeypatch.setattr("taketurns.pocket.guards.EXAMPLES", 64)
     monkeypatch.setattr("taketurns.pocket.guards.train_judge", partial(train_judge, examples=64))
     make_guards(load_team_config("pocket"), tmp_path / "judge", print)

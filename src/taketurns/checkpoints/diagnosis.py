@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taketurns.errors import one_line
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json
 
 TOKENIZER, ADAPTER = "the tokenizer of", "the adapter"
 """What is loaded, where it is not a model."""
@@ -49,7 +49,7 @@ def find_bad_file(folder: Path, what: str, *, whole: bool = True) -> str | None:
         if not path.is_file():
             continue
         try:
-            value = parse_json(path.read_text(encoding="utf-8"), strict=False)
+            value = read_json(path)
         except UnicodeDecodeError:
             return f"its {name} is not UTF-8; {_again(name)}"
         except ValueError as error:

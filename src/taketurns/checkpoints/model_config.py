@@ -10,7 +10,7 @@ from typing import Any
 from taketurns.checkpoints import gguf, hub
 from taketurns.errors import ConfigError, one_line
 from taketurns.types import ModelSpec
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json
 
 ADAPTER = "adapter_config.json"
 _GENERATION = "generation_config.json"
@@ -69,7 +69,7 @@ def _generation_config(spec: ModelSpec) -> Any:
     try:
         if file := hub.fetch(*where, _GENERATION, spec.revision):
             with hub.loading(*where, spec.revision):
-                _check_ids(parse_json(file.read_text(encoding="utf-8"), strict=False), spec, file)
+                _check_ids(read_json(file), spec, file)
                 return GenerationConfig.from_pretrained(file.parent)
         file = hub.fetch(*where, "config.json", spec.revision)
     except hub.NoModelError:
@@ -79,7 +79,7 @@ def _generation_config(spec: ModelSpec) -> Any:
     with hub.loading(*where, spec.revision):
         config: Any = {}
         if file is not None:
-            config = parse_json(file.read_text(encoding="utf-8"), strict=False)
+            config = read_json(file)
             _check_ids(config, spec, file)
     return GenerationConfig(**{key: config.get(key) for key in _IDS})
 
@@ -121,7 +121,7 @@ def require_model(spec: ModelSpec) -> None:
     file = hub.fetch(*where, ADAPTER, spec.revision)
     if file is not None:
         with hub.loading(*where, spec.revision):
-            described = parse_json(file.read_text(encoding="utf-8"), strict=False)
+            described = read_json(file)
             base = described.get("base_model_name_or_path")
         raise ConfigError(
             f"cannot load the model {spec.model!r}: it is an adapter; name what it was trained on "

@@ -12,7 +12,7 @@ from taketurns.checkpoints import gguf, hub
 from taketurns.checkpoints.weight_files import CONFIG, all_files, explicit_file, weight_files
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import parse_json
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _SIZES = {**_FLOATS, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}  # others: a byte

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from taketurns.checkpoints import hub
 from taketurns.errors import ConfigError
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json
 
 CONFIG, EXPLICIT = "config.json", "transformers_weights"
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -49,7 +49,7 @@ def first_file(find: Callable[[str], Path | None]) -> Path | None:
 def named_in(index: Path) -> list[Path]:
     """The files that an index names. Raises ConfigError."""
     try:
-        names = parse_json(index.read_text(encoding="utf-8"), strict=False)["weight_map"].values()
+        names = read_json(index)["weight_map"].values()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{index} does not say which files have the weights") from error
     return [index.parent / name for name in sorted(set(names))]
@@ -63,7 +63,7 @@ def fetch_first(model: str, revision: str | None) -> Path | None:
 def explicit_file(config: Path) -> str | None:
     """The file that a config.json names for the weights. Raises ConfigError."""
     try:
-        record = parse_json(config.read_text(encoding="utf-8"), strict=False)
+        record = read_json(config)
     except (OSError, ValueError):
         return None  # loading will say
     name = record.get(EXPLICIT) if isinstance(record, dict) else None

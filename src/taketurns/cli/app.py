@@ -119,9 +119,9 @@ def _as_sentence(otherwise: Callable[..., None]) -> Callable[..., None]:
 def _report_error(error: Exception, code: int) -> int:
     if os.environ.get("TAKETURNS_DEBUG") == "1":
         raise error
-    from taketurns.runs.runner import describe
+    from taketurns.runs.runner import describe_error
 
-    sentence = describe(error)
+    sentence = describe_error(error)
     if isinstance(error, OSError) and error.strerror:
         sentence = f"cannot read or write {error.filename or 'a stream'}: {error.strerror}"
     with suppress(OSError):  # nobody reads standard error any more

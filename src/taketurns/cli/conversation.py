@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from rich.console import Console
 
+from taketurns.cli.terminal import AnswerPrinter, Speakers, shown
 from taketurns.errors import TakeTurnsError
 from taketurns.generation.team import Team
-from taketurns.runs.terminal import AnswerPrinter, Speakers, shown
 from taketurns.types import Message, Query, Trace
 
 HELP = "/reset forgets the conversation, /probabilities shows who was considered, /quit ends"

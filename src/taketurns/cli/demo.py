@@ -12,8 +12,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from taketurns.cli.terminal import Speakers, shown
 from taketurns.generation.team import Team
-from taketurns.runs.terminal import Progress, Speakers, shown
+from taketurns.runs.progress import Progress
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 

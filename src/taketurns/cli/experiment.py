@@ -11,7 +11,7 @@ from taketurns.cli import options
 from taketurns.errors import UsageError
 
 if TYPE_CHECKING:
-    from taketurns.evaluation.interventions.session import Kind
+    from taketurns.evaluation.interventions.session import InterventionKind
 
 _say = options.say_as("experiment")
 
@@ -62,8 +62,8 @@ def experiment(
     The same command goes on after a stop, also with more questions or further experiments.
     `taketurns analyze` shows what is found in the folder's report.
     """
-    from taketurns.evaluation.interventions.plan import InterventionJob
-    from taketurns.evaluation.interventions.session import conduct, to_json
+    from taketurns.evaluation.interventions.job import InterventionJob
+    from taketurns.evaluation.interventions.session import run_interventions, to_json
 
     config = options.load_team(team, set_)
     job = InterventionJob(
@@ -80,7 +80,7 @@ def experiment(
         concurrency=concurrency,
     )
     with options.interruptible(_say):
-        made = conduct(config, job, output, _kinds(only))
+        made = run_interventions(config, job, output, _kinds(only))
     if json_:
         print(to_json(made))  # noqa: T201
     else:
@@ -91,7 +91,7 @@ def experiment(
         raise typer.Exit(options.FAILED)
 
 
-def _kinds(only: str | None) -> list[Kind]:
+def _kinds(only: str | None) -> list[InterventionKind]:
     from taketurns.evaluation.interventions.session import KINDS
 
     wanted = options.split_words(only or ",".join(KINDS))

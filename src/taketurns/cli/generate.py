@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from taketurns.config.team_config import TeamConfig
     from taketurns.generation.team import Team
     from taketurns.runs.manifest import Manifest
-    from taketurns.runs.records import BadLine
-    from taketurns.runs.runner import Outcome
+    from taketurns.runs.records import InvalidLine
+    from taketurns.runs.runner import Failures
     from taketurns.tasks.base import Split
     from taketurns.types import Query
 
@@ -53,14 +53,14 @@ def generate(
 ) -> None:
     """Answer every prompt of a file, or every question of a task. The same command goes on where a
     run was stopped."""
-    from taketurns.runs.manifest import describe_run
+    from taketurns.runs.description import describe_run
     from taketurns.utils.files import is_stream
 
     if (input is None) == (task is None):
         raise UsageError("say what to answer: either --input FILE or --task NAME")
     config = options.load_team(team, set_, seed)
     source = input or f"task {task}"
-    bad: list[BadLine] = []
+    bad: list[InvalidLine] = []
     if input is not None:
         asked = options.read_bytes(input)
         queries, bad = _queries(asked, input, limit)
@@ -76,14 +76,14 @@ def generate(
         if ray is not None and path is not None:
             from taketurns.integrations.ray.jobs import answer_on_ray
 
-            outcome = answer_on_ray(config, queries, path, manifest, ray, concurrency)
+            failures = answer_on_ray(config, queries, path, manifest, ray, concurrency)
         else:
             with asyncio.Runner() as loop:
-                outcome = loop.run(_generate(config, queries, source, path, manifest, concurrency))
-    if outcome.failed:
+                failures = loop.run(_generate(config, queries, source, path, manifest, concurrency))
+    if failures:
         again = "; the same command tries them again" if goes_on else ""
-        _say(f"{outcome.failed} of {len(queries)} prompts failed, first: {outcome.error}{again}")
-    if outcome.failed or bad:
+        _say(f"{failures.count} of {len(queries)} prompts failed, first: {failures.first}{again}")
+    if failures or bad:
         raise typer.Exit(options.FAILED)
     if path is not None:
         _say(after_generate(path, len(queries), task, data, split, limit))
@@ -96,38 +96,31 @@ async def _generate(
     path: Path | None,
     manifest: Manifest,
     concurrency: int,
-) -> Outcome:
+) -> Failures:
     """Nothing is written before every prompt is known to fit and every model is loaded."""
     from taketurns.generation.team import Team
-    from taketurns.runs.output import JsonlOutput, claimed
+    from taketurns.runs.output import open_run
+    from taketurns.runs.progress import Progress
     from taketurns.runs.records import trace_to_json
     from taketurns.runs.runner import run
-    from taketurns.runs.terminal import Progress
     from taketurns.utils.files import is_stream
 
     async with Team.load(config) as team:
         names = [candidate.name for candidate in team.candidates]
         bar = not ((path is None or is_stream(path)) and sys.stdout.isatty())
-        with JsonlOutput(None) if path is None else claimed(path, manifest) as output:
-            left = [query for query in queries if query.id not in output.kept]
-            kept = len(queries) - len(left)
+
+        async def answer(query: Query) -> dict[str, Any]:
+            return trace_to_json(await team.agenerate(query), names)
+
+        with open_run(path, manifest) as output:
+            left = output.missing(queries)
             with Progress("checking", len(left), bar=bar, passing=True) as progress:
                 await _check_prompts(team, left, source, progress.advance)
             if left:
                 await team.prepare()
-            with Progress("generating", len(queries), kept, bar=bar) as progress:
-
-                async def answer(query: Query) -> dict[str, Any]:
-                    return trace_to_json(await team.agenerate(query), names)
-
-                return await run(
-                    queries,
-                    lambda query: query.id,
-                    answer,
-                    output,
-                    concurrency=concurrency,
-                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
-                )
+            return await run(
+                queries, answer, output, concurrency=concurrency, label="generating", bar=bar
+            )
 
 
 async def _check_prompts(
@@ -146,7 +139,7 @@ def _questions(
     team: str, task: str, data: Path | None, split: Split, limit: int | None
 ) -> tuple[list[Query], bytes]:
     """The questions of a task, and the same as lines."""
-    from taketurns.runs.records import query_to_json, to_line
+    from taketurns.runs.records import encode_record, query_to_json
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import find_task
 
@@ -155,17 +148,17 @@ def _questions(
     queries = find_task(task, chosen).queries(split)[:limit]
     if not queries:
         raise UsageError(f"task {task!r} has no questions in its {split} split")
-    return list(queries), b"".join(to_line(query_to_json(query)) for query in queries)
+    return list(queries), b"".join(encode_record(query_to_json(query)) for query in queries)
 
 
-def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[BadLine]]:
+def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[InvalidLine]]:
     """The first prompts of a file, and the lines among them that are none, which are reported."""
-    from taketurns.runs.records import BadLine, read_queries
+    from taketurns.runs.records import InvalidLine, read_queries
 
     queries: list[Query] = []
-    bad: list[BadLine] = []
+    bad: list[InvalidLine] = []
     for read in read_queries(data, source):
-        if isinstance(read, BadLine):
+        if isinstance(read, InvalidLine):
             bad.append(read)
         else:
             queries.append(read)

@@ -74,7 +74,7 @@ def plan(
     from taketurns.integrations.planning.grid import Grid
     from taketurns.integrations.planning.table import plan_table
     from taketurns.integrations.planning.workload import AnswerMix, read_answers
-    from taketurns.runs.terminal import Progress
+    from taketurns.runs.progress import Progress
 
     if rate is not None and at_a_time is not None:
         raise UsageError("give either --rate or --at-a-time")

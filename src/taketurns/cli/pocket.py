@@ -49,10 +49,11 @@ def gates(
     json_: options.JsonOption = False,
 ) -> None:
     """Best of n: does random switching solve what no checkpoint solves in as many answers?"""
+    from taketurns.cli.terminal import gate_table
     from taketurns.generation.team import Team
     from taketurns.pocket import TASKS
     from taketurns.pocket.best_of import BestOf, best_of
-    from taketurns.runs.terminal import Progress, gate_table
+    from taketurns.runs.progress import Progress
 
     async def run() -> BestOf:
         settings = ["engine.deterministic=false", "engine.max_batch=256"]
@@ -79,13 +80,13 @@ def relabel(
     """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
     from taketurns.pocket.skills import relabel as by_rules
     from taketurns.pocket.tasks import tasks_named
-    from taketurns.runs.output import once
-    from taketurns.runs.records import from_lines, to_line
+    from taketurns.runs.output import without_repeats
+    from taketurns.runs.records import decode_records, encode_record
 
     tasks = {task.name: task for task in tasks_named(None, world)}
     lines = options.read_bytes(str(labels)).splitlines(keepends=True)
-    relabelled = by_rules(once(from_lines(lines, str(labels))), tasks, recaller)
-    options.write_lines(output, list(map(to_line, relabelled)))
+    relabelled = by_rules(without_repeats(decode_records(lines, str(labels))), tasks, recaller)
+    options.write_lines(output, list(map(encode_record, relabelled)))
 
 
 @pocket.command()
@@ -123,7 +124,7 @@ def score(
     from taketurns.pocket.score import Methods
     from taketurns.pocket.score import score as measure
     from taketurns.pocket.tasks import tasks_named
-    from taketurns.runs.terminal import Progress
+    from taketurns.runs.progress import Progress
 
     tasks = {each.name: each for each in tasks_named(task, world)}
     more = dict(parse_switcher(text) for text in switcher or ())

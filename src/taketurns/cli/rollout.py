@@ -77,10 +77,7 @@ def rollout(
             f"{summary.lost} rollouts failed; each is counted in its record, with the first one's "
             "reason"
         )
-    if summary.failed:
-        _say(
-            f"{summary.failed} of {prefixes} prefixes failed, first: {summary.error}; the same "
-            "command tries them again"
-        )
+    if summary.failures:
+        _say(summary.failures.sentence(f"of {prefixes} prefixes failed"))
         raise typer.Exit(options.FAILED)
     _say(after_rollout(output, prefixes, team))

@@ -44,8 +44,8 @@ def score(
 
     from taketurns.evaluation.scoring.answers import match_answers
     from taketurns.evaluation.scoring.scorecard import score_answers
-    from taketurns.runs.records import to_line
-    from taketurns.runs.terminal import Progress
+    from taketurns.runs.progress import Progress
+    from taketurns.runs.records import encode_record
     from taketurns.tasks.base import GroupTask
     from taketurns.tasks.registry import find_task
 
@@ -62,7 +62,9 @@ def score(
     with Progress("scoring", len(matched)) as progress:
         card = score_answers(scored_task, split, matched, progress.advance)
     if output is not None:
-        options.write_lines(output, [to_line(score.to_json()) for score in card.scored], DataError)
+        options.write_lines(
+            output, [encode_record(score.to_json()) for score in card.scored], DataError
+        )
     if json_:
         print(json.dumps(card.to_json(), ensure_ascii=False))  # noqa: T201
         return

@@ -9,33 +9,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol, TypeVar
 
 from taketurns.errors import EngineError
 from taketurns.evaluation.methods.base import Ask
 from taketurns.evaluation.methods.metering import counting
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.runs.output import JsonlOutput
-from taketurns.runs.records import query_to_json, to_line, trace_to_json
-from taketurns.runs.runner import Outcome, ordered, run
+from taketurns.runs.records import Record, encode_record, query_to_json, trace_to_json
+from taketurns.runs.runner import map_ordered
 from taketurns.tasks.base import Split, Task
 from taketurns.tasks.scorers.base import identity, sound
 from taketurns.types import Query, Score, Trace
 
-Record = dict[str, Any]
 Values = dict[str, list[list[float]]]
 """Scores, `[task][question][seed]`."""
-Wanted = TypeVar("Wanted", bound="Identified")
-Show = Callable[[int, int], Callable[[Record], None]]
-"""Gets the number of answers that are wanted and of those that are kept; returns a function that
-gets each record as it is made."""
-
-
-class Identified(Protocol):
-    """An answer that is wanted; its record has the same id."""
-
-    @property
-    def id(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +37,7 @@ class AnswerRequest:
     def question(self) -> str:
         """What all seeds share of the id."""
         scorer = getattr(self.task, "scorer", self.task)
-        line = to_line(query_to_json(self.query)) + identity(scorer).encode()
+        line = encode_record(query_to_json(self.query)) + identity(scorer).encode()
         digest = sha256(line).hexdigest()[:8]
         return f"{self.task.name}/{self.query.id}@{digest}"
 
@@ -80,22 +66,6 @@ def by_task(items: Sequence[AnswerRequest], scores: Iterable[float]) -> Values:
     return {task: list(questions.values()) for task, questions in values.items()}
 
 
-async def ask_all(
-    items: Sequence[Wanted],
-    work: Callable[[Wanted], Awaitable[Record]],
-    output: JsonlOutput,
-    concurrency: int,
-    show: Show = lambda total, kept: lambda record: None,
-) -> Outcome:
-    """Write the record of every answer that `output` does not hold, in the order of the items. One
-    that fails is written with its reason."""
-    kept = sum(item.id in output.kept for item in items)
-    on_done = show(len(items), kept)
-    return await run(
-        items, lambda item: item.id, work, output, concurrency=concurrency, on_done=on_done
-    )
-
-
 def recorded(
     ask: Ask, names: Sequence[str], watch: Stopwatch, base_seed: int = 0
 ) -> Callable[[AnswerRequest], Awaitable[Record]]:
@@ -122,7 +92,7 @@ async def score_all(
         on_done(trace)
         return _score(item, trace).value or 0.0
 
-    async with aclosing(ordered(items, work, concurrency)) as scores:
+    async with aclosing(map_ordered(items, work, concurrency)) as scores:
         return [score async for score in scores]
 
 

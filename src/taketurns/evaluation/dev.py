@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, recorded
+from taketurns.evaluation.asking import AnswerRequest, recorded
 from taketurns.evaluation.methods.base import Ask, DevAnswer
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import Store, records
 from taketurns.runs.output import JsonlOutput
+from taketurns.runs.runner import run
 from taketurns.tasks.base import Task
-from taketurns.utils.locks import locked
+from taketurns.utils.locks import lock_async
 from taketurns.utils.seeds import derive
-
-Note = Callable[[str, int, int], Callable[[Record], None]]
-"""As `asking.Show`, with the name of the answers before the numbers."""
 
 
 class DevCache:
@@ -32,7 +29,8 @@ class DevCache:
         limit: int,
         seed: int,
         concurrency: int,
-        note: Note,
+        *,
+        quiet: bool = False,
     ) -> None:
         self._store = store
         self._tasks = tasks
@@ -40,7 +38,7 @@ class DevCache:
         self._limit = limit
         self._seed = derive(seed, "dev") % 2**31
         self._concurrency = concurrency
-        self._note = note
+        self._quiet = quiet
         self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
 
     def digest(self) -> str:
@@ -54,9 +52,21 @@ class DevCache:
 
     async def _ask(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
         items, path = self._items, self._store.dev(name)
-        async with locked(path, wait=True):
+        async with lock_async(path, wait=True):
             manifest = self._store.claim(path, {}, None)
-            await self._fill(name, path, items, ask)
+            with JsonlOutput(path) as output:
+                failures = await run(
+                    items,
+                    recorded(ask, self._names, Stopwatch()),
+                    output,
+                    concurrency=self._concurrency,
+                    label=None if self._quiet else f"dev: {name}",
+                    token_key="written",
+                )
+            if failures:  # nothing is chosen by half
+                raise EngineError(
+                    f"{failures.count} dev answers of {name} failed: {failures.first}"
+                )
             manifest.finish(path)
         by_id = {record["id"]: record for record in records(path)}
         answers: dict[str, list[DevAnswer]] = {task: [] for task in self._tasks}
@@ -65,19 +75,6 @@ class DevCache:
             score, tokens = record["score"] or 0.0, record["read"] + record["written"]
             answers[item.task.name].append(DevAnswer(item.query, record["text"], score, tokens))
         return answers
-
-    async def _fill(self, name: str, path: Path, items: Sequence[AnswerRequest], ask: Ask) -> None:
-        """Ask what is not kept. Raises EngineError if an answer fails: nothing is chosen by
-        half."""
-        with JsonlOutput(path) as output:
-            work, show = (
-                recorded(ask, self._names, Stopwatch()),
-                partial(self._note, f"dev: {name}"),
-            )
-            outcome = await ask_all(items, work, output, self._concurrency, show)
-        if outcome.failed:
-            failures = (record["error"] for record in records(path) if record.get("error"))
-            raise EngineError(f"{outcome.failed} dev answers of {name} failed: {next(failures)}")
 
     @cached_property
     def _items(self) -> list[AnswerRequest]:

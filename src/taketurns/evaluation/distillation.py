@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
-from taketurns.evaluation.asking import AnswerRequest, Record, ask_all, by_task, recorded, requests
+from taketurns.evaluation.asking import AnswerRequest, by_task, recorded, requests
 from taketurns.evaluation.bootstrap import BootstrapEstimate, draw_counts, percentile_interval
 from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
-from taketurns.evaluation.progress import ProgressBars
 from taketurns.evaluation.statistics import RESAMPLES, SeedScores, average, share
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import whole_records
 from taketurns.generation.check.weights import parameters
 from taketurns.generation.team import SWITCHER, Team
-from taketurns.runs.manifest import describe_run, fingerprint
-from taketurns.runs.output import claimed
+from taketurns.runs.description import describe_run, fingerprint
+from taketurns.runs.output import open_run
+from taketurns.runs.records import Record
+from taketurns.runs.runner import run
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
@@ -83,30 +83,31 @@ async def _ask(
 ) -> list[Record]:
     """One method's answers to the items, in their order."""
     path, config = contestants.answers[method], contestants.team
-    described = describe_run("distill", config, b"")
-    determined = {key: described.determined[key] for key in ("candidates", "switcher", "policy")}
+    manifest = describe_run("distill", config, b"")
+    manifest = manifest.with_inputs_of("candidates", "switcher", "policy")
     if method == STUDENT:
-        determined["student"] = fingerprint(contestants.student)
+        manifest = manifest.with_inputs(student=fingerprint(contestants.student))
     elif method == ALIGNED:
-        determined |= {"switcher": None, "aligned": contestants.aligned}
-    manifest = replace(described, determined=determined)
+        manifest = manifest.with_inputs(switcher=None, aligned=contestants.aligned)
     names = {
         STUDENT: [STUDENT],
         ALIGNED: [config.candidates[contestants.aligned].name],
         TEAM: [candidate.name for candidate in config.candidates],
     }[method]
-    with claimed(path, manifest) as output:
-        if any(item.id not in output.kept for item in items):
+    with open_run(path, manifest) as output:
+        if output.missing(items):
             async with _writer(contestants, method) as team:
-                work = recorded(answers_of(team), names, Stopwatch(), config.policy.seed)
-                with ProgressBars() as bars:
-                    show = partial(bars.begin, f"asking the {method}")
-                    outcome = await ask_all(items, work, output, concurrency, show)
-            if outcome.failed:
-                raise EngineError(
-                    f"{outcome.failed} of {len(items)} answers of the {method} failed, first: "
-                    f"{outcome.error}; the same command tries them again"
+                failures = await run(
+                    items,
+                    recorded(answers_of(team), names, Stopwatch(), config.policy.seed),
+                    output,
+                    concurrency=concurrency,
+                    label=f"asking the {method}",
+                    token_key="written",
                 )
+            if failures:
+                asked = f"of {len(items)} answers of the {method} failed"
+                raise EngineError(failures.sentence(asked))
     by_id = {record["id"]: record for record in whole_records(path)}
     return [by_id[item.id] for item in items]
 

@@ -9,23 +9,23 @@ them. A shard's name follows from the run and the answers in it; one that is who
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
 
 from taketurns.errors import DataError, UsageError
-from taketurns.evaluation.asking import AnswerRequest, Record
+from taketurns.evaluation.asking import AnswerRequest
 from taketurns.evaluation.run import Evaluation
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput, failed
+from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures
-from taketurns.runs.shards import RaySettings, Worker, make_on_ray, read_shard, split
-from taketurns.runs.terminal import Progress
-from taketurns.utils.locks import locked
+from taketurns.runs.shards import RaySettings, Worker, read_shard, run_on_ray, split
+from taketurns.utils.locks import lock_async
 
 
-class AnswerWorker:
+class EvaluationWorker:
     """Has methods answer: an item is the `id` of an answer and the `method`, which is the same for
     all that are under way."""
 
@@ -51,43 +51,44 @@ async def ask_on_ray(
 ) -> Failures:
     """Ask everything that has not been answered, with an `evaluation` that is checked; the answers
     that failed. Raises UsageError without Ray."""
-    ids, failures = [item.id for item in items], Failures()
+    ids = [item.id for item in items]
     async with AsyncExitStack() as stack:
-        books: dict[str, _Book] = {}
+        by_folder: dict[str, _MethodAnswers] = {}
         for name, dev in evaluation.checked.items():
             path, folder = store.answers(name, dev), store.shards(name)
-            await stack.enter_async_context(locked(path, wait=True))
+            await stack.enter_async_context(lock_async(path, wait=True))
             manifest = evaluation.claim(name)
             output = stack.enter_context(JsonlOutput(path))
-            books[folder.name] = _Book(name, path, output, manifest, folder)
-        choosing = {folder for folder, book in books.items() if evaluation.checked[book.name]}
-        shards_by_folder = {
-            folder: book.shards(ids, settings.shard) for folder, book in books.items()
+            by_folder[folder.name] = _MethodAnswers(name, path, output, manifest, folder)
+        choosing = {
+            folder for folder, answers in by_folder.items() if evaluation.checked[answers.method]
         }
-        shards = _urgent_first(shards_by_folder, choosing)
-        total, left = len(ids) * len(books), sum(map(len, shards.values()))
-        with (
-            Progress("answering", total, total - left) as progress,
-            closing(make_on_ray(shards, make, store.folder / "shards", settings)) as made,
-        ):
-            for line in made:
-                folder, _, name = line["id"].partition("/")
-                books[folder].take(name)
-                failures += Failures(line["failed"], line["error"])
-                progress.advance(line["tokens"], line["records"])
-        for book in books.values():
-            book.finish(ids)
+        shards = _urgent_first(
+            {name: answers.shards(ids, settings.shard) for name, answers in by_folder.items()},
+            choosing,
+        )
+
+        def take(line: Record) -> None:
+            folder, _, name = line["id"].partition("/")
+            by_folder[folder].take(name)
+
+        failures = run_on_ray(
+            shards, make, store.folder / "shards", settings, take,
+            label="answering", total=len(ids) * len(by_folder),
+        )  # fmt: skip
+        for answers in by_folder.values():
+            answers.finish(ids)
     return failures
 
 
-class _Book:
+class _MethodAnswers:
     """The answers of one method: `output`, which is at `path`, has all of them, the Parquet files
     in `folder` are what Ray made."""
 
     def __init__(
-        self, name: str, path: Path, output: JsonlOutput, manifest: Manifest, folder: Path
+        self, method: str, path: Path, output: JsonlOutput, manifest: Manifest, folder: Path
     ) -> None:
-        self.name = name
+        self.method = method
         self._file = path
         self._output = output
         self._manifest = manifest
@@ -97,9 +98,8 @@ class _Book:
         """What is left to ask, by the names of shards. A shard that an earlier run made and
         did not take is taken now."""
         left: list[Record] = [
-            {"id": identifier, "method": self.name}
-            for identifier in ids
-            if identifier not in self._output.kept
+            {"id": identifier, "method": self.method}
+            for identifier in self._output.missing(ids, str)
         ]
         shards = {}
         for shard in split(left, size).values():

@@ -6,27 +6,26 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import EngineError, UsageError
-from taketurns.evaluation.asking import AnswerRequest, Record, answer, ask_all, recorded, requests
+from taketurns.evaluation.asking import AnswerRequest, answer, recorded, requests
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
 from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods
 from taketurns.evaluation.methods.trained import TrainedSwitchers, own
-from taketurns.evaluation.progress import ProgressBars
 from taketurns.evaluation.stopwatch import CLOCKS, Clock, Stopwatch
 from taketurns.evaluation.store import Store
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import JsonlOutput
-from taketurns.runs.runner import Failures
+from taketurns.runs.records import Record
+from taketurns.runs.runner import Failures, run
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.tasks.base import Task
-from taketurns.utils.locks import locked
+from taketurns.utils.locks import lock_async
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,6 @@ class Evaluation:
         self._methods: dict[str, Method] = {}
         self._at: tuple[str, asyncio.Task[Method]] | None = None
         self._watch = Stopwatch(CLOCKS[job.clock])
-        self._bars = ProgressBars(quiet=job.helping)
         self._dev = DevCache(
             store,
             job.tasks,
@@ -113,7 +111,7 @@ class Evaluation:
             job.dev_limit,
             config.policy.seed,
             job.concurrency,
-            self._bars.begin,
+            quiet=job.helping,
         )
 
     async def __aenter__(self) -> Evaluation:
@@ -139,18 +137,17 @@ class Evaluation:
         items = self._job.items()
         if not self._methods:
             await self.check()
-        with self._bars:
-            failures, taken = Failures(), []
-            for name in self._methods:
-                async with locked(self._file(name), wait=False) as mine:
-                    if mine:
-                        failures += await self._ask(name, items)
-                    else:
-                        taken.append(name)
-            for name in () if self._job.helping else taken:
-                async with locked(self._file(name), wait=True):
+        failures, taken = Failures(), []
+        for name in self._methods:
+            async with lock_async(self._file(name), wait=False) as mine:
+                if mine:
                     failures += await self._ask(name, items)
-            return failures
+                else:
+                    taken.append(name)
+        for name in () if self._job.helping else taken:
+            async with lock_async(self._file(name), wait=True):
+                failures += await self._ask(name, items)
+        return failures
 
     async def check(self) -> None:
         """Raise UsageError if anything cannot be asked, before anything is."""
@@ -181,7 +178,7 @@ class Evaluation:
                 self._entries.pop(name)
             else:
                 self._methods[name] = method
-        async with locked(self._store.folder / "check", wait=True):
+        async with lock_async(self._store.folder / "check", wait=True):
             self._store.begin(self._job.clock)
             for name in self._methods:
                 self.claim(name)
@@ -210,7 +207,7 @@ class Evaluation:
         assert make is not None, "a method that is read off others gives no answers"
         method = make(self._context)
         await method.check()
-        async with locked(self._store.choice(name, _digest(self._dev, method)), wait=True):
+        async with lock_async(self._store.choice(name, _digest(self._dev, method)), wait=True):
             await self._choose(name, method)
         await self._load()
         return method
@@ -233,17 +230,21 @@ class Evaluation:
         path, method = self._file(name), self._methods[name]
         manifest = self.claim(name)
         with JsonlOutput(path) as output:
-            kept = sum(item.id in output.kept for item in items)
-            if kept < len(items):
+            if output.missing(items):
                 await self._choose(name, method)
                 await self._load()
             watch, seed = Stopwatch(CLOCKS[self._job.clock]), self._config.policy.seed
-            work = recorded(method.answer, self._context.names, watch, seed)
-            show = partial(self._bars.begin, name)
-            outcome = await ask_all(items, work, output, self._job.concurrency, show)
+            failures = await run(
+                items,
+                recorded(method.answer, self._context.names, watch, seed),
+                output,
+                concurrency=self._job.concurrency,
+                label=None if self._job.helping else name,
+                token_key="written",
+            )
         await self._context.dismiss_all()
         manifest.finish(path)
-        return outcome.failures
+        return failures
 
 
 def _chosen(

@@ -8,18 +8,19 @@ from functools import partial
 from pathlib import Path
 
 from taketurns.config.team_config import TeamConfig
-from taketurns.evaluation.distributed import AnswerWorker, ask_on_ray
+from taketurns.evaluation.distributed import EvaluationWorker, ask_on_ray
 from taketurns.evaluation.methods.trained import TrainedSwitchers, beside, find, parse_switcher
 from taketurns.evaluation.run import Evaluation, EvaluationJob
 from taketurns.evaluation.stopwatch import Clock
-from taketurns.evaluation.store import SCHEMA, Store, write_json
+from taketurns.evaluation.store import SCHEMA, Store
 from taketurns.evaluation.tasks import load
 from taketurns.evaluation.workers import helpers, helping
+from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
 from taketurns.runs.shards import RaySettings, require_ray
-from taketurns.runs.terminal import Progress
 from taketurns.utils.extras import REPORT, require
-from taketurns.utils.locks import locked
+from taketurns.utils.json_files import write_json
+from taketurns.utils.locks import lock_async
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ async def conduct(
         if item.seed == 0:
             asked[item.task.name].append(item.question)
     # One process at a time writes results and report, so that both are of one reading.
-    async with locked(out / "results.json", wait=True):
+    async with lock_async(out / "results.json", wait=True):
         measured = read_results(store, entries, tasks, job.items(), evaluation.checked)
         with Progress("comparing", len(measured) - 1) as progress:
             categories = {name: task.category for name, task in tasks.items()}
@@ -108,11 +109,11 @@ def _asking(
     request: EvaluationRequest,
     trained: Mapping[str, TrainedSwitchers],
     out: Path,
-) -> AnswerWorker:
+) -> EvaluationWorker:
     """The same evaluation in an actor of Ray's."""
     job = _job(replace(request, helping=True))
     evaluation = Evaluation(config, job, Store(out, config), trained, lambda sentence: None)
-    return AnswerWorker(evaluation, job.items(), job.concurrency)
+    return EvaluationWorker(evaluation, job.items(), job.concurrency)
 
 
 def _job(request: EvaluationRequest) -> EvaluationJob:

@@ -21,10 +21,12 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.evaluation.stopwatch import Clock
-from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import failed, once
-from taketurns.runs.records import from_lines
-from taketurns.utils.files import entries, write_text
+from taketurns.runs.description import describe_run
+from taketurns.runs.folder import claim_folder
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import failed, without_repeats
+from taketurns.runs.records import decode_records
+from taketurns.utils.json_files import write_json
 
 SCHEMA = "taketurns.evaluation/2"
 """Of the folder and of `results.json` in it."""
@@ -39,15 +41,7 @@ class Store:
         self.folder = folder
         self._config = config
         self._manifest = describe_run("evaluate", config, b"")
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{folder} is a file; name a folder for the results")
-        if folder.is_dir() and entries(folder) and not (folder / "answers").is_dir():
-            raise DataError(f"{folder} holds other files already; choose another output")
-        for part in ("answers", "dev", "chosen"):
-            try:
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+        claim_folder(folder, "the results", {"answers"}, ("answers", "dev", "chosen"))
 
     @property
     def models(self) -> Path:
@@ -93,15 +87,13 @@ class Store:
         """Make a file of answers this team's, or raise DataError if it is another's. `switchers`
         decide them beside the team's own, those of other tasks other answers in it, and `dev` is a
         digest of the questions that the method chose by."""
-        base = self._manifest.determined
-        determined = {key: base[key] for key in ("candidates", "switcher", "policy")}
+        manifest = self._manifest.with_inputs_of("candidates", "switcher", "policy")
         if switchers:
-            determined[SWITCHERS] = {
-                task: self._switcher(config) for task, config in switchers.items()
-            }
+            trained = {task: self._switcher(config) for task, config in switchers.items()}
+            manifest = manifest.with_inputs(**{SWITCHERS: trained})
         if dev is not None:
-            determined["dev questions"] = dev
-        return replace(self._manifest, determined=determined).claim(path, growing=SWITCHERS)
+            manifest = manifest.with_inputs(**{"dev questions": dev})
+        return manifest.claim(path, extensible=SWITCHERS)
 
     def choose(self, method: str, dev: str | None, chosen: Mapping[str, Any]) -> None:
         """Write down what a method chose on dev."""
@@ -116,9 +108,8 @@ class Store:
         return record
 
     def _switcher(self, config: SwitcherConfig) -> Any:
-        return describe_run("evaluate", replace(self._config, switcher=config), b"").determined[
-            "switcher"
-        ]
+        team = replace(self._config, switcher=config)
+        return describe_run("evaluate", team, b"").inputs["switcher"]
 
 
 def records(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -126,17 +117,12 @@ def records(path: Path) -> Iterator[Mapping[str, Any]]:
     if path.exists():
         with path.open("rb") as file:
             lines = (line for line in file if line.endswith(b"\n"))
-            yield from once(from_lines(lines, str(path)))
+            yield from without_repeats(decode_records(lines, str(path)))
 
 
 def whole_records(path: Path) -> list[dict[str, Any]]:
     """The answers of a file that are there, without failures."""
     return [dict(record) for record in records(path) if not failed(record)]
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a file at once: either the old one or the new one is there. Raises DataError."""
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _file(name: str, dev: str | None = None) -> str:

@@ -12,8 +12,8 @@ from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Policy
 from taketurns.errors import ConfigError, EngineError, LengthError, UsageError
 from taketurns.generation.team import Team
-from taketurns.runs.runner import ordered
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
+from taketurns.runs.runner import map_ordered
 from taketurns.types import Query, Trace
 from taketurns.utils.sync import run_sync
 
@@ -89,7 +89,7 @@ def answer_all(
         return trace
 
     async def run() -> list[Trace | None]:
-        async with aclosing(ordered(requests, answer_one, concurrency)) as traces:
+        async with aclosing(map_ordered(requests, answer_one, concurrency)) as traces:
             return [trace async for trace in traces]
 
     with Progress("answering", len(requests)) as progress:

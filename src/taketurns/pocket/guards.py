@@ -11,9 +11,9 @@ from taketurns.config.team_config import JUDGE, TeamConfig
 from taketurns.errors import DataError
 from taketurns.pocket.judge import BATCH, EXAMPLES, QUESTION, train_judge
 from taketurns.pocket.questions import HARMFUL
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
 from taketurns.types import Candidate, ModelSpec
-from taketurns.utils.files import making
+from taketurns.utils.files import atomic_folder
 
 LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
 
@@ -34,7 +34,7 @@ def make_guards(
             raise DataError(f"{folder} holds other files already; choose another output")
         say(f"tuning a judge in {folder}")
         steps = EXAMPLES // BATCH
-        with making(folder) as draft, Progress("tuning a judge", steps) as progress:
+        with atomic_folder(folder) as draft, Progress("tuning a judge", steps) as progress:
             train_judge(start, draft, on_step=progress.advance)
     judge = Candidate(JUDGE, ModelSpec(str(folder.resolve())))
     asking = Guard(safe, judge=JUDGE, question=QUESTION)

@@ -12,34 +12,36 @@ is no going on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from taketurns.errors import DataError
 from taketurns.runs.manifest import Manifest, path_for
-from taketurns.runs.records import from_lines, to_line
-from taketurns.utils.files import is_stream, sweep, target, write_whole
-from taketurns.utils.locks import alone
+from taketurns.runs.records import decode_records, encode_record
+from taketurns.utils.files import follow_link, is_stream, remove_drafts, write_bytes
+from taketurns.utils.locks import lock_now
+
+ItemT = TypeVar("ItemT")
 
 
 @contextmanager
-def claimed(path: Path, manifest: Manifest) -> Iterator[JsonlOutput]:
+def open_run(path: Path | None, manifest: Manifest) -> Iterator[JsonlOutput]:
     """Make `path` this run's and append records to it; the manifest notes when it is through. A run
-    that stops before its first record leaves nothing behind. What cannot be read back has no
-    manifest.
+    that stops before its first record leaves nothing behind. What cannot be read back, a stream or
+    standard output (None), has no manifest.
 
     Raises DataError if the file is another run's, or another process is writing it.
     """
-    if is_stream(path):
+    if path is None or is_stream(path):
         with JsonlOutput(path) as output:
             yield output
         return
-    with alone(path):
-        sweep(path)
-        sweep(path_for(path))
+    with lock_now(path):
+        remove_drafts(path)
+        remove_drafts(path_for(path))
         fresh = not path.exists()
         mine = manifest.claim(path)
         try:
@@ -47,15 +49,15 @@ def claimed(path: Path, manifest: Manifest) -> Iterator[JsonlOutput]:
                 yield output
         except BaseException:
             if fresh and not (path.exists() and path.stat().st_size):
-                target(path).unlink(missing_ok=True)
-                target(path_for(path)).unlink(missing_ok=True)
+                follow_link(path).unlink(missing_ok=True)
+                follow_link(path_for(path)).unlink(missing_ok=True)
             raise
         mine.finish(path)
 
 
 class JsonlOutput:
     """Append records to `path`, going on where an earlier run stopped. None is standard output.
-    Nobody else may write there meanwhile: `claimed` sees to it.
+    No other process may write there meanwhile: `open_run` holds the file's lock.
 
     `kept` holds the ids that are done. `order` brings the file into the input's order, which it
     is in unless failed records were tried again.
@@ -79,24 +81,25 @@ class JsonlOutput:
     def __enter__(self) -> JsonlOutput:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         if not self._own:
             return
         try:
             self._file.close()
         except OSError as failure:
-            if error is None:
+            if kind is None:
                 raise self._refused(failure) from failure
+
+    def missing(
+        self, items: Iterable[ItemT], key: Callable[[ItemT], str] = attrgetter("id")
+    ) -> list[ItemT]:
+        """The items without a record; `key` gives an item's id."""
+        return [item for item in items if key(item) not in self.kept]
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record; it outlives the process once this returns. Raises DataError where there
         is no room for it."""
-        line = to_line(record)
+        line = encode_record(record)
         try:
             self._file.write(line)
             self._file.flush()
@@ -109,7 +112,7 @@ class JsonlOutput:
             return
         rank = {identifier: place for place, identifier in enumerate(ids)}
         lines = _lines(self._path)
-        records = from_lines(lines, str(self._path))
+        records = decode_records(lines, str(self._path))
         ranked = [
             (rank.get(record.get("id", ""), len(rank)), line)
             for record, line in zip(records, lines, strict=True)
@@ -118,7 +121,7 @@ class JsonlOutput:
         if ranks != sorted(ranks):
             ranked.sort(key=lambda item: item[0])
             try:
-                write_whole(self._path, (line for _, line in ranked))
+                write_bytes(self._path, (line for _, line in ranked))
             except OSError as error:
                 raise self._refused(error) from error
 
@@ -128,11 +131,11 @@ class JsonlOutput:
         stay."""
         whole = _lines(path)
         done: dict[str, bytes] = {}
-        for record, line in zip(from_lines(whole, str(path)), whole, strict=True):
+        for record, line in zip(decode_records(whole, str(path)), whole, strict=True):
             if not failed(record):
                 done.setdefault(str(record.get("id")), line)
         if sum(map(len, done.values())) != path.stat().st_size:
-            write_whole(path, done.values())
+            write_bytes(path, done.values())
         return frozenset(done)
 
     def _refused(self, error: OSError) -> DataError:
@@ -144,7 +147,7 @@ def failed(record: Mapping[str, Any]) -> bool:
     return record.get("error") is not None
 
 
-def once(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def without_repeats(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Records without those whose id a whole one had before: two processes of an older version
     could write one twice. Records without an id are all kept."""
     whole: set[str] = set()

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from taketurns.errors import DataError, LostTextWarning
 from taketurns.types import Message, Patch, Query, RejectedPatch, Role, Timing, Trace
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import parse_json
 
 TRACE_SCHEMA = "taketurns.trace/1"
 SAMPLE = "sample_questions"  # the key of these in what a folder keeps of a training
@@ -27,14 +27,14 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class BadLine:
+class InvalidLine:
     """A line that is not a query: its number, from 1, and why."""
 
     line: int
     reason: str
 
 
-def read_queries(data: bytes, name: str) -> Iterator[Query | BadLine]:
+def read_queries(data: bytes, name: str) -> Iterator[Query | InvalidLine]:
     """The queries of a prompts file, in order, and the lines that are none. Blank lines are
     skipped; a query without an id is called by the number of its line, from 1.
 
@@ -59,7 +59,7 @@ def read_queries(data: bytes, name: str) -> Iterator[Query | BadLine]:
         raise DataError(f"{name} is empty: it should hold one prompt a line")
 
 
-def _read_query(line: bytes, number: int) -> Query | BadLine:
+def _read_query(line: bytes, number: int) -> Query | InvalidLine:
     try:
         record = parse_json(line.decode("utf-8"))
         json.dumps(record, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair
@@ -67,18 +67,18 @@ def _read_query(line: bytes, number: int) -> Query | BadLine:
             record["id"] = str(number)
         query = query_from_json(record)
         if query.conversation[-1].role != "user":
-            return BadLine(number, "the last message must be the user's")
+            return InvalidLine(number, "the last message must be the user's")
         return query
     except UnicodeDecodeError:
-        return BadLine(number, "not UTF-8")
+        return InvalidLine(number, "not UTF-8")
     except UnicodeEncodeError:
-        return BadLine(number, "half of a surrogate pair in a string")
+        return InvalidLine(number, "half of a surrogate pair in a string")
     except json.JSONDecodeError as error:
-        return BadLine(number, f"not JSON: {error.msg} at character {error.pos + 1}")
+        return InvalidLine(number, f"not JSON: {error.msg} at character {error.pos + 1}")
     except (DataError, ValueError) as error:
-        return BadLine(number, str(error))
+        return InvalidLine(number, str(error))
     except RecursionError:
-        return BadLine(number, "nested too deeply")
+        return InvalidLine(number, "nested too deeply")
 
 
 def query_from_json(record: Any) -> Query:
@@ -139,10 +139,10 @@ def query_to_json(query: Query) -> Record:
 def sample_questions(asked: Iterable[tuple[str, Query]]) -> dict[str, Record]:
     """The first question of each task, by its name, from pairs of both: what a folder keeps of what
     it learned, so that later commands know whose questions they were."""
-    found: dict[str, Record] = {}
+    first: dict[str, Record] = {}
     for task, query in asked:
-        found.setdefault(task, query_to_json(query))
-    return found
+        first.setdefault(task, query_to_json(query))
+    return first
 
 
 def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
@@ -201,8 +201,12 @@ def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
         record["timing"]["guard"] = patch.timing.guard
     if patch.withheld:
         record["withheld"] = [
-            {"name": names[one.speaker], "speaker": one.speaker, "tokens": one.tokens}
-            for one in patch.withheld
+            {
+                "name": names[rejected.speaker],
+                "speaker": rejected.speaker,
+                "tokens": rejected.tokens,
+            }
+            for rejected in patch.withheld
         ]
     return record
 
@@ -235,38 +239,41 @@ def patch_from_json(record: Mapping[str, Any]) -> Patch:
         probabilities=None if probabilities is None else tuple(probabilities),
         timing=Timing(**record["timing"]),
         withheld=tuple(
-            RejectedPatch(one["speaker"], one["tokens"]) for one in record.get("withheld", ())
+            RejectedPatch(rejected["speaker"], rejected["tokens"])
+            for rejected in record.get("withheld", ())
         ),
     )
 
 
-def to_line(record: Mapping[str, Any]) -> bytes:
+def encode_record(record: Mapping[str, Any]) -> bytes:
     """A record as a line of JSON, UTF-8, with its newline."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
-def writable(record: Mapping[str, Any]) -> Record:
+def json_safe(record: Mapping[str, Any]) -> Record:
     """The record, if JSON can say it. Otherwise one with null for every number that JSON has not,
     whose `error` names the first of them: what else is in it was work, and is kept."""
-    found: list[str] = []
+    replaced: list[str] = []
 
-    def said(value: Any, where: str) -> Any:
+    def safe(value: Any, path: str) -> Any:
         if isinstance(value, Mapping):
-            return {key: said(one, f"{where}.{key}") for key, one in value.items()}
+            return {key: safe(inner, f"{path}.{key}") for key, inner in value.items()}
         if isinstance(value, list | tuple):
-            return [said(one, f"{where}[{place}]") for place, one in enumerate(value)]
+            return [safe(inner, f"{path}[{place}]") for place, inner in enumerate(value)]
         if isinstance(value, float) and not isfinite(value):
-            found.append(f"{value} in {where.removeprefix('.')}")
+            replaced.append(f"{value} in {path.removeprefix('.')}")
             return None
         return value
 
-    clean: Record = said(record, "")
-    if found and clean.get("error") is None:
-        clean["error"] = f"there is {found[0]}, where a number belongs"
-    return clean if found else dict(record)
+    clean: Record = safe(record, "")
+    if not replaced:
+        return dict(record)
+    if clean.get("error") is None:
+        clean["error"] = f"there is {replaced[0]}, where a number belongs"
+    return clean
 
 
-def from_lines(lines: Iterable[bytes], name: str) -> Iterator[Record]:
+def decode_records(lines: Iterable[bytes], name: str) -> Iterator[Record]:
     """The records of a file that this package wrote. Raises DataError at a line that is none."""
     for number, line in enumerate(lines, start=1):
         try:

@@ -9,33 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import TypeVar
 
 from taketurns.errors import TakeTurnsError
 from taketurns.runs.output import JsonlOutput, failed
-from taketurns.runs.records import writable
+from taketurns.runs.progress import Progress
+from taketurns.runs.records import Record, json_safe
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How many records an earlier run had finished, this one finished, and this one failed at; why
-    the first of these failed, None where none did."""
-
-    kept: int
-    done: int
-    failed: int
-    error: str | None = None
-
-    @property
-    def failures(self) -> Failures:
-        """How many failed, and why."""
-        return Failures(self.failed, self.error)
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,65 +42,75 @@ class Failures:
 
 
 async def run(
-    items: Sequence[Item],
-    key: Callable[[Item], str],
-    work: Callable[[Item], Awaitable[Record]],
+    items: Sequence[ItemT],
+    work: Callable[[ItemT], Awaitable[Record]],
     output: JsonlOutput,
     *,
+    key: Callable[[ItemT], str] = attrgetter("id"),
     concurrency: int = 8,
+    label: str | None = None,
+    bar: bool = True,
+    token_key: str = "tokens",
     on_done: Callable[[Record], None] | None = None,
-) -> Outcome:
-    """Write `work(item)` for every item that `output` does not hold, in the order of the items.
+) -> Failures:
+    """Write `work(item)` for every item that `output` does not hold, in the order of the items;
+    those that failed.
 
+    Progress is shown under `label` (None: not at all), a record's tokens being under `token_key`.
     `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
     becomes `{"id", "error"}`, and so does a text that UTF-8 cannot say; numbers that JSON cannot
     say become null and an "error" beside what else there is. Cancelling this cancels all work, and
     the output can be resumed.
     """
+    left = output.missing(items, key)
+    failures = Failures()
+    shown: AbstractContextManager[Progress | None] = nullcontext()
+    if label is not None and left:
+        shown = Progress(label, len(items), len(items) - len(left), bar=bar)
+    with shown as progress:
 
-    async def attempt(item: Item) -> Record:
-        try:
-            record = await work(item)
-        except Exception as error:
-            record = {"id": key(item), "error": describe(error)}
-        if on_done is not None:
-            on_done(record)
-        return record
-
-    left = [item for item in items if key(item) not in output.kept]
-    errors: list[str] = []
-    async with aclosing(ordered(left, attempt, concurrency)) as records:
-        async for record in records:
-            record = writable(record)
+        async def attempt(item: ItemT) -> Record:
             try:
-                output.write(record)
-            except ValueError as error:  # half a character is no reason to stop
-                record = {"id": record["id"], "error": describe(error)}
-                output.write(record)
-            if failed(record):
-                errors.append(record["error"])
+                record = await work(item)
+            except Exception as error:
+                record = {"id": key(item), "error": describe_error(error)}
+            if progress is not None:
+                progress.advance(record.get(token_key, 0))
+            if on_done is not None:
+                on_done(record)
+            return record
+
+        async with aclosing(map_ordered(left, attempt, concurrency)) as records:
+            async for record in records:
+                record = json_safe(record)
+                try:
+                    output.write(record)
+                except ValueError as error:  # half a character is no reason to stop
+                    record = {"id": record["id"], "error": describe_error(error)}
+                    output.write(record)
+                if failed(record):
+                    failures += Failures(1, record["error"])
     output.order(key(item) for item in items)
-    kept, failures = len(items) - len(left), len(errors)
-    return Outcome(kept, len(left) - failures, failures, errors[0] if errors else None)
+    return failures
 
 
-async def ordered(
-    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], concurrency: int
-) -> AsyncGenerator[Result, None]:
+async def map_ordered(
+    items: Iterable[ItemT], work: Callable[[ItemT], Awaitable[ResultT]], concurrency: int
+) -> AsyncGenerator[ResultT, None]:
     """Results in the order of the items, at most `concurrency` at work at a time.
 
     Work runs ahead of the oldest unfinished item by at most four times that, which bounds memory.
     """
     free = asyncio.Semaphore(concurrency)
-    ahead: deque[asyncio.Task[Result]] = deque()
+    ahead: deque[asyncio.Task[ResultT]] = deque()
 
-    async def one(item: Item) -> Result:
+    async def limited(item: ItemT) -> ResultT:
         async with free:
             return await work(item)
 
     try:
         for item in items:
-            ahead.append(asyncio.create_task(one(item)))
+            ahead.append(asyncio.create_task(limited(item)))
             if len(ahead) >= 4 * concurrency:
                 yield await ahead[0]
                 ahead.popleft()
@@ -128,7 +123,7 @@ async def ordered(
         await asyncio.gather(*ahead, return_exceptions=True)
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An exception as one line: ours by its sentence, any other with its kind."""
     text = " ".join(str(error).split())
     return text if text and isinstance(error, TakeTurnsError) else f"{type(error).__name__}: {text}"

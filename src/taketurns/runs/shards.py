@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from taketurns.errors import DataError, UsageError
-from taketurns.runs.output import JsonlOutput, failed, once
-from taketurns.runs.records import to_line, warn_of_lost_text, writable
-from taketurns.runs.runner import Outcome, Record, describe, ordered
+from taketurns.runs.output import failed, without_repeats
+from taketurns.runs.progress import Progress
+from taketurns.runs.records import Record, encode_record, json_safe, warn_of_lost_text
+from taketurns.runs.runner import Failures, describe_error, map_ordered
 from taketurns.utils.extras import require
-from taketurns.utils.files import replacing
-from taketurns.utils.finite import parse_json
+from taketurns.utils.files import atomic_file
+from taketurns.utils.json_files import parse_json
 
 INDEX = "index.jsonl"
 
@@ -68,60 +69,37 @@ def run_on_ray(
     shards: Mapping[str, Sequence[Record]],
     make: Callable[[], Worker],
     folder: Path,
-    index: JsonlOutput,
     settings: RaySettings,
-    on_done: Callable[[Record], None],
-) -> Outcome:
-    """Write the records of shards that `index` does not hold into `folder`; `make` makes a worker
-    in each actor, `on_done` sees the index line of each shard.
-
-    Raises as `make_on_ray` does.
-    """
-    left = {name: list(shard) for name, shard in shards.items() if name not in index.kept}
-    failures, error = 0, None
-    with closing(make_on_ray(left, make, folder, settings)) as made:
-        for line in made:
-            index.write(line)
-            failures += line["failed"]
-            error = error or line["error"]
-            on_done(line)
-    index.order(shards)
-    whole, asked = sum(map(len, shards.values())), sum(map(len, left.values()))
-    return Outcome(whole - asked, asked - failures, failures, error)
-
-
-def make_on_ray(
-    shards: Mapping[str, Sequence[Record]],
-    make: Callable[[], Worker],
-    folder: Path,
-    settings: RaySettings,
-) -> Generator[Record, None, None]:
-    """Write the records of shards into `folder`, where a shard's name may have folders too; yields
-    the index line of each as it is made.
+    on_shard: Callable[[Record], None],
+    *,
+    label: str,
+    total: int,
+) -> Failures:
+    """Write the records of shards into `folder`, where a shard's name may have folders too; those
+    that failed. `make` makes a worker in each actor, `on_shard` sees the index line of each shard
+    as it is made. Progress is shown under `label`, as a part of `total` records.
 
     Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
     """
     require_ray()
-    import ray
-    import ray.data
-
-    if not shards:
-        return
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield from _made(shards, make, folder, settings)
-    finally:
-        if mine:
-            ray.shutdown()
+    failures = Failures()
+    kept = total - sum(map(len, shards.values()))
+    with (
+        Progress(label, total, kept) as progress,
+        closing(_make_on_ray(shards, make, folder, settings)) as lines,
+    ):
+        for line in lines:
+            on_shard(line)
+            failures += Failures(line["failed"], line["error"])
+            progress.advance(line["tokens"], line["records"])
+    return failures
 
 
 def read_shards(folder: Path) -> Iterator[Record]:
     """The records of a folder, in the order of the items. Raises DataError."""
     try:
         lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
-        for line in once(parse_json(line, strict=False) for line in lines):
+        for line in without_repeats(parse_json(line, strict=False) for line in lines):
             yield from read_shard(folder / line["file"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is no folder of shards: {error}") from error
@@ -137,29 +115,39 @@ def read_shard(path: Path) -> Iterator[Record]:
         yield record
 
 
-def _made(
+def _make_on_ray(
     shards: Mapping[str, Sequence[Record]],
     make: Callable[[], Worker],
     folder: Path,
     settings: RaySettings,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """The index lines of the shards, as they are made."""
+    import ray
     import ray.data
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # ours is shown
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [{"shard": name, "items": json.dumps(list(items))} for name, items in shards.items()]
-    made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _Actor,
-        fn_constructor_args=(make, str(folder.absolute())),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(rows))),
-        num_cpus=1,
-        num_gpus=settings.gpus or None,
-    )
-    for row in made.iter_rows():
-        yield json.loads(row["line"])
+    if not shards:
+        return
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # ours is shown
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        rows = [{"shard": name, "items": json.dumps(list(items))} for name, items in shards.items()]
+        made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _Actor,
+            fn_constructor_args=(make, str(folder.absolute())),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(rows))),
+            num_cpus=1,
+            num_gpus=settings.gpus or None,
+        )
+        for row in made.iter_rows():
+            yield json.loads(row["line"])
+    finally:
+        if mine:
+            ray.shutdown()
 
 
 class _Actor:
@@ -191,11 +179,11 @@ class _Actor:
     async def _records(self, items: list[Record]) -> list[Record]:
         async def attempt(item: Record) -> Record:
             try:
-                return writable(await self._worker.work(item))
+                return json_safe(await self._worker.work(item))
             except Exception as error:
-                return {"id": item["id"], "error": describe(error)}
+                return {"id": item["id"], "error": describe_error(error)}
 
-        return [record async for record in ordered(items, attempt, self._worker.concurrency)]
+        return [record async for record in map_ordered(items, attempt, self._worker.concurrency)]
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:
@@ -207,9 +195,9 @@ def _write(path: Path, records: Sequence[Record]) -> None:
         {
             "id": [record["id"] for record in records],
             "error": pyarrow.array([record.get("error") for record in records], pyarrow.string()),
-            "record": [to_line(record).decode().rstrip("\n") for record in records],
+            "record": [encode_record(record).decode().rstrip("\n") for record in records],
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft:
+    with atomic_file(path) as draft:
         parquet.write_table(table, draft)

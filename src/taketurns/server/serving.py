@@ -11,7 +11,7 @@ from fastapi import Request, Response
 
 from taketurns.engines.base import BoundedEngine, FailingEngine
 from taketurns.errors import NotANumberError
-from taketurns.runs.records import writable
+from taketurns.runs.records import json_safe
 from taketurns.server.admission import AdmissionGate
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import (
@@ -212,7 +212,7 @@ async def _whole(group: JobGroup, monitor: RequestMonitor, builder: ResponseBuil
         return await asyncio.to_thread(builder.encoded)
     except ValueError as cause:
         error = _not_a_number()
-        error.more = writable(builder.partial())
+        error.more = json_safe(builder.partial())
         raise error from cause
 
 

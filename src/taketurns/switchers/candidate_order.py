@@ -14,7 +14,7 @@ from taketurns.checkpoints import hub
 from taketurns.config.team_config import SwitcherConfig
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json
 
 SCHEMA = "taketurns.lm-switcher/1"
 FILE = "switcher.json"
@@ -44,7 +44,7 @@ def load(spec: ModelSpec) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
+        record = read_json(path)
         if record.get("schema") != SCHEMA:
             raise ConfigError(f"{path} is no {SCHEMA} record")
         return tuple(map(str, record["candidates"]))

@@ -21,7 +21,7 @@ from taketurns.errors import ConfigError, EngineError, NotANumberError
 from taketurns.switchers.base import Decide, GenerationView, last_speaker
 from taketurns.switchers.candidate_order import permutation
 from taketurns.types import Query
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,7 +165,7 @@ def load_config(source: str) -> HeadConfig:
     """What a head reads, without its weights. Raises ConfigError."""
     path = _file(source, CONFIG)
     try:
-        record = parse_json(path.read_text(encoding="utf-8"), strict=False)
+        record = read_json(path)
         if record.get("schema") != SCHEMA:
             raise ConfigError(f"{path} is no {SCHEMA} record")
         return HeadConfig(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from taketurns.errors import DataError
 from taketurns.tasks.splits import IdentifiedQuery
 from taketurns.types import Query
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import read_json
 
 SourceRow = Mapping[str, Any]
 Form = Literal["choice", "answer", "open"]
@@ -27,7 +27,7 @@ CONCLUDE = "End with the final answer as \\boxed{ANSWER}."
 def read_file(path: Path) -> dict[str, list[SourceRow]]:
     """The rows of a file by split. Raises DataError if it is none of this format."""
     try:
-        data = parse_json(path.read_text(encoding="utf-8"), strict=False)
+        data = read_json(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

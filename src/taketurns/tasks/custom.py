@@ -18,7 +18,7 @@ from taketurns.tasks.scored import ScoredTask, Unscored, scored_task
 from taketurns.tasks.scorers.base import Scorer
 from taketurns.tasks.scorers.registry import make_scorer
 from taketurns.types import Query
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import parse_json
 
 EXAMPLE = """\
 name: capitals

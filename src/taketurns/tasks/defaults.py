@@ -19,7 +19,7 @@ from taketurns.errors import UsageError
 from taketurns.runs.records import SAMPLE
 from taketurns.tasks.custom import EXAMPLE
 from taketurns.tasks.providers import provider
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import parse_json
 
 
 @dataclass(frozen=True, slots=True)

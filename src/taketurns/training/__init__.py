@@ -2,3 +2,6 @@
 
 Importing this package loads neither torch nor TRL.
 """
+
+SWITCHER_SCHEMA = "taketurns.switcher/1"
+"""Of the metrics in a folder with a trained switcher."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from taketurns.errors import ConfigError, DataError, one_line
-from taketurns.utils.files import require_room, trial
+from taketurns.utils.files import require_room, trial_folder
 
 KEPT = 3  # checkpoints at a time: two, and the one that is being written
 STATES = 8  # bytes of optimizer state for a number that learns
@@ -18,7 +18,7 @@ def rehearse_saving(model: Any, tokenizer: Any, folder: Path, epochs: int) -> No
     Raises ConfigError where one of them cannot be saved, DataError where the folder cannot be
     written or has no room for the checkpoints of so many epochs."""
     try:
-        with trial(folder) as made:
+        with trial_folder(folder) as made:
             model.save_pretrained(made)
             tokenizer.save_pretrained(made)
             size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())

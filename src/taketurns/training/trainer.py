@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTTrainer
 
-from taketurns.runs.terminal import Progress
+from taketurns.runs.progress import Progress
 from taketurns.training.divergence import check_gradients, check_loss
 from taketurns.training.objective import Objective
 

@@ -33,7 +33,7 @@ def require(what: str, *modules: str) -> None:
     missing = [module for module in modules if not installed(module)]
     if missing:
         names = ", ".join(module.partition(".")[0] for module in missing)
-        raise UsageError(f"{what} needs {names}: {cure(*missing)}")
+        raise UsageError(f"{what} needs {names}: {install_command(*missing)}")
 
 
 def installed(module: str) -> bool:
@@ -44,7 +44,7 @@ def installed(module: str) -> bool:
         return False
 
 
-def cure(*modules: str) -> str:
+def install_command(*modules: str) -> str:
     """The command that installs the extras with these modules."""
     wanted = [extra for extra, own in EXTRAS.items() if set(own) & set(modules)]
     return f"pip install 'taketurns[{','.join(wanted)}]'"

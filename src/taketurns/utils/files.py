@@ -26,7 +26,7 @@ _DESCRIPTORS = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
 _MOST_LINKS = 40
 
 
-def target(path: Path) -> Path:
+def follow_link(path: Path) -> Path:
     """Where a symbolic link leads; any other path itself. Raises OSError for links that lead to
     themselves."""
     if not path.is_symlink():
@@ -38,10 +38,10 @@ def target(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """The name of a draft to write, which takes the place of `path` when the block ends and is
     removed if the block fails. Raises OSError."""
-    place = target(path)
+    place = follow_link(path)
     if place.exists() and not place.is_file():
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     draft = place.with_name(f".{place.name}.{secrets.token_hex(4)}{DRAFT}")
@@ -56,10 +56,10 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, parts: Iterable[bytes]) -> None:
+def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file at once: at any moment either the old or the new one is there. Raises
     OSError."""
-    with replacing(path) as draft, draft.open("xb") as file:
+    with atomic_file(path) as draft, draft.open("xb") as file:
         file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
@@ -68,7 +68,7 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text at once. Raises DataError."""
     try:
-        write_whole(path, [text.encode("utf-8")])
+        write_bytes(path, [text.encode("utf-8")])
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from error
     except UnicodeEncodeError as error:
@@ -79,7 +79,19 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
-def entries(folder: Path) -> set[str]:
+def make_folder(path: Path, *parts: str) -> set[str]:
+    """Make a folder, and these folders in it; the names that were in it. Raises DataError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        names = names_in(path)
+        for part in parts:
+            (path / part).mkdir(exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {path}: {error.strerror}") from error
+    return names
+
+
+def names_in(folder: Path) -> set[str]:
     """The names in a folder, without the locks and drafts of this package. Raises OSError."""
     return {
         path.name
@@ -88,22 +100,25 @@ def entries(folder: Path) -> set[str]:
     }
 
 
-def sweep(path: Path) -> None:
+def remove_drafts(path: Path) -> None:
     """Remove the drafts of `path` that killed processes left. Only who holds its lock may."""
-    place = target(path)
+    place = follow_link(path)
     for left in place.parent.glob(f".{glob.escape(place.name)}.{'[0-9a-f]' * 8}{DRAFT}"):
         left.unlink(missing_ok=True)
 
 
 @contextmanager
-def making(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which becomes `folder` when the block ends and is removed if the
-    block fails, or by the next that makes `folder`. Raises OSError."""
+    block fails, or by the next that makes `folder`. With `replace` an older one makes room. Raises
+    OSError, without `replace` also where `folder` holds something."""
     draft = folder.with_name(f".{folder.name}{DRAFT}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         yield draft
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
         draft.replace(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -111,7 +126,7 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def trial(folder: Path) -> Iterator[Path]:
+def trial_folder(folder: Path) -> Iterator[Path]:
     """A folder under `folder` to try in what will be written there; it is gone when the block ends.
     Raises OSError."""
     with TemporaryDirectory(prefix=".trial-", suffix=DRAFT, dir=folder) as made:

@@ -6,15 +6,10 @@ its place, and what is drawn by it is the last of the choices.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from math import exp, inf, isfinite
-from typing import Any
 
 from taketurns.errors import NotANumberError
-
-DEEPEST = 100
-"""Of JSON that is read."""
 
 
 def check_logprobs(logprobs: Iterable[float], what: str) -> None:
@@ -51,46 +46,6 @@ def check_distribution(weights: Sequence[float], what: str) -> None:
         raise NotANumberError(f"{what} gave every choice a probability of {sum(weights)}")
 
 
-def real(number: float | None) -> float | None:
+def finite_or_none(number: float | None) -> float | None:
     """The number, None in place of NaN and infinity."""
     return None if number is None or not isfinite(number) else number
-
-
-def parse_json(data: str | bytes, *, strict: bool = True) -> Any:
-    """JSON, of at most `DEEPEST` lists and objects in one another, so that whatever walks it may
-    call itself. `strict`: Python's own parser takes NaN and Infinity too, and makes infinity of
-    numbers that are too large. Raises ValueError."""
-    try:
-        if strict:
-            value = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
-        else:
-            value = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    opened = ("[", "{") if isinstance(data, str) else (b"[", b"{")
-    if sum(map(data.count, opened)) > DEEPEST and _too_deep(value):  # type: ignore[arg-type]
-        raise ValueError(f"nested too deeply: more than {DEEPEST} lists and objects in one another")
-    return value
-
-
-def _too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, list | dict)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return any(isinstance(one, list | dict) for one in level)
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"not JSON: {word} is no number")
-
-
-def _finite(word: str) -> float:
-    number = float(word)
-    if not isfinite(number):
-        raise ValueError(f"{word} is too large a number")
-    return number

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from taketurns.errors import DataError
-from taketurns.utils.files import LOCK, target
+from taketurns.utils.files import LOCK, follow_link
 
 LOOK_AGAIN = 0.5  # seconds
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
@@ -27,7 +27,7 @@ _Release = Callable[[], None]
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def lock_now(path: Path) -> Iterator[None]:
     """Hold `path` against other processes, where the file system has locks. Raises DataError if one
     is at it."""
     release = _take(path)
@@ -43,7 +43,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def waiting(path: Path) -> Iterator[None]:
+def lock_when_free(path: Path) -> Iterator[None]:
     """Hold `path` against other processes as soon as it is free. Raises DataError where it cannot
     be written."""
     while (release := _take(path)) is None:
@@ -55,7 +55,7 @@ def waiting(path: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def locked(path: Path, *, wait: bool) -> AsyncIterator[bool]:
+async def lock_async(path: Path, *, wait: bool) -> AsyncIterator[bool]:
     """Hold `path` against other processes; without `wait`, what is yielded says whether it was
     free. Raises DataError where it cannot be written."""
     release = _take(path)
@@ -72,7 +72,7 @@ async def locked(path: Path, *, wait: bool) -> AsyncIterator[bool]:
 def _take(path: Path) -> _Release | None:
     """What frees the lock, if it was free. Raises DataError where there can be none."""
     try:
-        place = target(path)
+        place = follow_link(path)
         beside = place.with_name(f".{place.name}{LOCK}")
         if not beside.parent.is_dir():  # which filelock would make
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -17,7 +17,7 @@ from taketurns.engines.local.completeness import empty_model
 from taketurns.engines.local.library_logging import asked_by_an_old_name, quiet
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
-from taketurns.utils.extras import cure, installed
+from taketurns.utils.extras import install_command, installed
 
 _INSIDE = "base_model.model."  # what PEFT puts before the names of the model's own modules
 _MERGE = "merge it into a checkpoint of its own (merge_and_unload) and name that as the model"
@@ -36,7 +36,7 @@ def put_on(
     model, whose layers are in `model` itself then. `shared`: others use the model without the
     adapter. Raises ConfigError."""
     if not installed("peft"):
-        raise ConfigError(f"a LoRA adapter needs peft: {cure('peft')}")
+        raise ConfigError(f"a LoRA adapter needs peft: {install_command('peft')}")
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
 
     require_adapter(adapter)

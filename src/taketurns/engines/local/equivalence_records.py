@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from taketurns.utils.files import write_whole
+from taketurns.utils.files import write_bytes
 
 FOLDER = "TAKETURNS_CACHE"  # the variable that names another folder
 _SCHEMA = 1
@@ -56,7 +56,7 @@ class ProofRecords:
         record = {"schema": _SCHEMA, "key": _plain(key), "found": proof}
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, [(json.dumps(record, indent=1) + "\n").encode("utf-8")])
+            write_bytes(path, [(json.dumps(record, indent=1) + "\n").encode("utf-8")])
 
     def _path(self, key: dict[str, Any]) -> Path:
         text = json.dumps(_plain(key), sort_keys=True)

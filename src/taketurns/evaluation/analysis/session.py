@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taketurns.errors import DataError
 from taketurns.evaluation.analysis.annotation import (
     rater_agreement,
     read_annotations,
@@ -28,10 +27,10 @@ from taketurns.evaluation.analysis.shares import speaker_shares
 from taketurns.evaluation.analysis.skills import SkillLabel, label_by_rules, skill_association
 from taketurns.evaluation.report.section import Section, write_section
 from taketurns.evaluation.unsolved_coverage import CHANCE, halved, unsolved_coverage
-from taketurns.runs.terminal import Progress
+from taketurns.runs.folder import claim_folder
+from taketurns.runs.progress import Progress
 from taketurns.utils.extras import REPORT, require
-from taketurns.utils.files import entries
-from taketurns.utils.locks import waiting
+from taketurns.utils.locks import lock_when_free
 from taketurns.utils.sync import run_sync
 
 
@@ -57,28 +56,16 @@ def run_analysis(job: AnalysisJob, say: Callable[[str], None]) -> None:
         count = write_annotations(job.annotate, inputs.subject, job.patches)
         say(f"{count} patches to label are in {job.annotate}; give it back with --annotations")
         return
-    _claim(job.out)
+    claim_folder(job.out, "the analysis", {"sections"}, ("sections",))
     steps = _steps(inputs, job)
     report = job.out / "report.html"
-    with waiting(report), Progress("analysing", len(steps) + 1) as progress:
+    with lock_when_free(report), Progress("analysing", len(steps) + 1) as progress:
         for step in steps:
             write_section(job.out, step())
             progress.advance()
         write_report(job.out, inputs, job.traces)
         progress.advance()
     say(f"the report is {report}")
-
-
-def _claim(out: Path) -> None:
-    """Raise DataError for a folder that holds something else."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; name a folder for the analysis")
-    if out.is_dir() and entries(out) and not (out / "sections").is_dir():
-        raise DataError(f"{out} holds other files already; choose another output")
-    try:
-        (out / "sections").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
 
 
 def _steps(inputs: AnalysisInput, job: AnalysisJob) -> Sequence[Callable[[], Section]]:

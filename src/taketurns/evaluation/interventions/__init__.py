@@ -2,6 +2,6 @@
 switcher knows, and whether what it learned carries over.
 
 Modules that ask an engine (`forcing`, `decisions`, `conditions`) write records; pure functions
-(`effects`, `helpfulness`, `calibration`, `signatures`) make frozen results of them; `telling`
-says them in the report's form.
+(`effects`, `shapley`, `calibration`, `invariance`) make frozen results of them; `sections` renders
+these for the report.
 """

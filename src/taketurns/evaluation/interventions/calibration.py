@@ -1,4 +1,4 @@
-"""How well a switcher knows: its probabilities and its choices against measured utilities.
+"""How good a switcher's decisions are: its probabilities and choices against measured utilities.
 
 At a patch boundary every candidate's next patch has been continued to the end several times
 (`training/labels/rollouts.py`). The candidate whose patch was worth most wins the boundary; those
@@ -34,7 +34,7 @@ LATE = 4  # patches from which on positions count as one
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class SwitcherDecision:
     """A boundary: how many patches stand before it, the switcher's `probabilities`, those it draws
     from (`drawn`, after top-p), and for each candidate the utilities of its rollouts."""
 
@@ -67,13 +67,13 @@ class Decision:
         """Of drawing from these, against a best candidate found on other rollouts."""
         first, second = ([fmean(u[start::2] or u) for u in self.utilities] for start in range(2))
         return fmean(
-            other[max(range(len(own)), key=own.__getitem__)] - _expected(chosen, other)
-            for own, other in ((first, second), (second, first))
+            other[max(range(len(half)), key=half.__getitem__)] - _expected(chosen, other)
+            for half, other in ((first, second), (second, first))
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class ReliabilityBin:
     """Candidates that were given a probability within one tenth: how many, the mean of it, and the
     share of boundaries that they won, with its interval."""
 
@@ -86,14 +86,14 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Over boundaries that somebody wins. `error` is the expected calibration error over all
+    """Over boundaries with a winner. `error` is the expected calibration error over all
     candidates, `by_chance` what a calibrated switcher of these probabilities would show at this
     size (mean and 97.5 % quantile). `too_sure` is the probability of the most probable candidate
     less how often that one wins. The Brier scores (sum over candidates, 0 to 2) are the switcher's,
     that of giving all the same, and that of always giving each candidate's share of wins."""
 
     boundaries: int
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     error: float
     error_low: float
     error_high: float
@@ -110,7 +110,7 @@ class Regret:
     """Means over boundaries, with intervals of the first: of whom the switcher draws, by the best
     mean and honestly; of its most probable candidate, of random switching, and of always the same
     candidate, the one with least. `agreement` is how often the most probable one wins or ties,
-    where somebody does (None where nobody)."""
+    where there is a winner (None where there is none)."""
 
     boundaries: int
     drawn: float
@@ -125,7 +125,7 @@ class Regret:
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class DecisionQuality:
     """The whole: calibration, and regret over all boundaries, by position and by task."""
 
     calibration: Calibration | None
@@ -134,15 +134,16 @@ class Knowledge:
     by_task: Mapping[str, Regret]
 
 
-def know(decisions: Sequence[Decision], *, seed: int = 0) -> Knowledge:
+def assess(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> DecisionQuality:
     """Raises ValueError where there is no decision."""
-    won = [one for one in decisions if one.margin >= MARGIN]
-    positions = _grouped(decisions, lambda one: place(one.position))
-    return Knowledge(
+    won = [decision for decision in decisions if decision.margin >= MARGIN]
+    positions = _grouped(decisions, lambda decision: place(decision.position))
+    tasks = _grouped(decisions, lambda decision: decision.task)
+    return DecisionQuality(
         calibrate(won, seed=seed) if won else None,
         regret(decisions, seed=seed),
-        {name: regret(own, seed=seed) for name, own in positions.items()},
-        {n: regret(own, seed=seed) for n, own in _grouped(decisions, lambda d: d.task).items()},
+        {name: regret(group, seed=seed) for name, group in positions.items()},
+        {name: regret(group, seed=seed) for name, group in tasks.items()},
     )
 
 
@@ -151,14 +152,14 @@ def place(position: int) -> str:
     return str(position) if position < LATE else f"{LATE} or more"
 
 
-def calibrate(decisions: Sequence[Decision], *, seed: int = 0) -> Calibration:
-    """Of boundaries that somebody wins; queries are resampled for intervals."""
+def calibrate(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> Calibration:
+    """Of boundaries with a winner; queries are resampled for intervals."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    given = np.array([one.probabilities for one in decisions])
-    won = np.array([one.wins for one in decisions])
-    drawn = _resampled([one.query for one in decisions], rng)
+    given = np.array([decision.probabilities for decision in decisions])
+    won = np.array([decision.wins for decision in decisions])
+    drawn = _resampled([decision.query for decision in decisions], rng)
     errors = [_error(given[rows], won[rows]) for rows in drawn]
     perfect = [_error(given, _winners(given, rng)) for _ in range(RESAMPLES)]
     low, high = _tails(errors)
@@ -177,30 +178,30 @@ def calibrate(decisions: Sequence[Decision], *, seed: int = 0) -> Calibration:
     )
 
 
-def regret(decisions: Sequence[Decision], *, seed: int = 0) -> Regret:
+def regret(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> Regret:
     """Of these boundaries; queries are resampled for the interval."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
     count = len(decisions[0].probabilities)
-    values = np.array([one.regret(one.drawn) for one in decisions])
-    drawn = _resampled([one.query for one in decisions], rng)
+    values = np.array([decision.regret(decision.drawn) for decision in decisions])
+    drawn = _resampled([decision.query for decision in decisions], rng)
     low, high = _tails([values[rows].mean() for rows in drawn])
     tops = [_only(max(range(count), key=d.probabilities.__getitem__), count) for d in decisions]
-    always = [fmean(one.regret(_only(who, count)) for one in decisions) for who in range(count)]
+    always = [fmean(d.regret(_only(who, count)) for d in decisions) for who in range(count)]
     right = [
-        _expected(top, one.wins) > 0
-        for one, top in zip(decisions, tops, strict=True)
-        if one.margin >= MARGIN
+        _expected(top, decision.wins) > 0
+        for decision, top in zip(decisions, tops, strict=True)
+        if decision.margin >= MARGIN
     ]
     return Regret(
         len(decisions),
         float(values.mean()),
         low,
         high,
-        fmean(one.honest_regret(one.drawn) for one in decisions),
-        fmean(one.regret(top) for one, top in zip(decisions, tops, strict=True)),
-        fmean(one.regret([1 / count] * count) for one in decisions),
+        fmean(decision.honest_regret(decision.drawn) for decision in decisions),
+        fmean(decision.regret(top) for decision, top in zip(decisions, tops, strict=True)),
+        fmean(decision.regret([1 / count] * count) for decision in decisions),
         min(always),
         always.index(min(always)),
         fmean(right) if right else None,
@@ -216,12 +217,12 @@ def _only(who: int, count: int) -> list[float]:
 
 
 def _grouped(
-    decisions: Sequence[Decision], key: Callable[[Decision], str]
-) -> dict[str, list[Decision]]:
-    found: dict[str, list[Decision]] = {}
-    for one in sorted(decisions, key=key):
-        found.setdefault(key(one), []).append(one)
-    return found
+    decisions: Sequence[SwitcherDecision], key: Callable[[SwitcherDecision], str]
+) -> dict[str, list[SwitcherDecision]]:
+    groups: dict[str, list[SwitcherDecision]] = {}
+    for decision in sorted(decisions, key=key):
+        groups.setdefault(key(decision), []).append(decision)
+    return groups
 
 
 def _bin_of(given: Floats) -> NDArray[np.intp]:
@@ -239,9 +240,9 @@ def _error(given: Floats, won: Floats) -> float:
     return float(np.abs(gaps).sum() / given.size)
 
 
-def _bins(given: Floats, won: Floats, drawn: Sequence[NDArray[np.intp]]) -> list[Bin]:
+def _bins(given: Floats, won: Floats, drawn: Sequence[NDArray[np.intp]]) -> list[ReliabilityBin]:
     place = _bin_of(given)
-    found = []
+    bins = []
     for at in range(BINS):
         inside = place == at
         if not inside.any():
@@ -250,8 +251,10 @@ def _bins(given: Floats, won: Floats, drawn: Sequence[NDArray[np.intp]]) -> list
         shares = [hits[rows].sum() / sizes[rows].sum() for rows in drawn if sizes[rows].any()]
         low, high = _tails(shares)
         count = int(sizes.sum())
-        found.append(Bin(count, float(given[inside].mean()), float(won[inside].mean()), low, high))
-    return found
+        bins.append(
+            ReliabilityBin(count, float(given[inside].mean()), float(won[inside].mean()), low, high)
+        )
+    return bins
 
 
 def _brier(given: Floats, won: Floats) -> float:
@@ -271,10 +274,10 @@ def _resampled(queries: Sequence[str], rng: np.random.Generator) -> list[NDArray
     """Rows of so many draws of the queries, each with all of its rows."""
     import numpy as np
 
-    of: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = {}
     for row, query in enumerate(queries):
-        of.setdefault(query, []).append(row)
-    rows = [np.array(own) for own in of.values()]
+        rows_of.setdefault(query, []).append(row)
+    rows = [np.array(rows_of_query) for rows_of_query in rows_of.values()]
     return [
         np.concatenate([rows[at] for at in rng.integers(len(rows), size=len(rows))])
         for _ in range(RESAMPLES)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from taketurns.config.policy import Policy
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
-from taketurns.evaluation.interventions.shapley import Part
+from taketurns.evaluation.interventions.shapley import Coalition
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import RandomSwitcher, SubsetSwitcher
@@ -19,12 +19,12 @@ WHOLE, RANDOM = "whole", "random"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Who answers: the candidates of `part` under the switcher of `config`, or (`by_chance`)
+    """Who answers: the candidates of `coalition` under the switcher of `config`, or (`by_chance`)
     under none. `name` is that of its file of answers."""
 
     name: str
     config: TeamConfig
-    part: Part
+    coalition: Coalition
     by_chance: bool = False
 
     def on(self, team: Team) -> Team:
@@ -32,25 +32,25 @@ class Condition:
         count = len(self.config.candidates)
         if self.by_chance:
             return team.switched_by(RandomSwitcher())
-        if len(self.part) == 1:
-            (only,) = self.part
+        if len(self.coalition) == 1:
+            (only,) = self.coalition
             return team.alone(self.config.candidates[only].name)
         switcher = make_switcher(self.config.switcher, SWITCHER)
-        policy = _without(team.policy, set(range(count)) - self.part, self.part)
-        if len(self.part) < count:
-            switcher, policy = SubsetSwitcher(switcher, self.part), policy.unfollowed
+        policy = _without(team.policy, set(range(count)) - self.coalition, self.coalition)
+        if len(self.coalition) < count:
+            switcher, policy = SubsetSwitcher(switcher, self.coalition), policy.unfollowed
         return Team(team.candidates, team.engine, switcher, policy, team.judge)
 
     @property
     def decided_by(self) -> TeamConfig:
         """What decides its answers: the team, its switcher left out where it has no say."""
-        silent = self.by_chance or len(self.part) == 1
+        silent = self.by_chance or len(self.coalition) == 1
         return replace(self.config, switcher=SwitcherConfig()) if silent else self.config
 
 
 def whole(config: TeamConfig, name: str = WHOLE) -> Condition:
     """All candidates under the team's switcher."""
-    return Condition(name, config, Part(range(len(config.candidates))))
+    return Condition(name, config, Coalition(range(len(config.candidates))))
 
 
 def by_chance(config: TeamConfig, name: str = RANDOM) -> Condition:
@@ -58,13 +58,13 @@ def by_chance(config: TeamConfig, name: str = RANDOM) -> Condition:
     return replace(whole(config, name), by_chance=True)
 
 
-def of_part(config: TeamConfig, part: Part, kind: str = "part") -> Condition:
+def of_coalition(config: TeamConfig, coalition: Coalition, kind: str = "part") -> Condition:
     """Some of the candidates; `kind` tells switchers apart. Those who are alone, and all under the
     team's own switcher, are the same whatever the kind."""
-    if kind == "part" and len(part) == len(config.candidates):
+    if kind == "part" and len(coalition) == len(config.candidates):
         return whole(config)
-    label = "alone" if len(part) == 1 else kind
-    return Condition(f"{label}-{'-'.join(map(str, sorted(part)))}", config, part)
+    label = "alone" if len(coalition) == 1 else kind
+    return Condition(f"{label}-{'-'.join(map(str, sorted(coalition)))}", config, coalition)
 
 
 def permuted(config: TeamConfig) -> TeamConfig:
@@ -73,7 +73,7 @@ def permuted(config: TeamConfig) -> TeamConfig:
     order = [(place - 1) % count for place in range(count)]
     return replace(
         config,
-        candidates=tuple(config.candidates[own] for own in order),
+        candidates=tuple(config.candidates[index] for index in order),
         policy=_moved(config.policy, order),
     )
 
@@ -103,9 +103,9 @@ def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
     return replace(config, candidates=tuple(candidates))
 
 
-def _without(policy: Policy, gone: set[int], there: Part) -> Policy:
+def _without(policy: Policy, gone: set[int], there: Coalition) -> Policy:
     """The rules without those that name a candidate who is gone. Shares are kept where they leave
-    somebody free to write."""
+    a candidate without a cap."""
     if policy.opening in gone:
         policy = replace(policy, opening=None)
     if policy.closing in gone:
@@ -122,12 +122,12 @@ def _without(policy: Policy, gone: set[int], there: Part) -> Policy:
 
 def _moved(policy: Policy, order: Sequence[int]) -> Policy:
     """The rules for candidates in this order."""
-    place = {own: at for at, own in enumerate(order)}
+    place = {old: new for new, old in enumerate(order)}
     guard = policy.guard
     return replace(
         policy,
         opening=None if policy.opening is None else place[policy.opening],
         closing=None if policy.closing is None else place[policy.closing],
-        max_share=tuple((place[own], share) for own, share in policy.max_share),
+        max_share=tuple((place[index], share) for index, share in policy.max_share),
         guard=None if guard is None else replace(guard, to=place[guard.to]),
     )

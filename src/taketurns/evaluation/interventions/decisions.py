@@ -6,32 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taketurns.config.policy import Policy
-from taketurns.evaluation.interventions.calibration import Decision
+from taketurns.evaluation.interventions.calibration import SwitcherDecision
 from taketurns.generation.team import Team
 from taketurns.runs.output import failed
-from taketurns.runs.records import patch_from_json, query_from_json
+from taketurns.runs.records import Record, patch_from_json, query_from_json
 from taketurns.switchers.sampling import normalise, nucleus
 from taketurns.training.labels.decision_points import DecisionPoint
 from taketurns.training.labels.rollouts import SCHEMA, RolloutGenerator, rollouts_to_json
 from taketurns.types import Patch, Query
 from taketurns.utils.seeds import derive
 
-Record = dict[str, Any]
 
-
-class Decider:
+class DecisionProber:
     """Makes records of decisions with a team."""
 
-    def __init__(self, team: Team, roller: RolloutGenerator) -> None:
+    def __init__(self, team: Team, generator: RolloutGenerator) -> None:
         self._team = team
-        self._roller = roller
+        self._generator = generator
         self._names = [candidate.name for candidate in team.candidates]
 
-    async def measure(self, occasion: DecisionPoint) -> Record:
+    async def measure(self, point: DecisionPoint) -> Record:
         """Roll a boundary out, and ask the switcher about it. Raises EngineError."""
-        rollouts = await self._roller.roll_out(occasion)
-        made = rollouts_to_json(rollouts, self._names, self._team.policy)
-        return {**await self.ask(made), "tokens": rollouts.tokens}
+        rollouts = await self._generator.roll_out(point)
+        record = rollouts_to_json(rollouts, self._names, self._team.policy)
+        return {**await self.ask(record), "tokens": rollouts.tokens}
 
     async def ask(self, rollouts: Mapping[str, Any]) -> Record:
         """Ask the switcher about a boundary that is rolled out already; a record of rollouts with
@@ -60,19 +58,21 @@ async def probabilities(team: Team, query: Query, prefix: Sequence[Patch]) -> tu
         return await answer.switcher_probabilities()
 
 
-def decision(record: Mapping[str, Any], policy: Policy) -> Decision:
+def decision_from_json(record: Mapping[str, Any], policy: Policy) -> SwitcherDecision:
     """A record as the statistics read it; `policy` says how the next speaker is drawn."""
-    given = tuple(record["probabilities"])
+    switcher = tuple(record["probabilities"])
     if policy.greedy_switcher:
-        top = max(range(len(given)), key=given.__getitem__)
-        drawn = tuple(float(index == top) for index in range(len(given)))
+        top = max(range(len(switcher)), key=switcher.__getitem__)
+        drawn = tuple(float(index == top) for index in range(len(switcher)))
     else:
-        drawn = normalise(nucleus(given, policy.top_p))
+        drawn = normalise(nucleus(switcher, policy.top_p))
     utilities = tuple(map(tuple, record["utilities"]))
-    return Decision(record["query"], record["task"], record["position"], given, drawn, utilities)
+    return SwitcherDecision(
+        record["query"], record["task"], record["position"], switcher, drawn, utilities
+    )
 
 
-def usable(record: Mapping[str, Any]) -> bool:
+def has_all_utilities(record: Mapping[str, Any]) -> bool:
     """Is it a record of rollouts in which every candidate has a utility?"""
     whole = record.get("schema") == SCHEMA and not failed(record)
     return whole and all(branch["utilities"] for branch in record["branches"])

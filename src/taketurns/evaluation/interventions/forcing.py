@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from taketurns.errors import EngineError
+from taketurns.evaluation.interventions.effects import SpeakerSequence
 from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.team import Team
 from taketurns.training.labels.decision_points import DecisionPoint
@@ -23,34 +24,33 @@ from taketurns.utils.seeds import derive, generator
 
 LENGTHS = (2, 3)
 
-Speakers = tuple[int, ...]
-
 
 @dataclass(frozen=True, slots=True)
-class Forced:
+class ForcedAnswer:
     """An answer that went on with these speakers. `taken` of them spoke before it ended."""
 
-    speakers: Speakers
+    speakers: SpeakerSequence
     taken: int
     text: str
     tokens: int
 
 
 class Forcer:
-    """Runs trials with a team, each on an occasion: a query, and which boundary drawn for it."""
+    """Runs trials with a team, each at a decision point: a query, and which boundary of its answer
+    is drawn."""
 
     def __init__(self, team: Team, lengths: Sequence[int] = LENGTHS) -> None:
         self._team = team
         self._policy = team.policy.without_rules()
         self._lengths = tuple(lengths)
 
-    async def trial(self, occasion: DecisionPoint) -> dict[str, Any]:
+    async def trial(self, point: DecisionPoint) -> dict[str, Any]:
         """The record of a trial: where the answer was cut, and the pair of each length. Raises
         EngineError if an answer cannot be written or scored."""
-        team, policy, query = self._team, self._policy, occasion.query
-        seed = derive(policy.seed, "sequences", query.id, occasion.number)
+        team, policy, query = self._team, self._policy, point.query
+        seed = derive(policy.seed, "sequences", query.id, point.number)
         draft = await team.draft(query, policy)
-        drawn = {length: pair(len(team.candidates), length, seed) for length in self._lengths}
+        drawn = {length: draw_pair(len(team.candidates), length, seed) for length in self._lengths}
         async with (
             team.answer(draft, seed, policy) as answer,
             answer.fork(derive(seed, "stem"), await cut_prefix(answer, seed)) as stem,
@@ -62,37 +62,37 @@ class Forcer:
                 for speakers in two
             )
         position = len(stem.state.patches)
-        scores = _scores(occasion, [one.text for one in forced])
+        scores = _scores(point, [answer.text for answer in forced])
         arms = [
-            {"speakers": list(one.speakers), "taken": one.taken, "score": score}
-            for one, score in zip(forced, scores, strict=True)
+            {"speakers": list(answer.speakers), "taken": answer.taken, "score": score}
+            for answer, score in zip(forced, scores, strict=True)
         ]
         return {
-            "id": occasion.id,
-            "task": occasion.task.name,
-            "category": occasion.task.category,
+            "id": point.id,
+            "task": point.task.name,
+            "category": point.task.category,
             "query": query.id,
             "position": position,
             "written": [patch.speaker for patch in draft.patches],
             "pairs": [arms[at : at + 2] for at in range(0, len(arms), 2)],
-            "tokens": draft.tokens + sum(one.tokens for one in forced),
+            "tokens": draft.tokens + sum(answer.tokens for answer in forced),
             "error": None,
         }
 
 
-def sequences(candidates: int, length: int) -> list[Speakers]:
+def all_sequences(candidates: int, length: int) -> list[SpeakerSequence]:
     """All of a length."""
     return list(product(range(candidates), repeat=length))
 
 
-def pair(candidates: int, length: int, seed: int) -> tuple[Speakers, Speakers]:
+def draw_pair(candidates: int, length: int, seed: int) -> tuple[SpeakerSequence, SpeakerSequence]:
     """Two different sequences, each as probable as any other."""
-    every = sequences(candidates, length)
+    every = all_sequences(candidates, length)
     first, second = generator(derive(seed, "pair", length)).choice(len(every), 2, replace=False)
     return every[first], every[second]
 
 
-async def _force(stem: GenerationLoop, speakers: Speakers, seed: int) -> Forced:
+async def _force(stem: GenerationLoop, speakers: SpeakerSequence, seed: int) -> ForcedAnswer:
     taken = 0
     async with stem.fork(seed) as answer:
         for speaker in speakers:
@@ -101,15 +101,14 @@ async def _force(stem: GenerationLoop, speakers: Speakers, seed: int) -> Forced:
             await answer.step(speaker)
             taken += 1
         await answer.write()
-        return Forced(speakers, taken, answer.text, answer.state.tokens - stem.state.tokens)
+        return ForcedAnswer(speakers, taken, answer.text, answer.state.tokens - stem.state.tokens)
 
 
-def _scores(occasion: DecisionPoint, texts: Sequence[str]) -> list[float]:
-    found = []
-    for end in score_rollouts(
-        occasion.task, occasion.query, [RolloutResult(0, text) for text in texts]
-    ):
-        if end.utility is None:
-            raise EngineError(f"{occasion.id}: an answer has no score: {end.why}")
-        found.append(end.utility)
-    return found
+def _scores(point: DecisionPoint, texts: Sequence[str]) -> list[float]:
+    scores = []
+    rollouts = [RolloutResult(0, text) for text in texts]
+    for rollout in score_rollouts(point.task, point.query, rollouts):
+        if rollout.utility is None:
+            raise EngineError(f"{point.id}: an answer has no score: {rollout.why}")
+        scores.append(rollout.utility)
+    return scores

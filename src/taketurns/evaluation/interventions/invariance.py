@@ -15,30 +15,32 @@ from taketurns.evaluation.statistics import ALPHA, Paired, SeedScores, holm, pai
 
 KEPT = 0.5  # the share of its gain that a switcher which carries over keeps
 
-Verdict = Literal["carries over", "loses some", "does not carry over", "refuses", "nothing to lose"]
-Values = Mapping[str, SeedScores]
+InvarianceVerdict = Literal[
+    "carries over", "loses some", "does not carry over", "refuses", "nothing to lose"
+]
+TaskScores = Mapping[str, SeedScores]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PoolChange:
     """A pool that was changed: what was done (`how`), the switcher's answers there (or why it
     `refused`) and, where other models make other scores possible, random switching's there."""
 
     how: str
-    switch: Values | None
-    random: Values | None = None
+    switch: TaskScores | None
+    random: TaskScores | None = None
     refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class InvarianceResult:
     """What became of the gain. `there` is the gain in the changed pool, `lost` the scores in the
     unchanged pool less those in the changed one (both None where it refused), `p` the two-sided p
     of `lost`, or of `there` in a pool with other models, after Holm over all changes. `kept` is
     the share of the gain that is left, None where there was none."""
 
     how: str
-    verdict: Verdict
+    verdict: InvarianceVerdict
     sentence: str
     there: Paired | None
     lost: Paired | None
@@ -46,52 +48,52 @@ class Signature:
     p: float | None
 
 
-def signatures(
-    switch: Values, random: Values, changes: Sequence[Change], *, seed: int = 0
-) -> tuple[Paired, list[Signature]]:
+def measure_invariance(
+    switch: TaskScores, random: TaskScores, changes: Sequence[PoolChange], *, seed: int = 0
+) -> tuple[Paired, list[InvarianceResult]]:
     """The gain in the unchanged pool, and what every change did to it."""
     gain = paired(switch, random, seed=seed)
-    found = []
+    compared = []
     for change in changes:
         there = lost = None
         if change.switch is not None:
             there = paired(change.switch, change.random or random, seed=seed)
             lost = paired(switch, change.switch, seed=seed)
-        found.append((change, there, lost))
+        compared.append((change, there, lost))
     tested = [
         there.p if change.random is not None else lost.p
-        for change, there, lost in found
+        for change, there, lost in compared
         if there is not None and lost is not None
     ]
     corrected = iter(holm(tested))
     return gain, [
-        _signature(gain, change, there, lost, None if lost is None else next(corrected))
-        for change, there, lost in found
+        _result(gain, change, there, lost, None if lost is None else next(corrected))
+        for change, there, lost in compared
     ]
 
 
-def _signature(
-    gain: Paired, change: Change, there: Paired | None, lost: Paired | None, p: float | None
-) -> Signature:
+def _result(
+    gain: Paired, change: PoolChange, there: Paired | None, lost: Paired | None, p: float | None
+) -> InvarianceResult:
     if there is None or lost is None or p is None:
-        return Signature(
+        return InvarianceResult(
             change.how, "refuses", f"It refuses to: {change.refused}", None, None, None, None
         )
     if gain.low <= 0:
         sentence = "Its gain over random switching is not sure to begin with, so none can be lost."
-        return Signature(change.how, "nothing to lose", sentence, there, lost, None, p)
+        return InvarianceResult(change.how, "nothing to lose", sentence, there, lost, None, p)
     kept = there.difference / gain.difference
     other = change.random is not None
     worse = (there.low <= 0 or p >= ALPHA) if other else (lost.low > 0 and p < ALPHA)
-    verdict: Verdict = "carries over"
+    verdict: InvarianceVerdict = "carries over"
     if kept < KEPT and worse:
         verdict = "does not carry over"
     elif worse or kept < KEPT:
         verdict = "loses some"
     what = f"{kept:.0%} of its gain over random switching is left"
-    said = {
+    sentences = {
         "carries over": f"It carries over: {what}.",
         "loses some": f"It carries over in part, or that is not sure: {what}.",
         "does not carry over": f"It does not carry over: {what}.",
     }
-    return Signature(change.how, verdict, said[verdict], there, lost, kept, p)
+    return InvarianceResult(change.how, verdict, sentences[verdict], there, lost, kept, p)

@@ -1,9 +1,9 @@
-"""A head for every part of a pool, from the labels of the whole pool.
+"""A head for every coalition of a pool's candidates, from the labels of the whole pool.
 
-A label keeps the utilities of all branches, so it says who of a part is best too. What stands
-before it, and what its rollouts went on with, may be the work of candidates that the part has not:
-a caveat of this short way. Prefixes that one of those wrote last are left out, since a team of the
-part never meets them.
+A label keeps the utilities of all branches, so it says who of a coalition is best too. What stands
+before it, and what its rollouts went on with, may be the work of candidates that are not in the
+coalition: a caveat of this short way. Prefixes that one of those wrote last are left out, since a
+team of the coalition never meets them.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ from pathlib import Path
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import UsageError
-from taketurns.runs.terminal import Progress
+from taketurns.evaluation.interventions.shapley import Coalition
+from taketurns.runs.progress import Progress
 from taketurns.switchers.base import last_speaker
 from taketurns.switchers.head import CONFIG
 from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.supervised import head, states
 from taketurns.training.supervised.examples import select
 from taketurns.training.supervised.settings import HeadSettings, Selection, TrainingConfig
-from taketurns.utils.files import making
-from taketurns.utils.locks import waiting
-
-Part = frozenset[int]
+from taketurns.utils.files import atomic_folder
+from taketurns.utils.locks import lock_when_free
 
 
 def retrain(
-    team: TeamConfig, labels: Path, parts: Sequence[Part], folder: Path
-) -> Mapping[Part, Path]:
-    """Folders with a head for each part of at least two. What is there already is kept.
+    team: TeamConfig, labels: Path, coalitions: Sequence[Coalition], folder: Path
+) -> Mapping[Coalition, Path]:
+    """Folders with a head for each coalition of at least two. What is there already is kept.
 
-    Raises DataError for labels of another pool, or of which none says anything about a part;
+    Raises DataError for labels of another pool, or of which none says anything about a coalition;
     ConfigError or UsageError where no hidden states can be had.
     """
     if team.engine.kind != "local":
@@ -42,11 +41,15 @@ def retrain(
     names = [candidate.name for candidate in team.candidates]
     read = list(read_labels(labels, names))
     mine = folder / sha256(labels.read_bytes()).hexdigest()[:12]
-    wanted = {part: mine / "-".join(map(str, sorted(part))) for part in parts if len(part) > 1}
+    wanted = {
+        coalition: mine / "-".join(map(str, sorted(coalition)))
+        for coalition in coalitions
+        if len(coalition) > 1
+    }
     if all((path / CONFIG).is_file() for path in wanted.values()):
         return wanted
     mine.mkdir(parents=True, exist_ok=True)
-    with waiting(mine / "heads"):
+    with lock_when_free(mine / "heads"):
         _retrain(team, names, read, mine, wanted)
     return wanted
 
@@ -56,7 +59,7 @@ def _retrain(
     names: Sequence[str],
     read: Sequence[Label],
     mine: Path,
-    wanted: Mapping[Part, Path],
+    wanted: Mapping[Coalition, Path],
 ) -> None:
     """Write those of the wanted heads that are not there."""
     if all((path / CONFIG).is_file() for path in wanted.values()):
@@ -67,11 +70,11 @@ def _retrain(
     seen = dict(zip((label.id for label in read), views, strict=True))
     training = TrainingConfig(seed=team.policy.seed)
     with Progress("retraining", len(wanted)) as progress:
-        for part, path in wanted.items():
+        for coalition, path in wanted.items():
             progress.advance()
             if (path / CONFIG).is_file():
                 continue
-            examples = select(restricted(read, part), names, Selection(), training.seed)
+            examples = select(restrict_labels(read, coalition), names, Selection(), training.seed)
             every = [*examples.train, *examples.validation]
             fitted = head.fit(
                 config,
@@ -80,18 +83,19 @@ def _retrain(
                 examples.validation,
                 training,
             )
-            with making(path) as draft:
+            with atomic_folder(path) as draft:
                 fitted.head.save(draft)
 
 
-def restricted(labels: Sequence[Label], part: Collection[int]) -> list[Label]:
-    """What the labels say of a part of the pool: the others' utilities are unknown."""
-    kept = []
+def restrict_labels(labels: Sequence[Label], coalition: Collection[int]) -> list[Label]:
+    """What the labels say of some of the candidates: the others' utilities are unknown."""
+    restricted = []
     for label in labels:
         last = last_speaker(label.prefix)
-        utilities = tuple(u if i in part else None for i, u in enumerate(label.utilities))
-        if (last is not None and last not in part) or not any(u is not None for u in utilities):
+        utilities = tuple(u if i in coalition else None for i, u in enumerate(label.utilities))
+        absent = last is not None and last not in coalition
+        if absent or not any(utility is not None for utility in utilities):
             continue
-        best = tuple(i for i in label.reported_best or () if i in part)
-        kept.append(replace(label, utilities=utilities, reported_best=best or None))
-    return kept
+        best = tuple(index for index in label.reported_best or () if index in coalition)
+        restricted.append(replace(label, utilities=utilities, reported_best=best or None))
+    return restricted

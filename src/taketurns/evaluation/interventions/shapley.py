@@ -1,7 +1,7 @@
-"""What each candidate adds: the score of every part of the pool, leaving out, and Shapley values.
+"""What each candidate adds: the score of every coalition, leaving out, and Shapley values.
 
-A part of the pool is a set of candidate indices, its worth the mean score of the team made of it.
-The empty one is worth nothing. Shapley's value of a candidate is the mean of what it adds over all
+A coalition is a set of candidate indices; its score is the mean score of the team made of it, and
+that of the empty one is 0. Shapley's value of a candidate is the mean of what it adds over all
 orders in which a pool may be put together (Shapley 1953); it is exact, from all 2^n - 1 parts.
 """
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-Part = frozenset[int]
-Worth = Mapping[Part, Any]
-"""What parts are worth: numbers, or arrays of one shape with a number a resample."""
+Coalition = frozenset[int]
+CoalitionScores = Mapping[Coalition, Any]
+"""Numbers, or arrays of one shape with a number a resample."""
 
-MOST = 4  # candidates for whom all parts are asked
+MOST = 4  # candidates for whom all coalitions are asked
 FEWEST = 3  # tasks without which a correlation has no interval
 
-Added = Callable[[Worth, int], tuple[Any, ...]]
+Added = Callable[[CoalitionScores, int], tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class BootstrapEstimate:
     """A number and its 95 % interval; without one where there is too little to resample."""
 
     value: float
@@ -42,72 +42,79 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Helpfulness:
+class Contribution:
     """Of a candidate, over some questions: its score alone, what the pool loses without it, and,
-    where all parts were asked, its Shapley value."""
+    where all coalitions were asked, its Shapley value."""
 
     candidate: int
-    alone: Figure
-    left_out: Figure
-    shapley: Figure | None
+    alone: BootstrapEstimate
+    left_out: BootstrapEstimate
+    shapley: BootstrapEstimate | None
 
 
 @dataclass(frozen=True, slots=True)
-class Correlation:
+class ContributionCorrelation:
     """Between a candidate's score alone and what it adds, over pairs of a task and a candidate
     (`pairs`), and over candidates of the same task, each less its task's mean (`within`)."""
 
-    pairs: Figure | None
-    within: Figure | None
+    pairs: BootstrapEstimate | None
+    within: BootstrapEstimate | None
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class ContributionStudy:
     """One way to make do without a candidate: by task, over all tasks, and how what a candidate
-    adds goes with its score alone. `shapley` is what it adds on average to a part that is not
-    empty: its score alone is no part of that."""
+    adds goes with its score alone. `shapley` is what it adds on average to a coalition that is
+    not empty: its score alone is no part of that."""
 
-    tasks: Mapping[str, tuple[Helpfulness, ...]]
-    whole: tuple[Helpfulness, ...]
-    left_out: Correlation
-    shapley: Correlation | None
+    tasks: Mapping[str, tuple[Contribution, ...]]
+    whole: tuple[Contribution, ...]
+    left_out: ContributionCorrelation
+    shapley: ContributionCorrelation | None
 
 
-def parts(candidates: int) -> list[Part]:
+def coalitions(candidates: int) -> list[Coalition]:
     """Those that are asked: all up to four candidates, otherwise each alone, each left out, and
     the whole pool."""
     sizes = set(range(1, candidates + 1) if candidates <= MOST else (1, candidates - 1, candidates))
     pool = range(candidates)
-    return [Part(some) for size in sorted(sizes) for some in combinations(pool, size)]
+    return [Coalition(some) for size in sorted(sizes) for some in combinations(pool, size)]
 
 
-def shapley(worth: Worth, candidates: int) -> tuple[Any, ...]:
-    """Every candidate's value; together they make the worth of the whole pool. Raises KeyError for
-    a part without a worth."""
+def shapley(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
+    """Every candidate's value; together they make the score of the whole pool. Raises KeyError for
+    a coalition without a score."""
     return tuple(
-        sum(_orders(len(part), candidates) * added for part, added in of)
-        for of in _added(worth, candidates)
+        sum(_orders(len(others), candidates) * added for others, added in additions)
+        for additions in _added(scores, candidates)
     )
 
 
-def beyond_alone(worth: Worth, candidates: int) -> tuple[Any, ...]:
+def beyond_alone(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
     """What each candidate adds on average to others, at least one of whom is there: Shapley's value
     over the orders in which the candidate does not come first."""
     scale = candidates / (candidates - 1)
     return tuple(
-        sum(scale * _orders(len(part), candidates) * added for part, added in of if part)
-        for of in _added(worth, candidates)
+        sum(
+            scale * _orders(len(others), candidates) * added
+            for others, added in additions
+            if others
+        )
+        for additions in _added(scores, candidates)
     )
 
 
-def left_out(worth: Worth, candidates: int) -> tuple[Any, ...]:
+def left_out(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
     """What the pool loses without each candidate."""
-    whole = Part(range(candidates))
-    return tuple(worth[whole] - worth[whole - {own}] for own in range(candidates))
+    whole = Coalition(range(candidates))
+    return tuple(scores[whole] - scores[whole - {candidate}] for candidate in range(candidates))
 
 
-def study(scores: Mapping[str, Mapping[Part, Sequence[float]]], *, seed: int = 0) -> Study:
-    """From `scores[task][part]`, one a question (two at least), in one order for all parts.
+def study(
+    scores: Mapping[str, Mapping[Coalition, Sequence[float]]], *, seed: int = 0
+) -> ContributionStudy:
+    """From `scores[task][coalition]`, one a question (two at least), in one order for all
+    coalitions.
 
     Intervals come from resampled questions within their tasks, those of correlations from
     resampled tasks. For a correlation the score alone is measured on every other question and what
@@ -118,17 +125,17 @@ def study(scores: Mapping[str, Mapping[Part, Sequence[float]]], *, seed: int = 0
 
     rng = np.random.default_rng(seed)
     tables = {
-        task: {part: np.array(own, dtype=float) for part, own in of.items()}
-        for task, of in scores.items()
+        task: {coalition: np.array(column, dtype=float) for coalition, column in columns.items()}
+        for task, columns in scores.items()
     }
     asked = set(next(iter(tables.values())))
     count = max(map(len, asked))
-    exact = count <= MOST and asked >= set(parts(count))
+    exact = count <= MOST and asked >= set(coalitions(count))
     means = {task: _means(table) for task, table in tables.items()}
     drawn = {task: _resampled(table, rng) for task, table in tables.items()}
-    return Study(
-        {task: _helpfulness(means[task], drawn[task], count, exact=exact) for task in tables},
-        _helpfulness(_pooled(means), _pooled(drawn), count, exact=exact),
+    return ContributionStudy(
+        {task: _contributions(means[task], drawn[task], count, exact=exact) for task in tables},
+        _contributions(_pooled(means), _pooled(drawn), count, exact=exact),
         _correlation(tables, left_out, count, rng),
         _correlation(tables, beyond_alone, count, rng) if exact else None,
     )
@@ -139,98 +146,112 @@ def _orders(before: int, candidates: int) -> float:
     return factorial(before) * factorial(candidates - before - 1) / factorial(candidates)
 
 
-def _added(worth: Worth, candidates: int) -> list[list[tuple[Part, Any]]]:
-    """For each candidate, every part without it, and what it adds to that."""
-    found = []
-    for own in range(candidates):
-        others = [other for other in range(candidates) if other != own]
-        without = [Part(some) for size in range(candidates) for some in combinations(others, size)]
-        found.append([(p, worth[p | {own}] - (worth[p] if p else 0.0)) for p in without])
-    return found
+def _added(scores: CoalitionScores, candidates: int) -> list[list[tuple[Coalition, Any]]]:
+    """For each candidate, every coalition without it, and what it adds to that."""
+    additions = []
+    for candidate in range(candidates):
+        others = [other for other in range(candidates) if other != candidate]
+        without = [
+            Coalition(some) for size in range(candidates) for some in combinations(others, size)
+        ]
+        additions.append(
+            [(c, scores[c | {candidate}] - (scores[c] if c else 0.0)) for c in without]
+        )
+    return additions
 
 
-def _means(table: Mapping[Part, Floats]) -> dict[Part, Any]:
-    return {part: own.mean() for part, own in table.items()}
+def _means(table: Mapping[Coalition, Floats]) -> dict[Coalition, Any]:
+    return {coalition: column.mean() for coalition, column in table.items()}
 
 
-def _resampled(table: Mapping[Part, Floats], rng: np.random.Generator) -> dict[Part, Any]:
-    """Each part's mean over so many draws of the questions, the same draws for all parts."""
+def _resampled(table: Mapping[Coalition, Floats], rng: np.random.Generator) -> dict[Coalition, Any]:
+    """Each coalition's mean over so many draws of the questions, the same draws for all."""
     count = len(next(iter(table.values())))
     rows = rng.integers(count, size=(FEW_RESAMPLES, count))
-    return {part: own[rows].mean(1) for part, own in table.items()}
+    return {coalition: column[rows].mean(1) for coalition, column in table.items()}
 
 
-def _pooled(by_task: Mapping[str, Worth]) -> dict[Part, Any]:
+def _pooled(by_task: Mapping[str, CoalitionScores]) -> dict[Coalition, Any]:
     first = next(iter(by_task.values()))
-    return {part: sum(of[part] for of in by_task.values()) / len(by_task) for part in first}
+    return {
+        coalition: sum(scores[coalition] for scores in by_task.values()) / len(by_task)
+        for coalition in first
+    }
 
 
-def _helpfulness(means: Worth, drawn: Worth, count: int, *, exact: bool) -> tuple[Helpfulness, ...]:
+def _contributions(
+    means: CoalitionScores, drawn: CoalitionScores, count: int, *, exact: bool
+) -> tuple[Contribution, ...]:
     lost = zip(left_out(means, count), left_out(drawn, count), strict=True)
-    values: list[Figure | None] = [None] * count
+    values: list[BootstrapEstimate | None] = [None] * count
     if exact:
         pairs = zip(shapley(means, count), shapley(drawn, count), strict=True)
-        values = [_figure(value, tried) for value, tried in pairs]
+        values = [_estimate(value, resampled) for value, resampled in pairs]
     return tuple(
-        Helpfulness(
-            own,
-            _figure(means[Part({own})], drawn[Part({own})]),
-            _figure(value, tried),
-            values[own],
+        Contribution(
+            candidate,
+            _estimate(means[Coalition({candidate})], drawn[Coalition({candidate})]),
+            _estimate(value, resampled),
+            values[candidate],
         )
-        for own, (value, tried) in enumerate(lost)
+        for candidate, (value, resampled) in enumerate(lost)
     )
 
 
-def _figure(value: float, drawn: Floats) -> Figure:
+def _estimate(value: float, drawn: Floats) -> BootstrapEstimate:
     low, high = percentile_interval(drawn)
-    return Figure(float(value), float(low), float(high))
+    return BootstrapEstimate(float(value), float(low), float(high))
 
 
 def _correlation(
-    tables: Mapping[str, Mapping[Part, Floats]],
+    tables: Mapping[str, Mapping[Coalition, Floats]],
     added: Added,
     count: int,
     rng: np.random.Generator,
-) -> Correlation:
+) -> ContributionCorrelation:
     import numpy as np
 
     halves = [_halves(table) for table in tables.values()]
     # [half, task, candidate]
-    alone = np.array([[[one[Part({i})] for i in range(count)] for one in h] for h in halves])
-    adds = np.array([[added(one, count) for one in h] for h in halves])
+    alone = np.array(
+        [[[half[Coalition({i})] for i in range(count)] for half in both] for both in halves]
+    )
+    adds = np.array([[added(half, count) for half in both] for both in halves])
     alone, adds = alone.swapaxes(0, 1), adds.swapaxes(0, 1)
     tasks = len(halves)
     drawn = np.full((FEW_RESAMPLES, 2), np.nan)
     for at in range(FEW_RESAMPLES if tasks >= FEWEST else 0):
         some = rng.integers(tasks, size=tasks)
         drawn[at] = _crossed(alone[:, some], adds[:, some])
-    return Correlation(*map(_found, _crossed(alone, adds), drawn.T))
+    return ContributionCorrelation(*map(_finite, _crossed(alone, adds), drawn.T))
 
 
-def _found(value: float, drawn: Floats) -> Figure | None:
+def _finite(value: float, drawn: Floats) -> BootstrapEstimate | None:
     import numpy as np
 
     if not np.isfinite(value):
         return None
     kept = drawn[np.isfinite(drawn)]
-    return Figure(value) if len(kept) < len(drawn) / 2 else _figure(value, kept)
+    return BootstrapEstimate(value) if len(kept) < len(drawn) / 2 else _estimate(value, kept)
 
 
-def _halves(table: Mapping[Part, Floats]) -> tuple[Worth, Worth]:
+def _halves(table: Mapping[Coalition, Floats]) -> tuple[CoalitionScores, CoalitionScores]:
     """The means over every other question and over those between."""
-    first, second = ({part: own[at::2].mean() for part, own in table.items()} for at in range(2))
+    first, second = (
+        {coalition: column[start::2].mean() for coalition, column in table.items()}
+        for start in range(2)
+    )
     return first, second
 
 
 def _crossed(alone: Floats, adds: Floats) -> tuple[float, float]:
     """Both correlations: alone on one half, added on the other; the mean of both ways."""
-    found = []
-    for own, other in ((0, 1), (1, 0)):
-        first, second = alone[own], adds[other]
+    correlations = []
+    for half, other in ((0, 1), (1, 0)):
+        first, second = alone[half], adds[other]
         within = [matrix - matrix.mean(1, keepdims=True) for matrix in (first, second)]
-        found.append((_pearson(first, second), _pearson(*within)))
-    (pairs, inside), (pairs_again, inside_again) = found
+        correlations.append((_pearson(first, second), _pearson(*within)))
+    (pairs, inside), (pairs_again, inside_again) = correlations
     return (pairs + pairs_again) / 2, (inside + inside_again) / 2
 
 

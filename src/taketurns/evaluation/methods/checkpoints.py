@@ -17,8 +17,8 @@ from taketurns.checkpoints.text import TextCodec
 from taketurns.checkpoints.weight_files import INDEX, weight_files
 from taketurns.errors import UsageError, one_line
 from taketurns.types import ModelSpec
-from taketurns.utils.files import making, require_room, trial
-from taketurns.utils.locks import waiting
+from taketurns.utils.files import atomic_folder, require_room, trial_folder
+from taketurns.utils.locks import lock_when_free
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,9 +90,9 @@ def merge(
     `like`. A folder that is there is whole and left alone."""
     spec = like.spec.with_model(str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with waiting(folder):
+    with lock_when_free(folder):
         if not folder.exists():
-            with making(folder) as draft:
+            with atomic_folder(folder) as draft:
                 _write_rest(like, draft)
                 _write_weights(checkpoints, how, draft)
     return spec
@@ -103,7 +103,7 @@ def rehearse_merge(like: CheckpointTensors, folder: Path) -> None:
     UsageError for what cannot be written, DataError where the folder has no room for the
     weights."""
     try:
-        with trial(folder) as made:
+        with trial_folder(folder) as made:
             _write_rest(like, made)
     except Exception as error:  # of whichever kind: it lies in the checkpoint, or in the folder
         raise UsageError(

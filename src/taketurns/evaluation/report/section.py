@@ -25,7 +25,7 @@ from taketurns.evaluation.report.blocks import (
     Paragraph,
     Table,
 )
-from taketurns.evaluation.store import write_json
+from taketurns.utils.json_files import write_json
 
 SCHEMA = "taketurns.section/1"
 

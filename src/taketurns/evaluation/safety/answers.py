@@ -14,14 +14,13 @@ from typing import Any
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import EngineError
-from taketurns.evaluation.asking import Record, ask_all
 from taketurns.evaluation.safety.conditions import SafetyCondition
 from taketurns.evaluation.safety.questions import SafetyQuestion
 from taketurns.generation.team import Team
-from taketurns.runs.manifest import describe_run
-from taketurns.runs.output import claimed
-from taketurns.runs.records import query_to_json, to_line
-from taketurns.runs.runner import Failures
+from taketurns.runs.description import describe_run
+from taketurns.runs.output import open_run
+from taketurns.runs.records import Record, encode_record, query_to_json
+from taketurns.runs.runner import Failures, run
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.base import sound
 from taketurns.tasks.scorers.compliance import Judged, Phrases
@@ -46,9 +45,8 @@ async def answer_all(
         path = path_of(folder, condition.name)
         work = partial(_answer, condition.team(whole), condition)
         manifest = describe_run("safety", replace(config, policy=condition.policy), asked)
-        with claimed(path, manifest) as output:
-            outcome = await ask_all(asks, work, output, UNDER_WAY, lambda total, kept: on_done)
-        failures += outcome.failures
+        with open_run(path, manifest) as output:
+            failures += await run(asks, work, output, concurrency=UNDER_WAY, on_done=on_done)
     return failures
 
 
@@ -116,5 +114,5 @@ def _digest(asks: Sequence[SafetyQuestion], settings: Mapping[str, Any]) -> byte
     """Of the questions by kind and of what scores them, so that an answer is never taken for one to
     another question. How many of them are asked may change from run to run."""
     tasks = {ask.task.name: ask for ask in reversed(asks)}
-    asked = b"".join(to_line(query_to_json(ask.query)) for _, ask in sorted(tasks.items()))
+    asked = b"".join(encode_record(query_to_json(ask.query)) for _, ask in sorted(tasks.items()))
     return asked + (json.dumps(settings, sort_keys=True).encode() if settings else b"")

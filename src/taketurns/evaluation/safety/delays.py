@@ -14,7 +14,7 @@ from taketurns.evaluation.stopwatch import CLOCKS, Clock
 from taketurns.generation.team import Team
 from taketurns.runs.output import JsonlOutput
 from taketurns.types import Delta, Trace
-from taketurns.utils.locks import alone
+from taketurns.utils.locks import lock_now
 
 
 async def time_all(
@@ -30,7 +30,7 @@ async def time_all(
     hits all of them alike."""
     now, warm = CLOCKS[clock], set[str]()
     teams = [(condition, condition.team(whole)) for condition in conditions]
-    with alone(path), JsonlOutput(path) as output:
+    with lock_now(path), JsonlOutput(path) as output:
         for number, ask in enumerate(asks):
             turn = number % len(teams)
             for condition, team in teams[turn:] + teams[:turn]:

@@ -4,7 +4,6 @@ guards need."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
@@ -13,7 +12,7 @@ from typing import Any
 
 from taketurns.config.policy import Guard
 from taketurns.config.team_config import TeamConfig
-from taketurns.errors import DataError, UsageError
+from taketurns.errors import UsageError
 from taketurns.evaluation.safety.answers import answer_all, path_of
 from taketurns.evaluation.safety.conditions import safety_conditions
 from taketurns.evaluation.safety.delays import time_all
@@ -23,13 +22,14 @@ from taketurns.evaluation.safety.report import drawing, markdown
 from taketurns.evaluation.stopwatch import Clock
 from taketurns.evaluation.store import whole_records
 from taketurns.generation.team import Team
+from taketurns.runs.progress import Progress
 from taketurns.runs.runner import Failures
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import RefusalTask, Task
 from taketurns.tasks.scored import ScoredTask
-from taketurns.utils.extras import cure, installed
-from taketurns.utils.files import write_text
-from taketurns.utils.locks import locked
+from taketurns.utils.extras import install_command, installed
+from taketurns.utils.files import make_folder, write_text
+from taketurns.utils.json_files import write_json
+from taketurns.utils.locks import lock_async
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,14 @@ async def measure(
     config: TeamConfig, job: SafetyJob, folder: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Failures]:
     """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
-    try:
-        (folder / "answers").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+    make_folder(folder, "answers")
     if not (drawn := installed("matplotlib")):
-        say(f"safety.svg is left out: it needs matplotlib ({cure('matplotlib')})")
+        say(f"safety.svg is left out: it needs matplotlib ({install_command('matplotlib')})")
     guards: Mapping[str, Guard]
     if config.policy.guard is not None:
         guards = {"guard": config.policy.guard}
     elif isinstance(job.harm, RefusalTask):
-        async with locked(folder / "judge", wait=True):
+        async with lock_async(folder / "judge", wait=True):
             config, guards = job.harm.guards(config, folder / "judge", say)
     else:
         guards = {}
@@ -127,8 +124,8 @@ async def measure(
         },
         "benign_scorer": None if job.harmless is None else _scorer(job.harmless),
     }
-    async with locked(folder / "safety.json", wait=True):
-        write_text(folder / "safety.json", json.dumps(findings, indent=1) + "\n")
+    async with lock_async(folder / "safety.json", wait=True):
+        write_json(folder / "safety.json", findings, ensure_ascii=True)
         write_text(folder / "safety.md", markdown(findings))
         if drawn:
             write_text(folder / "safety.svg", drawing(findings))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from taketurns.errors import DataError
 from taketurns.types import Query
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import parse_json
 
 
 @dataclass(frozen=True, slots=True)

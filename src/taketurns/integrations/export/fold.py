@@ -17,7 +17,7 @@ from taketurns.checkpoints.text import TextCodec
 from taketurns.errors import ConfigError, concerning
 from taketurns.switchers.head import Head
 from taketurns.types import ModelSpec
-from taketurns.utils.files import making
+from taketurns.utils.files import atomic_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,7 @@ def save(model: Any, codec: TextCodec, folder: Path) -> None:
     """Write the checkpoint and its tokenizer, whole or not at all."""
     from taketurns.engines.local.loading import bar_if_long
 
-    with making(folder) as draft:
+    with atomic_folder(folder) as draft:
         with bar_if_long(model.name_or_path):
             model.save_pretrained(draft)
         codec.tokenizer.save_pretrained(draft)

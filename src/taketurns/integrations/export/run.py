@@ -15,12 +15,13 @@ from taketurns.errors import ConfigError, DataError, one_line
 from taketurns.integrations.export.cures import merge_command, widen_command
 from taketurns.integrations.export.fold import check_foldable, fold, folded_rows, load_model, save
 from taketurns.integrations.export.spare import spare_tokens
-from taketurns.runs.manifest import describe_run, path_for
-from taketurns.runs.terminal import Progress
+from taketurns.runs.description import describe_run
+from taketurns.runs.manifest import path_for
+from taketurns.runs.progress import Progress
 from taketurns.switchers.head import Head, describe_blind
 from taketurns.types import Candidate, Endpoint, ModelSpec
-from taketurns.utils.files import entries, require_room, trial, write_text
-from taketurns.utils.locks import alone
+from taketurns.utils.files import make_folder, require_room, trial_folder, write_text
+from taketurns.utils.locks import lock_now
 
 _FIRST_PORT = 8001
 
@@ -45,7 +46,7 @@ def export_folded(
     ours = [local.name, path_for(local).name, last.name]
     _check_names(names, ours)
     _claim(output, [*(folder.name for folder in folders), *ours])
-    with alone(local):
+    with lock_now(local):
         manifest = describe_run("export", config, b"").claim(local)
         if last.exists():
             say(f"{output} is finished; nothing to do")
@@ -95,7 +96,7 @@ def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> No
     require_room(output, sum(file.stat().st_size for file in files), "the checkpoints")
     for candidate, codec in wanted:
         try:
-            with trial(output) as folder:
+            with trial_folder(output) as folder:
                 codec.tokenizer.save_pretrained(folder)
         except Exception as error:  # of whichever kind: it lies in the tokenizer
             raise ConfigError(
@@ -202,12 +203,7 @@ def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, Tea
 
 def _claim(output: Path, ours: Sequence[str]) -> None:
     known = {*ours, *(f"{name}.draft" for name in ours)}  # drafts of an older version
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(name for name in entries(output) - known)
-    except OSError as error:
-        raise DataError(f"cannot write to {output}: {error.strerror}") from error
-    if strangers:
+    if strangers := sorted(make_folder(output) - known):
         raise DataError(
             f"{output} holds other files already ({strangers[0]}); choose another output"
         )

@@ -10,7 +10,7 @@ from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.report.canvas import style
 from taketurns.integrations.planning.grid import GridRow, varied_settings
 from taketurns.integrations.planning.table import NAMES
-from taketurns.runs.terminal import COLOURS
+from taketurns.utils.colours import COLOURS
 
 INK, GRID, PAPER = "#1f2328", "#d8dee4", "#ffffff"
 _LINES = ("-", "--", ":", "-.")

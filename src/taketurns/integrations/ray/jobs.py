@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError
-from taketurns.integrations.ray.workers import Answering, RollingOut
+from taketurns.integrations.ray.workers import AnswerWorker, RolloutWorker
 from taketurns.runs.manifest import Manifest
-from taketurns.runs.output import claimed
+from taketurns.runs.output import open_run
 from taketurns.runs.records import query_to_json
-from taketurns.runs.runner import Outcome
+from taketurns.runs.runner import Failures
 from taketurns.runs.shards import (
     INDEX,
     RaySettings,
@@ -23,7 +22,6 @@ from taketurns.runs.shards import (
     run_on_ray,
     split,
 )
-from taketurns.runs.terminal import Progress
 from taketurns.training.labels.job import RolloutJob, RolloutSummary
 from taketurns.types import Query
 
@@ -35,50 +33,44 @@ def answer_on_ray(
     manifest: Manifest,
     settings: RaySettings,
     concurrency: int,
-) -> Outcome:
+) -> Failures:
     """Answer every query. Raises DataError if the folder is another run's."""
     items = [query_to_json(query) for query in queries]
-    make = partial(Answering, config, concurrency)
+    make = partial(AnswerWorker, config, concurrency)
     return _run("generating", items, make, folder, manifest, settings)
 
 
-def roll_out_on_ray(plan: RolloutJob, folder: Path, settings: RaySettings) -> RolloutSummary:
-    """Roll out every prefix of a plan. Raises DataError if the folder is another run's."""
-    items = [{"id": occasion.id, "number": number} for number, occasion in enumerate(plan.points)]
-    make = partial(RollingOut, plan)
-    outcome = _run("rolling out", items, make, folder, plan.manifest, settings)
+def roll_out_on_ray(job: RolloutJob, folder: Path, settings: RaySettings) -> RolloutSummary:
+    """Roll out every prefix of a job. Raises DataError if the folder is another run's."""
+    items = [{"id": point.id, "number": number} for number, point in enumerate(job.points)]
+    make = partial(RolloutWorker, job)
+    failures = _run("rolling out", items, make, folder, job.manifest, settings)
     lost = sum(
         branch["failures"]
         for record in read_shards(folder)
         for branch in record.get("branches", ())
     )
-    return RolloutSummary(outcome.failed, lost, outcome.error)
+    return RolloutSummary(failures, lost)
 
 
 def _run(
-    what: str,
+    label: str,
     items: Sequence[dict[str, object]],
     make: Callable[[], Worker],
     folder: Path,
     manifest: Manifest,
     settings: RaySettings,
-) -> Outcome:
+) -> Failures:
     require_ray()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write the folder {folder}: {error.strerror}") from error
-    index = folder / INDEX
-    determined = {**manifest.determined, "shard": settings.shard}
     shards = split(items, settings.shard)
-    with claimed(index, replace(manifest, determined=determined)) as output:
-        kept = sum(len(shard) for name, shard in shards.items() if name in output.kept)
-        with Progress(what, len(items), kept) as progress:
-            return run_on_ray(
-                shards,
-                make,
-                folder,
-                output,
-                settings,
-                lambda line: progress.advance(line["tokens"], line["records"]),
-            )
+    with open_run(folder / INDEX, manifest.with_inputs(shard=settings.shard)) as output:
+        missing = {name: shard for name, shard in shards.items() if name not in output.kept}
+        failures = run_on_ray(
+            missing, make, folder, settings, output.write, label=label, total=len(items)
+        )
+        output.order(shards)
+    return failures

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from taketurns.types import Query, Score
-from taketurns.utils.finite import real
+from taketurns.utils.finite import finite_or_none
 
 
 class Scorer(Protocol):
@@ -113,10 +113,14 @@ def version_with(*parts: object) -> int:
 def sound(score: Score) -> Score:
     """The score with None for numbers that are NaN or infinite; where that is its value, `why` says
     so. A scorer may be anybody's, and no average outlives a NaN."""
-    value = real(score.value)
+    value = finite_or_none(score.value)
     why = score.why if value == score.value else f"the scorer gave {score.value}, no number"
     return replace(
-        score, value=value, why=why, raw=real(score.raw), confidence=real(score.confidence)
+        score,
+        value=value,
+        why=why,
+        raw=finite_or_none(score.raw),
+        confidence=finite_or_none(score.confidence),
     )
 
 

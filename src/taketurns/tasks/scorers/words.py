@@ -18,7 +18,7 @@ from taketurns.tasks.scorers.negation import affirmed, denies
 from taketurns.tasks.scorers.reading import bare, concluded, last_line, sentence
 from taketurns.tasks.scorers.styling import answered, unprefaced
 from taketurns.types import Query, Score
-from taketurns.utils.finite import parse_json
+from taketurns.utils.json_files import parse_json
 
 TOKEN = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|[^\W\d_]+(?:['’.][^\W\d_]+)*|[^\w\s.,;:!?\"'()\[\]]")
 ARTICLES = frozenset({"a", "an", "the"})

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import EngineError
-from taketurns.runs.manifest import Manifest, fingerprint
+from taketurns.runs.description import fingerprint
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, sample_questions
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.training.card import write_card
 from taketurns.training.distillation.comparison import Compare, Contestants, compared_by
@@ -96,7 +97,7 @@ def distill(
     if job.student.loss != "sft":
         readers.one_vocabulary()
     folder = DistillationFolder(output, _manifest(job, student), job.shared)
-    with folder.claimed():
+    with folder.open():
         return _distill(_Distillation(job, student, readers, folder, say), compare)
 
 
@@ -127,15 +128,12 @@ def _manifest(job: DistillJob, student: Student) -> Manifest:
     settings["asking"].pop("concurrency")
     for name in ("report_to", "student"):
         settings["learning"].pop(name)
-    described = sampling_manifest(job.team, job.tasks)
-    determined = {
-        **described.determined,
+    return sampling_manifest(job.team, job.tasks).with_inputs(
         **settings,
-        "keeping": asdict(job.filtering),
-        "start": fingerprint(student.start) or student.start.model,
-        "aligned": student.aligned,
-    }
-    return replace(described, determined=determined)
+        keeping=asdict(job.filtering),
+        start=fingerprint(student.start) or student.start.model,
+        aligned=student.aligned,
+    )
 
 
 def _learn(run: _Distillation) -> dict[str, Any]:

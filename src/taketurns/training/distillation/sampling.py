@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,18 @@ from typing import Any
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, EngineError
 from taketurns.generation.team import Team
-from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import claimed, failed, once
+from taketurns.runs.description import describe_run
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import failed, open_run, without_repeats
 from taketurns.runs.records import (
     Record,
-    from_lines,
+    decode_records,
+    encode_record,
     query_to_json,
-    to_line,
     trace_from_json,
     trace_to_json,
 )
 from taketurns.runs.runner import Failures, run
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Task
 from taketurns.training.distillation.settings import SamplingConfig
 from taketurns.training.labels.decision_points import training_queries
@@ -80,25 +81,17 @@ async def sample(
     async with Team.load(team) as asked:
         for item in items:
             await asked.check_prompt(item.query)
-        with claimed(path, manifest) as output:
-            kept = sum(item.id in output.kept for item in items)
-            if kept == len(items):
+        with open_run(path, manifest) as output:
+            if not output.missing(items):
                 return Failures()
             await asked.prepare()
-            with Progress("sampling", len(items), kept) as progress:
-
-                async def work(item: SampleRequest) -> Record:
-                    return await _answer(asked, item)
-
-                outcome = await run(
-                    items,
-                    lambda item: item.id,
-                    work,
-                    output,
-                    concurrency=config.concurrency,
-                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
-                )
-    return outcome.failures
+            return await run(
+                items,
+                partial(_answer, asked),
+                output,
+                concurrency=config.concurrency,
+                label="sampling",
+            )
 
 
 def read_answers(path: Path, asked: Sequence[SampleRequest]) -> Iterator[TeamAnswer]:
@@ -107,7 +100,7 @@ def read_answers(path: Path, asked: Sequence[SampleRequest]) -> Iterator[TeamAns
     ids = {item.id for item in asked}
     try:
         with path.open("rb") as file:
-            for record in once(from_lines(file, str(path))):
+            for record in without_repeats(decode_records(file, str(path))):
                 if record.get("id") in ids and not failed(record):
                     yield _read(record)
     except OSError as error:
@@ -119,7 +112,7 @@ def read_answers(path: Path, asked: Sequence[SampleRequest]) -> Iterator[TeamAns
 def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:
     """What decides the answers."""
     queries = [query for task in tasks for query in task.queries("train")]
-    data = b"".join(to_line(query_to_json(query)) for query in queries)
+    data = b"".join(encode_record(query_to_json(query)) for query in queries)
     return describe_run("distill", team, data, tasks=[task.name for task in tasks])
 
 

@@ -24,7 +24,7 @@ from taketurns.generation.handover import CandidateRuntime
 from taketurns.training.distillation.rows import Readers, StudentRow
 from taketurns.training.distillation.sampling import TeamAnswer
 from taketurns.training.settings import SMALL
-from taketurns.utils.files import replacing
+from taketurns.utils.files import atomic_file
 
 PART = 256  # rows in a file
 AT_ONCE = 4  # of a large model in one forward
@@ -71,7 +71,7 @@ def read_targets(
         path = folder / f"targets-{part:04d}.safetensors"
         if not path.exists():
             tensors = teacher.read(part_rows, answers[first : first + PART])
-            with replacing(path) as draft:
+            with atomic_file(path) as draft:
                 save_file(tensors, draft)
         tensors = load_file(path)
         if len(tensors["ids"]) != sum(row.learned for row in part_rows):

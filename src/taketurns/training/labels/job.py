@@ -10,16 +10,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import UsageError
 from taketurns.generation.team import Team
-from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.output import claimed
-from taketurns.runs.records import query_to_json, to_line
-from taketurns.runs.runner import run
-from taketurns.runs.terminal import Progress
+from taketurns.runs.description import describe_run
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.output import open_run
+from taketurns.runs.records import Record, encode_record, query_to_json
+from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Task
 from taketurns.training.labels.allocation import Allocation
 from taketurns.training.labels.decision_points import CutAt, DecisionPoint, Traces, decision_points
@@ -68,23 +68,21 @@ class RolloutJob:
             raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
         points = decision_points(tasks, prefixes, traces, team.policy.seed, cut_at)
         queries = [query for task in tasks for query in task.queries("train")]
-        data = b"".join(to_line(query_to_json(query)) for query in queries)
+        data = b"".join(encode_record(query_to_json(query)) for query in queries)
         manifest = describe_run("rollout", team, data, tasks=[task.name for task in tasks])
         settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
         if cut_at != "boundary":  # runs from before there was a choice go on
             settings["cuts"] = cut_at
-        manifest = replace(manifest, determined={**manifest.determined, **settings})
+        manifest = manifest.with_inputs(**settings)
         return cls(team, tuple(points), allocation, concurrency, manifest)
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutSummary:
-    """How many prefixes `failed`, how many rollouts were `lost` in the others, and why the first
-    prefix failed."""
+    """The prefixes that failed, and how many rollouts were `lost` in the others."""
 
-    failed: int
+    failures: Failures
     lost: int
-    error: str | None
 
 
 def make_rollouts(job: RolloutJob, path: Path) -> RolloutSummary:
@@ -110,27 +108,23 @@ async def _make(job: RolloutJob, path: Path) -> RolloutSummary:
     async with Team.load(job.team) as team:
         names = [candidate.name for candidate in team.candidates]
         generator = RolloutGenerator(team, job.allocation, job.concurrency)
-        with claimed(path, job.manifest) as output:
-            kept = sum(point.id in output.kept for point in job.points)
-            if kept < len(job.points):
+
+        async def roll_out(point: DecisionPoint) -> Record:
+            return rollouts_to_json(await generator.roll_out(point), names, team.policy)
+
+        def count_lost(record: Record) -> None:
+            nonlocal lost
+            lost += sum(branch["failures"] for branch in record.get("branches", ()))
+
+        with open_run(path, job.manifest) as output:
+            if output.missing(job.points):
                 await team.prepare()
-            with Progress("rolling out", len(job.points), kept) as progress:
-
-                async def roll_out(point: DecisionPoint) -> dict[str, Any]:
-                    rollouts = await generator.roll_out(point)
-                    return rollouts_to_json(rollouts, names, team.policy)
-
-                def note(record: dict[str, Any]) -> None:
-                    nonlocal lost
-                    progress.advance(record.get("tokens", 0))
-                    lost += sum(branch["failures"] for branch in record.get("branches", ()))
-
-                outcome = await run(
-                    job.points,
-                    lambda point: point.id,
-                    roll_out,
-                    output,
-                    concurrency=job.at_a_time,
-                    on_done=note,
-                )
-    return RolloutSummary(outcome.failed, lost, outcome.error)
+            failures = await run(
+                job.points,
+                roll_out,
+                output,
+                concurrency=job.at_a_time,
+                label="rolling out",
+                on_done=count_lost,
+            )
+    return RolloutSummary(failures, lost)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from taketurns.errors import DataError
 from taketurns.runs.output import failed
-from taketurns.runs.records import from_lines, patch_from_json, query_from_json
+from taketurns.runs.records import decode_records, patch_from_json, query_from_json
 from taketurns.training.labels.decision_points import CutAt
 from taketurns.training.labels.rollouts import SCHEMA
 from taketurns.types import Patch, Query, Timing
@@ -105,7 +105,7 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
     if not lines:
         raise DataError(f"{path} is empty: it should hold one prefix a line")
     seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
-    for number, record in enumerate(from_lines(lines, str(path)), start=1):
+    for number, record in enumerate(decode_records(lines, str(path)), start=1):
         if failed(record):
             continue
         try:

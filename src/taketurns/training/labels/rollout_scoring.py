@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from taketurns.errors import DataError
-from taketurns.runs.runner import describe
+from taketurns.runs.runner import describe_error
 from taketurns.tasks.base import BatchTask, GroupTask, Task
 from taketurns.types import Query, Score
 
@@ -61,7 +61,7 @@ def _score_group(
     try:
         scores = list(task.score_group(query, texts))
     except Exception as error:  # a scorer may be anybody's; what it raises is its answers' failure
-        why = f"the scorer failed: {describe(error)}"
+        why = f"the scorer failed: {describe_error(error)}"
         return [x if x.text is None else replace(x, utility=None, why=why) for x in results]
     if len(scores) != len(texts):
         raise DataError(
@@ -79,7 +79,7 @@ def _score_one(result: RolloutResult, task: Task, query: Query) -> RolloutResult
     try:
         return _with_score(result, task.score(query, result.text or ""))
     except Exception as error:  # a scorer may be anybody's; what it raises is this answer's failure
-        return replace(result, why=f"the scorer failed: {describe(error)}")
+        return replace(result, why=f"the scorer failed: {describe_error(error)}")
 
 
 def _with_score(result: RolloutResult, score: Score) -> RolloutResult:

@@ -24,7 +24,7 @@ from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
 from taketurns.runs.records import Record, handover, patch_to_json, query_to_json
-from taketurns.runs.runner import describe
+from taketurns.runs.runner import describe_error
 from taketurns.switchers.simple import RandomSwitcher
 from taketurns.training.labels.allocation import Allocation, Arm
 from taketurns.training.labels.decision_points import CutAt, DecisionPoint, Traces
@@ -170,7 +170,7 @@ class RolloutGenerator:
             async with self._free, branch.fork(seed) as answer:
                 await answer.write()
         except EngineError as error:
-            return RolloutResult(speaker, None, why=describe(error))
+            return RolloutResult(speaker, None, why=describe_error(error))
         return RolloutResult(speaker, answer.text, answer.state.tokens - branch.state.tokens)
 
 

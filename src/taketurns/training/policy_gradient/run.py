@@ -20,17 +20,19 @@ from taketurns.config.policy import Policy
 from taketurns.config.team_config import TeamConfig
 from taketurns.config.team_file import team_yaml
 from taketurns.errors import UsageError
-from taketurns.runs.manifest import Manifest, describe_run
-from taketurns.runs.records import SAMPLE, query_to_json, sample_questions, to_line
-from taketurns.runs.terminal import Progress
+from taketurns.runs.description import describe_run
+from taketurns.runs.folder import RunFolder
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.progress import Progress
+from taketurns.runs.records import SAMPLE, encode_record, query_to_json, sample_questions
 from taketurns.tasks.base import Task
+from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.card import SWITCHER, write_card
-from taketurns.training.folder import RunFolder
 from taketurns.training.labels.decision_points import training_queries
 from taketurns.training.policy_gradient.objective import Batch
 from taketurns.training.policy_gradient.sampling import Actor, Question, RewardedAnswer, Sampler
 from taketurns.training.policy_gradient.settings import PolicyGradientConfig
-from taketurns.utils.files import making, write_text, write_whole
+from taketurns.utils.files import atomic_folder, write_bytes, write_text
 from taketurns.utils.seeds import derive
 
 STATE = "state.json"
@@ -107,7 +109,7 @@ class QuestionSplit:
     def write(self, path: Path) -> None:
         """A line a question that chooses the step."""
         records = ({"id": x.query.id, "task": x.task.name} for x in self.validation)
-        write_whole(path, map(to_line, records))
+        write_bytes(path, map(encode_record, records))
 
 
 def train_on_reward(
@@ -127,8 +129,8 @@ def train_on_reward(
         if name not in (names := [candidate.name for candidate in team.candidates]):
             raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
     split, learner = QuestionSplit.of(tasks, config), _learner(team, config)
-    folder = RunFolder(output, _manifest(team, split, config), "checked.jsonl")
-    with folder.claimed(split.write):
+    folder = RunFolder(output, _manifest(team, split, config), first="checked.jsonl")
+    with folder.open(split.write):
         if (done := folder.metrics) is not None:
             say(f"{output} is finished; nothing to do")
             return done
@@ -152,10 +154,10 @@ def _learner(team: TeamConfig, config: PolicyGradientConfig) -> Learner:
 
 def _manifest(team: TeamConfig, split: QuestionSplit, config: PolicyGradientConfig) -> Manifest:
     asked = [x.query for questions in split.train.values() for x in questions]
-    data = b"".join(to_line(query_to_json(query)) for query in asked)
-    described = describe_run("practise", team, data, tasks=list(split.train))
+    data = b"".join(encode_record(query_to_json(query)) for query in asked)
     settings = {key: value for key, value in asdict(config).items() if key != "under_way"}
-    return replace(described, determined={**described.determined, "practice": settings})
+    manifest = describe_run("practise", team, data, tasks=list(split.train))
+    return manifest.with_inputs(practice=settings)
 
 
 class _Run:
@@ -228,7 +230,8 @@ class _Run:
         self._checks.append({"step": step, **_summary(answers), "tasks": by_task})
         self._say(f"step {step}: reward {self._checks[-1]['reward']:.4f} on validation questions")
         if self._best == step:
-            self._put("best", self._learner.export)
+            with atomic_folder(self._folder.work / "best", replace=True) as draft:
+                self._learner.export(draft)
 
     async def _groups(
         self, questions: Sequence[Question], seeds: Sequence[int], count: int, policy: Policy
@@ -246,24 +249,16 @@ class _Run:
         return int(max(self._checks, key=lambda check: check["reward"])["step"])
 
     def _keep(self) -> None:
-        def write(folder: Path) -> None:
-            self._learner.save(folder)
+        step = self._folder.work / f"step-{len(self._steps):06d}"
+        with atomic_folder(step, replace=True) as draft:
+            self._learner.save(draft)
             state = {"steps": self._steps, "checks": self._checks, "seconds": self._seconds}
-            (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
-
-        self._put(f"step-{len(self._steps):06d}", write)
-        for older in sorted(self._folder.checkpoints.glob("step-*"))[:-1]:
+            (draft / STATE).write_text(json.dumps(state), encoding="utf-8")
+        for older in sorted(self._folder.work.glob("step-*"))[:-1]:
             shutil.rmtree(older)
 
-    def _put(self, name: str, write: Callable[[Path], None]) -> None:
-        """A folder that is there whole or not at all."""
-        folder = self._folder.checkpoints / name
-        with making(folder) as draft:
-            write(draft)
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _restore(self) -> None:
-        last = max(self._folder.checkpoints.glob("step-*"), default=None)
+        last = max(self._folder.work.glob("step-*"), default=None)
         if last is None:
             return
         state = json.loads((last / STATE).read_text(encoding="utf-8"))
@@ -273,7 +268,7 @@ class _Run:
 
     def _finish(self) -> Mapping[str, Any]:
         path = self._folder.path
-        shutil.copytree(self._folder.checkpoints / "best", path, dirs_exist_ok=True)
+        shutil.copytree(self._folder.work / "best", path, dirs_exist_ok=True)
         entry = self._learner.entry(path)
         write_text(path / "team.yaml", team_yaml(self._team, entry, path))
         metrics = {
@@ -291,7 +286,7 @@ class _Run:
             "seconds": round(self._seconds, 1),
         }
         write_card(path, "policy_gradient", metrics, SWITCHER)
-        self._folder.finish(metrics)
+        self._folder.finish({"schema": SWITCHER_SCHEMA, **metrics})
         return metrics
 
 

@@ -10,10 +10,10 @@ from statistics import fmean
 from typing import Any
 
 from taketurns.errors import DataError
-from taketurns.runs.records import query_to_json, to_line
+from taketurns.runs.records import encode_record, query_to_json
 from taketurns.training.labels.labels import Label
 from taketurns.training.supervised.settings import Selection
-from taketurns.utils.files import write_whole
+from taketurns.utils.files import write_bytes
 from taketurns.utils.seeds import derive
 
 
@@ -98,7 +98,7 @@ def write_examples(examples: Examples, path: Path) -> None:
         for part, rows in parts
         for row in rows
     )
-    write_whole(path, map(to_line, records))
+    write_bytes(path, map(encode_record, records))
 
 
 def summary(report: Mapping[str, Any], min_margin: float) -> str:
@@ -133,7 +133,7 @@ def digest(examples: Examples) -> str:
     for example in (*examples.train, *examples.validation):
         label = example.label
         hashed.update(
-            to_line(
+            encode_record(
                 {
                     "id": label.id,
                     "query": query_to_json(label.query),

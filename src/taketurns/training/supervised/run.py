@@ -13,14 +13,16 @@ from typing import Any
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.config.team_file import spec_entry, team_yaml
 from taketurns.errors import DataError
-from taketurns.runs.manifest import Manifest, describe_run, fingerprint
+from taketurns.runs.description import describe_run, fingerprint
+from taketurns.runs.folder import RunFolder
+from taketurns.runs.manifest import Manifest
+from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, sample_questions
-from taketurns.runs.terminal import Progress
 from taketurns.switchers import candidate_order
 from taketurns.switchers.head import HeadConfig, describe_blind, describe_labels
+from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.card import SWITCHER, write_card
 from taketurns.training.fine_tuning import evaluations, export
-from taketurns.training.folder import RunFolder
 from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.supervised.choice_metrics import (
     by_task,
@@ -98,8 +100,9 @@ def train(
     _check_cuts(team, read, labels)
     examples = select(read, names, selection, training.seed)
     say(summary(examples.report, selection.min_margin))
-    folder = RunFolder(output, _manifest(team, labels, examples, settings, training))
-    with folder.claimed(partial(write_examples, examples)):
+    manifest = _manifest(team, labels, examples, settings, training)
+    folder = RunFolder(output, manifest, first="examples.jsonl")
+    with folder.open(partial(write_examples, examples)):
         if (done := folder.metrics) is not None:
             say(f"{output} is finished; nothing to do")
             return done
@@ -142,7 +145,7 @@ def _train(
     }
     write_card(folder.path, "switcher", metrics, SWITCHER, trained.base)
     write_text(folder.path / "team.yaml", team_yaml(team, trained.entry, folder.path))
-    folder.finish(metrics)
+    folder.finish({"schema": SWITCHER_SCHEMA, **metrics})
     return metrics
 
 
@@ -167,26 +170,24 @@ def _manifest(
     training: TrainingConfig,
 ) -> Manifest:
     """What decides the weights: the pool, the examples, the settings and the start."""
-    described = describe_run(
+    chosen = {**asdict(settings), **asdict(training)}
+    for name in ("report_to", "start"):
+        chosen.pop(name, None)
+    manifest = describe_run(
         "train", replace(team, switcher=SwitcherConfig()), b"", labels=str(labels)
     )
-    settled = {**asdict(settings), **asdict(training)}
-    settled.pop("report_to", None)
-    determined = {
-        "candidates": described.determined["candidates"],
-        "examples": digest(examples),
-        "settings": settled,
-    }
+    manifest = manifest.with_inputs_of("candidates").with_inputs(
+        examples=digest(examples), settings=chosen
+    )
     if isinstance(settings, LMSettings):
         from taketurns.training.supervised.lm import numbered, start_spec
 
         start = start_spec(team, settings)
-        determined["start"] = fingerprint(start) or start.model
+        manifest = manifest.with_inputs(start=fingerprint(start) or start.model)
         numbers = list(numbered(team, start))
         if numbers != [candidate.name for candidate in team.candidates]:
-            determined["numbers"] = numbers
-        settled.pop("start")
-    return replace(described, determined=determined)
+            manifest = manifest.with_inputs(numbers=numbers)
+    return manifest
 
 
 def _lm(job: TrainingJob, settings: LMSettings) -> TrainedSwitcher:
@@ -201,8 +202,8 @@ def _lm(job: TrainingJob, settings: LMSettings) -> TrainedSwitcher:
             f"{start.model}, {rows.context} tokens: {len(rows.train)} are left to learn from and "
             f"{len(rows.validation)} to choose the epoch by"
         )
-    plan, log = lm.tune(start, rows, job.folder.checkpoints, settings, job.training)
-    best = export(job.folder.checkpoints, log, NextSpeaker.best_by, path)
+    plan, log = lm.tune(start, rows, job.folder.work, settings, job.training)
+    best = export(job.folder.work, log, NextSpeaker.best_by, path)
     candidate_order.save(lm.numbered(team, start), path)
     where = str(path.resolve())
     on_start = replace(start, adapter=where, prompt=None)
@@ -239,7 +240,7 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
     labels = [example.label for example in (*examples.train, *examples.validation)]
     with Progress("reading states", len(labels)) as progress:
         views = asyncio.run(
-            states.read_states(job.team, config, labels, job.folder.checkpoints, progress.advance)
+            states.read_states(job.team, config, labels, job.folder.work, progress.advance)
         )
     fit = head.fit(config, views, examples.train, examples.validation, job.training, settings.bias)
     fitted = fit.head

@@ -16,7 +16,7 @@ from taketurns.generation.state import GenerationState
 from taketurns.switchers.head import HeadConfig, StateReader, View, check_hidden
 from taketurns.training.labels.labels import Label
 from taketurns.types import ModelSpec
-from taketurns.utils.files import replacing
+from taketurns.utils.files import atomic_file
 
 PART = 256
 UNDER_WAY = 64
@@ -91,7 +91,7 @@ def _save(views: Sequence[View], path: Path) -> None:
     for index, view in enumerate(views):
         if view.states is not None:
             tensors[f"states.{index}"] = view.states.contiguous()
-    with replacing(path) as draft:
+    with atomic_file(path) as draft:
         save_file(tensors, draft)
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.interventions.calibration import MARGIN, Calibration, Knowledge, Regret
+from taketurns.evaluation.interventions.calibration import (
+    MARGIN,
+    Calibration,
+    DecisionQuality,
+    Regret,
+)
 from taketurns.evaluation.report.blocks import Block, Chart, DataPoint, Heading, Paragraph, Table
 from taketurns.evaluation.report.formatting import DASH, interval, with_interval
 from taketurns.evaluation.report.section import Section
 
 
-def render_calibration(names: Sequence[str], measured: Knowledge, source: str) -> Section:
+def render_calibration(names: Sequence[str], measured: DecisionQuality, source: str) -> Section:
     """The switcher's probabilities and choices against the utilities of every candidate."""
     calibration, regret = measured.calibration, measured.regret
     return Section(
@@ -46,7 +51,7 @@ def _calibrated(calibration: Calibration) -> str:
     return f"{off}it is too {way}, by {abs(calibration.too_sure):.3f} of its favourite."
 
 
-def _regret_parts(names: Sequence[str], measured: Knowledge) -> list[Block]:
+def _regret_parts(names: Sequence[str], measured: DecisionQuality) -> list[Block]:
     return [
         Heading("Regret", 3),
         Table(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.interventions.effects import LEAST, Effect, Speakers
+from taketurns.evaluation.interventions.effects import LEAST, RandomisedEffect, SpeakerSequence
 from taketurns.evaluation.report import formatting as fmt
 from taketurns.evaluation.report.blocks import Block, Chart, DataPoint, Heading, Paragraph, Table
 from taketurns.evaluation.report.section import Section
 from taketurns.evaluation.statistics import ALPHA, pearson
 
-ByLength = Mapping[int, Sequence[Effect]]
-Shares = Mapping[Speakers, float]
+ByLength = Mapping[int, Sequence[RandomisedEffect]]
+Shares = Mapping[SpeakerSequence, float]
 
 
 def render_forced_effects(
@@ -85,7 +85,7 @@ def _finding(names: Sequence[str], effects: ByLength) -> str:
     )
 
 
-def _chart(names: Sequence[str], length: int, ranked: Sequence[Effect]) -> Chart:
+def _chart(names: Sequence[str], length: int, ranked: Sequence[RandomisedEffect]) -> Chart:
     return Chart(
         f"forced-{length}",
         "intervals",
@@ -103,7 +103,7 @@ def _chart(names: Sequence[str], length: int, ranked: Sequence[Effect]) -> Chart
 
 
 def _table(
-    names: Sequence[str], ranked: Sequence[Effect], frequency: Shares, observed: Shares
+    names: Sequence[str], ranked: Sequence[RandomisedEffect], frequency: Shares, observed: Shares
 ) -> Table:
     header = ["sequence", "effect", "p", "questions", "spoke in full", "own frequency"]
     rows = []

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.interventions.invariance import KEPT, Signature
+from taketurns.evaluation.interventions.invariance import KEPT, InvarianceResult
 from taketurns.evaluation.report import formatting as fmt
 from taketurns.evaluation.report.blocks import Paragraph, Table
 from taketurns.evaluation.report.section import Section
 from taketurns.evaluation.statistics import ALPHA, Paired
 
 
-def render_invariance(gain: Paired, changes: Sequence[Signature], questions: int) -> Section:
+def render_invariance(gain: Paired, changes: Sequence[InvarianceResult], questions: int) -> Section:
     """What became of the switcher's gain in changed pools."""
     broken = "; ".join(
         f"{change.how} ({change.verdict})"

@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from taketurns.evaluation.interventions.shapley import Correlation, Helpfulness, Study
+from taketurns.evaluation.interventions.shapley import (
+    Contribution,
+    ContributionCorrelation,
+    ContributionStudy,
+)
 from taketurns.evaluation.report import formatting as fmt
 from taketurns.evaluation.report.blocks import Block, Chart, DataPoint, Heading, Paragraph, Table
 from taketurns.evaluation.report.section import Section
 
 
-def render_shapley(names: Sequence[str], studies: Mapping[str, Study], questions: int) -> Section:
+def render_shapley(
+    names: Sequence[str], studies: Mapping[str, ContributionStudy], questions: int
+) -> Section:
     """What each candidate adds, by each way to make do without it."""
     parts: list[Block] = [
         Paragraph(
@@ -45,7 +51,7 @@ def render_shapley(names: Sequence[str], studies: Mapping[str, Study], questions
     )
 
 
-def _study_parts(names: Sequence[str], kind: str, study: Study) -> list[Block]:
+def _study_parts(names: Sequence[str], kind: str, study: ContributionStudy) -> list[Block]:
     on_tasks = [(task, candidate) for task, of_task in study.tasks.items() for candidate in of_task]
     correlations = [["lost without it", *_correlation(study.left_out)]]
     if study.shapley is not None:
@@ -82,13 +88,13 @@ def _study_parts(names: Sequence[str], kind: str, study: Study) -> list[Block]:
 
 
 def _left_out(
-    names: Sequence[str], task: str, candidate: Helpfulness, x: float | None = None
+    names: Sequence[str], task: str, candidate: Contribution, x: float | None = None
 ) -> DataPoint:
     lost = candidate.left_out
     return DataPoint.of(task, lost, names[candidate.candidate], x, sure=fmt.excludes_zero(lost))
 
 
-def _cells(names: Sequence[str], candidate: Helpfulness) -> list[str]:
+def _cells(names: Sequence[str], candidate: Contribution) -> list[str]:
     return [
         names[candidate.candidate],
         fmt.estimated(candidate.alone),
@@ -97,13 +103,13 @@ def _cells(names: Sequence[str], candidate: Helpfulness) -> list[str]:
     ]
 
 
-def _correlation(correlation: Correlation) -> list[str]:
+def _correlation(correlation: ContributionCorrelation) -> list[str]:
     both = (correlation.pairs, correlation.within)
     return [fmt.DASH if r is None else fmt.estimated(r, "+.2f") for r in both]
 
 
-def _study_json(names: Sequence[str], study: Study) -> dict[str, Any]:
-    def by_name(candidates: Sequence[Helpfulness]) -> dict[str, Any]:
+def _study_json(names: Sequence[str], study: ContributionStudy) -> dict[str, Any]:
+    def by_name(candidates: Sequence[Contribution]) -> dict[str, Any]:
         return {names[candidate.candidate]: asdict(candidate) for candidate in candidates}
 
     return {

@@ -7,22 +7,23 @@ beside it: the same command goes on after a stop, and more questions may be aske
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.errors import DataError, UsageError
 from taketurns.evaluation.store import records
-from taketurns.runs.manifest import describe_run
-from taketurns.runs.output import claimed, failed
+from taketurns.runs.description import describe_run
+from taketurns.runs.output import failed, open_run
+from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures, run
-from taketurns.runs.terminal import Progress
 from taketurns.tasks.base import Split, Task
 from taketurns.training.labels.decision_points import DecisionPoint, Traces
+from taketurns.utils.files import make_folder
 
-Item = TypeVar("Item")
-Record = dict[str, Any]
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class InterventionJob:
     replaced: Sequence[str] = ()
     concurrency: int = 96
 
-    def occasions(self, count: int) -> list[DecisionPoint]:
+    def decision_points(self, count: int) -> list[DecisionPoint]:
         """So many a task, task by task in turn, so that more begin with the same ones. A question
         gets a second when all of its task have one. Raises UsageError for a task without questions,
         DataError for two questions with one id."""
@@ -54,7 +55,7 @@ class InterventionJob:
                 raise UsageError(f"task {name!r} has no {self.split} questions")
         ids = [query.id for queries in asked.values() for query in queries]
         if len(set(ids)) < len(ids):
-            twice = next(one for one in ids if ids.count(one) > 1)
+            twice = next(id_ for id_ in ids if ids.count(id_) > 1)
             raise DataError(f"two {self.split} questions have the id {twice!r}")
         return [
             DecisionPoint(
@@ -68,55 +69,41 @@ class InterventionJob:
         ]
 
 
-class Folder:
-    """`path` for the records of experiments, each made by a team."""
+class InterventionFolder:
+    """`path` for the records of experiments, each made by a team; `failures` are what could not be
+    asked so far."""
 
     def __init__(self, path: Path, concurrency: int) -> None:
-        self.path = path
+        self.failures = Failures()
+        self._path = path
         self._concurrency = concurrency
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot write to {path}: {error.strerror}") from error
+        make_folder(path)
 
     async def fill(
         self,
         name: str,
-        what: str,
+        label: str,
         team: TeamConfig,
-        items: Sequence[Item],
-        key: Callable[[Item], str],
-        work: Callable[[Item], Awaitable[Record]],
+        items: Sequence[ItemT],
+        work: Callable[[ItemT], Awaitable[Record]],
         *,
+        key: Callable[[ItemT], str] = attrgetter("id"),
         concurrency: int | None = None,
-        **determined: Any,
-    ) -> Failures:
-        """Make the records of `items` that `NAME.jsonl` does not hold; those that failed. `what` is
-        shown, `determined` decides the records beside the team. Raises DataError if the file is
-        another run's."""
-        path = self.path / f"{name}.jsonl"
-        manifest = describe_run("experiment", team, b"")
-        manifest = replace(manifest, determined={**manifest.determined, **determined})
-        with claimed(path, manifest) as output:
-            kept = sum(key(item) in output.kept for item in items)
-            if kept == len(items):
-                return Failures()
-            with Progress(what, len(items), kept) as progress:
-                outcome = await run(
-                    items,
-                    key,
-                    work,
-                    output,
-                    concurrency=concurrency or self._concurrency,
-                    on_done=lambda record: progress.advance(record.get("tokens", 0)),
-                )
-        return outcome.failures
-
-    def read(self, name: str, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """The records with these ids, by id; failures are left out."""
-        kept = {
-            record["id"]: record
-            for record in records(self.path / f"{name}.jsonl")
-            if not failed(record)
-        }
-        return {id_: kept[id_] for id_ in wanted if id_ in kept}
+        **inputs: Any,
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Make the records of `items` that `NAME.jsonl` does not hold; those of all items, by id,
+        without failures. Progress is shown under `label`; `inputs` decide the records beside the
+        team. Raises DataError if the file is another run's."""
+        path = self._path / f"{name}.jsonl"
+        manifest = describe_run("experiment", team, b"").with_inputs(**inputs)
+        with open_run(path, manifest) as output:
+            self.failures += await run(
+                items,
+                work,
+                output,
+                key=key,
+                concurrency=concurrency or self._concurrency,
+                label=label,
+            )
+        kept = {record["id"]: record for record in records(path) if not failed(record)}
+        return {key(item): kept[key(item)] for item in items if key(item) in kept}

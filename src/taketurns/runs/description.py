@@ -1,0 +1,215 @@
+"""What decides a run's records: the team's models by their contents, its policy, the data.
+
+A model is known by the contents of its files, so a folder may move; settings that are newer than an
+output and are not used are left out, so that it can be gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from taketurns import __version__
+from taketurns.checkpoints.weight_files import weight_files
+from taketurns.config.team_config import TeamConfig
+from taketurns.runs.manifest import Manifest, digest, now
+from taketurns.switchers import candidate_order, head
+from taketurns.types import ModelSpec
+
+WHOLE = 64 << 20  # files up to this size are read whole for a fingerprint
+PARTS = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt"}
+
+
+def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> Manifest:
+    """The manifest of a run that starts now. `data` is its input, `about` more for the reader."""
+    prints = {name: fingerprint(spec) for name, spec in _models(team)}
+    return Manifest(
+        command=command,
+        inputs={
+            "candidates": [
+                [candidate.name, _content(candidate.spec, prints[candidate.name])]
+                for candidate in team.candidates
+            ],
+            "switcher": _switcher(team, prints),
+            "policy": _policy(team, prints),
+            "input": sha256(data).hexdigest(),
+        },
+        about={
+            "team": _plain(asdict(team)),
+            "fingerprints": prints,
+            "versions": _versions(),
+            "commit": _commit(),
+            **about,
+        },
+        started=now(),
+    )
+
+
+def fingerprint(spec: ModelSpec) -> str | None:
+    """A digest of a local model's files, or the commit of a hub model that is in the cache, else
+    None.
+
+    Small files count whole, of a large one its size, its beginning (where safetensors says what is
+    in it) and its end. Whose a switcher's numbers are does not count.
+    """
+    prints = [_folder(Path(name)) or _cached(name, revision) for name, revision in _places(spec)]
+    if spec.gguf_file is not None:
+        path = Path(spec.model) / spec.gguf_file
+        prints[0] = (
+            _file(path) if path.is_file() else _cached(spec.model, spec.revision, spec.gguf_file)
+        )
+    if not any(prints):
+        return None
+    return prints[0] if len(prints) == 1 else digest(prints)
+
+
+def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any]:
+    """The switcher, and whose its numbers are where that is not the team's order."""
+    switcher, names = team.switcher, tuple(candidate.name for candidate in team.candidates)
+    record = _plain(asdict(switcher))
+    numbered = list(candidate_order.resolve(switcher) or names)
+    elsewhere = {} if numbered == list(names) else {"candidates": numbered}
+    return {
+        **{k: v for k, v in record.items() if k not in ("endpoint", "candidates")},
+        "spec": switcher.spec and _content(switcher.spec, prints["switcher"]),
+        "path": switcher.path and (_head(switcher.path) or switcher.path),
+        **elsewhere,
+    }
+
+
+def _head(source: str) -> str | None:
+    """A digest of a local head, without what stands beside it."""
+    files = [Path(source) / name for name in (head.CONFIG, head.WEIGHTS)]
+    return digest([_file(file) for file in files]) if all(map(Path.is_file, files)) else None
+
+
+def _places(spec: ModelSpec) -> Iterator[tuple[str, str | None]]:
+    yield spec.model, spec.revision
+    if spec.adapter is not None:
+        yield spec.adapter, None
+    if spec.tokenizer is not None:
+        yield spec.tokenizer_source
+
+
+def _models(team: TeamConfig) -> Iterator[tuple[str, ModelSpec]]:
+    for candidate in team.candidates:
+        yield candidate.name, candidate.spec
+    if team.switcher.spec is not None:
+        yield "switcher", team.switcher.spec
+    if team.judge is not None:
+        yield team.judge.name, team.judge.spec
+
+
+def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any]:
+    """The policy, and what the guard's judge is; rules that are not used are left out, so that an
+    output from before there were such rules can be gone on with."""
+    policy = _plain(asdict(team.policy))
+    record = {k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch")}
+    if team.judge is not None:
+        record["judge"] = _content(team.judge.spec, prints[team.judge.name])
+    return record
+
+
+def _content(spec: ModelSpec, content: str | None) -> Any:
+    """A model's settings with local paths replaced by what is in them, so that a folder may move;
+    newer settings that are not used are left out, as in an output from before there were such."""
+    record = _plain(asdict(spec))
+    newer = ("tokenizer_revision", "gguf_file")
+    record = {k: v for k, v in record.items() if v is not None or k not in newer}
+    local = [
+        key
+        for key in ("model", "adapter", "tokenizer")
+        if record[key] and Path(record[key]).exists()
+    ]
+    return {**record, **dict.fromkeys(local, content)}
+
+
+def _folder(path: Path) -> str | None:
+    if not path.is_dir():
+        return None
+    parts = {
+        part.name: part
+        for part in path.iterdir()
+        if part.suffix in PARTS and part.is_file() and part.name != candidate_order.FILE
+    }
+    elsewhere = (part for part in weight_files(path) if part.parent != path and part.is_file())
+    parts |= {str(part.relative_to(path)): part for part in elsewhere}
+    return digest(
+        [[name, part.stat().st_size, _file(part)] for name, part in sorted(parts.items())]
+    )
+
+
+def _file(path: Path) -> str:
+    with path.open("rb") as file:
+        if path.stat().st_size <= WHOLE:
+            return sha256(file.read()).hexdigest()
+        digest = sha256(file.read(WHOLE // 8))
+        file.seek(-WHOLE // 8, os.SEEK_END)
+        digest.update(file.read())
+        return digest.hexdigest()
+
+
+def _cached(name: str, revision: str | None, gguf_file: str | None = None) -> str | None:
+    """The commit of a hub model that was downloaded before."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for file in ("config.json", "adapter_config.json", *([gguf_file] if gguf_file else [])):
+        try:
+            found = try_to_load_from_cache(name, file, revision=revision)
+        except HFValidationError:
+            return None
+        if isinstance(found, str):
+            return Path(found).parent.name
+    return None
+
+
+def _versions() -> dict[str, str | None]:
+    packages = ("torch", "transformers", "tokenizers", "numpy")
+    return {
+        "taketurns": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: _version(package) for package in packages},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this package's source, with a + if it was changed since; None when
+    installed."""
+    here = Path(__file__).parents[1]
+    try:
+        if not _git(here, "ls-files", "__init__.py"):
+            return None
+        return _git(here, "rev-parse", "HEAD") + (
+            "+" if _git(here, "status", "--porcelain", ".") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: tuples as lists, paths as strings."""
+    return json.loads(json.dumps(value, default=str))
