@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapEstimate:
-    """A figure and its 95 % interval."""
+    """A number and its 95 % interval; without one where there is too little to resample."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
-    def to_json(self) -> dict[str, float]:
-        return {name: round(value, 6) for name, value in asdict(self).items()}
+    def to_json(self) -> dict[str, float | None]:
+        return {
+            name: None if number is None else round(number, 6)
+            for name, number in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,7 +227,7 @@ def gains(
     of_student, of_team = (resampled[:, column] - resampled[:, 1] for column in (0, 2))
     mine = figure(exact[0] - exact[1], of_student)
     whole = figure(exact[2] - exact[1], of_team)
-    if whole.low <= 0:
+    if whole.low is None or whole.low <= 0:
         return Gains(mine, whole, None)
     kept = of_student[of_team > 0] / of_team[of_team > 0]
     return Gains(mine, whole, figure(mine.value / whole.value, kept))
