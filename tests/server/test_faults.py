@@ -319,8 +319,8 @@ def test_a_client_that_stops_reading_is_let_go(start: Start) -> None:
     server = start(team, max_tokens=20_000, stall=1.0)
     body = {"messages": ASKED, "stream": True, "max_tokens": 10_000, "logprobs": True}
     with raw(server, body) as client:
-        eventually(lambda: bool(server.serving._under_way))
-        eventually(lambda: not server.serving._under_way, seconds=60)
+        eventually(lambda: bool(server.serving._open_groups))
+        eventually(lambda: not server.serving._open_groups, seconds=60)
         assert engine(team).open_sessions == 0
         assert_cut(server, client)
 
@@ -483,7 +483,7 @@ def test_streams_that_outlast_the_drain_are_told(start: Start) -> None:
 def test_whoever_reads_slowly_is_waited_for(start: Start) -> None:
     server = start(pair(), max_tokens=20_000)
     with raw(server, {"messages": ASKED, "stream": True, "max_tokens": 5_000}) as client:
-        eventually(lambda: bool(server.serving._under_way))
+        eventually(lambda: bool(server.serving._open_groups))
         eventually(lambda: server.serving.gate.running == 0, seconds=30)  # written, not read
         server.server.handle_exit(signal.SIGTERM, None)
         eventually(lambda: not server.serving.gate.open)

@@ -105,7 +105,7 @@ async def test_others_have_their_turn_while_much_is_told(monkeypatch: pytest.Mon
     """A client that reads slowly finds thousands of events when it reads on."""
     monkeypatch.setattr(job_group, "_MAX_BATCH", 10)
     answers = JobGroup([], AdmissionGate(1, 1), ServeConfig())
-    answers._open = 1
+    answers._unfinished = 1
     for number in range(100):
         answers._events.put_nowait((number, job_group.Started(0.0)))
     told: list[int] = []

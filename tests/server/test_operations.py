@@ -188,7 +188,7 @@ async def test_a_response_that_breaks_off_is_not_begun_again(
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/"}
-    await AccessLog(half, refused=lambda code: None)(scope, receive, send)
+    await AccessLog(half, count_error=lambda code: None)(scope, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
     _, line = lines_about(caplog, scope["taketurns"]["id"])  # type: ignore[index]
     assert (line["status"], line["error"]) == (200, "internal_error")
