@@ -44,7 +44,7 @@ def answer(
     )
 
 
-def turns(answers: Sequence[ScoredAnswer], pool: Sequence[str] = POOL) -> MethodAnswers:
+def method_answers(answers: Sequence[ScoredAnswer], pool: Sequence[str] = POOL) -> MethodAnswers:
     return MethodAnswers("switch", tuple(pool), tuple(answers))
 
 

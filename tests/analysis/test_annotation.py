@@ -19,14 +19,14 @@ from taketurns.evaluation.analysis.judge import label_by_judge
 from taketurns.evaluation.analysis.skills import SKILLS, SkillLabel, agreement, label_by_rules
 from taketurns.types import ModelSpec
 
-from .conftest import answer, turns
+from .conftest import answer, method_answers
 
 ID = "pocket/recall/test/{}"
 
 
 def some() -> MethodAnswers:
     texts = (" lilo bemul was born in 2", "1. 21 + 3 = 24", ".")
-    return turns(
+    return method_answers(
         [
             answer(
                 (0, 1, 2), 1.0, question=ID.format(number), seed=seed, task="recall", texts=texts
@@ -75,7 +75,7 @@ def test_labels_come_back_and_what_is_left_is_counted(tmp_path: Path) -> None:
     fill(path, ["guess", *[""] * 5])
     with pytest.raises(DataError, match=r"patches\.csv:2: 'guess' is no skill; the skills are rec"):
         read_annotations(path, some())
-    other = turns([answer((0,), 1.0, question="another")])
+    other = method_answers([answer((0,), 1.0, question="another")])
     with pytest.raises(DataError, match="is no patch of this run"):
         read_annotations(path, other)
 
@@ -113,7 +113,7 @@ async def test_a_judge_sees_question_and_words_alone_and_answers_by_a_number() -
         return [0.9 if at == likely else 0.01 for at in range(len(SKILLS))]
 
     engine = ScriptedEngine({"judge": ""}, scores={"judge": scores})
-    run = turns(some().answers[:1])
+    run = method_answers(some().answers[:1])
     labels = await label_by_judge(run, engine, "judge", ModelSpec("judge"))
     assert [one.skill for one in labels] == ["link", "reckon", "link"]
     assert "Answer up to here:  lilo bemul was born in 2\n" in prompts[1]

@@ -27,7 +27,7 @@ from taketurns.evaluation.report.section import Section, write_section
 from taketurns.runs.records import encode_record, trace_to_json
 from taketurns.types import Patch, Query, RejectedPatch, Trace
 
-from .conftest import POOL, Folder, Row, answer, patch, turns
+from .conftest import POOL, Folder, Row, answer, method_answers, patch
 
 pytest.importorskip("statsmodels", reason="needs the eval extra")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -64,7 +64,7 @@ def methods(tasks: tuple[str, ...] = ("sums", "names")) -> dict[str, list[Row]]:
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 199)
-    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.FEW_RESAMPLES", 200)
+    monkeypatch.setattr("taketurns.evaluation.bootstrap.FEW_RESAMPLES", 200)
     monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 199)
 
 
@@ -162,7 +162,7 @@ def test_a_large_run_keeps_what_only_the_team_solves_and_some_of_each_task() -> 
         for task in ("a", "b")
         for number in range(500)
     ]
-    run = AnalysisInput(turns(answers), solved_alone=frozenset({"b/q7"}))
+    run = AnalysisInput(method_answers(answers), solved_alone=frozenset({"b/q7"}))
     kept = sample(run, 21)
     assert len(kept) == 21
     assert [one.question for one in kept if one.right and one.task == "a"] == ["a/q7"]

@@ -10,7 +10,6 @@ from statistics import fmean
 import pytest
 
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import Ratio
 from taketurns.evaluation.analysis.diagnosis import failure_signs, switcher_stats
 from taketurns.evaluation.analysis.effects import (
     by_length,
@@ -20,8 +19,9 @@ from taketurns.evaluation.analysis.effects import (
 from taketurns.evaluation.analysis.sequences import sequence_frequencies
 from taketurns.evaluation.analysis.shares import speaker_shares
 from taketurns.evaluation.analysis.skills import SkillLabel, skill_association
+from taketurns.evaluation.bootstrap import Ratio
 
-from .conftest import answer, turns
+from .conftest import answer, method_answers
 
 pytest.importorskip("statsmodels", reason="needs the eval extra")
 
@@ -34,7 +34,7 @@ Score = Callable[[Random, list[int], float], float]
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.analysis.effects.SHUFFLES", 999)
-    monkeypatch.setattr("taketurns.evaluation.analysis.clusters.FEW_RESAMPLES", 500)
+    monkeypatch.setattr("taketurns.evaluation.bootstrap.FEW_RESAMPLES", 500)
 
 
 def by_ease(rng: Random, who: list[int], ease: float) -> float:
@@ -51,7 +51,7 @@ def make(rng: Random, speakers: Speakers, score: Score = by_ease) -> MethodAnswe
             who = speakers(rng, task, own, ease)
             one = answer(who, score(rng, who, ease), question=f"q{number}", seed=seed, task=task)
             answers.append(one)
-    return turns(answers)
+    return method_answers(answers)
 
 
 def evenly(rng: Random, task: str, own: int, ease: float) -> list[int]:
@@ -203,7 +203,7 @@ def test_clusters_are_not_taken_for_an_association() -> None:
 
 
 def test_shares_are_those_that_were_written() -> None:
-    some = turns(
+    some = method_answers(
         [answer((0, 0, 1), 1), answer((2, 1), 0, seed=1), answer((1,), 0, question="q1", task="b")]
     )
     found = speaker_shares(some)
@@ -220,14 +220,14 @@ def test_signs_of_a_broken_team_are_named_with_their_tasks() -> None:
 
     healthy = make(Random(0), evenly)
     assert set(verdicts(healthy).values()) == {"no"}
-    alone = turns([answer((0,) * 4, 1, question=f"q{n}") for n in range(30)])
+    alone = method_answers([answer((0,) * 4, 1, question=f"q{n}") for n in range(30)])
     assert verdicts(alone)["base dominates"] == "yes"
-    wild = turns([answer((0, 1, 2, 0, 2, 1), 1, question=f"q{n}") for n in range(30)])
+    wild = method_answers([answer((0, 1, 2, 0, 2, 1), 1, question=f"q{n}") for n in range(30)])
     assert verdicts(wild)["excessive switching"] == "yes"
     even = (0.33, 0.33, 0.34)
     unsure = [answer((0, 0, 1), 1, question=f"q{n}", probabilities=even) for n in range(30)]
-    assert verdicts(turns(unsure))["near-uniform switcher"] == "yes"
-    mixed = turns(
+    assert verdicts(method_answers(unsure))["near-uniform switcher"] == "yes"
+    mixed = method_answers(
         [answer((0, 0), 1, question=f"q{n}") for n in range(9)]
         + [answer((2, 1, 1), 1, question=f"q{n}", task="names") for n in range(9)]
     )
@@ -238,7 +238,7 @@ def test_signs_of_a_broken_team_are_named_with_their_tasks() -> None:
 
 
 def test_how_a_switcher_decides() -> None:
-    some = turns(
+    some = method_answers(
         [answer((0, 1), 1), answer((0, 0), 1, question="q1", probabilities=(1.0, 0.0, 0.0))]
     )
     found = switcher_stats(some)
@@ -247,6 +247,6 @@ def test_how_a_switcher_decides() -> None:
     assert found.by_position[1].followed.value == 0.5
     assert found.overall.entropy.value == pytest.approx(0.8174 / 2, abs=1e-3)
     assert found.switches.value == 0.5
-    fixed = turns([answer((0, 1), 1, probabilities=None)])
+    fixed = method_answers([answer((0, 1), 1, probabilities=None)])
     assert switcher_stats(fixed).overall is None
     assert len(failure_signs(fixed, speaker_shares(fixed))) == 3

@@ -16,17 +16,10 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.factory import make_engine
 from taketurns.errors import DataError, EngineError
 from taketurns.evaluation.asking import AnswerRequest, by_task, recorded, requests
+from taketurns.evaluation.bootstrap import BootstrapEstimate, draw_counts, percentile_interval
 from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
-from taketurns.evaluation.statistics import (
-    RESAMPLES,
-    BootstrapEstimate,
-    SeedScores,
-    average,
-    draw_counts,
-    percentile_interval,
-    share,
-)
+from taketurns.evaluation.statistics import RESAMPLES, SeedScores, average, share
 from taketurns.evaluation.stopwatch import Stopwatch
 from taketurns.evaluation.store import whole_records
 from taketurns.generation.check.weights import parameters
@@ -234,7 +227,7 @@ def gains(
     of_student, of_team = (resampled[:, column] - resampled[:, 1] for column in (0, 2))
     mine = figure(exact[0] - exact[1], of_student)
     whole = figure(exact[2] - exact[1], of_team)
-    if whole.low <= 0:
+    if whole.low is None or whole.low <= 0:
         return Gains(mine, whole, None)
     kept = of_student[of_team > 0] / of_team[of_team > 0]
     return Gains(mine, whole, figure(mine.value / whole.value, kept))

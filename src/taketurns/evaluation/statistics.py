@@ -108,43 +108,6 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, float(Fraction(2 * tail, 2**discordant)))
 
 
-def percentile_interval(resampled: Floats, tail: float = TAIL) -> tuple[Floats, Floats]:
-    """The percentiles of resampled values along the first axis, without those that are NaN; `tail`
-    is left out on either side."""
-    import warnings
-
-    import numpy as np
-
-    ends = [tail, 1 - tail]
-    if not np.isnan(resampled).any():  # many times faster
-        low, high = np.quantile(resampled, ends, axis=0)
-        return low, high
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
-        low, high = np.nanquantile(resampled, ends, axis=0)
-    return low, high
-
-
-def draw_counts(n: int, resamples: int, draws: np.random.Generator) -> NDArray[np.int64]:
-    """How often each of `n` questions is drawn in each resample, `[resample, question]`: `n` draws
-    with replacement."""
-    import numpy as np
-
-    return draws.multinomial(n, np.full(n, 1 / n), size=resamples)
-
-
-@dataclass(frozen=True, slots=True)
-class BootstrapEstimate:
-    """A figure and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        return {name: round(value, 6) for name, value in asdict(self).items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Paired:
     """Two methods on the same questions: the mean difference, first less second, with its BCa
@@ -202,6 +165,17 @@ class Gain:
     absolute: float
 
 
+@dataclass(frozen=True, slots=True)
+class PearsonCorrelation:
+    """Pearson's r over `count` sequences, with Fisher's 95 % interval and the two-sided p."""
+
+    count: int
+    r: float
+    low: float
+    high: float
+    p: float
+
+
 def paired(
     first: Mapping[str, SeedScores], second: Mapping[str, SeedScores], *, seed: int = 0
 ) -> Paired:
@@ -232,6 +206,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     if not p_values:
         return []
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+
+
+def holm_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted by Holm's method, in their order; None where there is none, which does not count."""
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
 
 
 def tally(first: Mapping[str, float], second: Mapping[str, float]) -> Tally:
@@ -275,6 +255,18 @@ def gain(first: Mapping[str, float], second: Mapping[str, float]) -> Gain:
         of_average=(mine - other) / other if other > 0 else None,
         absolute=mine - other,
     )
+
+
+def pearson(pairs: Sequence[tuple[float, float]]) -> PearsonCorrelation | None:
+    """None for fewer than four pairs, or where one side does not vary."""
+    if len(pairs) < 4 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+        return None
+    from scipy.stats import pearsonr
+
+    result = pearsonr(*zip(*pairs, strict=True))
+    low, high = result.confidence_interval(CONFIDENCE)
+    figures = map(float, (result.statistic, low, high, result.pvalue))
+    return PearsonCorrelation(len(pairs), *figures)
 
 
 def combined(

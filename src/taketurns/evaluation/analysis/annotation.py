@@ -17,7 +17,8 @@ from random import Random
 from taketurns.errors import DataError
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
 from taketurns.evaluation.analysis.skills import SKILLS, SkillLabel, agreement
-from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL, percentile_interval
+from taketurns.evaluation.bootstrap import percentile_interval
+from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL
 
 COLUMNS = ("id", "question", "before", "patch", "skill")
 GUARDED = ("=", "+", "-", "@", "\t", "\r")

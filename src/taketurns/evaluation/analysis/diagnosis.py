@@ -11,8 +11,8 @@ from math import log
 from typing import Literal
 
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import Ratio, bootstrap_weights, ratio_estimates
 from taketurns.evaluation.analysis.shares import LAST, SpeakerShares, boundaries, place
+from taketurns.evaluation.bootstrap import Ratio, bootstrap_weights, ratio_estimates
 from taketurns.types import Patch
 
 DOMINATES = 0.8

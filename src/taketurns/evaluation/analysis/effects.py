@@ -13,18 +13,14 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from taketurns.evaluation.analysis.answers import AnalysisInput, MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import (
-    bootstrap_weights,
-    holm_known,
-)
-from taketurns.evaluation.interventions.effects import pearson
-from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
+from taketurns.evaluation.bootstrap import bootstrap_weights, percentile_interval
+from taketurns.evaluation.statistics import PERCENT_TAIL, holm_known, pearson
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from taketurns.evaluation.analysis.clusters import Floats
+    from taketurns.evaluation.statistics import Floats
 
     Bools = NDArray[np.bool_]
 

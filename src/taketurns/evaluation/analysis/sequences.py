@@ -14,15 +14,11 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from taketurns.evaluation.analysis.answers import MethodAnswers
-from taketurns.evaluation.analysis.clusters import (
-    Ratio,
-    bootstrap_weights,
-    holm_known,
-)
-from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
+from taketurns.evaluation.bootstrap import Ratio, bootstrap_weights, percentile_interval
+from taketurns.evaluation.statistics import PERCENT_TAIL, holm_known
 
 if TYPE_CHECKING:
-    from taketurns.evaluation.analysis.clusters import Floats
+    from taketurns.evaluation.statistics import Floats
 
 LEAST = 5.0
 """Sequences are tested from this expected count of independent windows on."""

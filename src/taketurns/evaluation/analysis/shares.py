@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import Ratio, bootstrap_weights, shares_within
+from taketurns.evaluation.bootstrap import Ratio, bootstrap_weights, shares_within
 
 LAST = 8
 """Positions from here on are counted together."""

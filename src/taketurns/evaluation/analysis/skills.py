@@ -12,13 +12,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
-from taketurns.evaluation.analysis.clusters import Ratio, bootstrap_weights, shares_within
-from taketurns.evaluation.statistics import PERCENT_TAIL, percentile_interval
+from taketurns.evaluation.bootstrap import (
+    Ratio,
+    bootstrap_weights,
+    percentile_interval,
+    shares_within,
+)
+from taketurns.evaluation.statistics import PERCENT_TAIL
 from taketurns.tasks.base import SkillTask
 from taketurns.tasks.registry import built_in_task
 
 if TYPE_CHECKING:
-    from taketurns.evaluation.analysis.clusters import Floats
+    from taketurns.evaluation.statistics import Floats
 
 SKILLS: Mapping[str, str] = MappingProxyType(
     {

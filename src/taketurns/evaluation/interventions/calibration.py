@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.statistics import FEW_RESAMPLES, percentile_interval
+from taketurns.evaluation.bootstrap import percentile_interval
+from taketurns.evaluation.statistics import FEW_RESAMPLES
 from taketurns.tasks.scorers.calibration import BINS
 
 if TYPE_CHECKING:

@@ -58,31 +58,6 @@ class RandomisedEffect:
     by_category: Mapping[str, MeanDifference]
 
 
-@dataclass(frozen=True, slots=True)
-class PearsonCorrelation:
-    """Pearson's r over `count` sequences, with Fisher's 95 % interval and the two-sided p."""
-
-    count: int
-    r: float
-    low: float
-    high: float
-    p: float
-
-
-def pearson(pairs: Sequence[tuple[float, float]]) -> PearsonCorrelation | None:
-    """None for fewer than four pairs, or where one side does not vary."""
-    if len(pairs) < 4 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
-        return None
-    from scipy.stats import pearsonr
-
-    correlation = pearsonr(*zip(*pairs, strict=True))
-    interval = correlation.confidence_interval(CONFIDENCE)
-    return PearsonCorrelation(
-        len(pairs), float(correlation.statistic), float(interval.low), float(interval.high),
-        float(correlation.pvalue),
-    )  # fmt: skip
-
-
 def differences(records: Iterable[Mapping[str, Any]]) -> list[ForcedDifference]:
     """Two a pair of arms."""
     return [

@@ -13,7 +13,8 @@ from itertools import combinations
 from math import factorial
 from typing import TYPE_CHECKING, Any
 
-from taketurns.evaluation.statistics import FEW_RESAMPLES, percentile_interval
+from taketurns.evaluation.bootstrap import BootstrapEstimate, percentile_interval
+from taketurns.evaluation.statistics import FEW_RESAMPLES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,15 +30,6 @@ MOST = 4  # candidates for whom all coalitions are asked
 FEWEST = 3  # tasks without which a correlation has no interval
 
 Added = Callable[[CoalitionScores, int], tuple[Any, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class BootstrapEstimate:
-    """A number and its 95 % interval; without one where there is too little to resample."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

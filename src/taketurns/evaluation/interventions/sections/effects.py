@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from taketurns.evaluation.interventions.effects import (
-    LEAST,
-    RandomisedEffect,
-    SpeakerSequence,
-    pearson,
-)
+from taketurns.evaluation.interventions.effects import LEAST, RandomisedEffect, SpeakerSequence
 from taketurns.evaluation.report import formatting as fmt
 from taketurns.evaluation.report.blocks import Block, Chart, DataPoint, Heading, Paragraph, Table
 from taketurns.evaluation.report.section import Section
-from taketurns.evaluation.statistics import ALPHA
+from taketurns.evaluation.statistics import ALPHA, pearson
 
 ByLength = Mapping[int, Sequence[RandomisedEffect]]
 Shares = Mapping[SpeakerSequence, float]

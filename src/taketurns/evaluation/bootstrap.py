@@ -1,4 +1,5 @@
-"""Statistics of answers that come in clusters: those to one question are not independent.
+"""Resampling: percentile intervals, and figures of answers that come in clusters, since those to
+one question are not independent.
 
 Whatever is counted is first summed up by question; questions are then drawn again, whole and within
 their tasks, so that an interval knows how few questions there are. In numpy.
@@ -7,23 +8,31 @@ their tasks, so that an interval knows how few questions there are. In numpy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from taketurns.evaluation.statistics import (
-    FEW_RESAMPLES,
-    PERCENT_TAIL,
-    draw_counts,
-    holm,
-    percentile_interval,
-    wilson,
-)
+from taketurns.evaluation.statistics import FEW_RESAMPLES, PERCENT_TAIL, TAIL, wilson
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    from taketurns.evaluation.statistics import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapEstimate:
+    """A number and its 95 % interval; without one where there is too little to resample."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        return {
+            name: None if number is None else round(number, 6)
+            for name, number in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,31 @@ class Ratio:
     low: float
     high: float
     n: int
+
+
+def percentile_interval(resampled: Floats, tail: float = TAIL) -> tuple[Floats, Floats]:
+    """The percentiles of resampled values along the first axis, without those that are NaN; `tail`
+    is left out on either side."""
+    import warnings
+
+    import numpy as np
+
+    ends = [tail, 1 - tail]
+    if not np.isnan(resampled).any():  # many times faster
+        low, high = np.quantile(resampled, ends, axis=0)
+        return low, high
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
+        low, high = np.nanquantile(resampled, ends, axis=0)
+    return low, high
+
+
+def draw_counts(n: int, resamples: int, draws: np.random.Generator) -> NDArray[np.int64]:
+    """How often each of `n` questions is drawn in each resample, `[resample, question]`: `n` draws
+    with replacement."""
+    import numpy as np
+
+    return draws.multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
 def bootstrap_weights(strata: Sequence[str], seed: int = 0) -> Floats:
@@ -78,9 +112,3 @@ def shares_within(counts: Floats, drawn: Floats) -> list[tuple[Ratio, ...]]:
     below = np.repeat(counts.sum(2), members, axis=1)
     ratios = ratio_estimates(counts.reshape(questions, -1), below, drawn)
     return [tuple(ratios[at * members : (at + 1) * members]) for at in range(groups)]
-
-
-def holm_known(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted by Holm's method, in their order; None where there is none, which does not count."""
-    adjusted = iter(holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(adjusted) for p in p_values]
