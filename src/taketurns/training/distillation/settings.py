@@ -9,6 +9,8 @@ from typing import Literal
 from taketurns.errors import UsageError
 from taketurns.tasks.base import Split
 
+_require = UsageError.unless
+
 Keep = Literal["auto", "score", "best"]
 Loss = Literal["sft", "kl", "both"]
 
@@ -86,8 +88,3 @@ class Comparing:
     def __post_init__(self) -> None:
         _require(self.seeds > 0, f"seeds must be above 0, not {self.seeds}")
         _require(self.limit is None or self.limit > 0, f"limit must be above 0, not {self.limit}")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UsageError(otherwise)

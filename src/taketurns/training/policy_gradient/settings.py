@@ -8,6 +8,8 @@ from math import inf
 
 from taketurns.errors import UsageError
 
+_require = UsageError.unless
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyGradientConfig:
@@ -55,8 +57,3 @@ class PolicyGradientConfig:
         _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
         for name, price in self.prices.items():
             _require(0 <= price < inf, f"the price of {name} must be 0 or more, not {price}")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UsageError(otherwise)

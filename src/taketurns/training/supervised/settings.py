@@ -9,6 +9,8 @@ from taketurns.errors import UsageError
 from taketurns.switchers.head import Mode
 from taketurns.training.labels.labels import Kind
 
+_require = UsageError.unless
+
 SMALL = 20_000_000  # parameters up to which a model is trained whole, on one thread
 
 
@@ -72,8 +74,3 @@ class HeadSettings:
     reader: str | None = None
     layers: tuple[int, ...] = ()
     bias: bool = True
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UsageError(otherwise)
