@@ -31,6 +31,12 @@ class TakeTurnsError(Exception):
 class UsageError(TakeTurnsError):
     """A mistake of the caller, said in one sentence that names the cure."""
 
+    @classmethod
+    def unless(cls, holds: bool, sentence: str) -> None:
+        """Raise this error with the sentence unless the condition holds."""
+        if not holds:
+            raise cls(sentence)
+
 
 class ConfigError(UsageError):
     """A team file, or a setting, that cannot be used."""

@@ -44,14 +44,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-command: Callable[..., None]
-for command in (train, distill, score, tasks):
+Command = Callable[..., None]
+NEW_OPTIONS: list[Command] = [generate, chat, check, rollout, train, distill, score, tasks]
+NEW_OPTIONS += [serve, launch, plan, export]
+OLD_OPTIONS: list[Command] = [evaluate, analyze, experiment, safety]
+
+for command in NEW_OPTIONS:
     app.command()(command)
-app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
-for command in (evaluate, analyze, experiment, safety):
+for command in OLD_OPTIONS:
     app.command(cls=OldOptions)(command)
-for command in (serve, launch, plan, export, generate, rollout, chat, check):
-    app.command()(command)
+app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
 app.add_typer(pocket, name="pocket")
 moved_command(app, "bench", "make bench, or python -m benchmarks.overhead")
 

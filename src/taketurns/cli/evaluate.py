@@ -65,10 +65,10 @@ def evaluate(
     if runner == "ray" and workers > 1:
         raise UsageError("--workers are processes of the local runner; with ray, say --actors")
     config = options.load_team(team, set_)
-    asked = choose_tasks(team, task or (), _say)
+    chosen = choose_tasks(team, task or (), _say)
     request = EvaluationRequest(
-        tasks=asked.names,
-        world=asked.world,
+        tasks=chosen.names,
+        world=chosen.world,
         methods=None if methods is None else tuple(options.split_words(methods)),
         switchers=tuple(switcher or ()),
         seeds=seeds,
@@ -82,11 +82,11 @@ def evaluate(
         data=data and data.absolute(),
         ray=options.ray_settings(runner, actors, gpus, shard),
     )
-    same = ["--team", team, "--output", str(output)]
+    repeated = ["--team", team, "--output", str(output)]
     for setting in set_ or ():
-        same += ["--set", setting]
+        repeated += ["--set", setting]
     with options.interruptible(_say):
-        failures = asyncio.run(conduct(config, request, output, _say, same))
+        failures = asyncio.run(conduct(config, request, output, _say, repeated))
     if failures:
         _say(failures.sentence("answers failed and count as wrong"))
         raise typer.Exit(options.FAILED)

@@ -80,13 +80,13 @@ def experiment(
         concurrency=concurrency,
     )
     with options.interruptible(_say):
-        made = run_interventions(config, job, output, _kinds(only))
+        outcome = run_interventions(config, job, output, _kinds(only))
     if json_:
-        print(to_json(made))  # noqa: T201
+        print(to_json(outcome))  # noqa: T201
     else:
-        for section in made.sections:
+        for section in outcome.sections:
             print(f"{section.title}\n  {section.finding}\n")  # noqa: T201
-    if failures := made.failures:
+    if failures := outcome.failures:
         _say(failures.sentence("records failed"))
         raise typer.Exit(options.FAILED)
 

@@ -62,11 +62,11 @@ def generate(
     source = input or f"task {task}"
     bad: list[InvalidLine] = []
     if input is not None:
-        asked = options.read_bytes(input)
-        queries, bad = _queries(asked, input, limit)
+        raw = options.read_bytes(input)
+        queries, bad = _queries(raw, input, limit)
     else:
-        queries, asked = _questions(team, str(task), data, split, limit)
-    manifest = describe_run("generate", config, asked, input=source, limit=limit)
+        queries, raw = _questions(team, str(task), data, split, limit)
+    manifest = describe_run("generate", config, raw, input=source, limit=limit)
     path = None if output == "-" else Path(output)
     goes_on = path is not None and not is_stream(path)
     with options.interruptible(_say, goes_on=goes_on):

@@ -127,16 +127,16 @@ def score(
     from taketurns.runs.progress import Progress
 
     tasks = {each.name: each for each in tasks_named(task, world)}
-    more = dict(parse_switcher(text) for text in switcher or ())
+    extra = dict(parse_switcher(text) for text in switcher or ())
     named = [method.strip() for method in methods.split(",")]
-    made = Methods(options.load_team(team, set_), named, list(tasks), switchers, more)
-    asked = sum(len(each.queries(split)[:limit]) for each in tasks.values())
+    systems = Methods(options.load_team(team, set_), named, list(tasks), switchers, extra)
+    questions = sum(len(each.queries(split)[:limit]) for each in tasks.values())
 
     async def run() -> MethodScores:
-        with Progress("answering", asked * seeds * len(named)) as progress:
+        with Progress("answering", questions * seeds * len(named)) as progress:
             try:
                 return await measure(
-                    made.teams,
+                    systems.teams,
                     tasks,
                     split=split,
                     limit=limit,
@@ -144,7 +144,7 @@ def score(
                     on_done=progress.advance,
                 )
             finally:
-                await made.engine.close()
+                await systems.engine.close()
 
     scores = asyncio.run(run())
     if values is not None:

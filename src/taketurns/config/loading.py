@@ -23,7 +23,7 @@ from taketurns.config.team_config import BUNDLED, TeamConfig
 from taketurns.config.yaml_document import YamlDocument
 from taketurns.errors import ConfigError
 
-Record = TypeVar("Record")
+Settings = TypeVar("Settings")
 
 
 def load_team_config(
@@ -52,7 +52,7 @@ def find_team_file(source: str | Path) -> Path:
     return path
 
 
-def load_settings(path: Path, record: type[Record], what: str) -> Record:
+def load_settings(path: Path, record: type[Settings], what: str) -> Settings:
     """A YAML file whose keys are the fields of the dataclass `record`, read as strictly as a team
     file; `what` is how errors call it. Raises ConfigError."""
     document = YamlDocument.read(path, what)

@@ -13,6 +13,8 @@ from typing import Literal
 from taketurns.errors import ConfigError
 from taketurns.utils.expressions import Expression
 
+_require = ConfigError.unless
+
 Until = Literal["sentence", "uncertainty", "switcher", "random"]
 
 MOST_TOKENS = 1 << 30  # no context is as long
@@ -213,8 +215,3 @@ class Policy:
     def longest(self) -> int:
         """The most tokens of a patch."""
         return self.patch_size if self.patch is None else self.patch.max
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ConfigError(otherwise)

@@ -14,6 +14,8 @@ from typing import Any
 from taketurns.config.loading import load_settings
 from taketurns.errors import ConfigError, UsageError
 
+_require = ConfigError.unless
+
 KEY_VARIABLE = "TAKETURNS_API_KEY"
 
 _ANYBODY = {"*", "null"}  # files are "null", and so is what any site shows in a sandbox
@@ -140,8 +142,3 @@ def default_name(team: str) -> str:
     `team.yaml`."""
     path = Path(team).absolute()
     return path.parent.name if path.name == "team.yaml" else path.stem
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ConfigError(otherwise)
