@@ -86,10 +86,11 @@ soak: install-dev  ## serving: load, memory over 10,000 requests, what holds oth
 	@$(BIN)/python -m benchmarks.serving.measure held-up
 	@$(BIN)/python -m benchmarks.serving.measure overhead
 
-check: install-dev  ## ruff and mypy --strict
+check: install-dev  ## ruff, mypy --strict and the direction of imports
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 duplicates: install-dev  ## blocks of six and more lines that stand in two places
 	@$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=6 --recursive=y src benchmarks recipes
