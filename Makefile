@@ -112,7 +112,7 @@ evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hou
 	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --output runs/evaluation
 
 clean:  ## remove .venv and what the tools cached
-	rm -rf $(VENV) $(NEWEST) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns into $(VENV) (a few minutes the first time)" >&2
