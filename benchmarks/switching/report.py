@@ -30,19 +30,19 @@ RUNS = {
     "Pipelines": ["pipeline-llama-1", "pipeline-llama-2", "pipeline-qwen3-0"],
 }
 
-TaskScores = Mapping[str, Sequence[Sequence[float]]]
+ScoresByTask = Mapping[str, Sequence[Sequence[float]]]
 """`[question][seed]` by task, as many questions a task."""
-MethodScores = Mapping[str, TaskScores]
+ScoresByMethod = Mapping[str, ScoresByTask]
 
 
-def read(work: Path, name: str) -> MethodScores:
+def read(work: Path, name: str) -> ScoresByMethod:
     """The scores of a run by method; empty where it is not made yet."""
     path = work / "scores" / f"{name}.json"
-    scores: MethodScores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    scores: ScoresByMethod = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return scores
 
 
-def by_task(scores: MethodScores) -> str:
+def by_task(scores: ScoresByMethod) -> str:
     """A row a task, a column a method."""
     tasks = next(iter(scores.values()))
     rows = [[task, *(_share(share(method[task])) for method in scores.values())] for task in tasks]
@@ -50,7 +50,7 @@ def by_task(scores: MethodScores) -> str:
     return table(["task", *scores], rows)
 
 
-def averages(runs: Mapping[str, MethodScores]) -> str:
+def averages(runs: Mapping[str, ScoresByMethod]) -> str:
     """A row a method of each run, with what it gains over random switching in the same run."""
     rows = [
         [run, method, _share(average(tasks)), _over(tasks, scores.get("random"))]
@@ -64,14 +64,14 @@ def _share(mean: Share) -> str:
     return interval(mean.mean, mean.low, mean.high)
 
 
-def _over(scores: TaskScores, chance: TaskScores | None) -> str:
+def _over(scores: ScoresByTask, chance: ScoresByTask | None) -> str:
     if chance is None:
         return ""
     gap = paired(scores, chance)
     return difference(gap.difference, gap.low, gap.high)
 
 
-def against(scores: MethodScores, method: str) -> str:
+def against(scores: ScoresByMethod, method: str) -> str:
     """What a method gains over every other on the same questions."""
     others = [other for other in scores if other != method]
     gaps = [paired(scores[method], scores[other]) for other in others]
@@ -88,7 +88,7 @@ def against(scores: MethodScores, method: str) -> str:
     return table([f"{method} over", "absolute", "relative", "p (Holm)"], rows)
 
 
-def beyond(scores: MethodScores, control: MethodScores, methods: Sequence[str]) -> str:
+def beyond(scores: ScoresByMethod, control: ScoresByMethod, methods: Sequence[str]) -> str:
     """Of the questions that no answer of any single checkpoint solves: how many does some answer of
     a method solve, beside as many new answers of each checkpoint and of random switching; and how
     many more the last method does."""
@@ -110,12 +110,12 @@ def beyond(scores: MethodScores, control: MethodScores, methods: Sequence[str]) 
     return table(["method", "solved", "share", f"{coverage.subject} less it", "p (Holm)"], rows)
 
 
-def flat(tasks: TaskScores) -> list[Sequence[float]]:
+def flat(tasks: ScoresByTask) -> list[Sequence[float]]:
     """Every question's answers, whatever its task."""
     return [seeds for answers in tasks.values() for seeds in answers]
 
 
-def joined(runs: Mapping[str, MethodScores]) -> MethodScores:
+def joined(runs: Mapping[str, ScoresByMethod]) -> ScoresByMethod:
     """Random switching and the head that never saw the task, each task from its own run."""
     return {
         "random": {task: scores["random"][task] for task, scores in runs.items()},
