@@ -10,10 +10,7 @@ from taketurns.errors import UsageError
 SMALL = 20_000_000  # parameters up to which a model is trained whole, on one thread
 
 
-def require(holds: bool, otherwise: str) -> None:
-    """Raise UsageError with the sentence `otherwise` unless the condition holds."""
-    if not holds:
-        raise UsageError(otherwise)
+require = UsageError.unless
 
 
 @dataclass(frozen=True, slots=True)
