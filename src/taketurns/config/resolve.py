@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,31 +137,21 @@ class TeamResolver:
             self._refuse("somebody must be free to write any share", "policy", "max_share")
         settings["guard"] = self._guard(judge)
         if settings["patch"] is not None:
-            try:
+            with self._located("policy", "patch"):
                 settings["patch"] = PatchRule(**dict(settings["patch"]))
-            except ConfigError as error:
-                key = str(error).partition(" ")[0].removeprefix("patch.")
-                self._refuse(str(error), "policy", "patch", key)
-        try:
+        with self._located("policy"):
             return Policy(**settings)
-        except ConfigError as error:
-            self._refuse(str(error), "policy", str(error).partition(" ")[0])
 
     def _guard(self, judge: Candidate | None) -> Guard | None:
         entry = self.team.guard
         if entry is None:
             return None
-        try:
+        to = self._index(entry.to, "guard", "to")
+        judge_name = None if judge is None else judge.name
+        with self._located("guard"):
             return Guard(
-                to=self._index(entry.to, "guard", "to"),
-                words=entry.words,
-                patterns=entry.patterns,
-                judge=None if judge is None else judge.name,
-                question=entry.question,
-                threshold=entry.threshold,
+                to, entry.words, entry.patterns, judge_name, entry.question, entry.threshold
             )
-        except ConfigError as error:
-            self._refuse(str(error), "guard", str(error).partition(" ")[0].rstrip(":"))
 
     def _judge(self, candidates: Sequence[Candidate]) -> Candidate | None:
         """The model that a guard asks: one of its own, or a candidate. In this process that has a
@@ -192,10 +183,8 @@ class TeamResolver:
                 self._refuse(
                     f"{key} must be more than 0 seconds and at most {_LONGEST_TIME}", "engine", key
                 )
-        try:
+        with self._located("engine"):
             memory = None if entry.memory is None else parse_bytes(entry.memory)
-        except ConfigError as error:
-            self._refuse(str(error), "engine", "memory")
         settings = {key: value for key, value in entry if key in _ENGINE_FIELDS}
         if entry.deterministic == "auto":
             settings["deterministic"] = None
@@ -304,6 +293,15 @@ class TeamResolver:
 
     def _path(self, name: str) -> Path:
         return (self.document.path.parent / Path(name).expanduser()).resolve()
+
+    @contextmanager
+    def _located(self, *section: str) -> Iterator[None]:
+        """Put the file and the line before a record's error, which begins with the key."""
+        try:
+            yield
+        except ConfigError as error:
+            key = str(error).partition(" ")[0].rstrip(":").removeprefix("patch.")
+            self._refuse(str(error), *section, key)
 
     def _refuse(self, sentence: str, *path: str | int) -> NoReturn:
         raise ConfigError(f"{self.document.where(path)}: {sentence}")
