@@ -12,12 +12,9 @@ from taketurns.cli import options
 from taketurns.utils.extras import EXTRAS, require
 
 _say = options.say_as()
-EXAMPLES = (
-    ("age", 7),
-    ("hop", 0),
-    ("chain", 0),
-    ("recall", 0),
-)  # the bundled team's test questions
+
+EXAMPLES = (("age", 7), ("hop", 0), ("chain", 0), ("recall", 0))
+"""Test questions of the bundled team's tasks: a task and the question's index."""
 
 
 def serve(
@@ -59,7 +56,7 @@ def serve(
 
 
 def _bundled_examples() -> tuple[str, ...]:
-    """Nobody knows what to ask of an invented world."""
+    """What to ask, for people who do not know the invented world."""
     from taketurns.pocket import TASKS
 
     return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)
