@@ -35,7 +35,8 @@ from taketurns.training.distillation.settings import (
     SamplingConfig,
     StudentConfig,
 )
-from taketurns.training.fine_tuning import last_checkpoint, rehearse
+from taketurns.training.epochs import last_checkpoint
+from taketurns.training.fine_tuning import rehearse
 from taketurns.training.policy_gradient.lm import LMLearner
 from taketurns.training.supervised.run import train
 from taketurns.training.supervised.settings import LMSettings, TrainingConfig

@@ -22,13 +22,8 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.engines.local.engine import LocalSession
 from taketurns.errors import ConfigError, DataError, NotANumberError
 from taketurns.switchers import candidate_order
-from taketurns.training.fine_tuning import (
-    STATE,
-    FineTuningPlan,
-    is_spent,
-    last_checkpoint,
-    trained,
-)
+from taketurns.training.epochs import STATE, epochs_trained, is_spent, last_checkpoint
+from taketurns.training.fine_tuning import FineTuningPlan
 from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.settings import FineTuningConfig
 from taketurns.training.supervised import lm
@@ -177,7 +172,7 @@ def test_it_stops_when_the_utility_no_longer_rises() -> None:
     assert not is_spent([], "merit", 1)
     assert not is_spent(log, "merit", None)
     assert not is_spent(log, None, 1)
-    assert trained([{"loss": 1.0}, *log, {"loss": 0.5}, {"train_loss": 0.7}]) == 2
+    assert epochs_trained([{"loss": 1.0}, *log, {"loss": 0.5}, {"train_loss": 0.7}]) == 2
 
 
 def test_the_defaults_are_the_papers_for_large_models() -> None:

@@ -36,13 +36,8 @@ from taketurns.training.distillation.settings import (
 from taketurns.training.distillation.student import Student, find_student
 from taketurns.training.distillation.summary import gain_lines, score_lines
 from taketurns.training.distillation.team import write_team
-from taketurns.training.fine_tuning import (
-    Defaults,
-    Log,
-    export,
-    fine_tune,
-    rehearse,
-)
+from taketurns.training.epochs import Log, export
+from taketurns.training.fine_tuning import Defaults, fine_tune, rehearse
 from taketurns.types import ModelSpec
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from taketurns.config.team_config import EngineConfig, TeamConfig
 from taketurns.errors import ConfigError, DataError
 from taketurns.switchers import candidate_order
 from taketurns.switchers.lm import LMSwitcher
-from taketurns.training.fine_tuning import Defaults, FineTuningPlan, Log, fine_tune
+from taketurns.training.epochs import Log
+from taketurns.training.fine_tuning import Defaults, FineTuningPlan, fine_tune
 from taketurns.training.settings import FineTuningConfig
 from taketurns.training.supervised.examples import Example
 from taketurns.training.supervised.objective import NextSpeaker, PromptRow

@@ -22,7 +22,7 @@ from taketurns.switchers import candidate_order
 from taketurns.switchers.head import HeadConfig, describe_blind, describe_labels
 from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.card import SWITCHER, write_card
-from taketurns.training.fine_tuning import evaluations, export
+from taketurns.training.epochs import evaluations, export
 from taketurns.training.labels.labels import Label, read_labels
 from taketurns.training.supervised.choice_metrics import (
     by_task,
