@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-m", "taketurns"]
 HOLD = """
 import sys
 from pathlib import Path
-from taketurns.streams import hold_streams
+from taketurns.cli.streams import hold_streams
 hold_streams()
 with Path(sys.argv[1]).open("w") as file:
     file.write(str(file.fileno()))

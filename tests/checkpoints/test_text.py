@@ -159,7 +159,7 @@ def test_what_was_written_is_text_to_the_next_speaker(
     first, second = (reader.info.codec for reader in readers)
     draft.start_patch(0)
     shown = draft.read(first.encode("see </s> and <s>"))
-    before = control(second, readers[1].read(draft.query)[1])
+    before = control(second, list(readers[1].prompt(draft.query).ids))
     assert shown == "see </s> and <s>"
     assert control(second, draft.prompt(1)) == before
     assert second.decode(draft.prompt(1)).endswith("see </s> and <s>")

@@ -81,7 +81,7 @@ def test_weights_that_hold_no_number_are_refused_with_their_name(
 def test_what_is_too_large_to_be_read_at_once_is_read_on_request(
     invoke: Invoke, tmp_path: Path, spoil: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "SHORT_LOAD", 1000)
+    monkeypatch.setattr("taketurns.generation.check.local.SHORT_LOAD", 1000)
     folder = str(spoil("model.norm.weight", nan))
     plain = [{"name": name, "model": folder} for name in ("a", "b")]
     (tmp_path / "team.yaml").write_text(json.dumps({"candidates": plain}))

@@ -58,9 +58,9 @@ async def test_a_file_is_held_until_its_process_ends(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from taketurns.utils.locks import locked\n"
+        "from taketurns.utils.locks import lock_async\n"
         "async def hold():\n"
-        "    async with locked(Path(sys.argv[1]), wait=False) as mine:\n"
+        "    async with lock_async(Path(sys.argv[1]), wait=False) as mine:\n"
         "        print(mine, flush=True); await asyncio.sleep(60)\n"
         "asyncio.run(hold())"
     )

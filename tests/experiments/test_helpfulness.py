@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taketurns.evaluation.interventions import shapley
+from taketurns.evaluation.interventions import shapley as shapley_module
 from taketurns.evaluation.interventions.shapley import (
     Coalition,
     beyond_alone,
     coalitions,
     left_out,
+    shapley,
     study,
 )
 
@@ -88,8 +89,8 @@ def answers(
 def test_who_helps_is_found_and_who_does_not_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidate 0 adds .25 to any part, 1 as much, 2 nothing: of 40 trials, the first two are found
     in at least 38, the third is called helpful in at most 6 (95 % intervals)."""
-    monkeypatch.setattr(shapley, "FEW_RESAMPLES", 300)
-    monkeypatch.setattr(shapley, "FEWEST", 99)
+    monkeypatch.setattr(shapley_module, "FEW_RESAMPLES", 300)
+    monkeypatch.setattr(shapley_module, "FEWEST", 99)
     worth = {p: max(0.1, 0.1 + 0.25 * (0 in p) + 0.25 * (1 in p)) for p in coalitions(3)}
     found = np.zeros(3)
     for trial in range(40):
@@ -109,7 +110,7 @@ def test_a_lucky_draw_of_questions_does_not_correlate_with_itself(
     """All candidates are equally good on their own and equally helpful. Where both are read off
     the same few questions, what a candidate adds to the others falls as its own score rises by
     chance; on separate ones it does not."""
-    monkeypatch.setattr(shapley, "FEW_RESAMPLES", 40)
+    monkeypatch.setattr(shapley_module, "FEW_RESAMPLES", 40)
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(60):
@@ -130,7 +131,7 @@ def test_a_lucky_draw_of_questions_does_not_correlate_with_itself(
 def test_helpfulness_that_follows_the_own_score_correlates_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shapley, "FEW_RESAMPLES", 400)
+    monkeypatch.setattr(shapley_module, "FEW_RESAMPLES", 400)
     rng = np.random.default_rng(1)
     scores = {}
     for task in range(8):

@@ -185,8 +185,9 @@ def hub() -> Iterator[FakeHub]:
 # started with them: one for many, since importing takes seconds.
 _SERVE = """
 import contextlib, io, json, os, sys, time
-import taketurns.engines.local
-from taketurns import cli, hub
+import taketurns.engines.local.engine
+from taketurns import cli
+from taketurns.checkpoints import hub
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 waits, wait = [], time.sleep
 def sleep(seconds):

@@ -24,7 +24,7 @@ def test_each_answer_stands_beside_the_others() -> None:
 
 def test_a_batch_holds_every_decision_of_groups_that_say_something() -> None:
     batch = Batch.of([[answer(1.0, 0, 2), answer(0.0, 1)], [answer(0.5, 0), answer(0.5, 1)]])
-    assert batch.seen == ((0, 0), (1, 2), (0, 1))
+    assert batch.observations == ((0, 0), (1, 2), (0, 1))
     assert batch.speakers.tolist() == [0, 2, 1]
     assert batch.advantages.tolist() == [1.0, 1.0, -1.0]
     assert len(Batch.of([[answer(0.5, 0), answer(0.5, 1)]])) == 0
