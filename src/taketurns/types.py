@@ -228,6 +228,7 @@ class Patch:
     the finish "guard" is empty: all that was written for it failed the guard, which ended the
     answer.
     `probabilities` are the switcher's, one a candidate, before top-p; None where it was not asked.
+    `name` is the speaker's; empty where there is none, and not compared.
     """
 
     speaker: int | None
@@ -238,6 +239,7 @@ class Patch:
     probabilities: tuple[float, ...] | None = None
     timing: Timing = Timing()
     withheld: tuple[RejectedPatch, ...] = ()
+    name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

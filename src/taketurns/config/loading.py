@@ -16,6 +16,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from taketurns.config.explain import explain, suggest
+from taketurns.config.own_parts import take_own_parts
 from taketurns.config.policy import Policy
 from taketurns.config.resolve import TeamResolver
 from taketurns.config.schema import PolicySchema, TeamSchema, schema_of
@@ -37,7 +38,9 @@ def load_team_config(
     document = YamlDocument.read(find_team_file(source), "team file")
     for key, value in (overrides or {}).items():
         document.override(f"policy.{key}" if key in PolicySchema.model_fields else key, value)
-    return TeamResolver(document, _validated(document, TeamSchema, "team file")).resolve()
+    parts = take_own_parts(document)
+    team = _validated(document, TeamSchema, "team file")
+    return TeamResolver(document, team, parts).resolve()
 
 
 def find_team_file(source: str | Path) -> Path:

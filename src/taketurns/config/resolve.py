@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from taketurns.checkpoints import gguf
+from taketurns.config.own_parts import OwnPart
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.schema import ENDPOINT
 from taketurns.config.settings import parse_bytes, shortened
@@ -47,6 +48,7 @@ class TeamResolver:
 
     document: YamlDocument
     team: Any
+    parts: Mapping[str, OwnPart] = field(default_factory=dict)
 
     def resolve(self) -> TeamConfig:
         """The team. Raises ConfigError."""
@@ -84,6 +86,8 @@ class TeamResolver:
         return [entry.name for entry in self.team.candidates]
 
     def _switcher(self) -> SwitcherConfig:
+        if (part := self.parts.get("switcher")) is not None:
+            return SwitcherConfig(kind=part.kind, settings=part.settings)
         entry = self.team.switcher
         for key, name, kind in _KEY_OF_KIND:
             if (entry.kind == kind) != (getattr(entry, key) not in (None, (), {})):
@@ -167,6 +171,8 @@ class TeamResolver:
         return chosen if self.team.engine.kind == "http" else replace(chosen, name=JUDGE)
 
     def _engine(self) -> EngineConfig:
+        if (part := self.parts.get("engine")) is not None:
+            return EngineConfig(kind=part.kind, settings=part.settings)
         entry = self.team.engine
         foreign = _LOCAL_KEYS if entry.kind == "http" else _HTTP_KEYS
         for key in foreign:

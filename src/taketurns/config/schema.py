@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 from taketurns.config.policy import QUESTION, PatchRule, Policy
-from taketurns.config.team_config import EngineConfig, SwitcherKind
+from taketurns.config.team_config import EngineConfig, EngineKind, SwitcherKind
 from taketurns.types import ModelSpec
 
 
@@ -76,6 +76,8 @@ GuardSchema = schema_of(
 EngineSchema = schema_of(
     EngineConfig,
     "Engine",
+    kind=(EngineKind, "local"),
+    settings=None,
     deterministic=(bool | Literal["auto"], "auto"),
     memory=(str | int | None, None),
     memory_bytes=None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from taketurns.config.policy import Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
@@ -23,10 +24,11 @@ class SwitcherConfig:
     order of its digits, empty for the team's order. "fixed": `sequence` are the indices that it
     cycles through. "head": `path` is a folder or a hub id. "folded": `tokens` are the ids that
     stand for the candidates, in their order, and `reader` is the index of the candidate that
-    decides before the first patch.
+    decides before the first patch. Any other kind is a switcher of the user's own
+    (`utils/parts.py`), made with `settings`.
     """
 
-    kind: SwitcherKind = "random"
+    kind: SwitcherKind | str = "random"
     spec: ModelSpec | None = None
     chat_template: bool = False
     sequence: tuple[int, ...] = ()
@@ -35,6 +37,7 @@ class SwitcherConfig:
     tokens: tuple[int, ...] = ()
     reader: int | None = None
     candidates: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,11 @@ class EngineConfig:
     bounds the KV caches and `threads` what one operation uses on a CPU; None leaves both to the
     engine. "http": `concurrency` bounds the requests under way at a replica, `timeout` the seconds
     of one request (all attempts together have twice as many), `token_timeout` the seconds between
-    two tokens of a stream, and `retries` how often a request is repeated.
+    two tokens of a stream, and `retries` how often a request is repeated. Any other kind is an
+    engine of the user's own (`utils/parts.py`), made with the models and `settings`.
     """
 
-    kind: EngineKind = "local"
+    kind: EngineKind | str = "local"
     deterministic: bool | None = None
     max_batch: int = 64
     memory_bytes: int | None = None
@@ -57,6 +61,7 @@ class EngineConfig:
     timeout: float = 300.0
     token_timeout: float = 30.0
     retries: int = 4
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

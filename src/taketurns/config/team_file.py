@@ -32,7 +32,7 @@ def team_yaml(
         policy["patch"] = dataclasses.asdict(team.policy.patch)
     if "max_share" in policy:
         policy["max_share"] = {names[index]: share for index, share in policy["max_share"]}
-    engine = _changed(team.engine)
+    engine = _changed(team.engine) | dict(team.engine.settings)
     if "memory_bytes" in engine:
         engine["memory"] = engine.pop("memory_bytes")
     document = {

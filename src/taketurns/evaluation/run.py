@@ -15,7 +15,7 @@ from taketurns.errors import EngineError, UsageError
 from taketurns.evaluation.asking import AnswerRequest, answer, recorded, requests
 from taketurns.evaluation.dev import DevCache
 from taketurns.evaluation.methods.base import Method, MethodContext, Plain
-from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods
+from taketurns.evaluation.methods.registry import ORACLE, MethodEntry, methods, own_methods
 from taketurns.evaluation.methods.trained import TrainedSwitchers, own
 from taketurns.evaluation.stopwatch import CLOCKS, Clock, Stopwatch
 from taketurns.evaluation.store import Store
@@ -86,6 +86,7 @@ class Evaluation:
         self._say = say
         mine = own(config, list(job.tasks))
         known = methods([c.name for c in config.candidates], mine, trained)
+        known |= own_methods([name for name in job.names or () if name not in known])
         self._entries = _chosen(known, job.names)
         named = job.names is not None
         if not named and config.switcher.kind == "random":

@@ -261,6 +261,8 @@ class GenerationLoop:
         return self._record(_patch_of(writer, selected, finish, begun))
 
     def _record(self, patch: Patch) -> Patch:
+        if patch.speaker is not None:
+            patch = replace(patch, name=self.state.names[patch.speaker])
         self.state.patches.append(patch)
         emit_events(self.emit, patch)
         return patch

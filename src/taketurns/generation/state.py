@@ -29,6 +29,16 @@ class GenerationState:
         self._stops = StopFilter(stops)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The candidates' names, by index."""
+        return tuple(reader.candidate.name for reader in self._readers)
+
+    @property
+    def text(self) -> str:
+        """What has been written."""
+        return "".join(patch.text for patch in self.patches)
+
+    @property
     def exact(self) -> bool:
         """Token ids are handed over, not text."""
         return self._written.exact

@@ -15,14 +15,15 @@ from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from taketurns import __version__
 from taketurns.checkpoints.weight_files import weight_files
-from taketurns.config.team_config import TeamConfig
+from taketurns.config.team_config import EngineKind, SwitcherKind, TeamConfig
 from taketurns.runs.manifest import Manifest, digest, now
 from taketurns.switchers import candidate_order, head
 from taketurns.types import ModelSpec
+from taketurns.utils.parts import Group, describe_part
 
 WHOLE = 64 << 20  # files up to this size are read whole for a fingerprint
 PARTS = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt"}
@@ -40,6 +41,7 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
             ],
             "switcher": _switcher(team, prints),
             "policy": _policy(team, prints),
+            **_engine(team),
             "input": sha256(data).hexdigest(),
         },
         about={
@@ -78,11 +80,25 @@ def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, A
     numbered = list(candidate_order.resolve(switcher) or names)
     elsewhere = {} if numbered == list(names) else {"candidates": numbered}
     return {
-        **{k: v for k, v in record.items() if k not in ("endpoint", "candidates")},
+        **{k: v for k, v in record.items() if k not in ("endpoint", "candidates", "settings")},
         "spec": switcher.spec and _content(switcher.spec, prints["switcher"]),
         "path": switcher.path and (_head(switcher.path) or switcher.path),
         **elsewhere,
+        **_own_part("switchers", switcher.kind, SwitcherKind, switcher.settings),
     }
+
+
+def _engine(team: TeamConfig) -> dict[str, Any]:
+    """An engine of the user's own decides the records; those of the package give the same."""
+    part = _own_part("engines", team.engine.kind, EngineKind, team.engine.settings)
+    return {"engine": part} if part else {}
+
+
+def _own_part(group: Group, kind: str, known: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Which code a part of the user's own is, and its settings; nothing for a known kind."""
+    if kind in get_args(known):
+        return {}
+    return {"part": describe_part(group, kind), "settings": _plain(dict(settings))}
 
 
 def _head(source: str) -> str | None:

@@ -242,6 +242,7 @@ def patch_from_json(record: Mapping[str, Any]) -> Patch:
             RejectedPatch(rejected["speaker"], rejected["tokens"])
             for rejected in record.get("withheld", ())
         ),
+        name=record.get("name") or "",
     )
 
 

@@ -23,8 +23,18 @@ class GenerationView(Protocol):
     def query(self) -> Query: ...
 
     @property
+    def names(self) -> Sequence[str]:
+        """The candidates' names, in the order of the probabilities."""
+        ...
+
+    @property
     def patches(self) -> Sequence[Patch]:
         """What has been written, a patch a turn."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What has been written, as text."""
         ...
 
     @property

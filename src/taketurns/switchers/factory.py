@@ -10,10 +10,12 @@ from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
+from taketurns.utils.parts import make_part, require_methods
 
 
 def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
-    """The switcher a team file asks for; `model` is the name of its model in the engine."""
+    """The switcher a team file asks for; `model` is the name of its model in the engine. Raises
+    UsageError for one of the user's own that cannot be made."""
     makers: Mapping[str, Callable[[], Switcher]] = {
         "random": RandomSwitcher,
         "fixed": lambda: FixedSwitcher(config.sequence),
@@ -25,4 +27,8 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
         "head": lambda: HeadSwitcher(config.path or ""),
         "folded": lambda: FoldedSwitcher(config.tokens, config.reader or 0),
     }
-    return makers[config.kind]()
+    if config.kind in makers:
+        return makers[config.kind]()
+    switcher: Switcher = make_part("switchers", config.kind, config.settings)
+    require_methods(f"the switcher {config.kind!r}", switcher, ("prepare", "begin"))
+    return switcher

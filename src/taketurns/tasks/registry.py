@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from inspect import isclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from taketurns.errors import UsageError
 from taketurns.tasks.base import Task
@@ -16,6 +17,7 @@ from taketurns.tasks.providers import provider
 from taketurns.tasks.scored import Unscored
 from taketurns.tasks.scorers.base import Scorer
 from taketurns.tasks.scorers.registry import make_scorer
+from taketurns.utils.parts import load_part, make_part, names_part, require_methods
 
 Scoring = Literal["ours", "moco"]
 
@@ -40,6 +42,8 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
             raise UsageError(f"there is no {choices.data}")
         benchmark = BENCHMARKS[name]
         return benchmark.load(choices.data, _scorer(benchmark, choices))
+    if not name.endswith((".yaml", ".yml")) and names_part("tasks", name):
+        return _own_task(name)
     pocket = provider("pocket")
     if name not in pocket.TASKS and not name.endswith((".yaml", ".yml")):
         near = get_close_matches(name, [*BENCHMARKS, *pocket.TASKS], n=1)
@@ -57,6 +61,19 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
     if choices.settings:
         raise UsageError(f"the scorer of the pocket task {name!r} has no settings")
     return pocket.tasks_named([name], choices.world)[0]
+
+
+def _own_task(name: str) -> Task:
+    """A task of the user's own: what the name leads to, or what that gives when it is called."""
+    part = load_part("tasks", name)
+    task = part if callable(getattr(part, "queries", None)) and not isclass(part) else None
+    if task is None:
+        task = make_part("tasks", name, {})
+    require_methods(f"the task {name!r}", task, ("queries", "score"))
+    for key in ("name", "category"):
+        if not isinstance(getattr(task, key, None), str):
+            raise UsageError(f"the task {name!r} has no {key}")
+    return cast(Task, task)
 
 
 def built_in_task(name: str) -> Task | None:

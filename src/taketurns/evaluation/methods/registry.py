@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import getdoc
 from typing import Literal
 
 from taketurns.errors import UsageError
@@ -30,6 +31,7 @@ from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import RandomSwitcher
+from taketurns.utils.parts import load_part, make_part, names_part, require_methods
 
 Kind = Literal["single", "baseline", "control", "switch"]
 ORACLE = "oracle"
@@ -100,6 +102,25 @@ def methods(
             raise UsageError(f"two methods are called {entry.name!r}; give one another name")
         by_name[entry.name] = entry
     return by_name
+
+
+def own_methods(names: Sequence[str]) -> dict[str, MethodEntry]:
+    """The methods of the user's own among these names: "package.module:Class", or an entry point.
+    Each is imported. Raises UsageError."""
+    entries = {}
+    for name in names:
+        if names_part("methods", name):
+            about = (getdoc(load_part("methods", name)) or "a method of your own").partition("\n")[
+                0
+            ]
+            entries[name] = _baseline(name, about.rstrip("."), partial(_make_own, name))
+    return entries
+
+
+def _make_own(name: str, context: MethodContext) -> Method:
+    method: Method = make_part("methods", name, {}, context)
+    require_methods(f"the method {name!r}", method, ("check", "prepare", "answer"))
+    return method
 
 
 def _baseline(name: str, about: str, make: Callable[[MethodContext], Method]) -> MethodEntry:

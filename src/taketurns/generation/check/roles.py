@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
-from taketurns.config.team_config import TeamConfig
+from taketurns.config.team_config import SwitcherKind, TeamConfig
 from taketurns.generation.team import SWITCHER
 from taketurns.switchers import candidate_order
 from taketurns.switchers.head import Head, describe_blind, describe_labels
@@ -32,6 +33,8 @@ def describe_switcher(config: TeamConfig) -> str:
         numbered = ", ".join(f"{number} is {name}" for number, name in enumerate(order or names))
         whose = "" if order else ": the team's order, since nothing says another"
         return f"a language model that reads the tagged trace, where {numbered}{whose}"
+    if switcher.kind not in get_args(SwitcherKind):
+        return f"{switcher.kind}, of your own"
     if switcher.kind == "folded":
         return "a head in the candidates' own output matrices, read with each patch"
     if switcher.path is not None:

@@ -16,8 +16,10 @@ from taketurns.tasks.scorers.closed import Closed
 from taketurns.tasks.scorers.compliance import Judged, Phrases
 from taketurns.tasks.scorers.diversity import Diversity
 from taketurns.tasks.scorers.mathematics import Mathematics
+from taketurns.tasks.scorers.own import own_scorer
 from taketurns.tasks.scorers.reward import Reward
 from taketurns.tasks.scorers.words import Alias, Exact, TokenF1
+from taketurns.utils.parts import names_part
 
 
 def calibration(of: str = "choice", sampled: bool = False) -> Scorer:
@@ -64,8 +66,10 @@ SCORERS: Mapping[str, Callable[..., Scorer]] = MappingProxyType(
 
 
 def make_scorer(name: str, settings: Mapping[str, Any] | None = None) -> Scorer:
-    """A scorer by its name. Raises UsageError for a name or a setting that there is not, saying
-    which there are."""
+    """A scorer by its name, or one of the user's own by "package.module:Name" or entry point.
+    Raises UsageError for a name or a setting that there is not, saying which there are."""
+    if name not in SCORERS and names_part("scorers", name):
+        return own_scorer(name, dict(settings or {}))
     if name not in SCORERS:
         near = get_close_matches(name, SCORERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -57,6 +57,8 @@ def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict
         return {"kind": "fixed", "sequence": [names[index] for index in switcher.sequence]}
     if switcher.kind == "head":
         return {"kind": "head", "path": switcher.path}
+    if switcher.kind != "lm":
+        return {"kind": switcher.kind, **switcher.settings}
     assert switcher.spec is not None
     entry = {"kind": "lm", **spec_entry(switcher.spec, folder)}
     if switcher.candidates:

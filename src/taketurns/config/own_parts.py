@@ -1,0 +1,41 @@
+"""Sections of a team file whose kind is a part of the user's own: "package.module:Name"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, get_args
+
+from taketurns.config.team_config import EngineKind, SwitcherKind
+from taketurns.config.yaml_document import YamlDocument
+from taketurns.utils.parts import Group, names_part
+
+_SECTIONS: Mapping[str, tuple[Group, tuple[str, ...]]] = MappingProxyType(
+    {
+        "switcher": ("switchers", get_args(SwitcherKind)),
+        "engine": ("engines", get_args(EngineKind)),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPart:
+    """A section with its kind, and its other keys, which are the part's settings."""
+
+    kind: str
+    settings: Mapping[str, Any]
+
+
+def take_own_parts(document: YamlDocument) -> dict[str, OwnPart]:
+    """Take the sections that name a part of the user's own out of a document, so that the schema,
+    which does not know their keys, sees the others."""
+    parts = {}
+    for section, (group, known) in _SECTIONS.items():
+        entry = document.data.get(section)
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        if isinstance(kind, str) and kind not in known and names_part(group, kind):
+            settings = {key: value for key, value in entry.items() if key != "kind"}
+            parts[section] = OwnPart(kind, settings)
+            del document.data[section]
+    return parts

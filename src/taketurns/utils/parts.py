@@ -1,0 +1,139 @@
+"""Parts of a user's own, found by name: "package.module:Name", or an installed entry point.
+
+An entry point of the group `taketurns.switchers`, `.engines`, `.scorers`, `.methods` or `.tasks`
+gives a part a short name. A module in the current folder is found too, as `python -m` finds it.
+To name a part is to run its code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
+from pathlib import Path
+from typing import Any, Literal
+
+from taketurns.errors import UsageError
+
+Group = Literal["switchers", "engines", "scorers", "methods", "tasks"]
+
+
+def part_names(group: Group) -> list[str]:
+    """The names that installed packages give to parts of this group."""
+    return sorted({point.name for point in _points(group)})
+
+
+def names_part(group: Group, name: str) -> bool:
+    """Does a name lead to a part, as far as can be known without importing it?"""
+    return ":" in name or name in part_names(group)
+
+
+def load_part(group: Group, name: str) -> Any:
+    """What `name` leads to, imported. Raises UsageError, which says what is not there."""
+    kind = group.removesuffix("s")
+    for point in _points(group):
+        if point.name == name:
+            try:
+                return point.load()
+            except Exception as error:
+                raise UsageError(
+                    f"the {kind} {name!r} cannot be imported: its entry point {point.value!r} "
+                    f"raised {_told(error)}; reinstall or remove {_package_of(point)}"
+                ) from error
+    module, _, path = name.partition(":")
+    if not module or not path:
+        raise UsageError(f"a {kind} of your own is named package.module:Name, not {name!r}")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # last, so that it hides no installed package
+    try:
+        part: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if module == missing or module.startswith(f"{missing}."):
+            raise UsageError(
+                f"the {kind} {name!r}: there is no module {missing!r} here; install its package, "
+                "or run in its folder"
+            ) from error
+        raise UsageError(f"the {kind} {name!r}: its module needs {missing!r}") from error
+    except Exception as error:
+        raise UsageError(f"the {kind} {name!r}: its module raised {_told(error)}") from error
+    for attribute in path.split("."):
+        try:
+            part = getattr(part, attribute)
+        except AttributeError as error:
+            raise UsageError(f"the {kind} {name!r}: {module} has no {path!r}") from error
+    return part
+
+
+def make_part(group: Group, name: str, settings: Mapping[str, Any], *arguments: Any) -> Any:
+    """A part made with its settings, after the `arguments` that the framework gives. Raises
+    UsageError for a part that cannot be called, and for settings that it does not have or lacks."""
+    kind, part = group.removesuffix("s"), load_part(group, name)
+    if not callable(part):
+        raise UsageError(f"the {kind} {name!r} is no class or function: it cannot be called")
+    check_settings(f"the {kind} {name!r}", part, settings, len(arguments))
+    try:
+        return part(*arguments, **settings)
+    except TypeError as error:
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise  # from within the part
+        raise UsageError(f"the {kind} {name!r} cannot be made: {error}") from error
+
+
+def check_settings(
+    what: str, part: Callable[..., Any], settings: Mapping[str, Any], given: int = 0
+) -> None:
+    """Raise UsageError, which calls the part `what`, for settings that it does not take or that it
+    needs and are not there. The first `given` parameters are not settings."""
+    try:
+        parameters = list(inspect.signature(part).parameters.values())[given:]
+    except (TypeError, ValueError):
+        return  # a class in C does not tell
+    named = {
+        p.name: p.default is p.empty
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    open_to_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if not open_to_all and (unknown := [key for key in settings if key not in named]):
+        has = f"its keys are {', '.join(named)}" if named else "it has none"
+        raise UsageError(f"{what} has no key {unknown[0]!r}; {has}")
+    if missing := [key for key, needed in named.items() if needed and key not in settings]:
+        raise UsageError(f"{what} needs the key {missing[0]!r}")
+
+
+def require_methods(what: str, part: object, methods: Iterable[str]) -> None:
+    """Raise UsageError, which calls the part `what`, if it lacks a method of its protocol."""
+    if lacking := [name for name in methods if not callable(getattr(part, name, None))]:
+        raise UsageError(f"{what} has no method {lacking[0]}(); docs/extending.md lists them")
+
+
+def describe_part(group: Group, name: str) -> dict[str, str | None]:
+    """Which code a part is, for a manifest: its module, the version of the package that it is from,
+    and a digest of the module's file."""
+    part = load_part(group, name)
+    module = str(getattr(part, "__module__", type(part).__module__))
+    packages = packages_distributions().get(module.partition(".")[0], [])
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return {
+        "name": name,
+        "module": module,
+        "version": version(packages[0]) if packages else None,
+        "digest": sha256(Path(file).read_bytes()).hexdigest() if file else None,
+    }
+
+
+def _points(group: Group) -> Iterable[EntryPoint]:
+    return entry_points(group=f"taketurns.{group}")
+
+
+def _package_of(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "its package"
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
