@@ -279,12 +279,12 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
     page = (CONFIGS.parent / "docs" / "team-file.md").read_text(encoding="utf-8")
     records = {
         ModelSpec: set(),
-        SwitcherConfig: {"spec", "endpoint"},
+        SwitcherConfig: {"spec", "endpoint", "settings"},
         Endpoint: set(),
         Policy: {"guard"},
         PatchRule: set(),
         Guard: set(),
-        EngineConfig: {"memory_bytes"},
+        EngineConfig: {"memory_bytes", "settings"},
     }
     for record, renamed in records.items():
         for key in {item.name for item in fields(record)} - renamed:

@@ -33,8 +33,9 @@ def take_own_parts(document: YamlDocument) -> dict[str, OwnPart]:
     parts = {}
     for section, (group, known) in _SECTIONS.items():
         entry = document.data.get(section)
-        kind = entry.get("kind") if isinstance(entry, dict) else None
-        if isinstance(kind, str) and kind not in known and names_part(group, kind):
+        if not isinstance(entry, dict) or not isinstance(kind := entry.get("kind"), str):
+            continue
+        if kind not in known and names_part(group, kind):
             settings = {key: value for key, value in entry.items() if key != "kind"}
             parts[section] = OwnPart(kind, settings)
             del document.data[section]
