@@ -1,7 +1,5 @@
 """A scorer and a task of one's own. On the command line, in this folder:
-
-taketurns evaluate --team pocket --task scorer_and_task:Sums --output report
-"""
+taketurns evaluate --team pocket --task scorer_and_task:Sums --output report"""
 
 import re
 
