@@ -111,7 +111,7 @@ def test_the_bundled_team_and_its_switchers_are_of_the_pocket_world() -> None:
         assert asked.names == ((folder.name,) if folder.name in TASKS else tuple(TASKS))
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ASKING = re.compile(r"^taketurns +(?:rollout|evaluate|distill|safety|experiment|train) .*", re.M)
 
 

@@ -61,7 +61,7 @@ def test_the_versions_tested_are_those_of_the_constraints() -> None:
 
 
 def test_a_team_that_is_not_bundled_is_asked_a_task() -> None:
-    pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))]
+    pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))]
     asking = r"^taketurns (?:rollout|evaluate|distill|experiment|safety) .*--team \S+\.yaml\b.*"
     commands = [line for page in pages for line in re.findall(asking, page, re.MULTILINE)]
     assert commands

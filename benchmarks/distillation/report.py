@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: python -m benchmarks.distillation.report WORK"""
+"""The tables of docs/results/distillation.md: python -m benchmarks.distillation.report WORK"""
 
 from __future__ import annotations
 

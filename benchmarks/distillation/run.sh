@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything that docs/results.md says of distillation:  sh benchmarks/distillation/run.sh WORK
+# The figures of docs/results/distillation.md:  sh benchmarks/distillation/run.sh WORK
 # Every command goes on where it was stopped; one that is finished does nothing.
 set -eu
 work=$1

@@ -1,7 +1,7 @@
 """What serving costs, and whether it holds: `python -m benchmarks.serving.measure --help`.
 
 The server is a process of its own, as its users run it; the client is this one, and does nothing
-but read events off sockets. docs/results.md has the figures.
+but read events off sockets. docs/results/serving.md has the figures.
 """
 
 from __future__ import annotations

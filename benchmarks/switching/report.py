@@ -1,4 +1,4 @@
-"""The tables of docs/results.md from what `benchmarks.switching.run` left in WORK.
+"""The tables of docs/results/ from what `benchmarks.switching.run` left in WORK.
 
     python -m benchmarks.switching.report WORK
 

@@ -1,4 +1,4 @@
-"""Everything that docs/results.md says of trained switchers, step by step.
+"""Everything that docs/results/ says of trained switchers, step by step.
 
     python -m benchmarks.switching.run WORK [--only PATTERN …] [--list]
 
