@@ -17,7 +17,7 @@ PIP := $(INSTALL) --quiet
 NEWEST := $(VENV)-newest
 
 .PHONY: help install install-dev demo serve test test-all test-newest test-faults test-vllm test-ray \
-    test-ecosystem soak real real-models real-learn real-vllm llama-server check duplicates format bench golden models evaluate clean
+    test-ecosystem soak real real-models real-learn real-vllm llama-server check duplicates format bench golden models evaluate release-check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -110,6 +110,9 @@ golden: install-dev  ## what the code here does, held against BASE=COMMIT to the
 
 evaluate: install-dev  ## all methods on all pocket tasks, with a report (an hour on two cores)
 	@$(BIN)/taketurns evaluate --team pocket --limit 100 --seeds 5 --dev-limit 30 --workers 2 --clock cpu --output runs/evaluation
+
+release-check: $(BIN)/python  ## build the wheel, see that it is whole, and use it in a fresh environment (minutes)
+	@$(BIN)/python -m recipes.release
 
 clean:  ## remove .venv and what the tools cached
 	rm -rf $(VENV) $(NEWEST) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,252 @@
+"""Build a release and try it: `python -m recipes.release [--dist FOLDER]` (`make release-check`).
+
+The version and the changelog must agree. The source archive and the wheel, built from that archive,
+must hold what belongs in them. The wheel is then installed into a fresh environment with the
+versions of constraints.txt, and the bundled team answers two questions there, outside the
+repository and without the hub. Archives that pass are copied into `dist/`.
+
+Only the standard library is imported, because any Python may run this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "taketurns"
+UNRELEASED = "Unreleased"
+# Data of the package. Each pattern must match a file of the wheel; `*` matches folders too.
+PACKAGE_DATA = (
+    "taketurns/py.typed",
+    "taketurns/evaluation/report/templates/*.html",
+    "taketurns/evaluation/report/templates/*.css",
+    "taketurns/evaluation/report/templates/*.js",
+    "taketurns/integrations/launch/templates/*.yaml.j2",
+    "taketurns/integrations/planning/costs/*.json",
+    "taketurns/pocket/weights/team.yaml",
+    "taketurns/pocket/weights/pretrained/model.safetensors",
+    "taketurns/pocket/weights/sft/model.safetensors",
+    "taketurns/pocket/weights/aligned/model.safetensors",
+    "taketurns/pocket/weights/switchers/*/head.safetensors",
+    "taketurns/pocket/weights/switchers/lm/model.safetensors",
+    "taketurns/server/page/index.html",
+    "taketurns/server/page/*.css",
+    "taketurns/server/page/*.js",
+    "taketurns/training/cards/*.md.j2",
+)
+# What the source archive holds beside the package.
+SOURCES = (
+    "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
+    "README.md", "CHANGELOG.md",
+    "tests/*.py", "benchmarks/*.py", "recipes/*.py", "configs/*.yaml", "docs/*.md", "findings/*.sh",
+)  # fmt: skip
+QUESTIONS = ("what does rebol fonul work as?", "what is 17 + 25 ?")
+
+
+class ReleaseError(Exception):
+    """What is wrong with the release, as a sentence."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """1, and one sentence, if the release is not fit to be published."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--dist", type=Path, default=ROOT / "dist", help="where archives that pass go: %(default)s"
+    )
+    dist: Path = parser.parse_args(arguments).dist
+    try:
+        with TemporaryDirectory(prefix="taketurns-release-") as temporary:
+            for archive in check_release(ROOT, Path(temporary)):
+                dist.mkdir(parents=True, exist_ok=True)
+                print(shutil.copy(archive, dist))
+    except ReleaseError as error:
+        _say(f"error: {error}")
+        return 1
+    except subprocess.CalledProcessError as error:
+        _say(f"error: {' '.join(map(str, error.cmd))} ended with exit code {error.returncode}")
+        return 1
+    return 0
+
+
+def check_release(root: Path, folder: Path) -> tuple[Path, Path]:
+    """Build in `folder`, and try what was built: the source archive and the wheel. Raises
+    ReleaseError, or CalledProcessError for a command that failed."""
+    version = check_version(
+        (root / "src" / PACKAGE / "__init__.py").read_text(encoding="utf-8"),
+        (root / "CHANGELOG.md").read_text(encoding="utf-8"),
+    )
+    source, wheel = _build(root, folder, version)
+    check_source(source)
+    check_wheel(wheel, package_files(root / "src"))
+    _say(f"{source.name} and {wheel.name} hold what they should")
+    _try_wheel(wheel, version, root / "constraints.txt", folder)
+    _say(f"{wheel.name} works in a fresh environment")
+    return source, wheel
+
+
+def check_version(module: str, changelog: str) -> str:
+    """The version that the package's `__init__.py` names. Raises ReleaseError unless the newest
+    section of the changelog has it, or is still unreleased."""
+    named = re.search(r'^__version__ = "([^"]+)"$', module, re.MULTILINE)
+    if named is None:
+        raise ReleaseError('src/taketurns/__init__.py has no line __version__ = "…"')
+    heading = re.search(r"^## \[?([^\]\s]+)", changelog, re.MULTILINE)
+    newest = None if heading is None else heading[1]
+    if newest not in (named[1], UNRELEASED):
+        raise ReleaseError(
+            f"the newest section of CHANGELOG.md is {newest}, and the version in "
+            f"src/taketurns/__init__.py is {named[1]}: make them equal, or add ## {UNRELEASED}"
+        )
+    return named[1]
+
+
+def package_files(source: Path) -> set[str]:
+    """The files of the package in a source folder, by their names in a wheel."""
+    files = (path for path in (source / PACKAGE).rglob("*") if path.is_file())
+    return {
+        path.relative_to(source).as_posix()
+        for path in files
+        if "__pycache__" not in path.parts and path.suffix != ".pyc"
+    }
+
+
+def check_wheel(wheel: Path, package: Collection[str]) -> None:
+    """Raise ReleaseError unless the wheel holds the files of `package`, among them all kinds of
+    data, and nothing else but its own metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if not name.endswith("/")}
+    _require(wheel, "lacks", _unmatched(PACKAGE_DATA, held))
+    _require(wheel, "lacks", set(package) - held)
+    metadata = re.compile(rf"{PACKAGE}-[^/]+\.dist-info/")
+    _require(wheel, "must not hold", {n for n in held - set(package) if not metadata.match(n)})
+
+
+def check_source(archive: Path) -> None:
+    """Raise ReleaseError unless the source archive holds what tests, checks and documents need."""
+    with tarfile.open(archive) as opened:
+        held = {name.partition("/")[2] for name in opened.getnames()}
+    _require(archive, "lacks", _unmatched(SOURCES, held))
+    _require(archive, "lacks", _unmatched([f"src/{one}" for one in PACKAGE_DATA], held))
+
+
+def _unmatched(patterns: Collection[str], names: Collection[str]) -> set[str]:
+    return {one for one in patterns if not any(fnmatch(name, one) for name in names)}
+
+
+def _require(archive: Path, fault: str, names: Collection[str]) -> None:
+    """Raises ReleaseError if there are any `names`, for which the archive is at `fault`."""
+    if names:
+        shown = ", ".join(sorted(names)[:5])
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise ReleaseError(f"{archive.name} {fault} {shown}{more}")
+
+
+def _build(root: Path, folder: Path, version: str) -> tuple[Path, Path]:
+    """Build the source archive, and the wheel from it."""
+    _say("building")
+    python = _environment(folder / "build-environment")
+    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "build")
+    built = folder / "built"
+    _run(python, "-m", "build", "--outdir", built, root)
+    source = built / f"{PACKAGE}-{version}.tar.gz"
+    wheel = built / f"{PACKAGE}-{version}-py3-none-any.whl"
+    for archive in (source, wheel):
+        if not archive.is_file():
+            raise ReleaseError(f"{archive.name} was not built, but {_names(built)}")
+    return source, wheel
+
+
+def _try_wheel(wheel: Path, version: str, constraints: Path, folder: Path) -> None:
+    """Install the wheel alone, and use it in an empty folder."""
+    _say("installing the wheel into a fresh environment (a few minutes)")
+    python = _environment(folder / "environment")
+    _run(
+        python, "-m", "pip", "install", "--disable-pip-version-check",
+        "--constraint", constraints, wheel,
+    )  # fmt: skip
+    work = folder / "work"
+    work.mkdir()
+    command = python.with_name(PACKAGE)
+    if (said := _ask(work, command, "--version").strip()) != f"{PACKAGE} {version}":
+        raise ReleaseError(f"taketurns --version says {said!r}; it must say '{PACKAGE} {version}'")
+    if "generate" not in _ask(work, command, "--help"):
+        raise ReleaseError("taketurns --help does not list generate")
+    place = Path(_ask(work, python, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)").strip())
+    if folder.resolve() not in place.resolve().parents:
+        raise ReleaseError(f"import taketurns found {place}, which is not the installed wheel")
+    questions = [{"id": str(n), "text": text} for n, text in enumerate(QUESTIONS, 1)]
+    lines = "".join(f"{json.dumps(question)}\n" for question in questions)
+    (work / "prompts.jsonl").write_text(lines, encoding="utf-8")
+    _ask(
+        work, command, "generate", "--team", "pocket",
+        "--input", "prompts.jsonl", "--output", "answers.jsonl",
+    )  # fmt: skip
+    check_answers((work / "answers.jsonl").read_text(encoding="utf-8"))
+
+
+def check_answers(records: str) -> None:
+    """Raise ReleaseError unless each question has an answer that says by whom it was written."""
+    answers = [json.loads(line) for line in records.splitlines()]
+    for answer in answers:
+        if answer.get("error") or not answer.get("text") or not answer.get("patches"):
+            raise ReleaseError(f"taketurns generate wrote no answer: {json.dumps(answer)[:200]}")
+    if len(answers) != len(QUESTIONS):
+        raise ReleaseError(
+            f"taketurns generate wrote {len(answers)} answers to {len(QUESTIONS)} questions"
+        )
+
+
+def _environment(folder: Path) -> Path:
+    """A new virtual environment's Python."""
+    venv.create(folder, with_pip=True)
+    return folder / "bin" / "python"
+
+
+def _ask(work: Path, *command: object) -> str:
+    """What a command prints. It runs in `work`, keeps its cache there, and asks no hub."""
+    _say(f"+ {' '.join(map(str, command))}")
+    own = {"TAKETURNS_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=work,
+        env=_variables() | own,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return done.stdout
+
+
+def _run(*command: object) -> None:
+    subprocess.run(list(map(str, command)), check=True, env=_variables())
+
+
+def _variables() -> dict[str, str]:
+    """The environment variables, without those that show Python other packages."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+
+
+def _say(line: str) -> None:
+    """Progress goes to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
