@@ -50,7 +50,7 @@ PACKAGE_DATA = (
 # What the source archive holds beside the package.
 SOURCES = (
     "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
-    "README.md", "CHANGELOG.md",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
     "tests/*.py", "benchmarks/*.py", "recipes/*.py", "configs/*.yaml", "docs/*.md", "findings/*.sh",
 )  # fmt: skip
 QUESTIONS = ("what does rebol fonul work as?", "what is 17 + 25 ?")
