@@ -73,6 +73,19 @@ class Shout:
         return answer.upper()
 
 
+class Strict:
+    name = "strict"
+
+    def __init__(self, limit=3):
+        self.limit = limit
+
+    check = score = canonical_answer = lambda self, *arguments: None
+
+
+def wild(query, answer):
+    return 7
+
+
 class Half:
     name = "half"
 
@@ -208,6 +221,14 @@ def test_a_class_scores_and_half_of_one_does_not(mine: Path) -> None:
     assert make_scorer("my_parts:Shout").score(Query("1", text="q"), "AY").value == 1
     with pytest.raises(UsageError, match="has no method check"):
         make_scorer("my_parts:Half")
+
+
+def test_scores_that_would_be_wrong_without_a_word_are_refused(mine: Path) -> None:
+    with pytest.raises(UsageError, match="gave 7; it must give a Score or a number from 0 to 1"):
+        make_scorer("my_parts:wild").score(Query("1", text="q"), "a")
+    make_scorer("my_parts:Strict")
+    with pytest.raises(UsageError, match="has settings and is no dataclass"):
+        make_scorer("my_parts:Strict", {"limit": 4})
 
 
 def test_a_task_and_a_scorer_by_name_on_the_command_line(mine: Path, invoke: Invoke) -> None:

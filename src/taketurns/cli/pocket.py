@@ -14,7 +14,7 @@ from taketurns.cli.moved import moved_command
 if TYPE_CHECKING:
     from taketurns.pocket.score import MethodScores
 
-WorldOption = Annotated[
+PocketWorldOption = Annotated[
     int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
 ]
 
@@ -75,7 +75,7 @@ def relabel(
     recaller: Annotated[
         str, typer.Option(help="Who recalls best; the others have what tuning teaches.")
     ] = "pretrained",
-    world: WorldOption = 0,
+    world: PocketWorldOption = 0,
 ) -> None:
     """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
     from taketurns.pocket.skills import relabel as by_rules
@@ -111,7 +111,7 @@ def score(
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="One more trained switcher, as the method NAME."),
     ] = None,
-    world: WorldOption = 0,
+    world: PocketWorldOption = 0,
     values: Annotated[
         Path | None,
         typer.Option(help="Write each answer's score there: {method: {task: [[a seed …] …]}}."),

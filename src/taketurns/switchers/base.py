@@ -107,12 +107,18 @@ async def ask(
     return probabilities
 
 
-async def make_ready(switcher: Switcher, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
-    """`prepare` of a switcher, which may be a user's own. Raises ConfigError where it is none."""
-    kind = type(switcher).__name__
+def require_switcher(switcher: object) -> None:
+    """Raise ConfigError for what lacks a method of a switcher."""
     for name in ("prepare", "begin"):
         if not callable(getattr(switcher, name, None)):
+            kind = type(switcher).__name__
             raise ConfigError(f"{kind} is no switcher: it has no method {name}()")
+
+
+async def make_ready(switcher: Switcher, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
+    """`prepare` of a switcher, which may be a user's own. Raises ConfigError where it is none."""
+    require_switcher(switcher)
+    kind = type(switcher).__name__
     preparing: Any = switcher.prepare(engine, candidates)
     if not isawaitable(preparing):
         raise ConfigError(f"{kind}.prepare() is no coroutine: write `async def prepare`")

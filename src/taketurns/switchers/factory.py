@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from taketurns.config.team_config import SwitcherConfig
-from taketurns.switchers.base import Switcher
+from taketurns.switchers.base import Switcher, require_switcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
-from taketurns.utils.parts import make_part, require_methods
+from taketurns.utils.parts import make_part
 
 
 def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
     """The switcher a team file asks for; `model` is the name of its model in the engine. Raises
-    UsageError for one of the user's own that cannot be made."""
+    UsageError or ConfigError for one of the user's own that cannot be made."""
     makers: Mapping[str, Callable[[], Switcher]] = {
         "random": RandomSwitcher,
         "fixed": lambda: FixedSwitcher(config.sequence),
@@ -30,5 +30,5 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
     if config.kind in makers:
         return makers[config.kind]()
     switcher: Switcher = make_part("switchers", config.kind, config.settings)
-    require_methods(f"the switcher {config.kind!r}", switcher, ("prepare", "begin"))
+    require_switcher(switcher)
     return switcher

@@ -42,10 +42,11 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
             raise UsageError(f"there is no {choices.data}")
         benchmark = BENCHMARKS[name]
         return benchmark.load(choices.data, _scorer(benchmark, choices))
-    if not name.endswith((".yaml", ".yml")) and names_part("tasks", name):
-        return _own_task(name)
     pocket = provider("pocket")
-    if name not in pocket.TASKS and not name.endswith((".yaml", ".yml")):
+    a_file = name.endswith((".yaml", ".yml"))
+    if name not in pocket.TASKS and not a_file and names_part("tasks", name):
+        return _own_task(name)
+    if name not in pocket.TASKS and not a_file:
         near = get_close_matches(name, [*BENCHMARKS, *pocket.TASKS], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, ClassVar, cast
 
 from taketurns.errors import UsageError
 from taketurns.tasks.scorers.base import FIRST, Scorer
 from taketurns.types import Query, Score
-from taketurns.utils.parts import check_settings, load_part, require_methods
+from taketurns.utils.parts import check_settings, load_part, make_part, require_methods
 
 Judge = Callable[..., Score | float | bool]
 
@@ -35,15 +35,19 @@ class FunctionScorer:
 
     def score(self, query: Query, answer: str) -> Score:
         given = self.function(query, answer, **self.settings)
-        if isinstance(given, Score):
-            return given
         try:
-            return Score(float(given), None)
+            score = given if isinstance(given, Score) else Score(float(given), None)
         except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"the scorer {self.name!r} gave {repr(given)[:80]}; it must give a Score or a "
-                "number from 0 to 1"
-            ) from error
+            raise self._refused(given) from error
+        if score.value is not None and (score.value < 0 or score.value > 1):
+            raise self._refused(given)
+        return score
+
+    def _refused(self, given: object) -> UsageError:
+        return UsageError(
+            f"the scorer {self.name!r} gave {repr(given)[:80]}; it must give a Score or a number "
+            "from 0 to 1"
+        )
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
         """Texts that are equal but for case and spacing are the same answer."""
@@ -54,8 +58,12 @@ def own_scorer(name: str, settings: Mapping[str, Any]) -> Scorer:
     """The scorer that a name of the user's own leads to. Raises UsageError."""
     part, what = load_part("scorers", name), f"the scorer {name!r}"
     if inspect.isclass(part):
-        check_settings(what, part, settings)
-        scorer = part(**settings)
+        if settings and not is_dataclass(part):
+            raise UsageError(
+                f"{what} has settings and is no dataclass, so stored scores would not tell them "
+                "apart: make it a frozen dataclass"
+            )
+        scorer = make_part("scorers", name, settings)
         require_methods(what, scorer, ("check", "score", "canonical_answer"))
         if not isinstance(getattr(scorer, "name", None), str):
             raise UsageError(f"{what} has no name, which reports call it by: give the class one")
