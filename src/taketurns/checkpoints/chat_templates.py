@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -22,16 +22,25 @@ class TemplateRefusal(ValueError):
     """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
 
 
-def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
+def render_template(
+    tokenizer: Any,
+    turns: Sequence[Message],
+    *,
+    begin: bool,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
     """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
-    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
+    `begin`; `variables` are more names that the template may know. Raises TemplateRefusal: a
+    template is a program, and may raise anything."""
     from jinja2.exceptions import TemplateError
 
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
         with _limited(SECONDS):
             return str(
-                tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
+                tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=begin, **(variables or {})
+                )
             )
     except TimeoutError as error:
         raise TemplateRefusal(f"refuses it: it was not done within {SECONDS:g} s") from error

@@ -168,9 +168,10 @@ class TextCodec:
         )
         return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
 
-    def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """Decode what follows the ids `before`, token by token."""
-        return TextStream(self, before)
+    def stream(self, before: Sequence[int] = (), *, special: bool = False) -> TextStream:
+        """Decode what follows the ids `before`, token by token; `special` writes control tokens
+        out."""
+        return TextStream(self, before, special=special)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +214,11 @@ class TextStream:
     returns. A character that is unfinished before the first of them comes with the one that
     finishes it."""
 
-    def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
+    def __init__(
+        self, codec: TextCodec, before: Sequence[int] = (), *, special: bool = False
+    ) -> None:
         self._codec = codec
+        self._decode = codec.spell if special else codec.decode
         begun = codec.unfinished(before)
         primed = codec.prime(before[: len(before) - begun])
         self._ids = [*primed, *before[len(before) - begun :]]
@@ -253,12 +257,12 @@ class TextStream:
 
     def _hidden(self) -> str:
         """The text of the tokens that are not shown yet, as it reads after those that are."""
-        known = self._codec.decode(self._ids[self._start : self._shown])
-        text = self._codec.decode(self._ids[self._start :])
+        known = self._decode(self._ids[self._start : self._shown])
+        text = self._decode(self._ids[self._start :])
         if text.startswith(known):
             return text[len(known) :]
         # Bytes that are no character spoil those before them in a decoder with byte fallback.
-        return self._codec.decode(self._ids[self._shown :])
+        return self._decode(self._ids[self._shown :])
 
 
 class StopFilter:
@@ -269,13 +273,16 @@ class StopFilter:
         self._held = self._possible(written)
         self.stopped = False
 
-    def push(self, text: str) -> str:
-        """Text that may be shown now; nothing after a stop string was met."""
+    def push(self, text: str, *, looking: bool = True) -> str:
+        """Text that may be shown now; nothing after a stop string was met. One that ends in text
+        which came without `looking` is none."""
         if self.stopped:
             return ""
-        text = self._held + text
+        before, text = len(self._held), self._held + text
         self._held = ""
-        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        stops = self._stops if looking else ()
+        searched = ((stop, max(0, before - len(stop) + 1)) for stop in stops)
+        places = [at for stop, start in searched if (at := text.find(stop, start)) >= 0]
         if places:
             self.stopped = True
             return text[: min(places)]

@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from taketurns.config.sampling import canonical, check_sampling
 from taketurns.errors import ConfigError
+from taketurns.types import SamplingOptions
 from taketurns.utils.expressions import Expression
 
 _require = ConfigError.unless
@@ -121,7 +123,8 @@ class Policy:
     `max_share` has pairs of a candidate and the largest share, 0 to 1, of an answer's tokens that
     it may write: it is not drawn where its longest possible patch would exceed that share. `guard`
     checks each patch before it is given out. `patch` lets patches end by a rule instead of at
-    `patch_size` tokens; a closing patch is as long as it may be.
+    `patch_size` tokens; a closing patch is as long as it may be. `sampling` is what else shapes the
+    speakers' distributions, None where nothing does.
     """
 
     patch_size: int = 50
@@ -139,8 +142,12 @@ class Policy:
     max_share: tuple[tuple[int, float], ...] = ()
     guard: Guard | None = None
     patch: PatchRule | None = None
+    sampling: SamplingOptions | None = None
 
     def __post_init__(self) -> None:
+        if self.sampling is not None:
+            check_sampling(self.sampling)
+            object.__setattr__(self, "sampling", canonical(self.sampling))
         for name, tokens in (("patch_size", self.patch_size), ("max_tokens", self.max_tokens)):
             _require(tokens >= 1, f"{name} must be at least 1, not {tokens}")
             _require(tokens <= MOST_TOKENS, f"{name} must be at most {MOST_TOKENS} tokens")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from taketurns.config.policy import Guard
+from taketurns.config.sampling import sampling_entry
 from taketurns.config.team_config import TeamConfig
 from taketurns.types import Endpoint, ModelSpec
 
@@ -30,6 +31,8 @@ def team_yaml(
     guard = _guard_entry(team, policy.pop("guard", None), folder)
     if team.policy.patch is not None:
         policy["patch"] = dataclasses.asdict(team.policy.patch)
+    if "sampling" in policy:
+        policy["sampling"] = sampling_entry(team.policy.sampling)
     if "max_share" in policy:
         policy["max_share"] = {names[index]: share for index, share in policy["max_share"]}
     engine = _changed(team.engine) | dict(team.engine.settings)

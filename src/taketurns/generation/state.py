@@ -7,26 +7,37 @@ from copy import copy
 from dataclasses import replace
 
 from taketurns.checkpoints.text import StopFilter, TextStream
-from taketurns.generation.handover import CandidateRuntime, handover
-from taketurns.types import Patch, Query, Trace
+from taketurns.generation.handover import CandidateRuntime, PromptOptions, handover
+from taketurns.types import Patch, Query, SamplingOptions, Token, Trace
 
 
 class GenerationState:
     """The patches so far, and how they are handed from speaker to speaker: `exact` says as token
-    ids, otherwise it is as exact text (`handover`)."""
+    ids, otherwise it is as exact text (`handover`). `prompts` says how the query becomes prompts,
+    `options` what of the policy's sampling concerns the text."""
 
     def __init__(
-        self, query: Query, readers: Sequence[CandidateRuntime], stops: Sequence[str]
+        self,
+        query: Query,
+        readers: Sequence[CandidateRuntime],
+        stops: Sequence[str],
+        *,
+        prompts: PromptOptions | None = None,
+        options: SamplingOptions | None = None,
     ) -> None:
         self.query = query
+        options = options or SamplingOptions()
         self.patches: list[Patch] = []
         self.tokens = 0
         self.scores: tuple[float, ...] | None = None  # `Completion.scores`, of what is written now
+        self.end_token: Token | None = None  # `Completion.end`, of the last that was written
         self._readers = tuple(readers)
-        prompts = [reader.prompt(query) for reader in readers]
-        self._longest_prompt = max(len(prompt.ids) for prompt in prompts)
-        self._written = handover(self._readers, prompts)
+        encoded = [reader.prompt(query, prompts) for reader in readers]
+        self._longest_prompt = max(len(prompt.ids) for prompt in encoded)
+        special = not options.skip_special_tokens
+        self._written = handover(self._readers, encoded, special=special)
         self._stops = StopFilter(stops)
+        self._min_tokens = options.min_tokens
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,6 +88,10 @@ class GenerationState:
         """What the speaker continues within the patch that it has started."""
         return self._written.continued()
 
+    def answer_start(self, ids: Sequence[int]) -> int:
+        """Where the answer begins in `ids`, which the speaker of the patch continues."""
+        return self._written.answer_start(ids)
+
     def room(self, speaker: int) -> int:
         """How many more tokens fit the speaker's context."""
         return self._readers[speaker].info.context - len(self.prompt(speaker))
@@ -96,8 +111,18 @@ class GenerationState:
 
     def read(self, token_ids: Sequence[int]) -> str:
         """Take in tokens that the speaker wrote; returns the text that may be shown now."""
+        if self.tokens < self._min_tokens:  # where stop strings end nothing yet
+            unstopped, token_ids = self._split(token_ids)
+            self.tokens += len(unstopped)
+            shown = self._stops.push(self._written.take(unstopped), looking=False)
+            return shown + (self.read(token_ids) if token_ids else "")
         self.tokens += len(token_ids)
         return self._stops.push(self._written.take(token_ids))
+
+    def _split(self, token_ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Tokens of the answer before it has as many as it must have, and those after."""
+        left = self._min_tokens - self.tokens
+        return token_ids[:left], token_ids[left:]
 
     def read_text(self, text: str) -> str:
         """Take in text that the speaker wrote, where its tokens are not known; returns what may be

@@ -21,9 +21,10 @@ from taketurns.engines.factory import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.generation import stopping
 from taketurns.generation.guards import GuardCheck, GuardJudge, guard_check
-from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.handover import CandidateRuntime, PromptOptions
 from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.patch_writer import Emit
+from taketurns.generation.sampling_options import check_options
 from taketurns.generation.state import GenerationState
 from taketurns.switchers.base import Decide, Switcher, make_ready, start
 from taketurns.switchers.factory import make_switcher
@@ -192,13 +193,22 @@ class Team:
         await self._prepared()
         return await asyncio.to_thread(self.blank, query, policy)
 
-    def blank(self, query: Query, policy: Policy | None = None) -> GenerationState:
-        """`draft` of a team that is prepared. It reads all of the query, so where others wait, as
-        in an event loop, it belongs in a thread."""
+    def blank(
+        self,
+        query: Query,
+        policy: Policy | None = None,
+        prompts: PromptOptions | None = None,
+    ) -> GenerationState:
+        """`draft` of a team that is prepared; `prompts` says how the query becomes prompts. It
+        reads all of the query, so where others wait, as in an event loop, it belongs in a
+        thread."""
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
-        state = GenerationState(query, self._readers, policy.stop)  # which refuses what is too long
+        check_options(policy.sampling, [reader.info for reader in self._readers])
+        state = GenerationState(  # which refuses what is too long
+            query, self._readers, policy.stop, prompts=prompts, options=policy.sampling
+        )
         if policy.patch is not None:
             decide = start(self._switcher, query, policy)
             stopping.check(policy.patch, decide, [reader.info for reader in self._readers])

@@ -70,6 +70,12 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return ApiError(400, message, param=param, code=code)
 
 
+def too_large(limit: int, how: str = "", **options: Any) -> ApiError:
+    """The body has more than `limit` bytes, `how` they were counted: 413."""
+    message = f"a request may have {limit} bytes{' ' if how else ''}{how}"
+    return ApiError(413, message, code="request_too_large", **options)
+
+
 def queue_full(seconds: int) -> ApiError:
     """Too many answers wait already: 429."""
     message = f"too many requests are waiting; try again in {seconds} s"

@@ -11,12 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.engines.base import Combine, ModelInfo
 from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.logits import Ids, shaped
 from taketurns.engines.local.requests import GenerateRequest, Job
 from taketurns.engines.local.sampling import drawable, sample
 from taketurns.errors import ConfigError, NotANumberError
@@ -25,10 +27,12 @@ from taketurns.errors import ConfigError, NotANumberError
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
     """What models that write together have in common: ids of ordinary tokens `[tokens]`, and each
-    model's end tokens `[ends]`, the first of which stands for all."""
+    model's end tokens `[ends]`, the first of which stands for all. `columns` says at which outcome
+    each token id stands, -1 where at none."""
 
     ordinary: Tensor
     ends: tuple[Tensor, ...]
+    columns: Ids
 
     @classmethod
     def of(cls, infos: Sequence[ModelInfo]) -> Shared:
@@ -43,7 +47,11 @@ class Shared:
         smallest = min((i.vocabulary for i in infos if i.vocabulary is not None), default=None)
         ordinary = sorted(i for i in known if smallest is None or i < smallest)
         ends = tuple(torch.tensor(sorted(info.end_token_ids)) for info in infos)
-        return cls(torch.tensor(ordinary), ends)
+        every = [token for end in ends for token in end.tolist()]
+        columns = np.full(max([*ordinary, *every]) + 1, -1, dtype=np.int64)
+        columns[every] = len(ordinary)
+        columns[ordinary] = np.arange(len(ordinary))
+        return cls(torch.tensor(ordinary), ends, columns)
 
     @property
     def end(self) -> int:
@@ -169,7 +177,8 @@ def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[E
     going = [ensemble for ensemble, drawn_from in zip(group, sound, strict=True) if drawn_from]
     if not going:
         return
-    drawn = sample(scores[sound], [ensemble.pen.draw() for ensemble in going]).tolist()
+    scores = shaped(scores[sound], [ensemble.pen.shaper for ensemble in going], shared.columns)
+    drawn = sample(scores, [ensemble.pen.draw() for ensemble in going]).tolist()
     for ensemble, index in zip(going, drawn, strict=True):
         ends = index == len(shared.ordinary)
         ensemble.take(shared.end if ends else int(shared.ordinary[index]))

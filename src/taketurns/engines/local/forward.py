@@ -19,9 +19,11 @@ from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """What the model says after the last column: float32 logits `[rows, vocabulary]` and, where
-    asked for, a hidden state `[rows, d]` a layer, the embedding first."""
+    asked for, a hidden state `[rows, d]` a layer, the embedding first. `columns` are the logits
+    after every column that some were computed for, `[rows, columns, vocabulary]`."""
 
     logits: Tensor
+    columns: Tensor
     hidden: tuple[Tensor, ...] = ()
 
 
@@ -69,5 +71,7 @@ class Forward:
         )
         states = hidden_states(result) if hidden else ()
         return Outputs(
-            result.logits[:, -1].float(), tuple(state[:, -1].float() for state in states)
+            result.logits[:, -1].float(),
+            result.logits,
+            tuple(state[:, -1].float() for state in states),
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from taketurns.engines.local.logits import shaped
 from taketurns.engines.local.requests import GenerateRequest
 from taketurns.engines.local.sampling import sample, without
 
@@ -16,5 +17,6 @@ def draw_tokens(
     """One token a job, drawn from its row of `logits` `[rows, vocabulary]`, which stay as they
     are. No job writes a token of `suppressed`."""
     draws = [job.draw() for job in jobs]
-    tokens: list[int] = sample(without(logits, suppressed), draws).tolist()
+    logits = shaped(without(logits, suppressed), [job.shaper for job in jobs])
+    tokens: list[int] = sample(logits, draws).tolist()
     return tokens
