@@ -21,8 +21,10 @@ from transformers import (
     MistralConfig,
 )
 from transformers.generation.logits_process import (
+    MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -39,6 +41,8 @@ WORDS = 50
 END, STOP = 48, 49
 PROMPT = (3, 4, 4, 5, 9, 9, 9, 11)  # the answer begins at the fifth
 START = 4
+COOLER = TemperatureLogitsWarper(0.8)
+BIAS = {(9,): 2.0, (20,): -3.0}
 OPTIONS: dict[str, dict[str, Any]] = {
     "top_k": {"top_k": 5},
     "min_p": {"min_p": 0.2},
@@ -141,25 +145,28 @@ def warped(
 @pytest.mark.parametrize(
     ("options", "processors"),
     [
-        ({"repetition_penalty": 1.3}, [RepetitionPenaltyLogitsProcessor(1.3)]),
-        ({"repetition_penalty": 0.5}, [RepetitionPenaltyLogitsProcessor(0.5)]),
-        ({"top_k": 5}, [TopKLogitsWarper(5)]),
-        ({"min_p": 0.1}, [MinPLogitsWarper(0.1)]),
+        ({"repetition_penalty": 1.3}, [RepetitionPenaltyLogitsProcessor(1.3), COOLER]),
+        ({"repetition_penalty": 0.5}, [RepetitionPenaltyLogitsProcessor(0.5), COOLER]),
+        ({"top_k": 5}, [COOLER, TopKLogitsWarper(5)]),
+        ({"logit_bias": ((9, 2.0), (20, -3.0))}, [SequenceBiasLogitsProcessor(BIAS), COOLER]),
+        ({"min_tokens": 4}, [MinNewTokensLengthLogitsProcessor(len(PROMPT), 4, [END]), COOLER]),
+        ({"min_p": 0.1}, [COOLER, MinPLogitsWarper(0.1)]),
         (
             {"repetition_penalty": 1.3, "top_k": 7},
-            [RepetitionPenaltyLogitsProcessor(1.3), TopKLogitsWarper(7)],
+            [RepetitionPenaltyLogitsProcessor(1.3), COOLER, TopKLogitsWarper(7)],
         ),
     ],
 )
 def test_a_row_is_what_transformers_makes_of_it(
     options: dict[str, Any], processors: list[Any]
 ) -> None:
-    """Where it has the option and the same order: temperature after the penalty."""
+    """Where it has the option: temperature after the penalties, and before what leaves tokens
+    out."""
     asked = sampling(0.8, **options)
     for seed in range(20):
         logits = logits_of(seed)
         found = shaped(logits, [shaper(asked, (9, 30, 3))])[0]
-        same(found / 0.8, warped(logits, [TemperatureLogitsWarper(0.8), *processors]))
+        same(found / 0.8, warped(logits, processors))
 
 
 def test_top_p_follows_top_k_as_in_transformers() -> None:

@@ -157,12 +157,14 @@ def _check_plain(query: Query, rendering: Rendering) -> None:
             "continue_final_message: false needs a chat template, and a candidate has none: it can "
             "only continue the assistant's last message; leave continue_final_message out",
             query.id,
+            "continue_final_message",
         )
     if not rendering.add_generation_prompt:
         raise PromptError(
             "add_generation_prompt: false needs a chat template, and a candidate has none: its "
             "prompt always begins an answer; leave add_generation_prompt out",
             query.id,
+            "add_generation_prompt",
         )
 
 

@@ -113,7 +113,7 @@ def as_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, PromptError):  # its message names the query's id, which we made
         code = "context_length_exceeded" if isinstance(error, LengthError) else None
-        return bad_request(error.what, code=code)
+        return bad_request(error.what, error.setting, code)
     if isinstance(error, UsageError):
         return bad_request(str(error))
     if isinstance(error, CapacityError):

@@ -201,8 +201,9 @@ class ChoiceBuilder:
         return self._choice(content, self._logprobs, self._token_ids, extension, self._trace)
 
     def ending(self) -> JsonObject:
-        """What the last chunk of a stream says beside its choice: what a whole answer would. Proxies
-        drop the fields of a choice there, and the chunks without text that the patches are in."""
+        """What the last chunk of a stream says beside its choice: what a whole answer would.
+        Proxies drop the fields of a choice there, and the chunks without text that the patches are
+        in."""
         return {"index": self.job.index, **self._extension()}
 
     def _extension(self) -> JsonObject:

@@ -28,7 +28,7 @@ def validation_error(errors: Sequence[Any], body: Any) -> ApiError:
         return bad_request(str(first["msg"]), param, "unknown_parameter")
     if first["type"] == "missing":
         return bad_request(f"{param} is required", param)
-    value = _value(first["input"])
+    value = _value(_inside(first, deepest))
     if first["type"] in _NOT_SUPPORTED:
         said = f" ({value})" if value else ""
         return bad_request(f"{param}{said} is not supported here: leave it out", param)
@@ -53,6 +53,13 @@ def _path(error: Any, body: Any) -> list[str | int]:
     if error["type"] in ("unknown_field", "elsewhere"):
         path.append(error["ctx"]["name"])
     return path
+
+
+def _inside(error: Any, path: Sequence[str | int]) -> Any:
+    """What stands at an error's path, which ends inside its input where a field is not known."""
+    value = error["input"]
+    inside = error["type"] == "elsewhere" and isinstance(value, dict)
+    return value.get(path[-1]) if inside else value
 
 
 def _value(value: Any) -> str:
