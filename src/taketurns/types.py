@@ -214,6 +214,10 @@ class TokenConstraint(Protocol):
         """May the answer end here? Only then may an end token be written."""
         ...
 
+    def leads_on(self, token: int) -> bool:
+        """Can an allowed token be followed by any other, or by the end?"""
+        ...
+
     def advance(self, token: int) -> bool:
         """Take a token that was written; True where nothing but the end may follow it."""
         ...

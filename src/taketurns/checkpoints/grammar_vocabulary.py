@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
 BYTES = 256
+# What texts are spelled with: ASCII, and the bytes of all other characters in use.
+_USUAL = (9, 10, *range(32, 127), *range(128, 192), *range(194, 241))
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,11 @@ class GrammarVocabulary:
     def single_bytes(self) -> frozenset[int]:
         """The bytes that are tokens by themselves."""
         return frozenset(token[0] for token in self.tokens if len(token) == 1)
+
+    @cached_property
+    def spells_all(self) -> bool:
+        """Can any text be written, whatever tokens it was begun with?"""
+        return self.single_bytes.issuperset(_USUAL)
 
     @cached_property
     def tokenizer(self) -> LLTokenizer:

@@ -21,7 +21,19 @@ def draw_tokens(
     draws = [job.draw() for job in jobs]
     logits = _constrained(without(logits, suppressed), jobs)
     tokens: list[int] = sample(logits, draws).tolist()
+    for row, job in enumerate(jobs):
+        # A vocabulary without single characters may begin what it cannot finish.
+        while job.allowed is not None and not _leads_on(job, tokens[row]):
+            logits[row, tokens[row]] = -inf
+            if logits[row].isneginf().all():
+                break
+            tokens[row] = int(sample(logits[row : row + 1], draws[row : row + 1])[0])
     return tokens
+
+
+def _leads_on(job: GenerateRequest, token: int) -> bool:
+    assert job.constraint is not None, "only an answer with a format is constrained"
+    return token in job.ends or job.constraint.leads_on(token)
 
 
 def _constrained(logits: Tensor, jobs: Sequence[GenerateRequest]) -> Tensor:

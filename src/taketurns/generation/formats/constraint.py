@@ -43,11 +43,9 @@ class GrammarConstraint:
         if matcher.is_stopped():
             self._check()
             return None
-        size = self._vocabulary.size
-        bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)[: (size + 7) // 8].copy()
+        bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
         self._check()
-        if size % 8:
-            bits[-1] &= (1 << size % 8) - 1  # behind them are the ids of single bytes
+        bits = _of_tokens(bits, self._vocabulary.size)
         if bits.any():
             return bits
         if matcher.is_accepting():
@@ -62,6 +60,16 @@ class GrammarConstraint:
     def may_end(self) -> bool:
         return self._matcher.is_accepting()
 
+    def leads_on(self, token: int) -> bool:
+        if self._vocabulary.spells_all or token >= self._vocabulary.size:
+            return True
+        after = self._matcher.deep_copy()
+        after.consume_token(token)
+        if after.is_accepting():
+            return True
+        bits = np.frombuffer(after.compute_bitmask(), np.uint8)
+        return bool(_of_tokens(bits, self._vocabulary.size).any())
+
     def advance(self, token: int) -> bool:
         self._matcher.consume_token(token)
         self._check()
@@ -75,6 +83,14 @@ class GrammarConstraint:
                 f"the answer's format cannot be followed for {self._speaker}: "
                 f"{first_line(self._matcher.get_error())}; use a simpler one"
             )
+
+
+def _of_tokens(bits: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The bits of the tokenizer's own ids, behind which are those of single bytes."""
+    bits = bits[: (size + 7) // 8].copy()
+    if size % 8:
+        bits[-1] &= (1 << size % 8) - 1
+    return bits
 
 
 def first_line(error: str) -> str:

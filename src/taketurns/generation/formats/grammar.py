@@ -243,7 +243,7 @@ def escape(text: str) -> str:
 def readable(problem: str) -> str:
     """What llguidance says, in a sentence of ours."""
     text = _FROM_SCHEMA.sub("", problem.strip())
-    if (found := _UNKNOWN.match(text)) is not None:
+    if (found := _UNKNOWN.match(first_line(text))) is not None:
         return f"{found[1]} is not supported: leave it out, since no answer could be held to it"
     _, of_expression, why = text.partition("\nerror: ")
     return first_line(why) if of_expression else first_line(text)

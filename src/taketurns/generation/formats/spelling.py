@@ -27,6 +27,7 @@ _PIECE = 24  # bytes of a missing piece that are shown
 _LONGEST = 4096  # steps of the first try
 _SHORT = 512  # and of each further one
 _TRIES = 48
+_NOTHING = "NoExtension"  # llguidance's word for a place where nothing can follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,11 @@ def search(
         for _ in range(_SHORT if attempt else _LONGEST):
             if thread_time() > latest:
                 return Search(None)
-            if matcher.is_error():
-                return Search(None, error=matcher.get_error())
             if matcher.is_accepting():
                 return Search(text)
             choices = _choices(matcher, vocabulary, by_bytes)
+            if matcher.is_error() and _NOTHING not in matcher.get_error():
+                return Search(None, error=matcher.get_error())
             if not choices:
                 if farthest is None or len(text) > farthest[0]:
                     piece = wanted_next(matcher, vocabulary)
@@ -108,13 +109,15 @@ def _choices(
 def _prefer(
     choices: Sequence[tuple[int, bytes]], preferred: bytes, random: Random | None
 ) -> tuple[int, bytes]:
-    """The choice that is the first of the preferred bytes, now and then another."""
-    if random is None or random.random() < 0.7:
-        single = {added: (token, added) for token, added in choices if len(added) == 1}
-        for byte in preferred:
-            if (chosen := single.get(bytes([byte]))) is not None:
-                return chosen
-    return choices[0] if random is None else random.choice(choices)
+    """The choice that is the first of the preferred bytes, or the longest, which leaves the least
+    to be spelled; now and then another."""
+    if random is not None and random.random() > 0.7:
+        return random.choice(choices)
+    single = {added: (token, added) for token, added in choices if len(added) == 1}
+    for byte in preferred:
+        if (chosen := single.get(bytes([byte]))) is not None:
+            return chosen
+    return max(choices, key=lambda choice: len(choice[1]))
 
 
 def _next_bytes(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> list[int]:
