@@ -238,7 +238,7 @@ def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is empty: it should hold one prompt a line"),
+        (b"", "is empty: it must have one prompt per line"),
         (b'{"id": "1", "text": "a"}\n{"id": "1", "text": "b"}', ":2: the id '1' was already used"),
         (b'{"id": "long", "text": "' + b"x" * 5000 + b'"}', "'long'"),
     ],

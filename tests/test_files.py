@@ -261,5 +261,7 @@ def test_labels_that_are_there_twice_count_once(tmp_path: Path) -> None:
     path.write_bytes(encode_record(label) + encode_record(slower))
     assert [one.id for one in read_labels(path, ["a", "b"])] == ["q#0"]
     path.write_bytes(encode_record(label) + encode_record(other))
-    with pytest.raises(DataError, match="is in line 1 already, with other values; the taketurns"):
+    with pytest.raises(
+        DataError, match="is already in line 1, with other values; run the taketurns"
+    ):
         list(read_labels(path, ["a", "b"]))

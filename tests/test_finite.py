@@ -299,7 +299,7 @@ def test_a_finished_record_is_kept_whatever_number_is_in_it(tmp_path: Path) -> N
     (record,) = map(parse_json, path.read_text().splitlines())
     assert record["text"] == "a whole answer"
     assert record["patches"] == [{"p": [0.5, None]}]
-    assert record["error"] == "there is nan in patches[0].p[1], where a number belongs"
+    assert record["error"] == "nan in patches[0].p[1] is not a finite number"
     assert failures.count == 1
     assert json_safe({"id": "x", "score": 0.5}) == {"id": "x", "score": 0.5}
 

@@ -210,7 +210,7 @@ def test_answers_that_may_lack_characters_are_named_when_they_are_read_again() -
     assert list(
         decode_records([encode_record(made), encode_record(old | {"exact": True})], "new.jsonl")
     )
-    with pytest.warns(LostTextWarning, match=r"old\.jsonl holds answers of an earlier taketurns"):
+    with pytest.warns(LostTextWarning, match=r"old\.jsonl holds answers of an earlier version"):
         assert list(decode_records([encode_record(made), encode_record(old)], "old.jsonl")) == [
             made,
             old,

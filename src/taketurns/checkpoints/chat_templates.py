@@ -34,13 +34,16 @@ def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) ->
                 tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
             )
     except TimeoutError as error:
-        raise TemplateRefusal(f"refuses it: it was not done within {SECONDS:g} s") from error
+        raise TemplateRefusal(
+            f"did not finish within {SECONDS:g} s; correct the template, or give the model another "
+            "one with `template` in the team file"
+        ) from error
     except (TemplateError, ValueError) as error:
-        raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
+        raise TemplateRefusal(f"refuses the conversation: {one_line(error)}") from error
     except Exception as error:
         raise TemplateRefusal(
-            f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
-            "give the model another with `template` in the team file"
+            f"fails on the conversation ({type(error).__name__}: {one_line(error)}); correct the "
+            "template, or give the model another one with `template` in the team file"
         ) from error
 
 

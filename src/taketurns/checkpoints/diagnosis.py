@@ -53,11 +53,11 @@ def find_bad_file(folder: Path, what: str, *, whole: bool = True) -> str | None:
         except UnicodeDecodeError:
             return f"its {name} is not UTF-8; {_again(name)}"
         except ValueError as error:
-            return f"its {name} is no JSON ({one_line(error)}); {_again(name)}"
+            return f"its {name} is not valid JSON ({one_line(error)}); {_again(name)}"
         except OSError as error:
             return f"its {name} cannot be read: {error.strerror}"
         if not isinstance(value, dict):
-            return f"its {name} holds no JSON object; {_again(name)}"
+            return f"its {name} is not a JSON object; {_again(name)}"
     if what == TOKENIZER:
         template = folder / _TEMPLATE
         try:
@@ -66,7 +66,7 @@ def find_bad_file(folder: Path, what: str, *, whole: bool = True) -> str | None:
         except UnicodeDecodeError:
             return f"its {_TEMPLATE} is not UTF-8; {_again(_TEMPLATE)}"
         if whole and not any(any(folder.glob(pattern)) for pattern in _VOCABULARIES):
-            return "it has no tokenizer.json, nor the file of another tokenizer; " + _again("it")
+            return "it has no tokenizer.json and no other tokenizer file; " + _again("it")
     return None
 
 

@@ -69,7 +69,10 @@ class GgufHeader:
 
         (tensor,) = (tensor for tensor in self.tensors if tensor.name == name)
         if tensor.kind != _FLOAT32:
-            raise ConfigError(f"{self.path} holds {name} in another type than F32")
+            raise ConfigError(
+                f"{self.path} stores {name} in another type than F32, which cannot be read here: "
+                "name the checkpoint it was made from"
+            )
         start = self.data + tensor.offset
         return np.fromfile(self.path, "<f4", tensor.numbers, offset=start).reshape(tensor.shape)
 
@@ -122,7 +125,9 @@ def find(spec: ModelSpec) -> Path:
     if path is None and folder.is_dir():
         raise ConfigError(missing_file(spec.gguf_file, folder))
     if path is None:
-        raise ConfigError(f"there is no {spec.gguf_file} in the repository {spec.model}")
+        raise ConfigError(
+            f"there is no {spec.gguf_file} in the repository {spec.model}: correct gguf_file"
+        )
     return path
 
 
@@ -153,11 +158,13 @@ def read_header(path: Path) -> GgufHeader:
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise ConfigError(f"{path} is no GGUF file")
+                raise ConfigError(f"{path} is not a GGUF file; fetch it again")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
                 return _HeaderReader(whole).header(path, size)
     except (struct.error, UnicodeDecodeError, IndexError) as error:
-        raise ConfigError(f"{path} is cut off or damaged: its header ends too early") from error
+        raise ConfigError(
+            f"{path} is cut off or damaged: its header ends too early; fetch it again"
+        ) from error
 
 
 @dataclass
@@ -171,13 +178,18 @@ class _HeaderReader:
         version, tensors, entries = self._unpack("IQQ")
         if version not in _VERSIONS:
             known = " and ".join(map(str, _VERSIONS))
-            raise ConfigError(f"{path} is GGUF version {version}; versions {known} can be read")
+            raise ConfigError(
+                f"{path} is GGUF version {version}; versions {known} can be read: convert the "
+                "model again"
+            )
         metadata = {}
         for _ in range(entries):
             key = self._string()
             metadata[key] = self._value(self._unpack("I")[0], path)
         if "general.architecture" not in metadata:
-            raise ConfigError(f"{path} does not say which architecture it has")
+            raise ConfigError(
+                f"{path} has no general.architecture in its header: convert the model again"
+            )
         table = tuple(self._tensor() for _ in range(tensors))
         align = int(metadata.get("general.alignment", 32))
         return GgufHeader(path, metadata, table, -(-self.at // align) * align, size)
@@ -195,7 +207,9 @@ class _HeaderReader:
         if kind == _STRING:
             return self._string()
         if kind != _ARRAY:
-            raise ConfigError(f"{path} is damaged: its header has a value of type {kind}")
+            raise ConfigError(
+                f"{path} is damaged: its header has a value of type {kind}; fetch it again"
+            )
         inner, length = self._unpack("IQ")
         if inner in _SCALARS and length > _KEPT:
             self.at += length * struct.calcsize(_SCALARS[inner])
@@ -240,7 +254,9 @@ def _require_whole(header: GgufHeader) -> None:
             continue  # of an unknown type; said below
         end = max(end, header.data + tensor.offset + tensor.numbers // block * width)
     if header.size < end:
-        raise ConfigError(f"{header.path} is cut off: {header.size} of {end} bytes are there")
+        raise ConfigError(
+            f"{header.path} is cut off: it has {header.size} of {end} bytes; fetch it again"
+        )
 
 
 def _require_readable(header: GgufHeader) -> None:
@@ -267,15 +283,15 @@ def _require_readable(header: GgufHeader) -> None:
         stretched.insert(0, scaling)
     if stretched:
         raise ConfigError(
-            f"{header.path} stretches its positions ({stretched[0]}), and transformers ignores "
-            "that in a GGUF file: name the checkpoint it was made from"
+            f"{header.path} scales its rotary positions ({stretched[0]}), which transformers "
+            "ignores in a GGUF file: name the checkpoint it was made from"
         )
     if (experts := header.metadata.get(f"{header.architecture}.expert_count", 0)) and (
         header.architecture == "llama"
     ):
         raise ConfigError(
             f"{header.path} is a mixture of {experts} experts under the architecture llama, which "
-            "transformers would read as a plain one: name the checkpoint it was made from"
+            "transformers would read without its experts: name the checkpoint it was made from"
         )
 
 

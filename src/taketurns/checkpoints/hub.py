@@ -129,7 +129,7 @@ def _on_the_hub(name: str, revision: str | None) -> tuple[tuple[str, Any], ...]:
     if _offline():
         if cached is None:
             raise _NoFilesError(
-                f"there is no such folder, nothing of it is in the cache {constants.HF_HUB_CACHE}, "
+                f"there is no such folder, the cache {constants.HF_HUB_CACHE} has no files of it, "
                 f"and HF_HUB_OFFLINE is set; {_fetch_first(name, revision)}"
             )
         return ("revision", cached), ("local_files_only", True)
@@ -145,7 +145,7 @@ def _on_the_hub(name: str, revision: str | None) -> tuple[tuple[str, Any], ...]:
         if answer is not None:
             raise
         raise _NoFilesError(
-            f"there is no such folder, nothing of it is in the cache {constants.HF_HUB_CACHE}, and "
+            f"there is no such folder, the cache {constants.HF_HUB_CACHE} has no files of it, and "
             f"{_endpoint()} cannot be reached: {one_line(error)}"
         ) from error
 
@@ -212,20 +212,20 @@ def _gated(error: Any, name: str) -> str:
         return f"it is gated: accept its licence at {_page(name)}, then {_LOG_IN}"
     return (
         "it is gated, and the account of the token that was sent has no access: accept its licence "
-        f"at {_page(name)} with that account (some owners answer by hand), or {_LOG_IN} as another"
+        f"at {_page(name)} with that account (some owners approve by hand), or {_LOG_IN} as another"
     )
 
 
 def _refused(error: Any) -> str:
     reason = error.server_message or one_line(error)
     if error.response.status_code == 401:
-        return f"{_endpoint()} refuses the token that was sent ({reason}); {_LOG_IN} anew"
+        return f"{_endpoint()} refuses the token that was sent ({reason}); {_LOG_IN} again"
     return f"{_endpoint()} answered {error.response.status_code}: {reason}"
 
 
 def _broken_off(error: BaseException) -> str:
     return (
-        f"the connection to {_endpoint()} broke off ({one_line(error)}); run the command again: "
+        f"the connection to {_endpoint()} broke ({one_line(error)}); run the command again: "
         "files that were fetched whole are not fetched again"
     )
 

@@ -55,7 +55,7 @@ def suppressed_token_ids(spec: ModelSpec) -> frozenset[int]:
     if size is not None and len(suppressed) == size:
         raise ConfigError(
             f"suppress_tokens in the generation_config.json of {spec.model} names all {size} ids "
-            "of the vocabulary, so that the model could write nothing; remove what it may write"
+            "of the vocabulary, so the model could write no token; remove the ids that it may write"
         )
     return suppressed
 
@@ -93,7 +93,7 @@ def _check_ids(config: Any, spec: ModelSpec, file: Path) -> None:
         alone = key == "eos_token_id" and not isinstance(value, list)
         right = all(type(id_) is int and id_ >= -1 for id_ in ids)
         if value is not None and not (right and (alone or isinstance(value, list))):
-            wanted = "a list of token ids" + (" or one of them" if key == "eos_token_id" else "")
+            wanted = "a list of token ids" + (" or one token id" if key == "eos_token_id" else "")
             raise ConfigError(
                 f"{key} in the {file.name} of {spec.model} is {json.dumps(value)[:80]} and must be "
                 f"{wanted}"
@@ -124,8 +124,8 @@ def require_model(spec: ModelSpec) -> None:
             described = read_json(file)
             base = described.get("base_model_name_or_path")
         raise ConfigError(
-            f"cannot load the model {spec.model!r}: it is an adapter; name what it was trained on "
-            f"({base}) as the model, and this as its adapter"
+            f"cannot load the model {spec.model!r}: it is an adapter; name the model that it was "
+            f"trained on ({base}) as `model`, and this one as `adapter`"
         )
 
 
@@ -181,6 +181,6 @@ def _stretch(config: Any, header: gguf.GgufHeader) -> None:
     computed = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
     if computed.shape != wanted.shape or not np.allclose(computed, wanted, rtol=1e-4, atol=0):
         raise ConfigError(
-            f"{header.path} stretches its positions ({_ROPE_FREQUENCIES}) in a way that "
+            f"{header.path} scales its rotary positions ({_ROPE_FREQUENCIES}) in a way that "
             "transformers does not know: name the checkpoint it was made from"
         )

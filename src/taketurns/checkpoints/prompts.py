@@ -134,7 +134,9 @@ def _before_answer(
     text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
     before, begun_text, _ = text.rpartition(_SENTINEL)
     if not begun_text:
-        raise TemplateRefusal("leaves out the answer that is to be continued")
+        raise TemplateRefusal(
+            "leaves out the last message of the assistant, which is to be continued"
+        )
     return before
 
 
@@ -205,7 +207,7 @@ def digit_ids(codec: TextCodec, candidates: int) -> list[int]:
     if None in ids:
         raise ConfigError(
             f"the switcher's tokenizer does not write {ids.index(None)} as one token, so it cannot "
-            f"choose among {candidates} candidates"
+            f"choose among {candidates} candidates: use another model as the switcher"
         )
     return [i for i in ids if i is not None]
 
@@ -213,11 +215,14 @@ def digit_ids(codec: TextCodec, candidates: int) -> list[int]:
 def _around_user_turn(codec: TextCodec) -> tuple[str, str]:
     """The chat template's text before and after what a user says, a space after that included."""
     if codec.tokenizer.chat_template is None:
-        raise ConfigError("the switcher has chat_template: true but its tokenizer has no template")
+        raise ConfigError(
+            "the switcher has chat_template: true, but its tokenizer has no template: remove "
+            "chat_template from the switcher"
+        )
     try:
         asked = [Message("user", _SENTINEL + " ")]
         text = render_template(codec.tokenizer, asked, begin=True)
     except TemplateRefusal as error:
-        raise ConfigError(f"the switcher's chat template, given a question, {error}") from error
+        raise ConfigError(f"the switcher's chat template {error}") from error
     before, _, after = text.partition(_SENTINEL)
     return before, after

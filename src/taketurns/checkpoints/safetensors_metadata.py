@@ -50,7 +50,7 @@ def read_tensors(model: str, revision: str | None) -> list[TensorInfo] | None:
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (files := weight_files(folder)):
-            raise ConfigError(f"there are no weights in {folder}")
+            raise ConfigError(f"there are no weights in {folder}: fetch or save the model again")
         return _read(files)
     place = _commit(model, revision)
     if place is None:
@@ -91,7 +91,7 @@ def read_adapter_tensors(adapter: str) -> list[TensorInfo] | None:
             return _read([file])
         if any(folder.glob("*.bin")):
             return None
-        raise ConfigError(f"there are no weights in {folder}")
+        raise ConfigError(f"there are no weights in {folder}: fetch or save the adapter again")
     place = _commit(adapter, None)
     if place is None:
         return None
@@ -122,7 +122,9 @@ def read_gguf_tensors(spec: ModelSpec) -> list[TensorInfo]:
 def _read(files: Sequence[Path]) -> list[TensorInfo] | None:
     """Of a tensor in two files the last counts; None for files of another kind."""
     if missing := [file for file in files if not file.exists()]:
-        raise ConfigError(f"{missing[0]} is missing, one of {len(files)} with weights")
+        raise ConfigError(
+            f"{missing[0]} is missing, one of {len(files)} weight files: fetch or save it again"
+        )
     if any(file.suffix != ".safetensors" for file in files):
         return None
     return list({tensor.name: tensor for file in files for tensor in _header(file)}.values())
@@ -142,9 +144,13 @@ def _header(file: Path) -> Iterator[TensorInfo]:
                 end = max(end, tensor["data_offsets"][1])
                 tensors.append(TensorInfo(name, tensor["dtype"], tuple(tensor["shape"])))
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{file} is no safetensors file, or not a whole one") from error
+        raise ConfigError(
+            f"{file} is not a safetensors file, or is cut off; fetch or save it again"
+        ) from error
     if size < 8 + length + end:
-        raise ConfigError(f"{file} is cut off: {size} of {8 + length + end} bytes are there")
+        raise ConfigError(
+            f"{file} is cut off: it has {size} of {8 + length + end} bytes; fetch or save it again"
+        )
     yield from tensors
 
 

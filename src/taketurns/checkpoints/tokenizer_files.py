@@ -92,10 +92,10 @@ def _as_its_file_has_it(
     plain = _from_file(source, where)
     if _agree(plain, filed):
         return plain, (
-            f"its tokenizer is the one of its {_FILE}; the {kind.__name__} that transformers makes "
-            "of it splits text otherwise"
+            f"its tokenizer is read from its {_FILE} alone; the {kind.__name__} that transformers "
+            "makes of it splits text differently"
         )
-    note = f"its {kind.__name__} splits text otherwise than its {_FILE} alone does"
+    note = f"its {kind.__name__} splits text differently from its {_FILE}"
     warnings.warn(f"{source}: {note}", stacklevel=2)
     return tokenizer, note
 

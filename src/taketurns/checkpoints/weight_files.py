@@ -51,7 +51,9 @@ def named_in(index: Path) -> list[Path]:
     try:
         names = read_json(index)["weight_map"].values()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{index} does not say which files have the weights") from error
+        raise ConfigError(
+            f"{index} has no readable weight_map of the weight files; fetch or save it again"
+        ) from error
     return [index.parent / name for name in sorted(set(names))]
 
 
@@ -74,7 +76,7 @@ def explicit_file(config: Path) -> str | None:
     )
     if not inside or not name.endswith((".safetensors", ".safetensors.index.json")):
         raise ConfigError(
-            f"{config}: {EXPLICIT} is {name!r}; it must name a file of safetensors in the folder, "
-            "or the index of several"
+            f"{config}: {EXPLICIT} is {name!r}; it must name a safetensors file in the folder, or "
+            "the index of several"
         )
     return str(name)

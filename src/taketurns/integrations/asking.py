@@ -25,8 +25,8 @@ class GeneratesOnly:
 
     def loglikelihood(self, requests: Any) -> Any:
         raise UsageError(
-            "a team gives no log-likelihood of a text: which candidates would have written which "
-            "part of it is not determined; choose tasks that generate their answers"
+            "a team gives no log-likelihood of a text, because it is not determined which "
+            "candidates would have written which part; choose tasks that generate answers"
         )
 
     loglikelihood_rolling = loglikelihood

@@ -70,7 +70,7 @@ class TeamAPI(ModelAPI):
         """Raises UsageError for tools, for what is no text and for settings that cannot be
         followed, EngineError if the answer fails."""
         if tools:
-            raise UsageError("a team calls no tools; choose tasks without any")
+            raise UsageError("a team cannot call tools; choose tasks without tools")
         settings = config.model_dump(exclude_none=True)
         check_settings(settings, FOLLOWED, "inspect_ai", greedy=config.temperature == 0)
         policy = with_sampling(
@@ -109,13 +109,16 @@ class TeamAPI(ModelAPI):
     def _query(self, turns: list[ChatMessage]) -> Query:
         """A query whose id counts the epochs of its question, so that each has its own draws."""
         if wrong := [turn.role for turn in turns if turn.role == "tool"]:
-            raise UsageError(f"a team has no turns of the role {wrong[0]!r}")
+            raise UsageError(
+                f"a team cannot read turns of the role {wrong[0]!r}; choose tasks without tools"
+            )
         for part in (
             part for turn in turns if not isinstance(turn.content, str) for part in turn.content
         ):
             if part.type not in READABLE:
                 raise UsageError(
-                    f"a team reads text alone, and a turn has content of the type {part.type!r}"
+                    f"a team reads only text, and a turn has content of the type {part.type!r}; "
+                    "choose tasks with text only"
                 )
         messages = tuple(Message(turn.role, turn.text) for turn in turns)
         conversation = json.dumps([[turn.role, turn.content] for turn in messages])

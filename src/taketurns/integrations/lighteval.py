@@ -86,7 +86,7 @@ class TeamModel(GeneratesOnly, LightevalModel):
     def _policy(self, doc: Doc) -> Policy:
         """Raises UsageError for a question that is not of text alone."""
         if doc.images:
-            raise UsageError(f"{doc.task_name}: a team reads text alone, no images")
+            raise UsageError(f"{doc.task_name}: a team reads only text, no images")
         parameters = self._parameters
         policy = with_sampling(
             self._team.policy,

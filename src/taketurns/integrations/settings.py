@@ -52,8 +52,8 @@ def check_settings(
         if value not in allowed:
             cure = f" or set it to {allowed[0]}" if allowed else ""
             raise UsageError(
-                f"{where}: a team does not follow the generation setting {key}={value!r}; take it "
-                f"out{cure}"
+                f"{where}: a team does not follow the generation setting {key}={value!r}; remove "
+                f"it{cure}"
             )
 
 

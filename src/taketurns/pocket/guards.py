@@ -28,7 +28,10 @@ def make_guards(
     if not (folder / "config.json").exists():
         start = Path(config.candidates[safe].spec.model)
         if not 0 < sum(file.stat().st_size for file in start.glob("*.safetensors")) < LARGEST:
-            say("a judge is tuned from small models on this machine alone: the rule is measured")
+            say(
+                "only the rule is measured: a judge is tuned only from a small model that is a "
+                f"folder on this machine, and {start} is not one"
+            )
             return config, {"rule": rule}
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder} holds other files already; choose another output")

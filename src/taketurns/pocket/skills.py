@@ -62,11 +62,19 @@ def relabel(
         if record["error"] is not None:
             continue
         if record["task"] not in tasks:
-            raise DataError(f"{record['id']!r} is of {record['task']!r}, which is no pocket task")
+            raise DataError(
+                f"record {record['id']!r} is of task {record['task']!r}, which is not a pocket task"
+            )
         if record.get("patch") is not None:
-            raise DataError(f"{record['id']!r} has patches of no fixed size, which the rules need")
+            raise DataError(
+                f"record {record['id']!r} has patches without a fixed size, which the rules need: "
+                "roll out a team without policy.patch"
+            )
         if recaller not in (pool := record["candidates"]):
-            raise DataError(f"{record['id']!r} knows no candidate {recaller!r}")
+            raise DataError(
+                f"record {record['id']!r} has no candidate {recaller!r}; its candidates are "
+                f"{', '.join(pool)}"
+            )
         task, query = tasks[record["task"]], query_from_json(record["query"])
         written = "".join(patch["text"] for patch in record["prefix"])
         skill = needed(task.world, task.item(query), written, record["patch_size"])

@@ -115,7 +115,7 @@ class PocketTask:
         for split in ("dev", "test", "train"):  # train costs most to make
             if query.id in (items := self._split(split)):
                 return items[query.id]
-        raise UsageError(f"query {query.id!r} is none of task {self.name!r}")
+        raise UsageError(f"query {query.id!r} does not belong to task {self.name!r}")
 
     def score(self, query: Query, answer: str) -> Score:
         """1.0 for a right answer, else 0.0."""

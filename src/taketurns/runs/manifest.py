@@ -53,12 +53,13 @@ class Manifest:
         """
         path = path_for(output)
         if output.is_dir():
-            raise DataError(f"cannot write {output}: it is a folder")
+            raise DataError(f"cannot write {output}: it is a folder; name a file")
         mine = self
         if output.exists() and output.stat().st_size:
             if not path.exists():
                 raise DataError(
-                    f"{output} exists and has no manifest beside it; choose another output"
+                    f"{output} exists and has no manifest beside it ({path.name}), so it cannot be "
+                    "continued; choose another output, or remove it"
                 )
             theirs = _read(path)
             before, mine = self._extended(theirs, extensible)
@@ -67,8 +68,8 @@ class Manifest:
             mine = replace(mine, started=theirs.get("started", self.started))
         elif path.exists() and not _is_ours(path):
             raise DataError(
-                f"{path} is no manifest of taketurns, and that of {output} would be written over "
-                "it; choose another output"
+                f"{path} is not a manifest of taketurns, and the manifest of {output} would "
+                "replace it; choose another output"
             )
         mine.write(output)
         return mine
@@ -124,7 +125,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path} is not a manifest")
+        raise DataError(f"{path} is not a manifest; choose another output")
     return record
 
 

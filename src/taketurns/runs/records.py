@@ -51,12 +51,13 @@ def read_queries(data: bytes, name: str) -> Iterator[Query | InvalidLine]:
             if query.id in seen:
                 first = seen[query.id]
                 raise DataError(
-                    f"{name}:{number}: the id {query.id!r} was already used in line {first}"
+                    f"{name}:{number}: the id {query.id!r} was already used in line {first}; give "
+                    "each prompt its own id"
                 )
             seen[query.id] = number
         yield query
     if empty:
-        raise DataError(f"{name} is empty: it should hold one prompt a line")
+        raise DataError(f"{name} is empty: it must have one prompt per line")
 
 
 def _read_query(line: bytes, number: int) -> Query | InvalidLine:
@@ -176,9 +177,9 @@ def warn_of_lost_text(record: Mapping[str, Any], name: str) -> None:
     """Warn of a file with a record in which characters may be missing."""
     if record.get("exact") is False and "handover" not in record:
         warnings.warn(
-            f"{name} holds answers of an earlier taketurns, which lost digits and punctuation "
-            "where candidates' tokenizers differ: if this team's do, make the file again under "
-            "another name",
+            f"{name} holds answers of an earlier version of taketurns, which lost digits and "
+            "punctuation if the candidates' tokenizers differ; if they do in this team, generate "
+            "the answers again into another file",
             LostTextWarning,
             stacklevel=2,
         )
@@ -224,7 +225,9 @@ def trace_from_json(record: Mapping[str, Any]) -> Trace:
             error=record["error"],
         )
     except (KeyError, TypeError) as error:
-        raise DataError(f"the trace {record.get('id')!r} is not whole: {error!r}") from error
+        raise DataError(
+            f"the trace {record.get('id')!r} is incomplete or damaged: {error!r}"
+        ) from error
 
 
 def patch_from_json(record: Mapping[str, Any]) -> Patch:
@@ -270,7 +273,7 @@ def json_safe(record: Mapping[str, Any]) -> Record:
     if not replaced:
         return dict(record)
     if clean.get("error") is None:
-        clean["error"] = f"there is {replaced[0]}, where a number belongs"
+        clean["error"] = f"{replaced[0]} is not a finite number"
     return clean
 
 
@@ -282,8 +285,8 @@ def decode_records(lines: Iterable[bytes], name: str) -> Iterator[Record]:
         except ValueError as error:
             raise DataError(f"{name}:{number}: not a record: {error}") from error
         if not isinstance(record, dict):
-            raise DataError(f"{name}:{number}: not a record")
+            raise DataError(f"{name}:{number}: not a record: it must be a JSON object")
         if not isinstance(record.get("id"), str | int | None):
-            raise DataError(f"{name}:{number}: not a record: its id must be a text or a number")
+            raise DataError(f"{name}:{number}: not a record: its id must be a string or a number")
         warn_of_lost_text(record, name)
         yield record

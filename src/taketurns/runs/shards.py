@@ -49,7 +49,10 @@ class RaySettings:
 
     def __post_init__(self) -> None:
         if self.actors < 1 or self.shard < 1 or self.gpus < 0:
-            raise UsageError("--actors and --shard must be at least 1, and --gpus 0 or more")
+            raise UsageError(
+                "--actors and --shard must be at least 1 and --gpus 0 or more, not "
+                f"{self.actors}, {self.shard} and {self.gpus:g}"
+            )
 
 
 def split(items: Sequence[Record], size: int) -> dict[str, list[Record]]:
@@ -102,7 +105,7 @@ def read_shards(folder: Path) -> Iterator[Record]:
         for line in without_repeats(parse_json(line, strict=False) for line in lines):
             yield from read_shard(folder / line["file"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is no folder of shards: {error}") from error
+        raise DataError(f"{folder} is not a folder of shards: {error}") from error
 
 
 def read_shard(path: Path) -> Iterator[Record]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-CURE = "lower the learning rate, and train into another folder"
+CURE = "lower the learning rate and train into another folder"
 
 
 def check_loss(loss: Tensor, when: str, kept: str = "") -> None:

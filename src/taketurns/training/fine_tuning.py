@@ -174,7 +174,8 @@ def rehearse(start: ModelSpec, folder: Path, config: FineTuningConfig, defaults:
 def _load(start: ModelSpec, config: FineTuningConfig) -> tuple[Any, Any]:
     if start.adapter is not None and config.lora is False:
         raise ConfigError(
-            f"{start.adapter} is an adapter and cannot be trained whole: leave --full out"
+            f"{start.adapter} is a LoRA adapter, and --full trains all weights of a model: leave "
+            "out --full"
         )
     return load_trainable(start, config.lora if start.adapter is None else True)
 

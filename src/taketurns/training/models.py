@@ -28,8 +28,8 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
         lora or (lora is None and size(model) >= SMALL)
     ):
         raise ConfigError(
-            f"the weights of {spec.model!r} are in fewer bits and cannot be trained themselves: "
-            "train an adapter on them with --lora"
+            f"the weights of {spec.model!r} are quantised and cannot be trained: train an adapter "
+            "on them with --lora"
         )
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()

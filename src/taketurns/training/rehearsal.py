@@ -26,7 +26,7 @@ def rehearse_saving(model: Any, tokenizer: Any, folder: Path, epochs: int) -> No
         raise DataError(f"cannot write to {folder}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # of whichever kind: it lies in the model or its tokenizer
         raise ConfigError(
-            "the model could not be saved when it is trained, so it is not trained: "
+            "the model or its tokenizer cannot be saved, so the model is not trained: "
             f"{one_line(error)}"
         ) from error
     learned = sum(int(p.numel()) for p in model.parameters() if p.requires_grad)

@@ -129,4 +129,4 @@ def _kept(args: Any) -> str:
     """Where the last whole epoch is, if there is one."""
     epochs = list(Path(args.output_dir).glob("checkpoint-*"))
     last = max(epochs, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return "" if last is None else f", and the last whole epoch before it is in {last}"
+    return "" if last is None else f"; the last complete epoch is in {last}"

@@ -29,11 +29,16 @@ _TRIAL = "1 + 1 = 2"
 def check_foldable(head: Head) -> None:
     """Raise ConfigError for a head that is more than a matrix times the speaker's states."""
     if head.config.mode != "speaker":
-        raise ConfigError(f"the head always reads {head.config.reader}, not who writes; {CURE}")
+        raise ConfigError(
+            f"the head always reads {head.config.reader}, and only a head that reads the current "
+            f"speaker can be folded; {CURE}"
+        )
     if any(len(layers) != 1 for layers in head.config.layers.values()):
-        raise ConfigError(f"the head reads several layers, the output matrix the last; {CURE}")
+        raise ConfigError(
+            f"the head reads several layers, and the output matrix reads only the last; {CURE}"
+        )
     if bool(head.bias.any()) or any(bool(scale.mean.any()) for scale in head.scales.values()):
-        raise ConfigError(f"the head has a bias, which an output matrix has no place for; {CURE}")
+        raise ConfigError(f"the head has a bias, which an output matrix cannot hold; {CURE}")
 
 
 def folded_rows(head: Head, name: str) -> Tensor | None:
@@ -103,5 +108,5 @@ def _verify(name: str, model: Any, codec: TextCodec, tokens: Sequence[int]) -> N
     if largest > (1e-4 if exact else 0.05) * (1 + float(expected.abs().max())):
         raise ConfigError(
             f"the logits of {name} are not its output matrix times its last state (they are scaled "
-            "or capped), so a head cannot be folded into it"
+            "or capped), so a head cannot be folded into it: use the head unfolded"
         )

@@ -72,7 +72,7 @@ def export_folded(
         write_text(last, team_yaml(served, entry, output, "export"))
         manifest.finish(local)
     listed = ", ".join(f"{name} {token}" for name, token in zip(names, tokens, strict=True))
-    say(f"{output} is written; the tokens that stand for the candidates are {listed}")
+    say(f"{output} is written; the candidates' tokens are {listed}")
 
 
 def _check_names(names: Sequence[str], taken: Sequence[str]) -> None:
@@ -82,8 +82,8 @@ def _check_names(names: Sequence[str], taken: Sequence[str]) -> None:
         folder = _folder_name(name)
         if folder in made:
             raise ConfigError(
-                f"the folder of the candidate {name!r} would be {folder!r}, which is the place of "
-                f"{made[folder]}; rename the candidate"
+                f"the folder of the candidate {name!r} would be {folder!r}, which is also the name "
+                f"for {made[folder]}; rename the candidate"
             )
         made[folder] = f"the candidate {name!r}"
 
@@ -107,18 +107,20 @@ def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> No
 def _head(config: TeamConfig, names: Sequence[str]) -> Head:
     if config.switcher.kind != "head" or config.switcher.path is None:
         raise ConfigError(
-            f"only a head can be folded, and the team's switcher is of kind {config.switcher.kind}"
+            "only a head can be folded, and the team's switcher is of kind "
+            f"{config.switcher.kind}: train a head first (taketurns train --switcher head)"
         )
     for candidate in config.candidates:
         if candidate.spec.adapter is not None:
             raise ConfigError(
-                f"{candidate.name} is an adapter, which has no output matrix of its own: merge it "
-                f"into its base and name {candidate.name}-merged as its model, after: "
+                f"{candidate.name} is an adapter, which has no output matrix: merge it into its "
+                f"base with this command, then name {candidate.name}-merged as its model: "
                 + merge_command(candidate.spec, f"{candidate.name}-merged")
             )
         if candidate.spec.quantization_config is not None:
             raise ConfigError(
-                f"{candidate.name} is quantised when it is loaded: fold first, quantise then"
+                f"{candidate.name} is quantised when it is loaded: remove quantization_config, "
+                "export, and quantise the exported checkpoint"
             )
     head = Head.load(config.switcher.path).ordered(names)
     check_foldable(head)
@@ -126,8 +128,8 @@ def _head(config: TeamConfig, names: Sequence[str]) -> Head:
         read, depth = head.config.layers[candidate.name][0], _shape(candidate.spec).depth
         if read != depth:
             raise ConfigError(
-                f"the head reads layer {read} of {candidate.name}, and the output matrix the last, "
-                f"{depth}: train it with --layer -1"
+                f"the head reads layer {read} of {candidate.name}, and the output matrix reads the "
+                f"last, {depth}: train the head with --layer -1"
             )
     return head
 
@@ -136,7 +138,8 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
     """A token for each candidate, spare in all of their models."""
     if SharedVocabulary.of(codecs) is None:
         raise ConfigError(
-            "the candidates' tokenizers differ, so no token can stand for the same candidate in all"
+            "the candidates' tokenizers differ, so no token can stand for the same candidate in "
+            "all of them: use the head unfolded"
         )
     spare = [
         spare_tokens(
@@ -153,9 +156,9 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
         rows = max(_shape(candidate.spec).rows for candidate in candidates) + missing
         raise ConfigError(
             f"the candidates have {len(common)} spare tokens in common and the head needs "
-            f"{len(candidates)}: none of their tokenizers' other entries is named as reserved, and "
+            f"{len(candidates)}: their tokenizers have no more entries with a reserved name, and "
             "their output matrices have no more rows than the tokenizers have entries; give each "
-            "candidate more rows and name what is written as its model, as in: "
+            "candidate more rows and name the new checkpoint as its model, as in: "
             + widen_command(candidates[0].spec, rows, f"{candidates[0].name}-wide")
         )
     return common[: len(candidates)]

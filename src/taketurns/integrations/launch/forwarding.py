@@ -46,7 +46,7 @@ class ForwardingTransport(httpx.AsyncBaseTransport):
         except TimeoutError as error:
             raise httpx.ConnectError(f"{origin} is not running", request=request) from error
         except Exception as error:  # Ray's own kinds, where the lookup fails with its server
-            message = f"nobody says where {origin} is: {error}"
+            message = f"cannot find the address of {origin}: {error}"
             raise httpx.ConnectError(message, request=request) from error
         return target
 

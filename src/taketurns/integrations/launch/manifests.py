@@ -39,8 +39,7 @@ def write_manifests(
         for path, text in texts.items():
             if path.exists() and path.read_bytes() != text.encode("utf-8"):
                 raise DataError(
-                    f"{path} is there already and says something else: remove it, or name another "
-                    "folder"
+                    f"{path} exists already with other content: remove it, or name another folder"
                 )
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}") from error

@@ -62,7 +62,10 @@ def plan_servers(
     unknown; `extra_arguments` go to all servers. Raises ConfigError where the team file asks for
     what vLLM cannot do."""
     if team.engine.kind != "http":
-        raise ConfigError("only a team whose engine.kind is http has servers to launch")
+        raise ConfigError(
+            "only a team whose engine.kind is http has servers to launch, and this team's is "
+            f"{team.engine.kind}"
+        )
     models = list(team.candidates)
     if team.switcher.spec is not None:
         models.append(Candidate(SWITCHER, team.switcher.spec, team.switcher.endpoint))
@@ -136,20 +139,22 @@ def _server(
     bases = {(model.spec.model, model.spec.revision) for model in served}
     if len(bases) > 1:
         which = " and ".join(sorted(base for base, _ in bases))
-        raise ConfigError(f"{url} would serve {which}; a vLLM server has one base model")
+        raise ConfigError(
+            f"{url} would serve {which}; a vLLM server has one base model: give each its own url"
+        )
     plain = [model for model in served if model.spec.adapter is None]
     adapters = [model for model in served if model.spec.adapter is not None]
     if plain and adapters and not share.gpus:
         raise ConfigError(
             f"{url} would serve {plain[0].name} and an adapter on it, {adapters[0].name}: on a CPU "
-            "vLLM runs requests for the base with the adapter when both meet in one batch, so give "
-            "the adapter a server of its own"
+            "vLLM applies the adapter also to requests for the base in the same batch, so give the "
+            "adapter a separate url"
         )
     spec = served[0].spec
     if spec.gguf_file is not None:
         raise ConfigError(
-            f"{served[0].name} is a GGUF file, and only checkpoints are launched: start its server "
-            "yourself, such as llama.cpp's, on another host's url"
+            f"{served[0].name} is a GGUF file, and only checkpoints are launched: start a server "
+            "for it yourself, such as llama.cpp's, at the url of another host"
         )
     parts = urlsplit(url)
     names = list(dict.fromkeys(names_of(model)[0] for model in plain)) or [spec.model]

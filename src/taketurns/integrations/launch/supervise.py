@@ -93,7 +93,8 @@ class Supervisor:
                 self._say(f"{server.name} at {server.url} stopped with code {code}")
                 await asyncio.sleep(self._pause)
         raise EngineError(
-            f"{server.name} at {server.url} does not keep running; what it said is above"
+            f"{server.name} at {server.url} stopped {self._restarts + 1} times; its output above "
+            "shows why"
         )
 
     async def _once(self, server: VllmServer) -> int:

@@ -46,13 +46,15 @@ class Costs:
     def __post_init__(self) -> None:
         sizes = [sequences for sequences, _ in self.decode]
         if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
-            raise ValueError("decode needs rising numbers of sequences, from 1")
+            raise ValueError(
+                f"decode must list increasing numbers of sequences, from 1 on, not {sizes}"
+            )
         if min(self.block, self.cache, self.sequences, self.budget) < 1:
             raise ValueError("block, cache, sequences and budget must be at least 1")
         times = [seconds for _, seconds in self.decode]
         others = (self.prefill, self.context, self.request, self.token, self.client, self.network)
         if not all(0 <= seconds < float("inf") for seconds in (*times, *others)):
-            raise ValueError("no time may be negative")
+            raise ValueError("all times must be finite and 0 or more")
 
     def step(self, sequences: int, read: int, context: int) -> float:
         """Seconds of a step with `sequences` answers of `context` tokens together, which reads
@@ -90,7 +92,7 @@ def load_costs(source: str | Path) -> Costs:
 def read_costs(data: Any) -> Costs:
     """Costs from their JSON object. Raises ValueError for anything else."""
     if not isinstance(data, Mapping):
-        raise ValueError("costs are an object")
+        raise ValueError("costs must be a JSON object")
     known = {field.name: field for field in fields(Costs)}
     for key, value in data.items():
         if key not in known:
@@ -98,7 +100,7 @@ def read_costs(data: Any) -> Costs:
             cure = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
             raise ValueError(f"unknown key {key!r}; {cure}")
         if not _fits(value, str(known[key].type)):
-            raise ValueError(f"{key} cannot be {json.dumps(value)}")
+            raise ValueError(f"{key} has the wrong type: {json.dumps(value)}")
     if missing := [key for key in ("about", "decode", "prefill") if key not in data]:
         raise ValueError(f"{missing[0]} is missing")
     return Costs(**{**data, "decode": tuple((int(size), float(s)) for size, s in data["decode"])})

@@ -40,11 +40,14 @@ class Deployment:
     def __post_init__(self) -> None:
         least = (self.candidates, self.replicas, self.concurrency, self.clients)
         if min(*least, self.switcher_replicas or 1, self.cores or 1) < 1:
-            raise UsageError("a deployment has at least one of each: candidates, replicas, clients")
+            raise UsageError(
+                "the numbers of candidates, replicas, switcher replicas, calls at a time, clients "
+                "and cores must be at least 1"
+            )
         if not 0 <= self.sticky <= 1:
-            raise UsageError(f"sticky is a share from 0 to 1, not {self.sticky}")
+            raise UsageError(f"sticky must be a share from 0 to 1, not {self.sticky}")
         if min(self.tags, self.question, self.shared) < 0:
-            raise UsageError("tags, question and shared are numbers of tokens")
+            raise UsageError("tags, question and shared must be 0 tokens or more")
 
     @property
     def servers(self) -> int:

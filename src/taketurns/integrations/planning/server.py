@@ -94,7 +94,8 @@ class SimulatedServer:
         ):
             raise UsageError(
                 f"a call of {whole} tokens does not fit a server with room for "
-                f"{self._costs.cache} tokens that reads {self._costs.budget} in a step"
+                f"{self._costs.cache} tokens that reads {self._costs.budget} in a step: simulate "
+                "shorter answers, or raise cache and budget of the costs"
             )
         yield from self._speak(self._costs.request)
         call.length = call.prompt

@@ -31,7 +31,8 @@ def simulate(
     speakers = max((speaker for answer in answers for speaker, _ in answer.turns), default=0)
     if speakers >= deployment.candidates:
         raise UsageError(
-            f"an answer is written by candidate {speakers}, and there are {deployment.candidates}"
+            f"an answer has a patch by candidate {speakers}, but the deployment has only "
+            f"{deployment.candidates} candidates, counted from 0"
         )
     simulation = _Simulation(deployment, seed, on_done)
     if arrivals is not None:

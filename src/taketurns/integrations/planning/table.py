@@ -9,8 +9,8 @@ from rich.table import Table
 from taketurns.integrations.planning.grid import VARIED, GridRow, varied_settings
 
 NAMES = {"at_a_time": "at a time", "rate": "answers/s"}
-_CAPTION = "First token: p95, from the question on. Token: p95 of an answer's mean after the first."
-_GROWS = " A row marked ! is asked for more than it can do: answers take longer and longer."
+_CAPTION = "First token: p95 after the question. Token: p95 of an answer's mean after the first."
+_GROWS = " A row marked ! is overloaded: the longer the load lasts, the longer an answer takes."
 
 
 def plan_table(rows: Sequence[GridRow]) -> Table:

@@ -103,12 +103,14 @@ def read_answers(path: Path, prompt: int) -> list[SimulatedAnswer]:
             answer = SimulatedAnswer(int(record.get("prompt_tokens", prompt)), _turns(patches))
             identifier = str(record.get("id", f"line {number}"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}:{number}: not an answer of taketurns generate") from error
+            raise DataError(
+                f"{path}:{number}: not an answer of taketurns generate; give its output file"
+            ) from error
         # An answer that failed before its first token has no turn; of equal ids the first counts.
         if answer.turns:
             answers.setdefault(identifier, answer)
     if not answers:
-        raise DataError(f"{path} holds no answers")
+        raise DataError(f"{path} has no answers; give an output file of taketurns generate")
     return list(answers.values())
 
 

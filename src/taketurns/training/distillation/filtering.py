@@ -69,16 +69,16 @@ def _best(answers: Sequence[TeamAnswer]) -> list[TeamAnswer]:
 
 def _none(answers: Sequence[TeamAnswer], rewarded: set[str], config: FilterConfig) -> str:
     if not answers:
-        return "there are no answers to keep: the team has written none"
+        return "no answers to learn from: the team has written none to the train questions"
     if all(answer.utility is None for answer in answers):
-        return f"none of {len(answers)} answers could be scored: {answers[0].why}"
+        return f"none of {len(answers)} answers could be scored; the first one: {answers[0].why}"
     if config.keep == "best" or (config.keep == "auto" and rewarded):
         return (
-            f"none of {len(answers)} answers is kept: to no question is one answer better than "
-            "another; sample more with --answers"
+            f"none of {len(answers)} answers is kept: no question has answers with different "
+            "scores; sample more with --answers"
         )
     best = max(answer.utility for answer in answers if answer.utility is not None)
     return (
-        f"none of {len(answers)} answers is kept: the best has the score {best:g} and --min-score "
-        f"is {config.min_score:g}"
+        f"none of {len(answers)} answers is kept: the best score is {best:g} and --min-score is "
+        f"{config.min_score:g}; lower it, or sample more with --answers"
     )

@@ -60,7 +60,7 @@ class Readers:
                 raise ConfigError(
                     f"the vocabularies of {reader.candidate.name} and the student "
                     f"({self.student.candidate.name}) differ, so their distributions cannot be "
-                    "compared: use --loss sft, which learns from the text"
+                    "compared: use --loss sft, which needs only the text"
                 )
         assert self.vocabulary is not None, "each candidate shares the student's"
         return self.vocabulary
@@ -92,7 +92,8 @@ def make_rows(answers: Sequence[TeamAnswer], readers: Readers) -> tuple[list[Stu
     if not fitting:
         raise DataError(
             f"no answer fits the context of {readers.student.candidate.name}, "
-            f"{readers.student.info.context} tokens"
+            f"{readers.student.info.context} tokens: choose a student with a longer context, or "
+            "lower policy.max_tokens of the team"
         )
     return fitting, len(answers) - len(fitting)
 

@@ -145,8 +145,8 @@ def _learn(run: _Distillation) -> dict[str, Any]:
     rows, too_long = make_rows(kept.answers, run.readers)
     if too_long:
         run.say(
-            f"{too_long} of {len(kept.answers)} answers are left out, for with their questions "
-            f"they are longer than the context of {student.name}"
+            f"{too_long} of {len(kept.answers)} answers are left out: with their questions they do "
+            f"not fit the context of {student.name}"
         )
     train, held_out = split(rows, config.held_out, config.seed)
     run.say(_summary(kept, train, held_out))
@@ -234,6 +234,6 @@ def _summary(
     """The kept answers for a person, in a line."""
     report = kept.report
     return (
-        f"{report['kept']} of {report['answers']} answers are kept, to {report['questions']} "
-        f"questions; {len(train)} of them to learn, {len(held_out)} to measure the loss on"
+        f"{report['kept']} of {report['answers']} answers, to {report['questions']} questions, are "
+        f"kept: {len(train)} for training, {len(held_out)} for measuring the loss"
     )

@@ -106,7 +106,10 @@ def read_answers(path: Path, asked: Sequence[SampleRequest]) -> Iterator[TeamAns
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except KeyError as error:
-        raise DataError(f"{path} holds a record without {error}") from error
+        raise DataError(
+            f"{path}: a record has no {error}; remove the file, and the same command samples the "
+            "answers again"
+        ) from error
 
 
 def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:

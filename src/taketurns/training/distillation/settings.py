@@ -36,7 +36,10 @@ class FilterConfig:
     min_score: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.min_score <= 1, f"min_score must be within 0..1, not {self.min_score}")
+        require(
+            0 < self.min_score <= 1,
+            f"min_score must be above 0 and at most 1, not {self.min_score}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,10 @@ class StudentConfig(FineTuningConfig):
         for name in ("temperature", "top"):
             value = getattr(self, name)
             require(0 < value < inf, f"{name} must be above 0, not {value}")
-        require(0 <= self.held_out < 1, f"held_out must be a share of 1, not {self.held_out}")
+        require(
+            0 <= self.held_out < 1,
+            f"held_out must be a share of at least 0 and below 1, not {self.held_out}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,10 @@ def _require_kin(team: TeamConfig, spec: ModelSpec, wanted: str) -> None:
     architecture = _architecture(spec)
     theirs = {candidate.name: _architecture(candidate.spec) for candidate in team.candidates}
     if architecture not in theirs.values():
-        listed = ", ".join(f"{name} {_describe(what)}" for name, what in theirs.items())
+        listed = ", ".join(f"{name}: {_describe(what)}" for name, what in theirs.items())
         raise ConfigError(
-            f"the student {wanted!r} is {_describe(architecture)} and no candidate is ({listed}): "
-            "start from one of them or from a model of the same architecture"
+            f"the student {wanted!r} is a {_describe(architecture)}, and no candidate is one "
+            f"({listed}): start from a candidate, or from a model of a candidate's architecture"
         )
 
 
@@ -69,4 +69,4 @@ def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
 
 def _describe(architecture: tuple[Any, ...]) -> str:
     kind, layers, width = architecture
-    return f"{kind} of {layers} layers {width} wide"
+    return f"{kind} with {layers} layers and hidden size {width}"

@@ -13,13 +13,13 @@ def gain_lines(compared: Mapping[str, Any], aligned: str) -> list[str]:
     kept_share = (
         f"gain kept: {_percent(kept)}"
         if kept is not None
-        else "gain kept: not to be said, because the team's gain may be nothing"
+        else "gain kept: undetermined, because the team's gain may be zero"
     )
     costs = ", ".join(f"{what} {value:.2f}" for what, value in ratio.items())
     student, team = _signed(gain["student"]), _signed(gain["team"])
     return [
         f"{kept_share} (student {student}, team {team} over {aligned})",
-        f"cost of an answer beside the team's: {costs}",
+        f"cost of an answer relative to the team's: {costs}",
     ]
 
 

@@ -75,7 +75,10 @@ def read_targets(
                 save_file(tensors, draft)
         tensors = load_file(path)
         if len(tensors["ids"]) != sum(row.learned for row in part_rows):
-            raise DataError(f"{path} belongs to another run; remove the output and begin anew")
+            raise DataError(
+                f"{path} belongs to another run: its number of tokens differs from this run's; "
+                "remove the output and run the command again"
+            )
         parts.append(tensors)
         for _ in part_rows:
             on_done()
@@ -152,7 +155,9 @@ class _Teacher:
         for row, prompt, row_logits in zip(rows, prompts, logits, strict=True):
             if not drawable(row_logits[: len(prompt) + len(row.answer) - 1]).all():
                 raise NotANumberError(
-                    f"{reader.candidate.name} computed NaN or infinity for a token to learn from"
+                    f"{reader.candidate.name} computed NaN or infinity for a token of the answer "
+                    f"{row.id!r}: give it another dtype, or check its weights with taketurns check "
+                    "--weights"
                 )
             yield row_logits[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
 

@@ -25,7 +25,10 @@ def write_team(
     """Put the team file into `output`: the team with the student, which is loaded from `spec`, in
     the aligned checkpoint's place. `say` hears what a person should know."""
     if team.engine.kind != "local":
-        say("no team file is written: serve the student first, and name its server in one")
+        say(
+            "no team file is written, because the team's models run on servers: serve the student, "
+            "then write a team file with its server"
+        )
         return
     candidates = list(team.candidates)
     replaced = candidates[student.aligned]
@@ -33,8 +36,8 @@ def write_team(
     switcher, policy = team.switcher, team.policy
     if _reads_states_of(replaced.name, switcher):
         say(
-            f"the head knows the hidden states of {replaced.name}, not the student's: the team in "
-            f"{output} switches at random until one is trained for it"
+            f"the head was trained on hidden states of {replaced.name}, not of the student: the "
+            f"team in {output} has a random switcher until a head is trained for it"
         )
         switcher, policy = SwitcherConfig(), policy.unfollowed
     entry = _entry(switcher, [candidate.name for candidate in candidates], output)

@@ -84,18 +84,24 @@ def training_queries(tasks: Sequence[Task]) -> dict[str, tuple[Query, ...]]:
     ids: set[str] = set()
     for task in tasks:
         if not queries[task.name]:
-            raise DataError(f"task {task.name!r} has no train queries to make labels from")
+            raise DataError(
+                f"task {task.name!r} has no train queries: choose another task, or add questions "
+                "to its train split"
+            )
         seen: dict[str, Query] = {}
         for query in queries[task.name]:
             if query.id in ids:
-                raise DataError(f"two train queries have the id {query.id!r}")
+                raise DataError(
+                    f"two train queries have the id {query.id!r}, the second one in task "
+                    f"{task.name!r}: give each query its own id"
+                )
             ids.add(query.id)
             question = _question(query)
             other = kept.get(question) or seen.get(question)
             if other is not None:
                 raise DataError(
-                    f"train query {query.id!r} asks what {other.id!r} asks: a query may be in one "
-                    "split only, and only once"
+                    f"train query {query.id!r} asks the same question as {other.id!r}: a question "
+                    "may occur only once and in only one split; remove one of the two"
                 )
             seen[question] = query
     return queries

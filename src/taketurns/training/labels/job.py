@@ -65,7 +65,10 @@ class RolloutJob:
         if traces == "random":  # its switcher has no say: load none, any other may have made it
             team = replace(team, switcher=SwitcherConfig())
         elif team.switcher.kind == "random":
-            raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
+            raise UsageError(
+                f"--traces {traces} uses the team's switcher, and this team's switcher is random: "
+                "give a team with another switcher, or use --traces random"
+            )
         points = decision_points(tasks, prefixes, traces, team.policy.seed, cut_at)
         queries = [query for task in tasks for query in task.queries("train")]
         data = b"".join(encode_record(query_to_json(query)) for query in queries)

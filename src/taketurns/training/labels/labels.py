@@ -17,6 +17,7 @@ from typing import Any, Literal
 from taketurns.errors import DataError
 from taketurns.runs.output import failed
 from taketurns.runs.records import decode_records, patch_from_json, query_from_json
+from taketurns.runs.runner import describe_error
 from taketurns.training.labels.decision_points import CutAt
 from taketurns.training.labels.rollouts import SCHEMA
 from taketurns.types import Patch, Query, Timing
@@ -45,9 +46,9 @@ class Label:
 
     def __post_init__(self) -> None:
         if all(utility is None for utility in self.utilities):
-            raise ValueError(f"the label {self.id!r} has no utility at all")
+            raise ValueError(f"the label {self.id!r} has no utility for any candidate")
         if not all(map(isfinite, self._known)):
-            raise ValueError(f"the label {self.id!r} has a utility that is no number")
+            raise ValueError(f"the label {self.id!r} has a utility that is NaN or infinite")
 
     @property
     def best(self) -> tuple[int, ...]:
@@ -103,7 +104,10 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     if not lines:
-        raise DataError(f"{path} is empty: it should hold one prefix a line")
+        raise DataError(
+            f"{path} is empty: it must have one rollout record per line, as taketurns rollout "
+            "writes them"
+        )
     seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
     for number, record in enumerate(decode_records(lines, str(path)), start=1):
         if failed(record):
@@ -117,8 +121,9 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
             yield label
         elif content != _content(label):
             raise DataError(
-                f"{path}:{number}: {label.id!r} is in line {line} already, with other values; "
-                "the taketurns rollout that wrote the file keeps the first when it is run again"
+                f"{path}:{number}: the id {label.id!r} is already in line {line}, with other "
+                "values; run the taketurns rollout command that wrote the file again: it keeps the "
+                "first of the two"
             )
 
 
@@ -139,17 +144,25 @@ def _content(label: Label) -> tuple[Any, ...]:
 def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Label:
     """The label of a rollouts record. Raises DataError if it is none, or of another pool."""
     if record.get("schema") != SCHEMA:
-        raise DataError(f"not a {SCHEMA} record: its schema is {record.get('schema')!r}")
+        raise DataError(
+            f"not a {SCHEMA} record: its schema is {record.get('schema')!r}; give a file that "
+            "taketurns rollout wrote"
+        )
     if record.get("candidates") != list(candidates):
         made = ", ".join(map(str, record.get("candidates") or ()))
         raise DataError(
-            f"these rollouts were made with the candidates {made}; the team has "
-            f"{', '.join(candidates)}, and labels name candidates by their place"
+            f"these rollouts were made with the candidates {made}, but the team has "
+            f"{', '.join(candidates)}: give a team with the same candidates in the same order, or "
+            "make new labels with taketurns rollout"
         )
     try:
         branches = sorted(record["branches"], key=lambda branch: int(branch["speaker"]))
-        if [branch["speaker"] for branch in branches] != list(range(len(candidates))):
-            raise DataError("there is not one branch a candidate")
+        if (speakers := [branch["speaker"] for branch in branches]) != [*range(len(candidates))]:
+            raise DataError(
+                f"the record {record.get('id')!r} has branches of the candidates {speakers}; it "
+                f"needs exactly one branch for each candidate, 0 to {len(candidates) - 1}: make "
+                "this record again with taketurns rollout"
+            )
         utilities = [[_utility(u) for u in branch["utilities"]] for branch in branches]
         return Label(
             id=record["id"],
@@ -162,11 +175,14 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
             cut_at=record.get("cuts", "boundary"),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"the record {record.get('id')!r} is not whole: {error!r}") from error
+        raise DataError(
+            f"the record {record.get('id')!r} is incomplete or damaged: {describe_error(error)}; "
+            "make it again with taketurns rollout"
+        ) from error
 
 
 def _utility(value: Any) -> float:
     utility = float(value)
     if not isfinite(utility):
-        raise ValueError(f"a utility of {utility}")
+        raise ValueError(f"a utility is {utility}, not a finite number")
     return utility

@@ -65,7 +65,8 @@ def _score_group(
         return [x if x.text is None else replace(x, utility=None, why=why) for x in results]
     if len(scores) != len(texts):
         raise DataError(
-            f"task {task.name!r} gave {len(scores)} scores for {len(texts)} answers to {query.id!r}"
+            f"task {task.name!r} gave {len(scores)} scores for {len(texts)} answers to "
+            f"{query.id!r}: its score_group must return one score per answer"
         )
     remaining = iter(scores)
     return [x if x.text is None else _with_score(x, next(remaining)) for x in results]

@@ -133,7 +133,7 @@ class RolloutGenerator:
         for branch in written:
             if not branch.utilities:
                 name, why = team.candidates[branch.speaker].name, branch.failures[0]
-                raise EngineError(f"{point.id}: all rollouts after {name} failed: {why}")
+                raise EngineError(f"{point.id}: all rollouts of the branch of {name} failed: {why}")
         return Rollouts(
             point,
             prefix=tuple(prefix.state.patches),

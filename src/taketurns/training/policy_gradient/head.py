@@ -77,7 +77,7 @@ class HeadLearner:
         for _ in range(config.updates or UPDATES):
             logits = self._logits(self._now, batch.observations)
             step_loss = loss(logits, start, batch, config.clip, config.kl)
-            checked_step(self._optimizer, self._learned, [step_loss], "a step", KEPT)
+            checked_step(self._optimizer, self._learned, [step_loss], "an update", KEPT)
 
     def export(self, folder: Path) -> None:
         """Write the head as it is now."""

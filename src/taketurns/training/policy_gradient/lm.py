@@ -72,8 +72,9 @@ class LMLearner:
             self._start = copy.deepcopy(model).requires_grad_(False)
         else:
             raise ConfigError(
-                f"the switcher {spec.model} has {count:,} weights of its own; this moves "
-                "an adapter, or all weights of a model of less than 20 million"
+                f"the switcher {spec.model} has {count:,} weights and no adapter: policy gradient "
+                "trains an adapter, or all weights of a model with less than 20 million; train the "
+                "switcher from labels with --lora first"
             )
         self._model = model.eval()  # nothing is dropped: what learns is what decided
         rate = learning_rate or (WHOLE_RATE if spec.adapter is None else ADAPTER_RATE)
@@ -108,7 +109,7 @@ class LMLearner:
         rows = list(_portions([len(prompt) for prompt in batch.observations]))
         for _ in range(config.updates or UPDATES):
             losses = (self._share_of_loss(batch, first, last, config) for first, last in rows)
-            checked_step(self._optimizer, self._learned().values(), losses, "a step", KEPT)
+            checked_step(self._optimizer, self._learned().values(), losses, "an update", KEPT)
 
     def export(self, folder: Path) -> None:
         """Write the model or the adapter as it is now, with its tokenizer and whose its numbers

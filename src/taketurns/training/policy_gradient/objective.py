@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-KEPT = ", and the best switcher before it is in checkpoints/best of the output"
+KEPT = "; the best switcher so far is in checkpoints/best of the output"
 
 
 def advantages(rewards: Sequence[float]) -> list[float]:

@@ -89,8 +89,9 @@ class QuestionSplit:
             )
             if len(ranked) <= config.checked:
                 raise UsageError(
-                    f"task {task.name!r} has {len(ranked)} train questions; {config.checked} of "
-                    "them would choose the step and none would be left to practise"
+                    f"task {task.name!r} has {len(ranked)} train questions, and {config.checked} "
+                    "are held out for choosing the step, so none is left for training: lower "
+                    "--checked, or add train questions"
                 )
             validation += [Question(task, query) for query in ranked[: config.checked]]
             train[task.name] = tuple(Question(task, query) for query in ranked[config.checked :])
@@ -127,7 +128,10 @@ def train_on_reward(
     """
     for name in config.prices:
         if name not in (names := [candidate.name for candidate in team.candidates]):
-            raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
+            raise UsageError(
+                f"there is no candidate {name!r} to set a price for; the candidates are "
+                f"{', '.join(names)}"
+            )
     split, learner = QuestionSplit.of(tasks, config), _learner(team, config)
     folder = RunFolder(output, _manifest(team, split, config), first="checked.jsonl")
     with folder.open(split.write):
@@ -147,8 +151,8 @@ def _learner(team: TeamConfig, config: PolicyGradientConfig) -> Learner:
 
         return LMLearner(team, config.learning_rate)
     raise UsageError(
-        f"the team's switcher is of kind {team.switcher.kind}; policy gradient goes on from a "
-        "trained one: train a switcher from labels first and give its team file"
+        f"the team's switcher is of kind {team.switcher.kind}, and policy gradient needs a trained "
+        "switcher to start from: train one from labels first and give its team file"
     )
 
 
@@ -188,7 +192,7 @@ class _Run:
         self._restore()
         try:
             began = time.monotonic() - self._seconds
-            with Progress("practising", self._config.steps, len(self._steps)) as progress:
+            with Progress("training on reward", self._config.steps, len(self._steps)) as progress:
                 if not self._checks:
                     await self._check()
                 while len(self._steps) < self._config.steps:

@@ -39,16 +39,17 @@ class PolicyGradientConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "questions", "updates", "check_every", "checked", "under_way"):
             value = getattr(self, name)
-            require(value is None or value >= 1, f"{name} must be at least 1")
+            require(value is None or value >= 1, f"{name} must be at least 1, not {value}")
         require(
             self.answers >= 2,
-            f"answers must be at least 2, not {self.answers}: each is judged beside the others",
+            f"answers must be at least 2, not {self.answers}: an answer's advantage is relative to "
+            "the other answers",
         )
         require(
             self.learning_rate is None or 0 < self.learning_rate < inf,
             f"learning_rate must be above 0, not {self.learning_rate}",
         )
-        require(0 < self.clip < 1, f"clip must be within 0..1, not {self.clip}")
+        require(0 < self.clip < 1, f"clip must be between 0 and 1, not {self.clip}")
         for name in ("kl", "switch_cost"):
             value = getattr(self, name)
             require(0 <= value < inf, f"{name} must be 0 or more, not {value}")

@@ -50,8 +50,9 @@ def select(
     signal = [label for label in chosen if label.margin >= selection.min_margin]
     if not signal:
         raise DataError(
-            f"none of the {len(chosen)} labels says who should write next: in all of them the "
-            f"candidates' utilities differ by less than {selection.min_margin:g}"
+            f"none of the {len(chosen)} labels shows which candidate should write next: in each of "
+            f"them the candidates' utilities differ by less than {selection.min_margin:g}; lower "
+            "--min-margin, or make labels of other questions"
         )
     # Where several are best, a hard label would be an arbitrary one.
     learned = [x for x in signal if selection.targets != "hard" or len(x.best) == 1]
@@ -105,20 +106,19 @@ def summary(report: Mapping[str, Any], min_margin: float) -> str:
     """The report for a person, in a line whose counts add up to the labels."""
     balance = ", ".join(f"{name} {share:.0%}" for name, share in report["balance"].items())
     left_out = {
-        "of other tasks": report["of_other_tasks"],
-        f"whose best and worst candidate differ by less than {min_margin:g} (--min-margin)": report[
-            "left_out_without_signal"
-        ],
-        "with several best candidates, where --targets hard takes one": report["left_out_ties"],
+        "because they are of other tasks": report["of_other_tasks"],
+        "because their best and worst candidates differ by less than "
+        f"{min_margin:g} (--min-margin)": report["left_out_without_signal"],
+        "because several candidates are best (--targets hard needs one)": report["left_out_ties"],
     }
     parts = [
-        f"{report['train_rows']} to learn from",
-        f"{report['validation_rows']} to choose the epoch by",
-        *(f"{count} left out, {why}" for why, count in left_out.items() if count),
+        f"{report['train_rows']} for training",
+        f"{report['validation_rows']} for choosing the epoch",
+        *(f"{count} left out {why}" for why, count in left_out.items() if count),
     ]
     return (
-        f"{report['labels']} labels, those kept of {report['queries']} queries: "
-        f"{'; '.join(parts)}. Best in those to learn from: {balance}"
+        f"{report['labels']} labels ({report['queries']} queries of the selected tasks): "
+        f"{'; '.join(parts)}. Best candidate in the training labels: {balance}"
     )
 
 
@@ -150,7 +150,9 @@ def _of_tasks(labels: Sequence[Label], tasks: Sequence[str]) -> list[Label]:
     there = sorted({label.task for label in labels})
     for task in tasks:
         if task not in there:
-            raise DataError(f"no label is of task {task!r}; the tasks are {', '.join(there)}")
+            raise DataError(
+                f"no label belongs to task {task!r}; the labels' tasks are {', '.join(there)}"
+            )
     return [label for label in labels if not tasks or label.task in tasks]
 
 
@@ -161,8 +163,9 @@ def _held_out(
     not."""
     if len(informative) < 2:
         raise DataError(
-            "labels of at least two queries must say who should write next: one to learn from, "
-            "one to choose the epoch by"
+            "at least two queries must have labels that show which candidate should write next, "
+            f"one for training and one for choosing the epoch; here {len(informative)} has: make "
+            "more labels with taketurns rollout"
         )
 
     def draw(ids: set[str], least: int) -> list[str]:

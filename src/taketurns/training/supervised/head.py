@@ -42,7 +42,10 @@ def head_config(team: TeamConfig, settings: HeadSettings) -> HeadConfig:
     names = tuple(candidate.name for candidate in team.candidates)
     reader = settings.reader or names[-1]
     if reader not in names:
-        raise ConfigError(f"there is no candidate {reader!r}; the candidates are {names}")
+        raise ConfigError(
+            f"there is no candidate {reader!r} to read (--reader); the candidates are "
+            f"{', '.join(names)}"
+        )
     config = HeadConfig(settings.mode, names, reader)
     specs = {candidate.name: candidate.spec for candidate in team.candidates}
     layers = {name: _layers(name, specs[name], settings.layers) for name in config.readers}
@@ -133,7 +136,10 @@ def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
         return tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
     for layer in wanted:
         if not -depth - 1 <= layer <= depth:
-            raise ConfigError(f"{name} has the layers 0 to {depth}, there is no layer {layer}")
+            raise ConfigError(
+                f"there is no layer {layer} in {name}: give --layer from 0 (the embedding) to "
+                f"{depth}, or from -{depth + 1} to -1"
+            )
     return tuple(layer % (depth + 1) for layer in wanted)
 
 

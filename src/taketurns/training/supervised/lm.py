@@ -48,7 +48,8 @@ def start_spec(team: TeamConfig, settings: LMSettings) -> ModelSpec:
     name = settings.start or team.candidates[-1].name
     if candidates[name].adapter is not None:
         raise ConfigError(
-            f"{name} is an adapter on {candidates[name].model}; name a whole model with --start"
+            f"the candidate {name} is an adapter on {candidates[name].model}, and training starts "
+            "from a whole model: name one with --start"
         )
     return candidates[name]
 
@@ -94,8 +95,8 @@ async def render(
     kept = fitting(learned), fitting(chosen)
     if not all(kept):
         raise DataError(
-            f"no example fits the context of {start.model}, {context} tokens; start from a model "
-            "that reads more"
+            f"no example fits the context of {start.model}, {context} tokens: name a model with a "
+            "longer context with --start"
         )
     dropped = len(learned) + len(chosen) - sum(map(len, kept))
     return RenderedRows(kept[0], kept[1], tuple(switcher.digits), dropped, context)

@@ -157,8 +157,8 @@ def _check_cuts(team: TeamConfig, labels: Sequence[Label], path: Path) -> None:
         return
     if any(label.cut_at != "anywhere" for label in labels):
         raise DataError(
-            f"the prefixes in {path} end where patches do, and policy.patch.until: switcher asks "
-            "at every token: make labels with taketurns rollout --cuts anywhere"
+            f"the prefixes in {path} end at patch boundaries, but policy.patch.until: switcher "
+            "asks the switcher at every token: make labels with taketurns rollout --cuts anywhere"
         )
 
 
@@ -198,9 +198,9 @@ def _lm(job: TrainingJob, settings: LMSettings) -> TrainedSwitcher:
     rows = asyncio.run(lm.render(team, start, job.examples.train, job.examples.validation))
     if rows.too_long:
         job.say(
-            f"{rows.too_long} of these are left out too, for they are longer than the context of "
-            f"{start.model}, {rows.context} tokens: {len(rows.train)} are left to learn from and "
-            f"{len(rows.validation)} to choose the epoch by"
+            f"{rows.too_long} of these labels are left out too, because they do not fit the "
+            f"context of {start.model}, {rows.context} tokens: {len(rows.train)} remain for "
+            f"training and {len(rows.validation)} for choosing the epoch"
         )
     plan, log = lm.tune(start, rows, job.folder.work, settings, job.training)
     best = export(job.folder.work, log, NextSpeaker.best_by, path)
@@ -219,8 +219,8 @@ def _lm(job: TrainingJob, settings: LMSettings) -> TrainedSwitcher:
             "too_long": rows.too_long,
             "knows_by": "name",
             "what": f"A language model ({how} {base}) that reads the question and the patches, "
-            "each between tags with its writer's number; the logits of the numbers "
-            "are the decision.",
+            "each between tags with its speaker's number; the logits of the candidates' numbers "
+            "give the probabilities of the next speaker.",
         },
         best,
         evaluations(log, NextSpeaker.best_by),
@@ -248,7 +248,7 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
     for sentence in filter(None, (describe_labels(fitted.config), describe_blind(fitted))):
         job.say(sentence)
     held_out = views[len(examples.train) :]
-    whose = "whoever spoke last" if config.mode == "speaker" else config.reader
+    whose = "the last speaker" if config.mode == "speaker" else config.reader
     return TrainedSwitcher(
         {
             "kind": "head",
@@ -260,7 +260,7 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
             "blind": describe_blind(fitted),
             "knows_by": "name",
             "what": f"A linear head of {fitted.numbers} numbers on hidden states of {whose}; "
-            "it has no model of its own.",
+            "it needs no model besides the candidates.",
         },
         fit.best_epoch,
         fit.history,

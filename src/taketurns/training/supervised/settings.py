@@ -24,8 +24,14 @@ class Selection:
 
     def __post_init__(self) -> None:
         require(0 < self.temperature < inf, f"temperature must be above 0, not {self.temperature}")
-        require(0 < self.min_margin <= 1, f"min_margin must be within 0..1, not {self.min_margin}")
-        require(0 < self.validation < 1, f"validation must be a share of 1, not {self.validation}")
+        require(
+            0 < self.min_margin <= 1,
+            f"min_margin must be above 0 and at most 1, not {self.min_margin}",
+        )
+        require(
+            0 < self.validation < 1,
+            f"validation must be a share between 0 and 1, not {self.validation}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

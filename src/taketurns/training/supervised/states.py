@@ -100,7 +100,10 @@ def _load(path: Path, count: int) -> list[View]:
 
     tensors = load_file(path)
     if len(tensors["reader"]) != count:
-        raise DataError(f"{path} belongs to another run; remove the output and train anew")
+        raise DataError(
+            f"{path} belongs to another run: it has the states of {len(tensors['reader'])} labels, "
+            f"and this run needs {count}; remove the output and train again"
+        )
     pairs = zip(tensors["reader"].tolist(), tensors["last"].tolist(), strict=True)
     return [
         View(reader, last, tensors.get(f"states.{index}"))
