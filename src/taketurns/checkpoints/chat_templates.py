@@ -1,4 +1,4 @@
-"""A chat template at work: a program that came with a model, which gets a limited time."""
+"""Rendering chat templates: programs that come with a model, and get a limited time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from taketurns.types import Message
 
 SECONDS = 5.0  # for one conversation; ordinary templates take less than a thousandth of it
 
-_TEMPLATE = "<template>"  # how jinja calls what it makes of a template
+_TEMPLATE = "<template>"  # the file name that jinja gives to a compiled template
 
 
 class TemplateRefusal(ValueError):
-    """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
+    """A chat template refuses a conversation or fails on it; the message follows the words "the
+    chat template"."""
 
 
 def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
-    """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
-    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
+    """A conversation in a tokenizer's chat template; with `begin`, it ends where the assistant's
+    turn begins. Raises TemplateRefusal for anything that the template raises."""
     from jinja2.exceptions import TemplateError
 
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -50,7 +51,8 @@ def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) ->
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in a template that takes longer. A thread cannot be stopped from outside,
-    so the template's own lines look at the clock; what one of them calls in C is not stopped."""
+    so a trace function checks the clock at every line of the template; a call into C is not
+    interrupted."""
     import jinja2
 
     library = str(Path(jinja2.__file__).parent)

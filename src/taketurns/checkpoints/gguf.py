@@ -1,8 +1,8 @@
-"""Checkpoints in a GGUF file: where the file is, and what its header says.
+"""Checkpoints in a GGUF file: the place of the file and its header.
 
-The header holds what config.json, generation_config.json and the tokenizer's files say elsewhere,
-and the table of the tensors. transformers builds the model and the tokenizer from it; what it would
-leave out of them without an error is refused here.
+The header has the contents of config.json, generation_config.json and the tokenizer's files, and
+the table of tensors. transformers builds the model and the tokenizer from it. A file of which it
+would silently ignore a part is refused here.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _FLOAT32 = 0
-_KEPT = 64  # values of an array that are kept; of a longer one, as a vocabulary, only its length
+_KEPT = 64  # values; of a longer array, such as a vocabulary, only the length is kept
 _ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """`kind` is the number of its GGML type, `offset` where its data begins in the file's data."""
+    """`kind` is the number of its GGML type; `offset` is the beginning of its data, in bytes from
+    the beginning of the tensors' data."""
 
     name: str
     kind: int
@@ -50,8 +51,9 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What a file says before its data. `metadata` has the length of a long array, such as the
-    vocabulary, in its place; `data` is where the tensors begin and `size` the file's bytes."""
+    """The part of a file before its data. `metadata` has the length of a long array, such as the
+    vocabulary, instead of the array; `data` is the beginning of the tensors' data and `size` the
+    file's size, both in bytes."""
 
     path: Path
     metadata: Mapping[str, Any]
@@ -64,7 +66,8 @@ class GgufHeader:
         return str(self.metadata["general.architecture"])
 
     def floats(self, name: str) -> Any:
-        """A tensor that is stored as float32, as an array of numpy's."""
+        """A tensor that is stored as float32, as a numpy array. Raises ConfigError for another
+        type."""
         import numpy as np
 
         (tensor,) = (tensor for tensor in self.tensors if tensor.name == name)
@@ -77,8 +80,8 @@ class GgufHeader:
         return np.fromfile(self.path, "<f4", tensor.numbers, offset=start).reshape(tensor.shape)
 
     def numbers(self, *, tied: bool) -> int:
-        """How many its weights are, of which the output matrix is the embedding where they are
-        `tied`; without the layers that predict further tokens."""
+        """The number of weights, without layers that predict further tokens. `tied`: the output
+        matrix is the embedding and counts once."""
         last = self.metadata.get(f"{self.architecture}.block_count", 0)
         ahead = self.metadata.get(f"{self.architecture}.nextn_predict_layers", 0)
         skipped = ["rope_", *(f"blk.{number}." for number in range(last - ahead, last))]
@@ -90,14 +93,14 @@ class GgufHeader:
 
     @property
     def end_token_ids(self) -> frozenset[int]:
-        """The ids that end an answer: of the text, of a turn and of a message."""
+        """The ids that end an answer: the end tokens of a text, a turn and a message."""
         ids = (self.metadata.get(f"tokenizer.ggml.{key}") for key in _ENDS)
         return frozenset(int(token) for token in ids if token is not None)
 
 
 def once(read: Callable[[Path], Read]) -> Callable[[Path], Read]:
-    """Remember what transformers reads of a file, until the file changes: for a large vocabulary
-    it takes some ten seconds, several facts are asked for, and candidates may share a file."""
+    """Cache what transformers reads from a file, until the file changes: reading a large vocabulary
+    takes about ten seconds, several values are needed, and candidates may share a file."""
 
     @lru_cache(maxsize=8)
     def remembered(path: Path, size: int, changed: int) -> Read:
@@ -111,7 +114,7 @@ def once(read: Callable[[Path], Read]) -> Callable[[Path], Read]:
 
 
 def require_packages() -> None:
-    """Raise ConfigError where a package is missing that reads GGUF files."""
+    """Raise ConfigError if a package that reads GGUF files is missing."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f"a GGUF file needs the package {missing[0]}: {CURE}")
@@ -132,7 +135,7 @@ def find(spec: ModelSpec) -> Path:
 
 
 def missing_file(name: str, folder: Path) -> str:
-    """That a folder has no such GGUF file, and which it has."""
+    """A message that a folder has no such GGUF file, with the ones that it has."""
     there = sorted(path.name for path in folder.glob("*.gguf"))
     listed = f"; its GGUF files are {', '.join(there)}" if there else ", and no other GGUF file"
     return f"there is no {name} in {folder}{listed}"
@@ -141,8 +144,8 @@ def missing_file(name: str, folder: Path) -> str:
 def read(spec: ModelSpec) -> GgufHeader:
     """The header of a model's GGUF file.
 
-    Raises ConfigError where a package is missing, and for a file that is not there, not whole, or
-    not one that transformers reads rightly.
+    Raises ConfigError if a package is missing, and for a file that is missing, incomplete, or not
+    read correctly by transformers.
     """
     require_packages()
     header = read_header(find(spec))
@@ -152,8 +155,8 @@ def read(spec: ModelSpec) -> GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """The header of a file. Raises ConfigError for a file that is no GGUF file, or cut off in
-    it."""
+    """The header of a file. Raises ConfigError for another kind of file, and for an incomplete
+    header."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -251,7 +254,7 @@ def _require_whole(header: GgufHeader) -> None:
         try:
             block, width = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(tensor.kind)]
         except (ValueError, KeyError):
-            continue  # of an unknown type; said below
+            continue  # of an unknown type, which `_require_readable` reports
         end = max(end, header.data + tensor.offset + tensor.numbers // block * width)
     if header.size < end:
         raise ConfigError(
@@ -263,7 +266,7 @@ def _require_readable(header: GgufHeader) -> None:
     from transformers.integrations.gguf import GGUF_ARCHS
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    # transformers spells some with a line that the files spell without: qwen2_moe is qwen2moe.
+    # transformers writes some names with an underscore, the files without: qwen2_moe is qwen2moe.
     known = {_bare(name) for name in (*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_ARCHS)}
     if _bare(header.architecture) not in known:
         raise ConfigError(

@@ -15,14 +15,15 @@ from taketurns.runs.progress import Progress
 from taketurns.types import Candidate, ModelSpec
 from taketurns.utils.files import atomic_folder
 
-LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
+LARGEST = 100_000_000  # bytes of weights; a judge is tuned only from a smaller model
 
 
 def make_guards(
     config: TeamConfig, folder: Path, say: Callable[[str], None]
 ) -> tuple[TeamConfig, dict[str, Guard]]:
-    """A rule of harmful words, and a judge that is tuned in `folder` from the last candidate, where
-    that is a small model on this machine."""
+    """The team and two guards by name: a rule of harmful words, and, if the last candidate is a
+    small model on this machine, a judge that is tuned from it in `folder`. Raises DataError if the
+    folder holds other files."""
     safe = len(config.candidates) - 1
     rule = Guard(safe, words=HARMFUL)
     if not (folder / "config.json").exists():

@@ -1,8 +1,8 @@
-"""What a run was made with, written beside its output as `<output>.manifest.json`.
+"""The manifest of a run, written beside its output as `<output>.manifest.json`.
 
-`inputs` is what decides the records: the team, the policy with its seed, the models' contents, the
-data. An output whose manifest has other inputs belongs to another run and is refused. The rest
-(versions, commit, times, paths) is for the reader. In the file, the inputs are under "determined".
+`inputs` decide the records: the team, the policy with its seed, the models' contents and the data.
+An output whose manifest has other inputs belongs to another run and is refused. The rest (versions,
+commit, times, paths) is for the reader. In the file, the inputs are under "determined".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """Equal for two runs whose records must be equal."""
+        """A hash that is equal for two runs with equal command and inputs."""
         return digest([self.command, self.inputs])
 
     def with_inputs(self, **inputs: Any) -> Manifest:
@@ -46,10 +46,11 @@ class Manifest:
         return replace(self, inputs={name: self.inputs[name] for name in names})
 
     def claim(self, output: Path, extensible: str | None = None) -> Manifest:
-        """Make `output` this run's before its first record, or raise DataError if it is another's.
+        """Claim `output` for this run before its first record, by writing the manifest.
 
-        A run that goes on keeps the time of its first start. `extensible` may name an input that is
-        a mapping: what the output has under other keys is kept and claimed along.
+        A continued run keeps the time of its first start. `extensible` may name an input that is a
+        mapping: keys that only the output's manifest has are kept. Raises DataError if the output
+        belongs to another run, or if it has no manifest.
         """
         path = path_for(output)
         if output.is_dir():
@@ -75,7 +76,8 @@ class Manifest:
         return mine
 
     def _extended(self, theirs: Mapping[str, Any], name: str | None) -> tuple[Manifest, Manifest]:
-        """What this run's manifest was if `theirs` was only extended, and what it is now."""
+        """The manifest that `theirs` must equal if this run only extends it, and the manifest of
+        this run with their further keys."""
         if name is None or name not in self.inputs:
             return self, self
         mine, known = self.inputs[name], _inputs(theirs).get(name) or {}
@@ -84,7 +86,7 @@ class Manifest:
         return self.with_inputs(**{name: known}), self.with_inputs(**{name: {**known, **mine}})
 
     def write(self, output: Path) -> None:
-        """Write the manifest beside the output. Raises DataError if that cannot be done."""
+        """Write the manifest beside the output. Raises DataError."""
         record = {
             "schema": SCHEMA,
             "identity": self.identity,
@@ -97,7 +99,7 @@ class Manifest:
         write_json(path_for(output), record, indent=2)
 
     def finish(self, output: Path) -> None:
-        """Note the end of the run."""
+        """Write the manifest with the time of the end. Raises DataError."""
         replace(self, finished=now()).write(output)
 
     def _difference(self, output: Path, theirs: Mapping[str, Any]) -> str:
@@ -115,7 +117,7 @@ class Manifest:
 
 
 def path_for(output: Path) -> Path:
-    """Where the manifest of an output stands."""
+    """The path of an output's manifest."""
     return output.with_name(output.name + ".manifest.json")
 
 
@@ -142,7 +144,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def digest(value: Any) -> str:
-    """Equal for equal JSON values."""
+    """A hash that is equal for equal JSON values."""
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,9 +1,8 @@
-"""A head inside a checkpoint: its rows become rows of the output matrix.
+"""Folds a head into a checkpoint: the head's rows become rows of the output matrix.
 
-A causal language model's logits are its output matrix times its last state. A head that is one
-matrix times the same state is therefore n more logits, and n rows of tokens that no text needs can
-hold it. The state is the last layer's after the final norm, which is what a head reads
-at layer -1.
+A causal language model's logits are its output matrix times its last state. A head that is a matrix
+times the same state is n more logits, so the rows of n tokens that no text needs can hold it. The
+state is that of the last layer after the final norm, which a head reads at layer -1.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ def check_foldable(head: Head) -> None:
 
 
 def folded_rows(head: Head, name: str) -> Tensor | None:
-    """The head's weights `[candidates, d]` for the states of candidate `name`; None if it has never
-    seen one."""
+    """The head's weights `[candidates, d]` for the states of candidate `name`; None if the head has
+    none for it."""
     scale = head.scales.get(name)
     return None if scale is None else scale.weight / scale.deviation
 
 
 def load_model(name: str, spec: ModelSpec) -> Any:
-    """The checkpoint, in its stored dtype. Raises ConfigError."""
+    """The checkpoint in its stored dtype. Raises ConfigError if it cannot be loaded."""
     from taketurns.engines.local.finite_weights import check_weights
     from taketurns.engines.local.loading import pretrained
 
@@ -63,9 +62,9 @@ def load_model(name: str, spec: ModelSpec) -> Any:
 def fold(
     name: str, model: Any, codec: TextCodec, rows: Tensor | None, tokens: Sequence[int]
 ) -> None:
-    """Put `rows` (None: zeros) at `tokens` of the model's output matrix, untied from the input's,
-    and forbid the model to write these tokens. Raises ConfigError for a model whose logits are not
-    its matrix times its last state."""
+    """Write `rows` `[candidates, d]` (None: zeros) at `tokens` of the model's output matrix, untie
+    it from the embedding, and suppress these tokens. Raises ConfigError for a model whose logits
+    are not its output matrix times its last state."""
     import torch
 
     from taketurns.checkpoints.generation_config import change_shipped
@@ -85,7 +84,7 @@ def fold(
 
 
 def save(model: Any, codec: TextCodec, folder: Path) -> None:
-    """Write the checkpoint and its tokenizer, whole or not at all."""
+    """Write the checkpoint and its tokenizer atomically."""
     from taketurns.engines.local.loading import bar_if_long
 
     with atomic_folder(folder) as draft:

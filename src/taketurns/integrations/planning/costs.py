@@ -1,4 +1,4 @@
-"""What serving a model costs, measured on one server (`benchmarks/servers/calibrate.py`)."""
+"""The costs of serving a model, measured on one server (`benchmarks/servers/calibrate.py`)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ BUNDLED = ("pocket-cpu", "8b-h100")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one server of a model costs; all times in seconds.
+    """The costs of one server of a model; all times are in seconds.
 
     `decode` has pairs (sequences in a step, seconds of the step), interpolated linearly. A step
-    takes `prefill` more for each prompt token that it reads and `context` more for each token of
-    the answers that it continues. `request` and `token` keep the server's front end (HTTP, text)
-    busy, `client` keeps our process busy for each request, `network` is one way. `block` (tokens of
-    a cache block), `cache` (tokens of keys and values), `sequences` and `budget` (tokens of a step)
-    are the server's limits; without `chunked` a prompt is read in one step. `about` says where the
-    numbers come from.
+    takes `prefill` more for each prompt token that it reads, and `context` more for each token of
+    the answers that it continues. A request takes `request` and each token takes `token` of the
+    server's front end (HTTP, text), and a request takes `client` of the client process; `network`
+    is the latency in one direction. `block` (tokens of a cache block), `cache` (tokens of keys and
+    values), `sequences` and `budget` (tokens of a step) are the server's limits; without `chunked`
+    a prompt is read in one step. `about` is the origin of the numbers. Raises ValueError for values
+    out of range.
     """
 
     about: str
@@ -71,7 +72,7 @@ class Costs:
 
 
 def load_costs(source: str | Path) -> Costs:
-    """Costs by name or from a file. Raises DataError."""
+    """Costs by the name of a bundled file, or from a file. Raises DataError."""
     if source in BUNDLED:
         text = (files(__package__) / "costs" / f"{source}.json").read_text("utf-8")
     else:
@@ -107,7 +108,7 @@ def read_costs(data: Any) -> Costs:
 
 
 def _fits(value: Any, kind: str) -> bool:
-    """Whether a JSON value may stand for a field of the type `kind`."""
+    """Whether a JSON value fits a field of the type `kind`."""
     if kind in ("bool", "str", "int"):
         return type(value).__name__ == kind
     if kind == "float":

@@ -1,4 +1,4 @@
-"""The servers of a team: how many, at what costs, and how calls are routed to them."""
+"""The servers of a team: their number, their costs and the routing of calls."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SwitcherPlacement = Literal["lm", "adapter", "none"]
 class Deployment:
     """`replicas` servers of each of `candidates` and of the `switcher`.
 
-    `switcher` is "lm" (servers of its own), "adapter" (on the last candidate's servers, whose
+    `switcher` is "lm" (with its own servers), "adapter" (on the last candidate's servers, whose
     prefix cache it does not share) or "none" (no calls: a head folded into the candidates, or a
     fixed order). It reads `tags` tokens around each patch and a question of `question` tokens. The
-    first `shared` tokens of all prompts are the same. A share `sticky` of calls is routed by the
-    answer's home, the others anywhere; a replica has at most `concurrency` calls at a time.
-    `clients` processes run the loop. `cores` processors are shared by all of that, None where each
-    has its own.
+    first `shared` tokens of all prompts are the same. A share `sticky` of the calls goes to the
+    answer's home server, the others to any; a replica has at most `concurrency` calls at a time.
+    `clients` processes run the loop. All servers and clients share `cores` processors (None: each
+    has its own). Raises UsageError for a value out of range.
     """
 
     costs: Costs

@@ -1,4 +1,4 @@
-"""A plan as a table for the terminal: a row for each deployment."""
+"""A plan as a table for the terminal, with a row per combination."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GROWS = " A row marked ! is overloaded: the longer the load lasts, the longer a
 
 
 def plan_table(rows: Sequence[GridRow]) -> Table:
-    """A column for each setting that was varied, or for the load where none was."""
+    """The table, with a column for each varied setting, or for the load if none was varied."""
     apart = varied_settings(rows)
     load = "rate" if "rate" in rows[0] else "at_a_time"
     settings = [name for name in VARIED if name in apart] or [load]

@@ -1,4 +1,4 @@
-"""Which of the team's answers are learned, and what is said of the others."""
+"""Which of the team's answers the student is trained on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taketurns.training.distillation.settings import FilterConfig
 
 @dataclass(frozen=True, slots=True)
 class FilteredAnswers:
-    """The answers to learn, by task and question, and figures for the reader."""
+    """The answers to train on, by task and question, and counts for the metrics."""
 
     answers: tuple[TeamAnswer, ...]
     report: Mapping[str, Any]
@@ -27,7 +27,7 @@ class FilteredAnswers:
 def filter_answers(
     answers: Iterable[TeamAnswer], tasks: Sequence[Task], config: FilterConfig
 ) -> FilteredAnswers:
-    """The good answers, each wording of a question's once. Raises DataError if there are none."""
+    """The good answers, without duplicates of a question. Raises DataError if there are none."""
     rewarded = {task.name for task in tasks if isinstance(getattr(task, "scorer", None), Reward)}
     scored = sorted(answers, key=lambda answer: (answer.task, answer.trace.query.id, answer.id))
     chosen: list[TeamAnswer] = []
@@ -60,7 +60,7 @@ def _enough(answers: Sequence[TeamAnswer], least: float) -> list[TeamAnswer]:
 
 
 def _best(answers: Sequence[TeamAnswer]) -> list[TeamAnswer]:
-    """The best where not all are alike: a reward says which of two is better, not which is good."""
+    """The best answers, if scores differ: a reward shows which is better, not which is good."""
     utilities = [answer.utility for answer in answers if answer.utility is not None]
     if len(set(utilities)) < 2:
         return []

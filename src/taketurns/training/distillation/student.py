@@ -1,4 +1,4 @@
-"""Who learns, whose place the student takes, and what it is called."""
+"""The student: its start, its name, and the candidate that it replaces."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from taketurns.types import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """What the student starts from, as `name`; `aligned` is the index of the candidate whose place
-    it takes and beside which its gain is measured."""
+    """`start` is the model that the student starts from; `aligned` is the index of the candidate
+    that it replaces and against which its gain is measured."""
 
     name: str
     start: ModelSpec
@@ -22,11 +22,11 @@ class Student:
 
 
 def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> Student:
-    """The student by a candidate's name, a path or a hub id; by default the aligned candidate,
-    which is by default the last.
+    """The student by a candidate's name, a path or a hub id; the default is the aligned candidate,
+    and its default is the last one.
 
-    Raises ConfigError for an aligned that is no candidate, and for a student that neither is one
-    nor has a candidate's architecture.
+    Raises ConfigError for an `aligned` that is not a candidate, and for a student that is neither a
+    candidate nor a model of a candidate's architecture.
     """
     names = [candidate.name for candidate in team.candidates]
     if aligned is not None and aligned not in names:
@@ -56,7 +56,7 @@ def _require_kin(team: TeamConfig, spec: ModelSpec, wanted: str) -> None:
 
 
 def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
-    """What decides the shapes of a model's weights."""
+    """The model type, number of layers and hidden size."""
     from taketurns.checkpoints.model_config import read_config
 
     try:

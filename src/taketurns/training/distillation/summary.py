@@ -1,4 +1,4 @@
-"""What a comparison found, for a person: lines for the card, the command and the reports."""
+"""The results of a comparison as text, for the card, the command and the reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def gain_lines(compared: Mapping[str, Any], aligned: str) -> list[str]:
-    """The gains, the share kept and the costs, for a person."""
+    """Two lines: the share of the gain that is kept with the gains, and the costs."""
     gain, ratio = compared["gain"], compared["cost_ratio"]
     kept = gain["kept"]
     kept_share = (
@@ -24,7 +24,7 @@ def gain_lines(compared: Mapping[str, Any], aligned: str) -> list[str]:
 
 
 def score_lines(compared: Mapping[str, Any], aligned: str) -> list[str]:
-    """A Markdown table: a row a task, with intervals."""
+    """The lines of a Markdown table of scores with intervals, one row per task."""
     scores = compared["scores"]
     names = {"student": "student", "aligned": aligned, "team": "team"}
     rows = [["task", *(names[method] for method in scores)], ["---"] * (len(scores) + 1)]

@@ -1,4 +1,4 @@
-"""The team file of a distillation: the team with the student in it, for the next round."""
+"""The team file of a distillation: the team with the student, for the next round."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def write_team(
     output: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Put the team file into `output`: the team with the student, which is loaded from `spec`, in
-    the aligned checkpoint's place. `say` hears what a person should know."""
+    """Write the team file into `output`: the team with the student, which is loaded from `spec`, in
+    the place of the aligned checkpoint. `say` receives messages for the user. Raises DataError."""
     if team.engine.kind != "local":
         say(
             "no team file is written, because the team's models run on servers: serve the student, "
@@ -46,14 +46,14 @@ def write_team(
 
 
 def _reads_states_of(name: str, switcher: SwitcherConfig) -> bool:
-    """Does a head decide, beside the candidates or folded into them, by this one's states?"""
+    """Whether the switcher is a head, folded or not, that reads this candidate's states."""
     if switcher.kind == "head":
         return name in load_config(switcher.path or "").readers
     return switcher.kind == "folded"
 
 
 def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict[str, Any]:
-    """The team file's switcher; nothing for a random one, which is the default."""
+    """The switcher's entry in the team file; empty for a random one, which is the default."""
     if switcher.kind == "random":
         return {}
     if switcher.kind == "fixed":

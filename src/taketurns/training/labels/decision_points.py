@@ -1,6 +1,6 @@
-"""Which decisions are labelled: queries of the train split, task by task in turn.
+"""Which decisions are labelled: queries of the train split, one task after the other in turn.
 
-More prefixes begin with the same ones as fewer, so a run may be extended.
+A longer list of decision points begins with the shorter one, so a run can be extended.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CutAt = Literal["boundary", "anywhere"]
 
 @dataclass(frozen=True, slots=True)
 class DecisionPoint:
-    """A decision to be labelled: the query, and which of the prefixes drawn for it; `traces` says
-    who switches in that prefix and in what follows it, `cut_at` whether it ends where a patch does
-    or at any token."""
+    """A decision to label: the query, and the number of the prefix that is drawn for it. `traces`
+    is the switcher that writes the prefix and its continuations, `cut_at` whether the prefix ends
+    at a patch boundary or at any token."""
 
     task: Task
     query: Query
@@ -43,9 +43,9 @@ def decision_points(
     seed: int,
     cut_at: CutAt = "boundary",
 ) -> list[DecisionPoint]:
-    """So many prefixes, as many of each task as of any other. A query gets a second prefix when all
-    queries of its task have one. "mixed" draws for each who switches. Raises DataError if train
-    queries leak or repeat."""
+    """`prefixes` decision points, equally many of each task. A query gets a second prefix when all
+    queries of its task have one. "mixed" draws the switcher of each prefix. Raises DataError if
+    train queries repeat or occur in dev or test."""
     queries = training_queries(tasks)
     return list(islice(_forever(tasks, queries, traces, seed, cut_at), prefixes))
 
@@ -72,9 +72,9 @@ def _forever(
 def training_queries(tasks: Sequence[Task]) -> dict[str, tuple[Query, ...]]:
     """Each task's train queries.
 
-    Raises DataError for a task without any, for an id or a question that a task asks twice, and for
-    a question that any of the tasks asks in dev or test. Questions are compared without regard to
-    case and spacing.
+    Raises DataError for a task without train queries, for an id that occurs twice, for a question
+    that a task asks twice, and for a question that any of the tasks asks in dev or test. Questions
+    are compared without regard to case and spacing.
     """
     queries = {task.name: tuple(task.queries("train")) for task in tasks}
     kept: dict[str, Query] = {}

@@ -1,8 +1,8 @@
-"""What the rollouts say about who should write next: one label a prefix.
+"""From rollouts to labels, one per prefix.
 
-A branch is worth the mean utility of its rollouts, and the best branch is the label. Branches are
-often worth the same (whatever follows, the answer is right, or is past saving); then all of them
-are best. Nothing here knows how the rollouts were made.
+The utility of a branch is the mean over its rollouts, and the label is the best branch. Branches
+often have equal utilities (the answer will be right, or wrong, whatever follows); then all of them
+are best. This module does not depend on how the rollouts were made.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ TargetKind = Literal["hard", "tied", "soft"]
 @dataclass(frozen=True, slots=True)
 class Label:
     """A prefix of an answer to `query`, and for each candidate the mean utility of the answers in
-    which it wrote the next patch, None where no rollout has one; `counts` of them are known.
+    which it wrote the next patch; None if no rollout has a utility. `counts` are the numbers of
+    rollouts with a utility.
 
-    `found` are the best as racing found them: its branches have different numbers of rollouts, so
-    their means do not say by themselves which of them tie. `cut_at` says where prefixes of its file
-    end: where a patch does, or at any token.
+    `reported_best` are the best candidates by racing: its branches have different numbers of
+    rollouts, so their means alone do not show which of them tie. `cut_at` is where prefixes of the
+    file end: at patch boundaries, or at any token. Raises ValueError without any utility, and for
+    one that is NaN or infinite.
     """
 
     id: str
@@ -52,7 +54,7 @@ class Label:
 
     @property
     def best(self) -> tuple[int, ...]:
-        """The candidates whose utility is highest; several if they tie."""
+        """The candidates with the highest utility; several if they tie."""
         return self._top if self.reported_best is None else self.reported_best
 
     @property
@@ -62,20 +64,20 @@ class Label:
 
     @property
     def margin(self) -> float:
-        """By how much the best candidate leads the worst: what there is to be lost here."""
+        """The best utility minus the worst: the most that a wrong choice can lose."""
         return max(self._known) - min(self._known)
 
     @property
     def tied(self) -> bool:
-        """Every candidate is as good as any other."""
+        """Whether all candidates are best."""
         return len(self.best) == len(self.utilities)
 
     def targets(self, kind: TargetKind, temperature: float = 0.1) -> tuple[float, ...]:
-        """The distribution over candidates to learn; it sums to 1.
+        """The target distribution over candidates; it sums to 1.
 
-        "hard" puts all on the first of the best (the paper's argmax), "tied" spreads
-        it evenly over the best, "soft" is the softmax of the utilities at `temperature`. A
-        candidate without a utility gets nothing.
+        "hard" gives 1 to the first of the best candidates (the paper's argmax), "tied" is uniform
+        over the best ones, "soft" is the softmax of the utilities at `temperature`, where a
+        candidate without a utility gets 0. Raises ValueError for a `temperature` of 0 or less.
         """
         if kind == "hard":
             return tuple(float(i == self.best[0]) for i in range(len(self.utilities)))
@@ -93,11 +95,11 @@ class Label:
 
 
 def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
-    """The labels of a rollouts file, in order, for a pool with these names in this order. Records
-    of failures are left out, and of two that say the same of one prefix the second.
+    """The labels of a rollouts file, in order, for candidates with these names in this order.
+    Records of failures and repeated records are left out.
 
-    Raises DataError for a file of another pool, a line that is torn or no record, and an id under
-    which two lines say different things.
+    Raises DataError for a file of other candidates, for a line that is cut off or not a record, and
+    for two lines with the same id and different values.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -128,7 +130,7 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
 
 
 def _content(label: Label) -> tuple[Any, ...]:
-    """All that a label says, but for how long its patches took."""
+    """The fields of a label, without the timings of its patches."""
     patches = tuple(replace(patch, timing=Timing()) for patch in label.prefix)
     return (
         label.query,
@@ -142,7 +144,8 @@ def _content(label: Label) -> tuple[Any, ...]:
 
 
 def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Label:
-    """The label of a rollouts record. Raises DataError if it is none, or of another pool."""
+    """The label of a rollouts record. Raises DataError for another kind of record, for a record of
+    other candidates, and for an incomplete one."""
     if record.get("schema") != SCHEMA:
         raise DataError(
             f"not a {SCHEMA} record: its schema is {record.get('schema')!r}; give a file that "

@@ -1,4 +1,5 @@
-"""One training run: labels in, a folder with a switcher, its card and a team file out."""
+"""One training run: it reads labels and writes a folder with a switcher, its card and a team
+file."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ from taketurns.utils.files import write_text
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """A switcher for `team` is learned from `examples` in `folder`; `say` hears what a person
-    should know."""
+    """A switcher for `team` is trained on `examples` in `folder`; `say` receives messages for the
+    user."""
 
     team: TeamConfig
     examples: Examples
@@ -63,9 +64,9 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class TrainedSwitcher:
-    """What a trainer leaves behind: what it says of the switcher, of which epoch it is, what every
-    epoch was worth, the team file's switcher, what each validation example gets, and the hub id it
-    started from."""
+    """The result of a trainer: a description of the switcher, the best epoch, the metrics of every
+    epoch, the switcher's entry in the team file, its probabilities on the validation examples, and
+    the hub id of the start."""
 
     description: Mapping[str, Any]
     best_epoch: int
@@ -85,12 +86,12 @@ def train(
     training: TrainingConfig | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Mapping[str, Any]:
-    """Train a switcher for `team` and write it to `output`; what was measured.
+    """Train a switcher for `team`, write it to `output` and return its metrics.
 
-    A run that was killed goes on from its last epoch and ends in the same weights; one that is
-    finished is left as it is. `say` hears what a person should know. Raises DataError for labels of
-    another pool or without signal, and for an output that holds another run; ConfigError for a
-    model that cannot be a switcher.
+    A killed run continues from its last epoch and ends in the same weights; a finished one is left
+    unchanged. `say` receives messages for the user. Raises DataError for labels of other candidates
+    or without signal, and for an output of another run; ConfigError for a model that cannot be a
+    switcher; NotANumberError if training diverges.
     """
     if isinstance(settings, LMSettings):
         require("training a language model as the switcher", *TUNING)
@@ -115,7 +116,7 @@ def _train(
     settings: LMSettings | HeadSettings,
     selection: Selection,
 ) -> Mapping[str, Any]:
-    """The run in its folder."""
+    """Train, measure and write the files of the folder."""
     team, examples, folder = job.team, job.examples, job.folder
     names = [candidate.name for candidate in team.candidates]
     began = time.monotonic()
@@ -150,8 +151,8 @@ def _train(
 
 
 def _check_cuts(team: TeamConfig, labels: Sequence[Label], path: Path) -> None:
-    """Raise DataError for labels that say nothing of the tokens at which the switcher will be
-    asked: a head that has seen patch boundaries only is lost inside a patch."""
+    """Raise DataError for labels at patch boundaries if the policy asks the switcher at every
+    token: a head trained only at boundaries is unreliable inside a patch."""
     rule = team.policy.patch
     if rule is None or rule.until != "switcher":
         return
@@ -169,7 +170,7 @@ def _manifest(
     settings: LMSettings | HeadSettings,
     training: TrainingConfig,
 ) -> Manifest:
-    """What decides the weights: the pool, the examples, the settings and the start."""
+    """The inputs that decide the weights: candidates, examples, settings and start."""
     chosen = {**asdict(settings), **asdict(training)}
     for name in ("report_to", "start"):
         chosen.pop(name, None)
@@ -271,7 +272,7 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
 
 
 def _counts(config: HeadConfig) -> list[dict[str, Any]]:
-    """How many labels there are after each candidate, and before any has spoken (None)."""
+    """The number of labels after each candidate, and before any candidate has spoken (None)."""
     return [
         {"after": name, "labels": count}
         for name, count in zip((*config.candidates, None), config.labels, strict=True)
