@@ -464,7 +464,7 @@ def test_a_record_whose_id_is_a_list_is_a_sentence(
         labels.write_text('{"id": [1], "schema": "taketurns.rollout/1"}\n')
         code, _, err = invoke(*asked)
         assert code == 2
-        assert "jsonl:1: not a record: its id must be a text or a number" in err
+        assert "jsonl:1: not a record: its id must be a string or a number" in err
 
 
 def test_nesting_is_bounded(

@@ -277,7 +277,7 @@ def test_labels_with_no_numbers_are_refused_by_their_line(tmp_path: Path, wrong:
     path.write_text(line("r", "1.0") + line("s", wrong))
     with pytest.raises(DataError, match=r"labels\.jsonl:2: "):
         list(read_labels(path, NAMES))
-    with pytest.raises(ValueError, match="no number"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         Label("x", Query("q", text="Q"), (), (nan, 0.5), (1, 1))
 
 

@@ -222,7 +222,7 @@ def test_a_template_that_takes_its_time_is_stopped(
     )
     before = sys.gettrace()
     with pytest.raises(
-        PromptError, match=r"query 'q': the chat template .* did not finish within 0.005"
+        PromptError, match=r"query 'q': the chat template did not finish within 0.005"
     ):
         text(ModelSpec("m"), chatty, QUERY)
     assert sys.gettrace() is before

@@ -190,7 +190,7 @@ def test_an_adapter_is_a_student_and_learns_on_in_the_next_round(
     tuned = [(run / "student" / "adapter_model.safetensors").read_bytes() for run in (out, second)]
     assert tuned[0] != tuned[1]
     assert (
-        "is a LoRA adapter, and --full trains all weights of a model: leave --full out"
+        "is a LoRA adapter, and --full trains all weights of a model: leave out --full"
         in refusal(invoke("distill", *asked, "--team", out, "--full", "-o", tmp_path / "third"))
     )
 

@@ -52,7 +52,7 @@ def test_a_head_its_card_and_its_team(train: Train, write_labels: Any, tmp_path:
     metrics = json.loads(printed)
     written = json.loads((out / "metrics.json").read_text())
     assert written == {"schema": "taketurns.switcher/1", **metrics}
-    assert " to learn from; " in said
+    assert " for training; " in said
     card = (out / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "taketurns"
