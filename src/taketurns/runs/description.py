@@ -128,7 +128,9 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
     """The policy, and the content of the guard's judge. Unused rules are left out, so that outputs
     of versions without these rules can be continued."""
     policy = _plain(asdict(team.policy))
-    record = {k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch")}
+    record = {
+        k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch", "format")
+    }
     if team.judge is not None:
         record["judge"] = _content(team.judge.spec, prints[team.judge.name])
     return record
