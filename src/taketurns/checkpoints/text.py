@@ -135,12 +135,12 @@ class TextCodec:
 
     @cached_property
     def grammar_vocabulary(self) -> GrammarVocabulary:
-        """The bytes that each ordinary token adds to a text that it goes on from."""
+        """The bytes that each ordinary token adds to a text before it."""
         size = self.size
         tokens = [b""] * size
         added = {int(i): token.content for i, token in self.tokenizer.added_tokens_decoder.items()}
         in_context = sorted(self.ordinary_ids)
-        if self._alphabet:  # each letter of a token is a byte, whatever stands before it
+        if self._alphabet:  # each letter of a token is a byte, in every context
             for token in in_context:
                 text = added.get(token)
                 tokens[token] = self._bytes(token) if text is None else text.encode()
