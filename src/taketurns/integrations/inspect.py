@@ -5,9 +5,9 @@
 
 `-M` takes `speaker` (only this candidate) and any setting of the team, such as
 `policy.patch_size=32`. The generation settings of the run (`max_tokens`, `temperature`, `top_p`,
-`stop_seqs`, `seed`, `response_schema`) replace the team's own. Tools, images, and settings that a team does not follow
-are refused by name. A prompt that does not fit ends only its own answer (`stop_reason`
-"model_length").
+`stop_seqs`, `seed`, `response_schema`) replace the team's own. Tools, images, and settings that a
+team does not follow are refused by name. A prompt that does not fit ends only its own answer
+(`stop_reason` "model_length").
 """
 
 from __future__ import annotations
