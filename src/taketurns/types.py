@@ -28,10 +28,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """What the whole text of an answer must be.
+
+    `kind` "json": JSON that is valid by the schema `value`, itself JSON; "regex": a match of the
+    regular expression `value`; "choice": one of the texts in `value`, a JSON list; "grammar": a
+    text of the grammar `value`, in the notation of Lark or GBNF.
+    """
+
+    kind: Literal["json", "regex", "choice", "grammar"]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """What is asked: a conversation (`messages`) or a plain `text`, never both.
 
-    `reference` is whatever the task's scorer compares with (None where there is none).
+    `reference` is whatever the task's scorer compares with (None where there is none). `format` is
+    what the answer must be, in place of the policy's.
     """
 
     id: str
@@ -39,6 +53,7 @@ class Query:
     text: str | None = None
     reference: Any = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    format: AnswerFormat | None = None
 
     def __post_init__(self) -> None:
         if (self.messages is None) == (self.text is None):
@@ -188,15 +203,25 @@ class Token:
 
 class TokenConstraint(Protocol):
     """Says which tokens may be written next, as a patch of an answer with a format is written. The
-    engine calls it from one thread, and shows it every token that it writes."""
+    engine calls it from one thread, and shows it every token that it writes. A server that keeps
+    to formats by itself is told the `format` and what is `written` of the answer before the patch.
+    """
+
+    format: AnswerFormat
+    written: bytes
 
     def allowed(self) -> Any:
-        """A bit a token id, the first in the lowest bit of each byte: numpy uint8
-        `[bytes]`. Ids beyond it are not allowed. Raises FormatError where no token is."""
+        """One bit a token id, the lowest of a byte first: numpy uint8 `[bytes]`. Ids beyond it are
+        not allowed. None is where only the end may follow. Raises FormatError where not even
+        that may."""
         ...
 
     def may_end(self) -> bool:
-        """May the answer end here? Only then is an end token written."""
+        """May the answer end here? Only then may an end token be written."""
+        ...
+
+    def leads_on(self, token: int) -> bool:
+        """Can an allowed token be followed by any other, or by the end?"""
         ...
 
     def advance(self, token: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from taketurns.config.sampling import canonical, check_sampling
 from taketurns.errors import ConfigError
-from taketurns.types import SamplingOptions
+from taketurns.types import AnswerFormat, SamplingOptions
 from taketurns.utils.expressions import Expression
 
 _require = ConfigError.unless
@@ -123,7 +123,8 @@ class Policy:
     `max_share` has pairs of a candidate and the largest share, 0 to 1, of an answer's tokens that
     it may write: it is not drawn where its longest possible patch would exceed that share. `guard`
     checks each patch before it is given out. `patch` lets patches end by a rule instead of at
-    `patch_size` tokens; a closing patch is as long as it may be. `sampling` is what else shapes the
+    `patch_size` tokens; a closing patch is as long as it may be. `format` is what the whole answer
+    must be; each speaker is held to it, in its own tokens. `sampling` is what else shapes the
     speakers' distributions, None where nothing does.
     """
 
@@ -142,6 +143,7 @@ class Policy:
     max_share: tuple[tuple[int, float], ...] = ()
     guard: Guard | None = None
     patch: PatchRule | None = None
+    format: AnswerFormat | None = None
     sampling: SamplingOptions | None = None
 
     def __post_init__(self) -> None:

@@ -61,6 +61,7 @@ PolicySchema = schema_of(
     max_share=(dict[str, float], {}),
     guard=None,
     patch=(PatchSchema | None, None),
+    format=(dict[str, Any] | str | None, None),
     sampling=(SamplingSchema | None, None),
 )
 GuardSchema = schema_of(

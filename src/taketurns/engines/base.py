@@ -36,10 +36,13 @@ Capability = Literal[
     "together",
     "fork",
     "entropy",
+    "format",
+    "format_start",
     "prompt_logprobs",
 ]
 """What an engine can do with a model: "score" may leave improbable tokens out, "exact_score" knows
-any."""
+any. "format" keeps to `Sampling.constraint` at every token; "format_start" only where the patch is
+the whole answer, or the format is a choice."""
 ALL_OPTIONS: frozenset[str] = frozenset(option.name for option in fields(SamplingOptions))
 """The names of all sampling options."""
 

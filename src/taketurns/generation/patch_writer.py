@@ -10,7 +10,16 @@ from taketurns.engines.base import Session
 from taketurns.errors import EngineError
 from taketurns.generation.sampling_options import PLAIN, patch_options
 from taketurns.generation.state import GenerationState
-from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Sampling, StoppingCriterion, Token
+from taketurns.types import (
+    HANDED_OVER,
+    Delta,
+    Finish,
+    Patch,
+    Sampling,
+    StoppingCriterion,
+    Token,
+    TokenConstraint,
+)
 
 _CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
 
@@ -34,6 +43,7 @@ class PatchWriter:
     text: str = field(default="", init=False)
     _unshown: list[Token] = field(default_factory=list, init=False)
     _streamed_text: str = field(default="", init=False)
+    _constraint: TokenConstraint | None = field(default=None, init=False)
 
     async def write(
         self, wanted: int, policy: Policy, criterion: StoppingCriterion | None = None
@@ -41,6 +51,7 @@ class PatchWriter:
         """Write up to `wanted` tokens, or until `criterion` ends the patch, and as many more as
         finish a character where the next speaker can only be given whole ones, if the budget has
         them. Says why it ended."""
+        self._constraint = self.state.constraint(self.speaker)
         self.state.start_patch(self.speaker)
         room = self.state.room(self.speaker)
         if room <= 0:
@@ -71,6 +82,7 @@ class PatchWriter:
             logprobs=self.logprobs,
             choices=self.choices,
             stopping=criterion,
+            constraint=self._constraint,
             options=options,
             answer_start=None if options is PLAIN else self.state.answer_start(prompt),
         )

@@ -3,17 +3,18 @@
     inspect eval task.py --model taketurns/pocket
     inspect eval task.py --model taketurns/path/to/team.yaml -M speaker=aligned
 
-`-M`: `speaker` (one candidate alone) and any setting of the team, as `policy.patch_size=32`. The
-generation settings of the run (`max_tokens`, `temperature`, `top_p`, `stop_seqs`, `seed`) are
-followed, the team's own stand where there are none. Tools, images, and settings that a team does
-not follow are refused by name. A prompt that does not fit ends its own answer alone (`stop_reason`
-"model_length").
+`-M` takes `speaker` (only this candidate) and any setting of the team, such as
+`policy.patch_size=32`. The generation settings of the run (`max_tokens`, `temperature`, `top_p`,
+`stop_seqs`, `seed`, `response_schema`) replace the team's own. Tools, images, and settings that a
+team does not follow are refused by name. A prompt that does not fit ends only its own answer
+(`stop_reason` "model_length").
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -27,18 +28,19 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from taketurns.config.answer_format import read_format
 from taketurns.errors import LengthError, UsageError
 from taketurns.integrations.asking import answer_query, load_team, with_sampling
 from taketurns.integrations.settings import check_settings
 from taketurns.types import Message, Query
 
 CONNECTIONS = 32
-# Generation settings that are followed here, or by inspect_ai itself.
+# Generation settings that this module or inspect_ai itself follows.
 FOLLOWED = frozenset(
     {"max_tokens", "temperature", "top_p", "stop_seqs", "seed", "system_message", "max_retries",
      "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections", "adaptive_connections",
      "parallel_tool_calls", "internal_tools", "max_tool_output", "cache_prompt", "cache", "batch",
-     "fallback_models", "fail_on_refusal", "reasoning_history", "modalities"}
+     "fallback_models", "fail_on_refusal", "reasoning_history", "modalities", "response_schema"}
 )  # fmt: skip
 READABLE = frozenset({"text", "reasoning"})  # kinds of content; a turn's text leaves out reasoning
 _STOPS: dict[str | None, Any] = {"length": "max_tokens", "guard": "content_filter"}
@@ -67,10 +69,10 @@ class TeamAPI(ModelAPI):
         tool_choice: ToolChoice,
         config: GenerateConfig,
     ) -> ModelOutput:
-        """Raises UsageError for tools, for what is no text and for settings that cannot be
-        followed, EngineError if the answer fails."""
+        """Raises UsageError for tools, for content that is not text and for settings that a team
+        does not follow; EngineError if the answer fails."""
         if tools:
-            raise UsageError("a team calls no tools; choose tasks without any")
+            raise UsageError("a team cannot call tools; choose tasks without tools")
         settings = config.model_dump(exclude_none=True)
         check_settings(settings, FOLLOWED, "inspect_ai", greedy=config.temperature == 0)
         policy = with_sampling(
@@ -81,6 +83,9 @@ class TeamAPI(ModelAPI):
             stop=config.stop_seqs or (),
             seed=config.seed,
         )
+        if config.response_schema is not None:
+            schema = settings["response_schema"]["json_schema"]
+            policy = replace(policy, format=read_format({"json": schema}))
         try:
             trace = await answer_query(self._team, self._query(input), policy)
         except LengthError as error:
@@ -107,15 +112,18 @@ class TeamAPI(ModelAPI):
         await self._team.aclose()
 
     def _query(self, turns: list[ChatMessage]) -> Query:
-        """A query whose id counts the epochs of its question, so that each has its own draws."""
+        """A query whose id has the epoch of its question, so that each epoch has its own draws."""
         if wrong := [turn.role for turn in turns if turn.role == "tool"]:
-            raise UsageError(f"a team has no turns of the role {wrong[0]!r}")
+            raise UsageError(
+                f"a team cannot read turns of the role {wrong[0]!r}; choose tasks without tools"
+            )
         for part in (
             part for turn in turns if not isinstance(turn.content, str) for part in turn.content
         ):
             if part.type not in READABLE:
                 raise UsageError(
-                    f"a team reads text alone, and a turn has content of the type {part.type!r}"
+                    f"a team reads only text, and a turn has content of the type {part.type!r}; "
+                    "choose tasks with text only"
                 )
         messages = tuple(Message(turn.role, turn.text) for turn in turns)
         conversation = json.dumps([[turn.role, turn.content] for turn in messages])
@@ -126,5 +134,5 @@ class TeamAPI(ModelAPI):
 
 @modelapi(name="taketurns")
 def taketurns() -> type[ModelAPI]:
-    """The entry point's model."""
+    """The model class for inspect_ai's entry point."""
     return TeamAPI

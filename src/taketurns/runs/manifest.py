@@ -1,8 +1,8 @@
-"""What a run was made with, written beside its output as `<output>.manifest.json`.
+"""The manifest of a run, written beside its output as `<output>.manifest.json`.
 
-`inputs` is what decides the records: the team, the policy with its seed, the models' contents, the
-data. An output whose manifest has other inputs belongs to another run and is refused. The rest
-(versions, commit, times, paths) is for the reader. In the file, the inputs are under "determined".
+`inputs` decide the records: the team, the policy with its seed, the models' contents and the data.
+An output whose manifest has other inputs belongs to another run and is refused. The rest (versions,
+commit, times, paths) is for the reader. In the file, the inputs are under "determined".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """Equal for two runs whose records must be equal."""
+        """A hash that is equal for two runs with equal command and inputs."""
         return digest([self.command, self.inputs])
 
     def with_inputs(self, **inputs: Any) -> Manifest:
@@ -46,19 +46,21 @@ class Manifest:
         return replace(self, inputs={name: self.inputs[name] for name in names})
 
     def claim(self, output: Path, extensible: str | None = None) -> Manifest:
-        """Make `output` this run's before its first record, or raise DataError if it is another's.
+        """Claim `output` for this run before its first record, by writing the manifest.
 
-        A run that goes on keeps the time of its first start. `extensible` may name an input that is
-        a mapping: what the output has under other keys is kept and claimed along.
+        A continued run keeps the time of its first start. `extensible` may name an input that is a
+        mapping: keys that only the output's manifest has are kept. Raises DataError if the output
+        belongs to another run, or if it has no manifest.
         """
         path = path_for(output)
         if output.is_dir():
-            raise DataError(f"cannot write {output}: it is a folder")
+            raise DataError(f"cannot write {output}: it is a folder; name a file")
         mine = self
         if output.exists() and output.stat().st_size:
             if not path.exists():
                 raise DataError(
-                    f"{output} exists and has no manifest beside it; choose another output"
+                    f"{output} exists and has no manifest beside it ({path.name}), so it cannot be "
+                    "continued; choose another output, or remove it"
                 )
             theirs = _read(path)
             before, mine = self._extended(theirs, extensible)
@@ -67,14 +69,15 @@ class Manifest:
             mine = replace(mine, started=theirs.get("started", self.started))
         elif path.exists() and not _is_ours(path):
             raise DataError(
-                f"{path} is no manifest of taketurns, and that of {output} would be written over "
-                "it; choose another output"
+                f"{path} is not a manifest of taketurns, and the manifest of {output} would "
+                "replace it; choose another output"
             )
         mine.write(output)
         return mine
 
     def _extended(self, theirs: Mapping[str, Any], name: str | None) -> tuple[Manifest, Manifest]:
-        """What this run's manifest was if `theirs` was only extended, and what it is now."""
+        """The manifest that `theirs` must equal if this run only extends it, and the manifest of
+        this run with their further keys."""
         if name is None or name not in self.inputs:
             return self, self
         mine, known = self.inputs[name], _inputs(theirs).get(name) or {}
@@ -83,7 +86,7 @@ class Manifest:
         return self.with_inputs(**{name: known}), self.with_inputs(**{name: {**known, **mine}})
 
     def write(self, output: Path) -> None:
-        """Write the manifest beside the output. Raises DataError if that cannot be done."""
+        """Write the manifest beside the output. Raises DataError."""
         record = {
             "schema": SCHEMA,
             "identity": self.identity,
@@ -96,7 +99,7 @@ class Manifest:
         write_json(path_for(output), record, indent=2)
 
     def finish(self, output: Path) -> None:
-        """Note the end of the run."""
+        """Write the manifest with the time of the end. Raises DataError."""
         replace(self, finished=now()).write(output)
 
     def _difference(self, output: Path, theirs: Mapping[str, Any]) -> str:
@@ -114,7 +117,7 @@ class Manifest:
 
 
 def path_for(output: Path) -> Path:
-    """Where the manifest of an output stands."""
+    """The path of an output's manifest."""
     return output.with_name(output.name + ".manifest.json")
 
 
@@ -124,7 +127,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path} is not a manifest")
+        raise DataError(f"{path} is not a manifest; choose another output")
     return record
 
 
@@ -141,7 +144,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def digest(value: Any) -> str:
-    """Equal for equal JSON values."""
+    """A hash that is equal for equal JSON values."""
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
 from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
+from taketurns.server.answer_formats import requested_format
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import bad_request
 from taketurns.server.model_registry import ModelRegistry, RegisteredModel
@@ -89,6 +90,9 @@ async def make_jobs(
     team = served.chat if isinstance(request, ChatRequest) else served.plain
     team = _with_switcher(team, served, request.taketurns)
     policy = _policy(request, served, limits)
+    answer_format, field = requested_format(request)
+    if answer_format is not None:
+        policy = replace(policy, format=answer_format)
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
     check_models(policy.sampling, infos)
@@ -99,14 +103,17 @@ async def make_jobs(
     def jobs_of(first: int, prompt: Any) -> list[CompletionJob]:
         """The choices of one prompt, which is read once; their indices give them other draws."""
         query = _query(str(first), prompt, infos)
-        draft = team.blank(query, policy, prompt_options(request, prompt, infos))
-        for field in ("return_token_ids", "return_tokens_as_token_ids"):
-            if getattr(request, field) and not draft.exact:
+        try:
+            draft = team.blank(query, policy, prompt_options(request, prompt, infos))
+        except ConfigError as error:
+            raise bad_request(f"{field}: {error}" if field else str(error), field) from error
+        for name in ("return_token_ids", "return_tokens_as_token_ids"):
+            if getattr(request, name) and not draft.exact:
                 raise bad_request(
                     f"there is no list of token ids that means the same to all of {served.name!r}: "
-                    f"its candidates' tokenizers differ, or its servers give no ids; leave {field} "
+                    f"its candidates' tokenizers differ, or its servers give no ids; leave {name} "
                     "out, or name one candidate as the model",
-                    field,
+                    name,
                 )
         limit = limits.max_prompt_tokens
         if limit is not None and draft.longest_prompt > limit:

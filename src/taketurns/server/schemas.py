@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from taketurns.config.sampling import BIAS, PENALTY, REPETITION
+from taketurns.server.answer_formats import FormatFields
 from taketurns.server.compatibility import (
     Absent,
     InertChatFields,
@@ -238,13 +239,7 @@ class TurnOptions(Strict):
     ) = None
 
 
-class ResponseFormat(Strict):
-    """Only plain text can be had."""
-
-    type: Literal["text"]
-
-
-class GenerationRequest(Request):
+class GenerationRequest(Request, FormatFields):
     """The fields that both ways of asking have.
 
     `model` is the team (the default) or one of its candidates. `seed` makes an answer repeatable:
@@ -264,7 +259,6 @@ class GenerationRequest(Request):
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     request_id: RequestId | None = None
-    response_format: ResponseFormat | None = None
     taketurns: TurnOptions | None = None
 
     frequency_penalty: Penalty | None = None

@@ -29,7 +29,8 @@ def validation_error(errors: Sequence[Any], body: Any) -> ApiError:
     if first["type"] == "missing":
         return bad_request(f"{param} is required", param)
     value = _value(_inside(first, deepest))
-    if first["type"] in _NOT_SUPPORTED:
+    only_empty = first.get("ctx", {}).get("max_length") == 0
+    if first["type"] in _NOT_SUPPORTED or only_empty:
         said = f" ({value})" if value else ""
         return bad_request(f"{param}{said} is not supported here: leave it out", param)
     messages = [str(error["msg"]).removeprefix("Input ") for error in same_field]

@@ -348,6 +348,7 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
                 "together",
                 "fork",
                 "entropy",
+                "format",
                 "prompt_logprobs",
             }
         ),

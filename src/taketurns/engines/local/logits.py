@@ -133,9 +133,15 @@ def shaped(
 
 
 def _ban(logits: Tensor, shapers: Sequence[LogitsShaper], columns: Ids | None) -> None:
+    """No end token where none may be written; but where nothing else is left, as where an answer's
+    format is complete, the answer ends."""
     cells = _Cells.of([shaper.banned for shaper in shapers], logits, columns)
-    if cells is not None:
-        logits[cells.row, cells.column] = -inf
+    if cells is None:
+        return
+    before = logits[cells.row, cells.column]
+    logits[cells.row, cells.column] = -inf
+    nothing = logits.isneginf().all(-1)[cells.row]
+    logits[cells.row[nothing], cells.column[nothing]] = before[nothing]
 
 
 def _bias(logits: Tensor, shapers: Sequence[LogitsShaper], columns: Ids | None) -> None:

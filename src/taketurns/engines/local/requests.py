@@ -102,6 +102,8 @@ class GenerateRequest(Job):
         sampling = self.sampling
         self.reach += sampling.max_tokens
         self.criterion = sampling.stopping
+        self.constraint = sampling.constraint
+        self.allowed: np.ndarray | None = None  # of the next token, as the constraint says
         options = sampling.options
         self.ends = self.end_token_ids.union(sampling.stop_token_ids, options.stop_token_ids)
         self.shaper = LogitsShaper.of(sampling, self.prompt, self.end_token_ids)
@@ -134,6 +136,15 @@ class GenerateRequest(Job):
             self.result = self._completion(self.criterion.finish)
         return over
 
+    def constrain(self) -> bool:
+        """Ask the constraint, which there must be, what may be written next; True where nothing may
+        but the end, and the patch ends by that. Raises FormatError."""
+        assert self.constraint is not None, "only an answer with a format is constrained"
+        self.allowed = self.constraint.allowed()
+        if self.allowed is None:
+            self.result = self._completion("stop")
+        return self.allowed is None
+
     def _completion(self, finish: Finish) -> Completion:
         return Completion(
             token_ids=tuple(self._written),
@@ -161,6 +172,8 @@ class GenerateRequest(Job):
             self._stops.push(self._text.push(token), looking=ending)
             if self._stops.stopped:
                 return "stop"
+        if self.constraint is not None and self.constraint.advance(token):
+            return "stop"
         if self.criterion is not None and self.criterion.on_token(seen):
             return self.criterion.finish
         return "length" if len(self._written) >= self.sampling.max_tokens else None

@@ -58,6 +58,7 @@ class Fusion(Plain):
             temperature=policy.temperature,
             top_p=policy.speaker_top_p,
             stop=policy.stop,
+            constraint=draft.constraint(self._writers[0]),
             options=patch_options(policy.sampling, 0),
         )
         prompts = [draft.prompt(index) for index in self._writers]
