@@ -223,7 +223,7 @@ def test_tasks_lists_what_there_is(invoke: Invoke) -> None:
     [
         (["--task", "gsm8"], "there is no task 'gsm8'"),
         (["--task", "recall", "--with", "model=x"], "'recall' has no settings"),
-        (["--task", "recall", "--scoring", "moco"], "is of the paper's benchmarks"),
+        (["--task", "recall", "--scoring", "moco"], "is only for the paper's benchmarks"),
         (["--task", "recall", "--data", "."], "has its own data"),
         (["--task", "gsm9k", "--data", "."], "there is no task 'gsm9k'; the tasks are recall"),
     ],
