@@ -1,4 +1,4 @@
-"""A client of a server that streams: what it sees of each answer, and of many at once."""
+"""A client of a streaming server: measurements of single streams and of many at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taketurns import Team
 
 @dataclass
 class StreamedAnswer:
-    """One stream as its client saw it. Times are in seconds since the request was sent."""
+    """One stream as seen by its client. Times are in seconds since the request was sent."""
 
     status: int
     text: str = ""
@@ -28,7 +28,7 @@ class StreamedAnswer:
 
 @dataclass(frozen=True)
 class OfflineAnswer:
-    """A question with its seed, and what the team writes for it offline."""
+    """A question with its seed, and the team's answer to it offline."""
 
     question: str
     seed: int
@@ -38,7 +38,7 @@ class OfflineAnswer:
 
 @dataclass
 class LoadResult:
-    """What came of many streams; `first` are the seconds to each first token."""
+    """The results of many streams; `first` are the seconds to each first token."""
 
     streams: int
     requests: int = 0
@@ -49,7 +49,7 @@ class LoadResult:
     first: list[float] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
-        """The figures, as they are printed."""
+        """The printed figures."""
         return {
             "streams": self.streams,
             "requests": self.requests,
@@ -63,7 +63,7 @@ class LoadResult:
 
     @property
     def problem(self) -> str | None:
-        """What must not be."""
+        """A message if a stream is wrong."""
         parts = {
             "not whole": self.requests - self.whole,
             "not equal to offline": self.requests - self.equal,
@@ -74,7 +74,7 @@ class LoadResult:
 
 
 async def ask(url: str, body: dict[str, Any]) -> StreamedAnswer:
-    """One streamed answer, on a connection of its own."""
+    """One streamed answer, on its own connection."""
     host, port = url.removeprefix("http://").split(":")
     payload = json.dumps(body | {"stream": True}).encode()
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 20)
@@ -122,7 +122,7 @@ async def load(
     requests: int,
     note: Callable[[int], None] = lambda done: None,
 ) -> LoadResult:
-    """Keep `streams` requests under way until `requests` are answered."""
+    """Keep `streams` requests in progress until `requests` are answered."""
     result = LoadResult(streams)
     left = iter(range(requests))
     order = Random(streams)
@@ -146,7 +146,7 @@ async def load(
 
 
 def offline(team: Team, questions: Sequence[str], seeds: int) -> list[OfflineAnswer]:
-    """What the team writes for each question and seed when it is not served."""
+    """The team's answer to each question and seed without a server."""
     names = [candidate.name for candidate in team.candidates]
     cases = []
     for seed in range(seeds):
@@ -158,7 +158,7 @@ def offline(team: Team, questions: Sequence[str], seeds: int) -> list[OfflineAns
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value below which so many percent lie."""
+    """A percentile of values."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -263,7 +263,7 @@ def test_the_answers_are_browsed_and_never_taken_for_html(page: webdriver.Chrome
     comes(lambda: 0 < len(all_of(".trace")) < right)
     assert all("no checkpoint alone" in trace.text for trace in all_of(".trace"))
     Select(one("result")).select_by_value("wrong")
-    counts("0 of 0 that fit")
+    counts("0 of 0 matching")
 
     page.execute_script("document.activeElement.blur()")
     ActionChains(page).send_keys("/").perform()
