@@ -264,7 +264,7 @@ def test_a_folder_that_no_build_made_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "two" / "team.yaml").write_text("of the user")
     for name, file in (("one", "sft"), ("two", "team.yaml")):
         theirs = re.escape(str(tmp_path / name / file))
-        with pytest.raises(UsageError, match=f"{theirs} is there and no build made it"):
+        with pytest.raises(UsageError, match=f"{theirs} exists and no build made it"):
             build(tmp_path / name, 0)
     assert len(list(tmp_path.rglob("*"))) == 5
 

@@ -259,9 +259,7 @@ def _chosen(
     """The methods of these names, in the table's order."""
     for name in names or ():
         if name not in known:
-            raise UsageError(
-                f"there is no method {name!r} for this team; the methods are {', '.join(known)}"
-            )
+            raise UsageError(f"there is no method {name!r}; the methods are {', '.join(known)}")
     return {name: entry for name, entry in known.items() if names is None or name in names}
 
 
