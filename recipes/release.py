@@ -47,7 +47,7 @@ PACKAGE_DATA = (
     "taketurns/server/page/*.js",
     "taketurns/training/cards/*.md.j2",
 )
-# What the source archive holds beside the package.
+# Files of the source archive in addition to the package.
 SOURCES = (
     "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md",

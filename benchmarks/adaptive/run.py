@@ -1,4 +1,4 @@
-"""Patches that end by a rule beside patches of fixed sizes: labels, heads, answers, step by step.
+"""Patches that end by a rule compared with fixed sizes: labels, heads, answers, step by step.
 
     python -m benchmarks.adaptive.run WORK [--only PATTERN …] [--list] [--dev N] [--test N SEEDS]
 

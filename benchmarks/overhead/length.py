@@ -19,7 +19,7 @@ from benchmarks.overhead.setup import describe_setup
 from benchmarks.overhead.workload import Workload
 
 VARIANTS = ("single", "kept", "kept_with_switcher")
-ROOM = 4096  # beside the answer: its prompt, the switcher's tags and question
+ROOM = 4096  # for the prompt, and the switcher's tags and question
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from taketurns.utils.files import write_text
 
 SINGLES = "pretrained,sft,aligned"
 CURVE = (260, 520, 1040, 1560)
-PATCHES = (1, 4, 8, 32)  # beside the default of 16
+PATCHES = (1, 4, 8, 32)  # in addition to the default of 16
 REWARD_STEPS = {"head-1040": 44, "head": 74, "lm": 60}  # steps from each start
 DEV, TEST = ("--split", "dev"), ("--split", "test")
 

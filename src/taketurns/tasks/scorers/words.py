@@ -183,7 +183,7 @@ def _folded(words: list[str]) -> list[str]:
 
 def _words(text: str) -> list[str]:
     """Words for matching, without full stops within abbreviations, accents and spaces between
-    initials; a possessive ending is a word of its own."""
+    initials; a possessive ending is a separate word."""
     text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("'s ", " 's ")
     text = ACCENTS.sub("", unicodedata.normalize("NFD", text))
     text = INITIALS.sub(lambda match: re.sub(r"[\s.]", "", match[0]) + " ", f"{text} ")
