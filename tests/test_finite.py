@@ -248,7 +248,7 @@ def test_a_reward_that_is_no_number_is_no_score(
     vars(scorer)["_reader"] = Reader()
     bad, good = scorer.score_many([(Query("q", text="Q"), "A"), (Query("r", text="Q"), "B")])
     assert (bad.value, bad.raw) == (None, None)
-    assert bad.why == f"the reward model gave {raw} for a reward"
+    assert bad.why == f"the reward model gave {raw}, which is not a number"
     assert good.raw == 1.0
 
 
@@ -330,7 +330,7 @@ async def test_an_answer_is_not_lost_over_its_score(value: float) -> None:
     record = await answer(ask, item, 0, NAMES, Stopwatch())
     assert record["text"] == "a" * 12
     assert record["score"] is None
-    assert record["why"] == f"the scorer gave {value}, no number"
+    assert record["why"] == f"the scorer gave {value}, not a number"
     encode_record(record)
     assert sound(Score(0.5, raw=value, confidence=value)) == Score(0.5)
 

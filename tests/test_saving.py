@@ -213,7 +213,9 @@ def test_a_tokenizer_that_cannot_be_saved_is_known_before_the_work(
     headed = replace(pocket, switcher=head_of(pocket, tmp_path / "head"))
     with pytest.raises(ConfigError, match=f"tokenizer of pretrained cannot be saved: .*{CANNOT}"):
         export_folded(headed, tmp_path / "folded")
-    with pytest.raises(UsageError, match=f"aligned could not be saved when merged: .*{CANNOT}"):
+    with pytest.raises(
+        UsageError, match=f"merged checkpoint cannot be saved .* aligned .*{CANNOT}"
+    ):
         rehearse_merge(CheckpointTensors("aligned", ModelSpec(str(published))), tmp_path)
     assert not list(tmp_path.rglob(".trial-*"))
 
@@ -265,7 +267,7 @@ def test_a_folder_that_no_build_made_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "two" / "team.yaml").write_text("of the user")
     for name, file in (("one", "sft"), ("two", "team.yaml")):
         theirs = re.escape(str(tmp_path / name / file))
-        with pytest.raises(UsageError, match=f"{theirs} is there and no build made it"):
+        with pytest.raises(UsageError, match=f"{theirs} exists and no build made it"):
             build(tmp_path / name, 0)
     assert len(list(tmp_path.rglob("*"))) == 5
 
