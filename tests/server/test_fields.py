@@ -26,8 +26,7 @@ PATHS = {
     "tokenize": ("/tokenize", TEXT),
     "tokenize chat": ("/tokenize", CHAT),
 }
-# vLLM's fields, each with its default and with other values that ask for nothing. Those of
-# structured output are not here.
+# vLLM's fields, each with its default and with other values that ask for nothing.
 SAMPLING: dict[str, list[Any]] = {
     "frequency_penalty": [None, 0, 0.0],
     "logit_bias": [None, {}, {"5": 0}],
@@ -66,6 +65,14 @@ SAMPLING: dict[str, list[Any]] = {
     "bad_words": [None, []],
     "logits_processors": [None, []],
     "response_format": [None, {"type": "text"}],
+    "structured_outputs": [None],
+    "guided_json": [None],
+    "guided_regex": [None],
+    "guided_choice": [None],
+    "guided_grammar": [None],
+    "guided_json_object": [None, False],
+    "guided_decoding_backend": [None, "auto"],
+    "guided_whitespace_pattern": [None, ""],
     "priority": [None, 0],
     "request_id": [None, "mine"],
     "session_id": [None, "talk"],
