@@ -3,6 +3,7 @@ accepted, and with another it does what it says or is refused as not supported, 
 
 from __future__ import annotations
 
+import json
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -344,8 +345,6 @@ def test_a_slip_of_the_pen_is_still_put_right(http: httpx.Client) -> None:
 def test_a_value_that_cannot_be_is_one_sentence(
     http: httpx.Client, name: str, value: Any, says: str
 ) -> None:
-    import json
-
     content = json.dumps({**CHAT, name: value}).encode()  # which spells surrogates out
     headers = {"content-type": "application/json"}
     reply = http.post("/v1/chat/completions", content=content, headers=headers)

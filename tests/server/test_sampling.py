@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -504,8 +505,6 @@ class Without(ScriptedEngine):
     """An engine that follows only some options, as those of others do."""
 
     async def info(self, model: str) -> Any:
-        from dataclasses import replace
-
         return replace(await super().info(model), options=frozenset({"top_k"}))
 
 
