@@ -488,7 +488,7 @@ def test_a_template_that_fails_at_what_it_is_given_is_a_sentence(
     candidates = [Candidate("one", spec), Candidate("two", spec)]
     team = Team(candidates, LocalEngine({"one": spec, "two": spec}), FixedSwitcher([0]), UNLIKE)
     with start(team).http() as http:
-        for n, says in ((10**5, "was not done within 5 s"), ("x", "the chat template")):
+        for n, says in ((10**5, "did not finish within 5 s"), ("x", "the chat template")):
             asked = {
                 "messages": [{"role": "user", "content": "Q"}],
                 "chat_template_kwargs": {"n": n},

@@ -164,7 +164,8 @@ class GenerationState:
         self._written.resume(patches)
         for patch in patches:
             self.tokens += len(patch.token_ids) if patch.speaker is not None else 0
-            self._stops.push(patch.text)
+            early = self._min_tokens > 0 and self.tokens <= self._min_tokens
+            self._stops.push(patch.text, looking=not early)
             self.patches.append(patch)
 
     def replay(self, patch: Patch, tokens: int) -> None:

@@ -16,11 +16,11 @@ from time import perf_counter
 from taketurns.errors import TakeTurnsError
 from taketurns.server.admission import AdmissionGate, Ticket
 from taketurns.server.config import ServeConfig
-from taketurns.server.echo import Echo, EndToken, echo_of
+from taketurns.server.echo import Echo, EndToken
 from taketurns.server.errors import ApiError, as_api_error, shutting_down, timed_out
 from taketurns.server.jobs import CompletionJob
 from taketurns.server.logs import LOG
-from taketurns.types import Delta, Patch, Trace
+from taketurns.types import Delta, Patch, Token, Trace
 
 _INTERRUPTED = "interrupted"  # the message of the cancellation
 _MAX_BATCH = 64  # events that are given out before other requests have their turn
@@ -107,11 +107,10 @@ class JobGroup:
                     began = True
                     emit(JobStarted(perf_counter() - entered))
                     if job.echo is not None:
-                        emit(await echo_of(job, answer.session))
+                        emit(await job.echo.read(answer.session))
                     if job.writes:
                         await answer.write()
-            end = job.draft.end_token
-            if end is not None and job.echoes_logprobs and not job.draft.stopped:
+            if (end := _scored_end(job)) is not None:
                 emit(EndToken(end))
             emit(job.draft.trace(job.seed))
         except TakeTurnsError as error:
@@ -128,6 +127,12 @@ class JobGroup:
                 emit(JobFailed(as_api_error(error)))
         finally:
             ticket.close()
+
+
+def _scored_end(job: CompletionJob) -> Token | None:
+    """The token that ended the answer, where the prompt before it has log-probabilities."""
+    scored = job.echo is not None and job.echo.top is not None
+    return job.draft.end_token if scored and not job.draft.stopped else None
 
 
 def _close(ticket: Ticket, task: asyncio.Task[None]) -> None:

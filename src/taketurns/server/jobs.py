@@ -16,6 +16,7 @@ from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
 from taketurns.server.answer_formats import requested_format
 from taketurns.server.config import ServeConfig
+from taketurns.server.echo import EchoRequest, check_echo, echo_request
 from taketurns.server.errors import bad_request
 from taketurns.server.model_registry import ModelRegistry, RegisteredModel
 from taketurns.server.sampling import (
@@ -46,9 +47,8 @@ class CompletionJob:
     `prompts` are the token ids that each candidate continues, `codecs` their tokenizers. Of the
     choices with one prompt only one has `counts_prompt`, so that usage counts the prompt once.
     `length` is the longest that its session may get, in tokens, as `Engine.session` takes it.
-    `echo` is the text that goes before the answer, None for nothing, and `echoes_logprobs` says
-    that the log-probabilities of its tokens do; without `writes` nothing follows it. Tokens that
-    have log-probabilities are named by their text, or without `names_tokens` by their ids.
+    `echo` is what goes before the answer; without `writes` nothing follows it. Tokens that have
+    log-probabilities are named by their text, or without `names_tokens` by their ids.
     """
 
     index: int
@@ -61,8 +61,7 @@ class CompletionJob:
     codecs: tuple[TextCodec, ...]
     counts_prompt: bool
     length: int
-    echo: str | None = None
-    echoes_logprobs: bool = False
+    echo: EchoRequest | None = None
     writes: bool = True
     names_tokens: bool = True
 
@@ -96,7 +95,7 @@ async def make_jobs(
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
     check_models(policy.sampling, infos)
-    _check_echo(request, served, infos)
+    check_echo(request, served.speakers, infos)
     codecs = tuple(info.codec for info in infos)
     await team.prepare()
 
@@ -121,6 +120,7 @@ async def make_jobs(
                 f"the prompt has {draft.longest_prompt} tokens, this server takes {limit}",
                 code="context_length_exceeded",
             )
+        own = tuple(tuple(draft.prompt(index)) for index in range(len(team.candidates)))
         job = CompletionJob(
             index=first,
             team=team,
@@ -128,12 +128,11 @@ async def make_jobs(
             policy=policy,
             seed=seed,
             logprobs=request.wanted_logprobs,
-            prompts=tuple(tuple(draft.prompt(index)) for index in range(len(team.candidates))),
+            prompts=own,
             codecs=codecs,
             counts_prompt=True,
             length=team.longest(draft, policy),
-            echo=_echo(request, query),
-            echoes_logprobs=_echoes_logprobs(request),
+            echo=echo_request(request, query, team.candidates[0].name, own[0]),
             writes=request.wanted_tokens != 0,
             names_tokens=not request.return_tokens_as_token_ids,
         )
@@ -180,47 +179,6 @@ def _query(identifier: str, prompt: Any, infos: Sequence[ModelInfo]) -> Query:
     if isinstance(prompt[0], ChatMessage):
         return conversation_query(identifier, prompt)
     return Query(identifier, text=prompt_text(prompt, infos))
-
-
-def _check_echo(request: AnyRequest, served: RegisteredModel, infos: Sequence[ModelInfo]) -> None:
-    """Raise ApiError where the prompt cannot go before the answer as the request asks."""
-    if request.wanted_tokens == 0 and not request.echo:
-        raise bad_request(
-            "max_tokens is 0, and then there is no answer: raise it, or send echo: true to have "
-            "the prompt alone",
-            "max_tokens",
-        )
-    if not _echoes_logprobs(request):
-        return
-    if len(infos) > 1:
-        raise bad_request(
-            f"echo with logprobs is not supported for the team {served.name!r}, whose candidates "
-            f"each give the prompt another probability: name one of {', '.join(served.speakers)} "
-            "as the model, or leave logprobs out",
-            "echo",
-        )
-    if "prompt_logprobs" not in infos[0].capabilities:
-        raise bad_request(
-            f"echo with logprobs is not supported here: what runs {infos[0].name} does not say how "
-            "probable a prompt is; leave logprobs or echo out",
-            "echo",
-        )
-
-
-def _echoes_logprobs(request: AnyRequest) -> bool:
-    completes = isinstance(request, CompletionRequest)
-    return completes and bool(request.echo) and request.logprobs is not None
-
-
-def _echo(request: AnyRequest, query: Query) -> str | None:
-    """What of the query goes before the answer: as in vLLM the prompt, or of a conversation a last
-    message of the assistant."""
-    if not request.echo:
-        return None
-    if isinstance(request, CompletionRequest):
-        return query.text or ""
-    last = query.conversation[-1]
-    return last.content if last.role == "assistant" else None
 
 
 def _with_switcher(team: Team, served: RegisteredModel, options: TurnOptions | None) -> Team:
