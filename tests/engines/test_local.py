@@ -21,7 +21,6 @@ from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
     FalconConfig,
-    MistralConfig,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask
@@ -474,7 +473,6 @@ async def test_adapters_share_the_weights_of_their_base(
 
 
 WITHOUT_LANES: dict[str, tuple[dict[str, Any], str | None]] = {
-    "window": ({"config_class": MistralConfig, "sliding_window": 16}, None),
     "bloom": ({"config_class": BloomConfig, "n_layer": 2, "n_head": 4}, None),
     "falcon": ({"config_class": FalconConfig, "alibi": True}, None),
     "kernel": ({}, "kernel"),
@@ -485,7 +483,7 @@ WITHOUT_LANES: dict[str, tuple[dict[str, Any], str | None]] = {
 async def test_what_cannot_be_appended_to_is_encoded_anew_and_says_so(
     make_model: Callable[..., Path], kind: str
 ) -> None:
-    """Sliding windows, positions made from a 0/1 mask, and attentions that take no other."""
+    """Positions made from a 0/1 mask, and attentions that take no other."""
 
     def kernel(module: Any, query: Any, key: Any, value: Any, mask: Any, **rest: Any) -> Any:
         assert mask is None or mask.dim() == 2, "it takes 0/1 masks, as flash attention does"
@@ -515,8 +513,8 @@ async def test_a_watch_sees_what_it_asks_for_and_ends_the_patch(
     make_model: Callable[..., Path], kept: bool
 ) -> None:
     """With kept caches and with models that are encoded anew; what it writes stays the same."""
-    window = {} if kept else {"config_class": MistralConfig, "sliding_window": 16}
-    engine = engine_for({"m": str(make_model(3, **window))})
+    bloom = {} if kept else {"config_class": BloomConfig, "n_layer": 2, "n_head": 4}
+    engine = engine_for({"m": str(make_model(3, **bloom))})
 
     class Third:
         finish, entropy, layers = "uncertainty", True, (1, 2)

@@ -24,6 +24,7 @@ from transformers.cache_utils import (
 )
 
 from taketurns.engines.local import batch_invariant
+from taketurns.engines.local.masks import Masks, masks_of, sights_of
 from taketurns.engines.local.plain_forward import Unfit, kv_argument
 from taketurns.errors import CapacityError
 
@@ -47,34 +48,40 @@ class LayerShape:
         return 2 * self.heads * self.dim * self.dtype.itemsize
 
 
-def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
-    """Probe a model with one token. Raises Unfit if its cache cannot be appended to lane by lane:
-    sliding windows, recurrent states, keys and values of different sizes, no KV cache at all,
-    positions or an attention that do not go by a mask such as lanes need."""
+def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
+    """What each layer caches, and the masks that the model takes, found out with one token. Raises
+    Unfit if its cache cannot be appended to lane by lane: recurrent states, keys and values of
+    different sizes, no KV cache at all, positions or an attention that do not go by a mask such as
+    lanes need."""
     attention = model.config._attn_implementation
     if attention not in MASKED:
         raise Unfit(f"its attention, {attention}, goes by no mask but padding")
     embedding = model.get_input_embeddings().weight
-    device = embedding.device
-    with torch.inference_mode():
+    config = model.config.get_text_config()
+    wrong: Exception | None = None
+    for masks in masks_of(sights_of(config)):
+        at = torch.zeros((1, 1), dtype=torch.long, device=embedding.device)
         try:
-            cache = DynamicCache(config=model.config.get_text_config())
-            model(
-                input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
-                attention_mask=torch.zeros((1, 1, 1, 1), dtype=embedding.dtype, device=device),
-                position_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
-                use_cache=True,
-                **{kv_argument(model): cache},
-            )
+            with torch.inference_mode():
+                cache = DynamicCache(config=config)
+                model(
+                    input_ids=at,
+                    attention_mask=masks.make(at, 1, embedding.dtype),
+                    position_ids=at,
+                    use_cache=True,
+                    **{kv_argument(model): cache},
+                )
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a model may fail in any way at what it was not made for
-            raise Unfit("it cannot be given a mask and positions for every row") from error
-    return tuple(map(_shape, cache.layers)) or _no_cache()
+            wrong = error
+            continue
+        return tuple(map(_shape, cache.layers)) or _no_cache(), masks
+    raise Unfit("it cannot be given a mask and positions for every row") from wrong
 
 
 def _shape(layer: Any) -> LayerShape:
-    if type(layer) is not DynamicLayer:
+    if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
         raise Unfit(f"it has layers with {_kind(layer)}")
     keys, values = layer.keys, layer.values
     if keys is None or values is None:
@@ -87,9 +94,7 @@ def _shape(layer: Any) -> LayerShape:
 
 
 def _kind(layer: Any) -> str:
-    if isinstance(layer, LinearAttentionLayer):
-        return "a recurrent state"
-    return "a sliding window" if isinstance(layer, DynamicSlidingWindowLayer) else "an index"
+    return "a recurrent state" if isinstance(layer, LinearAttentionLayer) else "an index"
 
 
 def _no_cache() -> NoReturn:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.forward import Forward
-from taketurns.engines.local.kv import layer_shapes
+from taketurns.engines.local.kv import probe
 from taketurns.engines.local.loading import LoadedModel
 from taketurns.engines.local.plain_forward import PlainForward
 from taketurns.engines.local.reencode import ReencodeRunner
@@ -55,9 +55,10 @@ def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
         caches, alone = way is not Way.WHOLE, way is Way.ALONE
         plain = PlainForward(model, loaded.activate)
         return ReencodeRunner(plain, running.suppressed, caches=caches, alone=alone)
+    shapes, masks = probe(model)
     runner = LaneRunner(
-        Forward(model, loaded.activate),
-        layer_shapes(model),
+        Forward(model, masks, loaded.activate),
+        shapes,
         max_lanes=running.max_lanes,
         suppressed=running.suppressed,
     )
