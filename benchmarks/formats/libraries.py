@@ -126,7 +126,9 @@ def main() -> None:
         return matcher
 
     def of_xgrammar(schema: dict[str, Any]) -> Any:
-        return xgrammar.GrammarMatcher(compiler.compile_json_schema(json.dumps(schema)))
+        # Its strict mode forbids properties that a schema allows.
+        compiled = compiler.compile_json_schema(json.dumps(schema), strict_mode=False)
+        return xgrammar.GrammarMatcher(compiled)
 
     def takes_llguidance(schema: dict[str, Any], text: str) -> bool:
         matcher = of_llguidance(schema)
