@@ -76,5 +76,5 @@ def test_what_the_engine_would_take_for_something_else_is_refused(pattern: str) 
 
 @pytest.mark.parametrize("pattern", ["(", r"\p{L}", "[a", "a**"])
 def test_what_is_no_expression_of_python_is_refused(pattern: str) -> None:
-    with pytest.raises(ConfigError, match="is no regular expression"):
+    with pytest.raises(ConfigError, match="is not a regular expression"):
         Guard(0, patterns=(pattern,))

@@ -410,17 +410,23 @@ def test_a_guard_in_a_team_file(pocket_file: Path, tmp_path: Path) -> None:
     [
         ({"guard.to": "nobody"}, "there is no candidate 'nobody'"),
         ({"guard.words": []}, None),
-        ({"guard.words": [], "guard.judge": None}, "a guard goes by"),
-        ({"guard.patterns": ["("]}, "is no regular expression"),
+        ({"guard.words": [], "guard.judge": None}, "a guard needs at least one of these keys"),
+        ({"guard.patterns": ["("]}, "is not a regular expression"),
         ({"guard.model": "org/judge"}, "not both"),
         ({"guard.question": "bad?"}, "must contain {answer}"),
         ({"guard.threshold": 0}, "threshold must be above 0"),
         ({"guard.word": ["x"]}, "did you mean 'words'"),
-        ({"max_share": {"aligned": 0.5}}, "guard.to names one of them"),
+        ({"max_share": {"aligned": 0.5}}, "max_share and guard.to both name candidate 2"),
         ({"max_share": {"sft": 1.5}}, "between 0 and 1"),
         ({"max_share": {"nobody": 0.5}}, "there is no candidate 'nobody'"),
-        ({"max_share": {"sft": 0.1, "aligned": 0.1, "pretrained": 0.1}}, "free to write"),
-        ({"max_share": {"sft": 0.1}, "opening": "sft"}, "opening names one of them"),
+        (
+            {"max_share": {"sft": 0.1, "aligned": 0.1, "pretrained": 0.1}},
+            "max_share caps all 3 candidates",
+        ),
+        (
+            {"max_share": {"sft": 0.1}, "opening": "sft"},
+            "max_share and opening both name candidate 1",
+        ),
     ],
 )
 def test_a_guard_that_makes_no_sense_is_refused(

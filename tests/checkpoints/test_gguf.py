@@ -314,7 +314,7 @@ def test_a_missing_package_is_one_sentence(folder: Path, monkeypatch: pytest.Mon
                 "gguf_file": "whole.gguf",
                 "quantization_config": {"load_in_8bit": True},
             },
-            "takes no quantization_config",
+            "quantised already: remove quantization_config",
         ),
     ],
 )

@@ -284,7 +284,7 @@ def test_settings_come_from_the_command_line_the_file_and_the_environment(
         ("cors: ['https://x.example:443']", "no page comes from 'https://x.example:443'"),
         ("allowed_hosts: ['*']", "nobody calls a server '*'"),
         ("allowed_hosts: ['x.example:8000']", "nobody calls a server 'x.example:8000'"),
-        ("- a", "a serve file is a mapping"),
+        ("- a", "a serve file must be a mapping"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
