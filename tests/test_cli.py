@@ -160,7 +160,7 @@ def test_bad_lines_are_reported_and_the_others_done(
     assert code == 1
     assert f"{prompts}:1: not UTF-8" in err
     assert f"{prompts}:3: not JSON" in err
-    assert f"{prompts}:4: 1e999 is too large a number" in err
+    assert f"{prompts}:4: the number 1e999 is too large" in err
     assert [record["id"] for record in records(output)] == ["1", "2"]
 
 

@@ -560,4 +560,4 @@ async def test_a_pattern_that_takes_too_long_ends_the_answer_and_lets_nothing_th
     assert events == []
     assert trace.text == ""
     assert trace.error is not None
-    assert trace.error.startswith("the guard's pattern 'never' was not done with 20000 characters")
+    assert trace.error.startswith("the guard's pattern 'never' did not finish on 20000 characters")

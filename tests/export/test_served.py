@@ -261,5 +261,5 @@ async def test_checkpoints_that_were_not_exported_are_refused(config: TeamConfig
     engine = LocalEngine({one.name: one.spec for one in bundled})
     team = Team(bundled, engine, FoldedSwitcher(config.switcher.tokens, 0), POLICY)
     async with team:
-        with pytest.raises(ConfigError, match=r"pretrained may write the token 10, .* export"):
+        with pytest.raises(ConfigError, match=r"pretrained may write token 10, .* export"):
             await team.agenerate(QUESTIONS[0])
