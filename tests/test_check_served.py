@@ -78,8 +78,8 @@ async def test_it_says_which_models_were_taken_under_another_name(engine: LocalE
         assert report.fits
         assert report.exact
         text = shown(report)
-        assert f"pretrained: {servers[0].url} calls its one model /m/pretrained.gguf" in text
-        assert "calls its one model /m/sft.gguf" not in text, "its name was said"
+        assert f"pretrained: {servers[0].url} serves only the model /m/pretrained.gguf" in text
+        assert "serves only the model /m/sft.gguf" not in text, "its name was said"
     await engine.close()
 
 

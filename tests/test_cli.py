@@ -361,7 +361,7 @@ def test_a_bug_is_a_sentence_and_a_traceback_on_request(
 def test_check_for_people_and_for_scripts(invoke: Invoke) -> None:
     code, out, _ = invoke("check", "-t", "pocket")
     assert code == 0
-    assert "it fits" in out
+    assert "the team fits" in out
     code, out, _ = invoke("check", "-t", "pocket", "--json")
     assert json.loads(out)["fits"] is True
 
@@ -492,7 +492,7 @@ def test_check_says_for_what_a_context_is_short(
     )
     _, out, _ = invoke("check", "-t", tmp_path / "team.yaml", "--json")
     said = (
-        "m0: a context of 256 tokens is short: the prompt and an answer of up to 200 tokens "
-        "(policy.max_tokens) share it, and the answer ends where it is full"
+        "m0: its context has only 256 tokens for the prompt and an answer of up to 200 tokens "
+        "(policy.max_tokens); the answer ends when the context is full"
     )
     assert said in json.loads(out)["notes"]

@@ -171,7 +171,7 @@ async def test_an_answer_too_long_for_its_judge_keeps_what_was_vetted() -> None:
     events, trace = await watched(pair)
     assert (trace.text, trace.error) == (
         "good",
-        "the guard's judge would read 60 tokens, its context has 60: lower max_tokens",
+        "the guard's judge would read 60 tokens, but its context has 60: lower max_tokens",
     )
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "good"
 
@@ -296,7 +296,9 @@ async def test_where_the_judge_fails_nothing_unvetted_is_given_out() -> None:
             failures={number: EngineError("gone")},
         )
         events, trace = await watched(pair)
-        assert "judge failed" in (trace.error or "") if number == 1 else trace.error == "gone"
+        assert (
+            f"judge {JUDGE} failed" in (trace.error or "") if number == 1 else trace.error == "gone"
+        )
         assert trace.text == "aaaa" * (number - 1)
         assert "".join(e.text for e in events if isinstance(e, Delta)) == trace.text
 
@@ -329,7 +331,7 @@ async def test_the_beginning_of_a_stop_string_is_vetted_too() -> None:
 
 async def test_a_guard_needs_its_judge_and_room_for_its_question() -> None:
     pair, _ = team({"a": ["x"], "b": []}, Guard(1, judge=JUDGE), scores={JUDGE: [1.0]}, context=300)
-    with pytest.raises(PromptError, match=r"the judge would read \d+ tokens"):
+    with pytest.raises(PromptError, match=r"the judge would read up to \d+ tokens"):
         await pair.check_prompt(Query("q", text="Q" * 60))
     lone = Team(pair.candidates, pair.engine, FixedSwitcher([0]), pair.policy)
     with pytest.raises(ConfigError, match="asks the judge"):
@@ -476,7 +478,7 @@ async def test_who_may_not_speak_leaves_its_part_to_the_others() -> None:
     assert shares["a"] == 8  # of 20, in patches of 4
     assert trace.patches[0].probabilities == (1.0, 0.0, 0.0)  # the switcher's own
     nobody, _ = team(scripts, None, max_share=tuple((i, 0.2) for i in range(3)))
-    with pytest.raises(ConfigError, match="leaves nobody to write"):
+    with pytest.raises(ConfigError, match="allows no candidate to write the next patch"):
         await nobody.agenerate("Q? ")
 
 

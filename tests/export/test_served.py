@@ -108,7 +108,7 @@ async def test_a_folded_head_is_not_asked_at_every_token(
     config: TeamConfig, local: LocalEngine
 ) -> None:
     config = replace(config, policy=replace(config.policy, patch=PatchRule("switcher")))
-    with pytest.raises(ConfigError, match="only one of kind head can answer") as caught:
+    with pytest.raises(ConfigError, match="only a switcher of kind head supports") as caught:
         await here(config, local).agenerate(QUESTIONS[0])
     assert "\n" not in str(caught.value)
 

@@ -267,7 +267,7 @@ PICTURE = {
         ({"n": 99}, "n", "16 choices, not 99"),
         ({"max_tokens": 99999}, "max_tokens", "writes up to 4096"),
         ({"messages": []}, "messages", "at least 1"),
-        ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "whose context has 2048"),
+        ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "its context has 2048"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (
             {"tools": [{"type": "function", "function": {"name": "f"}}]},
