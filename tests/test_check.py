@@ -176,7 +176,7 @@ async def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("taketurns.engines.local.memory.free_bytes", lambda device: 1 << 20)
     found = await report()
     assert not found.fits
-    assert "cpu needs " in found.problems[0]
+    assert "on cpu, which has " in found.problems[0]
     assert "has 1.0 MiB free" in found.problems[0]
 
 

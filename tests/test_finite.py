@@ -145,7 +145,7 @@ def test_states_that_are_no_numbers_end_the_answer(state: float) -> None:
     states = {name: lambda text: [state if len(text) > 3 else 1.0, 2.0] for name in NAMES}
     trace = team(HeadSwitcher(head()), states=states).generate("Q")
     assert trace.text in ("aaaa", "bbbb")
-    assert trace.error == f"{trace.text[0]} gave NaN or infinity for its hidden states"
+    assert trace.error == f"{trace.text[0]} gave NaN or infinity in its hidden states"
 
 
 def test_a_head_that_overflows_ends_the_answer() -> None:
@@ -190,7 +190,7 @@ def test_alone_it_fails_and_says_so() -> None:
     assert trace.error is None  # its first reply is the whole answer
     made = team(FixedSwitcher([0]), scripts={"a": [[65, nan]], "b": forever("b")})
     trace = made.alone("a").generate("Q")
-    assert trace.error == "a gave nan for the next token"
+    assert trace.error == "a gave nan as the next token"
 
 
 async def test_the_scripted_engine_fails_like_any_other() -> None:
@@ -203,7 +203,7 @@ async def test_the_scripted_engine_fails_like_any_other() -> None:
     async with engine.session(0) as session:
         with pytest.raises(NotANumberError, match="a gave nan as a probability"):
             await session.score("a", [65], [1, 2])
-        with pytest.raises(NotANumberError, match="a gave NaN or infinity for its hidden states"):
+        with pytest.raises(NotANumberError, match="a gave NaN or infinity in its hidden states"):
             await session.hidden("a", [65], (1,))
 
 

@@ -343,7 +343,7 @@ async def test_failures_reach_those_who_asked_and_nobody_else(
     three_models: dict[str, str],
 ) -> None:
     engine = engine_for(three_models)
-    with pytest.raises(ConfigError, match="no model named 'm9'; there are m0, m1, m2"):
+    with pytest.raises(ConfigError, match="there is no model 'm9'; the models are m0, m1, m2"):
         await engine.info("m9")
     async with engine.session(1, 200) as session:
         with pytest.raises(PromptError, match="does not fit the context of m0, 512 tokens"):
