@@ -59,15 +59,15 @@ def of_the_inner_model(tensors: Tensors) -> Tensors:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (one_alone, "not whole: 20 tensors (lm_head.weight, model.embed_tokens.weight, "),
-        (one_less, "not whole: model.layers.1.mlp.up_proj.weight is missing, which transf"),
+        (one_alone, "incomplete: 20 tensors (lm_head.weight, model.embed_tokens.weight, "),
+        (one_less, "incomplete: model.layers.1.mlp.up_proj.weight is missing, which transf"),
         (
             one_more,
-            "not those of its config.json: model.layers.0.self_attn.q_proj.bias is left ove",
+            "do not fit its config.json: model.layers.0.self_attn.q_proj.bias is left ove",
         ),
         (
             another_shape,
-            "not those of its config.json: model.norm.weight is [7] and should be [64]",
+            "do not fit its config.json: model.norm.weight is [7] and should be [64]",
         ),
     ],
 )

@@ -283,7 +283,7 @@ async def test_a_key_is_sent_and_its_lack_is_said(
             await engine.info("a")
         monkeypatch.setenv("GPU_KEY", "wrong")
         with pytest.raises(
-            ConfigError, match="refused the API key .*: correct the key in GPU_KEY"
+            ConfigError, match=r"refused the API key .*: correct the key in GPU_KEY"
         ) as told:
             await engine.info("a")
         assert "wrong" not in str(told.value).replace("GPU_KEY", "")

@@ -232,7 +232,7 @@ async def test_a_server_with_another_model_is_refused(
     async with serving(server):
         engine = on(pocket["sft"].spec, server)
         with pytest.raises(
-            ConfigError, match="but the tokenizer of a gives .*: serve that model, or set"
+            ConfigError, match=r"but the tokenizer of a gives .*: serve that model, or set"
         ):
             await engine.info("a")
         assert server.requests == [], "it was asked to write nothing"

@@ -1,4 +1,4 @@
-"""One forward of a transformers model over rows that stand at different positions."""
+"""One forward of a transformers model over rows at different positions."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the model says after the last column: float32 logits `[rows, vocabulary]` and, where
-    asked for, a hidden state `[rows, d]` a layer, the embedding first."""
+    """The model's output at the last column: float32 logits `[rows, vocabulary]` and, if requested,
+    a hidden state `[rows, d]` per layer, the embedding first."""
 
     logits: Tensor
     hidden: tuple[Tensor, ...] = ()
 
 
 class Forward:
-    """Calls a causal LM with explicit positions and mask. `activate` runs before each call: it puts
-    the right adapter on weights that several models share."""
+    """Calls a causal LM with explicit positions and mask. `activate` runs before each call; it
+    selects the adapter on weights that several models share."""
 
     def __init__(self, model: Any, activate: Callable[[], None] | None = None) -> None:
         self._model = model
@@ -49,9 +49,9 @@ class Forward:
         hidden: bool = False,
         keep: int = 1,
     ) -> Outputs:
-        """`ids` and `positions` are `[rows, tokens]`. A token sees the keys at its own position and
-        before; the cache shows `visible` of them. Logits are computed for the last `keep` columns,
-        of which the last is returned."""
+        """Run one forward. `ids` and `positions` are `[rows, tokens]`. A token sees the keys up to
+        its own position, of which the cache has `visible`. Logits are computed for the last `keep`
+        columns; only the last column is returned."""
         if self._activate is not None:
             self._activate()
         at = torch.from_numpy(positions).to(self._device)
