@@ -475,5 +475,7 @@ def test_a_prompt_too_long_has_a_code_of_its_own(pocket: Running) -> None:
 def test_prompts_may_be_kept_short(start: Start) -> None:
     server = start(scripted({"a": forever("a"), "b": forever("b")}), max_prompt_tokens=8)
     assert ask(server, messages=[{"role": "user", "content": "short?"}]).choices
-    with pytest.raises(openai.BadRequestError, match="has 9 tokens, this server takes 8"):
+    with pytest.raises(
+        openai.BadRequestError, match="has 9 tokens, but this server accepts at most 8"
+    ):
         ask(server, messages=[{"role": "user", "content": "too long?"}])
