@@ -9,9 +9,10 @@ current state with its own draws.
 A guard checks each patch before any of it is given out. A patch that fails is discarded, and the
 guard's fallback candidate writes in its place; if that patch fails too, the answer ends without it.
 
-If no server of the speaker's model works any more, or the model computes NaN for the next token,
-the most probable other candidate stands in. The text that the speaker had given out becomes a patch
-of its own, so nothing is repeated or lost. A switcher that gives NaN ends the answer."""
+If no server of the speaker's model works any more, if the model computes NaN for the next token, or
+if it has no token for the answer's format, the most probable other candidate stands in. The text
+that the speaker had given out becomes a separate patch, so nothing is repeated or lost. A switcher
+that gives NaN ends the answer."""
 
 from __future__ import annotations
 
