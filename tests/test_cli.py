@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_a_file_that_can_be_resumed(
     finally:
         signal.signal(signal.SIGINT, before)
     assert code == 130
-    assert sentence(err) == "interrupted; the same command goes on from here"
+    assert sentence(err) == "interrupted; the same command continues from here"
     assert 0 < len(records(output)) < 6
     code, _, _ = invoke(*command, "-t", scripted())
     assert code == 0
@@ -449,7 +449,7 @@ def test_an_id_that_is_none_is_a_sentence(
     path.write_text(f'{{"text": "a", "id": {id_}}}\n{{"text": "b"}}\n')
     code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", out)
     assert code == 1
-    assert 'prompts.jsonl:1: "id" must be a non-empty string; this line is left out' in err
+    assert 'prompts.jsonl:1: "id" must be a non-empty string; this line is skipped' in err
     assert [record["id"] for record in records(out)] == ["2"]
 
 
