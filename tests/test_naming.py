@@ -151,7 +151,10 @@ def test_what_is_written_is_read_and_the_team_file_goes_before(tmp_path: Path) -
     [
         ("{", "cannot read"),
         ("[]", "cannot read"),
-        ('{"schema": "taketurns.head/1", "candidates": []}', "is no taketurns.lm-switcher/1"),
+        (
+            '{"schema": "taketurns.head/1", "candidates": []}',
+            "not .taketurns.lm-switcher/1.: it is not the file of",
+        ),
         ('{"schema": "taketurns.lm-switcher/1"}', "cannot read"),
     ],
 )

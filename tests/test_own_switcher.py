@@ -135,5 +135,5 @@ def test_a_setting_of_a_config_is_held_to_its_kind() -> None:
 
 
 def test_a_rule_that_names_nobody_is_refused() -> None:
-    with pytest.raises(ConfigError, match="opening names candidate 9, and the 3 candidates"):
+    with pytest.raises(ConfigError, match="opening names candidate 9, but the 3 candidates"):
         team(Own(THIRD)).generate("hi", policy=Policy(opening=9))

@@ -268,7 +268,7 @@ def test_who_cannot_end_patches_so_says_so(tmp_path: Path) -> None:
     other = team(
         "x", policy, HeadSwitcher(str(tmp_path)), states=dict.fromkeys(NAMES, lambda seen: [0.0])
     )
-    with pytest.raises(ConfigError, match="the head reads a whoever speaks"):
+    with pytest.raises(ConfigError, match="the head always reads a, so"):
         other.generate("?")
 
 

@@ -270,7 +270,7 @@ def _way(
         KeyError,
         AssertionError,
         RuntimeError,
-    ):  # code of its own, or a device that is not here
+    ):  # the model has custom code, or the device is not here
         return UNKNOWN_WAY, "", None
     if selection.way is None:
         return REFUSED, selection.why, refusal(spec.model, model_class.__name__, selection.why)
