@@ -77,7 +77,7 @@ async def test_what_is_missing_left_over_or_of_another_shape_is_refused(
     rewrite(folder, change)
     with pytest.raises(ConfigError) as caught:
         Weights({"b": ModelSpec(str(folder))}).load("b")
-    assert str(caught.value).startswith(f"b: cannot load the model '{folder}': its weights are ")
+    assert str(caught.value).startswith(f"b: cannot load the model '{folder}': its weights ")
     assert said in str(caught.value)
     team = folder.with_name("team.yaml")
     models = {"a": three_models["m0"], "b": str(folder)}
@@ -85,7 +85,7 @@ async def test_what_is_missing_left_over_or_of_another_shape_is_refused(
     team.write_text(json.dumps({"candidates": candidates, "policy": {"max_tokens": 8}}))
     report = await inspect_team(load_team_config(team))
     (problem,) = report.problems
-    assert problem.startswith("b: its weights are ")
+    assert problem.startswith("b: its weights ")
     assert said in problem
 
 
