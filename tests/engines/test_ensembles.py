@@ -170,7 +170,7 @@ async def test_models_that_cannot_write_together_are_refused(
     async with engine.session(0, 200) as session:
         for name, kind, why in (
             ("foreign", ConfigError, "m0, foreign cannot write a token together"),
-            ("bloom", EngineError, "bloom cannot write together"),
+            ("bloom", EngineError, "bloom cannot write tokens together with other models"),
         ):
             with pytest.raises(kind, match=why):
                 await session.generate_together(["m0", name], PROMPTS[:2], Sampling(3), average)

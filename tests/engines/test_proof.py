@@ -295,7 +295,7 @@ async def test_a_model_that_is_wrong_falls_back_to_what_is_right(
     assert await way_of_a_right_team([save(config, 0), save(config, 1)]) == way
     told = [r.getMessage() for r in caplog.records if r.name == "taketurns.engines"]
     assert [line.split()[0] for line in told] == ["m0", "m1"], "one line a model"
-    assert all(", since " in line for line in told)
+    assert all(", because " in line for line in told)
 
 
 @pytest.mark.parametrize(
@@ -315,8 +315,10 @@ async def test_what_is_wrong_in_every_way_is_refused_in_a_sentence(
             await written(engine, ["odd"])
         await engine.close()
         message = str(caught.value)
-        assert message.startswith(f"odd: {model.__name__} in {str(folder)!r} cannot be run right")
-        assert f"since {why}: use another checkpoint, or a server" in message
+        assert message.startswith(
+            f"odd: {model.__name__} in {str(folder)!r} cannot be run correctly"
+        )
+        assert f"because {why}: use another checkpoint, or a server" in message
         assert "\n" not in message
 
 
@@ -525,8 +527,8 @@ async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache:
     report = await inspect_team(load_team_config(str(team)))
     assert [model.way for model in report.models] == ["cache kept", "re-encoded", "refused"]
     assert [model.kv_bytes_per_token > 0 for model in report.models] == [True, False, False]
-    assert any(note.startswith("mamba reads its whole prompt anew") for note in report.notes)
+    assert any(note.startswith("mamba encodes its whole prompt again") for note in report.notes)
     (problem,) = report.problems
     assert problem.startswith("drifts: Drifts in ")
-    assert "cannot be run right in any way, since two forwards" in problem
+    assert "cannot be run correctly here, because two forwards" in problem
     assert not report.fits

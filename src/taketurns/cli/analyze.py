@@ -1,4 +1,4 @@
-"""`taketurns analyze`: who writes what in stored answers, and does it help?"""
+"""`taketurns analyze`: who writes which parts of stored answers, and whether that helps."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def analyze(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="The method to look at (default: what the evaluation compares)."),
+        typer.Option(help="The method to analyse (default: the evaluation's subject)."),
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A model, by path or hub id, that says which skill each patch shows."),
+        typer.Option(help="A model (path or hub id) that names the skill that each patch shows."),
     ] = None,
     annotate: Annotated[
         Path | None,
-        typer.Option(help="Only write a CSV of patches for people to label, blind."),
+        typer.Option(help="Only write this CSV: patches, without speakers, for people to label."),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="That CSV, filled in: agreement and kappa.")
+        Path | None, typer.Option(help="The labelled CSV, for agreement and kappa.")
     ] = None,
-    patches: Annotated[int, typer.Option(min=1, help="How many patches to label.")] = 200,
-    traces: Annotated[int, typer.Option(min=1, help="At most so many answers on the page.")] = 2000,
+    patches: Annotated[int, typer.Option(min=1, help="Number of patches to label.")] = 200,
+    traces: Annotated[int, typer.Option(min=1, help="Most answers on the report's page.")] = 2000,
 ) -> None:
-    """Say who writes what in stored answers, which sequences help, and what is beyond chance.
+    """Analyse stored answers: who writes which parts, which sequences help, what is significant.
 
-    Experiments that were written into the same folder are part of the report.
+    Experiments in the same folder are part of the report.
     """
     from taketurns.evaluation.analysis.session import AnalysisJob, run_analysis
 

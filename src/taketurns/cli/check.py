@@ -1,4 +1,4 @@
-"""`taketurns check`: will this team work here?"""
+"""`taketurns check`: does this team work here?"""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def check(
     team: options.TeamOption,
     json_: options.JsonOption = False,
     weights: Annotated[
-        bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
+        bool, typer.Option(help="Search all weights for NaN, not only those of small models.")
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Say whether a team fits this machine, or what its servers can do; loads no weights."""
+    """Report whether a team fits this machine, or what its servers can do; loads no weights."""
     from taketurns.generation.check import check_team
 
     report = asyncio.run(check_team(options.load_team(team, set_), all_weights=weights))

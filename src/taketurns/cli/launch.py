@@ -20,15 +20,15 @@ def launch(
     vllm: Annotated[str, typer.Option(help="vLLM's program, for --run.")] = "vllm",
     write: Annotated[
         Path | None,
-        typer.Option(help="Write manifests for Docker Compose, Kubernetes and Ray Serve there."),
+        typer.Option(help="A folder for manifests of Docker Compose, Kubernetes and Ray Serve."),
     ] = None,
     manifest: Annotated[
         Literal["compose", "kubernetes", "ray-serve"] | None,
-        typer.Option(help="Print this manifest, or with --write, write it alone."),
+        typer.Option(help="Print this manifest, or with --write, write only this one."),
     ] = None,
     argument: Annotated[
         list[str] | None,
-        typer.Option("--arg", help="One more argument for every server; may be repeated."),
+        typer.Option("--arg", help="An argument for every server; may be repeated."),
     ] = None,
     set_: options.SetOption = None,
 ) -> None:
@@ -47,7 +47,7 @@ def launch(
             _say(f"wrote {path}")
         if manifest != "ray-serve":
             for here, there in team_urls(servers).items():
-                _say(f"in the team file of containers, {here} is {there}")
+                _say(f"in the team file for containers, write {there} in place of {here}")
     elif manifest is not None:
         from taketurns.integrations.launch import manifests
 

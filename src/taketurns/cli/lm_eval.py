@@ -12,11 +12,11 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 
 
 def lm_eval(context: typer.Context) -> None:
-    """lm-evaluation-harness, with the model taketurns: all arguments are its own."""
+    """Run lm-evaluation-harness with the model taketurns; all arguments go to the harness."""
     require("lm-evaluation-harness", "lm_eval")
     from lm_eval.__main__ import cli_evaluate
 
     import taketurns.integrations.lm_eval  # noqa: F401  # registers the model
 
-    sys.argv = ["taketurns lm-eval", *context.args]  # the harness reads them there
+    sys.argv = ["taketurns lm-eval", *context.args]  # the harness reads sys.argv
     cli_evaluate()

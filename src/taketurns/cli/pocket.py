@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from taketurns.pocket.score import MethodScores
 
 PocketWorldOption = Annotated[
-    int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
+    int, typer.Option(min=0, help="The pocket world of the questions, by the --seed of its build.")
 ]
 
 pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.")
@@ -25,9 +25,9 @@ moved_command(pocket, "build", "python -m recipes.pocket")
 @pocket.command()
 def demo(
     team: options.TeamOption = "pocket",
-    each: Annotated[int, typer.Option(min=1, help="Questions a task.")] = 8,
+    each: Annotated[int, typer.Option(min=1, help="Questions per task.")] = 8,
 ) -> None:
-    """The bundled team on held-out questions, then each checkpoint alone on the same ones."""
+    """Show the bundled team and each checkpoint alone on held-out questions."""
     from rich.console import Console
 
     from taketurns.cli.demo import show
@@ -44,11 +44,11 @@ def demo(
 @pocket.command()
 def gates(
     team: options.TeamOption = "pocket",
-    questions: Annotated[int, typer.Option(min=1, help="Test questions a task.")] = 15,
-    samples: Annotated[int, typer.Option(min=1, help="Answers a question and system.")] = 64,
+    questions: Annotated[int, typer.Option(min=1, help="Test questions per task.")] = 15,
+    samples: Annotated[int, typer.Option(min=1, help="Answers per question and system.")] = 64,
     json_: options.JsonOption = False,
 ) -> None:
-    """Best of n: does random switching solve what no checkpoint solves in as many answers?"""
+    """Best of n: does random switching solve questions that no checkpoint solves in n answers?"""
     from taketurns.cli.terminal import gate_table
     from taketurns.generation.team import Team
     from taketurns.pocket import TASKS
@@ -71,13 +71,15 @@ def gates(
 @pocket.command()
 def relabel(
     labels: Annotated[Path, typer.Option(help="Rollouts of the pocket tasks.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The same with other utilities.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The same records with utilities by rule.")
+    ],
     recaller: Annotated[
-        str, typer.Option(help="Who recalls best; the others have what tuning teaches.")
+        str, typer.Option(help="The candidate that recalls best; the others have tuned skills.")
     ] = "pretrained",
     world: PocketWorldOption = 0,
 ) -> None:
-    """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
+    """Label prefixes by rules that know the model answer, to compare labels from rollouts with."""
     from taketurns.pocket.skills import relabel as by_rules
     from taketurns.pocket.tasks import tasks_named
     from taketurns.runs.output import without_repeats
@@ -97,29 +99,31 @@ def score(
         typer.Option(help="Candidates, random, untuned, switch-global, …-practised, …-lm, …-task."),
     ] = "pretrained,sft,aligned,random,untuned,switch-global",
     task: Annotated[
-        list[str] | None, typer.Option(help="This task alone; may be given several times.")
+        list[str] | None, typer.Option(help="A task; may be repeated (default: all).")
     ] = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task (default: all).")] = (
+    split: Annotated[
+        Literal["train", "dev", "test"], typer.Option(help="The split of the tasks.")
+    ] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions per task (default: all).")] = (
         None
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Answers per question, one per seed.")] = 1,
     switchers: Annotated[
         Path | None, typer.Option(help="A folder with trained switchers by name.")
     ] = None,
     switcher: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="One more trained switcher, as the method NAME."),
+        typer.Option(metavar="NAME=DIR", help="A trained switcher, as the method NAME."),
     ] = None,
     world: PocketWorldOption = 0,
     values: Annotated[
         Path | None,
-        typer.Option(help="Write each answer's score there: {method: {task: [[a seed …] …]}}."),
+        typer.Option(help="A file for each answer's score: {method: {task: [[per seed …] …]}}."),
     ] = None,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """What checkpoints alone and switched answers score, with 95 % intervals."""
+    """Score checkpoints alone and switched answers, with 95 % intervals."""
     from taketurns.evaluation.methods.trained import parse_switcher
     from taketurns.pocket.score import Methods
     from taketurns.pocket.score import score as measure

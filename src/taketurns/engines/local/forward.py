@@ -1,4 +1,4 @@
-"""One forward of a transformers model over rows that stand at different positions."""
+"""One forward of a transformers model over rows at different positions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the model says after the last column: float32 logits `[rows, vocabulary]` and, where
-    asked for, a hidden state `[rows, d]` a layer, the embedding first."""
+    """The model's output at the last column: float32 logits `[rows, vocabulary]` and, if requested,
+    a hidden state `[rows, d]` per layer, the embedding first."""
 
     logits: Tensor
     hidden: tuple[Tensor, ...] = ()
