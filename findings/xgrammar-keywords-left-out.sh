@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # xgrammar 0.2.9, GrammarCompiler.compile_json_schema: keywords of a JSON schema that it does not follow are left out
-# without an error or a mark on what it returns. A text that the schema forbids is then accepted as complete, and seems to
-# be valid structured output. Seen of uniqueItems, contains, not, if/then, dependentRequired and the second part of an
-# allOf, for which alone a line is written to standard error (strict_mode=False, in which JSON schema's own defaults hold). A pattern without anchors is read as if
-# it had both, so that valid texts are refused ("^a" refuses "abc"). llguidance 1.9.1 refuses what it does not follow.
-# Seen on 2026-11-30.
+# without an error or a mark on what it returns. A text that the schema forbids is then accepted as complete, and seems
+# to be valid structured output. Seen of uniqueItems, contains, not, if/then, dependentRequired and the second part of
+# an allOf, for which alone a line is written to standard error (strict_mode=False, in which JSON schema's own defaults
+# hold). A pattern without anchors is read as if it had both, so that valid texts are refused ("^a" refuses "abc").
+# llguidance 1.9.1 refuses what it does not follow. Seen on 2026-11-30.
 set -euo pipefail
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
