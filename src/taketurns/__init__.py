@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Patch,
         Query,
         Sampling,
+        SamplingOptions,
         Trace,
     )
 
@@ -56,6 +57,7 @@ _HOME = {
     "PromptError": "errors",
     "Query": "types",
     "Sampling": "types",
+    "SamplingOptions": "types",
     "ScriptedEngine": "engines.scripted",
     "TakeTurnsError": "errors",
     "Team": "generation.team",
@@ -80,6 +82,7 @@ __all__ = [
     "PromptError",
     "Query",
     "Sampling",
+    "SamplingOptions",
     "ScriptedEngine",
     "TakeTurnsError",
     "Team",

@@ -20,9 +20,11 @@ from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """The model's output at the last column: float32 logits `[rows, vocabulary]` and, if requested,
-    a hidden state `[rows, d]` per layer, the embedding first."""
+    a hidden state `[rows, d]` per layer, the embedding first. `columns` are the logits
+    after every column that some were computed for, `[rows, columns, vocabulary]`."""
 
     logits: Tensor
+    columns: Tensor
     hidden: tuple[Tensor, ...] = ()
 
 
@@ -70,5 +72,7 @@ class Forward:
         )
         states = hidden_states(result) if hidden else ()
         return Outputs(
-            result.logits[:, -1].float(), tuple(state[:, -1].float() for state in states)
+            result.logits[:, -1].float(),
+            result.logits,
+            tuple(state[:, -1].float() for state in states),
         )
