@@ -59,9 +59,9 @@ class ScriptedEngine:
     written after it. A model without entropies has entropy 0; one without states has no capability
     "hidden". `failures` maps the number of a call, from 0, to the error that it raises. `delay` is
     in seconds per token. `calls` lists all requests. NaN and infinity fail a call, as in any
-    engine; so does `nan` in place of a reply's token. A reply is certain, so of the sampling options only
-    those count that say which tokens end an answer, and when: an end token in a reply that may not
-    be written yet is left out."""
+    engine; so does `nan` in place of a reply's token. A reply is certain, so the only sampling
+    options with an effect are those about end tokens: an end token that may not be written yet is
+    left out."""
 
     def __init__(
         self,

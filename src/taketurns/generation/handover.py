@@ -163,8 +163,8 @@ def handover(
     *,
     special: bool = False,
 ) -> Handover:
-    """By ids if they mean the same to all readers and their engine gives them, else by text. `special`
-    makes control tokens that are written part of the answer, where there is one reader."""
+    """By ids if they mean the same to all readers and their engine gives them, else by text.
+    `special` makes written control tokens part of the answer, if there is one reader."""
     vocabulary = SharedVocabulary.of(reader.info.codec for reader in readers)
     by_ids = all("token_ids" in reader.info.capabilities for reader in readers)
     if vocabulary is not None and by_ids:

@@ -14,8 +14,9 @@ from taketurns.types import Patch, Query, SamplingOptions, Token, TokenConstrain
 
 class GenerationState:
     """The patches so far and their hand-over to the next speaker: as token ids if `exact`, else as
-    exact text (`handover`). `format_state` is the answer's place in its format, if it has one. `prompts` says how the query becomes prompts, `options` what of the
-    policy's sampling concerns the text."""
+    exact text (`handover`). `format_state` is the answer's place in its format, if it has one.
+    `prompts` says how the query becomes prompts; `options` are the policy's sampling options, some
+    of which concern the text."""
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 def too_large(limit: int, how: str = "", **options: Any) -> ApiError:
     """The body has more than `limit` bytes, `how` they were counted: 413."""
-    message = f"a request may have {limit} bytes{' ' if how else ''}{how}"
+    message = f"a request may have at most {limit} bytes{' ' if how else ''}{how}"
     return ApiError(413, message, code="request_too_large", **options)
 
 

@@ -29,8 +29,8 @@ from taketurns.errors import ConfigError, NotANumberError
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
     """The outcomes shared by models that write together: ids of ordinary tokens `[tokens]`, and
-    each model's end tokens `[ends]`, the first of which represents all. `columns` says at which outcome
-    each token id stands, -1 where at none."""
+    each model's end tokens `[ends]`, the first of which represents all. `columns` is the outcome
+    of each token id, -1 for an id without one."""
 
     ordinary: Tensor
     ends: tuple[Tensor, ...]
