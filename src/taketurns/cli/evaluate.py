@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,9 @@ def evaluate(
     task: options.TasksOption = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The paper's benchmarks in the authors' format: a file or a folder."),
+        options.question_option(
+            help="The paper's benchmarks in the authors' format: a file or a folder."
+        ),
     ] = None,
     methods: Annotated[
         str | None,
@@ -30,22 +31,32 @@ def evaluate(
     ] = None,
     switcher: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="A trained switcher, as the method NAME."),
+        typer.Option(
+            metavar="NAME=DIR", help="Add a trained switcher as the method NAME; may be repeated."
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 5,
+    seeds: Annotated[
+        int, options.question_option(min=1, help="Answers a question, of as many seeds.")
+    ] = 5,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Test questions a task (default: all).")
+        int | None, options.question_option(min=1, help="Test questions a task (default: all).")
     ] = None,
     dev_limit: Annotated[
-        int, typer.Option(min=2, help="Dev questions a task, for methods that choose by them.")
+        int,
+        options.question_option(
+            min=2, help="Dev questions a task, for methods that are chosen on them."
+        ),
     ] = 50,
     subject: Annotated[
         str | None,
         typer.Option(help="The method that is compared with all others (default: the team)."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
+    concurrency: options.ConcurrencyOption = 96,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that answer; small models use a core each.")
+        int,
+        options.execution_option(
+            min=1, help="Processes that answer; with small models, one a core."
+        ),
     ] = 1,
     clock: options.ClockOption = "wall",
     runner: options.RunnerOption = "local",
@@ -55,10 +66,12 @@ def evaluate(
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Compare checkpoints alone, other ways to combine them, and taking turns.
+    """Compare the team with its checkpoints and other methods.
 
     The same command goes on after a stop, also with more methods, questions or seeds.
     """
+    import asyncio
+
     from taketurns.evaluation.session import EvaluationRequest, conduct
     from taketurns.tasks.defaults import choose_tasks
 

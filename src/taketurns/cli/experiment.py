@@ -29,23 +29,34 @@ def experiment(
     ] = None,
     task: options.TasksOption = None,
     data: options.DataOption = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the tasks.")] = "test",
+    split: options.SplitOption = "test",
     limit: Annotated[
-        int, typer.Option(min=2, help="Questions a task, answered under every condition.")
+        int,
+        options.question_option(min=2, help="Questions a task, answered under every condition."),
     ] = 60,
-    trials: Annotated[int, typer.Option(min=1, help="Boundaries a task to force at.")] = 120,
-    prefixes: Annotated[int, typer.Option(min=1, help="Decisions a task to roll out.")] = 25,
-    k: Annotated[int, typer.Option(min=2, help="Rollouts a branch of a decision.")] = 16,
+    trials: Annotated[
+        int,
+        options.question_option(min=1, help="Patch boundaries a task where a speaker is forced."),
+    ] = 120,
+    prefixes: Annotated[
+        int, options.question_option(min=1, help="Decisions a task that are rolled out.")
+    ] = 25,
+    k: Annotated[int, options.question_option(min=2, help="Rollouts a branch of a decision.")] = 16,
     traces: Annotated[
         Literal["on-policy", "random"],
-        typer.Option(help="Who switches before and after a decision: the switcher, or nobody."),
+        options.question_option(
+            help="Who switches before and after a decision: the switcher, or chance."
+        ),
     ] = "on-policy",
     labels: Annotated[
         Path | None,
-        typer.Option(help="Rollouts of the train split: heads are retrained on parts of the pool."),
+        options.question_option(
+            help="Labels of the train split; heads are retrained on parts of the pool."
+        ),
     ] = None,
     rollouts: Annotated[
-        Path | None, typer.Option(help="Decisions that are rolled out already, in place of new.")
+        Path | None,
+        options.question_option(help="Use the rollouts of this file in place of new ones."),
     ] = None,
     replace: Annotated[
         list[str] | None,
@@ -53,14 +64,14 @@ def experiment(
             metavar="NAME=MODEL", help="Another model in a candidate's place; may be repeated."
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
+    concurrency: options.ConcurrencyOption = 96,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Ask a team anew: forced sequences, candidates left out, decisions, changed pools.
+    """Test what helps: force speakers, leave candidates out.
 
     The same command goes on after a stop, also with more questions or further experiments.
-    `taketurns analyze` shows what is found in the folder's report.
+    `taketurns analyze` shows the findings in the report of the folder.
     """
     from taketurns.evaluation.interventions.job import InterventionJob
     from taketurns.evaluation.interventions.session import run_interventions, to_json

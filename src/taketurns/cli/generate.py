@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,21 +28,22 @@ _say = options.say_as()
 def generate(
     team: options.TeamOption,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Answers, one a line; - is stdout.")
+        str,
+        typer.Option("--output", "-o", help="The file to write, one answer a line; - is stdout."),
     ],
     input: Annotated[  # noqa: A002
         str | None,
         typer.Option("--input", "-i", help="Prompts, one JSON object a line; - is stdin."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The questions of a task, in place of --input.")
+        str | None, options.question_option(help="The questions of a task, in place of --input.")
     ] = None,
     data: options.DataOption = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the task.")] = "test",
+    split: options.SplitOption = "test",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many prompts.")
+        int | None, options.question_option(min=1, help="Only the first so many prompts.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 32,
+    concurrency: options.ConcurrencyOption = 32,
     runner: options.RunnerOption = "local",
     actors: options.ActorsOption = 1,
     gpus: options.GpusOption = 0,
@@ -51,8 +51,12 @@ def generate(
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Answer every prompt of a file, or every question of a task. The same command goes on where a
-    run was stopped."""
+    """Answer every prompt of a file, or every question of a task.
+
+    The same command goes on where a run was stopped.
+    """
+    import asyncio
+
     from taketurns.runs.description import describe_run
     from taketurns.utils.files import is_stream
 
@@ -126,6 +130,8 @@ async def _generate(
 async def _check_prompts(
     team: Team, queries: list[Query], source: str, on_done: Callable[[], None]
 ) -> None:
+    import asyncio
+
     for query in queries:
         await asyncio.sleep(0)  # for Ctrl-C: checking waits for nothing
         try:

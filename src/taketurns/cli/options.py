@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,12 @@ FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 Say = Callable[[str], None]
 
+question_option = partial(typer.Option, rich_help_panel="Questions")
+training_option = partial(typer.Option, rich_help_panel="Training")
+execution_option = partial(typer.Option, rich_help_panel="Execution")
+"""Options of the panels that commands share in `--help`: what is asked and how often, how a model
+learns, and how the work is done. An option without a panel stands above these."""
+
 TASKS_HELP = (
     "A task; may be repeated (default: those of the pocket world, for a team that was made for it)."
 )
@@ -41,29 +48,48 @@ SetOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws (default: the team's).")
 ]
-TasksOption = Annotated[list[str] | None, typer.Option(help=TASKS_HELP)]
+TasksOption = Annotated[list[str] | None, question_option(help=TASKS_HELP)]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."),
+    question_option(
+        help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."
+    ),
 ]
 WithOption = Annotated[
     list[str] | None,
-    typer.Option("--with", metavar="KEY=VALUE", help="A setting of the scorer, as model=DIR."),
+    question_option(
+        "--with", metavar="KEY=VALUE", help="Change a setting of the scorer, as model=DIR."
+    ),
 ]
-WorldOption = Annotated[int | None, typer.Option(min=0, help=WORLD_HELP)]
+SplitOption = Annotated[
+    Literal["train", "dev", "test"], question_option(help="Which questions of the tasks.")
+]
+LoraOption = Annotated[
+    bool | None,
+    training_option(
+        "--lora/--full",
+        help="Train an adapter or all weights (default: LoRA from 20 million parameters).",
+    ),
+]
+RankOption = Annotated[int, training_option(min=1, help="Rank of the LoRA adapter.")]
+ReportToOption = Annotated[
+    str, training_option(help="A tracker that transformers knows, as wandb or tensorboard.")
+]
+WorldOption = Annotated[int | None, question_option(min=0, help=WORLD_HELP)]
 FolderOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+ConcurrencyOption = Annotated[int, execution_option(min=1, help="Answers under way at a time.")]
 ClockOption = Annotated[
     Literal["wall", "cpu"],
-    typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
+    execution_option(help="The clock of timings; cpu is for one thread on a busy machine."),
 ]
 RunnerOption = Annotated[
     Literal["local", "ray"],
-    typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
+    execution_option(help="Run here, or on Ray, which writes a folder of Parquet shards."),
 ]
-ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
-GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
-ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
+ActorsOption = Annotated[int, execution_option(help="With ray: teams that work at a time.")]
+GpusOption = Annotated[float, execution_option(help="With ray: GPUs of each team.")]
+ShardOption = Annotated[int, execution_option(help="With ray: records in a shard.")]
 
 
 def say_as(command: str = "") -> Say:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -13,57 +14,62 @@ from taketurns.errors import UsageError
 from taketurns.utils.extras import require
 
 N = TypeVar("N", int, float)
+_load = partial(typer.Option, rich_help_panel="Load")
+_deployment = partial(typer.Option, rich_help_panel="Deployment")
 
 
 def plan(
-    replicas: Annotated[str, typer.Option(help="Servers of each model.")] = "1,2,4,8",
+    replicas: Annotated[str, _deployment(help="Servers of each model.")] = "1,2,4,8",
     rate: Annotated[
-        str | None, typer.Option(help="Answers asked for a second, at random times.")
+        str | None, _load(help="Answers asked for each second, at random times.")
     ] = None,
     at_a_time: Annotated[
-        str | None, typer.Option(help="Answers under way, a new one for each that ends [64].")
+        str | None,
+        _load(help="Answers under way; a new one follows each (default: 64, without --rate)."),
     ] = None,
-    patch: Annotated[str, typer.Option(help="Tokens of a patch.")] = "50",
+    patch: Annotated[str, _load(help="Tokens of a patch.")] = "50",
     sticky: Annotated[
-        str, typer.Option(help="Share of calls that go where their answer is at home.")
+        str, _deployment(help="Share of calls that go to the server that knows their answer.")
     ] = "1",
     costs: Annotated[
-        str, typer.Option(help="Measured costs: a file, or 8b-h100 or pocket-cpu.")
+        str, _deployment(help="Measured costs: a file, or 8b-h100 or pocket-cpu.")
     ] = "8b-h100",
-    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, on average.")] = 200,
-    answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer, on average.")] = 300,
+    prompt: Annotated[int, _load(min=1, help="Tokens of a prompt, on average.")] = 200,
+    answer: Annotated[int, _load(min=1, help="Tokens of an answer, on average.")] = 300,
     spread: Annotated[
-        float, typer.Option(min=0, help="Their standard deviation as a share of the mean.")
+        float, _load(min=0, help="Standard deviation of both, as a share of the mean.")
     ] = 0.5,
     shared: Annotated[
-        int, typer.Option(min=0, help="Tokens that all prompts begin with, as a system prompt.")
+        int, _load(min=0, help="Tokens that all prompts begin with, as a system prompt.")
     ] = 0,
     answers: Annotated[
         Path | None,
-        typer.Option(help="Lengths and speakers of these answers, written by generate."),
+        _load(help="Take lengths and speakers from these answers of `taketurns generate`."),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=1)] = 3,
+    candidates: Annotated[int, _deployment(min=1, help="Candidates of the team.")] = 3,
     switcher: Annotated[
         Literal["lm", "adapter", "none"],
-        typer.Option(help="On servers of its own, on the last candidate's, or without a call."),
+        _deployment(help="On own servers, on those of the last candidate, or without a call."),
     ] = "lm",
     switcher_replicas: Annotated[
-        int | None, typer.Option(min=1, help="Servers of the switcher (default: as many).")
+        int | None, _deployment(min=1, help="Servers of the switcher (default: as --replicas).")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at one server.")] = 64,
-    clients: Annotated[int, typer.Option(min=1, help="Processes of taketurns.")] = 1,
+    concurrency: Annotated[int, _deployment(min=1, help="Requests under way at one server.")] = 64,
+    clients: Annotated[int, _deployment(min=1, help="Processes of taketurns.")] = 1,
     cores: Annotated[
-        int | None, typer.Option(min=1, help="Processors that all of it shares (default: no end).")
+        int | None, _deployment(min=1, help="Processors that all of it shares (default: no limit).")
     ] = None,
     count: Annotated[
         int | None,
         typer.Option(min=1, help="Answers of each simulation (default: enough to settle)."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of lengths, speakers and arrivals.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of lengths, speakers and arrivals.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw a plot into this .png, .svg or .pdf file.")
+    ] = None,
     json_: options.JsonOption = False,
 ) -> None:
-    """How large must a deployment be? A team on replicas, simulated with measured costs.
+    """Simulate how many servers a load needs, with measured costs.
 
     Options in the plural take several values with commas between; every combination is simulated.
     """

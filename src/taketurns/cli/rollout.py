@@ -14,31 +14,37 @@ _say = options.say_as()
 
 
 def rollout(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Utilities, a prefix a line.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The file to write: utilities, one prefix a line."),
+    ],
     team: options.TeamOption = "pocket",
     task: options.TasksOption = None,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
+    prefixes: Annotated[
+        int, options.question_option(min=1, help="Prefixes, over all tasks.")
+    ] = 1000,
     k: Annotated[
-        int | None, typer.Option(min=1, help="Rollouts a branch (default: 8; racing: 32 at most).")
+        int | None,
+        options.question_option(min=1, help="Rollouts a branch (default: 8; racing: 32 at most)."),
     ] = None,
     allocate: Annotated[
         Literal["uniform", "racing"],
-        typer.Option(help="k for each branch, or as many as it takes to tell the best one."),
+        options.question_option(
+            help="k rollouts for each branch, or as many as show which is best."
+        ),
     ] = "uniform",
     traces: Annotated[
         Literal["random", "on-policy", "mixed"],
-        typer.Option(help="Who switches: nobody, the team's switcher, or both by turns."),
+        options.question_option(help="Who switches: chance, the team's switcher, or each in turn."),
     ] = "random",
     cuts: Annotated[
         Literal["boundary", "anywhere"],
-        typer.Option(help="Prefixes end where a patch does, or at any token."),
+        options.question_option(help="Prefixes end where a patch does, or at any token."),
     ] = "boundary",
-    concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at a time.")] = 64,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how much work it would be.")
-    ] = False,
+    concurrency: options.ConcurrencyOption = 64,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the work.")] = False,
     runner: options.RunnerOption = "local",
     actors: options.ActorsOption = 1,
     gpus: options.GpusOption = 0,
@@ -47,7 +53,10 @@ def rollout(
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
+    """Measure what each candidate's next patch is worth: labels.
+
+    The same command goes on after a stop.
+    """
     from taketurns.training.labels.allocation import allocation_named
     from taketurns.training.labels.job import RolloutJob, estimate_rollouts, make_rollouts
 

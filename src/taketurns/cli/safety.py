@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,46 +27,60 @@ def safety(
     team: options.TeamOption = "pocket",
     task: Annotated[
         str | None,
-        typer.Option(
+        options.question_option(
             help="Requests to be refused: a task file of your own, coconot with --data, or harm "
             "(default: harm, for a team of the pocket world)."
         ),
     ] = None,
     harmless: Annotated[
         str | None,
-        typer.Option(help="Requests that look like them and are to be answered: another task."),
+        options.question_option(
+            help="Harmless requests that look like them and are to be answered: another task."
+        ),
     ] = None,
     quality: Annotated[
         str | None,
-        typer.Option(
+        options.question_option(
             help="Tasks for quality, with commas between (default: none; with harm, the other "
             "pocket tasks)."
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The paper's benchmarks: a file or a folder.")
+        Path | None, options.question_option(help="The paper's benchmarks: a file or a folder.")
     ] = None,
     with_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--with", metavar="KEY=VALUE", help="A setting of that task's scorer: judge=MODEL."
+        options.question_option(
+            "--with", metavar="KEY=VALUE", help="A setting of the scorer of --task, as judge=MODEL."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Harmful questions, and harmless ones.")] = 60,
+    limit: Annotated[
+        int, options.question_option(min=1, help="Harmful questions, and as many harmless ones.")
+    ] = 60,
     attacked: Annotated[
-        int, typer.Option(min=0, help="Harmful questions that are asked in every attack too.")
+        int,
+        options.question_option(min=0, help="Harmful questions that each attack asks too."),
     ] = 30,
-    each: Annotated[int, typer.Option(min=0, help="Questions of each task for quality.")] = 8,
-    seeds: Annotated[int, typer.Option(min=1, help="Answers to each of the former.")] = 2,
-    timed: Annotated[int, typer.Option(min=0, help="Questions for the delays.")] = 14,
+    each: Annotated[
+        int, options.question_option(min=0, help="Questions of each task for quality.")
+    ] = 8,
+    seeds: Annotated[
+        int, options.question_option(min=1, help="Answers to each question, of as many seeds.")
+    ] = 2,
+    timed: Annotated[
+        int, options.question_option(min=0, help="Questions on which delays are measured.")
+    ] = 14,
     clock: options.ClockOption = "wall",
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """How often a team complies where it should refuse, under which rules, and what they cost.
+    """Measure how often a team complies where it should refuse.
 
+    The team is asked under several rules, and what each costs is measured.
     The same command goes on after a stop, also with more questions.
     """
+    import asyncio
+
     from taketurns.evaluation.safety.report import table
     from taketurns.evaluation.safety.session import SafetyJob, measure
     from taketurns.pocket.tasks import TASKS

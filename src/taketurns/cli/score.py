@@ -20,7 +20,9 @@ _say = options.say_as()
 
 ScoringOption = Annotated[
     Literal["ours", "moco"],
-    typer.Option(help="moco: as the paper's authors scored, faults included, to compare."),
+    options.question_option(
+        help="moco: as the paper's authors scored, faults included, to compare."
+    ),
 ]
 
 
@@ -30,8 +32,10 @@ def score(
         str, typer.Option(help='Answers, {"id", "text"} a line; - is standard input.')
     ],
     data: options.DataOption = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    split: options.SplitOption = "test",
+    limit: Annotated[
+        int | None, options.question_option(min=1, help="Only the first so many questions.")
+    ] = None,
     scoring: ScoringOption = "ours",
     with_: options.WithOption = None,
     output: Annotated[
@@ -39,7 +43,7 @@ def score(
     ] = None,
     json_: options.JsonOption = False,
 ) -> None:
-    """Score answers that are there already, whoever wrote them."""
+    """Score answers that exist already, of any model."""
     from rich.console import Console
 
     from taketurns.evaluation.scoring.answers import match_answers

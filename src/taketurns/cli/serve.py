@@ -20,27 +20,30 @@ EXAMPLES = (("age", 7), ("hop", 0), ("chain", 0), ("recall", 0))
 def serve(
     team: options.TeamOption = "pocket",
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
+        str | None, typer.Option(help="The address to listen on (default: 127.0.0.1).")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", "-p", help="Without it 8000; 0 takes a free one.")
+        int | None,
+        typer.Option("--port", "-p", help="The port (default: 8000); 0 takes a free one."),
     ] = None,
     api_key: Annotated[
         list[str] | None,
-        typer.Option(help="Ask for this key; may be repeated. Better in TAKETURNS_API_KEY."),
+        typer.Option(help="Ask for this key; may be repeated. TAKETURNS_API_KEY is safer."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the team is called; without it as its file.")
+        str | None,
+        typer.Option(help="The name of the team for clients (default: that of its file)."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="More settings, YAML (docs/serving.md).")
+        Path | None,
+        typer.Option("--config", help="A YAML file with more settings (docs/serving.md)."),
     ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Serve a team behind the OpenAI API, with a page to watch it write."""
+    """Serve a team behind the OpenAI API, with a page."""
     from taketurns.config.team_config import BUNDLED
 
     require("serving", *EXTRAS["serve"])

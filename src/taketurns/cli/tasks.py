@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def tasks(
     json_: options.JsonOption = False,
 ) -> None:
-    """List the tasks and the scorers there are."""
+    """List the tasks and the scorers."""
     from rich.console import Console
 
     from taketurns.tasks.registry import listing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,126 +26,146 @@ if TYPE_CHECKING:
 
 _say = options.say_as("train")
 
-POLICY_GRADIENT = "Policy gradient"
+_language_model = partial(typer.Option, rich_help_panel="A language model: --switcher lm")
+_head = partial(typer.Option, rich_help_panel="A linear head: --switcher head")
+_policy_gradient = partial(typer.Option, rich_help_panel="Reward: --method policy-gradient")
 
 
 def train(
     team: Annotated[
         str,
-        typer.Option("--team", "-t", help="The team of the labels, or whose switcher goes on."),
+        typer.Option(
+            "--team",
+            "-t",
+            help="The team of the labels, or the one whose switcher is trained further.",
+        ),
     ],
     output: options.FolderOption,
     method: Annotated[
         Literal["labels", "policy-gradient"],
-        typer.Option(help="Learn from rollouts, or go on from the team's own by whole answers."),
+        typer.Option(help="Train on labels, or train the team's own switcher further on reward."),
     ] = "labels",
     labels: Annotated[
-        Path | None, typer.Option(help="Rollouts, as `taketurns rollout` writes them.")
+        Path | None, typer.Option(help="Labels, as `taketurns rollout` writes them.")
     ] = None,
     switcher: Annotated[
         Literal["lm", "head"], typer.Option(help="A language model, or a linear head.")
     ] = "lm",
     task: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Learn this task alone; may be repeated. Policy gradient asks these tasks "
-            "(default: those of the pocket world, for a team that was made for it)."
+        options.question_option(
+            help="Use only the labels of this task; may be repeated. Policy gradient asks these "
+            "tasks (default: those of the pocket world, for a team that was made for it)."
         ),
     ] = None,
     targets: Annotated[
         Literal["hard", "tied", "soft"],
-        typer.Option(help="The best candidate, evenly the best ones, or softmax of utilities."),
+        options.training_option(
+            help="What is learned: the best candidate, all tied best ones, or softmax of utilities."
+        ),
     ] = "tied",
-    temperature: Annotated[float, typer.Option(help="Of soft targets.")] = 0.1,
+    temperature: Annotated[
+        float, options.training_option(help="Temperature of soft targets.")
+    ] = 0.1,
     min_margin: Annotated[
-        float, typer.Option(help="Leave out prefixes where best and worst differ by less.")
+        float,
+        options.training_option(
+            help="Leave out prefixes whose best and worst utility differ by less."
+        ),
     ] = 0.1,
     validation: Annotated[
-        float, typer.Option(help="The share of queries that choose the epoch.")
+        float, options.training_option(help="Share of the queries that choose the best epoch.")
     ] = 0.15,
     epochs: Annotated[
-        int | None, typer.Option(help="At most so many (default: LoRA 5, full 6, head 60).")
+        int | None,
+        options.training_option(help="Most epochs (default: LoRA 5, full 6, head 60)."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="(default: LoRA 2e-4, full 5e-4, head 3e-3).")
+        float | None,
+        options.training_option(help="Learning rate (default: LoRA 2e-4, full 5e-4, head 3e-3)."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    batch_size: Annotated[int, options.training_option(help="Examples a step.")] = 32,
     weight_decay: Annotated[
-        float | None, typer.Option(help="(default: LoRA 0, full 0.05, head 0.3).")
+        float | None,
+        options.training_option(help="Weight decay (default: LoRA 0, full 0.05, head 0.3)."),
     ] = None,
-    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the split, the order and the adapter.")] = 0,
+    patience: Annotated[
+        int,
+        options.training_option(help="Epochs without a better one, after which training stops."),
+    ] = 5,
+    seed: Annotated[
+        int, options.training_option(help="Seed of the split, the order and the adapter.")
+    ] = 0,
     start: Annotated[
         str | None,
-        typer.Option(help="lm: a candidate, path or hub id to start from (default: the last)."),
+        _language_model(
+            help="A candidate, path or hub id to start from (default: the last candidate)."
+        ),
     ] = None,
     lora: Annotated[
         bool | None,
-        typer.Option("--lora/--full", help="lm: (default: LoRA from 20 million parameters)."),
+        _language_model(
+            "--lora/--full",
+            help="Train an adapter or all weights (default: LoRA from 20 million parameters).",
+        ),
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="lm: of the LoRA adapter.")] = 16,
+    rank: Annotated[int, _language_model(min=1, help="Rank of the LoRA adapter.")] = 16,
     report_to: Annotated[
-        str, typer.Option(help="lm: a tracker that transformers knows, as wandb or tensorboard.")
+        str, _language_model(help="A tracker that transformers knows, as wandb or tensorboard.")
     ] = "none",
     mode: Annotated[
         Literal["speaker", "candidate"],
-        typer.Option(help="head: read whoever spoke last, or always one candidate."),
+        _head(help="Read hidden states of the last speaker, or always of one candidate."),
     ] = "speaker",
     reader: Annotated[
         str | None,
-        typer.Option(help="head: that candidate, or who reads an empty answer (default: last)."),
+        _head(help="That candidate, or the one that reads an empty answer (default: the last)."),
     ] = None,
     layer: Annotated[
         list[int] | None,
-        typer.Option(help="head: a layer to read, 0 the embedding, -1 the last; several times."),
+        _head(help="A layer to read, 0 the embedding, -1 the last; may be repeated."),
     ] = None,
     bias: Annotated[
         bool,
-        typer.Option("--bias/--no-bias", help="head: none with --layer -1 makes one to fold."),
+        _head(
+            "--bias/--no-bias",
+            help="With a bias; --no-bias and --layer -1 make a head for `taketurns export`.",
+        ),
     ] = True,
     data: options.DataOption = None,
     with_: options.WithOption = None,
     steps: Annotated[
-        int, typer.Option(help="Rounds of asking and learning.", rich_help_panel=POLICY_GRADIENT)
+        int, _policy_gradient(help="Steps; each asks questions and updates the switcher.")
     ] = 60,
-    questions: Annotated[
-        int, typer.Option(help="Questions a step.", rich_help_panel=POLICY_GRADIENT)
-    ] = 32,
-    answers: Annotated[
-        int, typer.Option(help="Answers a question and step.", rich_help_panel=POLICY_GRADIENT)
-    ] = 8,
+    questions: Annotated[int, _policy_gradient(help="Questions a step.")] = 32,
+    answers: Annotated[int, _policy_gradient(help="Answers to each question of a step.")] = 8,
     kl: Annotated[
         float,
-        typer.Option(help="How hard it is held to the start.", rich_help_panel=POLICY_GRADIENT),
+        _policy_gradient(help="Weight of the divergence from the first switcher."),
     ] = 0.02,
     switch_cost: Annotated[
         float,
-        typer.Option(help="Reward lost by a change of speaker.", rich_help_panel=POLICY_GRADIENT),
+        _policy_gradient(help="Reward lost by a change of speaker."),
     ] = 0.0,
     price: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=PRICE",
-            help="Reward lost by a token of this candidate; several times.",
-            rich_help_panel=POLICY_GRADIENT,
+        _policy_gradient(
+            metavar="NAME=PRICE", help="Reward lost by a token of this candidate; may be repeated."
         ),
     ] = None,
     checked: Annotated[
         int,
-        typer.Option(
-            help="Held-out questions a task that choose the step.", rich_help_panel=POLICY_GRADIENT
-        ),
+        _policy_gradient(help="Held-out questions a task that choose the best step."),
     ] = 20,
-    check_every: Annotated[
-        int, typer.Option(help="Steps between such checks.", rich_help_panel=POLICY_GRADIENT)
-    ] = 10,
-    world: Annotated[
-        int | None, typer.Option(min=0, help=options.WORLD_HELP, rich_help_panel=POLICY_GRADIENT)
-    ] = None,
+    check_every: Annotated[int, _policy_gradient(help="Steps between such checks.")] = 10,
+    world: options.WorldOption = None,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Learn a switcher from rollouts or from reward; the same command goes on after a stop."""
+    """Train a switcher on labels, or on the reward of whole answers.
+
+    The same command goes on after a stop.
+    """
     from taketurns.tasks.defaults import pocket_tasks
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
