@@ -65,12 +65,14 @@ def generate(
     config = options.load_team(team, set_, seed)
     source = input or f"task {task}"
     bad: list[InvalidLine] = []
+    parts: dict[str, Any] = {}
     if input is not None:
         raw = options.read_bytes(input)
         queries, bad = _queries(raw, input, limit)
     else:
-        queries, raw = _questions(team, str(task), data, split, limit)
+        queries, raw, parts = _questions(team, str(task), data, split, limit)
     manifest = describe_run("generate", config, raw, input=source, limit=limit)
+    manifest = manifest.with_inputs(**parts)
     path = None if output == "-" else Path(output)
     goes_on = path is not None and not is_stream(path)
     with options.interruptible(_say, goes_on=goes_on):
@@ -143,18 +145,21 @@ async def _check_prompts(
 
 def _questions(
     team: str, task: str, data: Path | None, split: Split, limit: int | None
-) -> tuple[list[Query], bytes]:
-    """The questions of a task, and the same as lines."""
+) -> tuple[list[Query], bytes, dict[str, Any]]:
+    """The questions of a task, the same as lines, and what describes a task of the user's own."""
     from taketurns.runs.records import encode_record, query_to_json
     from taketurns.tasks.defaults import choose_tasks
+    from taketurns.tasks.own_parts import own_parts
     from taketurns.tasks.registry import find_task
 
     world = choose_tasks(team, [task], _say).world
     chosen = options.task_choices(data, None, scored=False, world=world)
-    queries = find_task(task, chosen).queries(split)[:limit]
+    found = find_task(task, chosen)
+    queries = found.queries(split)[:limit]
     if not queries:
         raise UsageError(f"task {task!r} has no questions in its {split} split")
-    return list(queries), b"".join(encode_record(query_to_json(query)) for query in queries)
+    lines = b"".join(encode_record(query_to_json(query)) for query in queries)
+    return list(queries), lines, own_parts([found])
 
 
 def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[InvalidLine]]:

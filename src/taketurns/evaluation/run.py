@@ -188,7 +188,8 @@ class Evaluation:
         """Make the file of a method's answers this evaluation's. Raises DataError if it is
         another's."""
         digest = _digest(self._dev, self._methods[name])
-        return self._store.claim(self._file(name), self._switchers(name), digest)
+        part = self._entries[name].part
+        return self._store.claim(self._file(name), self._switchers(name), digest, part)
 
     def _file(self, name: str) -> Path:
         return self._store.answers(name, _digest(self._dev, self._methods[name]))

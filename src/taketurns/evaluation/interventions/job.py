@@ -20,6 +20,7 @@ from taketurns.runs.output import failed, open_run
 from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Split, Task
+from taketurns.tasks.own_parts import own_parts
 from taketurns.training.labels.decision_points import DecisionPoint, Traces
 from taketurns.utils.files import make_folder
 
@@ -70,11 +71,12 @@ class InterventionJob:
 
 
 class InterventionFolder:
-    """`path` for the records of experiments, each made by a team; `failures` are what could not be
-    asked so far."""
+    """`path` for the records of experiments on tasks, each made by a team; `failures` are what
+    could not be asked so far."""
 
-    def __init__(self, path: Path, concurrency: int) -> None:
+    def __init__(self, path: Path, tasks: Sequence[Task], concurrency: int) -> None:
         self.failures = Failures()
+        self._parts = own_parts(tasks)
         self._path = path
         self._concurrency = concurrency
         make_folder(path)
@@ -95,7 +97,7 @@ class InterventionFolder:
         without failures. Progress is shown under `label`; `inputs` decide the records beside the
         team. Raises DataError if the file is another run's."""
         path = self._path / f"{name}.jsonl"
-        manifest = describe_run("experiment", team, b"").with_inputs(**inputs)
+        manifest = describe_run("experiment", team, b"").with_inputs(**inputs, **self._parts)
         with open_run(path, manifest) as output:
             self.failures += await run(
                 items,
