@@ -12,6 +12,7 @@ from taketurns.utils import old_paths
 
 if TYPE_CHECKING:
     from taketurns.config.policy import Policy
+    from taketurns.engines.base import Engine, ModelInfo, Session
     from taketurns.engines.http.engine import HttpEngine
     from taketurns.engines.local.engine import LocalEngine
     from taketurns.engines.scripted import ScriptedEngine
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
         ConfigError,
         DataError,
         EngineError,
+        LengthError,
+        NotANumberError,
         PromptError,
         TakeTurnsError,
+        UnavailableError,
         UsageError,
     )
+    from taketurns.evaluation.methods.base import Dev, DevAnswer, Method, MethodContext
     from taketurns.generation.team import Team
+    from taketurns.switchers.base import Decide, GenerationView, Switcher
+    from taketurns.tasks.base import Split, Task
+    from taketurns.tasks.scorers.base import Scorer
     from taketurns.types import (
         Candidate,
+        Completion,
         Delta,
         Endpoint,
         Message,
@@ -34,6 +43,9 @@ if TYPE_CHECKING:
         Patch,
         Query,
         Sampling,
+        Score,
+        StoppingCriterion,
+        Token,
         Trace,
     )
 
@@ -42,48 +54,88 @@ __version__ = "0.1.0"
 _HOME = {
     "Candidate": "types",
     "CapacityError": "errors",
+    "Completion": "types",
     "ConfigError": "errors",
     "DataError": "errors",
+    "Decide": "switchers.base",
     "Delta": "types",
-    "EngineError": "errors",
+    "Dev": "evaluation.methods.base",
+    "DevAnswer": "evaluation.methods.base",
     "Endpoint": "types",
+    "Engine": "engines.base",
+    "EngineError": "errors",
+    "GenerationView": "switchers.base",
     "HttpEngine": "engines.http.engine",
+    "LengthError": "errors",
     "LocalEngine": "engines.local.engine",
     "Message": "types",
+    "Method": "evaluation.methods.base",
+    "MethodContext": "evaluation.methods.base",
+    "ModelInfo": "engines.base",
     "ModelSpec": "types",
+    "NotANumberError": "errors",
     "Patch": "types",
     "Policy": "config.policy",
     "PromptError": "errors",
     "Query": "types",
     "Sampling": "types",
+    "Score": "types",
+    "Scorer": "tasks.scorers.base",
     "ScriptedEngine": "engines.scripted",
+    "Session": "engines.base",
+    "Split": "tasks.base",
+    "StoppingCriterion": "types",
+    "Switcher": "switchers.base",
     "TakeTurnsError": "errors",
+    "Task": "tasks.base",
     "Team": "generation.team",
+    "Token": "types",
     "Trace": "types",
+    "UnavailableError": "errors",
     "UsageError": "errors",
 }
 
 __all__ = [
     "Candidate",
     "CapacityError",
+    "Completion",
     "ConfigError",
     "DataError",
+    "Decide",
     "Delta",
+    "Dev",
+    "DevAnswer",
     "Endpoint",
+    "Engine",
     "EngineError",
+    "GenerationView",
     "HttpEngine",
+    "LengthError",
     "LocalEngine",
     "Message",
+    "Method",
+    "MethodContext",
+    "ModelInfo",
     "ModelSpec",
+    "NotANumberError",
     "Patch",
     "Policy",
     "PromptError",
     "Query",
     "Sampling",
+    "Score",
+    "Scorer",
     "ScriptedEngine",
+    "Session",
+    "Split",
+    "StoppingCriterion",
+    "Switcher",
     "TakeTurnsError",
+    "Task",
     "Team",
+    "Token",
     "Trace",
+    "UnavailableError",
     "UsageError",
 ]
 
