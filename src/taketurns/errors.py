@@ -10,6 +10,7 @@ TakeTurnsError
     CapacityError    no memory for another answer
     UnavailableError no server of a model can be reached; another candidate may go on
     NotANumberError  a model gave NaN or infinity for a number; another candidate may go on
+    FormatError      a model has no token that the answer's format allows; another may go on
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ class UnavailableError(EngineError):
 class NotANumberError(EngineError):
     """A model, or what reads one, gave NaN or infinity where a number belongs. What was written
     stands. Where a candidate did while it wrote, another may go on."""
+
+
+class FormatError(EngineError):
+    """A model's vocabulary has no token that continues the answer in its format. What was written
+    stands, and another candidate may go on."""
 
 
 def one_line(error: BaseException) -> str:

@@ -28,10 +28,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """What the whole text of an answer must be.
+
+    `kind` "json": JSON that is valid by the schema `value`, itself JSON; "regex": a match of the
+    regular expression `value`; "choice": one of the texts in `value`, a JSON list; "grammar": a
+    text of the grammar `value`, in the notation of Lark or GBNF.
+    """
+
+    kind: Literal["json", "regex", "choice", "grammar"]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """What is asked: a conversation (`messages`) or a plain `text`, never both.
 
-    `reference` is whatever the task's scorer compares with (None where there is none).
+    `reference` is whatever the task's scorer compares with (None where there is none). `format` is
+    what the answer must be, in place of the policy's.
     """
 
     id: str
@@ -39,6 +53,7 @@ class Query:
     text: str | None = None
     reference: Any = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    format: AnswerFormat | None = None
 
     def __post_init__(self) -> None:
         if (self.messages is None) == (self.text is None):
@@ -119,6 +134,27 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """What else shapes the distribution that a token is drawn from, by the names and with the
+    meaning of vLLM's sampling parameters; each default changes nothing.
+
+    `top_k` (0: all) and `min_p` leave the less probable tokens out. The penalties lower what was
+    written before: `presence_penalty` and `frequency_penalty` in the answer, `repetition_penalty`
+    in prompt and answer. `logit_bias` has pairs of a token and what is added to its logit.
+    Before `min_tokens` of the answer, and with `ignore_eos` at all, no end token is written.
+    """
+
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How one patch is sampled. `temperature` 0 is greedy.
 
@@ -126,7 +162,9 @@ class Sampling:
     the written text (`written`, the tail of what stands before the patch, included) contains one.
     `logprobs` asks for each token's log-probability and those of so many of the most probable
     tokens beside it, `choices` for those of given tokens as the one that would follow the patch.
-    `stopping` may end the patch before `max_tokens`; it is made for one patch.
+    `stopping` may end the patch before `max_tokens`; it is made for one patch. `constraint`, made
+    for one patch too, says which tokens may be written. `options` shape the distribution; for
+    their counts the answer begins `answer_start` tokens into the prompt (None: after it).
     """
 
     max_tokens: int
@@ -138,6 +176,9 @@ class Sampling:
     logprobs: int | None = None
     choices: tuple[int, ...] = ()
     stopping: StoppingCriterion | None = None
+    constraint: TokenConstraint | None = None
+    options: SamplingOptions = SamplingOptions()
+    answer_start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +193,34 @@ class Token:
     text: str | None = None
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+
+
+class TokenConstraint(Protocol):
+    """Says which tokens may be written next, as a patch of an answer with a format is written. The
+    engine calls it from one thread, and shows it every token that it writes. A server that keeps
+    to formats by itself is told the `format` and what is `written` of the answer before the patch.
+    """
+
+    format: AnswerFormat
+    written: bytes
+
+    def allowed(self) -> Any:
+        """One bit a token id, the lowest of a byte first: numpy uint8 `[bytes]`. Ids beyond it are
+        not allowed. None is where only the end may follow. Raises FormatError where not even
+        that may."""
+        ...
+
+    def may_end(self) -> bool:
+        """May the answer end here? Only then may an end token be written."""
+        ...
+
+    def leads_on(self, token: int) -> bool:
+        """Can an allowed token be followed by any other, or by the end?"""
+        ...
+
+    def advance(self, token: int) -> bool:
+        """Take a token that was written; True where nothing but the end may follow it."""
+        ...
 
 
 class StoppingCriterion(Protocol):

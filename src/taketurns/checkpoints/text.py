@@ -21,6 +21,7 @@ from re import Pattern
 from typing import Any
 
 from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, RenderedPrompt, after
+from taketurns.checkpoints.grammar_vocabulary import GrammarVocabulary, decode_each
 from taketurns.checkpoints.tokenizer_files import load_tokenizer
 from taketurns.types import ModelSpec
 
@@ -132,6 +133,29 @@ class TextCodec:
         if alphabet and all(letter in alphabet for letter in text):
             return bytes(alphabet[letter] for letter in text)
         return str(text).encode("utf-8", "ignore")
+
+    @cached_property
+    def grammar_vocabulary(self) -> GrammarVocabulary:
+        """The bytes that each ordinary token adds to a text that it goes on from."""
+        size = self.size
+        tokens = [b""] * size
+        added = {int(i): token.content for i, token in self.tokenizer.added_tokens_decoder.items()}
+        in_context = sorted(self.ordinary_ids)
+        if self._alphabet:  # each letter of a token is a byte, whatever stands before it
+            for token in in_context:
+                text = added.get(token)
+                tokens[token] = self._bytes(token) if text is None else text.encode()
+            return GrammarVocabulary(tuple(tokens))
+        start = self.encode(START) or in_context[:1]
+        before = self.decode(start)
+        for token, text in zip(
+            in_context, decode_each(self.tokenizer, start, in_context), strict=True
+        ):
+            if (name := self.tokenizer.convert_ids_to_tokens(token)) and _FALLBACK.fullmatch(name):
+                tokens[token] = self._bytes(token)
+            elif text.startswith(before) and not text.endswith(REPLACEMENT):
+                tokens[token] = text[len(before) :].encode("utf-8", "ignore")
+        return GrammarVocabulary(tuple(tokens))
 
     @cached_property
     def _alphabet(self) -> Mapping[str, int]:

@@ -18,6 +18,7 @@ def chat(
         bool,
         typer.Option("--probabilities", help="Show the switcher's probabilities for each patch."),
     ] = False,
+    schema: options.SchemaOption = None,
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
@@ -30,7 +31,7 @@ def chat(
     from taketurns.cli.conversation import Chat
     from taketurns.generation.team import Team
 
-    whole = Team.load(options.load_team(team, set_, seed))
+    whole = Team.load(options.load_team(team, set_, seed, schema))
     speaking = whole if speaker is None else whole.alone(speaker)
     if code := Chat(speaking, Console(), probabilities=probabilities).run():
         raise typer.Exit(code)

@@ -48,6 +48,7 @@ def generate(
     actors: options.ActorsOption = 1,
     gpus: options.GpusOption = 0,
     shard: options.ShardOption = 64,
+    schema: options.SchemaOption = None,
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
@@ -62,7 +63,7 @@ def generate(
 
     if (input is None) == (task is None):
         raise UsageError("say what to answer: either --input FILE or --task NAME")
-    config = options.load_team(team, set_, seed)
+    config = options.load_team(team, set_, seed, schema)
     source = input or f"task {task}"
     bad: list[InvalidLine] = []
     parts: dict[str, Any] = {}

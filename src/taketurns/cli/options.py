@@ -45,6 +45,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."),
 ]
+SchemaOption = Annotated[
+    Path | None,
+    typer.Option(help="A JSON schema: every answer is JSON that is valid by it (policy.format)."),
+]
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws (default: the team's).")
 ]
@@ -130,12 +134,18 @@ def interruptible(say: Say, *, goes_on: bool = True) -> Iterator[None]:
 
 
 def load_team(
-    team: str, settings: Sequence[str] | None = None, seed: int | None = None
+    team: str,
+    settings: Sequence[str] | None = None,
+    seed: int | None = None,
+    schema: Path | None = None,
 ) -> TeamConfig:
-    """The team of `--team`, with the values of `--set` and `--seed`. Raises ConfigError."""
+    """The team of `--team`, with the values of `--set`, `--seed` and `--schema`. Raises
+    ConfigError."""
     from taketurns.config.loading import load_team_config
 
     overrides = parse_settings(settings)
+    if schema is not None:
+        overrides["policy.format"] = {"json": read_bytes(str(schema)).decode("utf-8", "replace")}
     if seed is not None:
         overrides["policy.seed"] = seed
     return load_team_config(team, overrides)

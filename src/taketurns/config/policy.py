@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from taketurns.errors import ConfigError
+from taketurns.types import AnswerFormat
 from taketurns.utils.expressions import Expression
 
 _require = ConfigError.unless
@@ -121,7 +122,8 @@ class Policy:
     `max_share` has pairs of a candidate and the largest share, 0 to 1, of an answer's tokens that
     it may write: it is not drawn where its longest possible patch would exceed that share. `guard`
     checks each patch before it is given out. `patch` lets patches end by a rule instead of at
-    `patch_size` tokens; a closing patch is as long as it may be.
+    `patch_size` tokens; a closing patch is as long as it may be. `format` is what the whole answer
+    must be; each speaker is held to it, in its own tokens.
     """
 
     patch_size: int = 50
@@ -139,6 +141,7 @@ class Policy:
     max_share: tuple[tuple[int, float], ...] = ()
     guard: Guard | None = None
     patch: PatchRule | None = None
+    format: AnswerFormat | None = None
 
     def __post_init__(self) -> None:
         for name, tokens in (("patch_size", self.patch_size), ("max_tokens", self.max_tokens)):

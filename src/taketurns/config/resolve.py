@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from taketurns.checkpoints import gguf
+from taketurns.config.answer_format import read_format
 from taketurns.config.own_parts import OwnPart
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.schema import ENDPOINT
@@ -143,6 +144,8 @@ class TeamResolver:
         if settings["patch"] is not None:
             with self._located("policy", "patch"):
                 settings["patch"] = PatchRule(**dict(settings["patch"]))
+        with self._located("policy", "format"):
+            settings["format"] = read_format(settings["format"])
         with self._located("policy"):
             return Policy(**settings)
 

@@ -60,6 +60,7 @@ PolicySchema = schema_of(
     max_share=(dict[str, float], {}),
     guard=None,
     patch=(PatchSchema | None, None),
+    format=(dict[str, Any] | str | None, None),
 )
 GuardSchema = schema_of(
     ModelSpec,

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from taketurns.config.answer_format import format_to_json
 from taketurns.config.policy import Guard
 from taketurns.config.team_config import TeamConfig
 from taketurns.types import Endpoint, ModelSpec
@@ -30,6 +31,8 @@ def team_yaml(
     guard = _guard_entry(team, policy.pop("guard", None), folder)
     if team.policy.patch is not None:
         policy["patch"] = dataclasses.asdict(team.policy.patch)
+    if team.policy.format is not None:
+        policy["format"] = format_to_json(team.policy.format)
     if "max_share" in policy:
         policy["max_share"] = {names[index]: share for index, share in policy["max_share"]}
     engine = _changed(team.engine) | dict(team.engine.settings)

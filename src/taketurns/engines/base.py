@@ -28,10 +28,20 @@ Combine = Callable[["Tensor"], "Tensor"]
 """Log-probabilities `[rows, models, outcomes]` to log-scores `[rows, outcomes]`, which need not sum
 to 1. The outcomes are the ordinary tokens and, last, the end of the answer."""
 Capability = Literal[
-    "token_ids", "score", "exact_score", "hidden", "next_logprobs", "together", "fork", "entropy"
+    "token_ids",
+    "score",
+    "exact_score",
+    "hidden",
+    "next_logprobs",
+    "together",
+    "fork",
+    "entropy",
+    "format",
+    "format_start",
 ]
 """What an engine can do with a model: "score" may leave improbable tokens out, "exact_score" knows
-any."""
+any. "format" keeps to `Sampling.constraint` at every token; "format_start" only where the patch is
+the whole answer, or the format is a choice."""
 
 
 @dataclass(frozen=True, slots=True)

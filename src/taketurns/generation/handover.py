@@ -114,6 +114,11 @@ class Handover(ABC):
         """Take in patches that were written elsewhere, with this team."""
 
     @property
+    @abstractmethod
+    def written(self) -> bytes:
+        """The answer so far, unfinished characters included, before the patch under way."""
+
+    @property
     def pending(self) -> bool:
         """The tokens so far end inside a character."""
         return self._stream is not None and self._stream.pending
@@ -155,6 +160,11 @@ class IdHandover(Handover):
 
     def prompt(self, speaker: int) -> list[int]:
         return [*self._prompts[speaker].ids, *self._ids]
+
+    @property
+    def written(self) -> bytes:
+        tokens = self._readers[0].info.codec.grammar_vocabulary.tokens
+        return b"".join(tokens[token] for token in self._ids)
 
     def continued(self) -> list[int]:
         return self.prompt(self._speaker)
@@ -213,6 +223,10 @@ class TextHandover(Handover):
             ids = self._readers[speaker].encode(self._prompts[speaker].rendered, self._text)
             self._read[speaker] = self._text, ids
         return list(ids)
+
+    @property
+    def written(self) -> bytes:
+        return self._text.encode("utf-8", "ignore")
 
     def continued(self) -> list[int]:
         return self.prompt(self._speaker) if self._under_way is None else list(self._under_way)

@@ -22,7 +22,13 @@ from time import perf_counter
 
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Session, SharingSession
-from taketurns.errors import ConfigError, EngineError, NotANumberError, UnavailableError
+from taketurns.errors import (
+    ConfigError,
+    EngineError,
+    FormatError,
+    NotANumberError,
+    UnavailableError,
+)
 from taketurns.generation import stopping
 from taketurns.generation.guards import GuardCheck
 from taketurns.generation.patch_writer import Emit, PatchWriter, emit_events
@@ -110,14 +116,15 @@ class GenerationLoop:
 
     async def _write_patch(self, selected: _Selection, *, stand_ins: bool) -> Patch:
         """The patch of the selected speaker, or of the one that stands in where its model has
-        failed: no server of it answers, or it computes what is no number."""
+        failed: no server of it answers, it computes what is no number, or it has no token for
+        the answer's format."""
         tried: tuple[int, ...] = ()
         while True:
             try:
                 if self.check is None or self.policy.guard is None:
                     return await self._speak(selected)
                 return await self._guarded(selected, self.check, self.policy.guard.to)
-            except (UnavailableError, NotANumberError):
+            except (UnavailableError, NotANumberError, FormatError):
                 tried += (selected.speaker,)
                 left = self._free_to_speak(tried)
                 if not stand_ins or not left:

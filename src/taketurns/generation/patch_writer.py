@@ -9,7 +9,16 @@ from taketurns.config.policy import Policy
 from taketurns.engines.base import Session
 from taketurns.errors import EngineError
 from taketurns.generation.state import GenerationState
-from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Sampling, StoppingCriterion, Token
+from taketurns.types import (
+    HANDED_OVER,
+    Delta,
+    Finish,
+    Patch,
+    Sampling,
+    StoppingCriterion,
+    Token,
+    TokenConstraint,
+)
 
 _CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
 
@@ -33,6 +42,7 @@ class PatchWriter:
     text: str = field(default="", init=False)
     _unshown: list[Token] = field(default_factory=list, init=False)
     _streamed_text: str = field(default="", init=False)
+    _constraint: TokenConstraint | None = field(default=None, init=False)
 
     async def write(
         self, wanted: int, policy: Policy, criterion: StoppingCriterion | None = None
@@ -40,6 +50,7 @@ class PatchWriter:
         """Write up to `wanted` tokens, or until `criterion` ends the patch, and as many more as
         finish a character where the next speaker can only be given whole ones, if the budget has
         them. Says why it ended."""
+        self._constraint = self.state.constraint(self.speaker)
         self.state.start_patch(self.speaker)
         room = self.state.room(self.speaker)
         if room <= 0:
@@ -68,6 +79,7 @@ class PatchWriter:
             logprobs=self.logprobs,
             choices=self.choices,
             stopping=criterion,
+            constraint=self._constraint,
         )
         before, prompt = len(self.token_ids), self.state.continued()
         on_token = self._take if self.emit is not None else None

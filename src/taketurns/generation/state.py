@@ -7,16 +7,22 @@ from copy import copy
 from dataclasses import replace
 
 from taketurns.checkpoints.text import StopFilter, TextStream
+from taketurns.generation.formats.state import FormatState
 from taketurns.generation.handover import CandidateRuntime, handover
-from taketurns.types import Patch, Query, Trace
+from taketurns.types import Patch, Query, TokenConstraint, Trace
 
 
 class GenerationState:
     """The patches so far, and how they are handed from speaker to speaker: `exact` says as token
-    ids, otherwise it is as exact text (`handover`)."""
+    ids, otherwise it is as exact text (`handover`). `format_state` is the answer's place in its
+    format, if it has one."""
 
     def __init__(
-        self, query: Query, readers: Sequence[CandidateRuntime], stops: Sequence[str]
+        self,
+        query: Query,
+        readers: Sequence[CandidateRuntime],
+        stops: Sequence[str],
+        format_state: FormatState | None = None,
     ) -> None:
         self.query = query
         self.patches: list[Patch] = []
@@ -27,6 +33,7 @@ class GenerationState:
         self._longest_prompt = max(len(prompt.ids) for prompt in prompts)
         self._written = handover(self._readers, prompts)
         self._stops = StopFilter(stops)
+        self._format = format_state
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,6 +96,13 @@ class GenerationState:
         """The speaker's tokens follow."""
         self.scores = None
         self._written.begin(speaker)
+
+    def constraint(self, speaker: int) -> TokenConstraint | None:
+        """What the speaker may write in its next patch; None: anything. Raises FormatError where
+        what is written is not in the answer's format."""
+        if self._format is None:
+            return None
+        return self._format.constraint(speaker, self._written.written)
 
     def stream(self, speaker: int) -> TextStream:
         """Decodes what the speaker writes next."""
@@ -156,6 +170,7 @@ class GenerationState:
         twin.patches = list(self.patches)
         twin._stops = copy(self._stops)
         twin._written = self._written.copy()
+        twin._format = None if self._format is None else self._format.copy()
         return twin
 
     def called(self, identifier: str) -> GenerationState:

@@ -20,6 +20,7 @@ from taketurns.engines.base import Engine
 from taketurns.engines.factory import make_engine
 from taketurns.errors import ConfigError, EngineError
 from taketurns.generation import stopping
+from taketurns.generation.formats.state import format_state
 from taketurns.generation.guards import GuardCheck, GuardJudge, guard_check
 from taketurns.generation.handover import CandidateRuntime
 from taketurns.generation.loop import GenerationLoop
@@ -188,7 +189,7 @@ class Team:
 
     async def draft(self, query: Query, policy: Policy | None = None) -> GenerationState:
         """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
-        ConfigError if its patches cannot end as the policy says."""
+        ConfigError if its patches cannot end as the policy says, or not be in its format."""
         await self._prepared()
         return await asyncio.to_thread(self.blank, query, policy)
 
@@ -198,10 +199,13 @@ class Team:
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
-        state = GenerationState(query, self._readers, policy.stop)  # which refuses what is too long
+        models = [reader.info for reader in self._readers]
+        place = format_state(query.format or policy.format, policy, models)
+        # Which refuses a query that is too long.
+        state = GenerationState(query, self._readers, policy.stop, place)
         if policy.patch is not None:
             decide = start(self._switcher, query, policy)
-            stopping.check(policy.patch, decide, [reader.info for reader in self._readers])
+            stopping.check(policy.patch, decide, models)
         return state
 
     @asynccontextmanager

@@ -128,7 +128,9 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
     """The policy, and what the guard's judge is; rules that are not used are left out, so that an
     output from before there were such rules can be gone on with."""
     policy = _plain(asdict(team.policy))
-    record = {k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch")}
+    record = {
+        k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch", "format")
+    }
     if team.judge is not None:
         record["judge"] = _content(team.judge.spec, prints[team.judge.name])
     return record

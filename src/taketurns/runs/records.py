@@ -1,8 +1,8 @@
 """What the files say: queries in, traces out, one JSON object a line.
 
 A prompts file holds `{"id", "text"}` or `{"id", "messages": [{"role", "content"}, …]}`, with
-`reference` and `metadata` if there are any; other keys are kept in the metadata. There the id may
-be left out, and is the number of the line. A trace is written
+`reference`, `answer_format` and `metadata` if there are any; other keys are kept in the metadata.
+There the id may be left out, and is the number of the line. A trace is written
 with everything it holds and read back equal, for whatever JSON can say of its reference and
 metadata.
 """
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, get_args
 
-from taketurns.errors import DataError, LostTextWarning
+from taketurns.config.answer_format import format_to_json, read_format
+from taketurns.errors import ConfigError, DataError, LostTextWarning
 from taketurns.types import Message, Patch, Query, RejectedPatch, Role, Timing, Trace
 from taketurns.utils.json_files import parse_json
 
@@ -88,6 +89,10 @@ def query_from_json(record: Any) -> Query:
     rest = dict(record)
     identifier, text, messages = (rest.pop(key, None) for key in ("id", "text", "messages"))
     reference, metadata = rest.pop("reference", None), rest.pop("metadata", None)
+    try:
+        answer_format = read_format(rest.pop("answer_format", None))
+    except ConfigError as error:
+        raise DataError(f'"answer_format": {error}') from error
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
     if not isinstance(identifier, str) or not identifier:
@@ -104,6 +109,7 @@ def query_from_json(record: Any) -> Query:
         text=text,
         reference=reference,
         metadata={**rest, **(metadata or {})},
+        format=answer_format,
     )
 
 
@@ -131,6 +137,8 @@ def query_to_json(query: Query) -> Record:
         record["text"] = query.text
     if query.reference is not None:
         record["reference"] = query.reference
+    if query.format is not None:
+        record["answer_format"] = format_to_json(query.format)
     if query.metadata:
         record["metadata"] = dict(query.metadata)
     return record

@@ -13,6 +13,7 @@ from taketurns.config.policy import Guard, Policy
 from taketurns.errors import ConfigError
 from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
+from taketurns.server.answer_formats import requested_format
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import bad_request
 from taketurns.server.model_registry import ModelRegistry, RegisteredModel
@@ -75,6 +76,9 @@ async def make_jobs(
     team = served.chat if isinstance(request, ChatRequest) else served.plain
     team = _with_switcher(team, served, request.taketurns)
     policy = _policy(request, served, limits)
+    answer_format, field = requested_format(request)
+    if answer_format is not None:
+        policy = replace(policy, format=answer_format)
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
     codecs = tuple(info.codec for info in infos)
@@ -82,7 +86,11 @@ async def make_jobs(
 
     def jobs_of(first: int, prompt: Any) -> list[CompletionJob]:
         """The choices of one prompt, which is read once; their indices give them other draws."""
-        draft = team.blank(_query(str(first), prompt, codecs), policy)
+        query = _query(str(first), prompt, codecs)
+        try:
+            draft = team.blank(query, policy)
+        except ConfigError as error:
+            raise bad_request(f"{field}: {error}" if field else str(error), field) from error
         if request.return_token_ids and not draft.exact:
             raise bad_request(
                 f"there is no list of token ids that means the same to all of {served.name!r}: its "

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from time import time
 from typing import Any
 
+from taketurns.config.answer_format import format_to_json
 from taketurns.config.policy import Policy
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
@@ -113,4 +114,5 @@ def policy_to_json(policy: Policy, speakers: Sequence[str]) -> dict[str, Any]:
         "speaker_top_p": policy.speaker_top_p,
         "max_share": {speakers[index]: share for index, share in policy.max_share},
         "guard": None if policy.guard is None else {"to": speakers[policy.guard.to]},
+        "format": None if policy.format is None else format_to_json(policy.format),
     }

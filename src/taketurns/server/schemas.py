@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from taketurns.server.answer_formats import FormatFields
+
 _MAX_LIST = 8192  # in a list
 _MAX_NAME = 64  # characters of an unknown field that are compared with the known ones
 
@@ -146,7 +148,7 @@ class TurnOptions(Strict):
     ) = None
 
 
-class GenerationRequest(Strict):
+class GenerationRequest(Strict, FormatFields):
     """The fields that both ways of asking have.
 
     `model` is the team (the default) or one of its candidates. `seed` makes an answer repeatable:
@@ -188,12 +190,6 @@ class GenerationRequest(Strict):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-class ResponseFormat(Strict):
-    """Only plain text can be had."""
-
-    type: Literal["text"]
-
-
 class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
@@ -202,7 +198,6 @@ class ChatRequest(GenerationRequest):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
-    response_format: ResponseFormat | None = None
     modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
     tools: Nothing | None = None
     functions: Nothing | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -10,6 +11,7 @@ from typing import Any, NoReturn, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from taketurns.config.answer_format import read_format
 from taketurns.config.yaml_source import construct, invalid, read_node
 from taketurns.errors import ConfigError, DataError, UsageError
 from taketurns.tasks.authors_format import CHOOSE, listed
@@ -40,7 +42,7 @@ class TaskFile(BaseModel):
     """A task file. `data` is a file of JSON lines, relative to the task file, or one for each
     split; `fields` says which keys of a line hold the `id`, `text`, `reference`, `choices` and
     `split`, where they are called otherwise; `prompt` has `{text}` and may have `{choices}` and any
-    other key of a line."""
+    other key of a line. `format` is what every answer must be, as in a team file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str = Field(min_length=1)
@@ -49,6 +51,7 @@ class TaskFile(BaseModel):
     category: str = "own"
     fields: dict[str, str] = {}
     prompt: str | None = None
+    format: dict[str, Any] | str | None = None
 
 
 def load_task_file(
@@ -65,10 +68,14 @@ def load_task_file(
         scorer = _scorer(file, settings) if scored else Unscored(file.name)
     except UsageError as error:
         raise ConfigError(f"{path}: {error}") from error
+    try:
+        answer_format = read_format(file.format)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: format: {error}") from error
     splits: dict[Split, list[Query]] = {split: [] for split in SPLITS}
     seen: dict[str, str] = {}
     for where, split, line in _lines(path, file):
-        query = _query(file, line, where)
+        query = replace(_query(file, line, where), format=answer_format)
         if query.id in seen:
             raise DataError(
                 f"{where}: the id {line_id(query)!r} was already used, {seen[query.id]}"

@@ -217,4 +217,6 @@ def _capabilities(abilities: ServerCapabilities) -> frozenset[Capability]:
             capabilities.add("entropy")
     if abilities.exact_scores:
         capabilities.add("exact_score")
+    if abilities.formats:
+        capabilities.add("format_start")
     return frozenset(capabilities)

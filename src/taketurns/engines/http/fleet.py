@@ -197,4 +197,5 @@ def common(abilities: Sequence[ServerCapabilities]) -> ServerCapabilities:
         verbose=all(server.verbose for server in abilities),
         vocabulary=min(sizes, default=None),
         only=any(server.only for server in abilities),
+        formats=all(server.formats for server in abilities),
     )

@@ -14,6 +14,7 @@ from taketurns.engines.base import OnToken
 from taketurns.engines.http.client import Client
 from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.fleet import ModelServers, RequestCounters
+from taketurns.engines.http.formats import format_field
 from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
 from taketurns.errors import UnavailableError
@@ -110,7 +111,7 @@ class PatchRequest:
         left += bool(self.sampling.choices)
         if left <= 0:
             return None
-        return writing_request(
+        body = writing_request(
             self.served.abilities,
             self.served.info,
             self._so_far(written),
@@ -124,6 +125,10 @@ class PatchRequest:
                 or self._criterion is not None
             ),
         )
+        if (constraint := self.sampling.constraint) is not None:
+            patch = self.served.info.codec.decode(written)
+            body |= format_field(constraint, patch.encode("utf-8", "ignore"))
+        return body
 
     def _so_far(self, written: list[int]) -> list[int]:
         """The prompt and what is `written` after it. Some tokenizers put a space before a first

@@ -10,6 +10,7 @@ from typing import Any
 from taketurns.checkpoints.text import TextCodec
 from taketurns.engines.http.client import Client, Key
 from taketurns.engines.http.faults import RetryableError
+from taketurns.engines.http.formats import PROBE
 from taketurns.engines.http.protocol import Likely, only_choice, read_usage, top_logprobs
 from taketurns.engines.http.requests import VERBOSE, ServerCapabilities, forced
 from taketurns.errors import ConfigError, EngineError
@@ -91,11 +92,22 @@ async def probe(
         verbose=verbose,
     )
     if able.exact_scores:
-        return able
+        return replace(able, formats=await _keeps_formats(server, asked))
     bare = {name: value for name, value in body.items() if name not in extras}
     if verbose:
         bare |= forced(wanted[0])
     return replace(able, top_logprobs=await _most(server, bare, codec))
+
+
+async def _keeps_formats(server: _Server, asked: Mapping[str, Any]) -> bool:
+    """Does the server write what vLLM's `structured_outputs` says, and nothing else? Others take
+    the field, and leave it out of account."""
+    body = {**asked, "structured_outputs": {"choice": list(PROBE)}}
+    try:
+        choice = only_choice(await server.post("/v1/completions", body))
+    except (EngineError, RetryableError):
+        return False
+    return choice.get("text") in PROBE
 
 
 async def _first(

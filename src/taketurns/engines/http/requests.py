@@ -36,7 +36,8 @@ class ServerCapabilities:
     `token_ids`: it reports the ids of what it wrote, in vLLM's field, or in llama.cpp's where it is
     `verbose`; `exact_scores`: it reports log-probabilities of any given tokens, otherwise only
     those of the `top_logprobs` most probable. `only`: the server's name for the model is none that
-    the candidate has, and it was taken because the server has no other model.
+    the candidate has, and it was taken because the server has no other model. `formats`: it keeps
+    to vLLM's `structured_outputs`.
     """
 
     software: str
@@ -49,6 +50,7 @@ class ServerCapabilities:
     verbose: bool = False
     vocabulary: int | None = None
     only: bool = False
+    formats: bool = False
 
 
 def writing_request(

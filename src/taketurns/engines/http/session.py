@@ -50,6 +50,8 @@ class HttpSession:
         """
         served = await self._servers.served(model)
         ids = served.info.prompt_ids(prompt, sampling.max_tokens)
+        if sampling.constraint is not None and sampling.constraint.allowed() is None:
+            return Completion((), "stop", prompt_tokens=len(ids))  # all is written
         if sampling.choices and not _tells(served, len(ids), sampling):
             sampling = replace(sampling, choices=())
         fleet, counters = self._servers.fleet(), self._servers.counters(model)
@@ -98,4 +100,5 @@ def _tells(served: ModelServers, prompt: int, sampling: Sampling) -> bool:
     fits = prompt + sampling.max_tokens + 1 <= info.context
     exact = {"exact_score", "token_ids"} <= info.capabilities
     unsure = sampling.stopping is not None and sampling.stopping.entropy
-    return fits and exact and sampling.logprobs is None and not unsure
+    free = sampling.logprobs is None and sampling.constraint is None
+    return fits and exact and free and not unsure

@@ -334,6 +334,7 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
                 "together",
                 "fork",
                 "entropy",
+                "format",
             }
         ),
         suppressed_token_ids=suppressed_token_ids(spec),

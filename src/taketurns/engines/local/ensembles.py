@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.engines.base import Combine, ModelInfo
 from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.next_token import barred_tokens
 from taketurns.engines.local.requests import GenerateRequest, Job
 from taketurns.engines.local.sampling import drawable, sample
 from taketurns.errors import ConfigError, NotANumberError
@@ -122,6 +125,16 @@ class Ensemble:
             part.ended = finish is not None
             part.told = token
 
+    def constrain(self) -> None:
+        """Ask the constraint what may be written next; nothing may where the answer is whole."""
+        try:
+            whole = self.pen.constrain()
+        except Exception as error:  # whatever a constraint raises is its own answer's failure
+            self.fail(error)
+            return
+        for part in self.parts if whole else ():
+            part.ended = True
+
     def parted(self) -> None:
         """A lane is parked; with the last one the answer is there."""
         self._lanes -= 1
@@ -166,13 +179,31 @@ def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[E
         if not drawn_from:
             names = ", ".join(part.model for part in ensemble.parts)
             ensemble.fail(NotANumberError(f"{names} together gave NaN or infinity for a token"))
-    going = [ensemble for ensemble, drawn_from in zip(group, sound, strict=True) if drawn_from]
+    for ensemble, drawn_from in zip(group, sound, strict=True):
+        if drawn_from and ensemble.pen.constraint is not None:
+            ensemble.constrain()
+    rows = [row for row, ensemble in enumerate(group) if sound[row] and not ensemble.over]
+    going = [group[row] for row in rows]
     if not going:
         return
-    drawn = sample(scores[sound], [ensemble.pen.draw() for ensemble in going]).tolist()
+    scores = _constrained(scores[rows], shared, going)
+    drawn = sample(scores, [ensemble.pen.draw() for ensemble in going]).tolist()
     for ensemble, index in zip(going, drawn, strict=True):
         ends = index == len(shared.ordinary)
         ensemble.take(shared.end if ends else int(shared.ordinary[index]))
+
+
+def _constrained(scores: Tensor, shared: Shared, group: Sequence[Ensemble]) -> Tensor:
+    """The same scores `[rows, outcomes]`, without the outcomes that a constraint does not allow."""
+    rows = [row for row, ensemble in enumerate(group) if ensemble.pen.allowed is not None]
+    if not rows:
+        return scores
+    outcomes = [*shared.ordinary.tolist(), shared.end]
+    size = max(outcomes) + 1
+    barred = np.stack([barred_tokens(group[row].pen, size)[outcomes] for row in rows])
+    scores = scores.clone()
+    scores[rows] = scores[rows].masked_fill(torch.from_numpy(barred).to(scores.device), -inf)
+    return scores
 
 
 def _logits(part: EnsembleMember) -> Tensor:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
 from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
-from taketurns.engines.local.sampling import sample, without
 from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.engines.local.stopping import follows, over
 
@@ -97,7 +97,7 @@ class ReencodeRunner(BatchRunner):
             if over([turn.job], logits, hidden if turn.begun else ())[0]:
                 turn.job.finished()
                 return False
-            token = int(sample(without(logits, self._suppressed), [turn.job.draw()])[0])
+            token = draw_tokens(logits, [turn.job], self._suppressed)[0]
             self.counters.written_tokens += 1
             if turn.job.take(token, logits[0]) is not None:
                 turn.job.finished()

@@ -101,7 +101,9 @@ class GenerateRequest(Job):
         sampling = self.sampling
         self.reach += sampling.max_tokens
         self.criterion = sampling.stopping
-        self._ends = self.end_token_ids.union(sampling.stop_token_ids)
+        self.constraint = sampling.constraint
+        self.allowed: np.ndarray | None = None  # of the next token, as the constraint says
+        self.ends = self.end_token_ids.union(sampling.stop_token_ids)
         self._cached_tokens = self.parked.common(self.prompt)
         self._written: list[int] = []
         self._logprobs: list[float] = []
@@ -129,6 +131,15 @@ class GenerateRequest(Job):
             self.result = self._completion(self.criterion.finish)
         return over
 
+    def constrain(self) -> bool:
+        """Ask the constraint, which there must be, what may be written next; True where nothing may
+        but the end, and the patch ends by that. Raises FormatError."""
+        assert self.constraint is not None, "only an answer with a format is constrained"
+        self.allowed = self.constraint.allowed()
+        if self.allowed is None:
+            self.result = self._completion("stop")
+        return self.allowed is None
+
     def _completion(self, finish: Finish) -> Completion:
         return Completion(
             token_ids=tuple(self._written),
@@ -139,7 +150,7 @@ class GenerateRequest(Job):
         )
 
     def _finish(self, token: int, logits: Tensor | None) -> Finish | None:
-        if token in self._ends:
+        if token in self.ends:
             return "stop"
         self._written.append(token)
         seen = self._weigh(token, logits)
@@ -149,6 +160,8 @@ class GenerateRequest(Job):
             self._stops.push(self._text.push(token))
             if self._stops.stopped:
                 return "stop"
+        if self.constraint is not None and self.constraint.advance(token):
+            return "stop"
         if self.criterion is not None and self.criterion.on_token(seen):
             return self.criterion.finish
         return "length" if len(self._written) >= self.sampling.max_tokens else None

@@ -25,8 +25,8 @@ from taketurns.engines.local.ensembles import EnsembleMember
 from taketurns.engines.local.forward import Forward, Outputs
 from taketurns.engines.local.kv import LanePool, LayerShape
 from taketurns.engines.local.memory import lane_length
+from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
-from taketurns.engines.local.sampling import sample, without
 from taketurns.engines.local.stopping import follows, over
 from taketurns.errors import CapacityError
 
@@ -317,16 +317,11 @@ class LaneRunner(BatchRunner):
             lanes, logits = [lanes[row] for row in going], logits[going]
             if not lanes:
                 return
-        draws = []
-        for lane in lanes:
-            assert isinstance(lane.job, GenerateRequest)
-            draws.append(lane.job.draw())
-        for row, (lane, token) in enumerate(
-            zip(lanes, sample(without(logits, self._suppressed), draws).tolist(), strict=True)
-        ):
-            assert isinstance(lane.job, GenerateRequest)
+        jobs = [lane.job for lane in lanes if isinstance(lane.job, GenerateRequest)]
+        tokens = draw_tokens(logits, jobs, self._suppressed)
+        for row, (lane, job, token) in enumerate(zip(lanes, jobs, tokens, strict=True)):
             lane.tokens.append(token)
-            lane.done = lane.job.take(token, logits[row]) is not None
+            lane.done = job.take(token, logits[row]) is not None
         self.counters.written_tokens += len(lanes)
 
     def _rows(self, lanes: int, block: int) -> int:

@@ -1,5 +1,5 @@
 """Patches that end before their next token is drawn: what the stopping criteria of a
-batch ask to see is computed for all of them at once."""
+batch ask to see is computed for all of them at once, and constraints say whether any may follow."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def _broken(job: GenerateRequest) -> bool:
 
 
 def _cut(job: GenerateRequest, entropy: float | None, states: Tensor | None) -> bool:
-    if job.criterion is None:
-        return False
     if states is not None and not states.isfinite().all():
         job.fail_at("its hidden states")
         return True
     try:
-        return job.cut(entropy, states)
-    except Exception as error:  # whatever a criterion raises is its own job's failure
+        if job.criterion is not None and job.cut(entropy, states):
+            return True
+        return job.constraint is not None and job.constrain()
+    except Exception as error:  # whatever a criterion or a constraint raises is its job's failure
         job.failure = error
         return True
 

@@ -51,6 +51,7 @@ class Fusion(Plain):
             temperature=policy.temperature,
             top_p=policy.speaker_top_p,
             stop=policy.stop,
+            constraint=draft.constraint(self._writers[0]),
         )
         prompts = [draft.prompt(index) for index in self._writers]
         longest = draft.longest_prompt + sampling.max_tokens

@@ -1,0 +1,1 @@
+"""Answers in a format: a grammar for the whole answer, whoever writes its patches."""
