@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ConfigError,
         DataError,
         EngineError,
+        FormatError,
         LengthError,
         NotANumberError,
         PromptError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from taketurns.tasks.base import Split, Task
     from taketurns.tasks.scorers.base import Scorer
     from taketurns.types import (
+        AnswerFormat,
         Candidate,
         Completion,
         Delta,
@@ -43,15 +45,18 @@ if TYPE_CHECKING:
         Patch,
         Query,
         Sampling,
+        SamplingOptions,
         Score,
         StoppingCriterion,
         Token,
+        TokenConstraint,
         Trace,
     )
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AnswerFormat": "types",
     "Candidate": "types",
     "CapacityError": "errors",
     "Completion": "types",
@@ -64,6 +69,7 @@ _HOME = {
     "Endpoint": "types",
     "Engine": "engines.base",
     "EngineError": "errors",
+    "FormatError": "errors",
     "GenerationView": "switchers.base",
     "HttpEngine": "engines.http.engine",
     "LengthError": "errors",
@@ -79,6 +85,7 @@ _HOME = {
     "PromptError": "errors",
     "Query": "types",
     "Sampling": "types",
+    "SamplingOptions": "types",
     "Score": "types",
     "Scorer": "tasks.scorers.base",
     "ScriptedEngine": "engines.scripted",
@@ -90,12 +97,14 @@ _HOME = {
     "Task": "tasks.base",
     "Team": "generation.team",
     "Token": "types",
+    "TokenConstraint": "types",
     "Trace": "types",
     "UnavailableError": "errors",
     "UsageError": "errors",
 }
 
 __all__ = [
+    "AnswerFormat",
     "Candidate",
     "CapacityError",
     "Completion",
@@ -108,6 +117,7 @@ __all__ = [
     "Endpoint",
     "Engine",
     "EngineError",
+    "FormatError",
     "GenerationView",
     "HttpEngine",
     "LengthError",
@@ -123,6 +133,7 @@ __all__ = [
     "PromptError",
     "Query",
     "Sampling",
+    "SamplingOptions",
     "Score",
     "Scorer",
     "ScriptedEngine",
@@ -134,6 +145,7 @@ __all__ = [
     "Task",
     "Team",
     "Token",
+    "TokenConstraint",
     "Trace",
     "UnavailableError",
     "UsageError",
