@@ -1,4 +1,4 @@
-"""`taketurns analyze`: who writes what in stored answers, and does it help?"""
+"""`taketurns analyze`: who writes which parts of stored answers, and whether that helps."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def analyze(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="The method to analyse (default: the one that the evaluation compares)."),
+        typer.Option(help="The method to analyse (default: the evaluation's subject)."),
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A model, by path or hub id, that names the skill of each patch."),
+        typer.Option(help="A model (path or hub id) that names the skill that each patch shows."),
     ] = None,
     annotate: Annotated[
         Path | None,
-        _annotation(help="Only write a CSV of patches, without speakers, for people to label."),
+        _annotation(help="Only write this CSV: patches, without speakers, for people to label."),
     ] = None,
     annotations: Annotated[
         Path | None, _annotation(help="That CSV, filled in; measures agreement and kappa.")
     ] = None,
-    patches: Annotated[int, _annotation(min=1, help="Patches to label.")] = 200,
-    traces: Annotated[int, typer.Option(min=1, help="Most answers on the page.")] = 2000,
+    patches: Annotated[int, _annotation(min=1, help="Number of patches to label.")] = 200,
+    traces: Annotated[int, typer.Option(min=1, help="Most answers on the report's page.")] = 2000,
 ) -> None:
-    """Say who writes what in stored answers, and which sequences help.
+    """Analyse stored answers: who writes which parts, and what helps.
 
     Each finding is compared with chance. Experiments in the same folder are part of the report.
     """

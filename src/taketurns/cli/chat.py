@@ -24,7 +24,7 @@ def chat(
 ) -> None:
     """Talk with a team in the terminal.
 
-    Each patch has its speaker's colour and mark.
+    Each patch has the colour and mark of its speaker.
     """
     from rich.console import Console
 

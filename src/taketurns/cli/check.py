@@ -1,4 +1,4 @@
-"""`taketurns check`: will this team work here?"""
+"""`taketurns check`: does this team work here?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check(
     team: options.TeamOption,
     json_: options.JsonOption = False,
     weights: Annotated[
-        bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
+        bool, typer.Option(help="Search all weights for NaN, not only those of small models.")
     ] = False,
     set_: options.SetOption = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`taketurns distill`: a team in, one model that writes like it out."""
+"""`taketurns distill`: train one model to write like a team."""
 
 from __future__ import annotations
 
@@ -21,72 +21,72 @@ def distill(
     task: options.TasksOption = None,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    answers: Annotated[
-        int, options.question_option(help="Answers of the team to each train question.")
-    ] = 4,
+    answers: Annotated[int, options.question_option(help="Answers to each train question.")] = 4,
     questions: Annotated[
         int | None,
-        options.question_option(min=1, help="Only the first so many train questions a task."),
+        options.question_option(min=1, help="Most train questions per task (default: all)."),
     ] = None,
     shared: Annotated[
         Path | None,
-        typer.Option(help="A folder for the team's answers, which several students can share."),
+        typer.Option(help="A folder for the team's answers, shared between students."),
     ] = None,
     keep: Annotated[
         Literal["auto", "score", "best"],
         options.question_option(
-            help="Keep answers of --min-score, or each question's best (auto: best for rewards)."
+            help="Learn answers with --min-score, or each question's best answer (auto: best "
+            "if the score is a reward)."
         ),
     ] = "auto",
     min_score: Annotated[
-        float, options.question_option(help="Keep answers of this score or more.")
+        float, options.question_option(help="The lowest score of a learned answer.")
     ] = 1.0,
     aligned: Annotated[
         str | None,
-        typer.Option(help="The candidate whose place the student takes (default: the last)."),
+        typer.Option(help="The candidate that the student replaces (default: the last)."),
     ] = None,
     student: Annotated[
         str | None,
-        typer.Option(help="A candidate, path or hub id to start from (default: the aligned one)."),
+        typer.Option(help="A candidate, path or hub id to start from (default: --aligned)."),
     ] = None,
     loss: Annotated[
         Literal["sft", "kl", "both"],
         options.training_option(
-            help="Learn the tokens written, the distributions of their speakers, or both."
+            help="Learn the written tokens, the speakers' distributions, or both."
         ),
     ] = "both",
     temperature: Annotated[
-        float, options.training_option(help="kl: temperature of both distributions.")
+        float, options.training_option(help="kl: the temperature of both distributions.")
     ] = 1.0,
     top: Annotated[
         int,
-        options.training_option(help="kl: tokens of a distribution that are learned one by one."),
+        options.training_option(help="kl: the number of most probable tokens that are learned."),
     ] = 64,
     epochs: Annotated[int | None, options.training_option(help="Epochs (default: 3).")] = None,
     learning_rate: Annotated[
-        float | None, options.training_option(help="Learning rate (default: LoRA 2e-4, full 5e-4).")
+        float | None,
+        options.training_option(help="The learning rate (default: LoRA 2e-4, full 5e-4)."),
     ] = None,
-    batch_size: Annotated[int, options.training_option(help="Answers a step.")] = 32,
+    batch_size: Annotated[int, options.training_option(help="Answers per step.")] = 32,
     weight_decay: Annotated[
-        float | None, options.training_option(help="Weight decay (default: 0).")
+        float | None, options.training_option(help="The weight decay (default: 0).")
     ] = None,
     lora: options.LoraOption = None,
     rank: options.RankOption = 16,
     held_out: Annotated[
         float,
-        options.training_option(help="Share of the questions on which the loss is only measured."),
+        options.training_option(help="The share of questions on which the loss is only measured."),
     ] = 0.05,
     split: Annotated[
-        Literal["dev", "test"], _comparison(help="The questions of the comparison.")
+        Literal["dev", "test"], _comparison(help="The split of the comparison.")
     ] = "test",
-    limit: Annotated[int, _comparison(min=1, help="Questions a task.")] = 100,
+    limit: Annotated[int, _comparison(min=1, help="Questions per task in the comparison.")] = 100,
     seeds: Annotated[
-        int, _comparison(min=1, help="Answers to each question, of as many seeds.")
+        int, _comparison(min=1, help="Answers per question in the comparison, one per seed.")
     ] = 1,
     concurrency: options.ConcurrencyOption = 64,
     world: options.WorldOption = None,
     seed: Annotated[
-        int, options.training_option(help="Seed of the order and of the held-out questions.")
+        int, options.training_option(help="The seed of the order and of the held-out questions.")
     ] = 0,
     report_to: options.ReportToOption = "none",
     json_: options.JsonOption = False,
@@ -94,7 +94,7 @@ def distill(
 ) -> None:
     """Train one checkpoint to write what the team writes.
 
-    The same command goes on after a stop.
+    After a stop, the same command continues.
     """
     from taketurns.training.distillation.settings import (
         ComparisonConfig,

@@ -1,4 +1,4 @@
-"""`taketurns evaluate`: is the team worth it, on these tasks, beside everything else?"""
+"""`taketurns evaluate`: compare the team with other methods on tasks."""
 
 from __future__ import annotations
 
@@ -22,40 +22,38 @@ def evaluate(
     data: Annotated[
         Path | None,
         options.question_option(
-            help="The paper's benchmarks in the authors' format: a file or a folder."
+            help="The paper's benchmarks in the authors' format, a file or a folder."
         ),
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Methods, with commas between (default: all that work with the team)."),
+        typer.Option(help="Methods, separated by commas (default: all that suit the team)."),
     ] = None,
     switcher: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=DIR", help="Add a trained switcher as the method NAME; may be repeated."
-        ),
+        typer.Option(metavar="NAME=DIR", help="A trained switcher, as the method NAME."),
     ] = None,
     seeds: Annotated[
-        int, options.question_option(min=1, help="Answers a question, of as many seeds.")
+        int, options.question_option(min=1, help="Answers per question, one per seed.")
     ] = 5,
     limit: Annotated[
-        int | None, options.question_option(min=1, help="Test questions a task (default: all).")
+        int | None, options.question_option(min=1, help="Test questions per task (default: all).")
     ] = None,
     dev_limit: Annotated[
         int,
         options.question_option(
-            min=2, help="Dev questions a task, for methods that are chosen on them."
+            min=2, help="Dev questions per task, for methods that select by them."
         ),
     ] = 50,
     subject: Annotated[
         str | None,
-        typer.Option(help="The method that is compared with all others (default: the team)."),
+        typer.Option(help="The method to compare with all others (default: the team)."),
     ] = None,
     concurrency: options.ConcurrencyOption = 96,
     workers: Annotated[
         int,
         options.execution_option(
-            min=1, help="Processes that answer; with small models, one a core."
+            min=1, help="Processes that answer; small models use one core each."
         ),
     ] = 1,
     clock: options.ClockOption = "wall",
@@ -68,7 +66,7 @@ def evaluate(
 ) -> None:
     """Compare the team with its checkpoints and other methods.
 
-    The same command goes on after a stop, also with more methods, questions or seeds.
+    After a stop, the same command continues, also with more methods, questions or seeds.
     """
     import asyncio
 
@@ -76,7 +74,7 @@ def evaluate(
     from taketurns.tasks.defaults import choose_tasks
 
     if runner == "ray" and workers > 1:
-        raise UsageError("--workers are processes of the local runner; with ray, say --actors")
+        raise UsageError("--workers is for the local runner: with --runner ray, use --actors")
     config = options.load_team(team, set_)
     chosen = choose_tasks(team, task or (), _say)
     request = EvaluationRequest(

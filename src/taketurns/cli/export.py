@@ -13,12 +13,12 @@ _say = options.say_as("export")
 
 def export(
     team: Annotated[
-        str, typer.Option("--team", "-t", help="A team file whose switcher is a head to fold.")
+        str, typer.Option("--team", "-t", help="A team file with a head as its switcher.")
     ],
     output: options.FolderOption,
     fold_switcher: Annotated[
         bool,
-        typer.Option("--fold-switcher", help="Write the head into the candidates' own matrices."),
+        typer.Option("--fold-switcher", help="Write the head into the candidates' checkpoints."),
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
@@ -30,6 +30,6 @@ def export(
     from taketurns.integrations.export.run import export_folded
 
     if not fold_switcher:
-        raise UsageError("say what to export: --fold-switcher is all there is so far")
+        raise UsageError("what to export is missing: add --fold-switcher")
     config = options.load_team(team, set_)
     export_folded(config, output, _say)

@@ -1,4 +1,4 @@
-"""`taketurns generate`: prompts in, answers out."""
+"""`taketurns generate`: answer the prompts of a file or a task."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def generate(
     team: options.TeamOption,
     output: Annotated[
         str,
-        typer.Option("--output", "-o", help="The file to write, one answer a line; - is stdout."),
+        typer.Option("--output", "-o", help="Answers, one per line; - is stdout."),
     ],
     input: Annotated[  # noqa: A002
         str | None,
-        typer.Option("--input", "-i", help="Prompts, one JSON object a line; - is stdin."),
+        typer.Option("--input", "-i", help="Prompts, one JSON object per line; - is stdin."),
     ] = None,
     task: Annotated[
         str | None, options.question_option(help="The questions of a task, in place of --input.")
@@ -41,7 +41,8 @@ def generate(
     data: options.DataOption = None,
     split: options.SplitOption = "test",
     limit: Annotated[
-        int | None, options.question_option(min=1, help="Only the first so many prompts.")
+        int | None,
+        options.question_option(min=1, help="Answer only the first prompts, up to this number."),
     ] = None,
     concurrency: options.ConcurrencyOption = 32,
     runner: options.RunnerOption = "local",
@@ -54,7 +55,7 @@ def generate(
 ) -> None:
     """Answer every prompt of a file, or every question of a task.
 
-    The same command goes on where a run was stopped.
+    After a stop, the same command continues.
     """
     import asyncio
 
@@ -62,7 +63,7 @@ def generate(
     from taketurns.utils.files import is_stream
 
     if (input is None) == (task is None):
-        raise UsageError("say what to answer: either --input FILE or --task NAME")
+        raise UsageError("give the prompts: either --input FILE or --task NAME")
     config = options.load_team(team, set_, seed, schema)
     source = input or f"task {task}"
     bad: list[InvalidLine] = []
@@ -78,7 +79,7 @@ def generate(
     goes_on = path is not None and not is_stream(path)
     with options.interruptible(_say, goes_on=goes_on):
         if runner == "ray" and path is None:
-            raise UsageError("--runner ray writes a folder: give --output one")
+            raise UsageError("--runner ray writes a folder, not -: set --output to a folder")
         ray = options.ray_settings(runner, actors, gpus, shard)
         if ray is not None and path is not None:
             from taketurns.integrations.ray.jobs import answer_on_ray
@@ -104,7 +105,8 @@ async def _generate(
     manifest: Manifest,
     concurrency: int,
 ) -> Failures:
-    """Nothing is written before every prompt is known to fit and every model is loaded."""
+    """Answer the queries. Nothing is written before every prompt is checked and every model is
+    loaded."""
     from taketurns.generation.team import Team
     from taketurns.runs.output import open_run
     from taketurns.runs.progress import Progress
@@ -136,7 +138,7 @@ async def _check_prompts(
     import asyncio
 
     for query in queries:
-        await asyncio.sleep(0)  # for Ctrl-C: checking waits for nothing
+        await asyncio.sleep(0)  # lets Ctrl-C interrupt
         try:
             await team.check_prompt(query)
         except PromptError as error:
@@ -158,13 +160,15 @@ def _questions(
     found = find_task(task, chosen)
     queries = found.queries(split)[:limit]
     if not queries:
-        raise UsageError(f"task {task!r} has no questions in its {split} split")
+        raise UsageError(
+            f"the task {task!r} has no questions in its {split} split: choose another --split"
+        )
     lines = b"".join(encode_record(query_to_json(query)) for query in queries)
     return list(queries), lines, own_parts([found])
 
 
 def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[InvalidLine]]:
-    """The first prompts of a file, and the lines among them that are none, which are reported."""
+    """The first prompts of a file, and the invalid lines among them, which are reported."""
     from taketurns.runs.records import InvalidLine, read_queries
 
     queries: list[Query] = []
@@ -177,5 +181,5 @@ def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], 
         if len(queries) == limit:
             break
     for line in bad:
-        _say(f"{source}:{line.line}: {line.reason}; this line is left out")
+        _say(f"{source}:{line.line}: {line.reason}; this line is skipped")
     return queries, bad

@@ -22,7 +22,7 @@ def launch(
     vllm: Annotated[str, typer.Option(help="vLLM's program, for --run.")] = "vllm",
     write: Annotated[
         Path | None,
-        _manifests(help="Write manifests for Docker Compose, Kubernetes and Ray Serve there."),
+        _manifests(help="A folder for manifests of Docker Compose, Kubernetes and Ray Serve."),
     ] = None,
     manifest: Annotated[
         Literal["compose", "kubernetes", "ray-serve"] | None,
@@ -34,7 +34,7 @@ def launch(
     ] = None,
     argument: Annotated[
         list[str] | None,
-        typer.Option("--arg", help="One more argument for every server; may be repeated."),
+        typer.Option("--arg", help="An argument for every server; may be repeated."),
     ] = None,
     set_: options.SetOption = None,
 ) -> None:
@@ -58,7 +58,7 @@ def launch(
             _say(f"wrote {path}")
         if manifest != "ray-serve":
             for here, there in team_urls(servers).items():
-                _say(f"in the team file of containers, {here} is {there}")
+                _say(f"in the team file for containers, write {there} in place of {here}")
     elif manifest is not None:
         from taketurns.integrations.launch import manifests
 

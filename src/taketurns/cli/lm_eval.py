@@ -15,7 +15,7 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 def lm_eval(context: typer.Context) -> None:
     """Run lm-evaluation-harness with a team as its model.
 
-    All arguments are the harness's own.
+    All arguments go to the harness.
     """
     if not context.args or {"-h", "--help"} & {*context.args}:  # the harness shows its own help
         print(f"{example_of('lm-eval')}\n", flush=True)  # noqa: T201
@@ -24,5 +24,5 @@ def lm_eval(context: typer.Context) -> None:
 
     import taketurns.integrations.lm_eval  # noqa: F401  # registers the model
 
-    sys.argv = ["taketurns lm-eval", *context.args]  # the harness reads them there
+    sys.argv = ["taketurns lm-eval", *context.args]  # the harness reads sys.argv
     cli_evaluate()

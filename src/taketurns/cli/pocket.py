@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 PocketWorldOption = Annotated[
     int,
-    options.question_option(min=0, help="The pocket world to ask about: the --seed of its build."),
+    options.question_option(
+        min=0, help="The pocket world of the questions, by the --seed of its build."
+    ),
 ]
 
 pocket = typer.Typer(
@@ -29,7 +31,7 @@ moved_command(pocket, "build", "python -m recipes.pocket")
 @pocket.command(epilog=example_of("pocket demo"))
 def demo(
     team: options.TeamOption = "pocket",
-    each: Annotated[int, options.question_option(min=1, help="Questions a task.")] = 8,
+    each: Annotated[int, options.question_option(min=1, help="Questions per task.")] = 8,
 ) -> None:
     """Show the team and each checkpoint alone on held-out questions."""
     import asyncio
@@ -50,9 +52,9 @@ def demo(
 @pocket.command(epilog=example_of("pocket gates"))
 def gates(
     team: options.TeamOption = "pocket",
-    questions: Annotated[int, options.question_option(min=1, help="Test questions a task.")] = 15,
+    questions: Annotated[int, options.question_option(min=1, help="Test questions per task.")] = 15,
     samples: Annotated[
-        int, options.question_option(min=1, help="Answers a question and system.")
+        int, options.question_option(min=1, help="Answers per question and system.")
     ] = 64,
     json_: options.JsonOption = False,
 ) -> None:
@@ -83,18 +85,14 @@ def gates(
 
 @pocket.command(epilog=example_of("pocket relabel"))
 def relabel(
-    labels: Annotated[
-        Path, typer.Option(help="Rollouts of the pocket tasks, as `taketurns rollout` writes them.")
-    ],
+    labels: Annotated[Path, typer.Option(help="Rollouts of the pocket tasks.")],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="The file to write: the same prefixes with other utilities."
-        ),
+        typer.Option("--output", "-o", help="The same records with utilities by rule."),
     ],
     recaller: Annotated[
         str,
-        typer.Option(help="The candidate that recalls best; the others know what tuning teaches."),
+        typer.Option(help="The candidate that recalls best; the others have tuned skills."),
     ] = "pretrained",
     world: PocketWorldOption = 0,
 ) -> None:
@@ -126,21 +124,21 @@ def score(
     ] = "pretrained,sft,aligned,random,untuned,switch-global",
     task: Annotated[
         list[str] | None,
-        options.question_option(help="Only this task; may be repeated."),
+        options.question_option(help="A task; may be repeated (default: all)."),
     ] = None,
     split: options.SplitOption = "test",
     limit: Annotated[
-        int | None, options.question_option(min=1, help="Questions a task (default: all).")
+        int | None, options.question_option(min=1, help="Questions per task (default: all).")
     ] = None,
     seeds: Annotated[
-        int, options.question_option(min=1, help="Answers a question, of as many seeds.")
+        int, options.question_option(min=1, help="Answers per question, one per seed.")
     ] = 1,
     switchers: Annotated[
         Path | None, typer.Option(help="A folder with trained switchers by name.")
     ] = None,
     switcher: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="One more trained switcher, as the method NAME."),
+        typer.Option(metavar="NAME=DIR", help="A trained switcher, as the method NAME."),
     ] = None,
     world: PocketWorldOption = 0,
     values: Annotated[

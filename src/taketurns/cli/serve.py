@@ -28,15 +28,15 @@ def serve(
     ] = None,
     api_key: Annotated[
         list[str] | None,
-        typer.Option(help="Ask for this key; may be repeated. TAKETURNS_API_KEY is safer."),
+        typer.Option(help="Require this key; may be repeated. Better set TAKETURNS_API_KEY."),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="The name of the team for clients (default: that of its file)."),
+        typer.Option(help="The team's name (default: its file's name)."),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="A YAML file with more settings (docs/serving.md)."),
+        typer.Option("--config", help="More settings, YAML (docs/serving.md)."),
     ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
@@ -59,7 +59,7 @@ def serve(
 
 
 def _bundled_examples() -> tuple[str, ...]:
-    """What to ask, for people who do not know the invented world."""
+    """Example questions, for users who do not know the invented world."""
     from taketurns.pocket import TASKS
 
     return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)

@@ -1,4 +1,4 @@
-"""`taketurns train`: labels in, a switcher out; or questions in, and a better switcher out."""
+"""`taketurns train`: train a switcher on labels, or an existing one on reward."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def train(
         typer.Option(
             "--team",
             "-t",
-            help="The team of the labels, or the one whose switcher is trained further.",
+            help="The team of the labels, or of the switcher to train.",
         ),
     ],
     output: options.FolderOption,
     method: Annotated[
         Literal["labels", "policy-gradient"],
-        typer.Option(help="Train on labels, or train the team's own switcher further on reward."),
+        typer.Option(help="Train on labels, or train the team's switcher further on reward."),
     ] = "labels",
     labels: Annotated[
-        Path | None, typer.Option(help="Labels, as `taketurns rollout` writes them.")
+        Path | None, typer.Option(help="Labels, written by `taketurns rollout`.")
     ] = None,
     switcher: Annotated[
         Literal["lm", "head"], typer.Option(help="A language model, or a linear head.")
@@ -54,27 +54,28 @@ def train(
     task: Annotated[
         list[str] | None,
         options.question_option(
-            help="Use only the labels of this task; may be repeated. Policy gradient asks these "
-            "tasks (default: those of the pocket world, for a team that was made for it)."
+            help="A task of the labels; may be repeated (default: all). With policy-gradient, "
+            "a task to ask (default: the pocket world's, for a team that was made for "
+            "it)."
         ),
     ] = None,
     targets: Annotated[
         Literal["hard", "tied", "soft"],
         options.training_option(
-            help="What is learned: the best candidate, all tied best ones, or softmax of utilities."
+            help="The best candidate, equally all best ones, or softmax of utilities."
         ),
     ] = "tied",
     temperature: Annotated[
-        float, options.training_option(help="Temperature of soft targets.")
+        float, options.training_option(help="The temperature of soft targets.")
     ] = 0.1,
     min_margin: Annotated[
         float,
         options.training_option(
-            help="Leave out prefixes whose best and worst utility differ by less."
+            help="Leave out labels whose best and worst utilities differ by less."
         ),
     ] = 0.1,
     validation: Annotated[
-        float, options.training_option(help="Share of the queries that choose the best epoch.")
+        float, options.training_option(help="The share of queries for selecting the epoch.")
     ] = 0.15,
     epochs: Annotated[
         int | None,
@@ -82,40 +83,40 @@ def train(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        options.training_option(help="Learning rate (default: LoRA 2e-4, full 5e-4, head 3e-3)."),
+        options.training_option(
+            help="The learning rate (default: LoRA 2e-4, full 5e-4, head 3e-3)."
+        ),
     ] = None,
-    batch_size: Annotated[int, options.training_option(help="Examples a step.")] = 32,
+    batch_size: Annotated[int, options.training_option(help="Examples per step.")] = 32,
     weight_decay: Annotated[
         float | None,
-        options.training_option(help="Weight decay (default: LoRA 0, full 0.05, head 0.3)."),
+        options.training_option(help="The weight decay (default: LoRA 0, full 0.05, head 0.3)."),
     ] = None,
     patience: Annotated[
         int,
-        options.training_option(help="Epochs without a better one, after which training stops."),
+        options.training_option(help="Stop after this many epochs without improvement."),
     ] = 5,
     seed: Annotated[
-        int, options.training_option(help="Seed of the split, the order and the adapter.")
+        int, options.training_option(help="The seed of the split, the order and the adapter.")
     ] = 0,
     start: Annotated[
         str | None,
-        _language_model(
-            help="A candidate, path or hub id to start from (default: the last candidate)."
-        ),
+        _language_model(help="A candidate, path or hub id to start from (default: the last)."),
     ] = None,
     lora: Annotated[
         bool | None,
         _language_model(
             "--lora/--full",
-            help="Train an adapter or all weights (default: LoRA from 20 million parameters).",
+            help="A LoRA adapter or all weights (default: LoRA from 20 million parameters).",
         ),
     ] = None,
-    rank: Annotated[int, _language_model(min=1, help="Rank of the LoRA adapter.")] = 16,
+    rank: Annotated[int, _language_model(min=1, help="The rank of the LoRA adapter.")] = 16,
     report_to: Annotated[
-        str, _language_model(help="A tracker that transformers knows, as wandb or tensorboard.")
+        str, _language_model(help="A tracker of transformers, such as wandb or tensorboard.")
     ] = "none",
     mode: Annotated[
         Literal["speaker", "candidate"],
-        _head(help="Read hidden states of the last speaker, or always of one candidate."),
+        _head(help="Read the last speaker, or always one candidate."),
     ] = "speaker",
     reader: Annotated[
         str | None,
@@ -134,37 +135,36 @@ def train(
     ] = True,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    steps: Annotated[
-        int, _policy_gradient(help="Steps; each asks questions and updates the switcher.")
-    ] = 60,
-    questions: Annotated[int, _policy_gradient(help="Questions a step.")] = 32,
-    answers: Annotated[int, _policy_gradient(help="Answers to each question of a step.")] = 8,
+    steps: Annotated[int, _policy_gradient(help="Steps, each of answers and an update.")] = 60,
+    questions: Annotated[int, _policy_gradient(help="Questions per step.")] = 32,
+    answers: Annotated[int, _policy_gradient(help="Answers per question and step.")] = 8,
     kl: Annotated[
         float,
-        _policy_gradient(help="Weight of the divergence from the first switcher."),
+        _policy_gradient(help="The weight of the KL penalty towards the start."),
     ] = 0.02,
     switch_cost: Annotated[
         float,
-        _policy_gradient(help="Reward lost by a change of speaker."),
+        _policy_gradient(help="The reward lost per change of speaker."),
     ] = 0.0,
     price: Annotated[
         list[str] | None,
         _policy_gradient(
-            metavar="NAME=PRICE", help="Reward lost by a token of this candidate; may be repeated."
+            metavar="NAME=PRICE",
+            help="The reward lost per token of this candidate; may be repeated.",
         ),
     ] = None,
     checked: Annotated[
         int,
-        _policy_gradient(help="Held-out questions a task that choose the best step."),
+        _policy_gradient(help="Held-out questions per task for selecting the step."),
     ] = 20,
-    check_every: Annotated[int, _policy_gradient(help="Steps between such checks.")] = 10,
+    check_every: Annotated[int, _policy_gradient(help="Steps between these checks.")] = 10,
     world: options.WorldOption = None,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
     """Train a switcher on labels, or on the reward of whole answers.
 
-    The same command goes on after a stop.
+    After a stop, the same command continues.
     """
     from taketurns.tasks.defaults import pocket_tasks
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
@@ -179,7 +179,9 @@ def train(
     with options.interruptible(_say):
         if method == "policy-gradient":
             if labels is not None:
-                raise UsageError("policy gradient learns from questions; leave out --labels")
+                raise UsageError(
+                    "--method policy-gradient learns from questions: leave out --labels"
+                )
             prices = dict(map(_priced, price or ()))
             metrics, summary = _train_on_reward(
                 config,
@@ -200,7 +202,7 @@ def train(
             )
         else:
             if labels is None:
-                raise UsageError("name the labels to learn from with --labels")
+                raise UsageError("the labels to train on are missing: give them with --labels")
             metrics, summary = _learn(
                 config,
                 labels,
@@ -226,7 +228,7 @@ def _learn(
     selection: Selection,
     training: TrainingConfig,
 ) -> tuple[Mapping[str, Any], str]:
-    """What was measured, and the same in a sentence."""
+    """Train on labels. Returns the metrics, and a sentence about them."""
     from taketurns.training.supervised import run
 
     metrics = run.train(team, labels, output, settings, selection, training, say=_say)
@@ -242,7 +244,7 @@ def _learn(
 def _train_on_reward(
     team: TeamConfig, tasks: Sequence[Task], output: Path, config: PolicyGradientConfig
 ) -> tuple[Mapping[str, Any], str]:
-    """What was measured, and the same in a sentence."""
+    """Train on reward. Returns the metrics, and a sentence about them."""
     from taketurns.training.policy_gradient.run import train_on_reward
 
     metrics = train_on_reward(team, tasks, output, config, say=_say)
