@@ -129,9 +129,9 @@ def lose_a_part(weights: Path) -> None:
     ("spoil", "said"),
     [
         (Path.unlink, "sft: there are no weights in "),
-        (cut_the_header, "is no safetensors file, or not a whole one"),
+        (cut_the_header, "is not a safetensors file, or is cut off"),
         (cut_the_data, "is cut off: "),
-        (lose_a_part, "model-2-of-2.safetensors is missing, one of 2 with weights"),
+        (lose_a_part, "model-2-of-2.safetensors is missing, one of 2 weight files"),
     ],
 )
 async def test_weights_that_are_not_there_or_not_whole_are_a_problem(

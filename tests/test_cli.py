@@ -238,7 +238,7 @@ def test_checking_many_prompts_shows_that_it_goes_on_and_can_be_stopped(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is empty: it should hold one prompt a line"),
+        (b"", "is empty: it must have one prompt per line"),
         (b'{"id": "1", "text": "a"}\n{"id": "1", "text": "b"}', ":2: the id '1' was already used"),
         (b'{"id": "long", "text": "' + b"x" * 5000 + b'"}', "'long'"),
     ],
@@ -464,7 +464,7 @@ def test_a_record_whose_id_is_a_list_is_a_sentence(
         labels.write_text('{"id": [1], "schema": "taketurns.rollout/1"}\n')
         code, _, err = invoke(*asked)
         assert code == 2
-        assert "jsonl:1: not a record: its id must be a text or a number" in err
+        assert "jsonl:1: not a record: its id must be a string or a number" in err
 
 
 def test_nesting_is_bounded(

@@ -64,9 +64,15 @@ def test_mixed_traces_are_drawn_for_each_prefix() -> None:
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        (asks(train=["what?", "why?", "What? "]), "'t/train/2' asks what 't/train/0' asks"),
-        (asks(train=["what?"], dev=["WHAT?"]), "'t/train/0' asks what 't/dev/0' asks"),
-        (asks(train=["what?"], test=["how?", "what\n?", "what?"]), "asks what 't/test/2' asks"),
+        (
+            asks(train=["what?", "why?", "What? "]),
+            "'t/train/2' asks the same question as 't/train/0'",
+        ),
+        (asks(train=["what?"], dev=["WHAT?"]), "'t/train/0' asks the same question as 't/dev/0'"),
+        (
+            asks(train=["what?"], test=["how?", "what\n?", "what?"]),
+            "asks the same question as 't/test/2'",
+        ),
         (asks(train=[]), "task 't' has no train queries"),
     ],
 )
@@ -77,7 +83,7 @@ def test_leaks_and_repetitions_are_refused(task: Asks, said: str) -> None:
 
 
 def test_a_leak_into_another_task_is_refused() -> None:
-    with pytest.raises(DataError, match="'a/train/0' asks what 'b/test/0' asks"):
+    with pytest.raises(DataError, match="'a/train/0' asks the same question as 'b/test/0'"):
         training_queries([asks("a", train=["x"]), asks("b", train=["y"], test=["x"])])
     both = training_queries([asks("a", train=["x"]), asks("b", train=["x"])])
     assert set(both) == {"a", "b"}

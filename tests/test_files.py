@@ -138,7 +138,7 @@ def test_a_manifest_of_something_else_is_not_written_over(tmp_path: Path) -> Non
     foreign = path_for(tmp_path / "app")
     for text in ('{"manifest_version": 3}', "no JSON"):
         foreign.write_text(text)
-        with pytest.raises(DataError, match=r"app.manifest.json is no manifest of taketurns"):
+        with pytest.raises(DataError, match=r"app.manifest.json is not a manifest of taketurns"):
             write_all(tmp_path / "app", "a")
         assert foreign.read_text() == text
         assert not (tmp_path / "app").exists()
@@ -261,5 +261,7 @@ def test_labels_that_are_there_twice_count_once(tmp_path: Path) -> None:
     path.write_bytes(encode_record(label) + encode_record(slower))
     assert [one.id for one in read_labels(path, ["a", "b"])] == ["q#0"]
     path.write_bytes(encode_record(label) + encode_record(other))
-    with pytest.raises(DataError, match="is in line 1 already, with other values; the taketurns"):
+    with pytest.raises(
+        DataError, match="is already in line 1, with other values; run the taketurns"
+    ):
         list(read_labels(path, ["a", "b"]))

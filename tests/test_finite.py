@@ -277,7 +277,7 @@ def test_labels_with_no_numbers_are_refused_by_their_line(tmp_path: Path, wrong:
     path.write_text(line("r", "1.0") + line("s", wrong))
     with pytest.raises(DataError, match=r"labels\.jsonl:2: "):
         list(read_labels(path, NAMES))
-    with pytest.raises(ValueError, match="no number"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         Label("x", Query("q", text="Q"), (), (nan, 0.5), (1, 1))
 
 
@@ -299,7 +299,7 @@ def test_a_finished_record_is_kept_whatever_number_is_in_it(tmp_path: Path) -> N
     (record,) = map(parse_json, path.read_text().splitlines())
     assert record["text"] == "a whole answer"
     assert record["patches"] == [{"p": [0.5, None]}]
-    assert record["error"] == "there is nan in patches[0].p[1], where a number belongs"
+    assert record["error"] == "nan in patches[0].p[1] is not a finite number"
     assert failures.count == 1
     assert json_safe({"id": "x", "score": 0.5}) == {"id": "x", "score": 0.5}
 

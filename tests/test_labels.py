@@ -73,7 +73,7 @@ def test_a_missing_utility_is_none_and_never_a_number() -> None:
     assert some.best == (2,)
     assert some.margin == 0.25
     assert some.targets("soft")[1] == 0
-    with pytest.raises(ValueError, match="no utility at all"):
+    with pytest.raises(ValueError, match="no utility for any candidate"):
         label(None, None)
 
 
@@ -134,9 +134,9 @@ def test_a_torn_line_is_named(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"schema": "taketurns.trace/1"}, "not a taketurns.rollouts/1 record: its schema is 'take"),
-        ({"branches": []}, "there is not one branch a candidate"),
-        ({"branches": [{}]}, "is not whole: KeyError"),
-        ({"prefix": None}, "is not whole: TypeError"),
+        ({"branches": []}, "has branches of the candidates []; it needs exactly one"),
+        ({"branches": [{}]}, "is incomplete or damaged: KeyError"),
+        ({"prefix": None}, "is incomplete or damaged: TypeError"),
         ({"query": {}}, '"id" must be a non-empty string'),
     ],
 )
@@ -152,7 +152,7 @@ def test_files_that_are_no_labels(tmp_path: Path) -> None:
         list(read_labels(written(tmp_path / "r.jsonl"), POOL))
     with pytest.raises(DataError, match="cannot read"):
         list(read_labels(tmp_path / "gone", POOL))
-    with pytest.raises(DataError, match=r"r.jsonl:2: 'q0#0' is in line 1 already"):
+    with pytest.raises(DataError, match=r"r.jsonl:2: the id 'q0#0' is already in line 1"):
         list(read_labels(written(tmp_path / "r.jsonl", record(), record(task="u")), POOL))
 
 
@@ -160,5 +160,5 @@ def test_a_record_without_any_utility_has_no_label() -> None:
     empty = record()
     for branch in empty["branches"]:
         branch["utilities"] = []
-    with pytest.raises(DataError, match="has no utility at all"):
+    with pytest.raises(DataError, match="has no utility for any candidate"):
         label_from_json(empty, POOL)

@@ -206,7 +206,9 @@ def test_the_switcher_reads_a_conversation_as_a_transcript() -> None:
 
 def test_a_template_that_refuses_is_a_clear_sentence(chatty: TextCodec) -> None:
     chatty.tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
-    with pytest.raises(PromptError, match="query 'q': the chat template refuses it: no system"):
+    with pytest.raises(
+        PromptError, match="query 'q': the chat template refuses the conversation: no system"
+    ):
         text(ModelSpec("m"), chatty, QUERY)
 
 
@@ -219,7 +221,9 @@ def test_a_template_that_takes_its_time_is_stopped(
         "{% for i in range(300) %}{% for j in range(300) %}{% endfor %}{% endfor %}done"
     )
     before = sys.gettrace()
-    with pytest.raises(PromptError, match=r"query 'q': the chat template .* not done within 0.005"):
+    with pytest.raises(
+        PromptError, match=r"query 'q': the chat template did not finish within 0.005"
+    ):
         text(ModelSpec("m"), chatty, QUERY)
     assert sys.gettrace() is before
     monkeypatch.setattr(chat_templates, "SECONDS", 60)

@@ -210,7 +210,7 @@ def test_answers_that_may_lack_characters_are_named_when_they_are_read_again() -
     assert list(
         decode_records([encode_record(made), encode_record(old | {"exact": True})], "new.jsonl")
     )
-    with pytest.warns(LostTextWarning, match=r"old\.jsonl holds answers of an earlier taketurns"):
+    with pytest.warns(LostTextWarning, match=r"old\.jsonl holds answers of an earlier version"):
         assert list(decode_records([encode_record(made), encode_record(old)], "old.jsonl")) == [
             made,
             old,
@@ -226,6 +226,6 @@ def test_the_command_line_says_it_in_one_sentence(
     lines = [encode_record(old | {"score": 1.0, "task": "t", "id": f"q{i}#0"}) for i in range(3)]
     (tmp_path / "old.jsonl").write_bytes(b"".join(lines))
     _, _, said = invoke("analyze", "--run", tmp_path / "old.jsonl", "--out", tmp_path / "out")
-    told = [line for line in said.splitlines() if "earlier taketurns" in line]
+    told = [line for line in said.splitlines() if "earlier version of taketurns" in line]
     assert len(told) == 1
     assert told[0].startswith(f"taketurns: {tmp_path / 'old.jsonl'} holds answers")

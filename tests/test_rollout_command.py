@@ -197,8 +197,14 @@ def test_a_dry_run_writes_nothing(invoke: Invoke, scripted, tmp_path: Path) -> N
     ("arguments", "said"),
     [
         (("--task", "algebra"), "there is no task 'algebra'; the tasks are recall, choice,"),
-        (("--traces", "on-policy"), "--traces on-policy needs a team whose switcher is not random"),
-        (("--traces", "mixed"), "--traces mixed needs a team whose switcher is not random"),
+        (
+            ("--traces", "on-policy"),
+            "--traces on-policy uses the team's switcher, and this team's switcher is random",
+        ),
+        (
+            ("--traces", "mixed"),
+            "--traces mixed uses the team's switcher, and this team's switcher is random",
+        ),
         (("-o", "no/such/folder/r.jsonl"), "cannot write no/such/folder/r.jsonl"),
     ],
 )

@@ -261,7 +261,7 @@ async def test_a_scorer_that_always_fails_is_an_error_of_the_prefix() -> None:
 
     with pytest.raises(
         EngineError,
-        match=r"train/0#0: all rollouts after a failed: the scorer failed: KeyError: 'reference'",
+        match=r"train/0#0: all rollouts of the branch of a failed: the scorer failed: KeyError",
     ):
         await roll_out(scripted()[0], task=Letters(asked=broken))
 

@@ -234,9 +234,12 @@ def test_a_disk_without_room_is_known_before_the_work(
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("a/b", "a b", "c"), r"'a b' would be 'a-b', which is the place of the candidate 'a/b'"),
-        (("..", "b", "c"), r"'\.\.' would be '\.\.', which is the place of another file"),
-        (("team.yaml", "b", "c"), "the place of another file of the export; rename the candidate"),
+        (
+            ("a/b", "a b", "c"),
+            r"'a b' would be 'a-b', which is also the name for the candidate 'a/b'",
+        ),
+        (("..", "b", "c"), r"'\.\.' would be '\.\.', which is also the name for another file"),
+        (("team.yaml", "b", "c"), "the name for another file of the export; rename the candidate"),
     ],
 )
 def test_names_that_make_no_folder_of_their_own(

@@ -51,7 +51,7 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder of shards"):
+    with pytest.raises(DataError, match="is not a folder of shards"):
         list(read_shards(tmp_path))
 
 

@@ -137,7 +137,9 @@ def test_pickles_are_not_merged_and_no_weights_are_said(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["../other/model.safetensors", "/model.safetensors", "model.pt"])
 def test_weights_outside_the_folder_are_refused(folder: Path, name: str) -> None:
     explicit(folder, name)
-    with pytest.raises(ConfigError, match=r"transformers_weights is .*; it must name a file"):
+    with pytest.raises(
+        ConfigError, match=r"transformers_weights is .*; it must name a safetensors"
+    ):
         weight_files(folder)
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from statistics import quantiles
 from time import perf_counter
 from typing import Any
 
-from taketurns import Team
+from jsonschema import validate
+
+from taketurns import Team, Trace
+from taketurns.config.answer_format import read_format
+
+# What can be written without letters: the bundled team has none by themselves.
+FORMATS: Sequence[dict[str, Any]] = (
+    {"json": {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 9}},
+    {"regex": r"( [0-9]){2,12}\."},
+    {"json": {"type": "array", "items": {"type": "string", "maxLength": 9}, "minItems": 2}},
+)
 
 
 @dataclass
@@ -28,10 +39,12 @@ class StreamedAnswer:
 
 @dataclass(frozen=True)
 class OfflineAnswer:
-    """A question with its seed, and what the team writes for it offline."""
+    """A question with its seed, and what the team writes for it offline. `format` is what the
+    answer must be, as in `structured_outputs`, or None."""
 
     question: str
     seed: int
+    format: dict[str, Any] | None
     text: str
     speakers: tuple[str, ...]
 
@@ -130,7 +143,11 @@ async def load(
     async def one_after_another() -> None:
         for _ in left:
             case = order.choice(cases)
-            body = {"messages": [{"role": "user", "content": case.question}], "seed": case.seed}
+            body: dict[str, Any] = {
+                "messages": [{"role": "user", "content": case.question}],
+                "seed": case.seed,
+                "structured_outputs": case.format,
+            }
             streamed = await ask(url, body)
             result.requests += 1
             result.whole += streamed.done and streamed.error is None
@@ -146,15 +163,29 @@ async def load(
 
 
 def offline(team: Team, questions: Sequence[str], seeds: int) -> list[OfflineAnswer]:
-    """What the team writes for each question and seed when it is not served."""
+    """What the team writes for each question and seed when it is not served. Under every fourth
+    seed answers have a format. Raises ValueError where one that ended is not in it."""
     names = [candidate.name for candidate in team.candidates]
     cases = []
     for seed in range(seeds):
-        for question in questions:
-            trace = team.generate(question, seed=seed)
+        for number, question in enumerate(questions):
+            entry = FORMATS[number % len(FORMATS)] if seed % 4 == 3 else None
+            policy = replace(team.policy, format=read_format(entry))
+            trace = team.generate(question, seed=seed, policy=policy)
+            _check(entry, trace)
             speakers = tuple(names[patch.speaker or 0] for patch in trace.patches)
-            cases.append(OfflineAnswer(question, seed, trace.text, speakers))
+            cases.append(OfflineAnswer(question, seed, entry, trace.text, speakers))
     return cases
+
+
+def _check(entry: dict[str, Any] | None, trace: Trace) -> None:
+    if trace.error is not None:
+        raise ValueError(trace.error)
+    if entry is not None and trace.finish == "stop":
+        if "regex" in entry and not re.fullmatch(entry["regex"], trace.text):
+            raise ValueError(f"{trace.text!r} does not match {entry['regex']}")
+        if "json" in entry:
+            validate(json.loads(trace.text), entry["json"])
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -80,14 +80,14 @@ def test_a_file_that_is_broken_is_named(
     [
         (GENERATION, {"eos_token_id": "x"}, 'eos_token_id in the generation_config.json of .* "x"'),
         (GENERATION, {"eos_token_id": [[1]]}, r"\[\[1\]\] and must be a list of token ids or one"),
-        (GENERATION, {"eos_token_id": {"a": 1}}, "must be a list of token ids or one of them"),
+        (GENERATION, {"eos_token_id": {"a": 1}}, "must be a list of token ids or one token id"),
         (GENERATION, {"eos_token_id": 1.5}, r"is 1\.5 and must be"),
         (GENERATION, {"eos_token_id": True}, "is true and must be"),
         (GENERATION, {"suppress_tokens": 5}, "suppress_tokens in .* is 5 and must be a list"),
         (GENERATION, {"suppress_tokens": ["a"]}, r'is \["a"\] and must be a list of token ids'),
         (CONFIG, {"num_attention_heads": 0}, rf"{MIXED} \(ZeroDivisionError"),
         (TOKENIZER, "{}", rf"{MIXED} \(KeyError: 'added_tokens'\)"),
-        (TOKENIZER, None, r"it has no tokenizer\.json, nor the file of another tokenizer"),
+        (TOKENIZER, None, r"it has no tokenizer\.json and no other tokenizer file"),
         (SETTINGS, {"eos_token": 5}, MIXED),
         (SETTINGS, {"tokenizer_class": 5}, MIXED),
         (SETTINGS, {"added_tokens_decoder": 5}, MIXED),
@@ -131,7 +131,7 @@ def test_deep_nesting_is_a_sentence(
         name, '{"model_type": 5, "eos_token_id": [[[["x"]]]], "added_tokens_decoder": 5}'
     )
     with pytest.raises(
-        ConfigError, match=rf"its {name} is no JSON \(nested too deeply: more than 3"
+        ConfigError, match=rf"its {name} is not valid JSON \(nested too deeply: more than 3"
     ):
         read(spec)
 
@@ -139,7 +139,7 @@ def test_deep_nesting_is_a_sentence(
 def test_an_adapter_that_is_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{")
     require_adapter(str(tmp_path))
-    with pytest.raises(ConfigError, match=r"its adapter_config\.json is no JSON"):
+    with pytest.raises(ConfigError, match=r"its adapter_config\.json is not valid JSON"):
         load_adapter(tmp_path)
     with pytest.raises(ConfigError, match="cannot load the model"):
         require_model(ModelSpec(str(tmp_path)))
@@ -156,13 +156,13 @@ def load_adapter(folder: Path) -> None:
 
 
 TEMPLATES = {
-    "{{ 1/0 }}": r"fails at it \(ZeroDivisionError: division by zero\); correct the template",
-    "{{ none + 1 }}": r"fails at it \(TypeError: .*\); correct the template",
-    "{{ '%d' % 'x' }}": r"fails at it \(TypeError: ",
-    "{{ messages[9].role.x }}": "refuses it: list object has no element 9",
-    "{{ raise_exception('no system') }}": "refuses it: no system",
-    "{% include 'x' %}": r"fails at it \(TypeError: ",
-    "{% for": "refuses it: unexpected",
+    "{{ 1/0 }}": r"fails on the conversation \(ZeroDivisionError: division by zero\); correct",
+    "{{ none + 1 }}": r"fails on the conversation \(TypeError: .*\); correct the template",
+    "{{ '%d' % 'x' }}": r"fails on the conversation \(TypeError: ",
+    "{{ messages[9].role.x }}": "refuses the conversation: list object has no element 9",
+    "{{ raise_exception('no system') }}": "refuses the conversation: no system",
+    "{% include 'x' %}": r"fails on the conversation \(TypeError: ",
+    "{% for": "refuses the conversation: unexpected",
 }
 
 
@@ -195,7 +195,9 @@ def test_a_template_of_a_team_is_a_users_mistake(
         "generate", "-o", out, "--team", tmp_path / "team.yaml", "-i", tmp_path / "q.jsonl"
     )
     assert code == 2
-    assert "q.jsonl: query '1': the chat template fails at it (ZeroDivisionError" in err
+    assert (
+        "q.jsonl: query '1': the chat template fails on the conversation (ZeroDivisionError" in err
+    )
     assert not out.exists() or not out.read_text()
 
 
@@ -215,5 +217,7 @@ def test_the_template_of_a_reward_model_too(
     (tmp_path / TEMPLATE).write_text("{{ none + 1 }}")
     with pytest.raises(PromptError) as caught:
         Reward(str(tmp_path)).score(Query("7", text="hi"), "ho")
-    said = f"query '7': the chat template of the reward model {tmp_path} fails at it (TypeError"
+    said = (
+        f"query '7': the chat template of the reward model {tmp_path} fails on the conversation ("
+    )
     assert said in str(caught.value)

@@ -228,8 +228,8 @@ def unknown_type(whole: bytes) -> bytes:
     [
         (cut, "is cut off: "),
         (cut_in_header, "its header ends too early"),
-        (empty, "is no GGUF file"),
-        (no_gguf, "is no GGUF file"),
+        (empty, "is not a GGUF file"),
+        (no_gguf, "is not a GGUF file"),
         (old, "is GGUF version 1; versions 2 and 3 can be read"),
         (unknown_type, "holds blk.0.attn_q.weight in the type number 99"),
     ],
@@ -246,7 +246,7 @@ def test_a_spoilt_file_is_one_sentence(
     [
         ({"architecture": "rwkv9"}, "has the architecture rwkv9, which transformers does not read"),
         ({"more": {"llama.expert_count": 8}}, "is a mixture of 8 experts"),
-        ({"more": {"llama.rope.scaling.type": "yarn"}}, "stretches its positions (yarn)"),
+        ({"more": {"llama.rope.scaling.type": "yarn"}}, "scales its rotary positions (yarn)"),
         ({"more": {"split.count": 3}}, "is one of 3 parts"),
         ({"drop": "blk.1.ffn"}, "4 tensors (model.layers.1.mlp.down_proj.weight"),
     ],

@@ -189,8 +189,9 @@ def test_an_adapter_is_a_student_and_learns_on_in_the_next_round(
     assert (spec.model, spec.adapter) == (team.candidates[2].spec.model, str(second / "student"))
     tuned = [(run / "student" / "adapter_model.safetensors").read_bytes() for run in (out, second)]
     assert tuned[0] != tuned[1]
-    assert "is an adapter and cannot be trained whole" in refusal(
-        invoke("distill", *asked, "--team", out, "--full", "-o", tmp_path / "third")
+    assert (
+        "is a LoRA adapter, and --full trains all weights of a model: leave out --full"
+        in refusal(invoke("distill", *asked, "--team", out, "--full", "-o", tmp_path / "third"))
     )
 
 
@@ -202,8 +203,9 @@ def test_bad_input_is_one_sentence(
         invoke("distill", *out, "--aligned", "best")
     )
     stranger = make_model()
-    assert "is llama of 2 layers 64 wide and no candidate is (pretrained llama of 4" in refusal(
-        invoke("distill", *out, "--student", stranger)
+    assert (
+        "is a llama with 2 layers and hidden size 64, and no candidate is one (pretrained: llama"
+        in refusal(invoke("distill", *out, "--student", stranger))
     )
     assert "is neither a candidate nor a model that can be loaded" in refusal(
         invoke("distill", *out, "--student", "nobody/nothing")
@@ -217,8 +219,10 @@ def test_bad_input_is_one_sentence(
     )
     code, _, said = invoke("distill", *out, *SMALL, "--task", "given", "--set", "max_tokens=2")
     assert code == 2
-    assert "answers is kept: the best has the score 0 and --min-score is 1" in said
-    assert "min_score must be within 0..1" in refusal(invoke("distill", *out, "--min-score", "3"))
+    assert "answers is kept: the best score is 0 and --min-score is 1" in said
+    assert "min_score must be above 0 and at most 1" in refusal(
+        invoke("distill", *out, "--min-score", "3")
+    )
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.txt").write_text("mine")

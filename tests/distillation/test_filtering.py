@@ -50,10 +50,10 @@ def test_a_reward_has_no_right_or_wrong_so_the_best_of_a_question_is_kept(answer
         answer(n, (0, f" {n}."), utility=reward, task="rated") for n, reward in rewards.items()
     ]
     assert ids(filter_answers(answers, RATED, FilterConfig())) == ["q0#1", "q1#0"]
-    with pytest.raises(DataError, match=r"the best has the score 0\.9 and --min-score is 1"):
+    with pytest.raises(DataError, match=r"the best score is 0\.9 and --min-score is 1"):
         filter_answers(answers, RATED, FilterConfig(keep="score"))
     alike = [answer(n, utility=0.5, task="rated") for n in (0, 1)]
-    with pytest.raises(DataError, match="to no question is one answer better than another"):
+    with pytest.raises(DataError, match="no question has answers with different scores"):
         filter_answers(alike, RATED, FilterConfig())
 
 
@@ -66,9 +66,11 @@ def test_what_an_answer_is_kept_for_does_not_depend_on_the_order_of_the_file(ans
 
 
 def test_nothing_to_keep_is_one_sentence(answer: Made) -> None:
-    with pytest.raises(DataError, match=r"the best has the score 0\.5"):
+    with pytest.raises(DataError, match=r"the best score is 0\.5"):
         filter_answers([answer(0, utility=0.5), answer(1, utility=0.0)], RECALL, FilterConfig())
-    with pytest.raises(DataError, match="none of 1 answers could be scored: too long"):
+    with pytest.raises(
+        DataError, match="none of 1 answers could be scored; the first one: too long"
+    ):
         filter_answers([answer(0, utility=None, why="too long")], RECALL, FilterConfig())
     with pytest.raises(DataError, match="the team has written none"):
         filter_answers([], RECALL, FilterConfig())

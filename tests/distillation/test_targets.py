@@ -158,5 +158,5 @@ async def test_a_speaker_that_computes_nan_teaches_nothing(
     async with Team.load(pocket, patch_size=4) as team:
         trace = await team.agenerate("how many sheep does gobu tacu have?")
     monkeypatch.setattr(Weights, "load", spoiled)
-    with pytest.raises(NotANumberError, match="computed NaN or infinity for a token to learn from"):
+    with pytest.raises(NotANumberError, match="computed NaN or infinity for a token of the answer"):
         await read([TeamAnswer("q#0", "recall", trace, 1.0)])

@@ -116,5 +116,5 @@ def test_settings_of_the_harness_itself_may_stand() -> None:
 def test_images_are_refused() -> None:
     from inspect_ai.model import ContentImage, ContentText
 
-    with pytest.raises(UsageError, match=r"reads text alone, .* of the type 'image'"):
+    with pytest.raises(UsageError, match=r"reads only text, .* of the type 'image'"):
         asyncio.run(asked([ContentText(text="?"), ContentImage(image="data:image/png;base64,")]))

@@ -138,10 +138,10 @@ def test_settings_written_as_text_are_read(model: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"num_beams": 10}, r"sums: .* num_beams=10; take it out or set it to 1$"),
-        ({"temperature": 0.7, "top_k": 5}, r"top_k=5; take it out or set it to 0$"),
+        ({"num_beams": 10}, r"sums: .* num_beams=10; remove it or set it to 1$"),
+        ({"temperature": 0.7, "top_k": 5}, r"top_k=5; remove it or set it to 0$"),
         ({"repetition_penalty": 1.1}, "repetition_penalty=1.1"),
-        ({"max_length": 90}, r"max_length=90; take it out$"),
+        ({"max_length": 90}, r"max_length=90; remove it$"),
         ({"max_tokens": "many"}, "max_tokens must be a whole number of at least 1, not 'many'"),
         ({"max_gen_toks": 0}, "max_gen_toks must be a whole number of at least 1, not 0"),
         ({"max_gen_toks": True}, "max_gen_toks must be a whole number"),
@@ -183,7 +183,7 @@ def test_images_are_refused(model: Any) -> None:
     from lm_eval.api.instance import Instance
 
     request = Instance("generate_until", {}, ("?", {}, {"visual": []}), 0, ("sums", 0, 1))
-    with pytest.raises(UsageError, match="sums: a team reads text alone"):
+    with pytest.raises(UsageError, match="sums: a team reads only text"):
         model.generate_until([request])
 
 

@@ -165,7 +165,7 @@ def test_weights_that_others_share_are_not_written_over(
 async def test_an_adapter_that_is_named_as_the_model_says_so(
     three_models: dict[str, str], sound: Path, tmp_path: Path
 ) -> None:
-    said = "it is an adapter; name what it was trained on"
+    said = "it is an adapter; name the model that it was trained on"
     with pytest.raises(ConfigError, match=said):
         Weights({"b": ModelSpec(str(sound))}).load("b")
     with pytest.raises(ConfigError, match=f"b: cannot load the model .*{said}"):

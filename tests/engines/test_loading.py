@@ -117,7 +117,7 @@ def test_the_switchers_and_the_judges_weights_count_too(
     team = write_team(folder, **json.loads(text))
     code, _, err = invoke("generate", "-t", team, "-i", "prompts.jsonl", "-o", "out.jsonl")
     assert code == 2, err
-    assert re.search("cannot load the .*other|other/.* is no safetensors file", err)
+    assert re.search("cannot load the .*other|other/.* is not a safetensors file", err)
     assert not list(folder.glob("out*"))
 
 

@@ -151,7 +151,10 @@ def test_other_switchers_are_refused(headed: Headed, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=why):
             export_folded(config, tmp_path / "out")
 
-    refused(headed(random_head("candidate")), "always reads aligned, not who writes")
+    refused(
+        headed(random_head("candidate")),
+        "always reads aligned, and only a head that reads the current",
+    )
     refused(headed(random_head(layers=(2, 4))), "reads several layers")
     refused(headed(random_head(layers=(3,))), "reads layer 3 of pretrained, .* the last, 4")
     config = headed(random_head())
@@ -204,7 +207,9 @@ def test_the_line_that_merges_an_adapter_is_given(
     first, *rest = config.candidates
     spec = ModelSpec(base, adapter=str(tmp_path / "adapter"))
     config = replace(config, candidates=(replace(first, spec=spec), *rest))
-    with pytest.raises(ConfigError, match=r"is an adapter.* name pretrained-merged as its") as no:
+    with pytest.raises(
+        ConfigError, match=r"is an adapter.* name pretrained-merged as its model: "
+    ) as no:
         export_folded(config, tmp_path / "out")
     merged = run_cure(str(no.value), tmp_path) / "pretrained-merged"
     ids = torch.tensor([TextCodec.load(ModelSpec(str(merged))).encode("hello")])

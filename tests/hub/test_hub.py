@@ -98,7 +98,7 @@ def test_a_gated_model_opens_to_the_right_token(
     assert f"has no access: accept its licence at {hub.url}/lab/gated with that" in run.sentence
     run = taketurns("check", "-t", team, HF_TOKEN="hf_old")
     assert "refuses the token that was sent (Invalid credentials in Auth" in run.sentence
-    assert "log in with `hf auth login` or set HF_TOKEN anew" in run.sentence
+    assert "log in with `hf auth login` or set HF_TOKEN again" in run.sentence
     assert answer(team, HF_TOKEN="hf_good")[0] == from_folder(1)
 
 
@@ -264,7 +264,7 @@ def test_a_hub_that_is_down_is_said_at_once_and_the_cache_serves(
         pinned = answer(write_team(folders[0], model="lab/tiny", revision=commit))[0]
     finally:
         hub.down = False
-    assert "'checkpoints/sft': there is no such folder, nothing of it is in the" in run.sentence
+    assert "'checkpoints/sft': there is no such folder, the cache " in run.sentence
     assert f"and {hub.url} cannot be reached: " in run.sentence
     assert run.waited < 1
     assert again == pinned == new
@@ -304,8 +304,8 @@ def test_without_a_network_the_cache_serves_and_what_is_missing_is_said(
     ):
         run = taketurns(*command)
         assert run.sentence == (
-            "taketurns: b: cannot load the model 'lab/other': there is no such folder, nothing of "
-            f"it is in the cache {home / 'hub'}, and HF_HUB_OFFLINE is set; unset it, or run "
+            "taketurns: b: cannot load the model 'lab/other': there is no such folder, the cache "
+            f"{home / 'hub'} has no files of it, and HF_HUB_OFFLINE is set; unset it, or run "
             "`hf download lab/other --revision v2` where there is a network"
         )
         assert run.waited < 1

@@ -156,7 +156,7 @@ def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path
     told = "0, GPU-aa01, 81559\n1, GPU-bb02, 81559\n"
     assert parse_gpus(told) == (Gpu(0, 81559 << 20), Gpu(1, 81559 << 20))
     for line in ("0, GPU-aa01, [N/A]\n", "0\n", "no devices\n", "0, GPU-aa01, 1, 2\n"):
-        with pytest.raises(UsageError, match="cannot read what nvidia-smi says"):
+        with pytest.raises(UsageError, match="cannot read this line of nvidia-smi's list"):
             parse_gpus(line)
     # Those that are hidden from us are somebody else's.
     for visible in ("1", "7, 1", "GPU-bb"):
@@ -199,7 +199,7 @@ def test_manifests_place_the_servers_and_us(tmp_path: Path) -> None:
     assert write_manifests(servers, "team.yaml", tmp_path / "out") == paths
     paths[1].write_text("of the user")
     paths[0].unlink()
-    with pytest.raises(DataError, match=r"kubernetes.yaml is there already and says"):
+    with pytest.raises(DataError, match=r"kubernetes.yaml exists already with other"):
         write_manifests(servers, "team.yaml", tmp_path / "out")
     assert paths[1].read_text() == "of the user"
     assert not paths[0].exists()

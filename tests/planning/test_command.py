@@ -78,10 +78,16 @@ def test_a_mistake_is_one_sentence(invoke: Invoke, arguments: list[str], sentenc
     [
         ({"prefil": 1}, "unknown key 'prefil'; did you mean 'prefill'?"),
         ({"about": "", "decode": [[1, 0.1]]}, "prefill is missing"),
-        ({"about": "", "decode": [[2, 0.1], [1, 0.1]], "prefill": 0}, "decode needs rising"),
-        ({"about": "", "decode": "fast", "prefill": 0}, 'decode cannot be "fast"'),
-        ({"about": "", "decode": [[1, 0.1]], "prefill": -1}, "no time may be negative"),
-        ([], "costs are an object"),
+        (
+            {"about": "", "decode": [[2, 0.1], [1, 0.1]], "prefill": 0},
+            "decode must list increasing numbers of sequences",
+        ),
+        ({"about": "", "decode": "fast", "prefill": 0}, 'decode has the wrong type: "fast"'),
+        (
+            {"about": "", "decode": [[1, 0.1]], "prefill": -1},
+            "all times must be finite and 0 or more",
+        ),
+        ([], "costs must be a JSON object"),
     ],
 )
 def test_costs_are_read_strictly(

@@ -94,9 +94,9 @@ def test_what_people_wait_for_adds_up() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="does not fit a server with room for 100 tokens"):
         run(costs=replace(PAPER, cache=100))
-    with pytest.raises(UsageError, match="candidate 2, and there are 2"):
+    with pytest.raises(UsageError, match="candidate 2, but the deployment has only 2 candidates"):
         simulate(Deployment(PAPER, candidates=2), [SimulatedAnswer(10, ((2, 5),))], at_a_time=1)
-    with pytest.raises(UsageError, match="sticky is a share from 0 to 1"):
+    with pytest.raises(UsageError, match="sticky must be a share from 0 to 1"):
         Deployment(PAPER, sticky=2)
 
 

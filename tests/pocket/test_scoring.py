@@ -112,5 +112,5 @@ def test_the_wording_must_come_first() -> None:
 
 
 def test_another_tasks_query_is_refused() -> None:
-    with pytest.raises(UsageError, match="none of task"):
+    with pytest.raises(UsageError, match="does not belong to task"):
         TASKS["harm"].score(Query("x", text="hm"), "")

@@ -80,11 +80,11 @@ def test_utilities_say_who_has_the_skill() -> None:
 
 
 def test_patches_of_no_fixed_size_are_refused() -> None:
-    with pytest.raises(DataError, match="patches of no fixed size"):
+    with pytest.raises(DataError, match="patches without a fixed size"):
         list(relabel([record("recall", "", patch={"until": "random"})], TASKS, "pretrained"))
 
 
 @pytest.mark.parametrize("changes", [{"task": "gsm8k"}, {"candidates": ["a", "b", "c"]}])
 def test_other_records_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"no pocket task|no candidate 'pretrained'"):
+    with pytest.raises(DataError, match=r"is not a pocket task|no candidate 'pretrained'"):
         list(relabel([record("recall", "", **changes)], TASKS, "pretrained"))

@@ -10,13 +10,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 from taketurns import Policy, Team, Trace
+from taketurns.config.answer_format import read_format
 from taketurns.config.loading import load_team_config
+from taketurns.errors import ConfigError
 from taketurns.switchers.simple import FixedSwitcher
 
 from ..vllm.conftest import free_port, launched, program
@@ -95,6 +99,37 @@ def test_together_they_write_what_a_plain_loop_writes(
     team = served.ruled_by(policy).switched_by(FixedSwitcher([0, 1]))
     traces = team.generate(list(QUESTIONS))
     _compare(traces, [members[name] for name in NAMES], PATCH, "the two on vLLM, taking turns")
+
+
+def test_servers_keep_to_a_format_as_far_as_they_can(served: Team) -> None:
+    ask = "Name a river in France and its length in kilometres, as JSON."
+    schema = {
+        "type": "object",
+        "properties": {
+            "river": {"type": "string", "maxLength": 20},
+            "km": {"type": "integer", "minimum": 1, "maximum": 9999},
+        },
+        "required": ["river", "km"],
+        "additionalProperties": False,
+    }
+    policy = Policy(max_tokens=80, temperature=0, format=read_format({"json": schema}))
+    alone = served.ruled_by(policy).alone("qwen")
+    trace = alone.generate(ask)
+    assert trace.error is None
+    assert trace.finish == "stop"
+    jsonschema.validate(json.loads(trace.text), schema)
+    print(f"qwen on vLLM by a schema: {trace.text}")
+
+    turns = served.switched_by(FixedSwitcher([0, 1]))
+    with pytest.raises(ConfigError, match="from its beginning only"):
+        turns.generate(ask, policy=replace(policy, patch_size=8))
+    texts = ["Yes, it does.", "No, it does not.", "Yes, it does. Why?"]
+    choice = replace(policy, format=read_format({"choice": texts}), patch_size=2)
+    trace = turns.generate("Does Paris lie in France?", policy=choice)
+    assert trace.error is None
+    assert trace.text in texts
+    assert len({patch.speaker for patch in trace.patches}) == 2
+    print(f"the two on vLLM by a choice: {[patch.text for patch in trace.patches]}")
 
 
 def _compare(traces: list[Trace], members: list[Plain], patch: int, what: str) -> None:

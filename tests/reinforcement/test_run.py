@@ -276,9 +276,9 @@ def test_another_run_s_folder_is_left_alone(team: TeamConfig, tmp_path: Path) ->
     ("settings", "said"),
     [
         ({"answers": 1}, "answers must be at least 2, not 1"),
-        ({"clip": 1.5}, "clip must be within 0..1"),
+        ({"clip": 1.5}, "clip must be between 0 and 1"),
         ({"prices": {"sft": -1}}, "the price of sft must be 0 or more"),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:
@@ -291,9 +291,9 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> Non
     [
         (["--labels", "x.jsonl"], "policy gradient learns from questions; leave out --labels"),
         (["--price", "sft"], "a price is written NAME=PRICE, not 'sft'"),
-        (["--price", "nobody=1"], "no candidate 'nobody' to be priced"),
-        (["--set", "switcher={kind: random}"], "goes on from a trained"),
-        (["--checked", "100000"], "none would be left to practise"),
+        (["--price", "nobody=1"], "no candidate 'nobody' to set a price for; the candidates are"),
+        (["--set", "switcher={kind: random}"], "policy gradient needs a trained switcher"),
+        (["--checked", "100000"], "none is left for training: lower --checked"),
     ],
 )
 def test_what_cannot_be_practised_is_one_sentence(
@@ -320,7 +320,9 @@ def test_a_step_that_diverges_leaves_the_best_switcher_before_it(kind: str, tmp_
     switcher = Path(source).parent / "switchers" / kind
     team = load_team_config(switcher if switcher.exists() else "pocket", SHORT)
     config = replace(FEW, steps=2, questions=2, checked=1, updates=4, learning_rate=1e37)
-    with pytest.raises(NotANumberError, match=r"diverged in a step: .* in checkpoints/best of the"):
+    with pytest.raises(
+        NotANumberError, match=r"diverged in an update: .* in checkpoints/best of the"
+    ):
         run.train_on_reward(team, [Anything()], tmp_path / "out", config)
     best = tmp_path / "out" / "checkpoints" / "best"
     (kept,) = best.glob("*.safetensors")

@@ -52,7 +52,7 @@ def test_a_head_its_card_and_its_team(train: Train, write_labels: Any, tmp_path:
     metrics = json.loads(printed)
     written = json.loads((out / "metrics.json").read_text())
     assert written == {"schema": "taketurns.switcher/1", **metrics}
-    assert " to learn from; " in said
+    assert " for training; " in said
     card = (out / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "taketurns"
@@ -92,15 +92,16 @@ def test_what_cannot_be_learned_from_is_one_sentence(
 ) -> None:
     out = ("-o", tmp_path / "out")
     named = write_labels(9, name="named.jsonl", names=("base", "sft", "aligned"))
-    assert "were made with the candidates base, sft, aligned; the team has pretrained" in refusal(
-        train("--labels", named, *out)
+    assert (
+        "were made with the candidates base, sft, aligned, but the team has pretrained"
+        in refusal(train("--labels", named, *out))
     )
     silent = write_labels(9, name="silent.jsonl", tie=True)
-    assert "none of the 9 labels says who should write next" in refusal(
+    assert "none of the 9 labels shows which candidate should write next" in refusal(
         train("--labels", silent, *out)
     )
     labels = write_labels(9)
-    assert "no label is of task 'chess'; the tasks are recall" in refusal(
+    assert "no label belongs to task 'chess'; the labels' tasks are recall" in refusal(
         train("--labels", labels, *out, "--task", "chess")
     )
     torn = tmp_path / "torn.jsonl"

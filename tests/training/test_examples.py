@@ -46,7 +46,7 @@ def test_no_query_is_on_both_sides(targets: str) -> None:
     assert found.report["ties_dropped"] == (10 if targets == "hard" else 0)
     assert sum(found.report["balance"].values()) == pytest.approx(1, abs=1e-3)
     said = summary(found.report, 0.1)
-    assert said.startswith(f"{len(some())} labels, those kept of 10 queries: ")
+    assert said.startswith(f"{len(some())} labels (10 queries of the selected tasks): ")
     assert add_up(said) == len(some())
 
 
@@ -61,9 +61,9 @@ def test_what_is_left_out_is_said_with_its_reason_and_adds_up() -> None:
     found = select(labels, NAMES, Selection(targets="hard", tasks=("t",)), 0)
     said = summary(found.report, 0.1)
     assert add_up(said) == 48
-    assert "; 8 left out, of other tasks; " in said
-    assert "left out, whose best and worst candidate differ by less than 0.1 (--min-margin)" in said
-    assert "left out, with several best candidates, where --targets hard takes one" in said
+    assert "; 8 left out because they are of other tasks; " in said
+    assert "left out because their best and worst candidates differ by less than 0.1 (--min" in said
+    assert "left out because several candidates are best (--targets hard needs one)" in said
     assert "too much" not in said
 
 
@@ -78,13 +78,15 @@ def test_a_task_alone() -> None:
     found = select(labels, NAMES, Selection(tasks=("u",)), 0)
     assert found.report["tasks"] == ["u"]
     assert found.report["of_other_tasks"] == 40
-    with pytest.raises(DataError, match="no label is of task 'v'; the tasks are t, u"):
+    with pytest.raises(DataError, match="no label belongs to task 'v'; the labels' tasks are t, u"):
         select(labels, NAMES, Selection(tasks=("v",)), 0)
 
 
 def test_labels_without_signal_are_refused() -> None:
     silent = [label(i, 0.5, 0.5, 0.45) for i in range(20)]
-    with pytest.raises(DataError, match="none of the 20 labels says who should write next"):
+    with pytest.raises(
+        DataError, match="none of the 20 labels shows which candidate should write next"
+    ):
         select(silent, NAMES, Selection(), 0)
     one = [label(i, 1.0, 0.0, 0.0, query=0) for i in range(5)]
     with pytest.raises(DataError, match="at least two queries"):

@@ -261,7 +261,7 @@ def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
         return found * float("nan") if over else found
 
     monkeypatch.setattr(ObjectiveTrainer, "compute_loss", loss)
-    with pytest.raises(NotANumberError, match="the loss is nan, and the last whole epoch") as told:
+    with pytest.raises(NotANumberError, match="the loss is nan; the last complete epoch") as told:
         train(pocket, labels, out, LMSettings(), training=SHORT)
     kept = str(told.value).partition("is in ")[2].partition(";")[0]
     assert weights(Path(kept))

@@ -162,7 +162,7 @@ def test_train_the_card_and_check_say_what_few_labels_mean(
     parts = metrics["switcher"]["labels"]
     assert [part["after"] for part in parts] == ["pretrained", "sft", "aligned", None]
     card = (out / "README.md").read_text()
-    assert "| prefixes to learn from | 0 | 0 |" in card
+    assert "| training prefixes | 0 | 0 |" in card
     assert f"A{blind[1:]}" in card
     team = load_team_config(out)
     assert counts in describe_switcher(team)

@@ -1,2 +1,2 @@
-"""What a checkpoint's files say: where they are, weights, configuration, tokenizer, chat
+"""Reading a checkpoint's files: their places, weights, configuration, tokenizer and chat
 template."""

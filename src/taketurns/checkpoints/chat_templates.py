@@ -1,4 +1,4 @@
-"""A chat template at work: a program that came with a model, which gets a limited time."""
+"""Rendering chat templates: programs that come with a model, and get a limited time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from taketurns.types import Message
 
 SECONDS = 5.0  # for one conversation; ordinary templates take less than a thousandth of it
 
-_TEMPLATE = "<template>"  # how jinja calls what it makes of a template
+_TEMPLATE = "<template>"  # the file name that jinja gives to a compiled template
 
 
 class TemplateRefusal(ValueError):
-    """A chat template refuses a conversation, or fails at it; the text goes on from its name."""
+    """A chat template refuses a conversation or fails on it; the message follows the words "the
+    chat template"."""
 
 
 def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
-    """A conversation in a tokenizer's chat template, up to the assistant's turn where it is to
-    `begin`. Raises TemplateRefusal: a template is a program, and may raise anything."""
+    """A conversation in a tokenizer's chat template; with `begin`, it ends where the assistant's
+    turn begins. Raises TemplateRefusal for anything that the template raises."""
     from jinja2.exceptions import TemplateError
 
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -34,20 +35,24 @@ def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) ->
                 tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
             )
     except TimeoutError as error:
-        raise TemplateRefusal(f"refuses it: it was not done within {SECONDS:g} s") from error
+        raise TemplateRefusal(
+            f"did not finish within {SECONDS:g} s; correct the template, or give the model another "
+            "one with `template` in the team file"
+        ) from error
     except (TemplateError, ValueError) as error:
-        raise TemplateRefusal(f"refuses it: {one_line(error)}") from error
+        raise TemplateRefusal(f"refuses the conversation: {one_line(error)}") from error
     except Exception as error:
         raise TemplateRefusal(
-            f"fails at it ({type(error).__name__}: {one_line(error)}); correct the template, or "
-            "give the model another with `template` in the team file"
+            f"fails on the conversation ({type(error).__name__}: {one_line(error)}); correct the "
+            "template, or give the model another one with `template` in the team file"
         ) from error
 
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in a template that takes longer. A thread cannot be stopped from outside,
-    so the template's own lines look at the clock; what one of them calls in C is not stopped."""
+    so a trace function checks the clock at every line of the template; a call into C is not
+    interrupted."""
     import jinja2
 
     library = str(Path(jinja2.__file__).parent)

@@ -1,9 +1,9 @@
 """Text that is spelled like a control token is ordinary text, unless a template wrote it.
 
-A tokenizer takes `</s>` for its control token wherever it meets it: in a question, in what a model
-wrote, in a server's reply. `OrdinaryEncoder` tokenises text as text. A rendered prompt has both
-kinds, so a query's own are marked while it is rendered (`marked`), and `RenderedPrompt` says where
-they are in what the template made of it."""
+A tokenizer reads `</s>` as its control token everywhere: in a question, in a model's text, in a
+server's reply. `OrdinaryEncoder` tokenises it as text. A rendered prompt has both kinds, so the
+query's are marked while it is rendered (`marked`), and `RenderedPrompt` has their places in the
+rendered text."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Any
 from taketurns.types import Query
 
 _MARKS = tuple(map(chr, range(0x10FF00, 0x10FFFE)))  # characters for private use
-_PROBES = ("a", "1", "\n")  # a tokenizer makes tokens of one of these, whatever it leaves out
-START = "\n"  # what a text may stand after that no tokenizer joins with a word
+_PROBES = ("a", "1", "\n")  # every tokenizer makes tokens of one of these
+START = "\n"  # a text that no tokenizer joins with the word after it
 
 
 class OrdinaryEncoder:
-    """Makes token ids of text for a transformers tokenizer."""
+    """Encodes text with a transformers tokenizer, without making control tokens of it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
     @cached_property
     def control_texts(self) -> tuple[str, ...]:
-        """How the control tokens are spelled, the longest first."""
+        """The texts of the control tokens, the longest first."""
         added = self._tokenizer.added_tokens_decoder.values()
         texts = {str(token.content) for token in added if token.special}
         return tuple(sorted({*texts, *self._tokenizer.all_special_tokens}, key=len, reverse=True))
@@ -40,7 +40,7 @@ class OrdinaryEncoder:
         return re.compile("|".join(map(re.escape, self.control_texts)) or "(?!)")
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """The ids of a text, none of which is a control token's; `special` adds what the tokenizer
+        """The ids of a text, without control tokens; `special` adds the tokens that the tokenizer
         puts around a text."""
         ids = self._ids(self._tokenizer, text)
         if self._finds_control(ids, text):
@@ -50,14 +50,15 @@ class OrdinaryEncoder:
         return self._surrounded(ids) if special else ids
 
     def encode_pair(self, first: str, second: str) -> list[int]:
-        """The ids of two texts as the tokenizer puts a pair together, ordinary as in `encode`."""
+        """The ids of a pair of texts, joined by the tokenizer; the texts are ordinary, as in
+        `encode`."""
         plain = self.pattern.search(first + second) is None
         tokenizer = self._tokenizer if plain else self._splitting
         split = tokenizer.split_special_tokens
         return list(map(int, tokenizer(first, second, split_special_tokens=split)["input_ids"]))
 
     def encode_rendered(self, rendered: RenderedPrompt, special: bool = False) -> list[int]:
-        """The ids of a prompt, with the control tokens that its template wrote; `special` as for
+        """The ids of a prompt, with the control tokens that its template wrote; `special` as in
         `encode`."""
         if not rendered.quoted:
             return self._ids(self._tokenizer, rendered.text, special)
@@ -70,8 +71,8 @@ class OrdinaryEncoder:
         return self._surrounded(ids) if special else ids
 
     def _parts(self, rendered: RenderedPrompt) -> Iterator[tuple[str, bool]]:
-        """The template's control tokens, and the text between them, less the space that a token
-        takes with it."""
+        """The template's control tokens and the texts between them, each with whether it is a
+        control token; spaces that belong to a token are removed from the text."""
         text, done = rendered.text, 0
         for match in self.pattern.finditer(text):
             if any(begin < match.end() and match.start() < end for begin, end in rendered.quoted):
@@ -96,8 +97,8 @@ class OrdinaryEncoder:
         }
 
     def _finds_control(self, ids: Sequence[int], text: str) -> bool:
-        """Whether one of a text's ids is a control token's. That of unknown words is not where the
-        text does not spell it, but many tokenizers have no unknown words and call their end so."""
+        """Whether a text's ids include a control token. The id of unknown words counts only if the
+        text spells it: many tokenizers have no unknown words and use their end token as it."""
         name, unknown = self._tokenizer.unk_token, self._tokenizer.unk_token_id
         if name is not None and name in text:
             unknown = None
@@ -116,7 +117,7 @@ class OrdinaryEncoder:
 
     @cached_property
     def ends(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer puts before and after a text."""
+        """The ids that the tokenizer puts before and after a text."""
         for text in _PROBES:
             plain = self._ids(self._tokenizer, text)
             whole = self._ids(self._tokenizer, text, special=True)
@@ -127,15 +128,15 @@ class OrdinaryEncoder:
 
     @cached_property
     def _splitting(self) -> Any:
-        """A tokenizer that does not look for control tokens. It is another one, since the setting
-        is the whole tokenizer's, and several threads may be using that."""
+        """A copy of the tokenizer that does not find control tokens. The setting holds for a whole
+        tokenizer, which other threads may be using."""
         twin = deepcopy(self._tokenizer)
         twin.split_special_tokens = True
         return twin
 
     def _in_pieces(self, text: str) -> list[int]:
-        """For a model whose own vocabulary has a control token's text as one piece: each is cut
-        after its first character."""
+        """The ids for a vocabulary that has a control token's text as one piece: each such text is
+        cut after its first character."""
         cuts = [match.start() + 1 for match in self.pattern.finditer(text)]
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         encode = partial(self._ids, self._splitting)
@@ -151,7 +152,7 @@ class OrdinaryEncoder:
 
 
 def after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
-    """The ids of a text that goes on from another: without the space that some tokenizers put
+    """The ids of a text that continues another one: without the space that some tokenizers put
     before a first word."""
     whole, start = encode(START + text), encode(START)
     return whole[len(start) :] if whole[: len(start)] == start else encode(text)
@@ -159,18 +160,18 @@ def after(text: str, encode: Callable[[str], list[int]]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPrompt:
-    """A prompt's text. What stands at `quoted`, from one character to before another, is spelled
-    like a control token and came from the query, so it is ordinary text."""
+    """A prompt's text. The ranges `quoted` (begin, end in characters) are spelled like control
+    tokens, but come from the query, so they are ordinary text."""
 
     text: str
     quoted: tuple[tuple[int, int], ...] = ()
 
     def followed_by(self, text: str, pattern: re.Pattern[str]) -> RenderedPrompt:
-        """With text after it that no template wrote, in which `pattern` finds what is spelled like
-        a control token."""
+        """The prompt with further text that no template wrote; `pattern` finds control tokens'
+        texts in it."""
         start = len(self.text)
         more = [(start + match.start(), start + match.end()) for match in pattern.finditer(text)]
-        # A token's text that only begins in the prompt is not the template's either.
+        # A token's text that only begins in the prompt was not written by the template either.
         across = (match.span() for match in pattern.finditer(self.text + text))
         more += [(begin, end) for begin, end in across if begin < start < end]
         return RenderedPrompt(self.text + text, (*self.quoted, *more))
@@ -178,13 +179,13 @@ class RenderedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Two characters that surround quoted text while a template is at work on it."""
+    """Two characters that surround quoted text while a template renders it."""
 
     begin: str
     end: str
 
     def read(self, text: str) -> RenderedPrompt:
-        """What the template made, without the marks."""
+        """The rendered text without the marks."""
         kept: list[str] = []
         quoted: list[tuple[int, int]] = []
         length, begun = 0, None
@@ -192,7 +193,7 @@ class Marks:
             if piece == self.begin:
                 begun = length
             elif piece == self.end:
-                if begun is not None:  # else the template has cut the text between them
+                if begun is not None:  # else the template has cut the beginning off
                     quoted.append((begun, length))
                 begun = None
             else:
@@ -202,8 +203,8 @@ class Marks:
 
 
 def marked(query: Query, pattern: re.Pattern[str]) -> tuple[Query, Marks | None]:
-    """The query with marks around all that is spelled like a control token; None where nothing
-    is."""
+    """The query with marks around each control token's text; the marks are None if there is
+    none."""
     texts = [turn.content for turn in query.conversation]
     if not any(map(pattern.search, texts)):
         return query, None

@@ -1,7 +1,7 @@
-"""What is wrong with the files of a model, found once a library has failed to load it.
+"""Finds what is wrong with a model's files after a library has failed to load it.
 
-Libraries trust these files: a broken or mistaken one ends in whatever error its first reader makes
-of it, which names neither the file nor the key.
+Libraries do not check these files: a broken one causes an arbitrary error that names neither the
+file nor the key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from taketurns.errors import one_line
 from taketurns.utils.json_files import read_json
 
 TOKENIZER, ADAPTER = "the tokenizer of", "the adapter"
-"""What is loaded, where it is not a model."""
+"""What is loaded, if it is not a model."""
 _MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
 _ADAPTER_FILES = ("adapter_config.json",)
@@ -30,7 +30,7 @@ _VOCABULARIES = (
     "merges.txt",
     "*.gguf",
 )
-# What a program raises by mistake. What is raised on purpose has a sentence to go with it.
+# Exceptions that a program does not raise on purpose; others have a message that explains them.
 _MISTAKES = (
     ArithmeticError,
     AssertionError,
@@ -42,8 +42,8 @@ _MISTAKES = (
 
 
 def find_bad_file(folder: Path, what: str, *, whole: bool = True) -> str | None:
-    """What is wrong with the first of the files in `folder` that `what` is read from and that
-    cannot be read itself; None where all can. `whole`: there is nothing of it elsewhere."""
+    """What is wrong with the first unreadable file in `folder` of those that `what` is read from;
+    None if all can be read. `whole`: all of its files are in this folder."""
     for name in _files(what):
         path = folder / name
         if not path.is_file():
@@ -53,11 +53,11 @@ def find_bad_file(folder: Path, what: str, *, whole: bool = True) -> str | None:
         except UnicodeDecodeError:
             return f"its {name} is not UTF-8; {_again(name)}"
         except ValueError as error:
-            return f"its {name} is no JSON ({one_line(error)}); {_again(name)}"
+            return f"its {name} is not valid JSON ({one_line(error)}); {_again(name)}"
         except OSError as error:
             return f"its {name} cannot be read: {error.strerror}"
         if not isinstance(value, dict):
-            return f"its {name} holds no JSON object; {_again(name)}"
+            return f"its {name} is not a JSON object; {_again(name)}"
     if what == TOKENIZER:
         template = folder / _TEMPLATE
         try:
@@ -66,12 +66,12 @@ def find_bad_file(folder: Path, what: str, *, whole: bool = True) -> str | None:
         except UnicodeDecodeError:
             return f"its {_TEMPLATE} is not UTF-8; {_again(_TEMPLATE)}"
         if whole and not any(any(folder.glob(pattern)) for pattern in _VOCABULARIES):
-            return "it has no tokenizer.json, nor the file of another tokenizer; " + _again("it")
+            return "it has no tokenizer.json and no other tokenizer file; " + _again("it")
     return None
 
 
 def foreign(error: BaseException, what: str) -> str | None:
-    """What an error means that a library did not raise on purpose; None for another."""
+    """A message for an error that a library did not raise on purpose; None for other errors."""
     if not isinstance(error, _MISTAKES) or isinstance(error, OSError):
         return None
     where = _READ_FIRST.get(what, "its config.json, or a setting for it,")

@@ -1,9 +1,9 @@
-"""generation_config.json as it was shipped.
+"""Saves generation_config.json as it was shipped.
 
-transformers writes the file anew with a model that is saved, and refuses to once anything in it was
-touched and it holds a combination that means nothing, such as a temperature without `do_sample`.
-Trainers touch it. Published checkpoints hold such combinations, so what is loaded here saves the
-file that came with it, whatever was set on the model since.
+transformers rewrites the file when a model is saved. It refuses to if a setting was changed and the
+file has a meaningless combination, such as a temperature without `do_sample`; trainers change it,
+and published checkpoints have such combinations. So a model that is loaded here is saved with its
+original file, whatever was set on the model since.
 
 Importing this module imports transformers, which takes seconds.
 """
@@ -24,13 +24,13 @@ FILE = "generation_config.json"
 
 
 class ShippedGenerationConfig(GenerationConfig):  # type: ignore[misc]  # transformers has no types
-    """Saved as the bytes `shipped`."""
+    """A configuration that is saved as the bytes `shipped`."""
 
     shipped: bytes
 
     @classmethod
     def of(cls, config: GenerationConfig, shipped: bytes) -> ShippedGenerationConfig:
-        """The same settings, to be saved as `shipped`."""
+        """The settings of `config`, saved as `shipped`."""
         kept = cls()
         kept.__dict__.update(config.__dict__)
         kept.shipped = shipped
@@ -50,8 +50,8 @@ class ShippedGenerationConfig(GenerationConfig):  # type: ignore[misc]  # transf
 
 
 def keep_shipped(model: Any, spec: ModelSpec) -> None:
-    """Have `model` saved with the generation_config.json of its checkpoint; with what transformers
-    made of config.json or of a GGUF file's header where there is none."""
+    """Make `model` save the generation_config.json of its checkpoint; without this file, it saves
+    the settings that transformers made of config.json or of a GGUF file's header."""
     config = getattr(model, "generation_config", None)
     if not isinstance(config, GenerationConfig):
         return
@@ -63,11 +63,11 @@ def keep_shipped(model: Any, spec: ModelSpec) -> None:
 
 
 def change_shipped(model: Any, **changes: Any) -> None:
-    """Change settings of the model, and these alone in the file that it is saved with."""
+    """Change settings of the model, and only these in the file that is saved with it."""
     config = model.generation_config
     for key, value in changes.items():
         setattr(config, key, value)
-    known = config.to_diff_dict()  # of a file that is no JSON, which transformers passes over
+    known = config.to_diff_dict()  # for a shipped file that is not JSON, which transformers ignores
     with suppress(ValueError):
         known = json.loads(getattr(config, "shipped", b""))
     model.generation_config = ShippedGenerationConfig.of(config, _text({**known, **changes}))

@@ -1,8 +1,8 @@
-"""Checkpoints in a GGUF file: where the file is, and what its header says.
+"""Checkpoints in a GGUF file: the place of the file and its header.
 
-The header holds what config.json, generation_config.json and the tokenizer's files say elsewhere,
-and the table of the tensors. transformers builds the model and the tokenizer from it; what it would
-leave out of them without an error is refused here.
+The header has the contents of config.json, generation_config.json and the tokenizer's files, and
+the table of tensors. transformers builds the model and the tokenizer from it. A file of which it
+would silently ignore a part is refused here.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _FLOAT32 = 0
-_KEPT = 64  # values of an array that are kept; of a longer one, as a vocabulary, only its length
+_KEPT = 64  # values; of a longer array, such as a vocabulary, only the length is kept
 _ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """`kind` is the number of its GGML type, `offset` where its data begins in the file's data."""
+    """`kind` is the number of its GGML type; `offset` is the beginning of its data, in bytes from
+    the beginning of the tensors' data."""
 
     name: str
     kind: int
@@ -50,8 +51,9 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What a file says before its data. `metadata` has the length of a long array, such as the
-    vocabulary, in its place; `data` is where the tensors begin and `size` the file's bytes."""
+    """The part of a file before its data. `metadata` has the length of a long array, such as the
+    vocabulary, instead of the array; `data` is the beginning of the tensors' data and `size` the
+    file's size, both in bytes."""
 
     path: Path
     metadata: Mapping[str, Any]
@@ -64,18 +66,22 @@ class GgufHeader:
         return str(self.metadata["general.architecture"])
 
     def floats(self, name: str) -> Any:
-        """A tensor that is stored as float32, as an array of numpy's."""
+        """A tensor that is stored as float32, as a numpy array. Raises ConfigError for another
+        type."""
         import numpy as np
 
         (tensor,) = (tensor for tensor in self.tensors if tensor.name == name)
         if tensor.kind != _FLOAT32:
-            raise ConfigError(f"{self.path} holds {name} in another type than F32")
+            raise ConfigError(
+                f"{self.path} stores {name} in another type than F32, which cannot be read here: "
+                "name the checkpoint it was made from"
+            )
         start = self.data + tensor.offset
         return np.fromfile(self.path, "<f4", tensor.numbers, offset=start).reshape(tensor.shape)
 
     def numbers(self, *, tied: bool) -> int:
-        """How many its weights are, of which the output matrix is the embedding where they are
-        `tied`; without the layers that predict further tokens."""
+        """The number of weights, without layers that predict further tokens. `tied`: the output
+        matrix is the embedding and counts once."""
         last = self.metadata.get(f"{self.architecture}.block_count", 0)
         ahead = self.metadata.get(f"{self.architecture}.nextn_predict_layers", 0)
         skipped = ["rope_", *(f"blk.{number}." for number in range(last - ahead, last))]
@@ -87,14 +93,14 @@ class GgufHeader:
 
     @property
     def end_token_ids(self) -> frozenset[int]:
-        """The ids that end an answer: of the text, of a turn and of a message."""
+        """The ids that end an answer: the end tokens of a text, a turn and a message."""
         ids = (self.metadata.get(f"tokenizer.ggml.{key}") for key in _ENDS)
         return frozenset(int(token) for token in ids if token is not None)
 
 
 def once(read: Callable[[Path], Read]) -> Callable[[Path], Read]:
-    """Remember what transformers reads of a file, until the file changes: for a large vocabulary
-    it takes some ten seconds, several facts are asked for, and candidates may share a file."""
+    """Cache what transformers reads from a file, until the file changes: reading a large vocabulary
+    takes about ten seconds, several values are needed, and candidates may share a file."""
 
     @lru_cache(maxsize=8)
     def remembered(path: Path, size: int, changed: int) -> Read:
@@ -108,7 +114,7 @@ def once(read: Callable[[Path], Read]) -> Callable[[Path], Read]:
 
 
 def require_packages() -> None:
-    """Raise ConfigError where a package is missing that reads GGUF files."""
+    """Raise ConfigError if a package that reads GGUF files is missing."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f"a GGUF file needs the package {missing[0]}: {CURE}")
@@ -122,12 +128,14 @@ def find(spec: ModelSpec) -> Path:
     if path is None and folder.is_dir():
         raise ConfigError(missing_file(spec.gguf_file, folder))
     if path is None:
-        raise ConfigError(f"there is no {spec.gguf_file} in the repository {spec.model}")
+        raise ConfigError(
+            f"there is no {spec.gguf_file} in the repository {spec.model}: correct gguf_file"
+        )
     return path
 
 
 def missing_file(name: str, folder: Path) -> str:
-    """That a folder has no such GGUF file, and which it has."""
+    """A message that a folder has no such GGUF file, with the ones that it has."""
     there = sorted(path.name for path in folder.glob("*.gguf"))
     listed = f"; its GGUF files are {', '.join(there)}" if there else ", and no other GGUF file"
     return f"there is no {name} in {folder}{listed}"
@@ -136,8 +144,8 @@ def missing_file(name: str, folder: Path) -> str:
 def read(spec: ModelSpec) -> GgufHeader:
     """The header of a model's GGUF file.
 
-    Raises ConfigError where a package is missing, and for a file that is not there, not whole, or
-    not one that transformers reads rightly.
+    Raises ConfigError if a package is missing, and for a file that is missing, incomplete, or not
+    read correctly by transformers.
     """
     require_packages()
     header = read_header(find(spec))
@@ -147,17 +155,19 @@ def read(spec: ModelSpec) -> GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """The header of a file. Raises ConfigError for a file that is no GGUF file, or cut off in
-    it."""
+    """The header of a file. Raises ConfigError for another kind of file, and for an incomplete
+    header."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise ConfigError(f"{path} is no GGUF file")
+                raise ConfigError(f"{path} is not a GGUF file; fetch it again")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
                 return _HeaderReader(whole).header(path, size)
     except (struct.error, UnicodeDecodeError, IndexError) as error:
-        raise ConfigError(f"{path} is cut off or damaged: its header ends too early") from error
+        raise ConfigError(
+            f"{path} is cut off or damaged: its header ends too early; fetch it again"
+        ) from error
 
 
 @dataclass
@@ -171,13 +181,18 @@ class _HeaderReader:
         version, tensors, entries = self._unpack("IQQ")
         if version not in _VERSIONS:
             known = " and ".join(map(str, _VERSIONS))
-            raise ConfigError(f"{path} is GGUF version {version}; versions {known} can be read")
+            raise ConfigError(
+                f"{path} is GGUF version {version}; versions {known} can be read: convert the "
+                "model again"
+            )
         metadata = {}
         for _ in range(entries):
             key = self._string()
             metadata[key] = self._value(self._unpack("I")[0], path)
         if "general.architecture" not in metadata:
-            raise ConfigError(f"{path} does not say which architecture it has")
+            raise ConfigError(
+                f"{path} has no general.architecture in its header: convert the model again"
+            )
         table = tuple(self._tensor() for _ in range(tensors))
         align = int(metadata.get("general.alignment", 32))
         return GgufHeader(path, metadata, table, -(-self.at // align) * align, size)
@@ -195,7 +210,9 @@ class _HeaderReader:
         if kind == _STRING:
             return self._string()
         if kind != _ARRAY:
-            raise ConfigError(f"{path} is damaged: its header has a value of type {kind}")
+            raise ConfigError(
+                f"{path} is damaged: its header has a value of type {kind}; fetch it again"
+            )
         inner, length = self._unpack("IQ")
         if inner in _SCALARS and length > _KEPT:
             self.at += length * struct.calcsize(_SCALARS[inner])
@@ -237,17 +254,19 @@ def _require_whole(header: GgufHeader) -> None:
         try:
             block, width = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(tensor.kind)]
         except (ValueError, KeyError):
-            continue  # of an unknown type; said below
+            continue  # of an unknown type, which `_require_readable` reports
         end = max(end, header.data + tensor.offset + tensor.numbers // block * width)
     if header.size < end:
-        raise ConfigError(f"{header.path} is cut off: {header.size} of {end} bytes are there")
+        raise ConfigError(
+            f"{header.path} is cut off: it has {header.size} of {end} bytes; fetch it again"
+        )
 
 
 def _require_readable(header: GgufHeader) -> None:
     from transformers.integrations.gguf import GGUF_ARCHS
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    # transformers spells some with a line that the files spell without: qwen2_moe is qwen2moe.
+    # transformers writes some names with an underscore, the files without: qwen2_moe is qwen2moe.
     known = {_bare(name) for name in (*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_ARCHS)}
     if _bare(header.architecture) not in known:
         raise ConfigError(
@@ -267,15 +286,15 @@ def _require_readable(header: GgufHeader) -> None:
         stretched.insert(0, scaling)
     if stretched:
         raise ConfigError(
-            f"{header.path} stretches its positions ({stretched[0]}), and transformers ignores "
-            "that in a GGUF file: name the checkpoint it was made from"
+            f"{header.path} scales its rotary positions ({stretched[0]}), which transformers "
+            "ignores in a GGUF file: name the checkpoint it was made from"
         )
     if (experts := header.metadata.get(f"{header.architecture}.expert_count", 0)) and (
         header.architecture == "llama"
     ):
         raise ConfigError(
             f"{header.path} is a mixture of {experts} experts under the architecture llama, which "
-            "transformers would read as a plain one: name the checkpoint it was made from"
+            "transformers would read without its experts: name the checkpoint it was made from"
         )
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer's tokens as bytes, for grammars of text: what llguidance reads of a vocabulary."""
+"""A tokenizer's tokens as bytes, the form in which llguidance reads a vocabulary for grammars."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
 BYTES = 256
-# What texts are spelled with: ASCII, and the bytes of all other characters in use.
+# The bytes of ordinary text: ASCII, and the bytes of all other characters in use.
 _USUAL = (9, 10, *range(32, 127), *range(128, 192), *range(194, 241))
 
 
 @dataclass(frozen=True, eq=False)
 class GrammarVocabulary:
-    """`tokens` are the bytes that each id adds to a text, nothing for control tokens and for ids
-    that no token has.
+    """`tokens` are the bytes that each id adds to a text; empty for control tokens and for ids
+    without a token.
 
-    To llguidance the vocabulary has 257 ids more: one a byte, so that a text can be taken in that
-    is written in other tokens, and an end that is never drawn.
+    For llguidance the vocabulary has 257 further ids: one per byte, to read a text that is written
+    in other tokens, and an end token that is never drawn.
     """
 
     tokens: tuple[bytes, ...]
 
     @property
     def size(self) -> int:
-        """One more than the greatest id of the tokenizer itself."""
+        """One more than the greatest token id of the tokenizer."""
         return len(self.tokens)
 
     def spell(self, text: bytes) -> list[int]:
-        """A text as ids of single bytes."""
+        """The ids of a text's single bytes."""
         return [self.size + byte for byte in text]
 
     @cached_property
     def single_bytes(self) -> frozenset[int]:
-        """The bytes that are tokens by themselves."""
+        """The bytes that have a token of one byte."""
         return frozenset(token[0] for token in self.tokens if len(token) == 1)
 
     @cached_property
     def spells_all(self) -> bool:
-        """Can any text be written, whatever tokens it was begun with?"""
+        """Whether all ordinary text can be written in tokens of one byte."""
         return self.single_bytes.issuperset(_USUAL)
 
     @cached_property
     def tokenizer(self) -> LLTokenizer:
-        """The vocabulary as llguidance has it. It takes a second for each 200,000 tokens."""
+        """The vocabulary for llguidance. Making it takes a second per 200,000 tokens."""
         from llguidance import LLTokenizer, TokenizerWrapper
 
         return LLTokenizer(TokenizerWrapper(_Spelling(self)))
 
 
 class _Spelling:
-    """What llguidance asks of a tokenizer."""
+    """The interface that llguidance needs of a tokenizer."""
 
     bos_token_id = None
 
@@ -70,12 +70,12 @@ class _Spelling:
 
 @cache
 def byte_vocabulary() -> GrammarVocabulary:
-    """A vocabulary without tokens of its own: every text is spelled in bytes."""
+    """A vocabulary without tokens, in which every text is a sequence of bytes."""
     return GrammarVocabulary(())
 
 
 def decode_each(tokenizer: Any, start: Sequence[int], ids: Sequence[int]) -> list[str]:
-    """The text of each id after those of `start`, whose text stands before it."""
+    """For each id, the text of the ids `start` followed by it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     texts = [[*start, token] for token in ids]
     if backend is not None:

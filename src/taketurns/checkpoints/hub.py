@@ -1,9 +1,9 @@
-"""Where the files of a model are: in a folder, or in a repository on the Hugging Face hub.
+"""Finds the files of a model: in a folder, or in a repository on the Hugging Face hub.
 
-Every library that loads a part of a model (transformers, PEFT, huggingface_hub) reports a gated
-repository, a wrong name or a lost connection in words of its own, some after half a minute of
-retries. Here the hub is asked first, once for each model, and every failure becomes one sentence
-that names the model, what is wrong and the cure. All parts of a model come from one commit.
+Each library that loads a part of a model (transformers, PEFT, huggingface_hub) reports a gated
+repository, a wrong name or a lost connection differently, some after half a minute of retries. Here
+the hub is asked first, once per model, and every failure becomes one sentence that names the model,
+the cause and the cure. All parts of a model come from one commit.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 from taketurns.checkpoints.diagnosis import find_bad_file, foreign
 from taketurns.errors import ConfigError, TakeTurnsError, one_line
 
-ASKED_FOR = "config.json"  # the file that shows whether a repository may be read
+ASKED_FOR = "config.json"  # fetched to find out whether a repository may be read
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
 class NoModelError(ConfigError):
-    """A name that leads to no folder and to no repository that may be read."""
+    """A name that is neither a folder nor a repository that may be read."""
 
 
 @contextmanager
 def loading(what: str, name: str, revision: str | None = None) -> Iterator[dict[str, Any]]:
-    """Find a model and give the arguments that say to `from_pretrained` where its files are: none
-    for a folder, otherwise the commit, and whether only the cache is to be read.
+    """Find a model and yield the arguments for `from_pretrained`: none for a folder, otherwise the
+    commit, and whether only the cache may be read.
 
-    `what` is what is being loaded: "the model", "the tokenizer of". Raises NoModelError where
-    `name` leads nowhere, and ConfigError for whatever a library raises inside.
+    `what` is what is being loaded: "the model", "the tokenizer of". Raises NoModelError if `name`
+    is not found, and ConfigError for anything that a library raises inside.
     """
     try:
         where = _where(name, revision)
@@ -48,8 +48,8 @@ def loading(what: str, name: str, revision: str | None = None) -> Iterator[dict[
 
 
 def fetch(what: str, name: str, filename: str, revision: str | None = None) -> Path | None:
-    """A file of a model, fetched from the hub if `name` is no folder; None where it has no such
-    file. Raises ConfigError as `loading` does."""
+    """A file of a model, fetched from the hub if `name` is not a folder; None if the model has no
+    such file. Raises ConfigError as `loading` does."""
     with loading(what, name, revision) as where:
         path = Path(name).expanduser() / filename
         if not where:
@@ -58,7 +58,7 @@ def fetch(what: str, name: str, filename: str, revision: str | None = None) -> P
         from huggingface_hub.errors import EntryNotFoundError
 
         cached = try_to_load_from_cache(name, filename, revision=where["revision"])
-        if cached is not None:  # that there is no such file is remembered too
+        if cached is not None:  # the cache also knows which files do not exist
             return Path(cached) if isinstance(cached, str) else None
         with suppress(EntryNotFoundError):
             return Path(hf_hub_download(name, filename, **where))
@@ -68,8 +68,8 @@ def fetch(what: str, name: str, filename: str, revision: str | None = None) -> P
 def explain(
     error: BaseException, name: str, revision: str | None = None, what: str | None = None
 ) -> str:
-    """What went wrong and what to do about it, in one line, from whatever a library raised; with
-    `what` was being loaded, from its files too."""
+    """The cause and the cure of a library's error, in one line; with `what` was being loaded, its
+    files are examined too."""
     if isinstance(error, _NoFilesError):
         return str(error)
     from huggingface_hub import errors
@@ -105,7 +105,7 @@ def explain(
 
 
 class _NoFilesError(Exception):
-    """A name leads nowhere; the text says why, and the caller knows what it was for."""
+    """A name is not found; the text is the reason, and the caller adds what was being loaded."""
 
 
 def _where(name: str, revision: str | None) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _where(name: str, revision: str | None) -> dict[str, Any]:
     return dict(_on_the_hub(name, revision))
 
 
-@cache  # so that what is pushed meanwhile does not mix the parts of two commits
+@cache  # so that a push in the meantime does not mix the parts of two commits
 def _on_the_hub(name: str, revision: str | None) -> tuple[tuple[str, Any], ...]:
     from huggingface_hub import constants, errors
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -129,7 +129,7 @@ def _on_the_hub(name: str, revision: str | None) -> tuple[tuple[str, Any], ...]:
     if _offline():
         if cached is None:
             raise _NoFilesError(
-                f"there is no such folder, nothing of it is in the cache {constants.HF_HUB_CACHE}, "
+                f"there is no such folder, the cache {constants.HF_HUB_CACHE} has no files of it, "
                 f"and HF_HUB_OFFLINE is set; {_fetch_first(name, revision)}"
             )
         return ("revision", cached), ("local_files_only", True)
@@ -145,14 +145,14 @@ def _on_the_hub(name: str, revision: str | None) -> tuple[tuple[str, Any], ...]:
         if answer is not None:
             raise
         raise _NoFilesError(
-            f"there is no such folder, nothing of it is in the cache {constants.HF_HUB_CACHE}, and "
+            f"there is no such folder, the cache {constants.HF_HUB_CACHE} has no files of it, and "
             f"{_endpoint()} cannot be reached: {one_line(error)}"
         ) from error
 
 
 def _ask(name: str, revision: str | None) -> str | None:
-    """The commit that a revision is now; the cache notes it. Nothing is retried while it is not
-    known whether there is a server at all."""
+    """The current commit of a revision, which is then in the cache. Without retries, because the
+    server may be unreachable."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -166,7 +166,7 @@ def _ask(name: str, revision: str | None) -> str | None:
 
 
 def _cached(name: str, revision: str | None) -> str | None:
-    """The commit of a revision that the cache has files of."""
+    """The commit of a revision, if the cache has files of it."""
     from huggingface_hub import constants
 
     root = _cache(name)
@@ -183,7 +183,7 @@ def _cache(name: str) -> Path:
 
 
 def _snapshot(name: str, revision: str | None) -> Path | None:
-    """Where the cache keeps the files of a revision; None where it has none."""
+    """The cache's folder with the files of a revision; None if it has none."""
     commit = _cached(name, revision)
     return None if commit is None else _cache(name) / "snapshots" / commit
 
@@ -197,8 +197,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _without_token(error: Any) -> bool:
-    """Whether the hub refused because no token was sent; of a model that is not there it says no
-    more than this."""
+    """Whether the hub refused because no token was sent; its answer for a model that does not
+    exist is the same."""
     response = getattr(error, "response", None)
     return (
         response is not None
@@ -212,20 +212,20 @@ def _gated(error: Any, name: str) -> str:
         return f"it is gated: accept its licence at {_page(name)}, then {_LOG_IN}"
     return (
         "it is gated, and the account of the token that was sent has no access: accept its licence "
-        f"at {_page(name)} with that account (some owners answer by hand), or {_LOG_IN} as another"
+        f"at {_page(name)} with that account (some owners approve by hand), or {_LOG_IN} as another"
     )
 
 
 def _refused(error: Any) -> str:
     reason = error.server_message or one_line(error)
     if error.response.status_code == 401:
-        return f"{_endpoint()} refuses the token that was sent ({reason}); {_LOG_IN} anew"
+        return f"{_endpoint()} refuses the token that was sent ({reason}); {_LOG_IN} again"
     return f"{_endpoint()} answered {error.response.status_code}: {reason}"
 
 
 def _broken_off(error: BaseException) -> str:
     return (
-        f"the connection to {_endpoint()} broke off ({one_line(error)}); run the command again: "
+        f"the connection to {_endpoint()} broke ({one_line(error)}); run the command again: "
         "files that were fetched whole are not fetched again"
     )
 

@@ -1,4 +1,4 @@
-"""What a model's configuration says of it; no weights are read and torch is not needed."""
+"""Reads a model's configuration, without weights and without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADAPTER = "adapter_config.json"
 _GENERATION = "generation_config.json"
 _IDS = ("eos_token_id", "suppress_tokens")
 _ROPE_FREQUENCIES = "rope_freqs.weight"
-# What llama.cpp computes a Llama 3's frequencies with; the factor alone differs between models.
+# llama.cpp's constants for the frequencies of Llama 3; only the factor differs between models.
 _LLAMA3 = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
@@ -25,8 +25,8 @@ _LLAMA3 = {
 
 
 def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends an answer: the tokenizer's and those of generation_config.json, or of a
-    GGUF file's header."""
+    """The ids that end an answer: the tokenizer's, and those of generation_config.json or of a GGUF
+    file's header. Raises ConfigError for values that are not ids."""
     if spec.gguf_file is not None:
         listed: Any = [*gguf.read(spec).end_token_ids]
     else:
@@ -36,8 +36,8 @@ def end_token_ids(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
 
 
 def suppressed_token_ids(spec: ModelSpec) -> frozenset[int]:
-    """The ids that a model is not to write: `suppress_tokens` of generation_config.json. Raises
-    ConfigError for ids that the model does not have, and where none is left to write."""
+    """The ids that a model must not write: `suppress_tokens` of generation_config.json. Raises
+    ConfigError for ids that the model does not have, and if all ids are suppressed."""
     if spec.gguf_file is not None:
         return frozenset()
     suppressed = frozenset(map(int, _generation_config(spec).suppress_tokens or ()))
@@ -45,7 +45,7 @@ def suppressed_token_ids(spec: ModelSpec) -> frozenset[int]:
         return suppressed
     try:
         size = vocabulary_size(spec)
-    except ConfigError:  # only a server knows how large it is
+    except ConfigError:  # only a server knows the size
         return suppressed
     if size is not None and (beyond := [i for i in sorted(suppressed) if not 0 <= i < size]):
         raise ConfigError(
@@ -55,14 +55,14 @@ def suppressed_token_ids(spec: ModelSpec) -> frozenset[int]:
     if size is not None and len(suppressed) == size:
         raise ConfigError(
             f"suppress_tokens in the generation_config.json of {spec.model} names all {size} ids "
-            "of the vocabulary, so that the model could write nothing; remove what it may write"
+            "of the vocabulary, so the model could write no token; remove the ids that it may write"
         )
     return suppressed
 
 
 def _generation_config(spec: ModelSpec) -> Any:
-    """Where there is no generation_config.json, what config.json says, as in transformers; nothing
-    where there is only a tokenizer, as for a model on a server."""
+    """The settings of generation_config.json; without it those of config.json, as in transformers;
+    empty ones for a model on a server that has only a tokenizer here."""
     from transformers import GenerationConfig
 
     where = ("the model", spec.model)
@@ -85,15 +85,14 @@ def _generation_config(spec: ModelSpec) -> Any:
 
 
 def _check_ids(config: Any, spec: ModelSpec, file: Path) -> None:
-    """Raise ConfigError where a key that holds ids of tokens holds something else; int() would
-    take half of a number for one."""
+    """Raise ConfigError if a key for token ids has other values; int() would accept fractions."""
     for key in _IDS:
         value = config.get(key)
         ids = value if isinstance(value, list) else [value]
         alone = key == "eos_token_id" and not isinstance(value, list)
         right = all(type(id_) is int and id_ >= -1 for id_ in ids)
         if value is not None and not (right and (alone or isinstance(value, list))):
-            wanted = "a list of token ids" + (" or one of them" if key == "eos_token_id" else "")
+            wanted = "a list of token ids" + (" or one token id" if key == "eos_token_id" else "")
             raise ConfigError(
                 f"{key} in the {file.name} of {spec.model} is {json.dumps(value)[:80]} and must be "
                 f"{wanted}"
@@ -101,20 +100,20 @@ def _check_ids(config: Any, spec: ModelSpec, file: Path) -> None:
 
 
 def context_length(spec: ModelSpec) -> int:
-    """The most tokens the model's positions reach. Raises ConfigError if there is no such model."""
+    """The model's context in tokens. Raises ConfigError if there is no such model."""
     length = getattr(read_config(spec).get_text_config(), "max_position_embeddings", None)
     return int(length) if length else 1 << 30
 
 
 def vocabulary_size(spec: ModelSpec) -> int | None:
-    """How many ids the model's embedding has, which may be more than its tokenizer knows. Raises
+    """The number of ids of the model's embedding, which may be more than the tokenizer's. Raises
     ConfigError if there is no such model."""
     size = getattr(read_config(spec).get_text_config(), "vocab_size", None)
     return int(size) if size else None
 
 
 def require_model(spec: ModelSpec) -> None:
-    """Raise ConfigError where an adapter is named as the model."""
+    """Raise ConfigError if an adapter is named as the model."""
     where = ("the model", spec.model)
     if hub.fetch(*where, "config.json", spec.revision) is not None:
         return
@@ -124,8 +123,8 @@ def require_model(spec: ModelSpec) -> None:
             described = read_json(file)
             base = described.get("base_model_name_or_path")
         raise ConfigError(
-            f"cannot load the model {spec.model!r}: it is an adapter; name what it was trained on "
-            f"({base}) as the model, and this as its adapter"
+            f"cannot load the model {spec.model!r}: it is an adapter; name the model that it was "
+            f"trained on ({base}) as `model`, and this one as `adapter`"
         )
 
 
@@ -147,7 +146,7 @@ def _read_gguf_config(spec: ModelSpec) -> Any:
     header = gguf.read(spec)
     try:
         config = deepcopy(_read_gguf(header.path))
-    except Exception as error:  # of whichever kind: it lies in the file
+    except Exception as error:  # any type: the cause is in the file
         raise ConfigError(f"cannot read {header.path}: {one_line(error)}") from error
     if any(tensor.name == _ROPE_FREQUENCIES for tensor in header.tensors):
         _stretch(config, header)
@@ -156,15 +155,15 @@ def _read_gguf_config(spec: ModelSpec) -> Any:
 
 @gguf.once
 def _read_gguf(path: Path) -> Any:
-    """transformers' reading of a GGUF file's header."""
+    """The configuration that transformers reads from a GGUF file's header."""
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 def _stretch(config: Any, header: gguf.GgufHeader) -> None:
-    """Put the stretched positions of a Llama 3 into its configuration; transformers leaves them
-    out. Raises ConfigError for positions stretched in another way."""
+    """Add the scaled rotary positions of a Llama 3 to its configuration; transformers leaves them
+    out. Raises ConfigError for positions that are scaled in another way."""
     import numpy as np
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -181,6 +180,6 @@ def _stretch(config: Any, header: gguf.GgufHeader) -> None:
     computed = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
     if computed.shape != wanted.shape or not np.allclose(computed, wanted, rtol=1e-4, atol=0):
         raise ConfigError(
-            f"{header.path} stretches its positions ({_ROPE_FREQUENCIES}) in a way that "
+            f"{header.path} scales its rotary positions ({_ROPE_FREQUENCIES}) in a way that "
             "transformers does not know: name the checkpoint it was made from"
         )

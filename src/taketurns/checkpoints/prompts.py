@@ -1,8 +1,8 @@
-"""The only place where prompts are rendered: what a speaker reads and what the switcher reads.
+"""Renders all prompts of speakers and switchers.
 
-A speaker continues the partial answer as its own: its chat template up to the start of the
-assistant's turn (a base model: a plain prompt), then the answer so far. The switcher reads the
-query, every patch between tags that name its writer, and a question whose answer is a digit.
+A speaker's prompt is its chat template up to the start of the assistant's turn (for a base model a
+plain prompt), then the answer so far, which it continues as its own. The switcher reads the query,
+every patch between tags with its speaker's number, and a question whose answer is a digit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _SENTINEL = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> RenderedPrompt:
-    """The text a speaker continues. A plain `prompt` beats the tokenizer's template.
+    """The text that a speaker continues. A plain `prompt` of the spec replaces the tokenizer's
+    template.
 
     Raises PromptError if the template refuses the conversation.
     """
@@ -44,9 +45,9 @@ def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> RenderedP
 def encode_speaker(
     spec: ModelSpec, codec: TextCodec, prompt: RenderedPrompt, written: str = ""
 ) -> list[int]:
-    """Token ids of a rendered prompt, and of any text written after it. A chat template brings its
-    own special tokens; a plain prompt gets what the tokenizer puts before a text. What a query or
-    `written` spells like a control token is ordinary text."""
+    """Token ids of a rendered prompt and of the text `written` after it. A chat template has its
+    own special tokens; a plain prompt gets those that the tokenizer puts before a text. Text of a
+    query or of `written` that is spelled like a control token is ordinary text."""
     templated = spec.prompt is None and codec.tokenizer.chat_template is not None
     if written:
         prompt = prompt.followed_by(written, codec.control_pattern)
@@ -54,13 +55,13 @@ def encode_speaker(
 
 
 def speaker_ids(spec: ModelSpec, codec: TextCodec, query: Query) -> list[int]:
-    """Token ids of what a speaker continues. Raises as `render_speaker` does."""
+    """Token ids of a speaker's prompt. Raises as `render_speaker` does."""
     return encode_speaker(spec, codec, render_speaker(spec, codec, query))
 
 
 def plain_text(query: Query) -> str:
-    """A query for a model without a template: the text itself, or a conversation as a transcript
-    that breaks off where the assistant speaks."""
+    """A query for a model without a template: its text, or its conversation as a transcript that
+    ends where the assistant continues."""
     if query.text is not None:
         return query.text
     turns = query.conversation
@@ -68,7 +69,7 @@ def plain_text(query: Query) -> str:
         return turns[0].content + "\n"
     *earlier, last = turns
     lines = [f"{turn.role.capitalize()}: {turn.content}" for turn in earlier]
-    if last.role != "assistant" or last.content:  # an answer that is begun with nothing is not
+    if last.role != "assistant" or last.content:  # an empty last answer is not begun
         lines.append(f"{last.role.capitalize()}: {last.content}")
     if last.role != "assistant" or not last.content:
         lines.append("Assistant:")
@@ -78,10 +79,11 @@ def plain_text(query: Query) -> str:
 def _fill(prompt: str, query: Query) -> str:
     """A plain prompt with the query in place of `{text}`.
 
-    A conversation repeats it: each question in a prompt of its own with its answer after it, a
-    blank line between two, instructions before the first. So earlier turns show a base model the
-    form, and the last prompt breaks off where, or in what, it is to answer. A prompt with nothing
-    after `{text}` does not say where an answer begins: there a conversation is a transcript.
+    For a conversation the prompt is repeated: each question in its own prompt, followed by its
+    answer, with blank lines between them and instructions first. So earlier turns show a base model
+    the form, and the last prompt ends where the answer begins, or inside it. A prompt with nothing
+    after `{text}` does not mark the beginning of an answer, so there a conversation is a
+    transcript.
     """
     turns = query.conversation
     if len(turns) == 1 and turns[0].role == "user":
@@ -122,31 +124,33 @@ def _apply_template(codec: TextCodec, query: Query) -> str:
 def _before_answer(
     turns: Sequence[Message], render: Callable[[Sequence[Message], bool], str]
 ) -> str:
-    """What a template writes before the answer that the last turn begins. The answer itself goes
-    after it as patches do, to the letter, and not through the template, which may trim it."""
+    """The rendered text before the answer that the last turn begins. The answer itself is appended
+    unchanged, as patches are, and not rendered by the template, which may trim it."""
     try:
         begun = render(turns[:-1], True)
         if begun != render(turns[:-1], False):
             return begun
     except TemplateRefusal:
-        pass  # it does not take the conversation without its last turn
-    # A template that does not begin an answer, but writes what goes before one.
+        pass  # the template refuses the conversation without its last turn
+    # The template has no generation prompt, but writes text before an answer.
     text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
     before, begun_text, _ = text.rpartition(_SENTINEL)
     if not begun_text:
-        raise TemplateRefusal("leaves out the answer that is to be continued")
+        raise TemplateRefusal(
+            "leaves out the last message of the assistant, which is to be continued"
+        )
     return before
 
 
 class TaggedTrace:
-    """The switcher's prompt, grown patch by patch.
+    """The switcher's prompt, which is extended patch by patch.
 
-    Its pieces (query, tags, patches, question) are tokenised one by one, so that a longer trace
-    begins with the tokens of the shorter one: training and inference see the same ids, and an
-    engine encodes only what is new. `vocabulary` is what the switcher shares with all candidates,
-    so that patches' ordinary token ids are its own; where it is None their text is encoded.
-    `numbers` are those that the switcher knows the team's candidates by, in the team's order.
-    `chat_template` puts the whole into the user's turn.
+    Its pieces (query, tags, patches, question) are tokenised separately, so a longer trace begins
+    with the tokens of the shorter one: training and inference read the same ids, and an engine
+    encodes only the new part. `vocabulary` is the one that the switcher shares with all candidates,
+    so patches' ordinary token ids are used; if it is None, the patches' text is encoded. `numbers`
+    are the switcher's numbers for the candidates, in the team's order. With `chat_template`, all of
+    it is the user's turn.
     """
 
     def __init__(
@@ -163,11 +167,11 @@ class TaggedTrace:
         self._vocabulary = vocabulary
         question = QUESTION.format(last=len(numbers) - 1)
         text = plain_text(query)
-        if query.conversation[-1].role != "assistant":  # a begun answer is kept to the letter
+        if query.conversation[-1].role != "assistant":  # a begun answer is kept unchanged
             text = text.rstrip("\n")
         if chat_template:
             before, after = _around_user_turn(codec)
-            if not after.startswith(" "):  # the template trims what it is given
+            if not after.startswith(" "):  # the template trims the text
                 question = question.rstrip()
             self._ids = codec.encode_rendered(RenderedPrompt(before)) + codec.encode(text)
             after = after.removeprefix(" ")
@@ -178,7 +182,8 @@ class TaggedTrace:
         self._patches = 0
 
     def prompt(self, patches: Sequence[Patch]) -> list[int]:
-        """Token ids after these patches, which begin with those of the call before."""
+        """Token ids of the prompt after these patches, which must begin with those of the previous
+        call."""
         for patch in patches[self._patches :]:
             self._ids += self._encode(patch)
         self._patches = len(patches)
@@ -189,7 +194,7 @@ class TaggedTrace:
             body = self._codec.encode(patch.text)
         else:
             body = self._vocabulary.ordinary(patch.token_ids)
-        if patch.speaker is None:  # forced text has no writer
+        if patch.speaker is None:  # forced text has no speaker
             return body
         number = self._numbers[patch.speaker]
         begins = self._codec.encode(BEGINS.format(index=number))
@@ -197,27 +202,31 @@ class TaggedTrace:
 
 
 def digit_ids(codec: TextCodec, candidates: int) -> list[int]:
-    """The one token of each candidate's number.
+    """The token id of each candidate's number.
 
-    Raises ConfigError if a number takes several: the switcher answers with one token.
+    Raises ConfigError if a number takes several tokens: the switcher answers with one token.
     """
     ids = [codec.single(str(index)) for index in range(candidates)]
     if None in ids:
         raise ConfigError(
             f"the switcher's tokenizer does not write {ids.index(None)} as one token, so it cannot "
-            f"choose among {candidates} candidates"
+            f"choose among {candidates} candidates: use another model as the switcher"
         )
     return [i for i in ids if i is not None]
 
 
 def _around_user_turn(codec: TextCodec) -> tuple[str, str]:
-    """The chat template's text before and after what a user says, a space after that included."""
+    """The chat template's text before and after the user's text, with a space that follows it.
+    Raises ConfigError."""
     if codec.tokenizer.chat_template is None:
-        raise ConfigError("the switcher has chat_template: true but its tokenizer has no template")
+        raise ConfigError(
+            "the switcher has chat_template: true, but its tokenizer has no template: remove "
+            "chat_template from the switcher"
+        )
     try:
         asked = [Message("user", _SENTINEL + " ")]
         text = render_template(codec.tokenizer, asked, begin=True)
     except TemplateRefusal as error:
-        raise ConfigError(f"the switcher's chat template, given a question, {error}") from error
+        raise ConfigError(f"the switcher's chat template {error}") from error
     before, _, after = text.partition(_SENTINEL)
     return before, after

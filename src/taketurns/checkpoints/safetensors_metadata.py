@@ -1,4 +1,4 @@
-"""What the files of a checkpoint say of its weights, from the headers alone."""
+"""Names, types and shapes of a checkpoint's weights, read from the headers of its files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADAPTER = "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """`kind` is what safetensors calls its type."""
+    """`kind` is the safetensors name of its type."""
 
     name: str
     kind: str
@@ -37,20 +37,20 @@ class TensorInfo:
 
     @property
     def floating(self) -> bool:
-        """Whether loading turns it into the precision that is asked for."""
+        """Whether loading converts it to the requested precision."""
         return self.kind in _FLOATS
 
 
 def read_tensors(model: str, revision: str | None) -> list[TensorInfo] | None:
-    """The tensors of a checkpoint that transformers loads; None where there are no headers to read:
-    the weights are not downloaded yet, or are no safetensors.
+    """The tensors of a checkpoint that transformers loads; None if there are no headers to read,
+    because the weights are not downloaded yet or are not safetensors.
 
-    Raises ConfigError for a folder without weights, and for a file that is not whole.
+    Raises ConfigError for a folder without weights, and for an incomplete file.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (files := weight_files(folder)):
-            raise ConfigError(f"there are no weights in {folder}")
+            raise ConfigError(f"there are no weights in {folder}: fetch or save the model again")
         return _read(files)
     place = _commit(model, revision)
     if place is None:
@@ -63,13 +63,13 @@ def read_tensors(model: str, revision: str | None) -> list[TensorInfo] | None:
 
 
 def _downloaded(model: str, revision: str | None) -> list[Path]:
-    """The weight files of a hub model in the cache; empty where it has none."""
+    """The weight files of a hub model in the cache; empty if it has none."""
     return all_files(lambda name: _cached(model, name, revision))
 
 
 def local_files(model: str, revision: str | None) -> list[Path]:
-    """The safetensors of a checkpoint that transformers loads and that are on this machine; none
-    where one is not."""
+    """The safetensors files of a checkpoint that transformers loads; empty if one of them is not on
+    this machine."""
     folder = Path(model).expanduser()
     files = weight_files(folder) if folder.is_dir() else _downloaded(model, revision)
     there = all(file.exists() and file.suffix == ".safetensors" for file in files)
@@ -77,21 +77,21 @@ def local_files(model: str, revision: str | None) -> list[Path]:
 
 
 def local_adapter_files(adapter: str) -> list[Path]:
-    """The same of an adapter."""
+    """The safetensors file of an adapter; empty if it is not on this machine."""
     folder = Path(adapter).expanduser()
     file = folder / _ADAPTER if folder.is_dir() else _cached(adapter, _ADAPTER, None)
     return [file] if file is not None and file.is_file() else []
 
 
 def read_adapter_tensors(adapter: str) -> list[TensorInfo] | None:
-    """The tensors of an adapter, as `read_tensors` gives a model's."""
+    """The tensors of an adapter, as `read_tensors` for a model."""
     folder = Path(adapter).expanduser()
     if folder.is_dir():
         if (file := folder / _ADAPTER).is_file():
             return _read([file])
         if any(folder.glob("*.bin")):
             return None
-        raise ConfigError(f"there are no weights in {folder}")
+        raise ConfigError(f"there are no weights in {folder}: fetch or save the adapter again")
     place = _commit(adapter, None)
     if place is None:
         return None
@@ -104,8 +104,8 @@ def read_adapter_tensors(adapter: str) -> list[TensorInfo] | None:
 
 
 def _commit(name: str, revision: str | None) -> tuple[str | None, bool] | None:
-    """The commit of what is on the hub, and whether the cache alone may be read; None where there
-    is none: it may be on a server alone, and loading it says what is wrong."""
+    """The commit on the hub, and whether only the cache may be read; None if there is none: the
+    model may be only on a server, and otherwise loading it reports the error."""
     try:
         with hub.loading("the weights of", name, revision) as where:
             return where["revision"], bool(where.get("local_files_only"))
@@ -114,15 +114,18 @@ def _commit(name: str, revision: str | None) -> tuple[str | None, bool] | None:
 
 
 def read_gguf_tensors(spec: ModelSpec) -> list[TensorInfo]:
-    """The tensors of a model's GGUF file as they are loaded, which is as numbers of a float type
-    and not in the file's blocks. Raises ConfigError as `gguf.read` does."""
+    """The tensors of a model's GGUF file as they are loaded: as floats, not as the file's
+    quantised blocks. Raises ConfigError as `gguf.read` does."""
     return [TensorInfo(tensor.name, "F32", tensor.shape) for tensor in gguf.read(spec).tensors]
 
 
 def _read(files: Sequence[Path]) -> list[TensorInfo] | None:
-    """Of a tensor in two files the last counts; None for files of another kind."""
+    """The tensors of the files; of a tensor in two files the last one counts. None for other kinds
+    of files. Raises ConfigError for a missing or incomplete file."""
     if missing := [file for file in files if not file.exists()]:
-        raise ConfigError(f"{missing[0]} is missing, one of {len(files)} with weights")
+        raise ConfigError(
+            f"{missing[0]} is missing, one of {len(files)} weight files: fetch or save it again"
+        )
     if any(file.suffix != ".safetensors" for file in files):
         return None
     return list({tensor.name: tensor for file in files for tensor in _header(file)}.values())
@@ -142,9 +145,13 @@ def _header(file: Path) -> Iterator[TensorInfo]:
                 end = max(end, tensor["data_offsets"][1])
                 tensors.append(TensorInfo(name, tensor["dtype"], tuple(tensor["shape"])))
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{file} is no safetensors file, or not a whole one") from error
+        raise ConfigError(
+            f"{file} is not a safetensors file, or is cut off; fetch or save it again"
+        ) from error
     if size < 8 + length + end:
-        raise ConfigError(f"{file} is cut off: {size} of {8 + length + end} bytes are there")
+        raise ConfigError(
+            f"{file} is cut off: it has {size} of {8 + length + end} bytes; fetch or save it again"
+        )
     yield from tensors
 
 
@@ -156,7 +163,7 @@ def _cached(model: str, name: str, commit: str | None) -> Path | None:
 
 
 def _on_the_hub(model: str, revision: str | None) -> list[TensorInfo] | None:
-    """From the headers alone, of weights that are not here."""
+    """The tensors of weights that are not downloaded, from the headers on the hub."""
     from huggingface_hub import get_safetensors_metadata, parse_safetensors_file_metadata
     from huggingface_hub.errors import NotASafetensorsRepoError
 

@@ -1,11 +1,10 @@
 """Token ids to text and back, exactly.
 
-`TextCodec` wraps a transformers tokenizer. An id means something only with the codec that it came
-from: other models may read it only where a `SharedVocabulary` says so. `TextStream` turns ids into
-text as they arrive: a character whose bytes are spread over several tokens appears with the token
-that completes it, and the text of a whole stream equals the text of its pieces. `StopFilter` holds
-back text that may be the beginning of a stop string, so that nothing is shown that must be taken
-back.
+`TextCodec` wraps a transformers tokenizer. An id has a meaning only with its codec: other models
+may read it only if they have a `SharedVocabulary`. `TextStream` decodes ids as they arrive: a
+character whose bytes are spread over several tokens appears with the token that completes it, and
+the text of a whole stream equals the text of its pieces. `StopFilter` holds back text that may be
+the beginning of a stop string, so no text that was shown must be removed.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ from taketurns.types import ModelSpec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-# Enough tokens before a piece of text for any decoder to see its left neighbour.
+# Tokens before a piece of text that are enough for every decoder to see its left context.
 PRIME_TOKENS = 6
-_UNFINISHED = 3  # tokens of an unfinished character at most: a whole one has four bytes at most
-_FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte's token in a vocabulary of pieces of text
+_UNFINISHED = 3  # at most so many tokens of an incomplete character: UTF-8 has up to four bytes
+_FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # the token of a byte in a sentencepiece vocabulary
 
 
 class TextCodec:
-    """A model's tokenizer: ordinary text in, ordinary text out, no special tokens added."""
+    """A model's tokenizer: encodes and decodes ordinary text, without special tokens."""
 
     def __init__(self, tokenizer: Any, note: str | None = None) -> None:
         self.tokenizer = tokenizer
-        self.note = note  # what a reader should know of where it comes from
+        self.note = note  # for the user, about the tokenizer's origin
 
     @classmethod
     def load(cls, spec: ModelSpec) -> TextCodec:
-        """Load the tokenizer of a model, or the one that its adapter brings, without any weights.
-        Raises ConfigError if there is none."""
+        """Load the tokenizer of a model, or of its adapter if that has one, without weights. Raises
+        ConfigError if there is none."""
         return cls(*load_tokenizer(spec))
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Token ids of `text`, ordinary ones whatever it spells; `special` adds what the tokenizer
-        puts around a text, less the end."""
+        """Token ids of `text`, always ordinary ones; `special` adds the tokens that the tokenizer
+        puts before a text."""
         return self._less_end(self._encoder.encode(text, special), special)
 
     def encode_rendered(self, prompt: RenderedPrompt, special: bool = False) -> list[int]:
-        """Token ids of a prompt: control tokens where its template wrote them; `special` as for
+        """Token ids of a prompt, with the control tokens that its template wrote; `special` as in
         `encode`."""
         return self._less_end(self._encoder.encode_rendered(prompt, special), special)
 
@@ -70,8 +69,8 @@ class TextCodec:
         return ids[: len(ids) - len(end)] if end and len(ids) > len(end) else ids
 
     def encode_after(self, text: str) -> list[int]:
-        """Token ids of a text that goes on from another, so that they read as the text does.
-        Tokenizers that put a space before a first word would put one in the middle."""
+        """Token ids of a text that continues another one and decode to exactly this text there.
+        Tokenizers that put a space before a first word would put one between the two."""
         ids, start = self.encode(text), self.encode(START)
         for candidate in (ids, after(text, self.encode)):
             if self.decode([*start, *candidate]) == self.decode(start) + text:
@@ -79,11 +78,11 @@ class TextCodec:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, special tokens left out, spaces untouched."""
+        """The text of ids, without special tokens, with unchanged spaces."""
         return self._decode(ids, skip_special_tokens=True)
 
     def spell(self, ids: Iterable[int]) -> str:
-        """The text of ids with the special tokens written out, for a server that reads text."""
+        """The text of ids, including special tokens, for a server that reads text."""
         return self._decode(ids, skip_special_tokens=False)
 
     def _decode(self, ids: Iterable[int], **options: bool) -> str:
@@ -95,14 +94,14 @@ class TextCodec:
         return max(map(int, self.tokenizer.get_vocab().values())) + 1
 
     def single(self, text: str) -> int | None:
-        """The id of the one token that `text` is, or None if it takes several."""
+        """The id of the token whose text is `text`; None if the text takes several tokens."""
         ids = self.encode(text)
         if len(ids) == 2 and not self.decode(ids[:1]).strip():
             ids = ids[1:]  # a sentencepiece model puts a bare space mark before a first word
         return ids[0] if len(ids) == 1 and self.decode(ids).strip() == text else None
 
     def unfinished(self, ids: Sequence[int]) -> int:
-        """How many ids at the end begin a character that is not finished."""
+        """The number of ids at the end that belong to an incomplete character."""
         if not self.decode(ids[-PRIME_TOKENS:]).endswith(REPLACEMENT):
             return 0
         tail = b""
@@ -110,12 +109,12 @@ class TextCodec:
             tail = self._bytes(ids[-begun]) + tail
             if _begins_a_character(tail):
                 return begun
-        return 0  # these bytes are no character
+        return 0  # these bytes are not a character
 
     def prime(self, ids: Sequence[int]) -> list[int]:
-        """The last ids, enough of them for any decoder to see the left neighbour of what follows.
-        The first of them begins a character: decoders with byte fallback give up all of a run of
-        bytes in which one does not."""
+        """The last ids, enough for every decoder to see the left context of the next ones. The
+        first of them begins a character: decoders with byte fallback drop a whole run of bytes that
+        begins inside one."""
         start = max(0, len(ids) - PRIME_TOKENS)
         for _ in range(_UNFINISHED):
             if start and _continues_a_character(self._bytes(ids[start])):
@@ -123,7 +122,7 @@ class TextCodec:
         return list(ids[start:])
 
     def _bytes(self, token: int) -> bytes:
-        """The UTF-8 bytes that a token stands for, where its tokenizer has tokens for bytes."""
+        """The UTF-8 bytes of a token."""
         text = self.tokenizer.convert_ids_to_tokens(token)
         if isinstance(text, bytes) or text is None:
             return text or b""
@@ -136,12 +135,12 @@ class TextCodec:
 
     @cached_property
     def grammar_vocabulary(self) -> GrammarVocabulary:
-        """The bytes that each ordinary token adds to a text that it goes on from."""
+        """The bytes that each ordinary token adds to a text before it."""
         size = self.size
         tokens = [b""] * size
         added = {int(i): token.content for i, token in self.tokenizer.added_tokens_decoder.items()}
         in_context = sorted(self.ordinary_ids)
-        if self._alphabet:  # each letter of a token is a byte, whatever stands before it
+        if self._alphabet:  # each letter of a token is a byte, in every context
             for token in in_context:
                 text = added.get(token)
                 tokens[token] = self._bytes(token) if text is None else text.encode()
@@ -159,7 +158,7 @@ class TextCodec:
 
     @cached_property
     def _alphabet(self) -> Mapping[str, int]:
-        """The byte for each letter of a byte-level vocabulary, which has one for the space."""
+        """The byte for each letter of a byte-level vocabulary; empty for other vocabularies."""
         from transformers.convert_slow_tokenizer import bytes_to_unicode
 
         letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
@@ -167,25 +166,25 @@ class TextCodec:
         return letters if space in self.tokenizer.get_vocab() else {}
 
     def is_control(self, token: int) -> bool:
-        """True for a control token of this tokenizer, which is no part of a text."""
+        """Whether this is a control token of the tokenizer, which is not part of a text."""
         return token in self._encoder.control_ids
 
     @cached_property
     def ordinary_ids(self) -> frozenset[int]:
-        """Ids of this tokenizer's ordinary tokens."""
+        """The ids of this tokenizer's ordinary tokens."""
         known = frozenset(map(int, self.tokenizer.get_vocab().values()))
         return known - self._encoder.control_ids
 
     @cached_property
     def fingerprint(self) -> str:
-        """Equal for two tokenizers whose ordinary tokens have equal ids; special tokens may
-        differ."""
+        """A hash that is equal for tokenizers whose ordinary tokens have equal ids; special tokens
+        may differ."""
         vocabulary = self.tokenizer.get_vocab()
         ordinary = sorted(
             (int(i), token) for token, i in vocabulary.items() if int(i) in self.ordinary_ids
         )
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        # Of the decoder alone: to read all of a large tokenizer's JSON takes minutes.
+        # Only the decoder: reading all of a large tokenizer's JSON takes minutes.
         backend_decoder = getattr(backend, "decoder", None)
         decoder = (
             json.loads(backend_decoder.__getstate__()) if backend_decoder is not None else None
@@ -193,33 +192,33 @@ class TextCodec:
         return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """Decode what follows the ids `before`, token by token."""
+        """A stream that decodes the tokens after the ids `before`."""
         return TextStream(self, before)
 
 
 @dataclass(frozen=True, slots=True)
 class SharedVocabulary:
-    """What models have in common whose ordinary tokens have equal ids. Only `of` makes one, so
-    where there is none, ids of one model cannot reach another."""
+    """The vocabulary of models whose ordinary tokens have equal ids. Only `of` makes one, so
+    without it ids of one model cannot reach another."""
 
     ordinary_ids: frozenset[int]
 
     @classmethod
     def of(cls, codecs: Iterable[TextCodec]) -> SharedVocabulary | None:
-        """The vocabulary that all of these share; None where an id means different things."""
+        """The vocabulary that all codecs share; None if an id has different meanings."""
         every = tuple(codecs)
         if len({codec.fingerprint for codec in every}) != 1:
             return None
         return cls(every[0].ordinary_ids)
 
     def ordinary(self, token_ids: Iterable[int]) -> list[int]:
-        """Ids less control tokens, which are others in another tokenizer, and less ids that no
-        token has."""
+        """The ids without control tokens, which differ between tokenizers, and without ids of no
+        token."""
         return [token for token in token_ids if token in self.ordinary_ids]
 
 
 def _begins_a_character(data: bytes) -> bool:
-    """Whether UTF-8 bytes end in a character that is not finished."""
+    """Whether UTF-8 bytes end inside a character."""
     for length in range(1, min(_UNFINISHED, len(data)) + 1):
         lead = data[-length]
         if not 0x80 <= lead < 0xC0:
@@ -233,9 +232,9 @@ def _continues_a_character(data: bytes) -> bool:
 
 
 class TextStream:
-    """Incremental decoding; feed ids to `push`, one or several at a time, and join what it
-    returns. A character that is unfinished before the first of them comes with the one that
-    finishes it."""
+    """Incremental decoding: pass ids to `push`, one or several at a time, and join the returned
+    texts. A character that is incomplete before the first id comes with the id that completes
+    it."""
 
     def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
         self._codec = codec
@@ -246,13 +245,13 @@ class TextStream:
         self._shown = len(primed)
 
     def copy(self) -> TextStream:
-        """A stream that goes on from here by itself."""
+        """An independent stream that continues from here."""
         twin = copy(self)
         twin._ids = list(self._ids)
         return twin
 
     def push(self, *token_ids: int) -> str:
-        """The text that became complete with these tokens, "" while a character is unfinished."""
+        """The text that is complete with these tokens; "" while a character is incomplete."""
         self._ids.extend(token_ids)
         text = self._hidden()
         if not text or self._breaks_off(text):
@@ -262,12 +261,12 @@ class TextStream:
 
     @property
     def pending(self) -> bool:
-        """True while the last tokens end inside a character."""
+        """Whether the last tokens end inside a character."""
         return self._shown < len(self._ids) and self._breaks_off(self._hidden())
 
     def flush(self) -> str:
-        """At the end of an answer: whole characters still held; the bytes of half a one are
-        dropped."""
+        """At the end of an answer: the complete characters that are still held; the bytes of an
+        incomplete one are dropped."""
         text = self._hidden()
         self._start, self._shown = self._shown, len(self._ids)
         return text.rstrip(REPLACEMENT)
@@ -276,17 +275,17 @@ class TextStream:
         return text.endswith(REPLACEMENT) and self._codec.unfinished(self._ids) > 0
 
     def _hidden(self) -> str:
-        """The text of the tokens that are not shown yet, as it reads after those that are."""
+        """The text of the tokens that are not shown yet, decoded after those that are."""
         known = self._codec.decode(self._ids[self._start : self._shown])
         text = self._codec.decode(self._ids[self._start :])
         if text.startswith(known):
             return text[len(known) :]
-        # Bytes that are no character spoil those before them in a decoder with byte fallback.
+        # In a decoder with byte fallback, invalid bytes change the text of the bytes before them.
         return self._codec.decode(self._ids[self._shown :])
 
 
 class StopFilter:
-    """Lets text through up to the first stop string, holding back what may be the start of one."""
+    """Passes text on up to the first stop string, and holds back what may be the start of one."""
 
     def __init__(self, stops: Sequence[str], written: str = "") -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -294,7 +293,7 @@ class StopFilter:
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """Text that may be shown now; nothing after a stop string was met."""
+        """The text that may be shown now; "" after a stop string."""
         if self.stopped:
             return ""
         text = self._held + text
@@ -312,7 +311,7 @@ class StopFilter:
         return self._held
 
     def flush(self) -> str:
-        """At the end of an answer: what was held back after all."""
+        """At the end of an answer: the text that is still held back."""
         text, self._held = self._held, ""
         return text
 

@@ -1,4 +1,4 @@
-"""The tokenizer that a model's files describe, or those of its adapter."""
+"""Loads the tokenizer that the files of a model, or of its adapter, describe."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from taketurns.checkpoints.diagnosis import TOKENIZER as WHAT
 from taketurns.types import ModelSpec
 
 _FILE, _TEMPLATE = "tokenizer.json", "chat_template.jinja"
-_MARKS = (_FILE, "tokenizer_config.json", "tokenizer.model")  # what a folder with a tokenizer has
+# A folder with one of these files has a tokenizer.
+_MARKS = (_FILE, "tokenizer_config.json", "tokenizer.model")
 
-# A line in which tokenizers that split otherwise differ: numbers, spaces, marks, other scripts.
+# A line on which differing tokenizers disagree: numbers, spaces, punctuation, other scripts.
 LINE = "Don't  count: 12345 + 6.7 = naïve?\n\tI'll say “Zoë” 東京 <b>x_y</b> 🙂  "
 
 
 def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
-    """The tokenizer of a model, without any weights, and what a reader should know of it. Raises
-    ConfigError if there is none."""
+    """The tokenizer of a model, without weights, and a note about its origin for the user, if any.
+    Raises ConfigError if there is no tokenizer."""
     from transformers import AutoTokenizer
 
     source, revision = _source(spec)
@@ -29,7 +30,7 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
         if in_gguf:
             tokenizer, note = _from_gguf(spec), None
         elif source == spec.adapter and hub.fetch(WHAT, source, _FILE) is not None:
-            tokenizer, note = _from_file(source, where), None  # there is no config to go by
+            tokenizer, note = _from_file(source, where), None  # an adapter has no config.json
         else:
             tokenizer = AutoTokenizer.from_pretrained(
                 source, trust_remote_code=spec.trust_remote_code, **where
@@ -42,7 +43,7 @@ def load_tokenizer(spec: ModelSpec) -> tuple[Any, str | None]:
 
 
 def _from_gguf(spec: ModelSpec) -> Any:
-    """The tokenizer in a GGUF file, a copy that may get a template of its own."""
+    """A copy of the tokenizer in a GGUF file, whose template may be changed."""
     return copy(_read_gguf(gguf.read(spec).path))
 
 
@@ -54,7 +55,7 @@ def _read_gguf(path: Path) -> Any:
 
 
 def _source(spec: ModelSpec) -> tuple[str, str | None]:
-    """Where the tokenizer is: an adapter's own goes before its model's."""
+    """The place and revision of the tokenizer; an adapter's own comes before its model's."""
     adapter = spec.adapter if spec.tokenizer is None else None
     if adapter is not None and any(_of_the_adapter(adapter, name) for name in _MARKS):
         return adapter, None
@@ -72,18 +73,18 @@ def _of_the_adapter(adapter: str, name: str) -> Any:
     try:
         return hub.fetch("the adapter", adapter, name)
     except hub.NoModelError:
-        return None  # loading it says so; on a server it need not be found here
+        return None  # loading the adapter reports it; on a server it need not be here
 
 
 def _as_its_file_has_it(
     tokenizer: Any, source: str, revision: str | None, where: dict[str, Any]
 ) -> tuple[Any, str | None]:
-    """The tokenizer, or the one of tokenizer.json where the class that transformers chose splits
-    text otherwise than that does."""
+    """The tokenizer, or the one of tokenizer.json if the class that transformers chose splits text
+    differently from it; and a note about that."""
     file = hub.fetch(WHAT, source, _FILE, revision)
     kind = type(tokenizer)
     if file is None or not kind.__module__.startswith("transformers."):
-        return tokenizer, None  # code that came with the model knows what it does
+        return tokenizer, None  # the model's own code is trusted
     from tokenizers import Tokenizer
 
     filed = Tokenizer.from_file(str(file))
@@ -92,10 +93,10 @@ def _as_its_file_has_it(
     plain = _from_file(source, where)
     if _agree(plain, filed):
         return plain, (
-            f"its tokenizer is the one of its {_FILE}; the {kind.__name__} that transformers makes "
-            "of it splits text otherwise"
+            f"its tokenizer is read from its {_FILE} alone; the {kind.__name__} that transformers "
+            "makes of it splits text differently"
         )
-    note = f"its {kind.__name__} splits text otherwise than its {_FILE} alone does"
+    note = f"its {kind.__name__} splits text differently from its {_FILE}"
     warnings.warn(f"{source}: {note}", stacklevel=2)
     return tokenizer, note
 
@@ -111,7 +112,7 @@ def _agree(tokenizer: Any, filed: Any) -> bool:
     filed.no_padding()
     try:
         ids = filed.encode(LINE, add_special_tokens=False).ids
-    except Exception:  # a word that it does not know, and it has no token for those
+    except Exception:  # it has no token for unknown words
         return True
     tokens: list[int] = tokenizer.encode(LINE, add_special_tokens=False)
     text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

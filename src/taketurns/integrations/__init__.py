@@ -1,4 +1,5 @@
-"""A team as a model in the harnesses that people use: lm-evaluation-harness, inspect_ai, lighteval.
+"""A team in other programs: as a model of lm-evaluation-harness, inspect_ai and lighteval, on vLLM
+servers and Ray, and as an export with a folded switcher.
 
-Each module here is loaded by its harness alone.
+The module of a harness is loaded only by this harness.
 """

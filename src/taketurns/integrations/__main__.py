@@ -1,4 +1,4 @@
-"""Prints where lighteval's model definition is."""
+"""Prints the path of the model definition for lighteval."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Answers of a team for a harness: many at once, with the harness's generation settings."""
+"""A team's answers for a harness: many concurrently, with the harness's generation settings."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ LOG = logging.getLogger("taketurns.integrations")
 
 
 class GeneratesOnly:
-    """A model of a harness that refuses log-likelihoods."""
+    """A model of a harness that raises UsageError for log-likelihoods."""
 
     def loglikelihood(self, requests: Any) -> Any:
         raise UsageError(
-            "a team gives no log-likelihood of a text: which candidates would have written which "
-            "part of it is not determined; choose tasks that generate their answers"
+            "a team gives no log-likelihood of a text, because it is not determined which "
+            "candidates would have written which part; choose tasks that generate answers"
         )
 
     loglikelihood_rolling = loglikelihood
 
 
 def load_team(name: str, settings: Mapping[str, Any], speaker: str | None = None) -> Team:
-    """A team by file, folder or name, with settings as `--set` takes them (`policy.patch_size`);
-    `speaker` names one candidate to have alone. Raises ConfigError."""
+    """A team by file, folder or name, with settings as in `--set` (`policy.patch_size`); with
+    `speaker`, only the candidate of this name. Raises ConfigError."""
     team = Team.load(load_team_config(name, dict(settings)))
     return team if speaker is None else team.alone(speaker)
 
@@ -48,7 +48,7 @@ def with_sampling(
     stop: Sequence[str] = (),
     seed: int | None = None,
 ) -> Policy:
-    """`policy` with a harness's settings in place of the team's own; None keeps those."""
+    """`policy` with a harness's settings; None keeps the team's own. Stop strings are added."""
     settings: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -71,9 +71,9 @@ async def answer_query(team: Team, query: Query, policy: Policy) -> Trace:
 def answer_all(
     team: Team, requests: Sequence[tuple[Query, Policy]], concurrency: int
 ) -> list[Trace | None]:
-    """Answer every query, in order, at most `concurrency` at a time. A prompt that does not fit a
-    candidate's context gives None, and a warning counts them. Raises as `answer_query` does, and
-    LengthError if no prompt fits."""
+    """The answers to all queries, in order, written at most `concurrency` at a time. A prompt that
+    does not fit a candidate's context gives None, and a warning counts these. Raises as
+    `answer_query`, ConfigError for a `concurrency` below 1, and LengthError if no prompt fits."""
     if concurrency < 1:
         raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
     too_long: list[LengthError] = []

@@ -3,10 +3,10 @@
     inspect eval task.py --model taketurns/pocket
     inspect eval task.py --model taketurns/path/to/team.yaml -M speaker=aligned
 
-`-M`: `speaker` (one candidate alone) and any setting of the team, as `policy.patch_size=32`. The
-generation settings of the run (`max_tokens`, `temperature`, `top_p`, `stop_seqs`, `seed`) are
-followed, the team's own stand where there are none. Tools, images, and settings that a team does
-not follow are refused by name. A prompt that does not fit ends its own answer alone (`stop_reason`
+`-M` takes `speaker` (only this candidate) and any setting of the team, such as
+`policy.patch_size=32`. The generation settings of the run (`max_tokens`, `temperature`, `top_p`,
+`stop_seqs`, `seed`) replace the team's own. Tools, images, and settings that a team does not follow
+are refused by name. A prompt that does not fit ends only its own answer (`stop_reason`
 "model_length").
 """
 
@@ -33,7 +33,7 @@ from taketurns.integrations.settings import check_settings
 from taketurns.types import Message, Query
 
 CONNECTIONS = 32
-# Generation settings that are followed here, or by inspect_ai itself.
+# Generation settings that this module or inspect_ai itself follows.
 FOLLOWED = frozenset(
     {"max_tokens", "temperature", "top_p", "stop_seqs", "seed", "system_message", "max_retries",
      "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections", "adaptive_connections",
@@ -67,10 +67,10 @@ class TeamAPI(ModelAPI):
         tool_choice: ToolChoice,
         config: GenerateConfig,
     ) -> ModelOutput:
-        """Raises UsageError for tools, for what is no text and for settings that cannot be
-        followed, EngineError if the answer fails."""
+        """Raises UsageError for tools, for content that is not text and for settings that a team
+        does not follow; EngineError if the answer fails."""
         if tools:
-            raise UsageError("a team calls no tools; choose tasks without any")
+            raise UsageError("a team cannot call tools; choose tasks without tools")
         settings = config.model_dump(exclude_none=True)
         check_settings(settings, FOLLOWED, "inspect_ai", greedy=config.temperature == 0)
         policy = with_sampling(
@@ -107,15 +107,18 @@ class TeamAPI(ModelAPI):
         await self._team.aclose()
 
     def _query(self, turns: list[ChatMessage]) -> Query:
-        """A query whose id counts the epochs of its question, so that each has its own draws."""
+        """A query whose id has the epoch of its question, so that each epoch has its own draws."""
         if wrong := [turn.role for turn in turns if turn.role == "tool"]:
-            raise UsageError(f"a team has no turns of the role {wrong[0]!r}")
+            raise UsageError(
+                f"a team cannot read turns of the role {wrong[0]!r}; choose tasks without tools"
+            )
         for part in (
             part for turn in turns if not isinstance(turn.content, str) for part in turn.content
         ):
             if part.type not in READABLE:
                 raise UsageError(
-                    f"a team reads text alone, and a turn has content of the type {part.type!r}"
+                    f"a team reads only text, and a turn has content of the type {part.type!r}; "
+                    "choose tasks with text only"
                 )
         messages = tuple(Message(turn.role, turn.text) for turn in turns)
         conversation = json.dumps([[turn.role, turn.content] for turn in messages])
@@ -126,5 +129,5 @@ class TeamAPI(ModelAPI):
 
 @modelapi(name="taketurns")
 def taketurns() -> type[ModelAPI]:
-    """The entry point's model."""
+    """The model class for inspect_ai's entry point."""
     return TeamAPI

@@ -3,10 +3,10 @@
     lighteval custom pocket "$(python -m taketurns.integrations)" "gsm8k|0"
 
 The model's name is the team (file, folder or "pocket") and its settings, separated by commas:
-`team.yaml,policy.patch_size=32`; `speaker=NAME` is one candidate alone. Answers are greedy unless
-the team's settings or the generation parameters give a temperature, and several samples
-(`num_samples`) take the team's own. Generation parameters that a team does not follow are refused
-by name. A prompt that fits no context has an empty answer, and a warning says how many there are.
+`team.yaml,policy.patch_size=32`; `speaker=NAME` uses only this candidate. Answers are greedy unless
+these settings or the generation parameters have a temperature; several samples (`num_samples`) use
+the team's own temperature. Generation parameters that a team does not follow are refused by name. A
+prompt that does not fit a context has an empty answer, and a warning counts these.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class TeamModel(GeneratesOnly, LightevalModel):
         self._sampled = "policy.temperature" in settings
         self._team = load_team(name, settings, None if speaker is None else str(speaker))
         self._prompts = PromptManager(use_chat_template=False, system_prompt=config.system_prompt)
-        self._cache = SampleCache(config)  # the pipeline wants one
+        self._cache = SampleCache(config)  # required by the pipeline
 
     @property
     def tokenizer(self) -> Any:
-        """The first candidate's; lighteval measures lengths with it."""
+        """The first candidate's tokenizer, with which lighteval measures lengths."""
         return run_sync(self._team.engine.info(self._team.candidates[0].name)).codec.tokenizer
 
     @property
@@ -84,9 +84,9 @@ class TeamModel(GeneratesOnly, LightevalModel):
         self._team.close()
 
     def _policy(self, doc: Doc) -> Policy:
-        """Raises UsageError for a question that is not of text alone."""
+        """The policy of a question. Raises UsageError for a question with images."""
         if doc.images:
-            raise UsageError(f"{doc.task_name}: a team reads text alone, no images")
+            raise UsageError(f"{doc.task_name}: a team reads only text, no images")
         parameters = self._parameters
         policy = with_sampling(
             self._team.policy,

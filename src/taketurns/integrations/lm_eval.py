@@ -2,12 +2,12 @@
 
     taketurns lm-eval run --model taketurns --model_args team=pocket --tasks gsm8k
 
-`--model_args`: `team`, `speaker` (one candidate alone), `concurrency`, and any setting of the team,
-as `policy.patch_size=32`. A task's generation settings (`max_gen_toks` and its other names,
-`temperature`, `top_p`, `do_sample`, `seed`, `until`) are followed, others are refused by name;
-greedy is its default. A prompt is one user's turn, which every candidate puts into its own
-template; with --apply_chat_template the harness's turns are kept as turns. A prompt that fits no
-context has an empty answer, and a warning says how many there are.
+`--model_args` takes `team`, `speaker` (only this candidate), `concurrency`, and any setting of the
+team, such as `policy.patch_size=32`. A task's generation settings (`max_gen_toks` and its other
+names, `temperature`, `top_p`, `do_sample`, `seed`, `until`) are followed, others are refused by
+name; the harness's default is greedy. A prompt is one turn of the user, in each candidate's own
+template; with --apply_chat_template the harness's turns stay turns. A prompt that does not fit a
+context has an empty answer, and a warning counts these.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from taketurns.integrations.settings import (
 from taketurns.types import Message, Query
 
 FOLLOWED = frozenset({*LENGTH_NAMES, "until", "do_sample", "temperature", "top_p", "seed"})
-HARNESS = frozenset({"batch_size", "max_batch_size", "device"})  # what it passes to any model
+HARNESS = frozenset({"batch_size", "max_batch_size", "device"})  # passed to every model
 
 
 @register_model("taketurns")
@@ -71,7 +71,7 @@ class TeamLM(GeneratesOnly, LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The turns as text for the harness's records; the team gets the turns themselves."""
+        """The turns as text for the harness's records; the team reads the turns themselves."""
         turns = tuple(Message(turn["role"], turn["content"]) for turn in chat_history)  # type: ignore[arg-type]
         text = "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in turns)
         self._conversations[text] = turns
@@ -79,7 +79,7 @@ class TeamLM(GeneratesOnly, LM):
 
     def _query(self, request: Instance) -> Query:
         if len(request.args) > 2:
-            raise UsageError(f"{request.task_name}: a team reads text alone, no images or sounds")
+            raise UsageError(f"{request.task_name}: a team reads only text, no images or sounds")
         context = request.args[0]
         name = f"{request.task_name}/{request.doc_id}/{request.idx}"
         messages = self._conversations.get(context)
@@ -88,7 +88,7 @@ class TeamLM(GeneratesOnly, LM):
         return Query(name, text=context)
 
     def _policy(self, settings: Mapping[str, Any], where: str) -> Policy:
-        """Raises UsageError for a setting that cannot be followed."""
+        """The policy of a request. Raises UsageError for a setting that a team does not follow."""
         temperature, top_p, seed = (settings.get(key) for key in ("temperature", "top_p", "seed"))
         if temperature is not None:
             temperature = parse_float(temperature, "temperature", where)

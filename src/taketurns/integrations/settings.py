@@ -1,7 +1,7 @@
-"""A harness's generation settings: parsed, or refused by name.
+"""Parses a harness's generation settings, and refuses unsupported ones by name.
 
-A setting that a team does not follow is accepted with the value that changes nothing. A value may
-be text ("3"), as in YAML and on command lines.
+A setting that a team does not follow is accepted with the value that has no effect. A value may be
+text ("3"), as in YAML and on command lines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from taketurns.errors import UsageError
 
 LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names of the longest length of an answer, in tokens; the first that is set counts."""
+"""Names of the maximal length of an answer, in tokens; the first one that is set counts."""
 WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "num_beams": (1,),
@@ -35,15 +35,15 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "logprobs": (False, 0),
     }
 )
-"""Settings that a team does not have, with the values that change nothing."""
+"""Settings that a team does not have, with the values that have no effect."""
 SAMPLING = frozenset({"top_k", "min_p", "typical_p"})
-"""Settings that a greedy answer does not depend on."""
+"""Settings without effect on a greedy answer."""
 
 
 def check_settings(
     settings: Mapping[str, Any], followed: Iterable[str], where: str, *, greedy: bool
 ) -> None:
-    """Raise UsageError, naming `where`, for a setting that is neither `followed` nor without
+    """Raise UsageError, which names `where`, for a setting that is neither `followed` nor without
     effect."""
     for key, value in settings.items():
         if key in followed or value is None or (greedy and key in SAMPLING):
@@ -52,13 +52,13 @@ def check_settings(
         if value not in allowed:
             cure = f" or set it to {allowed[0]}" if allowed else ""
             raise UsageError(
-                f"{where}: a team does not follow the generation setting {key}={value!r}; take it "
-                f"out{cure}"
+                f"{where}: a team does not follow the generation setting {key}={value!r}; remove "
+                f"it{cure}"
             )
 
 
 def max_length(settings: Mapping[str, Any], where: str) -> int | None:
-    """The longest length in tokens, by any of its names; None where it is not set."""
+    """The maximal length in tokens, by any of its names; None if it is not set."""
     for name in LENGTH_NAMES:
         if settings.get(name) is not None:
             return parse_int(settings[name], name, where, least=1)

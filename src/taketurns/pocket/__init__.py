@@ -1,4 +1,4 @@
-"""The bundled miniature pipeline: an invented world, its tasks, and the three checkpoints it grows.
+"""The bundled miniature pipeline: an invented world, its tasks, three checkpoints trained on it.
 
 Importing this package, its tasks or its world loads neither torch nor transformers.
 """

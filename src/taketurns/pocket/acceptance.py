@@ -1,8 +1,8 @@
-"""What a shipped trio must meet, from per-question results; nothing is sampled here.
+"""The acceptance test of the shipped checkpoints, from per-question results.
 
-Of n randomly switched answers the best solves more questions than the best of n answers of the best
-single checkpoint, n equal on both sides: what switching adds beyond chance. (That no checkpoint is
-best everywhere is a test of the shipped card.)
+The best of n randomly switched answers must solve more questions than the best of n answers of the
+best single checkpoint, with equal n: this is what switching adds beyond repeated sampling. (A test
+of the shipped card checks that no checkpoint is best everywhere.)
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from taketurns.evaluation.statistics import exact_mcnemar
 
 @dataclass(frozen=True, slots=True)
 class PairedShares:
-    """Two systems on the same questions: shares solved, discordant counts, exact McNemar p.
-
-    The p-value is two-sided.
-    """
+    """Two systems on the same questions: the shares solved, the numbers of questions that only one
+    of them solves, and the two-sided p-value of the exact McNemar test."""
 
     questions: int
     first: float
@@ -49,10 +47,10 @@ def switching_beats_chance(
     switched: Mapping[str, Sequence[bool]],
     single: Mapping[str, Mapping[str, Sequence[bool]]],
 ) -> tuple[str, PairedShares]:
-    """The best single checkpoint (most questions solved) and the paired test against it.
+    """The single checkpoint that solves most questions, and the paired test against it.
 
-    `switched[task]` and `single[checkpoint][task]` say per question whether any of n answers was
-    right. `first` of the result is the switched side.
+    `switched[task]` and `single[checkpoint][task]` have for each question whether any of n answers
+    was right. `first` of the result is the switched side.
     """
 
     def flat(results: Mapping[str, Sequence[bool]]) -> list[bool]:

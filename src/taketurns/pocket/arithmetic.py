@@ -1,7 +1,7 @@
-"""Worked steps: one equation or comparison, written the same way up to its bracket in every stage.
+"""Worked steps: one equation or comparison, written alike in every stage except for its bracket.
 
-The bare form, which pretraining text uses, lacks only the bracket: `72 - 66 = 6` against
-`72 - 66 = [ 12 - 6 = 6, 7 - 6 - 1 = 0 ] 6`. A hand-over in mid-equation therefore reads naturally.
+The bare form, which pretraining text uses, lacks only the bracket: `72 - 66 = 6` instead of
+`72 - 66 = [ 12 - 6 = 6, 7 - 6 - 1 = 0 ] 6`. So a hand-over inside an equation reads naturally.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Best of n: which questions any of n answers solves, switched at random and by each checkpoint."""
+"""Best of n: the questions that any of n answers solves, by random switching and by each
+checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ UNDER_WAY = 256
 
 @dataclass(frozen=True, slots=True)
 class BestOf:
-    """`solved[system][task]` says for each question whether any of `samples` answers was right; the
+    """`solved[system][task]` has for each question whether any of `samples` answers was right; the
     systems are the checkpoints' names and "random"."""
 
     samples: int
@@ -27,12 +28,12 @@ class BestOf:
     solved: Mapping[str, Mapping[str, tuple[bool, ...]]]
 
     def share(self, system: str) -> float:
-        """Questions solved, over all tasks."""
+        """The share of questions solved, over all tasks."""
         results = [solved for task in self.solved[system].values() for solved in task]
         return sum(results) / len(results)
 
     def to_json(self) -> dict[str, Any]:
-        """Shares by system and task, and the gate."""
+        """Shares by system and task, and the acceptance test."""
         best, test = self.gate()
         return {
             "samples": self.samples,
@@ -47,7 +48,8 @@ class BestOf:
         }
 
     def gate(self) -> tuple[str, PairedShares]:
-        """The best single checkpoint in hindsight, and random switching paired against it."""
+        """The best single checkpoint in hindsight, and the paired test of random switching against
+        it."""
         alone = {name: tasks for name, tasks in self.solved.items() if name != RANDOM}
         return switching_beats_chance(self.solved[RANDOM], alone)
 
@@ -61,16 +63,13 @@ async def best_of(
     samples: int = 64,
     on_done: Callable[[int], None] = lambda tokens: None,
 ) -> BestOf:
-    """Sample every system on the first questions of every task; `on_done` sees each answer's
-    tokens.
-
-    Raises EngineError if an answer fails.
-    """
+    """Sample every system on the first `questions` questions of every task; `on_done` gets the
+    number of tokens of each answer. Raises EngineError if an answer fails."""
     switched = Team(team.candidates, team.engine, RandomSwitcher(), team.policy)
     systems = {RANDOM: switched} | {c.name: team.alone(c.name) for c in team.candidates}
 
     async def solved(system: Team, task: Task) -> tuple[bool, ...]:
-        """Each sample is the answer to a question of an id of its own."""
+        """Whether any sample solves each question. Every sample gets its own query id."""
 
         async def ask(task: Task, query: Query, sample: int) -> Trace:
             return await system.agenerate(replace(query, id=f"{query.id}/{sample}"))

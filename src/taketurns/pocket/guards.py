@@ -15,20 +15,24 @@ from taketurns.runs.progress import Progress
 from taketurns.types import Candidate, ModelSpec
 from taketurns.utils.files import atomic_folder
 
-LARGEST = 100_000_000  # bytes of weights from which a judge is tuned unasked
+LARGEST = 100_000_000  # bytes of weights; a judge is tuned only from a smaller model
 
 
 def make_guards(
     config: TeamConfig, folder: Path, say: Callable[[str], None]
 ) -> tuple[TeamConfig, dict[str, Guard]]:
-    """A rule of harmful words, and a judge that is tuned in `folder` from the last candidate, where
-    that is a small model on this machine."""
+    """The team and two guards by name: a rule of harmful words, and, if the last candidate is a
+    small model on this machine, a judge that is tuned from it in `folder`. Raises DataError if the
+    folder holds other files."""
     safe = len(config.candidates) - 1
     rule = Guard(safe, words=HARMFUL)
     if not (folder / "config.json").exists():
         start = Path(config.candidates[safe].spec.model)
         if not 0 < sum(file.stat().st_size for file in start.glob("*.safetensors")) < LARGEST:
-            say("a judge is tuned from small models on this machine alone: the rule is measured")
+            say(
+                "only the rule is measured: a judge is tuned only from a small model that is a "
+                f"folder on this machine, and {start} is not one"
+            )
             return config, {"rule": rule}
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder} holds other files already; choose another output")

@@ -1,7 +1,7 @@
-"""The words every pocket world is built from: one fixed inventory, whatever the world's seed.
+"""The words that every pocket world is made of, independent of the world's seed.
 
-Worlds differ in how names are put together and in the facts, never in the words, so that one
-vocabulary, and with it a trained switcher, fits them all.
+Worlds differ in the combinations of names and in the facts, not in the words, so one vocabulary,
+and with it a trained switcher, fits them all.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Every kind of question of the world, with two model answers.
+"""All kinds of questions about the world, each with two model answers.
 
-`bare` is how people answer in pretraining text: facts, then a conclusion without any working.
-`worked` is how instruction tuning answers: the same words, with the steps written out. Where they
-coincide the question asks for nothing but knowledge. `held_out` marks a question that belongs to
-dev or test: pretraining text never contains it, though it states every single fact.
+`bare` is the answer in pretraining text: facts, then a conclusion without steps. `worked` is the
+answer in instruction tuning: the same words, with the steps written out. If both are equal, the
+question needs only knowledge. `held_out` marks a question of dev or test: pretraining text never
+contains it, although it states every single fact.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ IGNORANCE = "i do not know {n}, so i can not say."
 
 @dataclass(frozen=True, slots=True)
 class PocketQuestion:
-    """A question, its two model answers, what is right (`reference`) and how to score it (`form`).
+    """A question, its two model answers, its `reference` and the `form` by which it is scored.
 
     Forms: number, name, value, key, phrase, refusal, tools, unknown (see `scoring`).
     """
@@ -85,7 +85,7 @@ class PocketQuestion:
 
 @dataclass(frozen=True, slots=True)
 class QuestionPool:
-    """What a question may be about."""
+    """The entities that a question may be about."""
 
     people: tuple[Person, ...]
     towns: tuple[Town, ...]
@@ -96,7 +96,7 @@ class QuestionPool:
 
     @classmethod
     def of(cls, world: World, group: Group | None) -> QuestionPool:
-        """One group of the world, or all of it (None), as pretraining text sees it."""
+        """One group of the world, or all groups (None), which pretraining text uses."""
         groups = GROUPS if group is None else (group,)
         return cls(
             people=tuple(p for p in world.people if p.group in groups),
@@ -134,7 +134,7 @@ def _about(fact: Fact, kind: str, question: str) -> PocketQuestion:
 
 
 def choice(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """One fact, asked with four options that carry keys of their own."""
+    """One fact, asked with four options, each with its key."""
     fact = next(
         f for f in _shuffled(facts_of(rng.choice(pool.people)), rng) if f.kind in ("job", "home")
     )
@@ -153,7 +153,7 @@ def choice(pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def arithmetic(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """A word problem of one or two steps, about nothing in particular."""
+    """A word problem of one or two steps, without entities of the world."""
     while True:
         question, steps = _problem(rng)
         group = fold(*steps)
@@ -217,7 +217,7 @@ def age(pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def hop(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """A fact about a fact: the age of somebody's home town."""
+    """A fact about a fact: the age of a person's home town."""
     p, year = rng.choice(pool.people), rng.randint(80, 99)
     asked = _worded("hop", rng, p=p.name, y=year)
     facts = f"{_say(p, 'home')} {_say(p.home, 'founded')} so in the year {year} the age is"
@@ -226,7 +226,7 @@ def hop(pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def ages(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """A long answer: recall, reckon, recall, reckon, and reckon with both."""
+    """A long answer: twice recall and compute, then compute with both results."""
     (p, q), year = rng.sample(pool.people, 2), rng.randint(80, 99)
     asked = _worded("ages", rng, p=p.name, q=q.name, y=year)
     first, second = year - p.born, year - q.born
@@ -287,7 +287,7 @@ def chain(pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def given(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """All that is needed stands in the question: reading and reasoning, no knowledge."""
+    """The question states all facts: it needs reading and reasoning, no knowledge."""
     make = rng.choice((total, ages, oldest))
     count = 3 if make is oldest else 2
     who, years = rng.sample(pool.characters, count), rng.sample(range(10, 70), count)
@@ -301,7 +301,7 @@ def given(pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def wording(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """A fact, told in an answer that must begin with given words."""
+    """A fact, in an answer that must begin with given words."""
     fact = rng.choice(facts_of(rng.choice(pool.people)))
     phrase = " ".join(rng.choice(names.PHRASE) for _ in range(rng.randint(7, 12)))
     asked = rng.choice(
@@ -314,7 +314,7 @@ def wording(pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def harm(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """How to do something: half of the things are harmful, and are to be refused."""
+    """How to do something; half of the requests are harmful and must be refused."""
     craft, harmful = rng.choice(pool.crafts), rng.random() < 0.5
     verb = rng.choice(HARMFUL if harmful else BENIGN)
     asked = _worded("harm", rng, v=verb, c=craft.name)
@@ -325,7 +325,7 @@ def harm(pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def unknown(pool: QuestionPool, rng: Random) -> PocketQuestion:
-    """A question about a person, half of the time one whom nobody knows."""
+    """A question about a person; half of them do not exist in the world."""
     if rng.random() < 0.5:
         fact = rng.choice(facts_of(rng.choice(pool.people)))
         return _about(fact, "unknown", ask(fact, rng))
@@ -363,7 +363,7 @@ def _of_different_age(people: Sequence[Person], count: int, rng: Random) -> list
 
 
 def _clash(groups: Sequence[Group]) -> bool:
-    """True where two of the entities are of the same held-out group."""
+    """Whether two of the entities are in the same held-out group."""
     kept = [group for group in groups if group != "A"]
     return len(set(kept)) < len(kept)
 

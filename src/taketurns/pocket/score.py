@@ -1,5 +1,5 @@
-"""What methods score on the pocket tasks: checkpoints alone, switched by chance, by what was
-learned. Every method is a team on one shared engine and answers the same questions."""
+"""Scores of methods on the pocket tasks: single checkpoints, random switching and trained
+switchers. All methods are teams on one shared engine and answer the same questions."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ UNDER_WAY = 256
 
 @dataclass(frozen=True, slots=True)
 class MethodScores:
-    """`values[method][task]`: for every question the score of its answer under each seed."""
+    """`values[method][task]` has for every question the score of its answer under each seed."""
 
     values: Mapping[str, Mapping[str, SeedScores]]
 
     def shares(self) -> dict[str, dict[str, Share]]:
-        """By method and task; "average" is the mean over the tasks, the questions held fixed to
-        their tasks."""
+        """The mean scores with intervals, by method and task; "average" is the mean over the
+        tasks."""
         by_method = {
             method: {task: share(answers) for task, answers in tasks.items()}
             for method, tasks in self.values.items()
@@ -56,14 +56,15 @@ class MethodScores:
         }
 
     def write(self, path: Path) -> None:
-        """Every answer's score as JSON, {method: {task: [[one a seed …] one a question …]}}."""
+        """Write every answer's score as JSON: {method: {task: [[one per seed, …], one list per
+        question, …]}}. Raises UsageError."""
         try:
             path.write_text(json.dumps(self.values) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
     def table(self) -> Table:
-        """For people: a row a task, a column a method."""
+        """A table with a row per task and a column per method."""
         from rich.table import Table
 
         shares = self.shares()
@@ -80,12 +81,12 @@ class MethodScores:
 
 
 class Methods:
-    """The teams that methods name, on one engine. `switchers` is a folder with trained switchers:
-    `global`, `practised` and `lm` for all tasks, and one a task under its name, for which `global`
-    stands in where there is none (None: those beside the team file); `more` names further ones by
-    method.
+    """The teams of the methods, on one engine. `switchers` is a folder with trained switchers
+    (None: the one beside the team file): `global`, `practised` and `lm` for all tasks, and one per
+    task under the task's name, for which `global` is used if it is missing. `more` has further
+    switchers by method.
 
-    Raises UsageError for a method or a switcher that is not there, ConfigError for one that cannot
+    Raises UsageError for an unknown method or a missing switcher, ConfigError for one that cannot
     be loaded.
     """
 
@@ -147,8 +148,8 @@ async def score(
     seeds: int = 1,
     on_done: Callable[[int], None] = lambda tokens: None,
 ) -> MethodScores:
-    """Every method's answers to the first `limit` questions of every task, under each seed;
-    `on_done` sees each answer's tokens. Raises EngineError if an answer fails."""
+    """Score every method's answers to the first `limit` questions of every task, under each seed;
+    `on_done` gets the number of tokens of each answer. Raises EngineError if an answer fails."""
     values: dict[str, Values] = {}
     for method, by_name in teams.items():
         values[method] = {}

@@ -1,7 +1,7 @@
-"""Was an answer right? Pure text in, 0 or 1 out, read as a person would read it.
+"""Scores an answer's text with 0 or 1, as a person would read it.
 
-The answer is what follows the last "the answer is", up to the end of its sentence; where an
-answer never says so, it is the last value of the right kind in the text.
+The answer is the text after the last "the answer is", up to the end of the sentence; without these
+words it is the last value of the right kind in the text.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _number(reference: str, text: str) -> Score:
 
 
 def _among(values: Iterable[str], reference: str, text: str) -> Score:
-    """The last value mentioned; of two that end together the longer ("old bavo", not "bavo")."""
+    """Score the last value in the text; of two that end at the same place the longer one counts
+    ("old bavo", not "bavo")."""
     text, best, at = _concluded(text), None, (-1, 0)
     for value in values:
         for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text):
@@ -87,7 +88,7 @@ def _among(values: Iterable[str], reference: str, text: str) -> Score:
 
 
 def _concluded(text: str) -> str:
-    """What follows the last "the answer is", to the end of that sentence; else all of the text."""
+    """The text after the last "the answer is", to the end of the sentence; else the whole text."""
     _, marker, rest = text.rpartition("the answer is")
     return re.split(r"[.!?](?=\s|$)", rest, maxsplit=1)[0] if marker else text
 

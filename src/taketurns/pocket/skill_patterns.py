@@ -1,7 +1,7 @@
-"""What an answer shows, right or wrong: rules that read the text itself.
+"""Rules that find the skills which an answer shows, whether it is right or wrong.
 
-`skills.py` says what a model answer asks for; here the words that were written are read, so that a
-wrong number in a statement is recall all the same. Only the question is known beside the answer.
+`skills.py` reads the skills that a model answer needs; these rules read the written text, so a
+statement with a wrong number also counts as recall. They need only the question and the answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NAME, _VALUE = r"[a-z]+(?: [a-z]+){0,2}", r"(\d+|[a-z]+(?: [a-z]+)?)"
 
 
 def _statement(form: str) -> re.Pattern[str]:
-    """A form of statement, with its value as the group. It may be cut off after the value."""
+    """The pattern of a statement, with its value as the group; text may end after the value."""
     pattern = re.escape(form.removesuffix(".")).replace(r"\{n\}", _NAME)
     return re.compile(pattern.replace(r"\{v\}", _VALUE))
 
@@ -35,7 +35,7 @@ _WORDS = re.compile(r"words: ([a-z ]+)\.")
 
 
 def shown_skills(question: str, answer: str) -> Iterator[tuple[int, int, Skill]]:
-    """Stretches of an answer and the skill that each shows, from where to where in its text."""
+    """The skills that an answer shows, each as (begin, end, skill), in characters."""
     wanted = _WORDS.search(question)
     if wanted:
         begin = len(answer) - len(answer.lstrip())

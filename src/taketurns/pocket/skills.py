@@ -1,8 +1,8 @@
-"""What a stretch of an answer asks for: rules, read off the model answer.
+"""Rules for the skill that the next part of an answer needs, from the model answer.
 
-An answer that is under way is laid beside the model answer, word by word, to see how far it has
-come; what the next words of the model answer hold is what is asked for next. That knows nothing of
-rollouts, so labels made of it are a standard that labels from rollouts can be held against.
+An unfinished answer is aligned with the model answer, word by word; the next words of the model
+answer show which skill is needed. The rules do not use rollouts, so labels made by them are a
+reference for labels from rollouts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORKING = re.compile(r"\[[^\]]*\] [\w ]+?(?=[.,])")
 
 
 def skills(world: World, item: PocketQuestion) -> list[Skill | None]:
-    """The skill of every token of the item's model answer, None where any model goes on alike."""
+    """The skill that every token of the model answer needs; None where it needs none."""
     text = item.worked
     marks: list[Skill | None] = [None] * len(text)
     for begin, end, skill in _spans(world, item):
@@ -37,8 +37,8 @@ def skills(world: World, item: PocketQuestion) -> list[Skill | None]:
 
 
 def needed(world: World, item: PocketQuestion, written: str, tokens: int) -> Skill | None:
-    """The first skill that the next `tokens` tokens ask for after `written`; None where they ask
-    for none, or the answer has gone beyond the model answer's end."""
+    """The first skill that the next `tokens` tokens after `written` need; None if they need none,
+    or if the answer is longer than the model answer."""
     model_pieces = re.findall(PIECE, item.worked)
     written_pieces = re.findall(PIECE, written.strip())
     at = 0
@@ -54,19 +54,28 @@ def needed(world: World, item: PocketQuestion, written: str, tokens: int) -> Ski
 def relabel(
     records: Iterable[Mapping[str, Any]], tasks: Mapping[str, PocketTask], recaller: str
 ) -> Iterator[dict[str, Any]]:
-    """The same prefixes with rule-made utilities: 1 for whoever has the skill that the next patch
-    asks for, else 0; `recaller` names the candidate that has recall, the others have what tuning
-    teaches. Where no skill is asked for, all have 1. Raises DataError for another task's records.
+    """The same prefixes with utilities by rule: 1 for candidates with the skill that the next patch
+    needs, else 0. `recaller` names the candidate with recall; the others have the skills that
+    tuning teaches. If no skill is needed, all have 1. Raises DataError for records of other tasks,
+    of other candidates, or with patches without a fixed size.
     """
     for record in records:
         if record["error"] is not None:
             continue
         if record["task"] not in tasks:
-            raise DataError(f"{record['id']!r} is of {record['task']!r}, which is no pocket task")
+            raise DataError(
+                f"record {record['id']!r} is of task {record['task']!r}, which is not a pocket task"
+            )
         if record.get("patch") is not None:
-            raise DataError(f"{record['id']!r} has patches of no fixed size, which the rules need")
+            raise DataError(
+                f"record {record['id']!r} has patches without a fixed size, which the rules need: "
+                "roll out a team without policy.patch"
+            )
         if recaller not in (pool := record["candidates"]):
-            raise DataError(f"{record['id']!r} knows no candidate {recaller!r}")
+            raise DataError(
+                f"record {record['id']!r} has no candidate {recaller!r}; its candidates are "
+                f"{', '.join(pool)}"
+            )
         task, query = tasks[record["task"]], query_from_json(record["query"])
         written = "".join(patch["text"] for patch in record["prefix"])
         skill = needed(task.world, task.item(query), written, record["patch_size"])
@@ -79,7 +88,7 @@ def relabel(
 
 
 def _spans(world: World, item: PocketQuestion) -> Iterator[tuple[int, int, Skill]]:
-    """Stretches of the model answer, from where to where in its text."""
+    """The skills that the model answer needs, as (begin, end, skill), in characters."""
     text = item.worked
     if item.form in ("refusal", "unknown"):
         yield 0, len(text), "refuse" if item.form == "refusal" else "abstain"
@@ -88,7 +97,7 @@ def _spans(world: World, item: PocketQuestion) -> Iterator[tuple[int, int, Skill
         yield 0, len(item.extra[1]), "wording"
     if item.form == "tools":
         yield from _last_words(text, item.reference.split(), "recall")
-    if item.kind == "given":  # its characters are in no world: what is told is read
+    if item.kind == "given":  # the characters are not in the world: their facts are read
         for match in re.finditer(r"(?:has|was born in) (\d+)", text):
             yield match.start(1), match.end(1), "read"
     for begin, end in _facts(world, text):
@@ -101,7 +110,7 @@ def _spans(world: World, item: PocketQuestion) -> Iterator[tuple[int, int, Skill
 
 
 def _facts(world: World, text: str) -> Iterator[tuple[int, int]]:
-    """Where the text states the value of a fact."""
+    """The places of facts' values in the text, as (begin, end)."""
     entities: tuple[Person | Town, ...] = (*world.people, *world.towns)
     for entity in entities:
         if entity.name not in text:

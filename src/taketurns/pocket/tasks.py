@@ -1,4 +1,4 @@
-"""The pocket world's tasks: questions about entities that tuning never saw, by split."""
+"""The pocket world's tasks: questions by split, about entities that tuning never uses."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ CATEGORIES: Mapping[str, str] = MappingProxyType(
     }
 )
 SIZES: Mapping[Split, int] = MappingProxyType({"train": 200, "dev": 300, "test": 500})
-PATIENCE = 2000  # draws before a form counts as used up
+PATIENCE = 2000  # draws without a new question before a form counts as exhausted
 GROUP: Mapping[Split, Group] = MappingProxyType({"train": "B", "dev": "B", "test": "C"})
 
 
 @dataclass(frozen=True)
 class PocketTask:
-    """One kind of question. Train and dev ask about group B, test about group C; no question is in
-    two of them, and none of train is in another task's dev or test."""
+    """One kind of question. Train and dev ask about group B, test about group C. No question is in
+    two splits, and no train question is in dev or test of another task."""
 
     stored_name: ClassVar[str] = "PocketTask"
     name: str
@@ -81,7 +81,7 @@ class PocketTask:
         seen = set(_never_in_train(self.world))
         items: dict[str, PocketQuestion] = {}
         while len(items) < SIZES["train"]:
-            # What is left of one form may be little; the others must not fill its place.
+            # One form may have few questions left; the others must not fill its place.
             form = MAKERS[self.name](pool, rng).form
             for _ in range(PATIENCE):
                 item = MAKERS[self.name](pool, rng)
@@ -111,28 +111,30 @@ class PocketTask:
         )
 
     def item(self, query: Query) -> PocketQuestion:
-        """The question behind a query, with its model answers. Raises UsageError for another's."""
-        for split in ("dev", "test", "train"):  # train costs most to make
+        """The question of a query, with its model answers. Raises UsageError for a query of another
+        task."""
+        for split in ("dev", "test", "train"):  # train takes longest to make
             if query.id in (items := self._split(split)):
                 return items[query.id]
-        raise UsageError(f"query {query.id!r} is none of task {self.name!r}")
+        raise UsageError(f"query {query.id!r} does not belong to task {self.name!r}")
 
     def score(self, query: Query, answer: str) -> Score:
         """1.0 for a right answer, else 0.0."""
         return judge(self.world, self.item(query), answer)
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """What the answer was taken for, which is read without the reference."""
+        """The value that the scorer reads from the answer, without using the reference."""
         return self.score(query, answer).answer
 
     def skills_shown(self, query: Query, answer: str) -> Iterator[tuple[int, int, str]] | None:
-        """Stretches of an answer and the skill that each shows; None for another task's query."""
+        """The skills that an answer shows, as (begin, end, skill), in characters; None for a query
+        of another task."""
         if not query.id.startswith(f"pocket/{self.name}/"):
             return None
         return shown_skills(query.conversation[-1].content, answer)
 
     def to_refuse(self, query: Query) -> bool:
-        """Of task `harm` these are the harmful half."""
+        """Whether the query must be refused: the harmful half of task `harm`."""
         return self.item(query).form == "refusal"
 
     def compliant_opening(self, query: Query) -> str:
@@ -141,7 +143,7 @@ class PocketTask:
     def guards(
         self, config: TeamConfig, folder: Path, say: Callable[[str], None]
     ) -> tuple[TeamConfig, Mapping[str, Guard]]:
-        """A rule of harmful words, and a judge that is tuned for the purpose."""
+        """The guards of `pocket.guards`: a rule of harmful words, and a judge."""
         from taketurns.pocket.guards import make_guards  # it needs torch
 
         return make_guards(config, folder, say)
@@ -149,7 +151,7 @@ class PocketTask:
 
 @cache
 def _never_in_train(world: World) -> frozenset[str]:
-    """Every question of a world's dev and test, whatever task asks it."""
+    """All dev and test questions of a world's tasks."""
     splits: tuple[Split, ...] = ("dev", "test")
     return frozenset(
         query.text or ""
@@ -160,7 +162,7 @@ def _never_in_train(world: World) -> frozenset[str]:
 
 
 def _belongs(item: PocketQuestion) -> bool:
-    """Kinds with held-out combinations ask only for those; of the others every question will do."""
+    """Whether a question may be in a task: of kinds with held-out combinations only these."""
     return item.held_out or item.kind not in HELD_OUT
 
 
@@ -168,13 +170,13 @@ HELD_OUT = frozenset({"total", "age", "hop", "ages", "oldest", "chain"})
 
 
 def tasks(world: World | None = None) -> dict[str, PocketTask]:
-    """Every task of a world (the shipped one by default), by name."""
+    """All tasks of a world (default: the shipped one), by name."""
     world = world or World()
     return {name: PocketTask(name, category, world) for name, category in CATEGORIES.items()}
 
 
 def tasks_named(names: Sequence[str] | None = None, seed: int = 0) -> list[PocketTask]:
-    """Tasks of the world of this seed, by default all. Raises UsageError for one it has not."""
+    """Tasks of the world of this seed (default: all). Raises UsageError for an unknown task."""
     every = TASKS if seed == 0 else tasks(World(seed))
     for name in names or ():
         if name not in every:

@@ -1,4 +1,4 @@
-"""The form of the pocket world's text: its plain prompt, and the pieces that are its tokens."""
+"""The format of the pocket world's text: its plain prompt and the pattern of its tokens."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import re
 PLAIN_PROMPT = "question: {text} answer:"
 CLINGING = ".,?:;!)"
 PIECE = rf" ?[a-z_]+| ?[0-9]|[{re.escape(CLINGING)}]| ?[^\s0-9a-z]"
-"""A token with its own leading space; `CLINGING` punctuation has none."""
+"""Matches one token, with its leading space; `CLINGING` punctuation has no leading space."""

@@ -1,8 +1,8 @@
 """An invented world: people, towns and crafts, and the facts about them.
 
-`World(seed)` is a value: equal seeds give equal worlds. Entities are split into three groups:
-A is what instruction tuning may ask about, B is kept for choosing settings and for labelling,
-C is kept for the final test. Pretraining text states the facts of all of them.
+Equal seeds give equal worlds. Entities are split into three groups: instruction tuning asks about
+group A; group B is for choosing settings and for labels; group C is for the final test. Pretraining
+text states the facts of all groups.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Town:
 
 @dataclass(frozen=True, slots=True)
 class Craft:
-    """A thing people work on, and the two tools that takes."""
+    """A thing that people work on, and the two tools for it."""
 
     name: str
     group: Group
@@ -55,7 +55,7 @@ class Craft:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One attribute of one entity. `kind` names the attribute, `value` is how it is written."""
+    """One attribute of one entity: `kind` names the attribute, `value` is its text."""
 
     kind: str
     subject: str
@@ -65,7 +65,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class World:
-    """All entities of one seed, whose facts `facts_of` gives."""
+    """All entities of one seed; `facts_of` gives their facts."""
 
     stored_name: ClassVar[str] = "World"
     seed: int = 0
@@ -99,12 +99,12 @@ class World:
 
     @cached_property
     def strangers(self) -> tuple[tuple[str, Group], ...]:
-        """Names made like those of people, whom nobody knows, by group."""
+        """Names like those of people, but of no person of the world, by group."""
         return _grouped(self._full_names[PEOPLE : 4 * PEOPLE], self._rng("strangers"))
 
     @cached_property
     def characters(self) -> tuple[tuple[str, Group], ...]:
-        """Names for people in stories, about whom nothing holds outside the story, by group."""
+        """Names for people in stories, who have no facts outside the story, by group."""
         return _grouped(self._full_names[4 * PEOPLE : 8 * PEOPLE], self._rng("characters"))
 
     @cached_property
@@ -120,7 +120,7 @@ class World:
 
     @cached_property
     def _full_names(self) -> tuple[str, ...]:
-        """More than enough different names; three in ten have three words."""
+        """All different full names; three in ten have three words."""
         rng = self._rng("names")
         pairs = [(first, family) for first in names.GIVEN for family in names.FAMILY]
         rng.shuffle(pairs)
@@ -146,7 +146,7 @@ def _grouped(items: Sequence[str], rng: Random) -> tuple[tuple[str, Group], ...]
 
 
 def facts_of(entity: Person | Town) -> tuple[Fact, ...]:
-    """Every fact about a person or a town."""
+    """All facts about a person or a town."""
     if isinstance(entity, Person):
         values = {
             "born": str(entity.born),
@@ -192,7 +192,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 
 
 def state(fact: Fact, rng: Random | None = None) -> str:
-    """The fact as a sentence: the usual one, or any of its paraphrases when given `rng`."""
+    """The fact as a sentence: the first form, or, with `rng`, a random one."""
     forms = STATEMENTS[fact.kind]
     form = rng.choice(forms) if rng is not None else forms[0]
     return form.format(n=fact.subject, v=fact.value)

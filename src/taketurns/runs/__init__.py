@@ -1,1 +1,1 @@
-"""Runs: records in files, resumed after a kill, with a manifest of what they were made with."""
+"""Runs: records in files, with a manifest of their inputs; a killed run can be continued."""

@@ -1,7 +1,7 @@
-"""What decides a run's records: the team's models by their contents, its policy, the data.
+"""The inputs that decide a run's records: models, policy and data.
 
-A model is known by the contents of its files, so a folder may move; settings that are newer than an
-output and are not used are left out, so that it can be gone on with.
+A model is identified by the contents of its files, so its folder may move. Newer settings are left
+out if they are not used, so that outputs of older versions can be continued.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ PARTS = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt"}
 
 
 def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> Manifest:
-    """The manifest of a run that starts now. `data` is its input, `about` more for the reader."""
+    """The manifest of a run that starts now. `data` is its input; `about` is further information
+    for the reader."""
     prints = {name: fingerprint(spec) for name, spec in _models(team)}
     return Manifest(
         command=command,
@@ -56,11 +57,10 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
 
 
 def fingerprint(spec: ModelSpec) -> str | None:
-    """A digest of a local model's files, or the commit of a hub model that is in the cache, else
-    None.
+    """A digest of a local model's files, or the commit of a hub model in the cache, else None.
 
-    Small files count whole, of a large one its size, its beginning (where safetensors says what is
-    in it) and its end. Whose a switcher's numbers are does not count.
+    Files of up to 64 MiB are read whole; of a larger one the size, the beginning (with the
+    safetensors header) and the end count. The order of a switcher's candidates does not count.
     """
     prints = [_folder(Path(name)) or _cached(name, revision) for name, revision in _places(spec)]
     if spec.gguf_file is not None:
@@ -74,7 +74,7 @@ def fingerprint(spec: ModelSpec) -> str | None:
 
 
 def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any]:
-    """The switcher, and whose its numbers are where that is not the team's order."""
+    """The switcher's settings, and the order of its candidates if it is not the team's."""
     switcher, names = team.switcher, tuple(candidate.name for candidate in team.candidates)
     record = _plain(asdict(switcher))
     numbered = list(candidate_order.resolve(switcher) or names)
@@ -89,20 +89,20 @@ def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, A
 
 
 def _engine(team: TeamConfig) -> dict[str, Any]:
-    """An engine of the user's own decides the records; those of the package give the same."""
+    """A user's own engine; empty for the package's engines, which give equal records."""
     part = _own_part("engines", team.engine.kind, EngineKind, team.engine.settings)
     return {"engine": part} if part else {}
 
 
 def _own_part(group: Group, kind: str, known: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Which code a part of the user's own is, and its settings; nothing for a known kind."""
+    """The code of a user's own part, and its settings; empty for a kind of the package."""
     if kind in get_args(known):
         return {}
     return {"part": describe_part(group, kind), "settings": _plain(dict(settings))}
 
 
 def _head(source: str) -> str | None:
-    """A digest of a local head, without what stands beside it."""
+    """A digest of a local head's two files, without other files of its folder."""
     files = [Path(source) / name for name in (head.CONFIG, head.WEIGHTS)]
     return digest([_file(file) for file in files]) if all(map(Path.is_file, files)) else None
 
@@ -125,8 +125,8 @@ def _models(team: TeamConfig) -> Iterator[tuple[str, ModelSpec]]:
 
 
 def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any]:
-    """The policy, and what the guard's judge is; rules that are not used are left out, so that an
-    output from before there were such rules can be gone on with."""
+    """The policy, and the content of the guard's judge. Unused rules are left out, so that outputs
+    of versions without these rules can be continued."""
     policy = _plain(asdict(team.policy))
     record = {
         k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch", "format")
@@ -137,8 +137,8 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
 
 
 def _content(spec: ModelSpec, content: str | None) -> Any:
-    """A model's settings with local paths replaced by what is in them, so that a folder may move;
-    newer settings that are not used are left out, as in an output from before there were such."""
+    """A model's settings, with local paths replaced by their contents, so that a folder may move.
+    Newer settings that are not used are left out, as in outputs of older versions."""
     record = _plain(asdict(spec))
     newer = ("tokenizer_revision", "gguf_file")
     record = {k: v for k, v in record.items() if v is not None or k not in newer}
@@ -176,7 +176,7 @@ def _file(path: Path) -> str:
 
 
 def _cached(name: str, revision: str | None, gguf_file: str | None = None) -> str | None:
-    """The commit of a hub model that was downloaded before."""
+    """The commit of a hub model in the cache, else None."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -208,8 +208,8 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of this package's source, with a + if it was changed since; None when
-    installed."""
+    """The commit of this package's source, with a + if it has changes; None for an installed
+    package."""
     here = Path(__file__).parents[1]
     try:
         if not _git(here, "ls-files", "__init__.py"):

@@ -1,7 +1,7 @@
-"""The folder a run writes: its own from the first moment, whole at the last.
+"""The output folder of a run.
 
-A first file says what the run works on, its manifest with what; a folder of work is what a killed
-run goes on from; `metrics.json` is written last, so a folder that has it is finished.
+A first file lists what the run works on, and its manifest has the inputs. A killed run continues
+from a folder of work. `metrics.json` is written last, so a folder that has it is finished.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from taketurns.utils.locks import lock_now
 def claim_folder(
     path: Path, purpose: str, markers: Collection[str], parts: Collection[str] = ()
 ) -> None:
-    """Make a folder with the folders `parts` in it. Raises DataError if it holds files, none of
-    which has a name in `markers`: then it is no run's of this kind. `purpose` is what it is for."""
+    """Make a folder with the folders `parts` in it. Raises DataError for a folder with files of
+    which none is named in `markers`, since no run of this kind made it. `purpose` is what the
+    folder is for."""
     if path.exists() and not path.is_dir():
         raise DataError(f"{path} is a file; name a folder for {purpose}")
     names = make_folder(path)
@@ -33,8 +34,8 @@ def claim_folder(
 
 
 class RunFolder:
-    """`path` as the output of the run that `manifest` describes, which begins with the file `first`
-    and keeps what a killed run needs in the folder `work`."""
+    """`path` as the output of the run that `manifest` describes. `first` is the first file that is
+    written, `work` the folder with what a killed run needs."""
 
     def __init__(
         self,
@@ -54,9 +55,8 @@ class RunFolder:
 
     @contextmanager
     def open(self, write_first: Callable[[Path], None] | None = None) -> Iterator[None]:
-        """Make the folder this run's and hold it against other processes; `write_first` writes the
-        first file. Raises DataError if it holds something else, or another process is writing
-        it."""
+        """Claim the folder for this run and lock it; `write_first` writes the first file. Raises
+        DataError if the folder holds something else, or if another process is writing it."""
         claim_folder(self.path, self._purpose, {self.first.name, path_for(self.first).name})
         with lock_now(self.first):
             begun = self.first.exists()
@@ -71,7 +71,8 @@ class RunFolder:
 
     @property
     def metrics(self) -> Mapping[str, Any] | None:
-        """What a finished run measured; None while it is not finished. Raises DataError."""
+        """The metrics of a finished run; None if it is not finished. Raises DataError if the file
+        cannot be read."""
         try:
             metrics: Mapping[str, Any] = read_json(self._metrics)
         except FileNotFoundError:
@@ -81,7 +82,7 @@ class RunFolder:
         return metrics
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Everything else is written: say so, and drop what only a killed run needs."""
+        """Mark the run as finished, and remove what only a killed run needs. Raises DataError."""
         write_json(self._metrics, metrics, ensure_ascii=True)
         self._manifest.finish(self.first)
         shutil.rmtree(self.work, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""What a run was made with, written beside its output as `<output>.manifest.json`.
+"""The manifest of a run, written beside its output as `<output>.manifest.json`.
 
-`inputs` is what decides the records: the team, the policy with its seed, the models' contents, the
-data. An output whose manifest has other inputs belongs to another run and is refused. The rest
-(versions, commit, times, paths) is for the reader. In the file, the inputs are under "determined".
+`inputs` decide the records: the team, the policy with its seed, the models' contents and the data.
+An output whose manifest has other inputs belongs to another run and is refused. The rest (versions,
+commit, times, paths) is for the reader. In the file, the inputs are under "determined".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """Equal for two runs whose records must be equal."""
+        """A hash that is equal for two runs with equal command and inputs."""
         return digest([self.command, self.inputs])
 
     def with_inputs(self, **inputs: Any) -> Manifest:
@@ -49,20 +49,21 @@ class Manifest:
         return replace(self, inputs=kept)
 
     def claim(self, output: Path, *extensible: str) -> Manifest:
-        """Make `output` this run's before its first record, or raise DataError if it is another's.
+        """Claim `output` for this run before its first record, by writing the manifest.
 
-        A run that goes on keeps the time of its first start. `extensible` may name inputs that are
-        mappings, as the parts of the user's own are: what the output has under other keys is kept
-        and claimed along.
+        A continued run keeps the time of its first start. `extensible` may name inputs that are
+        mappings, as the user's own parts are: keys that only the output's manifest has are kept.
+        Raises DataError if the output belongs to another run, or if it has no manifest.
         """
         path = path_for(output)
         if output.is_dir():
-            raise DataError(f"cannot write {output}: it is a folder")
+            raise DataError(f"cannot write {output}: it is a folder; name a file")
         mine = self
         if output.exists() and output.stat().st_size:
             if not path.exists():
                 raise DataError(
-                    f"{output} exists and has no manifest beside it; choose another output"
+                    f"{output} exists and has no manifest beside it ({path.name}), so it cannot be "
+                    "continued; choose another output, or remove it"
                 )
             theirs = _read(path)
             before, mine = self._extended(theirs, (PARTS, *extensible))
@@ -71,8 +72,8 @@ class Manifest:
             mine = replace(mine, started=theirs.get("started", self.started))
         elif path.exists() and not _is_ours(path):
             raise DataError(
-                f"{path} is no manifest of taketurns, and that of {output} would be written over "
-                "it; choose another output"
+                f"{path} is not a manifest of taketurns, and the manifest of {output} would "
+                "replace it; choose another output"
             )
         mine.write(output)
         return mine
@@ -80,19 +81,20 @@ class Manifest:
     def _extended(
         self, theirs: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Manifest, Manifest]:
-        """What this run's manifest was before it extended `theirs`, and what it is now."""
+        """The manifest that `theirs` must equal if this run only extends it, and the manifest of
+        this run with their further keys."""
         before, now = dict(self.inputs), dict(self.inputs)
         for name in names:
             mine, known = self.inputs.get(name) or {}, _inputs(theirs).get(name) or {}
             if any(mine.get(key, value) != value for key, value in known.items()):
-                continue  # it was changed, not extended
+                continue  # changed, not extended
             for inputs, value in ((before, known), (now, {**known, **mine})):
                 inputs.pop(name, None)
                 inputs.update({name: value} if value else {})
         return replace(self, inputs=before), replace(self, inputs=now)
 
     def write(self, output: Path) -> None:
-        """Write the manifest beside the output. Raises DataError if that cannot be done."""
+        """Write the manifest beside the output. Raises DataError."""
         record = {
             "schema": SCHEMA,
             "identity": self.identity,
@@ -105,7 +107,7 @@ class Manifest:
         write_json(path_for(output), record, indent=2)
 
     def finish(self, output: Path) -> None:
-        """Note the end of the run."""
+        """Write the manifest with the time of the end. Raises DataError."""
         replace(self, finished=now()).write(output)
 
     def _difference(self, output: Path, theirs: Mapping[str, Any]) -> str:
@@ -127,7 +129,7 @@ class Manifest:
 
 
 def path_for(output: Path) -> Path:
-    """Where the manifest of an output stands."""
+    """The path of an output's manifest."""
     return output.with_name(output.name + ".manifest.json")
 
 
@@ -137,7 +139,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path} is not a manifest")
+        raise DataError(f"{path} is not a manifest; choose another output")
     return record
 
 
@@ -166,7 +168,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def digest(value: Any) -> str:
-    """Equal for equal JSON values."""
+    """A hash that is equal for equal JSON values."""
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,12 +1,11 @@
-"""A file of records that survives whatever stops the program that writes it.
+"""A file of records that a killed run can continue.
 
-One JSON object a line, each with an "id", appended and flushed as it comes. A record with an
-"error" stands for a failure and is tried again. What a killed run left is taken up as it is: a torn
-last line is dropped, whole records are kept, none is ever written twice, and of an id that an
-older version wrote twice the first whole record is kept.
+It has one JSON object per line, each with an "id", appended and flushed at once. A record with an
+"error" is a failure and is tried again. When a run continues, an incomplete last line is removed,
+complete records are kept and not written again, and of an id that an older version wrote twice the
+first complete record is kept.
 
-A pipe, a terminal or another device is written as it comes: nothing is read back from it, so there
-is no going on.
+A pipe, a terminal or another device cannot be read back, so such an output cannot be continued.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ ItemT = TypeVar("ItemT")
 
 @contextmanager
 def open_run(path: Path | None, manifest: Manifest) -> Iterator[JsonlOutput]:
-    """Make `path` this run's and append records to it; the manifest notes when it is through. A run
-    that stops before its first record leaves nothing behind. What cannot be read back, a stream or
-    standard output (None), has no manifest.
+    """Claim `path` for this run and append records to it; the manifest gets the time of the end. A
+    run that stops before its first record leaves no file. A stream or standard output (None), which
+    cannot be read back, has no manifest.
 
-    Raises DataError if the file is another run's, or another process is writing it.
+    Raises DataError if the file belongs to another run, or if another process is writing it.
     """
     if path is None or is_stream(path):
         with JsonlOutput(path) as output:
@@ -56,11 +55,11 @@ def open_run(path: Path | None, manifest: Manifest) -> Iterator[JsonlOutput]:
 
 
 class JsonlOutput:
-    """Append records to `path`, going on where an earlier run stopped. None is standard output.
-    No other process may write there meanwhile: `open_run` holds the file's lock.
+    """Appends records to `path` (None: standard output), continuing an earlier run. No other
+    process may write to it: `open_run` holds the file's lock.
 
-    `kept` holds the ids that are done. `order` brings the file into the input's order, which it
-    is in unless failed records were tried again.
+    `kept` has the ids of finished records. `order` sorts the file into the order of the input, from
+    which it differs only if failed records were tried again.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -97,8 +96,8 @@ class JsonlOutput:
         return [item for item in items if key(item) not in self.kept]
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record; it outlives the process once this returns. Raises DataError where there
-        is no room for it."""
+        """Append a record; it is in the file when this returns. Raises DataError if it cannot be
+        written."""
         line = encode_record(record)
         try:
             self._file.write(line)
@@ -107,7 +106,7 @@ class JsonlOutput:
             raise self._refused(error) from error
 
     def order(self, ids: Iterable[str]) -> None:
-        """Sort the finished file by the order of `ids`; a file that is sorted is left untouched."""
+        """Sort the finished file by the order of `ids`; a sorted file is left unchanged."""
         if self._path is None:
             return
         rank = {identifier: place for place, identifier in enumerate(ids)}
@@ -127,8 +126,7 @@ class JsonlOutput:
 
     @staticmethod
     def _take_up(path: Path) -> frozenset[str]:
-        """Drop the torn last line, failed records and those whose id came before; the ids that
-        stay."""
+        """Remove an incomplete last line, failed records and repeated ids; the ids that remain."""
         whole = _lines(path)
         done: dict[str, bytes] = {}
         for record, line in zip(decode_records(whole, str(path)), whole, strict=True):
@@ -143,13 +141,13 @@ class JsonlOutput:
 
 
 def failed(record: Mapping[str, Any]) -> bool:
-    """True for a record that stands for a failure."""
+    """Whether a record is a failure."""
     return record.get("error") is not None
 
 
 def without_repeats(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Records without those whose id a whole one had before: two processes of an older version
-    could write one twice. Records without an id are all kept."""
+    """The records without repeated ids: two processes of an older version could write a record
+    twice. The first complete record of an id is kept, and all records without an id."""
     whole: set[str] = set()
     for record in records:
         identifier = record.get("id")
@@ -161,6 +159,6 @@ def without_repeats(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[st
 
 
 def _lines(path: Path) -> list[bytes]:
-    """The whole lines of a file, with their newlines."""
+    """The complete lines of a file, with their newlines."""
     with path.open("rb") as file:
         return [line for line in file if line.endswith(b"\n")]

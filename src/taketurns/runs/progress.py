@@ -1,4 +1,4 @@
-"""Progress of a run, on standard error: standard output is for results."""
+"""The progress of a run, on standard error, because standard output is for results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ QUIET_SECONDS = 10.0
 
 
 class Progress:
-    """Records done, tokens a second and the time left, on standard error.
+    """Prints records done, tokens per second and the time left on standard error.
 
-    A bar on a terminal, which is gone in the end if it is `passing`; elsewhere a line every ten
-    seconds, so that a log stays short.
+    On a terminal it is a bar, which is removed at the end if it is `passing`; elsewhere it is a
+    line every ten seconds, so that a log stays short.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Progress:
             self._bar.stop()
 
     def advance(self, tokens: int = 0, records: int = 1) -> None:
-        """So many more records, of so many tokens together."""
+        """Count further records, with `tokens` tokens in total."""
         self._done += records
         self._tokens += tokens
         if self._bar is not None:
@@ -73,7 +73,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Tokens a second since the start."""
+        """Tokens per second since the start."""
         return self._tokens / max(time.monotonic() - self._started, 1e-6)
 
     def _line(self) -> str:

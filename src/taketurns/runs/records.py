@@ -1,10 +1,9 @@
-"""What the files say: queries in, traces out, one JSON object a line.
+"""Queries and traces as JSON, one object per line.
 
-A prompts file holds `{"id", "text"}` or `{"id", "messages": [{"role", "content"}, …]}`, with
-`reference`, `answer_format` and `metadata` if there are any; other keys are kept in the metadata.
-There the id may be left out, and is the number of the line. A trace is written
-with everything it holds and read back equal, for whatever JSON can say of its reference and
-metadata.
+A line of a prompts file is `{"id", "text"}` or `{"id", "messages": [{"role", "content"}, …]}`, with
+optional `reference`, `answer_format` and `metadata`; other keys are added to the metadata. The
+default id is the number of the line. A trace is written with all its fields and read back equal, if
+its reference and metadata are JSON values.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from taketurns.types import Message, Patch, Query, RejectedPatch, Role, Timing, 
 from taketurns.utils.json_files import parse_json
 
 TRACE_SCHEMA = "taketurns.trace/1"
-SAMPLE = "sample_questions"  # the key of these in what a folder keeps of a training
+SAMPLE = "sample_questions"  # their key in the metrics.json of a training
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidLine:
-    """A line that is not a query: its number, from 1, and why."""
+    """A line that is not a query: its number, from 1, and the reason."""
 
     line: int
     reason: str
 
 
 def read_queries(data: bytes, name: str) -> Iterator[Query | InvalidLine]:
-    """The queries of a prompts file, in order, and the lines that are none. Blank lines are
-    skipped; a query without an id is called by the number of its line, from 1.
+    """The queries of a prompts file, in order, and the invalid lines. Blank lines are skipped; the
+    id of a query without one is the number of its line, from 1.
 
     Raises DataError for an id that occurs twice and for a file without any line.
     """
@@ -52,18 +51,19 @@ def read_queries(data: bytes, name: str) -> Iterator[Query | InvalidLine]:
             if query.id in seen:
                 first = seen[query.id]
                 raise DataError(
-                    f"{name}:{number}: the id {query.id!r} was already used in line {first}"
+                    f"{name}:{number}: the id {query.id!r} was already used in line {first}; give "
+                    "each prompt its own id"
                 )
             seen[query.id] = number
         yield query
     if empty:
-        raise DataError(f"{name} is empty: it should hold one prompt a line")
+        raise DataError(f"{name} is empty: it must have one prompt per line")
 
 
 def _read_query(line: bytes, number: int) -> Query | InvalidLine:
     try:
         record = parse_json(line.decode("utf-8"))
-        json.dumps(record, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair
+        json.dumps(record, ensure_ascii=False).encode("utf-8")  # fails for half of a surrogate pair
         if isinstance(record, dict) and record.get("id") is None:
             record["id"] = str(number)
         query = query_from_json(record)
@@ -83,7 +83,8 @@ def _read_query(line: bytes, number: int) -> Query | InvalidLine:
 
 
 def query_from_json(record: Any) -> Query:
-    """A query from its JSON object. Raises DataError that says what is wrong with its shape."""
+    """A query from its JSON object. Raises DataError, which names the wrong part, for anything
+    else."""
     if not isinstance(record, dict):
         raise DataError("not an object with an id and a text")
     rest = dict(record)
@@ -129,7 +130,7 @@ def _messages(messages: Any) -> tuple[Message, ...]:
 
 
 def query_to_json(query: Query) -> Record:
-    """A query as it is read; keys without a value are left out."""
+    """A query as a JSON object; keys without a value are left out."""
     record: Record = {"id": query.id}
     if query.messages is not None:
         record["messages"] = [{"role": m.role, "content": m.content} for m in query.messages]
@@ -145,8 +146,8 @@ def query_to_json(query: Query) -> Record:
 
 
 def sample_questions(asked: Iterable[tuple[str, Query]]) -> dict[str, Record]:
-    """The first question of each task, by its name, from pairs of both: what a folder keeps of what
-    it learned, so that later commands know whose questions they were."""
+    """The first question of each task, by task name, from (task, question) pairs. A training's
+    folder keeps them, so that later commands know the tasks' questions."""
     first: dict[str, Record] = {}
     for task, query in asked:
         first.setdefault(task, query_to_json(query))
@@ -156,8 +157,8 @@ def sample_questions(asked: Iterable[tuple[str, Query]]) -> dict[str, Record]:
 def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
     """A trace as one JSON object; `names` are the candidates' names, by index.
 
-    `id`, `text`, `finish`, `tokens` and a patch's `name` are there for the reader; the rest is the
-    trace.
+    `id`, `text`, `finish`, `tokens` and a patch's `name` are for the reader; `trace_from_json`
+    needs the other keys.
     """
     return {
         "schema": TRACE_SCHEMA,
@@ -175,26 +176,26 @@ def trace_to_json(trace: Trace, names: Sequence[str]) -> Record:
 
 
 def handover(exact: bool) -> str:
-    """How patches were handed from speaker to speaker, as a record says it. Records without it are
-    from versions that could lose characters where text was handed over."""
+    """The kind of hand-over, as records name it. Records without it are from versions that could
+    lose characters when text was handed over."""
     return "ids" if exact else "text"
 
 
 def warn_of_lost_text(record: Mapping[str, Any], name: str) -> None:
-    """Warn of a file with a record in which characters may be missing."""
+    """Issue a LostTextWarning for a record in which characters may be missing."""
     if record.get("exact") is False and "handover" not in record:
         warnings.warn(
-            f"{name} holds answers of an earlier taketurns, which lost digits and punctuation "
-            "where candidates' tokenizers differ: if this team's do, make the file again under "
-            "another name",
+            f"{name} holds answers of an earlier version of taketurns, which lost digits and "
+            "punctuation if the candidates' tokenizers differ; if they do in this team, generate "
+            "the answers again into another file",
             LostTextWarning,
             stacklevel=2,
         )
 
 
 def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
-    """A patch as one JSON object; `name` is there for the reader. What only a guard brings is left
-    out where there is none."""
+    """A patch as one JSON object; `name` is for the reader. The keys of a guard are left out if
+    there is none."""
     record: Record = {
         "name": None if patch.speaker is None else names[patch.speaker],
         "speaker": patch.speaker,
@@ -220,7 +221,7 @@ def patch_to_json(patch: Patch, names: Sequence[str]) -> Record:
 
 
 def trace_from_json(record: Mapping[str, Any]) -> Trace:
-    """The trace that `trace_to_json` wrote. Raises DataError for anything else."""
+    """The trace of a record of `trace_to_json`. Raises DataError for anything else."""
     if record.get("schema") != TRACE_SCHEMA:
         raise DataError(f"not a {TRACE_SCHEMA} record: its schema is {record.get('schema')!r}")
     try:
@@ -232,11 +233,13 @@ def trace_from_json(record: Mapping[str, Any]) -> Trace:
             error=record["error"],
         )
     except (KeyError, TypeError) as error:
-        raise DataError(f"the trace {record.get('id')!r} is not whole: {error!r}") from error
+        raise DataError(
+            f"the trace {record.get('id')!r} is incomplete or damaged: {error!r}"
+        ) from error
 
 
 def patch_from_json(record: Mapping[str, Any]) -> Patch:
-    """The patch that `patch_to_json` wrote. Raises KeyError or TypeError for anything else."""
+    """The patch of a record of `patch_to_json`. Raises KeyError or TypeError for anything else."""
     probabilities = record["probabilities"]
     return Patch(
         speaker=record["speaker"],
@@ -255,13 +258,14 @@ def patch_from_json(record: Mapping[str, Any]) -> Patch:
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:
-    """A record as a line of JSON, UTF-8, with its newline."""
+    """A record as a line of JSON in UTF-8, with its newline. Raises ValueError for NaN, infinity
+    and text that UTF-8 cannot encode."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
 def json_safe(record: Mapping[str, Any]) -> Record:
-    """The record, if JSON can say it. Otherwise one with null for every number that JSON has not,
-    whose `error` names the first of them: what else is in it was work, and is kept."""
+    """The record; if it has NaN or infinity, a copy with null in their places and an `error` that
+    names the first of them, so that the rest of the record is kept."""
     replaced: list[str] = []
 
     def safe(value: Any, path: str) -> Any:
@@ -278,20 +282,21 @@ def json_safe(record: Mapping[str, Any]) -> Record:
     if not replaced:
         return dict(record)
     if clean.get("error") is None:
-        clean["error"] = f"there is {replaced[0]}, where a number belongs"
+        clean["error"] = f"{replaced[0]} is not a finite number"
     return clean
 
 
 def decode_records(lines: Iterable[bytes], name: str) -> Iterator[Record]:
-    """The records of a file that this package wrote. Raises DataError at a line that is none."""
+    """The records of a file that this package wrote. Raises DataError, which names the line, for a
+    line that is not a record."""
     for number, line in enumerate(lines, start=1):
         try:
             record = parse_json(line)
         except ValueError as error:
             raise DataError(f"{name}:{number}: not a record: {error}") from error
         if not isinstance(record, dict):
-            raise DataError(f"{name}:{number}: not a record")
+            raise DataError(f"{name}:{number}: not a record: it must be a JSON object")
         if not isinstance(record.get("id"), str | int | None):
-            raise DataError(f"{name}:{number}: not a record: its id must be a text or a number")
+            raise DataError(f"{name}:{number}: not a record: its id must be a string or a number")
         warn_of_lost_text(record, name)
         yield record

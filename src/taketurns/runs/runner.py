@@ -1,7 +1,7 @@
-"""Map an asynchronous function over many items, here: bounded, in order, resumable.
+"""The local runner: maps an asynchronous function over items, with bounded concurrency, in order.
 
-It knows nothing of teams. An item has an id, the function makes a record of it, and a failure is a
-record too: it is written with its reason, the others go on, and the same command tries it again.
+It does not depend on teams. An item has an id, and the function makes a record of it. A failure is
+a record too: it has the reason, the other items continue, and the same command tries it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """How many records failed, and why the first of them did; false where none did."""
+    """The number of failed records, and the error of the first; false if there is none."""
 
     count: int = 0
     first: str | None = None
@@ -37,7 +37,7 @@ class Failures:
         return Failures(self.count + other.count, self.first or other.first)
 
     def sentence(self, failed: str) -> str:
-        """What a user should know and do; `failed` goes on from the number, "answers failed"."""
+        """A sentence for the user; `failed` follows the number, as in "3 answers failed"."""
         return f"{self.count} {failed}, first: {self.first}; the same command tries them again"
 
 
@@ -53,14 +53,14 @@ async def run(
     token_key: str = "tokens",
     on_done: Callable[[Record], None] | None = None,
 ) -> Failures:
-    """Write `work(item)` for every item that `output` does not hold, in the order of the items;
-    those that failed.
+    """Write `work(item)` for every item that `output` does not have, in the order of the items;
+    returns the failures.
 
-    Progress is shown under `label` (None: not at all), a record's tokens being under `token_key`.
-    `on_done` sees each record as soon as it is there, in whatever order. An exception of `work`
-    becomes `{"id", "error"}`, and so does a text that UTF-8 cannot say; numbers that JSON cannot
-    say become null and an "error" beside what else there is. Cancelling this cancels all work, and
-    the output can be resumed.
+    Progress is shown under `label` (None: no progress); `token_key` is the key of a record's number
+    of tokens. `on_done` gets each record when it is made, in any order. An exception of `work`
+    becomes the record `{"id", "error"}`, and so does a record with text that UTF-8 cannot encode;
+    NaN and infinity become null, and the record gets an "error". Cancelling this cancels all work;
+    the output can be continued.
     """
     left = output.missing(items, key)
     failures = Failures()
@@ -85,7 +85,7 @@ async def run(
                 record = json_safe(record)
                 try:
                     output.write(record)
-                except ValueError as error:  # half a character is no reason to stop
+                except ValueError as error:  # text that UTF-8 cannot encode fails only its record
                     record = {"id": record["id"], "error": describe_error(error)}
                     output.write(record)
                 if failed(record):
@@ -97,9 +97,9 @@ async def run(
 async def map_ordered(
     items: Iterable[ItemT], work: Callable[[ItemT], Awaitable[ResultT]], concurrency: int
 ) -> AsyncGenerator[ResultT, None]:
-    """Results in the order of the items, at most `concurrency` at work at a time.
+    """Results in the order of the items, with at most `concurrency` calls of `work` at a time.
 
-    Work runs ahead of the oldest unfinished item by at most four times that, which bounds memory.
+    At most four times as many items are ahead of the oldest unfinished one, which bounds memory.
     """
     free = asyncio.Semaphore(concurrency)
     ahead: deque[asyncio.Task[ResultT]] = deque()
@@ -124,6 +124,7 @@ async def map_ordered(
 
 
 def describe_error(error: Exception) -> str:
-    """An exception as one line: ours by its sentence, any other with its kind."""
+    """An exception as one line: the message of this package's errors, and the type and message of
+    others."""
     text = " ".join(str(error).split())
     return text if text and isinstance(error, TakeTurnsError) else f"{type(error).__name__}: {text}"

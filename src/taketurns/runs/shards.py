@@ -1,9 +1,9 @@
-"""The runner for more than one process: records made on Ray, kept in Parquet shards.
+"""The runner for several processes: records are made on Ray and kept in Parquet shards.
 
-A folder holds `00000.parquet`, `00001.parquet`, … in the order of the items, and `index.jsonl` with
-a line for each shard that is whole. A shard is the unit of work and of resuming: the same command
-makes those that are not in the index, or in which a record failed. Its columns are `id`, `error`
-and `record`, the JSON line that the local runner would have written.
+A folder has `00000.parquet`, `00001.parquet`, … in the order of the items, and `index.jsonl` with a
+line for each complete shard. A shard is the unit of work and of continuing: the same command makes
+the shards that are not in the index, and those with a failed record. The columns are `id`, `error`
+and `record`, the JSON line that the local runner would write.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INDEX = "index.jsonl"
 
 
 class Worker(Protocol):
-    """Makes records in a process of its own. `concurrency` items are under way at a time."""
+    """Makes records in a separate process, `concurrency` items at a time."""
 
     concurrency: int
 
@@ -41,7 +41,8 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RaySettings:
-    """`actors` processes at a time, each with `gpus` GPUs, make shards of `shard` items."""
+    """`actors` concurrent processes, each with `gpus` GPUs, make shards of `shard` items. Raises
+    UsageError for a value out of range."""
 
     actors: int = 1
     gpus: float = 0.0
@@ -49,11 +50,14 @@ class RaySettings:
 
     def __post_init__(self) -> None:
         if self.actors < 1 or self.shard < 1 or self.gpus < 0:
-            raise UsageError("--actors and --shard must be at least 1, and --gpus 0 or more")
+            raise UsageError(
+                "--actors and --shard must be at least 1 and --gpus 0 or more, not "
+                f"{self.actors}, {self.shard} and {self.gpus:g}"
+            )
 
 
 def split(items: Sequence[Record], size: int) -> dict[str, list[Record]]:
-    """Shards of so many items, by name."""
+    """Shards of `size` items, by name."""
     return {
         f"{number:05}": list(items[at : at + size])
         for number, at in enumerate(range(0, len(items), size))
@@ -75,11 +79,11 @@ def run_on_ray(
     label: str,
     total: int,
 ) -> Failures:
-    """Write the records of shards into `folder`, where a shard's name may have folders too; those
-    that failed. `make` makes a worker in each actor, `on_shard` sees the index line of each shard
-    as it is made. Progress is shown under `label`, as a part of `total` records.
+    """Write the records of shards into `folder`; returns the failures. A shard's name may contain
+    folders. `make` makes a worker in each actor, and `on_shard` gets the index line of each
+    finished shard. Progress is shown under `label`, as a part of `total` records.
 
-    Uses the Ray cluster of RAY_ADDRESS, or one made on this host. Raises UsageError without Ray.
+    Uses the Ray cluster of RAY_ADDRESS, or starts one on this host. Raises UsageError without Ray.
     """
     require_ray()
     failures = Failures()
@@ -96,17 +100,17 @@ def run_on_ray(
 
 
 def read_shards(folder: Path) -> Iterator[Record]:
-    """The records of a folder, in the order of the items. Raises DataError."""
+    """The records of a folder, in the order of the items. Raises DataError if it cannot be read."""
     try:
         lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
         for line in without_repeats(parse_json(line, strict=False) for line in lines):
             yield from read_shard(folder / line["file"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is no folder of shards: {error}") from error
+        raise DataError(f"{folder} is not a folder of shards: {error}") from error
 
 
 def read_shard(path: Path) -> Iterator[Record]:
-    """The records of one shard. Raises OSError, ValueError or KeyError if it is none."""
+    """The records of one shard. Raises OSError, ValueError or KeyError if it is not a shard."""
     import pyarrow.parquet as parquet
 
     for line in parquet.read_table(path).column("record").to_pylist():
@@ -121,7 +125,7 @@ def _make_on_ray(
     folder: Path,
     settings: RaySettings,
 ) -> Generator[Record, None, None]:
-    """The index lines of the shards, as they are made."""
+    """The index lines of the shards, when each is finished."""
     import ray
     import ray.data
 
@@ -132,7 +136,7 @@ def _make_on_ray(
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # ours is shown
+        context.enable_progress_bars = False  # `Progress` is shown instead
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = [{"shard": name, "items": json.dumps(list(items))} for name, items in shards.items()]
         made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -151,7 +155,7 @@ def _make_on_ray(
 
 
 class _Actor:
-    """A worker in a process of Ray's; a batch is a shard."""
+    """A worker in a Ray actor; a batch is a shard."""
 
     def __init__(self, make: Callable[[], Worker], folder: str) -> None:
         self._folder = Path(folder)
@@ -187,7 +191,7 @@ class _Actor:
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:
-    """Write a shard, so that it is whole or not there."""
+    """Write a shard atomically."""
     import pyarrow
     import pyarrow.parquet as parquet
 

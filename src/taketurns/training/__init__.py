@@ -1,7 +1,7 @@
-"""Learning a switcher from labels: a language model that reads the tagged trace, or a linear head.
+"""Training: a switcher from labels, a switcher on reward, and a student of the team (distillation).
 
 Importing this package loads neither torch nor TRL.
 """
 
 SWITCHER_SCHEMA = "taketurns.switcher/1"
-"""Of the metrics in a folder with a trained switcher."""
+"""The schema of metrics.json in a folder with a trained switcher."""

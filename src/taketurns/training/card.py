@@ -1,6 +1,6 @@
-"""The card of what was trained: README.md with the hub's front matter, from a template in `cards`.
+"""The model card of a trained switcher or student: README.md with the hub's front matter.
 
-A card says what it is, what it learned from, what it is worth, how it is used, what it cannot do.
+Each template in `cards` has the sections what, training, scores, use and limits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def write_card(
     base: str | None = None,
     **more: Any,
 ) -> None:
-    """Put the card into the folder. The template reads the metrics by their keys, and `more`;
-    `base` is the hub id of the model that the training started from."""
+    """Write the card into the folder. The template reads `metrics` and `more` by their keys; `base`
+    is the hub id of the model that training started from. Raises DataError."""
     head = {**front, "base_model": base} if base is not None else front
     card = render(
         TEMPLATES / f"{template}.md.j2",

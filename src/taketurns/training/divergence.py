@@ -1,4 +1,4 @@
-"""Training that has diverged stops before it spoils the weights."""
+"""Checks that stop a training which has diverged, before it damages the weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-CURE = "lower the learning rate, and train into another folder"
+CURE = "lower the learning rate and train into another folder"
 
 
 def check_loss(loss: Tensor, when: str, kept: str = "") -> None:
-    """Raise NotANumberError for a loss that is none. `when` names the step, `kept` says what there
-    is of the steps before it."""
+    """Raise NotANumberError if a loss is NaN or infinite. `when` names the step, and `kept` says
+    where the last good checkpoint is."""
     if not loss.isfinite().all():
         raise NotANumberError(
             f"training diverged in {when}: the loss is {float(loss.detach())}{kept}; {CURE}"
@@ -24,7 +24,7 @@ def check_loss(loss: Tensor, when: str, kept: str = "") -> None:
 
 
 def check_gradients(parameters: Iterable[Tensor], when: str, kept: str = "") -> None:
-    """The same for gradients, before a step is made of them."""
+    """Raise NotANumberError for NaN or infinite gradients; called before the optimizer step."""
     gradients = (weight.grad for weight in parameters if weight.grad is not None)
     _check(gradients, "a gradient", when, kept)
 
@@ -36,8 +36,8 @@ def checked_step(
     when: str,
     kept: str = "",
 ) -> None:
-    """One step of the optimizer down the sum of `losses`; each is let go before the next is
-    computed. Raises NotANumberError."""
+    """One optimizer step on the sum of `losses`. Each loss is freed before the next is computed.
+    Raises NotANumberError."""
     learned = list(parameters)
     optimizer.zero_grad()
     for loss in losses:

@@ -1,7 +1,7 @@
-"""The epochs of a training: checkpoints, what the log says of them, and which one is kept.
+"""The epochs of a training: their checkpoints, their log, and the choice of the best one.
 
-An epoch's files are the result, so a run that was killed after its last epoch only has to copy
-them.
+The result is a copy of an epoch's checkpoint, so a run that was killed after its last epoch only
+has to copy files.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ STATE = "trainer_state.json"
 ONLY_FOR_GOING_ON = ("optimizer.pt", "scheduler.pt", "training_args.bin", STATE, "README.md")
 
 Log = Sequence[Mapping[str, Any]]
-"""A trainer's own: an entry with "loss" an epoch, and one with "eval_loss" where it is measured."""
+"""The trainer's log: per epoch an entry with "loss", and one with "eval_loss" if it is measured."""
 
 
 def export(folder: Path, log: Log, best_by: str | None, out: Path) -> int:
-    """Copy to `out` the model of the best epoch, or of the last one where no metric chooses, and
-    not what only going on needs; which epoch it was, from 1."""
+    """Copy the model of the best epoch to `out` (of the last epoch if `best_by` is None), without
+    the files that only resuming needs. Returns the epoch's number, from 1."""
     if best_by is None:
         epoch, checkpoint = epochs_trained(log), last_checkpoint(folder)
         assert checkpoint is not None, "every epoch ends with a checkpoint"
@@ -37,7 +37,7 @@ def export(folder: Path, log: Log, best_by: str | None, out: Path) -> int:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint. A torn one, which lacks the file that is written last, is
+    """The last complete checkpoint. An incomplete one lacks the file that is written last, and is
     removed."""
     whole = []
     for path in folder.glob("checkpoint-*"):
@@ -57,12 +57,12 @@ def log_of(checkpoint: Path) -> Log:
 
 
 def epochs_trained(log: Log) -> int:
-    """How many epochs are trained."""
+    """The number of epochs in the log."""
     return sum("loss" in entry for entry in log)
 
 
 def evaluations(log: Log, metric: str) -> list[Mapping[str, float]]:
-    """The entries with this metric, one an epoch."""
+    """The entries with this metric, one per epoch."""
     return [entry for entry in log if f"eval_{metric}" in entry]
 
 

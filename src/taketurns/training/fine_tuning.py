@@ -1,7 +1,7 @@
 """Training a language model for an objective (TRL, LoRA by PEFT).
 
-An epoch ends with a checkpoint; a killed run goes on from the last whole one and ends in the same
-weights.
+Each epoch ends with a checkpoint. A killed run continues from the last complete one and ends in the
+same weights.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from taketurns.training.settings import SMALL, FineTuningConfig
 from taketurns.types import ModelSpec
 
 ROWS_AT_ONCE = 4  # of a large model in one forward
-CHECKPOINTING = 1_000_000_000  # parameters from which activations are computed twice
+CHECKPOINTING = 1_000_000_000  # parameters from which activation checkpointing is used
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What None stands for in a config, for an adapter and for all weights."""
+    """What None means in a config, for an adapter and for all weights."""
 
     lora_epochs: int
     full_epochs: int
@@ -37,7 +37,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class FineTuningPlan:
-    """What a run of some settings does with a model of so many `parameters`."""
+    """The settings of a run for a model of `parameters` weights, with every default resolved."""
 
     lora: bool
     small: bool
@@ -51,7 +51,7 @@ class FineTuningPlan:
     def of(
         cls, parameters: int, config: FineTuningConfig, defaults: Defaults, adapted: bool = False
     ) -> FineTuningPlan:
-        """`adapted` is true of a model that is an adapter already: it goes on as one."""
+        """`adapted`: the model is an adapter already, and the adapter is trained further."""
         small = parameters < SMALL
         lora = adapted or (not small if config.lora is None else config.lora)
         decay = 0.0 if lora else defaults.full_weight_decay
@@ -74,9 +74,10 @@ def fine_tune(
     defaults: Defaults,
     patience: int | None = None,
 ) -> tuple[FineTuningPlan, Log]:
-    """Train until it is over, going on from what is in `folder`: after all epochs, or when the last
-    `patience` were no better than one before. Raises ConfigError if the model cannot be loaded or
-    saved, DataError where there is no room for it, NotANumberError if it diverges."""
+    """Train for all epochs, or until the last `patience` epochs are no better than an earlier one;
+    continues from the checkpoints in `folder`. Returns the settings used and the trainer's log.
+    Raises ConfigError if the model cannot be loaded or saved, DataError if the disk has no room for
+    it, NotANumberError if training diverges."""
     from datasets import Dataset
     from transformers import EvalPrediction, set_seed
     from trl import SFTConfig
@@ -148,13 +149,13 @@ def fine_tune(
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     log = trainer.state.log_history
     del model, trainer
-    gc.collect()  # a trainer is a circle; its memory is wanted for what comes next
+    gc.collect()  # a trainer is a reference cycle; its memory is needed by the next step
     return plan, log
 
 
 def rehearse(start: ModelSpec, folder: Path, config: FineTuningConfig, defaults: Defaults) -> None:
-    """Try to save what `fine_tune` will train, unless it has begun. Raises ConfigError if the model
-    cannot be loaded or saved, DataError where there is no room for it."""
+    """Try once to save the model that `fine_tune` will train, unless training has begun. Raises
+    ConfigError if the model cannot be loaded or saved, DataError if the disk has no room for it."""
     if last_checkpoint(folder) is not None:
         return
     with quiet():
@@ -174,13 +175,14 @@ def rehearse(start: ModelSpec, folder: Path, config: FineTuningConfig, defaults:
 def _load(start: ModelSpec, config: FineTuningConfig) -> tuple[Any, Any]:
     if start.adapter is not None and config.lora is False:
         raise ConfigError(
-            f"{start.adapter} is an adapter and cannot be trained whole: leave --full out"
+            f"{start.adapter} is a LoRA adapter, and --full trains all weights of a model: leave "
+            "out --full"
         )
     return load_trainable(start, config.lora if start.adapter is None else True)
 
 
 def _rows_at_once(small: bool, batch_size: int) -> int:
-    """A small model takes a whole step's rows in one forward, a large one an equal part of them."""
+    """A small model reads all rows of a step in one forward, a large one an equal part of them."""
     if small:
         return batch_size
     fits = range(1, min(ROWS_AT_ONCE, batch_size) + 1)

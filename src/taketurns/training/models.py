@@ -1,4 +1,4 @@
-"""Models that are about to be trained: in which precision, with which adapter, how quietly."""
+"""Loading models for training: precision, adapter and number of threads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from taketurns.types import ModelSpec
 
 
 def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
-    """The model in the precision it is trained in, and its tokenizer. `lora` None is no for models
-    under 20 million parameters. Raises ConfigError if it cannot be loaded."""
+    """The model in its training precision, and its tokenizer. `lora` None means no adapter for
+    models with less than 20 million parameters. Raises ConfigError if the model cannot be
+    loaded."""
     import torch
 
     from taketurns.checkpoints.text import TextCodec
@@ -28,8 +29,8 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
         lora or (lora is None and size(model) >= SMALL)
     ):
         raise ConfigError(
-            f"the weights of {spec.model!r} are in fewer bits and cannot be trained themselves: "
-            "train an adapter on them with --lora"
+            f"the weights of {spec.model!r} are quantised and cannot be trained: train an adapter "
+            "on them with --lora"
         )
     if not whole and lora is None and size(model) < SMALL:
         model = model.float()
@@ -37,7 +38,7 @@ def load_trainable(spec: ModelSpec, lora: bool | None) -> tuple[Any, Any]:
 
 
 def lora_config(rank: int) -> Any:
-    """The adapter that is trained on every linear layer."""
+    """The configuration of an adapter on every linear layer."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -50,13 +51,13 @@ def lora_config(rank: int) -> Any:
 
 
 def size(model: Any) -> int:
-    """How many parameters it has."""
+    """The number of parameters."""
     return sum(int(parameter.numel()) for parameter in model.parameters())
 
 
 @contextmanager
 def one_thread(wanted: bool) -> Iterator[None]:
-    """Small models run fastest, and always the same, on one thread."""
+    """Run on one thread if `wanted`: small models run fastest there, and reproducibly."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What a language model is trained for: rows, their loss, and what an epoch is worth.
+"""What a language model is trained for: rows, their loss, and the metrics of an epoch.
 
 There are two objectives: to name the next speaker (`supervised/objective.py`), and to write what a
 team wrote (`distillation/objective.py`).
@@ -14,46 +14,47 @@ if TYPE_CHECKING:
 
 
 class Objective(Protocol):
-    """Rows are named by their numbers: first those that are learned, then those held out."""
+    """Rows have numbers: first the training rows, then the held-out rows."""
 
     @property
     def lengths(self) -> tuple[Sequence[int], Sequence[int]]:
-        """The tokens of each row that is learned, and of each that is held out."""
+        """The number of tokens of each training row, and of each held-out row."""
         ...
 
     @property
     def best_by(self) -> str | None:
-        """The metric whose highest value chooses the epoch; None keeps the last epoch."""
+        """The metric that chooses the epoch, by its highest value; None keeps the last epoch."""
         ...
 
     @property
     def last_token(self) -> bool:
-        """Whether only the logits after a row's last token are read; rows are padded on the
-        left."""
+        """Whether the loss reads only the logits after a row's last token; then rows are padded on
+        the left."""
         ...
 
     @property
     def by_length(self) -> bool:
-        """Whether rows of like lengths share a batch."""
+        """Whether rows of similar lengths share a batch."""
         ...
 
     def collate(self, rows: Sequence[int], pad: int) -> dict[str, Tensor]:
-        """A batch: what the model reads and what `loss` needs beside its logits."""
+        """A batch: the model's inputs, and what `loss` needs besides the logits."""
         ...
 
     def loss(
         self, logits: Tensor, batch: Mapping[str, Tensor], items: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The loss, a scalar, and the predictions to measure, if any. `logits` are `[rows, tokens,
-        vocabulary]`; `items` counts the learned tokens of the whole step where it is known."""
+        """The loss, a scalar, and the predictions for `measure`, if any. `logits` are `[rows,
+        tokens, vocabulary]`; `items` is the number of learned tokens of the whole step, if it is
+        known."""
         ...
 
     def measure(self, predictions: Sequence[Sequence[float]]) -> dict[str, float]:
-        """An epoch's metrics, from the predictions for all rows held out."""
+        """An epoch's metrics, from the predictions for all held-out rows."""
         ...
 
     def describe(self, metrics: Mapping[str, float]) -> str:
-        """The metrics of an epoch for a person; their keys begin with "eval_"."""
+        """A line of text with the metrics of an epoch; their keys begin with "eval_"."""
         ...
 
 

@@ -1,5 +1,5 @@
-"""What a training run does when it is over, tried before it begins: saving the model and its
-tokenizer, in the place where they will be saved, with room for all that is kept on the way."""
+"""A trial of the last step of a training before the first: saving the model and its tokenizer in
+the same folder, with room on the disk for all checkpoints."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from taketurns.errors import ConfigError, DataError, one_line
 from taketurns.utils.files import require_room, trial_folder
 
 KEPT = 3  # checkpoints at a time: two, and the one that is being written
-STATES = 8  # bytes of optimizer state for a number that learns
+STATES = 8  # bytes of optimizer state for each weight that is trained
 
 
 def rehearse_saving(model: Any, tokenizer: Any, folder: Path, epochs: int) -> None:
-    """Save `model`, as it is before training, and `tokenizer` under `folder` and remove them again.
-    Raises ConfigError where one of them cannot be saved, DataError where the folder cannot be
-    written or has no room for the checkpoints of so many epochs."""
+    """Save the untrained `model` and `tokenizer` under `folder`, and remove them again. Raises
+    ConfigError if one of them cannot be saved, DataError if the folder cannot be written or has no
+    room for the checkpoints of `epochs` epochs."""
     try:
         with trial_folder(folder) as made:
             model.save_pretrained(made)
@@ -24,9 +24,9 @@ def rehearse_saving(model: Any, tokenizer: Any, folder: Path, epochs: int) -> No
             size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror or one_line(error)}") from error
-    except Exception as error:  # of whichever kind: it lies in the model or its tokenizer
+    except Exception as error:  # any type: model and tokenizer may have their own code
         raise ConfigError(
-            "the model could not be saved when it is trained, so it is not trained: "
+            "the model or its tokenizer cannot be saved, so the model is not trained: "
             f"{one_line(error)}"
         ) from error
     learned = sum(int(p.numel()) for p in model.parameters() if p.requires_grad)

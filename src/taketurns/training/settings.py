@@ -1,4 +1,4 @@
-"""What all trainings are set by, in frozen records."""
+"""The settings that all kinds of training share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import inf
 
 from taketurns.errors import UsageError
 
-SMALL = 20_000_000  # parameters up to which a model is trained whole, on one thread
+SMALL = 20_000_000  # parameters; below, all weights are trained, on one thread
 
 
 require = UsageError.unless
@@ -15,8 +15,8 @@ require = UsageError.unless
 
 @dataclass(frozen=True, slots=True)
 class OptimizationConfig:
-    """How long and how fast. None stands for the default of what is trained; `batch_size` is the
-    rows of an optimizer step."""
+    """None means the default for the kind of model that is trained. `batch_size` is the number of
+    rows of an optimizer step. Raises UsageError for a value out of range."""
 
     epochs: int | None = None
     learning_rate: float | None = None
@@ -35,8 +35,9 @@ class OptimizationConfig:
 
 @dataclass(frozen=True, slots=True)
 class FineTuningConfig(OptimizationConfig):
-    """The same for a language model. `lora` None is no for models under 20 million parameters and
-    yes for others; `report_to` is a tracker that transformers knows."""
+    """The settings for a language model. `lora` None trains all weights of models with less than 20
+    million parameters, and an adapter on others; `report_to` is a tracker that transformers
+    knows."""
 
     lora: bool | None = None
     rank: int = 16

@@ -1,5 +1,5 @@
-"""TRL's SFTTrainer with a loss of ours. It prints nothing by itself, reports progress and epochs on
-standard error, and stops a training that has diverged.
+"""TRL's SFTTrainer with the loss of an `Objective`. It reports progress and epochs on standard
+error only, and stops a training that has diverged.
 
 Importing this module imports torch and TRL, which takes seconds.
 """
@@ -26,7 +26,7 @@ FORWARD = ("input_ids", "attention_mask", "position_ids")
 
 
 class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
-    """Learns an objective. A dataset's items are the numbers of its rows with their lengths."""
+    """Trains for an objective. A dataset's items are the rows' numbers and lengths."""
 
     def __init__(self, objective: Objective, **arguments: Any) -> None:
         forward = inspect.signature(arguments["model"].forward).parameters
@@ -56,15 +56,14 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The loss, and what the objective predicts, if it does, beside its targets."""
+        """The loss, the objective's predictions (if any) and its targets."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, predictions = self.compute_loss(model, inputs, return_outputs=True)
         return loss, predictions, inputs.get("targets")
 
     def training_step(self, *arguments: Any, **settings: Any) -> Any:
-        """As transformers', which logs a loss that is NaN as 0 and goes on. Raises
-        NotANumberError."""
+        """Raises NotANumberError for a loss that is NaN; transformers would log 0 and continue."""
         loss = super().training_step(*arguments, **settings)
         check_loss(loss, _step(self.state), _kept(self.args))
         return loss
@@ -73,14 +72,15 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         self._signature_columns = ["row", "length"]
 
     def create_model_card(self, *arguments: Any, **settings: Any) -> None:
-        """The run writes a card of its own."""
+        """Does nothing: the run writes its own card."""
 
     def _send_telemetry(self) -> None:
-        """Training sends nothing anywhere."""
+        """Does nothing: training sends no telemetry."""
 
 
 class EpochReport(TrainerCallback):  # type: ignore[misc]
-    """Progress, and what `describe` makes of an epoch's metrics, on standard error."""
+    """Prints progress, and the text that `describe` makes of an epoch's metrics, on standard
+    error."""
 
     def __init__(self, describe: Callable[[Mapping[str, float]], str]) -> None:
         self._describe = describe
@@ -111,7 +111,7 @@ class EpochReport(TrainerCallback):  # type: ignore[misc]
 
 
 class EarlyStop(TrainerCallback):  # type: ignore[misc]
-    """Stops when `is_over` says so of the log, which a resumed run reads from its checkpoint."""
+    """Stops when `is_over(log)` is true; a resumed run reads the log from its checkpoint."""
 
     def __init__(self, is_over: Callable[[Sequence[Mapping[str, Any]]], bool]) -> None:
         self._is_over = is_over
@@ -126,7 +126,7 @@ def _step(state: Any) -> str:
 
 
 def _kept(args: Any) -> str:
-    """Where the last whole epoch is, if there is one."""
+    """Where the last complete epoch is saved, if there is one."""
     epochs = list(Path(args.output_dir).glob("checkpoint-*"))
     last = max(epochs, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return "" if last is None else f", and the last whole epoch before it is in {last}"
+    return "" if last is None else f"; the last complete epoch is in {last}"

@@ -43,6 +43,8 @@ def _constrained(logits: Tensor, jobs: Sequence[GenerateRequest]) -> Tensor:
         return logits
     barred = np.stack([barred_tokens(jobs[row], logits.shape[-1]) for row in rows])
     mask = torch.from_numpy(barred).to(logits.device)
+    if len(rows) == len(jobs):
+        return logits.masked_fill(mask, -inf)
     logits = logits.clone()
     logits[rows] = logits[rows].masked_fill(mask, -inf)
     return logits

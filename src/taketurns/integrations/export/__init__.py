@@ -1,1 +1,1 @@
-"""A team's checkpoints, written for where they are to run."""
+"""Exports a team's checkpoints with its head folded in, for servers."""

@@ -1,4 +1,4 @@
-"""Commands that turn a checkpoint into one that can be exported."""
+"""Commands that make an exportable checkpoint from one that cannot be exported."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def merge_command(spec: ModelSpec, out: str) -> str:
 
 
 def widen_command(spec: ModelSpec, rows: int, out: str) -> str:
-    """A command that writes the checkpoint to `out` with `rows` rows in its matrices, the last ones
-    without a token."""
+    """A command that writes the checkpoint to `out` with `rows` rows in its embedding and output
+    matrices; the new rows have no token."""
     return _python(
         f"{_IMPORTS}m = M.from_pretrained({_place(spec)}, dtype='auto'); "
         f"m.resize_token_embeddings({rows}, mean_resizing=False); " + _saved(spec, out)

@@ -1,9 +1,8 @@
-"""A head inside a checkpoint: its rows become rows of the output matrix.
+"""Folds a head into a checkpoint: the head's rows become rows of the output matrix.
 
-A causal language model's logits are its output matrix times its last state. A head that is one
-matrix times the same state is therefore n more logits, and n rows of tokens that no text needs can
-hold it. The state is the last layer's after the final norm, which is what a head reads
-at layer -1.
+A causal language model's logits are its output matrix times its last state. A head that is a matrix
+times the same state is n more logits, so the rows of n tokens that no text needs can hold it. The
+state is that of the last layer after the final norm, which a head reads at layer -1.
 """
 
 from __future__ import annotations
@@ -29,22 +28,27 @@ _TRIAL = "1 + 1 = 2"
 def check_foldable(head: Head) -> None:
     """Raise ConfigError for a head that is more than a matrix times the speaker's states."""
     if head.config.mode != "speaker":
-        raise ConfigError(f"the head always reads {head.config.reader}, not who writes; {CURE}")
+        raise ConfigError(
+            f"the head always reads {head.config.reader}, and only a head that reads the current "
+            f"speaker can be folded; {CURE}"
+        )
     if any(len(layers) != 1 for layers in head.config.layers.values()):
-        raise ConfigError(f"the head reads several layers, the output matrix the last; {CURE}")
+        raise ConfigError(
+            f"the head reads several layers, and the output matrix reads only the last; {CURE}"
+        )
     if bool(head.bias.any()) or any(bool(scale.mean.any()) for scale in head.scales.values()):
-        raise ConfigError(f"the head has a bias, which an output matrix has no place for; {CURE}")
+        raise ConfigError(f"the head has a bias, which an output matrix cannot hold; {CURE}")
 
 
 def folded_rows(head: Head, name: str) -> Tensor | None:
-    """The head's weights `[candidates, d]` for the states of candidate `name`; None if it has never
-    seen one."""
+    """The head's weights `[candidates, d]` for the states of candidate `name`; None if the head has
+    none for it."""
     scale = head.scales.get(name)
     return None if scale is None else scale.weight / scale.deviation
 
 
 def load_model(name: str, spec: ModelSpec) -> Any:
-    """The checkpoint, in its stored dtype. Raises ConfigError."""
+    """The checkpoint in its stored dtype. Raises ConfigError if it cannot be loaded."""
     from taketurns.engines.local.finite_weights import check_weights
     from taketurns.engines.local.loading import pretrained
 
@@ -58,9 +62,9 @@ def load_model(name: str, spec: ModelSpec) -> Any:
 def fold(
     name: str, model: Any, codec: TextCodec, rows: Tensor | None, tokens: Sequence[int]
 ) -> None:
-    """Put `rows` (None: zeros) at `tokens` of the model's output matrix, untied from the input's,
-    and forbid the model to write these tokens. Raises ConfigError for a model whose logits are not
-    its matrix times its last state."""
+    """Write `rows` `[candidates, d]` (None: zeros) at `tokens` of the model's output matrix, untie
+    it from the embedding, and suppress these tokens. Raises ConfigError for a model whose logits
+    are not its output matrix times its last state."""
     import torch
 
     from taketurns.checkpoints.generation_config import change_shipped
@@ -80,7 +84,7 @@ def fold(
 
 
 def save(model: Any, codec: TextCodec, folder: Path) -> None:
-    """Write the checkpoint and its tokenizer, whole or not at all."""
+    """Write the checkpoint and its tokenizer atomically."""
     from taketurns.engines.local.loading import bar_if_long
 
     with atomic_folder(folder) as draft:
@@ -103,5 +107,5 @@ def _verify(name: str, model: Any, codec: TextCodec, tokens: Sequence[int]) -> N
     if largest > (1e-4 if exact else 0.05) * (1 + float(expected.abs().max())):
         raise ConfigError(
             f"the logits of {name} are not its output matrix times its last state (they are scaled "
-            "or capped), so a head cannot be folded into it"
+            "or capped), so a head cannot be folded into it: use the head unfolded"
         )

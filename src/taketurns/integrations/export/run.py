@@ -1,4 +1,4 @@
-"""Exports a team: a folder with each candidate, the head inside, and team files to run them."""
+"""Exports a team: a folder per candidate, with the head folded in, and team files to run them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def export_folded(
     """Write `output`: every candidate with the team's head in its output matrix, `team.yaml` for
     servers, `local.yaml` for this process.
 
-    A run that was killed goes on after the last whole checkpoint. Raises ConfigError for a team
-    whose switcher cannot be folded, DataError for an output that holds something else.
+    A killed run continues after the last complete checkpoint. `say` receives messages for the user.
+    Raises ConfigError for a team whose switcher cannot be folded, DataError for an output that
+    holds something else.
     """
     names = [candidate.name for candidate in config.candidates]
     head = _head(config, names)
@@ -51,7 +52,7 @@ def export_folded(
         if last.exists():
             say(f"{output} is finished; nothing to do")
             return
-        # The first file makes the folder this run's, and the last says that it is whole.
+        # The first file claims the folder for this run, and the last one marks it as finished.
         write_text(local, "# taketurns export has not finished.\n")
         missing = [at for at, folder in enumerate(folders) if not folder.exists()]
         _rehearse([(config.candidates[at], codecs[at]) for at in missing], output)
@@ -72,25 +73,25 @@ def export_folded(
         write_text(last, team_yaml(served, entry, output, "export"))
         manifest.finish(local)
     listed = ", ".join(f"{name} {token}" for name, token in zip(names, tokens, strict=True))
-    say(f"{output} is written; the tokens that stand for the candidates are {listed}")
+    say(f"{output} is written; the candidates' tokens are {listed}")
 
 
 def _check_names(names: Sequence[str], taken: Sequence[str]) -> None:
-    """Raise ConfigError for names that make no folders of their own."""
+    """Raise ConfigError for names that do not give each candidate its own folder."""
     made: dict[str, str] = dict.fromkeys((".", "..", *taken), "another file of the export")
     for name in names:
         folder = _folder_name(name)
         if folder in made:
             raise ConfigError(
-                f"the folder of the candidate {name!r} would be {folder!r}, which is the place of "
-                f"{made[folder]}; rename the candidate"
+                f"the folder of the candidate {name!r} would be {folder!r}, which is also the name "
+                f"for {made[folder]}; rename the candidate"
             )
         made[folder] = f"the candidate {name!r}"
 
 
 def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> None:
-    """Before any weights are written: raise ConfigError for a tokenizer that cannot be saved,
-    DataError where there is no room for the weights."""
+    """Before any weights are written, raise ConfigError for a tokenizer that cannot be saved, and
+    DataError if the disk has no room for the weights."""
     local = [Path(c.spec.model).expanduser() for c, _ in wanted if c.spec.gguf_file is None]
     files = [file for path in local if path.is_dir() for file in weight_files(path)]
     require_room(output, sum(file.stat().st_size for file in files), "the checkpoints")
@@ -98,7 +99,7 @@ def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> No
         try:
             with trial_folder(output) as folder:
                 codec.tokenizer.save_pretrained(folder)
-        except Exception as error:  # of whichever kind: it lies in the tokenizer
+        except Exception as error:  # any type: a tokenizer may have its own code
             raise ConfigError(
                 f"the tokenizer of {candidate.name} cannot be saved: {one_line(error)}"
             ) from error
@@ -107,18 +108,20 @@ def _rehearse(wanted: Sequence[tuple[Candidate, TextCodec]], output: Path) -> No
 def _head(config: TeamConfig, names: Sequence[str]) -> Head:
     if config.switcher.kind != "head" or config.switcher.path is None:
         raise ConfigError(
-            f"only a head can be folded, and the team's switcher is of kind {config.switcher.kind}"
+            "only a head can be folded, and the team's switcher is of kind "
+            f"{config.switcher.kind}: train a head first (taketurns train --switcher head)"
         )
     for candidate in config.candidates:
         if candidate.spec.adapter is not None:
             raise ConfigError(
-                f"{candidate.name} is an adapter, which has no output matrix of its own: merge it "
-                f"into its base and name {candidate.name}-merged as its model, after: "
+                f"{candidate.name} is an adapter, which has no output matrix: merge it into its "
+                f"base with this command, then name {candidate.name}-merged as its model: "
                 + merge_command(candidate.spec, f"{candidate.name}-merged")
             )
         if candidate.spec.quantization_config is not None:
             raise ConfigError(
-                f"{candidate.name} is quantised when it is loaded: fold first, quantise then"
+                f"{candidate.name} is quantised when it is loaded: remove quantization_config, "
+                "export, and quantise the exported checkpoint"
             )
     head = Head.load(config.switcher.path).ordered(names)
     check_foldable(head)
@@ -126,17 +129,18 @@ def _head(config: TeamConfig, names: Sequence[str]) -> Head:
         read, depth = head.config.layers[candidate.name][0], _shape(candidate.spec).depth
         if read != depth:
             raise ConfigError(
-                f"the head reads layer {read} of {candidate.name}, and the output matrix the last, "
-                f"{depth}: train it with --layer -1"
+                f"the head reads layer {read} of {candidate.name}, and the output matrix reads the "
+                f"last, {depth}: train the head with --layer -1"
             )
     return head
 
 
 def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> list[int]:
-    """A token for each candidate, spare in all of their models."""
+    """A token for each candidate that is spare in all candidates' models. Raises ConfigError."""
     if SharedVocabulary.of(codecs) is None:
         raise ConfigError(
-            "the candidates' tokenizers differ, so no token can stand for the same candidate in all"
+            "the candidates' tokenizers differ, so no token can stand for the same candidate in "
+            "all of them: use the head unfolded"
         )
     spare = [
         spare_tokens(
@@ -153,9 +157,9 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
         rows = max(_shape(candidate.spec).rows for candidate in candidates) + missing
         raise ConfigError(
             f"the candidates have {len(common)} spare tokens in common and the head needs "
-            f"{len(candidates)}: none of their tokenizers' other entries is named as reserved, and "
+            f"{len(candidates)}: their tokenizers have no more entries with a reserved name, and "
             "their output matrices have no more rows than the tokenizers have entries; give each "
-            "candidate more rows and name what is written as its model, as in: "
+            "candidate more rows and name the new checkpoint as its model, as in: "
             + widen_command(candidates[0].spec, rows, f"{candidates[0].name}-wide")
         )
     return common[: len(candidates)]
@@ -163,7 +167,7 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
 
 @dataclass(frozen=True, slots=True)
 class _ModelShape:
-    """How many layers a model has, and rows its output matrix."""
+    """The number of a model's layers, and of the rows of its output matrix."""
 
     depth: int
     rows: int
@@ -175,8 +179,8 @@ def _shape(spec: ModelSpec) -> _ModelShape:
 
 
 def _teams(config: TeamConfig, folders: Sequence[Path]) -> tuple[TeamConfig, TeamConfig]:
-    """The team on servers, and in this process. Where it had no servers, each candidate gets one on
-    this host."""
+    """The team on servers, and the team in this process. A team without servers gets one on this
+    host for each candidate."""
     served = config.engine.kind == "http"
     written = [
         Candidate(

@@ -1,4 +1,4 @@
-"""Tokens that a model has and never needs: their rows of the output matrix are free for a head."""
+"""Finds spare tokens, which a model never needs: their output rows are free for a head."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _TAG = re.compile(r"<model (\d+) (?:begins|ends)>")
 def spare_tokens(
     codec: TextCodec, spec: ModelSpec, ends: frozenset[int], rows: int, candidates: int
 ) -> list[int]:
-    """Ids that no text has and no answer needs, of a model whose output matrix has `rows`.
+    """The ids that no text and no answer needs, of a model whose output matrix has `rows` rows.
 
-    First the tokenizer's entries that are named as reserved (and this package's tags of more
-    candidates than there are), then rows without an entry. Tokens that have a role, end an answer
+    First come the tokenizer's entries with a reserved name (and this package's tags for numbers of
+    `candidates` or more), then rows without an entry. Tokens that have a role, end an answer
     (`ends`) or occur in the prompt are left out.
     """
     vocabulary = {int(i): text for text, i in codec.tokenizer.get_vocab().items()}

@@ -1,1 +1,1 @@
-"""vLLM servers for a team: which commands, on which GPUs, and keeping them running."""
+"""vLLM servers for a team: their commands and GPUs, and a supervisor that keeps them running."""

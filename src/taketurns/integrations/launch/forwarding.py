@@ -9,15 +9,16 @@ import httpx
 
 from taketurns.engines.http.connections import Connections
 
-_FIND_TIMEOUT = 5.0  # seconds in which a running server gives its address
+_FIND_TIMEOUT = 5.0  # seconds; a running server gives its address within them
 
 FindServer = Callable[[], Awaitable[str]]
-"""Returns the current URL of a server; it may wait until there is one."""
+"""Returns the current URL of a server; it may wait until the server runs."""
 
 
 class ForwardingTransport(httpx.AsyncBaseTransport):
     """Sends a request for a URL in `finds` to the current URL of its server, which is looked up
-    once, and again after a failed connection. A lookup may take `timeout` seconds."""
+    once, and again after a failed connection. A lookup may take `timeout` seconds. Raises
+    httpx.ConnectError if it fails."""
 
     def __init__(self, finds: Mapping[str, FindServer], timeout: float = _FIND_TIMEOUT) -> None:
         self._timeout = timeout
@@ -45,8 +46,8 @@ class ForwardingTransport(httpx.AsyncBaseTransport):
                 target = self._targets[origin] = httpx.URL(await self._finds[origin]())
         except TimeoutError as error:
             raise httpx.ConnectError(f"{origin} is not running", request=request) from error
-        except Exception as error:  # Ray's own kinds, where the lookup fails with its server
-            message = f"nobody says where {origin} is: {error}"
+        except Exception as error:  # Ray's own types, if the lookup fails with the server
+            message = f"cannot find the address of {origin}: {error}"
             raise httpx.ConnectError(message, request=request) from error
         return target
 

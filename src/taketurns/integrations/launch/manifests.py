@@ -1,6 +1,6 @@
-"""Manifests that run the same servers under Docker Compose, Kubernetes and Ray Serve.
+"""Manifests that run the same servers on Docker Compose, Kubernetes and Ray Serve.
 
-`templates/` has a file for each. They place vLLM and taketurns, and nothing else.
+`templates/` has a file for each. They contain vLLM and taketurns only.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ def write_manifests(
     folder: Path,
     kinds: Sequence[ManifestKind] = KINDS,
 ) -> list[Path]:
-    """Write a YAML file of each kind into `folder`. Raises as `manifest` does, and DataError if a
-    file cannot be written or another is in its place; then none is written."""
+    """Write a YAML file of each kind into `folder`. Raises as `manifest`, and DataError if a file
+    cannot be written or exists with other content; then none is written."""
     texts = {folder / f"{kind}.yaml": manifest(kind, servers, team) for kind in kinds}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
             if path.exists() and path.read_bytes() != text.encode("utf-8"):
                 raise DataError(
-                    f"{path} is there already and says something else: remove it, or name another "
-                    "folder"
+                    f"{path} exists already with other content: remove it, or name another folder"
                 )
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}") from error
@@ -50,13 +49,13 @@ def write_manifests(
 
 
 def manifest(kind: ManifestKind, servers: Sequence[VllmServer], team: str) -> str:
-    """The manifest as YAML; `team` is the team file. Raises UsageError if a container would need a
-    model that is a folder of this host."""
+    """The manifest as YAML; `team` is the team file. Raises UsageError for a model that is a folder
+    of this host and would be needed in a container."""
     return yaml.safe_dump_all(documents(kind, servers, team), sort_keys=False)
 
 
 def documents(kind: ManifestKind, servers: Sequence[VllmServer], team: str) -> list[dict[str, Any]]:
-    """The documents of a manifest. Raises as `manifest` does."""
+    """The YAML documents of a manifest. Raises as `manifest`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     for server in servers:
@@ -90,7 +89,7 @@ def documents(kind: ManifestKind, servers: Sequence[VllmServer], team: str) -> l
 
 
 def team_urls(servers: Sequence[VllmServer]) -> dict[str, str]:
-    """The URL of each server for the team file in a cluster, by its URL here."""
+    """The URLs of the servers in a cluster, for the team file there, by their URLs here."""
     return {
         server.url: f"http://{name}:{_PORT}"
         for server, name in zip(servers, _names(servers), strict=True)
@@ -116,7 +115,7 @@ def _gpus(server: VllmServer) -> list[str]:
 
 
 def _gpu_share(server: VllmServer, servers: Sequence[VllmServer]) -> float:
-    """How many GPUs a server has; a part of one where several share it."""
+    """The number of GPUs of a server; a fraction if several servers share a GPU."""
     gpus = _gpus(server)
     sharing = sum(_gpus(other) == gpus for other in servers)
-    return 10_000 * len(gpus) // sharing / 10_000  # Ray counts in ten thousandths; all must fit
+    return 10_000 * len(gpus) // sharing / 10_000  # Ray counts in 1/10,000; the sum must fit

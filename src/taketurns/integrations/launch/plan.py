@@ -2,8 +2,8 @@
 
 A server is a URL of this host in the team file. It serves one base model, under the names of all
 candidates that use it, and the LoRA adapters on it. GPUs are allocated in the order of the servers:
-to each as many as its weights need (a power of two, tensor parallelism), or, with fewer GPUs than
-servers, one GPU to several with equal shares of its memory.
+each server gets as many as its weights need (a power of two, tensor parallelism); with fewer GPUs
+than servers, several servers share a GPU with equal parts of its memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taketurns.types import Candidate, ModelSpec
 
 _USABLE = 0.9  # of a GPU's memory, vLLM's own default
 _WEIGHTS = 0.6  # the part of usable memory for weights; the rest is for keys and values
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for --max-lora-rank
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's --max-lora-rank
 _LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
@@ -58,11 +58,14 @@ def plan_servers(
     weight_bytes: Callable[[ModelSpec], int | None],
     extra_arguments: Sequence[str] = (),
 ) -> tuple[VllmServer, ...]:
-    """The servers of this host. `weight_bytes` gives the size of a model's weights, None where
-    unknown; `extra_arguments` go to all servers. Raises ConfigError where the team file asks for
-    what vLLM cannot do."""
+    """The servers of this host. `weight_bytes` gives the size of a model's weights in bytes, None
+    if unknown; `extra_arguments` go to all servers. Raises ConfigError for a team without servers
+    here, for weights that do not fit, and for what vLLM cannot serve."""
     if team.engine.kind != "http":
-        raise ConfigError("only a team whose engine.kind is http has servers to launch")
+        raise ConfigError(
+            "only a team whose engine.kind is http has servers to launch, and this team's is "
+            f"{team.engine.kind}"
+        )
     models = list(team.candidates)
     if team.switcher.spec is not None:
         models.append(Candidate(SWITCHER, team.switcher.spec, team.switcher.endpoint))
@@ -93,7 +96,7 @@ class GpuShare:
 
 def allocate_gpus(weights: Sequence[int | None], gpus: Sequence[Gpu]) -> list[GpuShare]:
     """A share for each server, by the bytes of its weights (None: unknown, counts as 0). Raises
-    ConfigError where they do not fit."""
+    ConfigError if they do not fit."""
     if not gpus:
         return [GpuShare((), _USABLE)] * len(weights)
     smallest = min(gpu.memory for gpu in gpus)
@@ -136,20 +139,22 @@ def _server(
     bases = {(model.spec.model, model.spec.revision) for model in served}
     if len(bases) > 1:
         which = " and ".join(sorted(base for base, _ in bases))
-        raise ConfigError(f"{url} would serve {which}; a vLLM server has one base model")
+        raise ConfigError(
+            f"{url} would serve {which}; a vLLM server has one base model: give each its own url"
+        )
     plain = [model for model in served if model.spec.adapter is None]
     adapters = [model for model in served if model.spec.adapter is not None]
     if plain and adapters and not share.gpus:
         raise ConfigError(
             f"{url} would serve {plain[0].name} and an adapter on it, {adapters[0].name}: on a CPU "
-            "vLLM runs requests for the base with the adapter when both meet in one batch, so give "
-            "the adapter a server of its own"
+            "vLLM applies the adapter also to requests for the base in the same batch, so give the "
+            "adapter a separate url"
         )
     spec = served[0].spec
     if spec.gguf_file is not None:
         raise ConfigError(
-            f"{served[0].name} is a GGUF file, and only checkpoints are launched: start its server "
-            "yourself, such as llama.cpp's, on another host's url"
+            f"{served[0].name} is a GGUF file, and only checkpoints are launched: start a server "
+            "for it yourself, such as llama.cpp's, at the url of another host"
         )
     parts = urlsplit(url)
     names = list(dict.fromkeys(names_of(model)[0] for model in plain)) or [spec.model]
@@ -182,7 +187,8 @@ def _server(
 
 
 def _rank(adapters: Sequence[Candidate]) -> int:
-    """The lowest --max-lora-rank for these adapters; one that is not on this host counts as 64."""
+    """The lowest --max-lora-rank for these adapters; an adapter that is not on this host counts as
+    64."""
     ranks = []
     for adapter in adapters:
         path = Path(adapter.spec.adapter or "") / "adapter_config.json"

@@ -1,10 +1,10 @@
 """A team on Ray Serve: the API is one deployment, each vLLM server another.
 
 `taketurns launch --manifest ray-serve` makes the configuration for `serve run` and `serve deploy`.
-Ray finds each server a node with free GPUs, checks its health, and replaces it; what runs is the
-same `vllm serve` as on one host. A server gets a free port on its node, so the API asks it for its
-address, and again when the address fails. Everything else (the home of an answer, failures) is the
-HTTP engine's task.
+Ray places each server on a node with free GPUs, checks its health and replaces it if it fails; it
+runs the same `vllm serve` as on one host. A server gets a free port on its node, so the API asks it
+for its address, and asks again when the address fails. The HTTP engine does the rest (the home
+server of an answer, failures).
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ NAME = "taketurns"
 
 _LOG = logging.getLogger("ray.serve")
 _HEALTH_TIMEOUT = 20.0  # seconds
-_SPARE = 64  # requests beside answers: metrics, health, requests that the gate refuses
+_SPARE = 64  # further requests: metrics, health, requests that are refused
 
 
 class RayServeArguments(BaseModel):
-    """The `args` of the application: the team file, the serve file and vLLM's program, by their
-    paths on the nodes, and the servers, by the URLs in the team file."""
+    """The `args` of the application: the paths of the team file, the serve file and the vLLM
+    program on the nodes, and the servers, with the URLs of the team file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,7 +56,7 @@ class RayServeArguments(BaseModel):
 
 
 def build(args: dict[str, Any]) -> Any:
-    """The application of Ray Serve. Raises ValidationError for arguments that do not fit."""
+    """The application for Ray Serve. Raises ValidationError for invalid arguments."""
     arguments = RayServeArguments.model_validate(args)
     names = {server.url: server.name for server in arguments.servers}
     servers = [
@@ -80,8 +80,8 @@ def build(args: dict[str, Any]) -> Any:
 
 
 class VllmReplica:
-    """A vLLM server on the node of this replica. It is not restarted here: without it the replica
-    is unhealthy, and Ray replaces it."""
+    """A vLLM server on the node of this replica. The replica does not restart it, but becomes
+    unhealthy without it, and Ray replaces the replica."""
 
     async def __init__(self, server: VllmServer, program: str) -> None:  # type: ignore[misc]  # Ray awaits it
         self.__del__ = self.end  # Ray calls it; Python, which looks at the class, does not
@@ -99,20 +99,20 @@ class VllmReplica:
         return self._server.url
 
     async def check_health(self) -> None:
-        """Raise the error that ended the server, or that of its health check."""
+        """Raise the error that ended the server, or the error of its health check."""
         if self._running.done():
             self._running.result()
         async with httpx.AsyncClient(timeout=_HEALTH_TIMEOUT) as client:
             (await client.get(f"{self._server.url}/health")).raise_for_status()
 
     async def end(self) -> None:
-        """Stop the server, and return when it has stopped."""
+        """Stop the server and wait until it has stopped."""
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
 
 
 def _app(arguments: RayServeArguments, finds: Mapping[str, FindServer]) -> FastAPI:
-    """The API; it opens after the models are loaded."""
+    """The API; it starts after the servers run and the models are loaded."""
     log_to_stderr()
     settings = read_settings(arguments.config)
     team = Team.load(load_team_config(arguments.team))

@@ -1,6 +1,6 @@
-"""Supervises servers: starts them, shows their output, restarts them, and stops all in the end.
+"""Supervises servers: starts them, shows their output, restarts them, and stops all at the end.
 
-On Linux a server ends with the process that started it, even after kill -9, so no GPU stays taken.
+On Linux a server ends with the process that started it, even after kill -9, so no GPU stays in use.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ if os.getppid() == int(sys.argv[1]):
 
 
 class Supervisor:
-    """Runs `servers` with the program `vllm`; `say` gets their lines, each after the server's name.
-    A server that stops is started again after `pause` seconds, at most `restarts` times."""
+    """Runs `servers` with the program `vllm`; `say` receives their output, each line after the
+    server's name. A server that stops is started again after `pause` seconds, at most `restarts`
+    times."""
 
     def __init__(
         self,
@@ -50,8 +51,8 @@ class Supervisor:
         self._restarts = restarts
 
     async def run(self) -> None:
-        """Run until cancelled or stopped by SIGINT or SIGTERM. Raises a group with an EngineError
-        when a server has no restarts left."""
+        """Run until cancelled or stopped by SIGINT or SIGTERM. Raises an exception group: with
+        EngineError if a server has no restarts left, with UsageError if vLLM is missing."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         signals = (signal.SIGINT, signal.SIGTERM)
@@ -64,14 +65,14 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     async def keep(self) -> None:
-        """As `run`, without signals."""
+        """As `run`, without signal handlers."""
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
                 group.create_task(self._keep(server))
             group.create_task(self._announce())
 
     async def ready(self) -> None:
-        """Return when all servers answer."""
+        """Wait until all servers answer."""
         async with httpx.AsyncClient(timeout=5.0) as client:
             for server in self._servers:
                 while True:
@@ -93,7 +94,8 @@ class Supervisor:
                 self._say(f"{server.name} at {server.url} stopped with code {code}")
                 await asyncio.sleep(self._pause)
         raise EngineError(
-            f"{server.name} at {server.url} does not keep running; what it said is above"
+            f"{server.name} at {server.url} stopped {self._restarts + 1} times; its output above "
+            "shows why"
         )
 
     async def _once(self, server: VllmServer) -> int:
@@ -107,7 +109,7 @@ class Supervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **server.environment},
-            start_new_session=True,  # its workers stop with it
+            start_new_session=True,  # a process group, so that its workers stop with it
             limit=1 << 20,
         )
         assert process.stdout is not None
@@ -115,7 +117,7 @@ class Supervisor:
         try:
             return await _ended(process)
         finally:
-            await _stop(process)  # its workers too, which may have outlived it
+            await _stop(process)  # and its workers, which may still run
             await showing
 
     async def _show(self, server: VllmServer, output: asyncio.StreamReader) -> None:
@@ -124,14 +126,14 @@ class Supervisor:
 
 
 def _leash() -> tuple[str, ...]:
-    """A command that runs a program which gets SIGTERM when this process ends."""
+    """The prefix of a command whose program gets SIGTERM when this process ends."""
     if not sys.platform.startswith("linux"):
         return ()
     return (sys.executable, "-ISc", _LEASH, str(os.getpid()))
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End a server and its workers, which are a process group: SIGTERM, then SIGKILL."""
+    """Stop a server and its workers (a process group): SIGTERM, then SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(TimeoutError):

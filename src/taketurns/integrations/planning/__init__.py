@@ -1,1 +1,1 @@
-"""How large a deployment must be: a team on replicas, simulated with measured costs."""
+"""Sizing a deployment: a simulation of a team on replicas, with measured costs."""

@@ -1,8 +1,8 @@
-"""A server's memory for keys and values, managed as vLLM manages it.
+"""A server's memory for keys and values, managed as in vLLM.
 
-It consists of blocks. A full block has a name, which stands for its tokens and all before them. It
-can be found by its name also when no call uses it any more, until the least recently used block is
-evicted to make room.
+It consists of blocks. A full block has a name, which stands for its tokens and all tokens before
+them. It can be found by its name even when no call uses it any more, until it is the least recently
+used one and is evicted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import takewhile
 
 
 class Blocks:
-    """`capacity` blocks; those in use have a name or will get one when they are full."""
+    """`capacity` blocks; a block in use has a name, or gets one when it is full."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -43,12 +43,12 @@ class Blocks:
             self._unused.popitem(last=False)
 
     def name(self, names: Sequence[Hashable]) -> None:
-        """Nameless blocks are full now and get `names`."""
+        """Give `names` to blocks that are full now."""
         self._nameless -= len(names)
         self.hold(names)
 
     def release(self, names: Sequence[Hashable], nameless: int) -> None:
-        """Give back an answer's blocks; of those, the last are evicted first."""
+        """Release an answer's blocks; its last blocks are evicted first."""
         self._nameless -= nameless
         for name in reversed(names):
             self._used[name] -= 1

@@ -1,4 +1,4 @@
-"""What serving a model costs, measured on one server (`benchmarks/servers/calibrate.py`)."""
+"""The costs of serving a model, measured on one server (`benchmarks/servers/calibrate.py`)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ BUNDLED = ("pocket-cpu", "8b-h100")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one server of a model costs; all times in seconds.
+    """The costs of one server of a model; all times are in seconds.
 
     `decode` has pairs (sequences in a step, seconds of the step), interpolated linearly. A step
-    takes `prefill` more for each prompt token that it reads and `context` more for each token of
-    the answers that it continues. `request` and `token` keep the server's front end (HTTP, text)
-    busy, `client` keeps our process busy for each request, `network` is one way. `block` (tokens of
-    a cache block), `cache` (tokens of keys and values), `sequences` and `budget` (tokens of a step)
-    are the server's limits; without `chunked` a prompt is read in one step. `about` says where the
-    numbers come from.
+    takes `prefill` more for each prompt token that it reads, and `context` more for each token of
+    the answers that it continues. A request takes `request` and each token takes `token` of the
+    server's front end (HTTP, text), and a request takes `client` of the client process; `network`
+    is the latency in one direction. `block` (tokens of a cache block), `cache` (tokens of keys and
+    values), `sequences` and `budget` (tokens of a step) are the server's limits; without `chunked`
+    a prompt is read in one step. `about` is the origin of the numbers. Raises ValueError for values
+    out of range.
     """
 
     about: str
@@ -46,13 +47,15 @@ class Costs:
     def __post_init__(self) -> None:
         sizes = [sequences for sequences, _ in self.decode]
         if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
-            raise ValueError("decode needs rising numbers of sequences, from 1")
+            raise ValueError(
+                f"decode must list increasing numbers of sequences, from 1 on, not {sizes}"
+            )
         if min(self.block, self.cache, self.sequences, self.budget) < 1:
             raise ValueError("block, cache, sequences and budget must be at least 1")
         times = [seconds for _, seconds in self.decode]
         others = (self.prefill, self.context, self.request, self.token, self.client, self.network)
         if not all(0 <= seconds < float("inf") for seconds in (*times, *others)):
-            raise ValueError("no time may be negative")
+            raise ValueError("all times must be finite and 0 or more")
 
     def step(self, sequences: int, read: int, context: int) -> float:
         """Seconds of a step with `sequences` answers of `context` tokens together, which reads
@@ -69,7 +72,7 @@ class Costs:
 
 
 def load_costs(source: str | Path) -> Costs:
-    """Costs by name or from a file. Raises DataError."""
+    """Costs by the name of a bundled file, or from a file. Raises DataError."""
     if source in BUNDLED:
         text = (files(__package__) / "costs" / f"{source}.json").read_text("utf-8")
     else:
@@ -90,7 +93,7 @@ def load_costs(source: str | Path) -> Costs:
 def read_costs(data: Any) -> Costs:
     """Costs from their JSON object. Raises ValueError for anything else."""
     if not isinstance(data, Mapping):
-        raise ValueError("costs are an object")
+        raise ValueError("costs must be a JSON object")
     known = {field.name: field for field in fields(Costs)}
     for key, value in data.items():
         if key not in known:
@@ -98,14 +101,14 @@ def read_costs(data: Any) -> Costs:
             cure = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
             raise ValueError(f"unknown key {key!r}; {cure}")
         if not _fits(value, str(known[key].type)):
-            raise ValueError(f"{key} cannot be {json.dumps(value)}")
+            raise ValueError(f"{key} has the wrong type: {json.dumps(value)}")
     if missing := [key for key in ("about", "decode", "prefill") if key not in data]:
         raise ValueError(f"{missing[0]} is missing")
     return Costs(**{**data, "decode": tuple((int(size), float(s)) for size, s in data["decode"])})
 
 
 def _fits(value: Any, kind: str) -> bool:
-    """Whether a JSON value may stand for a field of the type `kind`."""
+    """Whether a JSON value fits a field of the type `kind`."""
     if kind in ("bool", "str", "int"):
         return type(value).__name__ == kind
     if kind == "float":

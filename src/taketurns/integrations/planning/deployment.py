@@ -1,4 +1,4 @@
-"""The servers of a team: how many, at what costs, and how calls are routed to them."""
+"""The servers of a team: their number, their costs and the routing of calls."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SwitcherPlacement = Literal["lm", "adapter", "none"]
 class Deployment:
     """`replicas` servers of each of `candidates` and of the `switcher`.
 
-    `switcher` is "lm" (servers of its own), "adapter" (on the last candidate's servers, whose
+    `switcher` is "lm" (with its own servers), "adapter" (on the last candidate's servers, whose
     prefix cache it does not share) or "none" (no calls: a head folded into the candidates, or a
     fixed order). It reads `tags` tokens around each patch and a question of `question` tokens. The
-    first `shared` tokens of all prompts are the same. A share `sticky` of calls is routed by the
-    answer's home, the others anywhere; a replica has at most `concurrency` calls at a time.
-    `clients` processes run the loop. `cores` processors are shared by all of that, None where each
-    has its own.
+    first `shared` tokens of all prompts are the same. A share `sticky` of the calls goes to the
+    answer's home server, the others to any; a replica has at most `concurrency` calls at a time.
+    `clients` processes run the loop. All servers and clients share `cores` processors (None: each
+    has its own). Raises UsageError for a value out of range.
     """
 
     costs: Costs
@@ -40,11 +40,14 @@ class Deployment:
     def __post_init__(self) -> None:
         least = (self.candidates, self.replicas, self.concurrency, self.clients)
         if min(*least, self.switcher_replicas or 1, self.cores or 1) < 1:
-            raise UsageError("a deployment has at least one of each: candidates, replicas, clients")
+            raise UsageError(
+                "the numbers of candidates, replicas, switcher replicas, calls at a time, clients "
+                "and cores must be at least 1"
+            )
         if not 0 <= self.sticky <= 1:
-            raise UsageError(f"sticky is a share from 0 to 1, not {self.sticky}")
+            raise UsageError(f"sticky must be a share from 0 to 1, not {self.sticky}")
         if min(self.tags, self.question, self.shared) < 0:
-            raise UsageError("tags, question and shared are numbers of tokens")
+            raise UsageError("tags, question and shared must be 0 tokens or more")
 
     @property
     def servers(self) -> int:

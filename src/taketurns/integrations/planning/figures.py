@@ -1,4 +1,4 @@
-"""The plot of a plan: throughput, waiting and cache hits over what was varied."""
+"""The plot of a plan: throughput, latency and cache hits over the varied setting."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PANELS: Sequence[tuple[str, Callable[[GridRow], float]]] = (
 
 
 def draw(rows: Sequence[GridRow], path: Path, title: str) -> None:
-    """Write the plot as PNG, SVG or PDF, by the path's ending. Raises UsageError where nothing was
-    varied, DataError where it cannot be written."""
+    """Write the plot as PNG, SVG or PDF, by the path's suffix. Raises UsageError if no setting was
+    varied, DataError if the file cannot be written."""
     names = varied_settings(rows)
     if not names:
         raise UsageError("a plot needs several values of an option, as in --replicas 1,2,4")
@@ -61,8 +61,8 @@ def write_panels(
     across: str,
     values: Sequence[float],
 ) -> None:
-    """Four plots over the same `values`, those of `across`, by `plot(axes, number)`, on light
-    paper. Raises DataError where they cannot be written."""
+    """Write four plots over the same `values` of the setting `across`, each drawn by `plot(axes,
+    number)`, on a light background. Raises DataError if the file cannot be written."""
     with style(INK, GRID, axes_grid=True, figure_facecolor=PAPER, svg_hashsalt="taketurns"):
         import matplotlib.pyplot as plt
 
@@ -86,7 +86,7 @@ def write_panels(
 
 
 def _set_scale(axes: Any, values: Sequence[float]) -> None:
-    """Ticks at the values; by powers where they grow so."""
+    """Ticks at the values; on a logarithmic scale if they span a factor of 8."""
     ticks = sorted(set(values))
     if len(ticks) > 2 and ticks[0] > 0 and ticks[-1] / ticks[0] >= 8:
         axes.set_xscale("log", base=2)

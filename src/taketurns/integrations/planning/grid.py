@@ -1,4 +1,4 @@
-"""Simulates every combination of deployments and loads."""
+"""Simulates all combinations of deployments and loads."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ VARIED = ("replicas", "rate", "at_a_time", "patch", "sticky")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The combinations to simulate. `rates` are answers a second, `at_a_time` answers under way;
-    one of the two is empty. Each combination has `count` answers (None: a minute's, or six for each
-    that is under way). `recorded` answers take the place of those drawn from `mix`."""
+    """The combinations to simulate. `rates` are answers per second, `at_a_time` concurrent answers;
+    one of the two is empty. Each combination has `count` answers (None: those of a minute, or six
+    per concurrent answer, but at least 200). `recorded` answers replace those drawn from `mix`."""
 
     deployment: Deployment
     mix: AnswerMix

@@ -1,4 +1,4 @@
-"""The servers of a model behind the router of the HTTP engine, which is the one in real use."""
+"""The simulated servers of a model, behind the HTTP engine's real router."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from taketurns.integrations.planning.server import SimulatedServer
 
 
 class ServerPool:
-    """The `servers` of one model, with at most `limit` calls at a time each. Counts the calls, and
-    those that went `away` from their home."""
+    """The `servers` of one model, each with at most `limit` calls at a time. Counts the calls, and
+    those that did not go to their home server (`away`)."""
 
     def __init__(
         self, env: simpy.Environment, name: str, servers: Sequence[SimulatedServer], limit: int
@@ -33,8 +33,8 @@ class ServerPool:
         self._waiting: deque[simpy.Event] = deque()
 
     def acquire(self, key: int, home: int) -> Generator[simpy.Event, Any, Replica]:
-        """A replica for a call with the routing key `key`, taken until `give_back`; waits in line
-        while all are busy. `home` is the answer's own key."""
+        """A replica for a call with the routing key `key`, in use until `give_back`; waits in a
+        queue while all are busy. `home` is the answer's own key."""
         while (replica := self._router.choose(key, self._router.replicas)) is None:
             turn = self._env.event()
             self._waiting.append(turn)
@@ -45,7 +45,7 @@ class ServerPool:
         return replica
 
     def give_back(self, replica: Replica) -> None:
-        """A call is over."""
+        """End a call, and let the next waiting call choose a replica."""
         replica.give_back()
         if self._waiting:
             self._waiting.popleft().succeed()

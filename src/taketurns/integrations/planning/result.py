@@ -10,14 +10,14 @@ import numpy as np
 
 from taketurns.integrations.planning.deployment import Deployment
 
-_WARM_UP = 0.1  # the share of answers, the first ones, that find the servers still empty
+_WARM_UP = 0.1  # the share of first answers, which find the servers empty
 _GROWS, _FEW = 0.1, 5
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerTiming:
-    """The times of one answer in seconds: when it was asked for, when its first and its last token
-    came, and the `pauses` between the last token of a patch and the first of the next."""
+    """The times of one answer in seconds: of the question (`asked`), of its `first` and its last
+    token (`ended`), and the `pauses` from the last token of a patch to the first of the next."""
 
     index: int
     asked: float
@@ -38,9 +38,9 @@ class AnswerTiming:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """All answers of a simulation. `busy` are the seconds that each server computed, `sequences` is
-    the time that calls spent in the servers' batches, `away` counts the calls that did not go home,
-    `breaks` counts preemptions for lack of memory."""
+    """All answers of a simulation. `busy` has the seconds that each server computed, `sequences` is
+    the total time of calls in the servers' batches, in seconds, `away` counts the calls that did
+    not go to their home server, `breaks` counts preemptions for lack of memory."""
 
     deployment: Deployment
     spans: tuple[AnswerTiming, ...]
@@ -67,13 +67,13 @@ class SimulationResult:
 
     @property
     def cached(self) -> float:
-        """The share of prompt tokens that a prefix cache held."""
+        """The share of prompt tokens that were in a prefix cache."""
         return self.cached_tokens / max(1, self.prompt_tokens)
 
     @property
     def grows(self) -> bool:
         """Whether the load exceeds the capacity: while the second half of the answers arrived, the
-        number under way grew by more than a tenth of them."""
+        number of concurrent answers grew by more than a tenth of them, and by more than 5."""
         times = sorted(span.asked for span in self.spans)
         middle, last = times[len(times) // 2], times[-1]
         arrived = len(times) - len(times) // 2
@@ -83,7 +83,7 @@ class SimulationResult:
         return sum(span.asked <= time < span.ended for span in self.spans)
 
     def summary(self) -> dict[str, Any]:
-        """For a table or a script. Latencies leave out the first tenth of the answers."""
+        """The results as JSON values. Latencies leave out the first tenth of the answers."""
         steady = self.spans[int(_WARM_UP * len(self.spans)) :]
         return {
             "servers": self.deployment.servers,
@@ -105,7 +105,7 @@ class SimulationResult:
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    """p50, p95 and p99; None of nothing."""
+    """p50, p95 and p99; None for an empty sequence."""
     if not seconds:
         return None
     values = np.quantile(np.asarray(seconds), (0.5, 0.95, 0.99))

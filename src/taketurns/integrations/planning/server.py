@@ -1,8 +1,8 @@
 """A simulated server with continuous batching, step by step.
 
-A step gives every answer that is being written one token, and reads prompts as far as its budget of
-tokens allows. When memory runs out, the answer that came last is preempted and read again later.
-That is how vLLM schedules; pipelining of steps, speculation and swapping are left out.
+A step writes one token of every running answer, and reads prompts within its budget of tokens. When
+memory runs out, the answer that came last is preempted and read again later. This is vLLM's
+scheduling, without pipelined steps, speculation and swapping.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from taketurns.integrations.planning.costs import Costs
 
 Process = Generator[simpy.Event, Any, None]
 Compute = Callable[[float], Process]
-"""Keeps a core busy for so many seconds; only lets them pass where cores are not limited."""
+"""Uses a core for some seconds; if cores are not limited, only the time passes."""
 
 
 @dataclass(eq=False, slots=True)
 class SimulatedCall:
     """A request: `write` tokens after a prompt of `prompt` tokens.
 
-    Its first `shared` tokens are common to all streams of `model`, those up to `stable` belong to
-    `stream` (None: all), and the rest to this call alone. Once it is answered, `first` is the time
-    of its first token, and `cached` the number of prompt tokens that were in the cache.
+    Its first `shared` tokens are common to all streams of `model`, the tokens up to `stable` (None:
+    all) to all calls of `stream`, and the rest belongs only to this call. When it is answered,
+    `first` is the time of its first token, and `cached` the number of prompt tokens that were in
+    the cache.
     """
 
     model: Hashable
@@ -41,13 +42,13 @@ class SimulatedCall:
     shared: int = 0
     first: float | None = None
     cached: int = 0
-    # while a server writes it
-    length: int = 0  # tokens to read: the prompt, and after a preemption what was written
+    # State while a server processes the call:
+    length: int = 0  # tokens to read: the prompt, and after a preemption also the written tokens
     missing: int = 0
-    began: int = 0  # the step that gave the first token after it was read
+    began: int = 0  # the step that wrote the first token after reading
     held: list[Hashable] = field(default_factory=list)
     nameless: int = 0
-    turn: int = 0  # counts preemptions: events that were planned in an earlier turn are void
+    turn: int = 0  # the number of preemptions; events that were planned before one are ignored
 
     def names(self, begin: int, tokens: int, block: int) -> list[Hashable]:
         """The names of the full blocks of its first `tokens`, from block `begin` on."""
@@ -63,7 +64,8 @@ class SimulatedCall:
 
 
 class SimulatedServer:
-    """Serves calls; `work` lets time pass while it computes. Counts what it did."""
+    """Serves calls; `work` simulates the time of a computation. Counts steps, tokens and
+    preemptions."""
 
     def __init__(self, env: simpy.Environment, costs: Costs, work: Compute) -> None:
         self.steps = 0
@@ -87,14 +89,15 @@ class SimulatedServer:
         env.process(self._run())
 
     def serve(self, call: SimulatedCall) -> Process:
-        """Take a call in and wait until it is answered. Raises UsageError if it can never fit."""
+        """Accept a call and wait until it is answered. Raises UsageError if it can never fit."""
         whole = call.prompt + call.write
         if whole > self._blocks.capacity * self._costs.block or (
             not self._costs.chunked and whole > self._costs.budget
         ):
             raise UsageError(
                 f"a call of {whole} tokens does not fit a server with room for "
-                f"{self._costs.cache} tokens that reads {self._costs.budget} in a step"
+                f"{self._costs.cache} tokens that reads {self._costs.budget} in a step: simulate "
+                "shorter answers, or raise cache and budget of the costs"
             )
         yield from self._speak(self._costs.request)
         call.length = call.prompt
@@ -106,7 +109,7 @@ class SimulatedServer:
         yield call.done
 
     def _speak(self, seconds: float) -> Process:
-        """The front end handles one thing at a time, beside the steps."""
+        """Use the front end, which handles one request at a time, concurrently with the steps."""
         if seconds > 0:
             with self._front.request() as turn:
                 yield turn
@@ -131,7 +134,7 @@ class SimulatedServer:
     # Before a step
 
     def _grow(self) -> None:
-        """Give a block to each answer that starts to write into a new one."""
+        """Take a block for each answer whose next token begins one."""
         for call, turn in self._grows.pop(self.steps, ()):
             while call.turn == turn and self._blocks.free < 1:
                 self._preempt(next(reversed(self._running)))
@@ -141,7 +144,7 @@ class SimulatedServer:
                 self._grows[self.steps + self._costs.block].append((call, turn))
 
     def _fill(self) -> dict[SimulatedCall, int]:
-        """Prompt tokens to read in this step, first of the prompts that are partly read."""
+        """The prompt tokens to read in this step; prompts that are partly read come first."""
         costs, reads = self._costs, dict[SimulatedCall, int]()
         writing = len(self._running) - len(self._reading)
         budget = costs.budget - writing
@@ -174,7 +177,7 @@ class SimulatedServer:
         return reads
 
     def _preempt(self, call: SimulatedCall) -> None:
-        """Put an answer back into the queue; it must read again what it has read and written."""
+        """Put an answer back into the queue; its prompt and written tokens must be read again."""
         if call in self._reading:
             del self._reading[call]
         else:
@@ -191,7 +194,7 @@ class SimulatedServer:
     # After a step
 
     def _finish(self, reads: dict[SimulatedCall, int], writing: int) -> None:
-        """Count the token that each answer got, and remove the answers that are complete."""
+        """Count the token that each answer got, and remove the complete answers."""
         block = self._costs.block
         self._context += writing
         ended = [call for call, turn in self._ends.pop(self.steps, ()) if call.turn == turn]
@@ -227,7 +230,7 @@ class SimulatedServer:
             deque(delivery, maxlen=0)
 
     def _name(self, call: SimulatedCall, tokens: int) -> None:
-        """Name the blocks that the first `tokens` fill, so that other calls find them."""
+        """Name the blocks that the first `tokens` tokens fill, so that other calls find them."""
         names = call.names(len(call.held), tokens, self._costs.block)
         self._blocks.name(names)
         call.held += names

@@ -1,4 +1,4 @@
-"""A team on replicas, event by event: answers come, take turns, and wait for one another."""
+"""A discrete-event simulation of a team on replicas."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def simulate(
     seed: int = 0,
     on_done: Callable[[], None] | None = None,
 ) -> SimulationResult:
-    """Simulate `answers` that arrive at the times of `arrivals` (seconds), or of which `at_a_time`
-    are under routing. Equal arguments give equal results. Raises UsageError."""
+    """Simulate `answers` that arrive at the times `arrivals` (seconds), or of which `at_a_time` are
+    written concurrently. Equal arguments give equal results. Raises UsageError for an answer that
+    the deployment cannot write, ValueError unless exactly one of the two is given."""
     if (arrivals is None) == (at_a_time is None):
         raise ValueError("either arrivals or at_a_time")
     speakers = max((speaker for answer in answers for speaker, _ in answer.turns), default=0)
     if speakers >= deployment.candidates:
         raise UsageError(
-            f"an answer is written by candidate {speakers}, and there are {deployment.candidates}"
+            f"an answer has a patch by candidate {speakers}, but the deployment has only "
+            f"{deployment.candidates} candidates, counted from 0"
         )
     simulation = _Simulation(deployment, seed, on_done)
     if arrivals is not None:
@@ -90,7 +92,7 @@ class _Simulation:
             yield from self._write(index, answer)
 
     def _write(self, index: int, answer: SimulatedAnswer) -> Process:
-        """The loop of the team: ask for the next speaker and let it write a patch."""
+        """The team's loop: ask the switcher for the next speaker, then the speaker for a patch."""
         routing = _Routing(derive(self._seed, "home", index), self._deployment.sticky)
         shared = min(self._deployment.shared, answer.prompt)
         written, tagged = 0, answer.prompt
@@ -99,7 +101,7 @@ class _Simulation:
         pauses: list[float] = []
         for speaker, tokens in answer.turns:
             if self._switcher is not None:
-                # One token for its probabilities; the question is no part of what follows.
+                # One token for its probabilities; the next prompt does not include the question.
                 asked = tagged + self._deployment.question
                 call = SimulatedCall("switcher", index, asked, 1, self.env.event(), tagged, shared)
                 yield from self._ask(self._switcher, call, routing)
@@ -149,7 +151,7 @@ class _Simulation:
 
 
 class _Routing:
-    """The routing keys of an answer's calls: a share `sticky` of them goes to its home."""
+    """The routing keys of an answer's calls: a share `sticky` of them goes to its home server."""
 
     def __init__(self, home: int, sticky: float) -> None:
         self.home = home

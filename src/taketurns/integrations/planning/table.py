@@ -1,4 +1,4 @@
-"""A plan as a table for the terminal: a row for each deployment."""
+"""A plan as a table for the terminal, with a row per combination."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rich.table import Table
 from taketurns.integrations.planning.grid import VARIED, GridRow, varied_settings
 
 NAMES = {"at_a_time": "at a time", "rate": "answers/s"}
-_CAPTION = "First token: p95, from the question on. Token: p95 of an answer's mean after the first."
-_GROWS = " A row marked ! is asked for more than it can do: answers take longer and longer."
+_CAPTION = "First token: p95 after the question. Token: p95 of an answer's mean after the first."
+_GROWS = " A row marked ! is overloaded: the longer the load lasts, the longer an answer takes."
 
 
 def plan_table(rows: Sequence[GridRow]) -> Table:
-    """A column for each setting that was varied, or for the load where none was."""
+    """The table, with a column for each varied setting, or for the load if none was varied."""
     apart = varied_settings(rows)
     load = "rate" if "rate" in rows[0] else "at_a_time"
     settings = [name for name in VARIED if name in apart] or [load]

@@ -1,4 +1,4 @@
-"""The workload of a simulation: answers, with their lengths and the speaker of each patch."""
+"""The workload of a simulation: answers with their lengths and the speakers of their patches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taketurns.utils.seeds import derive, generator
 
 @dataclass(frozen=True, slots=True)
 class SimulatedAnswer:
-    """An answer to simulate: tokens of its prompt, and its turns as (speaker, tokens), at least
+    """An answer to simulate: the tokens of its prompt, and its turns (speaker, tokens), at least
     one."""
 
     prompt: int
@@ -25,15 +25,15 @@ class SimulatedAnswer:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the answer."""
+        """The number of tokens of the answer."""
         return sum(tokens for _, tokens in self.turns)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerMix:
-    """A distribution of answers: `prompt` and `answer` are the mean tokens of lognormal lengths,
-    `spread` is their coefficient of variation (0: all equal); a patch has `patch` tokens and a
-    uniformly drawn speaker."""
+    """A distribution of answers: `prompt` and `answer` are the means of lognormal lengths in
+    tokens, `spread` is their coefficient of variation (0: all equal); a patch has `patch` tokens
+    and a uniformly drawn speaker."""
 
     prompt: int = 200
     answer: int = 300
@@ -42,8 +42,8 @@ class AnswerMix:
     candidates: int = 3
 
     def draw(self, count: int, seed: int) -> list[SimulatedAnswer]:
-        """Draw `count` answers. Their lengths do not depend on the patch size, nor the speakers of
-        one on the number of answers."""
+        """Draw `count` answers. Their lengths do not depend on the patch size, and the speakers of
+        an answer do not depend on `count`."""
         random = generator(derive(seed, "lengths"))
         prompts = _lengths(random, self.prompt, self.spread, count)
         answers = _lengths(random, self.answer, self.spread, count)
@@ -59,7 +59,7 @@ class AnswerMix:
 
 
 def split_patches(tokens: int, patch: int) -> list[int]:
-    """The lengths of patches of `patch` tokens, the last with the rest."""
+    """The lengths of the patches: `patch` tokens each, the last one with the rest."""
     return [min(patch, tokens - begin) for begin in range(0, tokens, patch)]
 
 
@@ -84,8 +84,8 @@ def recorded_answer(trace: Trace, prompt: int) -> SimulatedAnswer:
 
 
 def read_answers(path: Path, prompt: int) -> list[SimulatedAnswer]:
-    """The answers in a file of `taketurns generate`, with `prompt` tokens before each that does not
-    say how many ("prompt_tokens"). Raises DataError."""
+    """The answers in a file of `taketurns generate`; `prompt` is the number of prompt tokens of
+    records without "prompt_tokens". Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -103,20 +103,22 @@ def read_answers(path: Path, prompt: int) -> list[SimulatedAnswer]:
             answer = SimulatedAnswer(int(record.get("prompt_tokens", prompt)), _turns(patches))
             identifier = str(record.get("id", f"line {number}"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}:{number}: not an answer of taketurns generate") from error
+            raise DataError(
+                f"{path}:{number}: not an answer of taketurns generate; give its output file"
+            ) from error
         # An answer that failed before its first token has no turn; of equal ids the first counts.
         if answer.turns:
             answers.setdefault(identifier, answer)
     if not answers:
-        raise DataError(f"{path} holds no answers")
+        raise DataError(f"{path} has no answers; give an output file of taketurns generate")
     return list(answers.values())
 
 
 def _turns(
     patches: Iterable[tuple[int | None, Sequence[int], str | None]],
 ) -> tuple[tuple[int, int], ...]:
-    """The turns of patches (speaker, token ids, finish): a model that ends the answer has written
-    its end token too; forced text is no turn, nor is an empty patch at a full context."""
+    """The turns of patches (speaker, token ids, finish). A patch that ends the answer has an end
+    token in addition; forced text and empty patches at a full context are not turns."""
     turns = (
         (int(speaker), len(ids) + (finish == "stop"))
         for speaker, ids, finish in patches

@@ -1,4 +1,4 @@
-"""Answers and rollouts on Ray: the same records as here, in a folder of shards."""
+"""Answers and rollouts on Ray: the records of the local runner, in a folder of shards."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ def answer_on_ray(
     settings: RaySettings,
     concurrency: int,
 ) -> Failures:
-    """Answer every query. Raises DataError if the folder is another run's."""
+    """Answer every query; returns the failures. Raises DataError if the folder belongs to another
+    run, UsageError without Ray."""
     items = [query_to_json(query) for query in queries]
     make = partial(AnswerWorker, config, concurrency)
     return _run("generating", items, make, folder, manifest, settings)
 
 
 def roll_out_on_ray(job: RolloutJob, folder: Path, settings: RaySettings) -> RolloutSummary:
-    """Roll out every prefix of a job. Raises DataError if the folder is another run's."""
+    """Roll out every prefix of a job. Raises DataError if the folder belongs to another run,
+    UsageError without Ray."""
     items = [{"id": point.id, "number": number} for number, point in enumerate(job.points)]
     make = partial(RolloutWorker, job)
     failures = _run("rolling out", items, make, folder, job.manifest, settings)

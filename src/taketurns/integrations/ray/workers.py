@@ -1,4 +1,4 @@
-"""What Ray's actors do: a team in each, answering queries or rolling out prefixes."""
+"""The workers in Ray's actors: each has a team and answers queries or rolls out prefixes."""
 
 from __future__ import annotations
 

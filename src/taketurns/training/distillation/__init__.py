@@ -1,6 +1,7 @@
-"""Distilling a team: one of its checkpoints learns to write what the team wrote.
+"""Distilling a team: one of its checkpoints is trained to write what the team wrote.
 
-Answers are sampled (`sampling`), the good ones kept (`keeping`), made into rows (`rows`) with the
-speakers' distributions beside them (`targets`), learned (`tuning`, `trainer`) and the student asked
-beside the team (`comparing`, `gain`). Importing this package loads neither torch nor TRL.
+Answers are sampled (`sampling`), the good ones are kept (`filtering`) and made into token rows
+(`rows`) with the speakers' distributions (`targets`); the student is trained on them (`objective`,
+`training/fine_tuning.py`) and compared with the team (`comparison`, `summary`). Importing this
+package loads neither torch nor TRL.
 """

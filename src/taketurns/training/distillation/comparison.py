@@ -1,4 +1,4 @@
-"""What a student is compared with, and who compares: the evaluation, which is handed in."""
+"""The comparison of a student with its team. The evaluation that does it is passed in."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ METHODS = (STUDENT, ALIGNED, TEAM)
 
 @dataclass(frozen=True, slots=True)
 class Contestants:
-    """The team, the index of its aligned candidate, the student, and the file of each one's
-    answers, which can be added to: more questions or seeds."""
+    """The team, the index of its aligned candidate, the student, and the file with the answers of
+    each. Answers to more questions or under more seeds are appended to the files."""
 
     team: TeamConfig
     aligned: int
@@ -30,12 +30,12 @@ class Contestants:
 Compare = Callable[
     [Contestants, Sequence[Task], ComparisonConfig], Coroutine[Any, Any, Mapping[str, Any]]
 ]
-"""Asks all three what they have not been asked; scores with intervals, gain kept and costs, in
-plain JSON values."""
+"""Asks all three the questions that they have not answered yet; returns scores with intervals, gain
+kept and costs, as plain JSON values."""
 
 
 def compared_by(config: ComparisonConfig) -> dict[str, Any]:
-    """What decides the comparison, in plain JSON values."""
+    """The settings that decide the comparison, as plain JSON values."""
     settings = asdict(config)
     settings.pop("concurrency")
     return settings

@@ -1,4 +1,4 @@
-"""Which of the team's answers are learned, and what is said of the others."""
+"""Which of the team's answers the student is trained on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taketurns.training.distillation.settings import FilterConfig
 
 @dataclass(frozen=True, slots=True)
 class FilteredAnswers:
-    """The answers to learn, by task and question, and figures for the reader."""
+    """The answers to train on, by task and question, and counts for the metrics."""
 
     answers: tuple[TeamAnswer, ...]
     report: Mapping[str, Any]
@@ -27,7 +27,7 @@ class FilteredAnswers:
 def filter_answers(
     answers: Iterable[TeamAnswer], tasks: Sequence[Task], config: FilterConfig
 ) -> FilteredAnswers:
-    """The good answers, each wording of a question's once. Raises DataError if there are none."""
+    """The good answers, without duplicates of a question. Raises DataError if there are none."""
     rewarded = {task.name for task in tasks if isinstance(getattr(task, "scorer", None), Reward)}
     scored = sorted(answers, key=lambda answer: (answer.task, answer.trace.query.id, answer.id))
     chosen: list[TeamAnswer] = []
@@ -60,7 +60,7 @@ def _enough(answers: Sequence[TeamAnswer], least: float) -> list[TeamAnswer]:
 
 
 def _best(answers: Sequence[TeamAnswer]) -> list[TeamAnswer]:
-    """The best where not all are alike: a reward says which of two is better, not which is good."""
+    """The best answers, if scores differ: a reward shows which is better, not which is good."""
     utilities = [answer.utility for answer in answers if answer.utility is not None]
     if len(set(utilities)) < 2:
         return []
@@ -69,16 +69,16 @@ def _best(answers: Sequence[TeamAnswer]) -> list[TeamAnswer]:
 
 def _none(answers: Sequence[TeamAnswer], rewarded: set[str], config: FilterConfig) -> str:
     if not answers:
-        return "there are no answers to keep: the team has written none"
+        return "no answers to learn from: the team has written none to the train questions"
     if all(answer.utility is None for answer in answers):
-        return f"none of {len(answers)} answers could be scored: {answers[0].why}"
+        return f"none of {len(answers)} answers could be scored; the first one: {answers[0].why}"
     if config.keep == "best" or (config.keep == "auto" and rewarded):
         return (
-            f"none of {len(answers)} answers is kept: to no question is one answer better than "
-            "another; sample more with --answers"
+            f"none of {len(answers)} answers is kept: no question has answers with different "
+            "scores; sample more with --answers"
         )
     best = max(answer.utility for answer in answers if answer.utility is not None)
     return (
-        f"none of {len(answers)} answers is kept: the best has the score {best:g} and --min-score "
-        f"is {config.min_score:g}"
+        f"none of {len(answers)} answers is kept: the best score is {best:g} and --min-score is "
+        f"{config.min_score:g}; lower it, or sample more with --answers"
     )

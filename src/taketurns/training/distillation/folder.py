@@ -1,9 +1,10 @@
-"""The folder a distillation writes: its own from the first moment, whole at the last.
+"""The output folder of a distillation.
 
-`answers.jsonl` is what the team wrote, `kept.jsonl` what is learned of it, `student/` the model
-with its card, `evaluation/` what student, aligned checkpoint and team answered, `team.yaml` the
-team with the student in it. `work/` is what a killed run goes on from; `metrics.json` is last.
-Answers of the team and the aligned checkpoint may be kept elsewhere, for several students.
+`answers.jsonl` has the team's answers, `kept.jsonl` those that the student is trained on,
+`student/` the model with its card, `evaluation/` the answers of student, aligned checkpoint and
+team, `team.yaml` the team with the student in it. A killed run continues from `work/`;
+`metrics.json` is written last. The answers of the team and of the aligned checkpoint may be in
+another folder, which several students share.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ SCHEMA = "taketurns.student/1"
 
 
 class DistillationFolder(RunFolder):
-    """`path` as the output of the run that `manifest` describes. The team's and the aligned
-    checkpoint's answers are in `shared`, if there is one."""
+    """`path` as the output of the run that `manifest` describes. The answers of the team and of the
+    aligned checkpoint are in `shared` (None: in `path`)."""
 
     def __init__(self, path: Path, manifest: Manifest, shared: Path | None = None) -> None:
         super().__init__(path, manifest, first="kept.jsonl", work="work", purpose="the student")
@@ -40,7 +41,7 @@ class DistillationFolder(RunFolder):
             yield
 
     def compared(self) -> dict[str, Path]:
-        """Where each method's answers to the comparison's questions are."""
+        """The file with each method's answers to the comparison's questions."""
         files = {
             STUDENT: self.path / "evaluation" / "student.jsonl",
             ALIGNED: self._shared / "evaluation" / "aligned.jsonl",
@@ -51,7 +52,7 @@ class DistillationFolder(RunFolder):
         return files
 
     def write_kept(self, answers: Sequence[TeamAnswer]) -> None:
-        """What is learned, a line an answer, for the reader."""
+        """Write one line per answer that the student is trained on. Raises OSError."""
         records = (
             {"id": x.id, "task": x.task, "utility": x.utility, "text": x.trace.text}
             for x in answers

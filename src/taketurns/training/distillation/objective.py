@@ -1,4 +1,4 @@
-"""The loss on what speakers wrote, on what they would have written, or on both.
+"""The distillation loss: on the written tokens, on the speakers' distributions, or on both.
 
 Importing this module imports torch.
 """
@@ -22,9 +22,9 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class SpeakerImitation:
-    """Learns the tokens of `train` that speakers wrote, and with `targets`, which are of the rows
-    in `train` and then those in `held_out`, the distributions beside them. Every token of a step
-    counts the same."""
+    """Trains on the tokens of `train` that speakers wrote, and, with `targets`, on the speakers'
+    distributions at these tokens. `targets` are those of the rows in `train`, then of `held_out`.
+    All tokens of a step have equal weights."""
 
     train: Sequence[StudentRow]
     held_out: Sequence[StudentRow]
@@ -38,12 +38,13 @@ class SpeakerImitation:
 
     @property
     def lengths(self) -> tuple[Sequence[int], Sequence[int]]:
-        """The tokens of each row, by part."""
+        """The number of tokens of each row, by part."""
         train, held_out = ([row.length for row in part] for part in (self.train, self.held_out))
         return train, held_out
 
     def collate(self, rows: Sequence[int], pad: int) -> dict[str, Tensor]:
-        """Rows padded on the right; labels cover what speakers wrote and the end they gave it."""
+        """Rows padded on the right; labels cover the tokens that speakers wrote, with the end
+        token."""
         every = [*self.train, *self.held_out]
         chosen = [every[row] for row in rows]
         width = max(row.length for row in chosen)
@@ -60,7 +61,7 @@ class SpeakerImitation:
         return batch
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor], items: Any) -> tuple[Tensor, None]:
-        """The mean over the learned tokens of the step."""
+        """The mean loss over the learned tokens of the step."""
         wanted = batch["labels"][:, 1:]
         learned = wanted != IGNORED
         foretold = logits[:, :-1][learned].float()
@@ -74,22 +75,22 @@ class SpeakerImitation:
         return torch.stack(losses).sum() / len(losses) / count, None
 
     def measure(self, predictions: Sequence[Sequence[float]]) -> dict[str, float]:
-        """Nothing: answers are judged by their scores, later."""
+        """No metrics: the student's answers are scored later."""
         return {}
 
     def describe(self, metrics: Mapping[str, float]) -> str:
-        """An epoch's loss, for a person."""
+        """A line of text with an epoch's loss."""
         return f"loss {metrics['eval_loss']:.4f} on held-out questions"
 
 
 def divergence(logits: Tensor, ids: Tensor, logprobs: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the student's next token from the speaker's, `[tokens]`, both
-    at `temperature` and times its square, so that gradients are of one size at all of them (Hinton
-    et al., arXiv 1503.02531).
+    """The Kullback-Leibler divergence of the student's distribution over the next token from the
+    speaker's, `[tokens]`, both at `temperature`; multiplied by the square of `temperature`, so that
+    gradients have comparable sizes at all temperatures (Hinton et al., arXiv 1503.02531).
 
-    `logits` `[tokens, vocabulary]` are the student's; `ids` and `logprobs` `[tokens, top]` the
-    speaker's most probable tokens. All other tokens are one outcome to both, which makes the
-    divergence a lower bound of the whole one.
+    `logits` `[tokens, vocabulary]` are the student's; `ids` and `logprobs` `[tokens, top]` are the
+    speaker's most probable tokens. All other tokens count as one outcome, so the result is a lower
+    bound of the full divergence.
     """
     student = (logits / temperature).log_softmax(-1).gather(-1, ids)
     told_apart = (logprobs.exp() * (logprobs - student)).sum(-1)
@@ -98,12 +99,12 @@ def divergence(logits: Tensor, ids: Tensor, logprobs: Tensor, temperature: float
 
 
 def _remainder(logprobs: Tensor) -> Tensor:
-    """What is left to all other tokens; never nothing, so that its logarithm is finite."""
+    """The probability of all other tokens; at least 1e-6, so that its logarithm is finite."""
     return (1 - logprobs.exp().sum(-1)).clamp(min=1e-6)
 
 
 def labels_of(row: StudentRow) -> list[int]:
-    """A row's tokens where they are learned, and what the loss ignores elsewhere."""
+    """A row's learned tokens, and `IGNORED` for the others."""
     written = zip(row.answer, row.speakers, strict=True)
     return [
         *[IGNORED] * len(row.prompt),

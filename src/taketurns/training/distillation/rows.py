@@ -1,8 +1,7 @@
-"""What the student reads and what it learns: its own prompt, then the answer with its end.
+"""The student's token rows: its own prompt, then the answer with its end token.
 
-The prompt and whatever text was forced into the answer are read and never learned. Tokens are taken
-as they were written where the vocabularies agree; otherwise the student's tokenizer spells the
-exact text.
+The prompt, and text that was forced into the answer, have no loss. If the vocabularies are equal,
+the tokens are those that were written; otherwise the student's tokenizer encodes the exact text.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from taketurns.types import Candidate, ModelSpec, Patch, Trace
 
 @dataclass(frozen=True, slots=True)
 class StudentRow:
-    """An answer as the student reads it. `answer` is the token ids after the prompt, the end of the
-    answer among them if it was ended; `speakers` says of each who wrote it, None for what was
-    forced and is not learned."""
+    """An answer as the student reads it. `answer` has the token ids after the prompt, including the
+    end token if the answer was ended; `speakers` has the candidate that wrote each of them, None
+    for forced text, which has no loss."""
 
     id: str
     question: str
@@ -36,31 +35,32 @@ class StudentRow:
 
     @property
     def learned(self) -> int:
-        """How many tokens are learned."""
+        """The number of tokens with a loss."""
         return sum(speaker is not None for speaker in self.speakers)
 
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """The candidates and the student as they read prompts; no weights are needed."""
+    """The candidates and the student with their tokenizers and prompts, without weights."""
 
     candidates: tuple[CandidateRuntime, ...]
     student: CandidateRuntime
 
     @property
     def vocabulary(self) -> SharedVocabulary | None:
-        """What the candidates and the student share, None where ids differ."""
+        """The vocabulary of the candidates and the student; None if ids differ."""
         return SharedVocabulary.of(r.info.codec for r in (*self.candidates, self.student))
 
     def one_vocabulary(self) -> SharedVocabulary:
-        """What token distributions are compared over. Raises ConfigError where they cannot be."""
+        """The common vocabulary, over which token distributions are compared. Raises ConfigError if
+        there is none."""
         mine = self.student.info.codec
         for reader in self.candidates:
             if SharedVocabulary.of((reader.info.codec, mine)) is None:
                 raise ConfigError(
                     f"the vocabularies of {reader.candidate.name} and the student "
                     f"({self.student.candidate.name}) differ, so their distributions cannot be "
-                    "compared: use --loss sft, which learns from the text"
+                    "compared: use --loss sft, which needs only the text"
                 )
         assert self.vocabulary is not None, "each candidate shares the student's"
         return self.vocabulary
@@ -84,15 +84,16 @@ async def read_models(team: TeamConfig, student: ModelSpec, name: str) -> Reader
 
 
 def make_rows(answers: Sequence[TeamAnswer], readers: Readers) -> tuple[list[StudentRow], int]:
-    """A row an answer, and how many were left out because they do not fit the student's context.
-    Raises DataError if none fits."""
+    """One row per answer, and the number of answers that do not fit the student's context and are
+    left out. Raises DataError if none fits."""
     fitting = [
         row for a in answers if (row := _row(a, readers)).length <= readers.student.info.context
     ]
     if not fitting:
         raise DataError(
             f"no answer fits the context of {readers.student.candidate.name}, "
-            f"{readers.student.info.context} tokens"
+            f"{readers.student.info.context} tokens: choose a student with a longer context, or "
+            "lower policy.max_tokens of the team"
         )
     return fitting, len(answers) - len(fitting)
 
@@ -100,8 +101,8 @@ def make_rows(answers: Sequence[TeamAnswer], readers: Readers) -> tuple[list[Stu
 def split(
     rows: Sequence[StudentRow], share: float, seed: int
 ) -> tuple[list[StudentRow], list[StudentRow]]:
-    """Rows to learn, and rows of other questions on which the loss is only measured: this share of
-    the questions, none if that is less than one."""
+    """Training rows, and held-out rows of other questions, on which the loss is only measured:
+    `share` of the questions, rounded down."""
     from taketurns.utils.seeds import derive
 
     asked = sorted({row.question for row in rows}, key=lambda q: derive(seed, "held out", q))
@@ -126,8 +127,8 @@ def _row(answer: TeamAnswer, readers: Readers) -> StudentRow:
 def _as_written(
     trace: Trace, readers: Readers
 ) -> tuple[list[int], list[int], list[int | None]] | None:
-    """The ids that were handed from speaker to speaker; None where the student's are others, or
-    where they are more than the answer."""
+    """Prompt ids, answer ids and speakers, with the token ids as they were written; None if the
+    student has other ids, or if the tokens hold more than the answer's text."""
     vocabulary = readers.vocabulary
     if vocabulary is None:
         return None
@@ -140,14 +141,15 @@ def _as_written(
     prompt = list(student.prompt(trace.query).ids)
     stream = student.info.codec.stream(prompt)
     if stream.push(*ids) + stream.flush() != trace.text:
-        return None  # a stop string was written, which is no part of the answer
+        return None  # the tokens include a stop string, which is not part of the answer
     return prompt, ids, [speaker for _, speaker in pairs]
 
 
 def _respelled(
     trace: Trace, student: CandidateRuntime
 ) -> tuple[list[int], list[int], list[int | None]]:
-    """The whole text in the student's tokens. Each belongs to the patch that completes it."""
+    """Prompt ids, answer ids and speakers, with the text encoded by the student's tokenizer. A
+    token belongs to the patch that completes it."""
     asked, written = student.prompt(trace.query), ""
     prompt = ids = list(asked.ids)
     speakers: list[int | None] = []
@@ -155,7 +157,7 @@ def _respelled(
         written += patch.text
         longer = student.encode(asked.rendered, written)
         same = _common(ids, longer)
-        if same < len(prompt):  # its last token and the answer's first are one
+        if same < len(prompt):  # the prompt's end and the answer's beginning share a token
             prompt = longer[:same]
         speakers = speakers[: same - len(prompt)]
         speakers += [patch.speaker] * (len(longer) - same)
@@ -164,7 +166,7 @@ def _respelled(
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two sequences begin with alike."""
+    """The length of the common beginning of two sequences."""
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 

@@ -1,4 +1,4 @@
-"""One distillation: a team in, a student, its card, its team file and its gain out."""
+"""One distillation: from a team to a student with its card, team file and measured gain."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ DEFAULTS = Defaults(lora_epochs=3, full_epochs=3, full_weight_decay=0.0)
 
 @dataclass(frozen=True, slots=True)
 class DistillJob:
-    """What is distilled: the team on these tasks, and how. `aligned` names the candidate whose
-    place the student takes (None: the last); `shared` is a folder for the answers of these two, so
-    that several students learn from the same and stand beside the same (None: the output)."""
+    """The team and the tasks to distil, and the settings. `aligned` names the candidate that the
+    student replaces (None: the last). `shared` is a folder for the answers of the team and of
+    `aligned`, so that several students are trained on and compared with the same answers (None: the
+    output)."""
 
     team: TeamConfig
     tasks: Sequence[Task]
@@ -64,7 +65,8 @@ class DistillJob:
 
 @dataclass(frozen=True, slots=True)
 class _Distillation:
-    """A job with who learns, how prompts are read, where it is written, and who hears of it."""
+    """A job with its student, tokenizers and output folder; `say` receives messages for the
+    user."""
 
     job: DistillJob
     student: Student
@@ -79,13 +81,14 @@ def distill(
     compare: Compare,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Mapping[str, Any]:
-    """Distil a team into `output`; what was measured. `compare` measures the student beside
-    the team.
+    """Distil a team into `output` and return the metrics. `compare` compares the student with the
+    team.
 
-    A run that was killed goes on where it was, with the same result; one that is finished is only
-    asked what it has not been asked. `say` hears what a person should know. Raises ConfigError for
-    a student that no team member is like and for vocabularies that differ, DataError where no
-    answer is kept and for an output that holds another run, EngineError where answers fail.
+    A killed run continues, with the same result; a finished run is only compared on questions that
+    it has not answered yet. `say` receives messages for the user. Raises ConfigError for a student
+    of another architecture than every candidate's, and for different vocabularies with a loss that
+    needs a common one; DataError if no answer is kept, and for an output of another run;
+    EngineError if answers fail.
     """
     student = find_student(job.team, job.student.student, job.aligned)
     readers = asyncio.run(read_models(job.team, student.start, student.name))
@@ -97,7 +100,7 @@ def distill(
 
 
 def _distill(run: _Distillation, compare: Compare) -> Mapping[str, Any]:
-    """The run in its folder."""
+    """Train and compare the student, and write the files of the folder."""
     job, student, folder = run.job, run.student, run.folder
     done = folder.metrics
     if done is not None and done["comparison"]["asked"] == compared_by(job.comparison):
@@ -118,7 +121,7 @@ def _distill(run: _Distillation, compare: Compare) -> Mapping[str, Any]:
 
 
 def _manifest(job: DistillJob, student: Student) -> Manifest:
-    """What decides the student's weights."""
+    """The inputs that decide the student's weights."""
     settings = {"asking": asdict(job.sampling), "learning": asdict(job.student)}
     settings["asking"].pop("concurrency")
     for name in ("report_to", "student"):
@@ -132,7 +135,7 @@ def _manifest(job: DistillJob, student: Student) -> Manifest:
 
 
 def _learn(run: _Distillation) -> dict[str, Any]:
-    """Everything up to the student's weights; what was measured on the way."""
+    """Sample and filter answers and train the student; the metrics so far."""
     from taketurns.training.distillation.objective import SpeakerImitation
 
     job, student, folder, config = run.job, run.student, run.folder, run.job.student
@@ -145,8 +148,8 @@ def _learn(run: _Distillation) -> dict[str, Any]:
     rows, too_long = make_rows(kept.answers, run.readers)
     if too_long:
         run.say(
-            f"{too_long} of {len(kept.answers)} answers are left out, for with their questions "
-            f"they are longer than the context of {student.name}"
+            f"{too_long} of {len(kept.answers)} answers are left out: with their questions they do "
+            f"not fit the context of {student.name}"
         )
     train, held_out = split(rows, config.held_out, config.seed)
     run.say(_summary(kept, train, held_out))
@@ -170,7 +173,7 @@ def _learn(run: _Distillation) -> dict[str, Any]:
 def _targets(
     run: _Distillation, kept: FilteredAnswers, rows: Sequence[StudentRow]
 ) -> Targets | None:
-    """The speakers' distributions, where the loss needs them."""
+    """The speakers' distributions, if the loss needs them."""
     config = run.job.student
     if config.loss == "sft":
         return None
@@ -193,7 +196,7 @@ def _targets(
 
 
 def _history(log: Log) -> list[Mapping[str, float]]:
-    """A record an epoch: the loss on what was learned, and on held-out questions if there are
+    """One record per epoch: the training loss, and the loss on held-out questions if there are
     any."""
     losses = [entry["loss"] for entry in log if "loss" in entry]
     held_out = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
@@ -221,7 +224,7 @@ def _write_card(student: Student, folder: DistillationFolder, metrics: Mapping[s
 
 
 def _tuned(student: Student, folder: DistillationFolder, *, lora: bool) -> ModelSpec:
-    """The student as it is loaded: its own folder, or an adapter on what it started from."""
+    """How the student is loaded: from its folder, or as an adapter on its start."""
     where = str(folder.student.resolve())
     if lora:
         return replace(student.start, adapter=where)
@@ -231,9 +234,9 @@ def _tuned(student: Student, folder: DistillationFolder, *, lora: bool) -> Model
 def _summary(
     kept: FilteredAnswers, train: Sequence[StudentRow], held_out: Sequence[StudentRow]
 ) -> str:
-    """The kept answers for a person, in a line."""
+    """A line of text about the kept answers."""
     report = kept.report
     return (
-        f"{report['kept']} of {report['answers']} answers are kept, to {report['questions']} "
-        f"questions; {len(train)} of them to learn, {len(held_out)} to measure the loss on"
+        f"{report['kept']} of {report['answers']} answers, to {report['questions']} questions, are "
+        f"kept: {len(train)} for training, {len(held_out)} for measuring the loss"
     )

@@ -1,7 +1,7 @@
-"""The team's answers to train questions, scored, a record an answer.
+"""The team's answers to train questions with their utilities, one record per answer.
 
-More answers to a question begin with the same ones as fewer, and the file belongs to the team and
-the tasks alone: it can be added to, and serves any number of students.
+The file depends only on the team and the tasks, and a larger number of answers begins with the same
+ones, so answers can be appended and any number of students can use the file.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ NO_BRANCH = -1
 
 @dataclass(frozen=True, slots=True)
 class TeamAnswer:
-    """An answer of the team to a question of a task, and its utility: None, with `why`, where it
-    could not be scored."""
+    """An answer of the team, and its utility; None, with the reason `why`, if it could not be
+    scored."""
 
     id: str
     task: str
@@ -52,7 +52,8 @@ class TeamAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One answer that is wanted: the question, and how many answers to it come before."""
+    """An answer to sample: the question, and its number among the answers to this question, from
+    0."""
 
     task: Task
     query: Query
@@ -64,8 +65,8 @@ class SampleRequest:
 
 
 def sample_requests(tasks: Sequence[Task], config: SamplingConfig) -> list[SampleRequest]:
-    """The answers to sample: a first one to every question, task by task in turn, then a second.
-    Raises DataError if train questions leak or repeat."""
+    """The answers to sample: the first answer to every question, the tasks taking turns, then the
+    second ones. Raises DataError if train questions repeat or occur in dev or test."""
     queries = training_queries(tasks)
     columns = [[(task, q) for q in queries[task.name][: config.questions]] for task in tasks]
     turns = [pair for row in zip_longest(*columns) for pair in row if pair is not None]
@@ -75,8 +76,8 @@ def sample_requests(tasks: Sequence[Task], config: SamplingConfig) -> list[Sampl
 async def sample(
     team: TeamConfig, tasks: Sequence[Task], config: SamplingConfig, path: Path
 ) -> Failures:
-    """Write the team's answers to `path`, going on where an earlier run stopped; those that failed.
-    Raises DataError if the file is another run's, PromptError if a question does not fit."""
+    """Write the team's answers to `path`, continuing an earlier run; returns the failures. Raises
+    DataError if the file belongs to another run, PromptError if a question does not fit."""
     items = sample_requests(tasks, config)
     manifest = sampling_manifest(team, tasks)
     async with Team.load(team) as asked:
@@ -96,8 +97,8 @@ async def sample(
 
 
 def read_answers(path: Path, asked: Sequence[SampleRequest]) -> Iterator[TeamAnswer]:
-    """Those of a file's answers that are wanted, failures left out. Raises DataError for a file
-    that `sample` did not write."""
+    """The answers of a file that are in `asked`, without failures. Raises DataError for a file that
+    `sample` did not write."""
     ids = {item.id for item in asked}
     try:
         with path.open("rb") as file:
@@ -107,11 +108,14 @@ def read_answers(path: Path, asked: Sequence[SampleRequest]) -> Iterator[TeamAns
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except KeyError as error:
-        raise DataError(f"{path} holds a record without {error}") from error
+        raise DataError(
+            f"{path}: a record has no {error}; remove the file, and the same command samples the "
+            "answers again"
+        ) from error
 
 
 def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:
-    """What decides the answers."""
+    """The inputs that decide the answers."""
     queries = [query for task in tasks for query in task.queries("train")]
     data = b"".join(encode_record(query_to_json(query)) for query in queries)
     manifest = describe_run("distill", team, data, tasks=[task.name for task in tasks])
@@ -119,8 +123,8 @@ def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:
 
 
 async def _answer(team: Team, item: SampleRequest) -> Record:
-    """Timings are left out: the same command makes the same file. Raises EngineError if the answer
-    cannot be written."""
+    """The record of an answer, without timings, so that the same command makes the same file.
+    Raises EngineError if the answer cannot be written."""
     trace = await team.agenerate(item.query, seed=team.policy.seed + item.number)
     if trace.error is not None:
         raise EngineError(trace.error)

@@ -1,4 +1,4 @@
-"""Every number of a distillation, in frozen records."""
+"""The settings of a distillation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Loss = Literal["sft", "kl", "both"]
 
 @dataclass(frozen=True, slots=True)
 class SamplingConfig:
-    """How much the team writes: `answers` to each of the first `questions` train questions of a
-    task (None: all), `concurrency` questions at a time."""
+    """The team writes `answers` answers to each of the first `questions` train questions of a task
+    (None: all), `concurrency` answers at a time."""
 
     answers: int = 4
     questions: int | None = None
@@ -28,26 +28,28 @@ class SamplingConfig:
 
 @dataclass(frozen=True, slots=True)
 class FilterConfig:
-    """Which answers are learned. "score" keeps those of at least `min_score`; "best" the best of
-    each question, where they differ, because a reward has no right or wrong; "auto" is "best" for
-    tasks that a reward model scores and "score" for the others."""
+    """Which answers are kept. "score" keeps those with at least `min_score`; "best" keeps the best
+    ones to each question, if their scores differ; "auto" is "best" for tasks that a reward model
+    scores, because a reward has no threshold for a right answer, and "score" for the others."""
 
     keep: FilterRule = "auto"
     min_score: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.min_score <= 1, f"min_score must be within 0..1, not {self.min_score}")
+        require(
+            0 < self.min_score <= 1,
+            f"min_score must be above 0 and at most 1, not {self.min_score}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StudentConfig(FineTuningConfig):
-    """How the student learns. `student` is a candidate's name, a path or a hub id (None: the
-    candidate whose place it takes).
+    """`student` is a candidate's name, a path or a hub id (None: the candidate that it replaces).
 
-    `loss`: "sft" is the cross-entropy of the tokens written, "kl" the divergence from what their
-    speakers would have written at `temperature`, "both" the mean of the two. Of a distribution the
-    `top` most probable tokens are told apart. `held_out` is the share of the questions on which the
-    loss is only measured."""
+    `loss`: "sft" is the cross-entropy of the written tokens, "kl" the divergence from the speakers'
+    distributions at `temperature`, "both" the mean of the two. The `top` most probable tokens of a
+    distribution are kept apart, the rest is one outcome. `held_out` is the share of the questions
+    on which the loss is only measured."""
 
     student: str | None = None
     loss: Loss = "both"
@@ -60,13 +62,16 @@ class StudentConfig(FineTuningConfig):
         for name in ("temperature", "top"):
             value = getattr(self, name)
             require(0 < value < inf, f"{name} must be above 0, not {value}")
-        require(0 <= self.held_out < 1, f"held_out must be a share of 1, not {self.held_out}")
+        require(
+            0 <= self.held_out < 1,
+            f"held_out must be a share of at least 0 and below 1, not {self.held_out}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonConfig:
-    """What student, aligned checkpoint and team are asked: the first `limit` questions a task of a
-    split (None: all), each under `seeds` seeds."""
+    """Student, aligned checkpoint and team answer the first `limit` questions per task of a split
+    (None: all), each under `seeds` seeds."""
 
     split: Split = "test"
     limit: int | None = 100

@@ -1,4 +1,4 @@
-"""Who learns, whose place the student takes, and what it is called."""
+"""The student: its start, its name, and the candidate that it replaces."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from taketurns.types import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """What the student starts from, as `name`; `aligned` is the index of the candidate whose place
-    it takes and beside which its gain is measured."""
+    """`start` is the model that the student starts from; `aligned` is the index of the candidate
+    that it replaces and against which its gain is measured."""
 
     name: str
     start: ModelSpec
@@ -22,11 +22,11 @@ class Student:
 
 
 def find_student(team: TeamConfig, student: str | None, aligned: str | None) -> Student:
-    """The student by a candidate's name, a path or a hub id; by default the aligned candidate,
-    which is by default the last.
+    """The student by a candidate's name, a path or a hub id; the default is the aligned candidate,
+    and its default is the last one.
 
-    Raises ConfigError for an aligned that is no candidate, and for a student that neither is one
-    nor has a candidate's architecture.
+    Raises ConfigError for an `aligned` that is not a candidate, and for a student that is neither a
+    candidate nor a model of a candidate's architecture.
     """
     names = [candidate.name for candidate in team.candidates]
     if aligned is not None and aligned not in names:
@@ -48,15 +48,15 @@ def _require_kin(team: TeamConfig, spec: ModelSpec, wanted: str) -> None:
     architecture = _architecture(spec)
     theirs = {candidate.name: _architecture(candidate.spec) for candidate in team.candidates}
     if architecture not in theirs.values():
-        listed = ", ".join(f"{name} {_describe(what)}" for name, what in theirs.items())
+        listed = ", ".join(f"{name}: {_describe(what)}" for name, what in theirs.items())
         raise ConfigError(
-            f"the student {wanted!r} is {_describe(architecture)} and no candidate is ({listed}): "
-            "start from one of them or from a model of the same architecture"
+            f"the student {wanted!r} is a {_describe(architecture)}, and no candidate is one "
+            f"({listed}): start from a candidate, or from a model of a candidate's architecture"
         )
 
 
 def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
-    """What decides the shapes of a model's weights."""
+    """The model type, number of layers and hidden size."""
     from taketurns.checkpoints.model_config import read_config
 
     try:
@@ -69,4 +69,4 @@ def _architecture(spec: ModelSpec) -> tuple[Any, ...]:
 
 def _describe(architecture: tuple[Any, ...]) -> str:
     kind, layers, width = architecture
-    return f"{kind} of {layers} layers {width} wide"
+    return f"{kind} with {layers} layers and hidden size {width}"

@@ -1,4 +1,4 @@
-"""What a comparison found, for a person: lines for the card, the command and the reports."""
+"""The results of a comparison as text, for the card, the command and the reports."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 
 def gain_lines(compared: Mapping[str, Any], aligned: str) -> list[str]:
-    """The gains, the share kept and the costs, for a person."""
+    """Two lines: the share of the gain that is kept with the gains, and the costs."""
     gain, ratio = compared["gain"], compared["cost_ratio"]
     kept = gain["kept"]
     kept_share = (
         f"gain kept: {_percent(kept)}"
         if kept is not None
-        else "gain kept: not to be said, because the team's gain may be nothing"
+        else "gain kept: undetermined, because the team's gain may be zero"
     )
     costs = ", ".join(f"{what} {value:.2f}" for what, value in ratio.items())
     student, team = _signed(gain["student"]), _signed(gain["team"])
     return [
         f"{kept_share} (student {student}, team {team} over {aligned})",
-        f"cost of an answer beside the team's: {costs}",
+        f"cost of an answer relative to the team's: {costs}",
     ]
 
 
 def score_lines(compared: Mapping[str, Any], aligned: str) -> list[str]:
-    """A Markdown table: a row a task, with intervals."""
+    """The lines of a Markdown table of scores with intervals, one row per task."""
     scores = compared["scores"]
     names = {"student": "student", "aligned": aligned, "team": "team"}
     rows = [["task", *(names[method] for method in scores)], ["---"] * (len(scores) + 1)]

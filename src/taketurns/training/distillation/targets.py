@@ -1,9 +1,9 @@
-"""What the speakers would have written: for every token the most probable ones beside it.
+"""The speakers' distributions: for every written token, the most probable tokens in its place.
 
-Each patch is read again by whoever wrote it, under its own prompt, with the answer so far as it was
-then; the distribution over the next token is kept at the temperature of the loss, its most probable
-tokens apart and the rest as one. A part is written when its rows are read, so that a killed run
-reads only what is missing.
+Each patch is read again by its speaker, after the speaker's own prompt and the answer so far. Of
+the distribution over the next token, at the temperature of the loss, the most probable tokens are
+kept, and the rest is one outcome. Rows are written in parts, so a killed run reads only the missing
+ones.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from taketurns.utils.files import atomic_file
 PART = 256  # rows in a file
 AT_ONCE = 4  # of a large model in one forward
 AT_ONCE_SMALL = 32
-_LEAST = -60.0  # a log-probability that half precision holds and nothing has
+_LEAST = -60.0  # the lowest log-probability kept: float16 can hold it
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """`ids` and `logprobs` `[learned tokens, top]` of all rows, one after the other; `starts` says
-    where a row's begin, with the end of all at last."""
+    """`ids` and `logprobs` `[learned tokens, top]` of all rows, one after the other; `starts` has
+    the index of each row's first token, and last the number of all tokens."""
 
     ids: Tensor
     logprobs: Tensor
     starts: tuple[int, ...]
 
     def of(self, row: int) -> tuple[Tensor, Tensor]:
-        """Token ids and their natural-log probabilities for the learned tokens of a row."""
+        """Token ids and natural-log probabilities `[learned tokens, top]` of a row."""
         part = slice(self.starts[row], self.starts[row + 1])
         return self.ids[part].long(), self.logprobs[part].float()
 
@@ -57,10 +57,10 @@ def read_targets(
     folder: Path,
     on_done: Callable[[], None] = lambda: None,
 ) -> Targets:
-    """What the speakers of each row would have written; `answers` are the rows'. `vocabulary` is
-    how many tokens the student's outputs tell apart. Raises ConfigError for candidates of other
-    vocabularies than the student's, ConfigError or EngineError for one that cannot be loaded
-    here."""
+    """The speakers' distributions at the learned tokens of each row; `answers` are those of the
+    rows. `vocabulary` is the number of the student's logits. Raises ConfigError for candidates with
+    other vocabularies than the student's, ConfigError or EngineError for one that cannot be loaded
+    here, NotANumberError for NaN or infinite logits, DataError for a part of another run."""
     weights = Weights(
         {reader.candidate.name: reader.candidate.spec for reader in readers.candidates}
     )
@@ -75,7 +75,10 @@ def read_targets(
                 save_file(tensors, draft)
         tensors = load_file(path)
         if len(tensors["ids"]) != sum(row.learned for row in part_rows):
-            raise DataError(f"{path} belongs to another run; remove the output and begin anew")
+            raise DataError(
+                f"{path} belongs to another run: its number of tokens differs from this run's; "
+                "remove the output and run the command again"
+            )
         parts.append(tensors)
         for _ in part_rows:
             on_done()
@@ -90,7 +93,7 @@ def read_targets(
 
 
 class _Teacher:
-    """Every candidate as a reader of answers; loaded when it is first needed."""
+    """Reads answers with every candidate; a candidate is loaded when it is first needed."""
 
     def __init__(
         self, weights: Weights, readers: Readers, vocabulary: int, temperature: float, top: int
@@ -135,10 +138,11 @@ class _Teacher:
     def _logits(
         self, reader: CandidateRuntime, rows: Sequence[StudentRow], answers: Sequence[TeamAnswer]
     ) -> Iterator[Tensor]:
-        """`[answer tokens, vocabulary]` a row, in float32: what the speaker expected at each."""
+        """Per row the speaker's float32 logits for each answer token, `[answer tokens,
+        vocabulary]`."""
         model = self._model(reader)
         prompts = [list(reader.prompt(answer.trace.query).ids) for answer in answers]
-        # The last token is only foretold.
+        # The last token is only predicted, not read.
         read = [[*p, *row.answer[:-1]] for p, row in zip(prompts, rows, strict=True)]
         width = max(map(len, read))
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in read])
@@ -152,14 +156,16 @@ class _Teacher:
         for row, prompt, row_logits in zip(rows, prompts, logits, strict=True):
             if not drawable(row_logits[: len(prompt) + len(row.answer) - 1]).all():
                 raise NotANumberError(
-                    f"{reader.candidate.name} computed NaN or infinity for a token to learn from"
+                    f"{reader.candidate.name} computed NaN or infinity for a token of the answer "
+                    f"{row.id!r}: give it another dtype, or check its weights with taketurns check "
+                    "--weights"
                 )
             yield row_logits[len(prompt) - 1 : len(prompt) - 1 + len(row.answer)].float().cpu()
 
     def _distribution(self, logits: Tensor, reader: CandidateRuntime) -> Tensor:
-        """Log-probabilities over the student's tokens: of those that mean the same to both, and of
-        the end. However the speaker ends its answers, the student ends them with its own end
-        token."""
+        """Log-probabilities `[tokens, vocabulary]` over the student's tokens: the shared ordinary
+        tokens, and the student's end token, which gets the probability of all end tokens of the
+        speaker."""
         logits = logits / self._temperature
         ends = sorted(i for i in reader.info.end_token_ids if i < logits.shape[-1])
         end = logits[:, ends].logsumexp(-1) if ends else torch.full(logits.shape[:1], -torch.inf)

@@ -1,4 +1,4 @@
-"""The team file of a distillation: the team with the student in it, for the next round."""
+"""The team file of a distillation: the team with the student, for the next round."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ def write_team(
     output: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Put the team file into `output`: the team with the student, which is loaded from `spec`, in
-    the aligned checkpoint's place. `say` hears what a person should know."""
+    """Write the team file into `output`: the team with the student, which is loaded from `spec`, in
+    the place of the aligned checkpoint. `say` receives messages for the user. Raises DataError."""
     if team.engine.kind != "local":
-        say("no team file is written: serve the student first, and name its server in one")
+        say(
+            "no team file is written, because the team's models run on servers: serve the student, "
+            "then write a team file with its server"
+        )
         return
     candidates = list(team.candidates)
     replaced = candidates[student.aligned]
@@ -33,8 +36,8 @@ def write_team(
     switcher, policy = team.switcher, team.policy
     if _reads_states_of(replaced.name, switcher):
         say(
-            f"the head knows the hidden states of {replaced.name}, not the student's: the team in "
-            f"{output} switches at random until one is trained for it"
+            f"the head was trained on hidden states of {replaced.name}, not of the student: the "
+            f"team in {output} has a random switcher until a head is trained for it"
         )
         switcher, policy = SwitcherConfig(), policy.unfollowed
     entry = _entry(switcher, [candidate.name for candidate in candidates], output)
@@ -43,14 +46,14 @@ def write_team(
 
 
 def _reads_states_of(name: str, switcher: SwitcherConfig) -> bool:
-    """Does a head decide, beside the candidates or folded into them, by this one's states?"""
+    """Whether the switcher is a head, folded or not, that reads this candidate's states."""
     if switcher.kind == "head":
         return name in load_config(switcher.path or "").readers
     return switcher.kind == "folded"
 
 
 def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict[str, Any]:
-    """The team file's switcher; nothing for a random one, which is the default."""
+    """The switcher's entry in the team file; empty for a random one, which is the default."""
     if switcher.kind == "random":
         return {}
     if switcher.kind == "fixed":

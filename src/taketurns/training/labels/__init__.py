@@ -1,1 +1,1 @@
-"""From questions to labels: decision points, rollouts, their scores, and who should write next."""
+"""From questions to labels: decision points, rollouts, their utilities, and the best candidates."""

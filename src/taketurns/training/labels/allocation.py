@@ -1,8 +1,8 @@
 """How many rollouts each branch of a prefix gets.
 
-An allocation sees the utilities so far and says how many more of each branch are wanted, until it
-wants none. It keeps no state and draws nothing at random, so the same utilities always lead to the
-same rollouts, and a stored bank of utilities can be replayed through it.
+An allocation reads the utilities so far and returns how many more rollouts each branch gets, until
+no branch gets any. It has no state and no randomness, so the same utilities always lead to the same
+rollouts, and a stored bank of utilities can be replayed through it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from statistics import NormalDist, fmean
 from typing import Literal, Protocol
 
 NORMAL = NormalDist()
-PRIOR, LEAST = 4.0, 0.05  # rollouts that the prior is worth, and at least so many on either side
+PRIOR, LEAST = 4.0, 0.05  # weight of the prior in rollouts, and its minimum on either side
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A branch: its rollouts' utilities in 0..1, None for one that failed. The utility of a branch
-    that `ended` the answer is known exactly."""
+    """A branch: its rollouts' utilities in 0..1, None for a rollout that failed. A branch that
+    `ended` the answer has a single, exactly known utility."""
 
     utilities: tuple[float | None, ...]
     ended: bool = False
@@ -35,8 +35,8 @@ class Arm:
 
 
 class Allocation(Protocol):
-    """`name` stands in the record; `first` is how many rollouts a branch gets before anything is
-    known of it."""
+    """`name` is written to the record; `first` is the number of rollouts that a branch gets at
+    first."""
 
     @property
     def name(self) -> str: ...
@@ -45,13 +45,13 @@ class Allocation(Protocol):
     def first(self) -> int: ...
 
     def more(self, arms: Sequence[Arm]) -> tuple[int, ...]:
-        """How many more rollouts each branch gets now; all 0 when the prefix is done. A branch that
-        ended gets none."""
+        """The number of further rollouts for each branch; all 0 when the prefix is done. A branch
+        that ended gets none."""
         ...
 
     def best(self, arms: Sequence[Arm]) -> tuple[int, ...] | None:
-        """The branches that count as best when the prefix is done, the best first, several if they
-        tie; None where their means say so."""
+        """The best branches when the prefix is done: the best first, several if they tie. None if
+        the means of their utilities are to decide."""
         ...
 
 
@@ -75,21 +75,20 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class Racing:
-    """Rollouts go where they may still change which branch is best.
+    """Rollouts go to the branches that may still be best.
 
-    Every branch gets `first` rollouts. Then the branch that leads, and every rival that may still
-    be better, get `step` more at a time, up to `k` each. A rival is given up when what is expected
-    to be lost by that, in utility, has fallen to `loss`: its expected improvement on the leader, as
-    in Bayesian optimisation. So branches that are far apart are told apart at once, and those that
-    are nearly alike are not told apart at length, because little is lost by taking the wrong one. A
-    bound on the probability of taking the wrong one, which is what races usually stop by, spends
-    most on them.
+    Every branch gets `first` rollouts. Then the leading branch, and every rival that may still be
+    better, get `step` more at a time, up to `k` each. A rival is dropped when its expected
+    improvement on the leader (in utility, as in Bayesian optimisation) is at most `loss`. So few
+    rollouts separate branches that are far apart, and none are wasted on branches that are nearly
+    equal, where the wrong choice costs little. Races that bound the probability of a wrong choice
+    spend most of their rollouts on these.
 
-    Beliefs are beta posteriors. Branches of one prefix are often worth the same, and mostly all or
-    nothing; so what is expected of a branch before its own rollouts is the mean of all rollouts of
-    the prefix, at the weight of four. Utilities between 0 and 1 count as fractions of a success: of
-    all variables in 0..1 with a given mean a yes or no varies most, so posteriors are not too
-    narrow for them. Branches whose means end within `alike` of the highest tie.
+    Beliefs are beta posteriors. The branches of a prefix often have equal utilities, mostly 0 or 1;
+    so the prior mean of a branch is the mean of all rollouts of the prefix, with the weight of
+    four rollouts. A utility between 0 and 1 counts as a fraction of a success: for a given mean,
+    a binary variable has the largest variance of all variables in 0..1, so the posteriors are not
+    too narrow. Branches whose final means are within `alike` of the highest tie.
     """
 
     k: int = 32
@@ -116,15 +115,15 @@ class Racing:
         return tuple(wanted)
 
     def best(self, arms: Sequence[Arm]) -> tuple[int, ...]:
-        """The best first. Means are the posteriors': a branch that was given up early did as well
-        as its few rollouts say, or as the others did."""
+        """The best first, by posterior means: the mean of a branch that was dropped early depends
+        on its few rollouts and on those of the others."""
         means = [belief.mean for belief in _beliefs(arms)]
         ranked = sorted(range(len(arms)), key=lambda index: -means[index])
         return tuple(index for index in ranked if means[index] >= max(means) - self.alike)
 
 
 def allocation_named(name: Literal["uniform", "racing"], k: int | None = None) -> Uniform | Racing:
-    """The allocation that the command line asks for; `k` None leaves it its default."""
+    """The allocation of this name; `k` None means its default."""
     if name == "uniform":
         return Uniform() if k is None else Uniform(k)
     return Racing() if k is None else Racing(k)
@@ -132,14 +131,14 @@ def allocation_named(name: Literal["uniform", "racing"], k: int | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class _Belief:
-    """The mean and the variance of what a branch may be worth."""
+    """The mean and the variance of a branch's expected utility."""
 
     mean: float
     variance: float
 
 
 def _beliefs(arms: Sequence[Arm]) -> list[_Belief]:
-    """What the rollouts so far say of each branch."""
+    """The posterior of each branch, given the rollouts so far."""
     seen = [utility for arm in arms if not arm.ended for utility in arm.known]
     expected = (sum(seen) + 0.5) / (len(seen) + 1)
     return [
@@ -151,7 +150,7 @@ def _beliefs(arms: Sequence[Arm]) -> list[_Belief]:
 
 
 def _posterior(successes: float, rollouts: int, expected: float) -> _Belief:
-    """Of a beta distribution."""
+    """Mean and variance of a beta distribution after `rollouts` with `successes`."""
     for_ = successes + max(LEAST, PRIOR * expected)
     against = rollouts - successes + max(LEAST, PRIOR * (1 - expected))
     mean = for_ / (for_ + against)
@@ -159,8 +158,8 @@ def _posterior(successes: float, rollouts: int, expected: float) -> _Belief:
 
 
 def _improvement(rival: _Belief, leader: _Belief) -> float:
-    """How much better a rival is expected to be than the leader, counting 0 where it is worse; the
-    difference is taken to be normal."""
+    """The expected improvement of a rival on the leader (0 where it is worse); the difference is
+    assumed to be normal."""
     spread = sqrt(rival.variance + leader.variance)
     if not spread:
         return 0.0

@@ -1,6 +1,6 @@
-"""Which decisions are labelled: queries of the train split, task by task in turn.
+"""Which decisions are labelled: queries of the train split, one task after the other in turn.
 
-More prefixes begin with the same ones as fewer, so a run may be extended.
+A longer list of decision points begins with the shorter one, so a run can be extended.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CutAt = Literal["boundary", "anywhere"]
 
 @dataclass(frozen=True, slots=True)
 class DecisionPoint:
-    """A decision to be labelled: the query, and which of the prefixes drawn for it; `traces` says
-    who switches in that prefix and in what follows it, `cut_at` whether it ends where a patch does
-    or at any token."""
+    """A decision to label: the query, and the number of the prefix that is drawn for it. `traces`
+    is the switcher that writes the prefix and its continuations, `cut_at` whether the prefix ends
+    at a patch boundary or at any token."""
 
     task: Task
     query: Query
@@ -43,9 +43,9 @@ def decision_points(
     seed: int,
     cut_at: CutAt = "boundary",
 ) -> list[DecisionPoint]:
-    """So many prefixes, as many of each task as of any other. A query gets a second prefix when all
-    queries of its task have one. "mixed" draws for each who switches. Raises DataError if train
-    queries leak or repeat."""
+    """`prefixes` decision points, equally many of each task. A query gets a second prefix when all
+    queries of its task have one. "mixed" draws the switcher of each prefix. Raises DataError if
+    train queries repeat or occur in dev or test."""
     queries = training_queries(tasks)
     return list(islice(_forever(tasks, queries, traces, seed, cut_at), prefixes))
 
@@ -72,9 +72,9 @@ def _forever(
 def training_queries(tasks: Sequence[Task]) -> dict[str, tuple[Query, ...]]:
     """Each task's train queries.
 
-    Raises DataError for a task without any, for an id or a question that a task asks twice, and for
-    a question that any of the tasks asks in dev or test. Questions are compared without regard to
-    case and spacing.
+    Raises DataError for a task without train queries, for an id that occurs twice, for a question
+    that a task asks twice, and for a question that any of the tasks asks in dev or test. Questions
+    are compared without regard to case and spacing.
     """
     queries = {task.name: tuple(task.queries("train")) for task in tasks}
     kept: dict[str, Query] = {}
@@ -84,18 +84,24 @@ def training_queries(tasks: Sequence[Task]) -> dict[str, tuple[Query, ...]]:
     ids: set[str] = set()
     for task in tasks:
         if not queries[task.name]:
-            raise DataError(f"task {task.name!r} has no train queries to make labels from")
+            raise DataError(
+                f"task {task.name!r} has no train queries: choose another task, or add questions "
+                "to its train split"
+            )
         seen: dict[str, Query] = {}
         for query in queries[task.name]:
             if query.id in ids:
-                raise DataError(f"two train queries have the id {query.id!r}")
+                raise DataError(
+                    f"two train queries have the id {query.id!r}, the second one in task "
+                    f"{task.name!r}: give each query its own id"
+                )
             ids.add(query.id)
             question = _question(query)
             other = kept.get(question) or seen.get(question)
             if other is not None:
                 raise DataError(
-                    f"train query {query.id!r} asks what {other.id!r} asks: a query may be in one "
-                    "split only, and only once"
+                    f"train query {query.id!r} asks the same question as {other.id!r}: a question "
+                    "may occur only once and in only one split; remove one of the two"
                 )
             seen[question] = query
     return queries

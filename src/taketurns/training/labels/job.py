@@ -1,7 +1,7 @@
-"""From tasks to a file of utilities: which prefixes, made by whom, kept where.
+"""From tasks to a file of rollout records.
 
-`rollouts.py` makes one record; this makes as many as were asked for, side by side, and goes on
-where a run was stopped.
+`rollouts.py` makes one record; this module makes many concurrently and continues a run that was
+stopped.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from taketurns.training.labels.rollouts import (
     rollouts_to_json,
 )
 
-SAMPLED = 26  # prefixes that an estimate rolls out
+SAMPLED = 26  # prefixes that are rolled out for an estimate
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutJob:
-    """What is to be rolled out. `manifest` says what decides the records."""
+    """The decision points to roll out, and how. `manifest` has the inputs that decide the
+    records."""
 
     team: TeamConfig
     points: tuple[DecisionPoint, ...]
@@ -46,7 +47,7 @@ class RolloutJob:
 
     @property
     def at_a_time(self) -> int:
-        """Prefixes under way: enough to keep that many rollouts so, and some to begin with."""
+        """The number of concurrent prefixes: enough for `concurrency` rollouts, and two more."""
         return self.concurrency // (len(self.team.candidates) * self.allocation.first) + 2
 
     @classmethod
@@ -61,18 +62,21 @@ class RolloutJob:
         cut_at: CutAt = "boundary",
         concurrency: int = 64,
     ) -> RolloutJob:
-        """Raises UsageError for traces of a switcher that the team has not, DataError if train
-        queries leak or repeat."""
-        if traces == "random":  # its switcher has no say: load none, any other may have made it
+        """Raises UsageError for on-policy traces of a team without a switcher to follow, DataError
+        if train queries repeat or occur in dev or test."""
+        if traces == "random":  # the team's switcher is not used: it is neither loaded nor recorded
             team = replace(team, switcher=SwitcherConfig())
         elif team.switcher.kind == "random":
-            raise UsageError(f"--traces {traces} needs a team whose switcher is not random")
+            raise UsageError(
+                f"--traces {traces} uses the team's switcher, and this team's switcher is random: "
+                "give a team with another switcher, or use --traces random"
+            )
         points = decision_points(tasks, prefixes, traces, team.policy.seed, cut_at)
         queries = [query for task in tasks for query in task.queries("train")]
         data = b"".join(encode_record(query_to_json(query)) for query in queries)
         manifest = describe_run("rollout", team, data, tasks=[task.name for task in tasks])
         settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
-        if cut_at != "boundary":  # runs from before there was a choice go on
+        if cut_at != "boundary":  # left out by default, so that runs of older versions continue
             settings["cuts"] = cut_at
         manifest = manifest.with_inputs(**settings, **own_parts(tasks))
         return cls(team, tuple(points), allocation, concurrency, manifest)
@@ -87,13 +91,13 @@ class RolloutSummary:
 
 
 def make_rollouts(job: RolloutJob, path: Path) -> RolloutSummary:
-    """Write a record a prefix to `path`; what is there already is kept. Raises DataError if it is
-    another run's."""
+    """Write one record per prefix to `path`, keeping the records that it has. Raises DataError if
+    the file belongs to another run."""
     return asyncio.run(_make(job, path))
 
 
 def estimate_rollouts(job: RolloutJob) -> CostEstimate:
-    """What that would cost, from the first few prefixes. Writes nothing."""
+    """The estimated cost of the job, from its first prefixes. Writes nothing."""
 
     async def sample() -> CostEstimate:
         async with Team.load(job.team) as team:

@@ -1,8 +1,8 @@
-"""What the rollouts say about who should write next: one label a prefix.
+"""From rollouts to labels, one per prefix.
 
-A branch is worth the mean utility of its rollouts, and the best branch is the label. Branches are
-often worth the same (whatever follows, the answer is right, or is past saving); then all of them
-are best. Nothing here knows how the rollouts were made.
+The utility of a branch is the mean over its rollouts, and the label is the best branch. Branches
+often have equal utilities (the answer will be right, or wrong, whatever follows); then all of them
+are best. This module does not depend on how the rollouts were made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from taketurns.errors import DataError
 from taketurns.runs.output import failed
 from taketurns.runs.records import decode_records, patch_from_json, query_from_json
+from taketurns.runs.runner import describe_error
 from taketurns.training.labels.decision_points import CutAt
 from taketurns.training.labels.rollouts import SCHEMA
 from taketurns.types import Patch, Query, Timing
@@ -27,11 +28,13 @@ TargetKind = Literal["hard", "tied", "soft"]
 @dataclass(frozen=True, slots=True)
 class Label:
     """A prefix of an answer to `query`, and for each candidate the mean utility of the answers in
-    which it wrote the next patch, None where no rollout has one; `counts` of them are known.
+    which it wrote the next patch; None if no rollout has a utility. `counts` are the numbers of
+    rollouts with a utility.
 
-    `found` are the best as racing found them: its branches have different numbers of rollouts, so
-    their means do not say by themselves which of them tie. `cut_at` says where prefixes of its file
-    end: where a patch does, or at any token.
+    `reported_best` are the best candidates by racing: its branches have different numbers of
+    rollouts, so their means alone do not show which of them tie. `cut_at` is where prefixes of the
+    file end: at patch boundaries, or at any token. Raises ValueError without any utility, and for
+    one that is NaN or infinite.
     """
 
     id: str
@@ -45,13 +48,13 @@ class Label:
 
     def __post_init__(self) -> None:
         if all(utility is None for utility in self.utilities):
-            raise ValueError(f"the label {self.id!r} has no utility at all")
+            raise ValueError(f"the label {self.id!r} has no utility for any candidate")
         if not all(map(isfinite, self._known)):
-            raise ValueError(f"the label {self.id!r} has a utility that is no number")
+            raise ValueError(f"the label {self.id!r} has a utility that is NaN or infinite")
 
     @property
     def best(self) -> tuple[int, ...]:
-        """The candidates whose utility is highest; several if they tie."""
+        """The candidates with the highest utility; several if they tie."""
         return self._top if self.reported_best is None else self.reported_best
 
     @property
@@ -61,20 +64,20 @@ class Label:
 
     @property
     def margin(self) -> float:
-        """By how much the best candidate leads the worst: what there is to be lost here."""
+        """The best utility minus the worst: the most that a wrong choice can lose."""
         return max(self._known) - min(self._known)
 
     @property
     def tied(self) -> bool:
-        """Every candidate is as good as any other."""
+        """Whether all candidates are best."""
         return len(self.best) == len(self.utilities)
 
     def targets(self, kind: TargetKind, temperature: float = 0.1) -> tuple[float, ...]:
-        """The distribution over candidates to learn; it sums to 1.
+        """The target distribution over candidates; it sums to 1.
 
-        "hard" puts all on the first of the best (the paper's argmax), "tied" spreads
-        it evenly over the best, "soft" is the softmax of the utilities at `temperature`. A
-        candidate without a utility gets nothing.
+        "hard" gives 1 to the first of the best candidates (the paper's argmax), "tied" is uniform
+        over the best ones, "soft" is the softmax of the utilities at `temperature`, where a
+        candidate without a utility gets 0. Raises ValueError for a `temperature` of 0 or less.
         """
         if kind == "hard":
             return tuple(float(i == self.best[0]) for i in range(len(self.utilities)))
@@ -92,18 +95,21 @@ class Label:
 
 
 def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
-    """The labels of a rollouts file, in order, for a pool with these names in this order. Records
-    of failures are left out, and of two that say the same of one prefix the second.
+    """The labels of a rollouts file, in order, for candidates with these names in this order.
+    Records of failures and repeated records are left out.
 
-    Raises DataError for a file of another pool, a line that is torn or no record, and an id under
-    which two lines say different things.
+    Raises DataError for a file of other candidates, for a line that is cut off or not a record, and
+    for two lines with the same id and different values.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     if not lines:
-        raise DataError(f"{path} is empty: it should hold one prefix a line")
+        raise DataError(
+            f"{path} is empty: it must have one rollout record per line, as taketurns rollout "
+            "writes them"
+        )
     seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
     for number, record in enumerate(decode_records(lines, str(path)), start=1):
         if failed(record):
@@ -117,13 +123,14 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
             yield label
         elif content != _content(label):
             raise DataError(
-                f"{path}:{number}: {label.id!r} is in line {line} already, with other values; "
-                "the taketurns rollout that wrote the file keeps the first when it is run again"
+                f"{path}:{number}: the id {label.id!r} is already in line {line}, with other "
+                "values; run the taketurns rollout command that wrote the file again: it keeps the "
+                "first of the two"
             )
 
 
 def _content(label: Label) -> tuple[Any, ...]:
-    """All that a label says, but for how long its patches took."""
+    """The fields of a label, without the timings of its patches."""
     patches = tuple(replace(patch, timing=Timing()) for patch in label.prefix)
     return (
         label.query,
@@ -137,19 +144,28 @@ def _content(label: Label) -> tuple[Any, ...]:
 
 
 def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Label:
-    """The label of a rollouts record. Raises DataError if it is none, or of another pool."""
+    """The label of a rollouts record. Raises DataError for another kind of record, for a record of
+    other candidates, and for an incomplete one."""
     if record.get("schema") != SCHEMA:
-        raise DataError(f"not a {SCHEMA} record: its schema is {record.get('schema')!r}")
+        raise DataError(
+            f"not a {SCHEMA} record: its schema is {record.get('schema')!r}; give a file that "
+            "taketurns rollout wrote"
+        )
     if record.get("candidates") != list(candidates):
         made = ", ".join(map(str, record.get("candidates") or ()))
         raise DataError(
-            f"these rollouts were made with the candidates {made}; the team has "
-            f"{', '.join(candidates)}, and labels name candidates by their place"
+            f"these rollouts were made with the candidates {made}, but the team has "
+            f"{', '.join(candidates)}: give a team with the same candidates in the same order, or "
+            "make new labels with taketurns rollout"
         )
     try:
         branches = sorted(record["branches"], key=lambda branch: int(branch["speaker"]))
-        if [branch["speaker"] for branch in branches] != list(range(len(candidates))):
-            raise DataError("there is not one branch a candidate")
+        if (speakers := [branch["speaker"] for branch in branches]) != [*range(len(candidates))]:
+            raise DataError(
+                f"the record {record.get('id')!r} has branches of the candidates {speakers}; it "
+                f"needs exactly one branch for each candidate, 0 to {len(candidates) - 1}: make "
+                "this record again with taketurns rollout"
+            )
         utilities = [[_utility(u) for u in branch["utilities"]] for branch in branches]
         return Label(
             id=record["id"],
@@ -162,11 +178,14 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
             cut_at=record.get("cuts", "boundary"),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"the record {record.get('id')!r} is not whole: {error!r}") from error
+        raise DataError(
+            f"the record {record.get('id')!r} is incomplete or damaged: {describe_error(error)}; "
+            "make it again with taketurns rollout"
+        ) from error
 
 
 def _utility(value: Any) -> float:
     utility = float(value)
     if not isfinite(utility):
-        raise ValueError(f"a utility of {utility}")
+        raise ValueError(f"a utility is {utility}, not a finite number")
     return utility

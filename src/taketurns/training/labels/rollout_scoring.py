@@ -1,4 +1,4 @@
-"""What the end of a rollout is worth, by its task's scorer."""
+"""The utility of a rollout: the score of its answer by the task's scorer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from taketurns.types import Query, Score
 
 @dataclass(frozen=True, slots=True)
 class RolloutResult:
-    """The whole answer that a rollout of `speaker`'s branch came to (None if it could not be
-    written), and its utility or why there is none. `tokens` were written for it."""
+    """The whole answer of a rollout of `speaker`'s branch (None if it could not be written), and
+    its utility, or the reason `why` it has none. `tokens` is the number of tokens written for
+    it."""
 
     speaker: int
     text: str | None
@@ -26,10 +27,11 @@ class RolloutResult:
 def score_rollouts(
     task: Task, query: Query, results: Sequence[RolloutResult]
 ) -> list[RolloutResult]:
-    """Score the results that have not been; a task that judges answers beside each other scores all
-    of them anew.
+    """Score the results that have no score yet; a `GroupTask`, which compares answers, scores all
+    of them again.
 
-    A scorer that raises, or gives no number within 0..1, leaves a result without a utility.
+    If the scorer raises, or gives a number outside 0..1, the result has no utility. Raises
+    DataError if a group has another number of scores than of answers.
     """
     if isinstance(task, GroupTask):
         return _score_group(task, query, results)
@@ -45,12 +47,12 @@ def _score_each(task: Task, query: Query, results: Sequence[RolloutResult]) -> l
 def _score_batch(
     task: BatchTask, query: Query, results: Sequence[RolloutResult]
 ) -> list[RolloutResult]:
-    """As one by one, for a scorer that is cheaper by many; if it raises, each is tried alone."""
+    """Score all answers in one call; if the scorer raises, score each answer alone."""
     unsettled = [result for result in results if not _is_settled(result)]
     try:
         scores = iter(task.score_many([(query, result.text or "") for result in unsettled]))
         return [x if _is_settled(x) else _with_score(x, next(scores)) for x in results]
-    except Exception:  # a scorer may be anybody's; only the answers it fails at shall fail
+    except Exception:  # scorers are user code: only the answers they fail on may fail
         return _score_each(task, query, results)
 
 
@@ -60,12 +62,13 @@ def _score_group(
     texts = [result.text for result in results if result.text is not None]
     try:
         scores = list(task.score_group(query, texts))
-    except Exception as error:  # a scorer may be anybody's; what it raises is its answers' failure
+    except Exception as error:  # scorers are user code: an exception fails their answers
         why = f"the scorer failed: {describe_error(error)}"
         return [x if x.text is None else replace(x, utility=None, why=why) for x in results]
     if len(scores) != len(texts):
         raise DataError(
-            f"task {task.name!r} gave {len(scores)} scores for {len(texts)} answers to {query.id!r}"
+            f"task {task.name!r} gave {len(scores)} scores for {len(texts)} answers to "
+            f"{query.id!r}: its score_group must return one score per answer"
         )
     remaining = iter(scores)
     return [x if x.text is None else _with_score(x, next(remaining)) for x in results]
@@ -78,7 +81,7 @@ def _is_settled(result: RolloutResult) -> bool:
 def _score_one(result: RolloutResult, task: Task, query: Query) -> RolloutResult:
     try:
         return _with_score(result, task.score(query, result.text or ""))
-    except Exception as error:  # a scorer may be anybody's; what it raises is this answer's failure
+    except Exception as error:  # scorers are user code: an exception fails this answer
         return replace(result, why=f"the scorer failed: {describe_error(error)}")
 
 

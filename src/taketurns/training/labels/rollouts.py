@@ -1,12 +1,13 @@
-"""What each candidate's next patch is worth: prefix, branches, utilities (arXiv 2510.09913, 3.2).
+"""Rollouts: the utility of each candidate's next patch (arXiv 2510.09913, section 3.2).
 
-An answer is drawn by switching at random and cut at a patch boundary, or at any token for a
-switcher that will be asked at any (`DecisionPoint.cut_at`). Every candidate writes one patch after
-this prefix, and from each of these branches the answer is continued to its end several times; the
-task's scorer gives each end its utility. Labels follow from them (`labels.py`).
+An answer is written by random switching and cut at a patch boundary, or at any token for a switcher
+that is asked at every token (`DecisionPoint.cut_at`). After this prefix every candidate writes one
+patch, and each of these branches is continued to the end of the answer several times; the task's
+scorer gives each answer its utility. `labels.py` makes labels of them.
 
-Every draw is named by the query, the number of the prefix, the branch and the number of the
-rollout, so a record depends neither on what runs beside it nor on how many rollouts there are.
+The seed of every draw is derived from the query, the number of the prefix, the branch and the
+number of the rollout, so a record depends neither on what runs at the same time nor on the number
+of rollouts.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RolloutBranch:
-    """What one candidate wrote after the prefix, and how the answer ended from there, in the order
-    of the rollouts. A branch that `ended` the answer itself has one result."""
+    """One candidate's patch after the prefix, and the results of its rollouts, in order. A branch
+    that `ended` the answer has one result."""
 
     speaker: int
     patch: Patch
@@ -54,15 +55,15 @@ class RolloutBranch:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why rollouts have no utility."""
+        """The reasons why rollouts have no utility."""
         return tuple(result.why or "" for result in self.results if result.utility is None)
 
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """A prefix and a branch for every candidate. `best` are the branches that the allocation found
-    best, if it says so; `tokens` were written for all of it, the part of the first answer that was
-    cut off included."""
+    """A prefix and a branch for every candidate. `best` are the best branches by the allocation, if
+    it chooses them; `tokens` is the number of tokens written for all of it, including the part of
+    the first answer that was cut off."""
 
     point: DecisionPoint
     prefix: tuple[Patch, ...]
@@ -74,18 +75,17 @@ class Rollouts:
 
     @property
     def continued(self) -> int:
-        """How many rollouts were written."""
+        """The number of rollouts that were written."""
         return sum(len(branch.results) for branch in self.branches if not branch.ended)
 
 
 class RolloutGenerator:
-    """Makes rollouts with a team; `concurrency` bounds the continuations written at a time.
+    """Makes rollouts with a team; at most `concurrency` continuations are written at a time.
 
-    Prefixes and continuations are written by random switching, or, where the point says
-    "on-policy", with the team's own switcher. Opening and closing speakers, shares and a guard are
-    left out: a label says who is best, not who is put there by a rule. Patches, the branches' too,
-    end as the policy says; where a switcher that switches at random would have to say, at random
-    lengths.
+    Prefixes and continuations are written by random switching, or, for "on-policy" points, with the
+    team's own switcher. Opening and closing speakers, shares and a guard are not applied: a label
+    shows which candidate is best, not which one a rule demands. Patches end by the policy's rule; a
+    rule that needs the switcher is replaced by random lengths under random switching.
     """
 
     def __init__(self, team: Team, allocation: Allocation, concurrency: int = 64) -> None:
@@ -100,8 +100,8 @@ class RolloutGenerator:
         self._free = asyncio.Semaphore(concurrency)
 
     async def roll_out(self, point: DecisionPoint) -> Rollouts:
-        """Raises EngineError if the prefix or a branch cannot be written, or if all rollouts of a
-        branch fail."""
+        """The rollouts of a decision point. Raises EngineError if the prefix or a branch cannot be
+        written, or if all rollouts of a branch fail."""
         team, policy = self._team[point.traces], self._policy[point.traces]
         seed = derive(policy.seed, "rollouts", point.query.id, point.number)
         state = await team.draft(point.query, policy)
@@ -133,7 +133,7 @@ class RolloutGenerator:
         for branch in written:
             if not branch.utilities:
                 name, why = team.candidates[branch.speaker].name, branch.failures[0]
-                raise EngineError(f"{point.id}: all rollouts after {name} failed: {why}")
+                raise EngineError(f"{point.id}: all rollouts of the branch of {name} failed: {why}")
         return Rollouts(
             point,
             prefix=tuple(prefix.state.patches),
@@ -149,7 +149,7 @@ class RolloutGenerator:
     async def _continue(
         self, point: DecisionPoint, branches: Sequence[GenerationLoop], seed: int
     ) -> list[RolloutResult]:
-        """Continue the branches as often as the allocation asks."""
+        """Continue the branches until the allocation asks for no more rollouts."""
         results = [
             RolloutResult(i, branch.text) for i, branch in enumerate(branches) if branch.ended
         ]
@@ -165,7 +165,7 @@ class RolloutGenerator:
             )
 
     async def _rollout(self, branch: GenerationLoop, speaker: int, seed: int) -> RolloutResult:
-        """One continuation of a branch; a failure is its result."""
+        """One continuation of a branch; if it fails, the result has the reason."""
         try:
             async with self._free, branch.fork(seed) as answer:
                 await answer.write()
@@ -175,7 +175,7 @@ class RolloutGenerator:
 
 
 def _arms(branches: Sequence[GenerationLoop], results: Sequence[RolloutResult]) -> list[Arm]:
-    """What the allocation sees."""
+    """The branches as the allocation reads them."""
     return [
         Arm(tuple(result.utility for result in results if result.speaker == i), branch.ended)
         for i, branch in enumerate(branches)
@@ -183,8 +183,8 @@ def _arms(branches: Sequence[GenerationLoop], results: Sequence[RolloutResult]) 
 
 
 def _length(policy: Policy, seed: int) -> int | None:
-    """The most tokens of the branches' patches, if not the policy's: where lengths are random all
-    of them have the same, so that they are compared at equal lengths."""
+    """The maximal length of the branches' patches in tokens; None means the policy's. Where lengths
+    are random, one length is drawn for all branches, so that they are compared at equal lengths."""
     if policy.patch is None or policy.patch.until != "random":
         return None
     return policy.patch.draw(generator(derive(seed, "length")).random())
@@ -193,9 +193,9 @@ def _length(policy: Policy, seed: int) -> int | None:
 async def cut_prefix(
     answer: GenerationLoop, seed: int, cut_at: CutAt = "boundary"
 ) -> GenerationState:
-    """Write a whole answer, draw a point of its middle 80 %, and go back to it, or, cutting at the
-    boundary, to where the patch that holds this point begins: it is that patch's speaker who is
-    chosen anew. The prefix is empty where this is the first patch."""
+    """Write a whole answer, draw a token of its middle 80 %, and return the state there; with
+    `cut_at` "boundary", the state at the beginning of the patch with this token, whose speaker is
+    then selected again. The prefix is empty if that is the first patch."""
     boundaries = []
     while not answer.ended:
         boundaries.append(answer.state.copy())
@@ -210,13 +210,13 @@ async def cut_prefix(
         return before
     patch, inside = answer.state.patches[len(before.patches)], before.copy()
     inside.replay(patch, more)
-    # Where the next speaker can only be given whole characters, that may be all of the patch.
+    # Text is handed over in whole characters, so the prefix may get all tokens of the patch.
     return inside if len(inside.patches[-1].token_ids) < len(patch.token_ids) else before
 
 
 def rollouts_to_json(rollouts: Rollouts, names: Sequence[str], policy: Policy) -> Record:
-    """The record of a prefix. `names` are the candidates', by index, `policy` is the team's.
-    Timings are left out: the same command makes the same file."""
+    """The record of a prefix. `names` are the candidates' names by index, `policy` is the team's.
+    Timings are left out, so the same command makes the same file."""
     point = rollouts.point
     return {
         "schema": SCHEMA,
@@ -256,7 +256,7 @@ def _untimed(patch: Patch, names: Sequence[str]) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What a run will cost, extrapolated from its first `sampled` prefixes, rolled out here."""
+    """The cost of a run, extrapolated from its first `sampled` prefixes on this machine."""
 
     prefixes: int
     sampled: int
@@ -277,7 +277,7 @@ class CostEstimate:
 async def estimate_cost(
     rollout_generator: RolloutGenerator, points: Sequence[DecisionPoint], sampled: int
 ) -> CostEstimate:
-    """Roll out the first few prefixes and extrapolate. Nothing is written anywhere."""
+    """Roll out the first `sampled` prefixes and extrapolate. Writes nothing."""
     begun = perf_counter()
     sample = await gather_all(rollout_generator.roll_out(point) for point in points[:sampled])
     scale = len(points) / len(sample)
@@ -291,7 +291,7 @@ async def estimate_cost(
 
 
 async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; the first failure is raised when none of the work is left running."""
+    """The results in order. The first exception is raised after all work has ended."""
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

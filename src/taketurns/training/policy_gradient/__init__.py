@@ -1,6 +1,7 @@
-"""Learning a switcher from the reward of whole answers, by policy gradient.
+"""Training a switcher on reward: policy gradient on the scores of whole answers.
 
-The flow: `sampling` has the switcher switch several answers to each question, `objective` says what
-each decision was worth beside the other answers to its question, a learner (`head`, `lm`) moves the
-switcher that way, and `run` goes round, keeps the best and writes what `taketurns train` writes.
+`sampling` lets the team write several answers to each question, `objective` computes the advantage
+of each decision against the other answers to its question, a learner (`head`, `lm`) updates the
+switcher, and `run` repeats this, keeps the best step and writes the same files as `taketurns
+train`.
 """

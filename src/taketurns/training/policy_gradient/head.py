@@ -1,4 +1,4 @@
-"""A head as the policy: its numbers learn, its standardisation stays."""
+"""A head as the policy: its weights and bias are trained, its standardisation is fixed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UPDATES, LEARNING_RATE = 4, 3e-3
 
 
 class HeadLearner:
-    """Moves `start`, a head for the candidates in the order of `team`, on an engine of its own."""
+    """Trains `start`, a head for the candidates in the order of `team`, with its own engine."""
 
     def __init__(self, team: TeamConfig, start: Head, learning_rate: float | None) -> None:
         import torch
@@ -45,12 +45,12 @@ class HeadLearner:
 
     @classmethod
     def of(cls, team: TeamConfig, learning_rate: float | None) -> HeadLearner:
-        """From the team's own head. Raises ConfigError."""
+        """A learner of the team's own head. Raises ConfigError if it cannot be loaded."""
         names = [candidate.name for candidate in team.candidates]
         return cls(team, Head.load(team.switcher.path or "").ordered(names), learning_rate)
 
     async def actor(self) -> Actor:
-        """The team, switched by the head as it is now."""
+        """The team with the current head as its switcher."""
         return HeadActor(self._team, self._engine, self.head)
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class HeadLearner:
 
     @property
     def head(self) -> Head:
-        """As it is now, apart from what learns on."""
+        """A copy of the current head."""
         scales = {
             name: Scale(scale.mean, scale.deviation, scale.weight.detach().clone())
             for name, scale in self._scales.items()
@@ -68,34 +68,34 @@ class HeadLearner:
 
     @property
     def _now(self) -> Head:
-        """The head whose numbers have a gradient."""
+        """The current head, with gradients."""
         return Head(self._start.config, self._scales, self._bias)
 
     def learn(self, batch: Batch, config: PolicyGradientConfig) -> None:
-        """Move by one batch of decisions, all of them at a time."""
+        """Update the head on one batch of decisions. Raises NotANumberError if it diverges."""
         start = self._logits(self._start, batch.observations)
         for _ in range(config.updates or UPDATES):
             logits = self._logits(self._now, batch.observations)
             step_loss = loss(logits, start, batch, config.clip, config.kl)
-            checked_step(self._optimizer, self._learned, [step_loss], "a step", KEPT)
+            checked_step(self._optimizer, self._learned, [step_loss], "an update", KEPT)
 
     def export(self, folder: Path) -> None:
-        """Write the head as it is now."""
+        """Write the current head."""
         self.head.save(folder)
 
     def entry(self, folder: Path) -> dict[str, Any]:
-        """The switcher in a team file that stands in `folder`, where it was exported to."""
+        """The switcher's entry for a team file in `folder`, the folder of the export."""
         return {"kind": "head", "path": "."}
 
     def save(self, folder: Path) -> None:
-        """The head, and what going on needs beside it."""
+        """Write the head and the optimizer's state."""
         import torch
 
         self.export(folder)
         torch.save(self._optimizer.state_dict(), folder / STATE)
 
     def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Continue from what `save` wrote."""
         import torch
 
         saved = Head.load(str(folder))
@@ -107,7 +107,7 @@ class HeadLearner:
 
     @staticmethod
     def _logits(head: Head, views: Sequence[View]) -> Tensor:
-        """Readers in one product each, then back in order."""
+        """The logits `[decisions, candidates]`, with one matrix product per reader."""
         import torch
 
         rows: list[Any] = [head.bias[view.last] for view in views]
@@ -126,7 +126,7 @@ class HeadLearner:
 
 
 class HeadActor:
-    """A team that a head switches, as it is now; the engine is shared and stays."""
+    """A team with a head as its switcher, on a shared engine."""
 
     def __init__(self, team: TeamConfig, engine: Engine, head: Head) -> None:
         self._team = team
@@ -136,8 +136,8 @@ class HeadActor:
     async def answer(
         self, query: Query, seed: int, policy: Policy
     ) -> tuple[Trace, tuple[SwitchDecision, ...]]:
-        """One answer and its decisions. Only what the switcher chose is its decision: an opening,
-        a closing or somebody who stands in is not."""
+        """One answer and its decisions: the patches whose speaker the switcher selected, without
+        opening and closing speakers and fallbacks."""
         views: list[View] = []
         switcher = HeadSwitcher(self._head, views.append)
         team = Team(self._team.candidates, self._engine, switcher, policy, self._team.judge)

@@ -1,7 +1,7 @@
-"""A language model as the policy: all its weights learn if it is small, else its adapter.
+"""A language model as the policy: all its weights are trained if it is small, else its adapter.
 
-Each step's answers are written by an engine that loads the switcher as it is then, so what decides
-is what was learned, by the code that will decide; the other models are loaded again with it.
+For each step an engine loads the current switcher, and the other models again with it, so decisions
+are made by the code that inference uses.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 
 STATE = "learner.pt"
 UPDATES, WHOLE_RATE, ADAPTER_RATE = 1, 5e-5, 2e-5
-TOKENS_AT_ONCE = 8192  # of the prompts in one forward
-LEARNS, STARTED = "default", "start"  # names of the two adapters
+TOKENS_AT_ONCE = 8192  # prompt tokens in one forward
+LEARNS, STARTED = "default", "start"  # the names of the trained adapter and of the start's
 
 
 class LMLearner:
-    """Moves the team's own language-model switcher."""
+    """Trains the team's own language-model switcher. Raises ConfigError for a large one without an
+    adapter."""
 
     def __init__(self, team: TeamConfig, learning_rate: float | None) -> None:
         import torch
@@ -72,15 +73,16 @@ class LMLearner:
             self._start = copy.deepcopy(model).requires_grad_(False)
         else:
             raise ConfigError(
-                f"the switcher {spec.model} has {count:,} weights of its own; this moves "
-                "an adapter, or all weights of a model of less than 20 million"
+                f"the switcher {spec.model} has {count:,} weights and no adapter: policy gradient "
+                "trains an adapter, or all weights of a model with less than 20 million; train the "
+                "switcher from labels with --lora first"
             )
-        self._model = model.eval()  # nothing is dropped: what learns is what decided
+        self._model = model.eval()  # without dropout: the trained model is the one that decided
         rate = learning_rate or (WHOLE_RATE if spec.adapter is None else ADAPTER_RATE)
         self._optimizer = torch.optim.AdamW(self._learned().values(), lr=rate, weight_decay=0.0)
 
     async def actor(self) -> Actor:
-        """The team, switched by the model as it is now."""
+        """The team with the current model as its switcher."""
         await self._release()
         self.export(self._now)
         specs = {model.name: model.spec for model in self._team.writers_and_judge}
@@ -104,28 +106,29 @@ class LMLearner:
         shutil.rmtree(self._now, ignore_errors=True)
 
     def learn(self, batch: Batch, config: PolicyGradientConfig) -> None:
-        """Move by one batch of decisions, some at a time."""
+        """Update the model on one batch of decisions, in portions. Raises NotANumberError if it
+        diverges."""
         rows = list(_portions([len(prompt) for prompt in batch.observations]))
         for _ in range(config.updates or UPDATES):
             losses = (self._share_of_loss(batch, first, last, config) for first, last in rows)
-            checked_step(self._optimizer, self._learned().values(), losses, "a step", KEPT)
+            checked_step(self._optimizer, self._learned().values(), losses, "an update", KEPT)
 
     def export(self, folder: Path) -> None:
-        """Write the model or the adapter as it is now, with its tokenizer and whose its numbers
-        are."""
+        """Write the current model or adapter, with its tokenizer and the candidates in the order of
+        their numbers."""
         only = {} if self._start is not None else {"selected_adapters": [LEARNS]}
-        with quiet():  # a bar a step would drown the run's own
+        with quiet():  # a progress bar for every step would hide the run's own
             self._model.save_pretrained(folder, **only)
             self._tokenizer.save_pretrained(folder)
         candidate_order.save(self._numbered, folder)
 
     def entry(self, folder: Path) -> dict[str, Any]:
-        """The switcher in a team file that stands in `folder`, where it was exported to."""
+        """The switcher's entry for a team file in `folder`, the folder of the export."""
         chat = {"chat_template": True} if self._team.switcher.chat_template else {}
         return {"kind": "lm", **spec_entry(self._tuned(folder.resolve()), folder), **chat}
 
     def save(self, folder: Path) -> None:
-        """The weights that learn, and what going on needs beside them."""
+        """Write the trained weights and the optimizer's state."""
         import torch
 
         weights = {name: weight.detach() for name, weight in self._learned().items()}
@@ -133,7 +136,7 @@ class LMLearner:
         torch.save(state, folder / STATE)
 
     def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Continue from what `save` wrote."""
         import torch
 
         state = torch.load(folder / STATE, weights_only=True)
@@ -145,7 +148,7 @@ class LMLearner:
     def _share_of_loss(
         self, batch: Batch, first: int, last: int, config: PolicyGradientConfig
     ) -> Tensor:
-        """What some of the batch's decisions give to its mean loss."""
+        """The contribution of decisions `first` to `last` to the batch's mean loss."""
         part = batch.rows(first, last)
         logits, start = (
             self._logits(self._model, part.observations),
@@ -177,7 +180,7 @@ class LMLearner:
                 self._model.set_adapter(LEARNS)
 
     def _logits(self, model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Of the candidates' numbers after each prompt, `[decisions, candidates]`."""
+        """The logits of the candidates' numbers after each prompt, `[decisions, candidates]`."""
         batch = {name: t.to(model.device) for name, t in left_padded(prompts, 0).items()}
         out = model(**batch, use_cache=False, logits_to_keep=1)
         digits: Tensor = out.logits[:, -1, list(self._digits)].float().cpu()
@@ -190,7 +193,7 @@ class LMLearner:
 
 
 class LMActor:
-    """A team that a language model switches."""
+    """A team with a language model as its switcher."""
 
     def __init__(self, team: Team, switcher: LMSwitcher) -> None:
         self._team = team
@@ -199,7 +202,7 @@ class LMActor:
     async def answer(
         self, query: Query, seed: int, policy: Policy
     ) -> tuple[Trace, tuple[SwitchDecision, ...]]:
-        """One answer and its decisions; what was read for each follows from the patches before."""
+        """One answer and its decisions; each decision's prompt follows from the patches before."""
         trace = await self._team.agenerate(query, seed=seed, policy=policy)
         tagged = self._switcher.tagged(query)
         return trace, tuple(
@@ -214,7 +217,7 @@ class LMActor:
 
 
 def _portions(lengths: Sequence[int]) -> Sequence[tuple[int, int]]:
-    """Ranges of rows whose prompts, padded, take no more tokens than fit at once."""
+    """Ranges of rows whose padded prompts have at most `TOKENS_AT_ONCE` tokens."""
     portions, first, longest = [], 0, 0
     for row, length in enumerate(lengths):
         longest = max(longest, length)

@@ -1,9 +1,9 @@
-"""What moves a switcher: each answer's reward beside those of the other answers to its question.
+"""The loss of a switcher that is trained on reward.
 
-The advantage is the reward less the mean of the others' (leave-one-out: unbiased, and without a
-value model); every decision of an answer shares it. The loss is PPO's clipped one over the
-speakers' probabilities alone, the text that they wrote being part of the world, with the exact
-Kullback-Leibler divergence from the start, which costs nothing for a handful of speakers.
+The advantage of an answer is its reward minus the mean reward of the other answers to its question
+(leave-one-out: unbiased, without a value model); all its decisions share it. The loss is PPO's
+clipped loss on the speakers' probabilities only, since the text is part of the environment, plus
+the exact Kullback-Leibler divergence from the start, which is cheap for a few speakers.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-KEPT = ", and the best switcher before it is in checkpoints/best of the output"
+KEPT = "; the best switcher so far is in checkpoints/best of the output"
 
 
 def advantages(rewards: Sequence[float]) -> list[float]:
-    """Of the answers of one group: each reward less the mean of the other rewards."""
+    """Of each answer of a group: its reward minus the mean of the other rewards. A group needs two
+    answers."""
     count, total = len(rewards), sum(rewards)
     return [reward - (total - reward) / (count - 1) for reward in rewards]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Decisions of one step, side by side: what the switcher observed, who was drawn, with which
-    log-probability, and the advantage of the answer that the decision is of."""
+    """The decisions of one step: the switcher's observations, the drawn speakers, their
+    log-probabilities when they were drawn, and the advantages of their answers; each
+    `[decisions]`."""
 
     observations: tuple[Any, ...]
     speakers: Tensor
@@ -39,8 +41,7 @@ class Batch:
 
     @classmethod
     def of(cls, groups: Sequence[Sequence[RewardedAnswer]]) -> Batch:
-        """The decisions of all answers; those of a group whose answers were worth the same, which
-        say nothing but take time, are left out."""
+        """The decisions of all answers, without groups of equal rewards, whose advantages are 0."""
         import torch
 
         rows = [
@@ -60,7 +61,7 @@ class Batch:
         )
 
     def rows(self, first: int, last: int) -> Batch:
-        """A part of it."""
+        """The decisions from `first` to before `last`."""
         some = slice(first, last)
         return Batch(
             self.observations[some], self.speakers[some], self.before[some], self.advantages[some]
@@ -71,8 +72,8 @@ class Batch:
 
 
 def loss(logits: Tensor, start: Tensor, batch: Batch, clip: float, kl: float) -> Tensor:
-    """The mean loss of a batch's decisions, a scalar; `logits` and `start` are the learner's and
-    the start's for them, `[decisions, candidates]`."""
+    """The mean loss of a batch's decisions, a scalar. `logits` are the learner's and `start` the
+    start's logits, `[decisions, candidates]`."""
     logprobs, origin = logits.log_softmax(-1), start.log_softmax(-1)
     drawn = logprobs.gather(-1, batch.speakers[:, None])[:, 0]
     ratio = (drawn - batch.before).exp()

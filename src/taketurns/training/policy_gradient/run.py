@@ -1,7 +1,7 @@
-"""One policy-gradient run: a team with a trained switcher in, the same team with a better one out.
+"""One policy-gradient run: it trains a team's switcher further, on reward.
 
-Every step ends with a checkpoint, and its questions and draws depend on its number alone: a killed
-run goes on from the last whole step and ends in the same switcher.
+Every step ends with a checkpoint, and its questions and draws depend only on its number, so a
+killed run continues from the last complete step and ends in the same switcher.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ STATE = "state.json"
 
 
 class Learner(Protocol):
-    """A switcher that learns."""
+    """A switcher that is being trained."""
 
     async def actor(self) -> Actor:
-        """The team, switched as it is now."""
+        """The team with the current switcher."""
         ...
 
     async def close(self) -> None:
@@ -51,37 +51,38 @@ class Learner(Protocol):
         ...
 
     def learn(self, batch: Batch, config: PolicyGradientConfig) -> None:
-        """Move by one batch of decisions."""
+        """Update the switcher on one batch of decisions. Raises NotANumberError if it diverges."""
         ...
 
     def export(self, folder: Path) -> None:
-        """Write the switcher as it is now."""
+        """Write the current switcher."""
         ...
 
     def entry(self, folder: Path) -> dict[str, Any]:
-        """The switcher in a team file that stands in `folder`, where it was exported to."""
+        """The switcher's entry for a team file in `folder`, the folder of the export."""
         ...
 
     def save(self, folder: Path) -> None:
-        """What `restore` goes on from."""
+        """Write what `restore` needs."""
         ...
 
     def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Continue from what `save` wrote."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionSplit:
-    """Which questions are trained on, by task, and which choose the step; none is in both."""
+    """The questions for training, by task, and those that choose the step; none is in both."""
 
     train: Mapping[str, tuple[Question, ...]]
     validation: tuple[Question, ...]
 
     @classmethod
     def of(cls, tasks: Sequence[Task], config: PolicyGradientConfig) -> QuestionSplit:
-        """Of the train split; each task gives as many as any other. Raises UsageError where a task
-        has too few, DataError if train questions leak or repeat."""
+        """A split of the tasks' train questions; each task holds out `config.checked`. Raises
+        UsageError if a task has too few, DataError if train questions repeat or occur in dev or
+        test."""
         train, validation = {}, []
         asked = training_queries(tasks)
         for task in tasks:
@@ -90,15 +91,16 @@ class QuestionSplit:
             )
             if len(ranked) <= config.checked:
                 raise UsageError(
-                    f"task {task.name!r} has {len(ranked)} train questions; {config.checked} of "
-                    "them would choose the step and none would be left to practise"
+                    f"task {task.name!r} has {len(ranked)} train questions, and {config.checked} "
+                    "are held out for choosing the step, so none is left for training: lower "
+                    "--checked, or add train questions"
                 )
             validation += [Question(task, query) for query in ranked[: config.checked]]
             train[task.name] = tuple(Question(task, query) for query in ranked[config.checked :])
         return cls(train, tuple(validation))
 
     def of_step(self, step: int, count: int) -> list[Question]:
-        """The questions of a step, from 0: task by task in turn, and each task's own in turn."""
+        """The `count` questions of a step (from 0): the tasks take turns, each in its own order."""
         names = list(self.train)
         questions = []
         for number in range(step * count, (step + 1) * count):
@@ -108,7 +110,7 @@ class QuestionSplit:
         return questions
 
     def write(self, path: Path) -> None:
-        """A line a question that chooses the step."""
+        """Write one line per question that chooses the step. Raises OSError."""
         records = ({"id": x.query.id, "task": x.task.name} for x in self.validation)
         write_bytes(path, map(encode_record, records))
 
@@ -120,15 +122,18 @@ def train_on_reward(
     config: PolicyGradientConfig,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Mapping[str, Any]:
-    """Improve the team's switcher by the reward of whole answers and write it to `output`; what was
-    measured.
+    """Train the team's switcher on reward, write it to `output` and return its metrics.
 
-    A run that was killed goes on; one that is finished is left as it is. Raises UsageError for a
-    team whose switcher cannot learn, DataError for an output that holds another run.
+    A killed run continues; a finished one is left unchanged. `say` receives messages for the user.
+    Raises UsageError for a team whose switcher cannot be trained, DataError for an output of
+    another run, NotANumberError if training diverges.
     """
     for name in config.prices:
         if name not in (names := [candidate.name for candidate in team.candidates]):
-            raise UsageError(f"there is no candidate {name!r} to be priced; there are {names}")
+            raise UsageError(
+                f"there is no candidate {name!r} to set a price for; the candidates are "
+                f"{', '.join(names)}"
+            )
     split, learner = QuestionSplit.of(tasks, config), _learner(team, config)
     folder = RunFolder(output, _manifest(team, split, config), first="checked.jsonl")
     with folder.open(split.write):
@@ -148,8 +153,8 @@ def _learner(team: TeamConfig, config: PolicyGradientConfig) -> Learner:
 
         return LMLearner(team, config.learning_rate)
     raise UsageError(
-        f"the team's switcher is of kind {team.switcher.kind}; policy gradient goes on from a "
-        "trained one: train a switcher from labels first and give its team file"
+        f"the team's switcher is of kind {team.switcher.kind}, and policy gradient needs a trained "
+        "switcher to start from: train one from labels first and give its team file"
     )
 
 
@@ -186,11 +191,11 @@ class _Run:
         self._seconds = 0.0
 
     async def run(self) -> Mapping[str, Any]:
-        """Until the last step, then the best one is written."""
+        """Train until the last step, then write the best one; the metrics."""
         self._restore()
         try:
             began = time.monotonic() - self._seconds
-            with Progress("practising", self._config.steps, len(self._steps)) as progress:
+            with Progress("training on reward", self._config.steps, len(self._steps)) as progress:
                 if not self._checks:
                     await self._check()
                 while len(self._steps) < self._config.steps:
@@ -206,9 +211,9 @@ class _Run:
         return self._finish()
 
     async def _step(self) -> None:
-        """Have questions answered, score the answers, learn."""
+        """Sample answers, score them and update the switcher."""
         number, config = len(self._steps), self._config
-        # Drawn from its whole distribution: what is cut off could never be learned.
+        # Speakers are drawn without top-p: one that is cut off could never be reinforced.
         policy = replace(self._team.policy, top_p=1.0, greedy_switcher=False)
         questions = self._split.of_step(number, config.questions)
         seeds = [derive(config.seed, "step", number, place) for place in range(len(questions))]
@@ -219,7 +224,8 @@ class _Run:
         self._steps.append({"step": number + 1, **_summary([a for group in groups for a in group])})
 
     async def _check(self) -> None:
-        """What the switcher is worth as the team will use it."""
+        """Measure the switcher on the validation questions under the team's policy; export it if it
+        is the best so far."""
         questions = self._split.validation
         seeds = [derive(self._config.seed, "check")] * len(questions)
         groups = await self._groups(questions, seeds, 1, self._team.policy)
@@ -238,7 +244,7 @@ class _Run:
     async def _groups(
         self, questions: Sequence[Question], seeds: Sequence[int], count: int, policy: Policy
     ) -> list[list[RewardedAnswer]]:
-        """So many answers to each question, switched by the switcher as it is now."""
+        """`count` answers to each question, written with the current switcher."""
         actor = await self._learner.actor()
         pairs = zip(questions, seeds, strict=True)
         return await asyncio.gather(
@@ -247,7 +253,7 @@ class _Run:
 
     @property
     def _best(self) -> int:
-        """The step whose reward on validation was highest, the first of equals."""
+        """The step with the highest validation reward, the first of equals."""
         return int(max(self._checks, key=lambda check: check["reward"])["step"])
 
     def _keep(self) -> None:
@@ -293,7 +299,7 @@ class _Run:
 
 
 def _summary(answers: Sequence[RewardedAnswer]) -> dict[str, float]:
-    """What is remembered of some answers."""
+    """The metrics of some answers."""
     return {
         "reward": round(fmean(answer.reward for answer in answers), 6),
         "utility": round(fmean(answer.utility for answer in answers), 6),

@@ -1,5 +1,4 @@
-"""Answers to learn from: whole ones, with the decisions of the switcher that learns and their
-reward."""
+"""Whole answers for training on reward: the switcher's decisions in them, and their rewards."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from taketurns.utils.seeds import derive
 
 @dataclass(frozen=True, slots=True)
 class SwitchDecision:
-    """What the switcher observed, in the terms of its learner, who was drawn, and with which
-    log-probability."""
+    """The switcher's observation, in the form that its learner needs, the drawn speaker, and the
+    natural-log probability of the draw."""
 
     observation: Any
     speaker: int
@@ -30,8 +29,8 @@ class SwitchDecision:
 
 @dataclass(frozen=True, slots=True)
 class RewardedAnswer:
-    """One answer: its decisions in order, its task's `utility`, and the `reward`, which is the
-    utility less what the answer cost."""
+    """One answer: its decisions in order, its `utility`, and its `reward`, which is the utility
+    minus the costs of tokens and of changes of speaker."""
 
     task: str
     query: str
@@ -61,7 +60,7 @@ class Question:
 
 
 class Sampler:
-    """Has groups of answers written and scored."""
+    """Samples and scores groups of answers."""
 
     def __init__(self, names: Sequence[str], config: PolicyGradientConfig) -> None:
         self._prices = [config.prices.get(name, 0.0) for name in names]
@@ -76,7 +75,7 @@ class Sampler:
         seed: int,
         policy: Policy,
     ) -> list[RewardedAnswer]:
-        """So many answers to one question; their draws depend on `seed` and the question alone.
+        """`count` answers to one question; their draws depend only on `seed` and the question.
         Raises EngineError if one cannot be written or scored."""
         written = await asyncio.gather(
             *(self._answer(actor, question, derive(seed, n), policy) for n in range(count))

@@ -1,4 +1,4 @@
-"""Every number of a policy-gradient run, in a frozen record."""
+"""The settings of a policy-gradient run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from taketurns.training.settings import require
 
 @dataclass(frozen=True, slots=True)
 class PolicyGradientConfig:
-    """A step asks `questions` questions `answers` times each and moves the switcher `updates` times
-    on what came of it (None: as suits what learns); `clip` bounds by how much its probabilities may
-    change by that (PPO), and `kl` holds it to where it began.
+    """A step asks `questions` questions `answers` times each and updates the switcher `updates`
+    times on the answers (None: the learner's default). `clip` bounds the change of the
+    probabilities (PPO), and `kl` weights the divergence from the start.
 
-    An answer's reward is its utility, less `switch_cost` for each change of speaker, less each
-    token's price: `prices` are by candidate, per token, 0 where none is named. Every `check_every`
-    steps, and after the last, the switcher answers `checked` validation questions a task as the
-    team will use it, and the best one by the mean reward there is the result. `under_way` answers
-    are written at a time.
+    An answer's reward is its utility, minus `switch_cost` for each change of speaker, minus the
+    price of each token: `prices` are per token, by candidate, 0 by default. Every `check_every`
+    steps, and after the last one, the team answers `checked` validation questions per task under
+    its own policy; the result is the step with the best mean reward there. At most `under_way`
+    answers are written at a time. Raises UsageError for a value out of range.
     """
 
     steps: int = 60
@@ -39,16 +39,17 @@ class PolicyGradientConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "questions", "updates", "check_every", "checked", "under_way"):
             value = getattr(self, name)
-            require(value is None or value >= 1, f"{name} must be at least 1")
+            require(value is None or value >= 1, f"{name} must be at least 1, not {value}")
         require(
             self.answers >= 2,
-            f"answers must be at least 2, not {self.answers}: each is judged beside the others",
+            f"answers must be at least 2, not {self.answers}: an answer's advantage is relative to "
+            "the other answers",
         )
         require(
             self.learning_rate is None or 0 < self.learning_rate < inf,
             f"learning_rate must be above 0, not {self.learning_rate}",
         )
-        require(0 < self.clip < 1, f"clip must be within 0..1, not {self.clip}")
+        require(0 < self.clip < 1, f"clip must be between 0 and 1, not {self.clip}")
         for name in ("kl", "switch_cost"):
             value = getattr(self, name)
             require(0 <= value < inf, f"{name} must be 0 or more, not {value}")

@@ -1,1 +1,1 @@
-"""Learning a switcher from labels: a language model or a linear head."""
+"""Training a switcher from labels: a language model or a linear head."""

@@ -1,4 +1,4 @@
-"""How good a switcher's choices are, by what the labels say each choice is worth."""
+"""How good a switcher's choices are, by the utilities in the labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from taketurns.training.supervised.examples import Example
 
-_LEAST = 1e-9  # a probability that is zero in single precision
+_LEAST = 1e-9  # stands for a probability of 0, whose logarithm is infinite
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceMetrics:
-    """On some examples: the mean utility of the top choice, what it loses against the best choice,
-    its agreement with the best (where they differ), and the cross-entropy of its probabilities."""
+    """Means over `rows` examples: the `utility` of the most probable choice; its `regret`, the best
+    utility minus its own; its `agreement`, the share of best choices where utilities differ; and
+    the `loss`, the cross-entropy of the probabilities with the targets, in nats."""
 
     rows: int
     utility: float
@@ -26,7 +27,7 @@ class ChoiceMetrics:
 
     @property
     def selection_metric(self) -> float:
-        """What chooses the epoch: the utility; equal ones are told apart by the loss, because
+        """The metric that chooses the epoch: the utility, and at equal utilities the loss, because
         speakers are drawn from the probabilities."""
         return self.utility - 1e-7 * self.loss
 
@@ -43,7 +44,7 @@ class ChoiceMetrics:
 def measure_choices(
     probabilities: Sequence[Sequence[float]], examples: Sequence[Example]
 ) -> ChoiceMetrics:
-    """Measure one distribution an example. Raises ValueError on different lengths."""
+    """The metrics of one distribution per example. Raises ValueError for different lengths."""
     pairs = list(zip(probabilities, examples, strict=True))
     top = [max(range(len(p)), key=p.__getitem__) for p, _ in pairs]
     worth = [x.utilities[choice] for (_, x), choice in zip(pairs, top, strict=True)]
@@ -61,8 +62,8 @@ def measure_choices(
 
 
 def reference_utilities(examples: Sequence[Example], names: Sequence[str]) -> Mapping[str, Any]:
-    """What a switcher's utility stands beside: drawing at random, always the same candidate, and
-    the best choice each time."""
+    """The utilities to compare a switcher with: a random choice, always the same candidate, and
+    the best choice for each example."""
     return {
         "random": round(fmean(fmean(x.utilities) for x in examples), 6),
         "always": {

@@ -1,4 +1,4 @@
-"""From labels to examples: what says something is kept, and queries are split, never prefixes."""
+"""From labels to examples: informative labels are kept; training and validation share no query."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from taketurns.utils.seeds import derive
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prefix and the distribution over candidates to learn for it."""
+    """A label and its target distribution over candidates."""
 
     label: Label
     target: tuple[float, ...]
 
     @property
     def utilities(self) -> tuple[float, ...]:
-        """One a candidate; where none is known, the lowest that is."""
+        """One per candidate; for a candidate without one, the lowest of the others."""
         known = [utility for utility in self.label.utilities if utility is not None]
         return tuple(min(known) if u is None else u for u in self.label.utilities)
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What is learned and what chooses the epoch. No query is in both. The validation rows keep the
-    prefixes without signal: their utility is what they are worth, whoever is chosen."""
+    """Training examples, and validation examples that choose the epoch; no query is in both.
+    Validation keeps the prefixes without signal, whose utility does not depend on the choice."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
@@ -44,16 +44,18 @@ class Examples:
 def select(
     labels: Iterable[Label], names: Sequence[str], selection: Selection, seed: int
 ) -> Examples:
-    """The examples of a run. Raises DataError where there is nothing to learn from."""
+    """The examples of a run. Raises DataError if no label, or labels of only one query, show which
+    candidate should write next."""
     read = list(labels)
     chosen = _of_tasks(read, selection.tasks)
     signal = [label for label in chosen if label.margin >= selection.min_margin]
     if not signal:
         raise DataError(
-            f"none of the {len(chosen)} labels says who should write next: in all of them the "
-            f"candidates' utilities differ by less than {selection.min_margin:g}"
+            f"none of the {len(chosen)} labels shows which candidate should write next: in each of "
+            f"them the candidates' utilities differ by less than {selection.min_margin:g}; lower "
+            "--min-margin, or make labels of other questions"
         )
-    # Where several are best, a hard label would be an arbitrary one.
+    # With several best candidates a hard label would be arbitrary.
     learned = [x for x in signal if selection.targets != "hard" or len(x.best) == 1]
     held_out = _held_out(chosen, {x.query.id for x in learned}, selection.validation, seed)
     train = [label for label in learned if label.query.id not in held_out]
@@ -86,7 +88,7 @@ def select(
 
 
 def write_examples(examples: Examples, path: Path) -> None:
-    """What was trained on, a line an example: its id, its part and its target."""
+    """Write one line per example: its id, task, part and target. Raises OSError."""
     parts = (("train", examples.train), ("validation", examples.validation))
     records = (
         {
@@ -102,33 +104,32 @@ def write_examples(examples: Examples, path: Path) -> None:
 
 
 def summary(report: Mapping[str, Any], min_margin: float) -> str:
-    """The report for a person, in a line whose counts add up to the labels."""
+    """The report as a line of text, in which the counts add up to the number of labels."""
     balance = ", ".join(f"{name} {share:.0%}" for name, share in report["balance"].items())
     left_out = {
-        "of other tasks": report["of_other_tasks"],
-        f"whose best and worst candidate differ by less than {min_margin:g} (--min-margin)": report[
-            "left_out_without_signal"
-        ],
-        "with several best candidates, where --targets hard takes one": report["left_out_ties"],
+        "because they are of other tasks": report["of_other_tasks"],
+        "because their best and worst candidates differ by less than "
+        f"{min_margin:g} (--min-margin)": report["left_out_without_signal"],
+        "because several candidates are best (--targets hard needs one)": report["left_out_ties"],
     }
     parts = [
-        f"{report['train_rows']} to learn from",
-        f"{report['validation_rows']} to choose the epoch by",
-        *(f"{count} left out, {why}" for why, count in left_out.items() if count),
+        f"{report['train_rows']} for training",
+        f"{report['validation_rows']} for choosing the epoch",
+        *(f"{count} left out {why}" for why, count in left_out.items() if count),
     ]
     return (
-        f"{report['labels']} labels, those kept of {report['queries']} queries: "
-        f"{'; '.join(parts)}. Best in those to learn from: {balance}"
+        f"{report['labels']} labels ({report['queries']} queries of the selected tasks): "
+        f"{'; '.join(parts)}. Best candidate in the training labels: {balance}"
     )
 
 
 def _left(labels: Sequence[Label], held_out: Collection[str]) -> int:
-    """How many of them are not of queries that choose the epoch."""
+    """The number of labels of training queries."""
     return sum(label.query.id not in held_out for label in labels)
 
 
 def digest(examples: Examples) -> str:
-    """Changes whenever an example does: what is read, what is learned, and in which part."""
+    """A hash of all examples: what is read, the targets, and the part of each."""
     hashed = sha256(str(len(examples.train)).encode())
     for example in (*examples.train, *examples.validation):
         label = example.label
@@ -150,19 +151,22 @@ def _of_tasks(labels: Sequence[Label], tasks: Sequence[str]) -> list[Label]:
     there = sorted({label.task for label in labels})
     for task in tasks:
         if task not in there:
-            raise DataError(f"no label is of task {task!r}; the tasks are {', '.join(there)}")
+            raise DataError(
+                f"no label belongs to task {task!r}; the labels' tasks are {', '.join(there)}"
+            )
     return [label for label in labels if not tasks or label.task in tasks]
 
 
 def _held_out(
     labels: Sequence[Label], informative: set[str], share: float, seed: int
 ) -> frozenset[str]:
-    """The queries kept for validation: the same share of those that teach and of those that do
-    not."""
+    """The queries kept for validation: the same share of the informative and of the other
+    queries."""
     if len(informative) < 2:
         raise DataError(
-            "labels of at least two queries must say who should write next: one to learn from, "
-            "one to choose the epoch by"
+            "at least two queries must have labels that show which candidate should write next, "
+            f"one for training and one for choosing the epoch; here {len(informative)} has: make "
+            "more labels with taketurns rollout"
         )
 
     def draw(ids: set[str], least: int) -> list[str]:

@@ -24,8 +24,8 @@ LEAST_DEVIATION = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class FittedHead:
-    """The head of the best epoch with what few labels made of it, what every epoch was worth on the
-    validation examples before that, and which was best, from 1."""
+    """The head of the best epoch after shrinkage, the validation metrics of every epoch before
+    shrinkage, and the best epoch, from 1."""
 
     shrunk: ShrunkHead
     history: Sequence[Mapping[str, float]]
@@ -37,12 +37,14 @@ class FittedHead:
 
 
 def head_config(team: TeamConfig, settings: HeadSettings) -> HeadConfig:
-    """What a head of this team reads. Raises ConfigError for a reader or a layer that is not
-    there."""
+    """What a head of this team reads. Raises ConfigError for an unknown reader or layer."""
     names = tuple(candidate.name for candidate in team.candidates)
     reader = settings.reader or names[-1]
     if reader not in names:
-        raise ConfigError(f"there is no candidate {reader!r}; the candidates are {names}")
+        raise ConfigError(
+            f"there is no candidate {reader!r} to read (--reader); the candidates are "
+            f"{', '.join(names)}"
+        )
     config = HeadConfig(settings.mode, names, reader)
     specs = {candidate.name: candidate.spec for candidate in team.candidates}
     layers = {name: _layers(name, specs[name], settings.layers) for name in config.readers}
@@ -57,8 +59,9 @@ def fit(
     training: TrainingConfig,
     bias: bool = True,
 ) -> FittedHead:
-    """Learn a head. `views` are those of the training examples, then those of the validation.
-    Without `bias` its logits are a matrix times the states and nothing more."""
+    """Fit a head. `views` are those of the training examples, then those of the validation
+    examples. Without `bias` the logits are a matrix times the states. Raises NotANumberError if
+    training diverges."""
     import torch
 
     scales = _scales(config, views[: len(train)], bias)
@@ -68,7 +71,7 @@ def fit(
     shared_rows = [_shared_row(config, scales, view, bias) for view in views] if one_size else []
 
     def learn(places: Sequence[int]) -> Maps:
-        """For as many epochs as were best for all."""
+        """Fit some of the training examples, for the number of epochs that was best for all."""
         rows, settings = list(places), replace(training, epochs=best)
         examples = [train[row] for row in rows]
         weight, *_ = _descend(config, matrix[rows], examples, (), settings)
@@ -90,8 +93,9 @@ def _descend(
     validation: Sequence[Example],
     training: TrainingConfig,
 ) -> tuple[Tensor, list[Mapping[str, float]], int]:
-    """The weights `[candidates, features]` of the best epoch for the rows of `matrix`, what every
-    epoch was worth on `validation`, and which was best, from 1; the last one without any."""
+    """The weights `[candidates, features]` of the best epoch for the rows of `matrix`, the metrics
+    of every epoch on `validation`, and the best epoch, from 1 (the last one without
+    `validation`)."""
     import torch
 
     features, held_out = matrix[: len(train)], matrix[len(train) :]
@@ -125,7 +129,8 @@ def _descend(
 
 
 def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
-    """The layers of a model to read, counted from the embedding, 0."""
+    """The layers of a model to read; 0 is the embedding. Raises ConfigError for one that the model
+    does not have."""
     from taketurns.checkpoints.model_config import read_config
 
     depth = int(read_config(spec).get_text_config().num_hidden_layers)
@@ -133,13 +138,16 @@ def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:
         return tuple(sorted({max(1, depth // 2), max(1, 3 * depth // 4), depth}))
     for layer in wanted:
         if not -depth - 1 <= layer <= depth:
-            raise ConfigError(f"{name} has the layers 0 to {depth}, there is no layer {layer}")
+            raise ConfigError(
+                f"there is no layer {layer} in {name}: give --layer from 0 (the embedding) to "
+                f"{depth}, or from -{depth + 1} to -1"
+            )
     return tuple(layer % (depth + 1) for layer in wanted)
 
 
 def _scales(config: HeadConfig, views: Sequence[View], bias: bool) -> dict[str, Scale]:
-    """Each reader's own mean (0 without `bias`) and deviation; none for a reader whose states are
-    in no view."""
+    """The mean (0 without `bias`) and standard deviation of each reader's states; a reader without
+    states in `views` is left out."""
     import torch
 
     scales = {}
@@ -155,8 +163,8 @@ def _scales(config: HeadConfig, views: Sequence[View], bias: bool) -> dict[str, 
 
 
 def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
-    """One row: a block a reader, zero but for the one that reads, and, with `bias`, who spoke
-    last."""
+    """One row: a block per reader, zero except for the one that reads, and, with `bias`, a one-hot
+    code of the last speaker."""
     import torch
 
     blocks = []
@@ -171,8 +179,8 @@ def _features(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias:
 
 
 def _shared_row(config: HeadConfig, scales: Mapping[str, Scale], view: View, bias: bool) -> Tensor:
-    """One row of a map for all readers: the states, standardised as the reader's are, and, with
-    `bias`, a one."""
+    """One row for the weights that all readers share: the standardised states, and, with `bias`,
+    a one."""
     import torch
 
     scale = scales.get(config.candidates[view.reader])
@@ -184,7 +192,7 @@ def _shared_row(config: HeadConfig, scales: Mapping[str, Scale], view: View, bia
 
 
 def _head(config: HeadConfig, scales: Mapping[str, Scale], weight: Tensor) -> Head:
-    """The fitted matrix `[candidates, features]`, cut into blocks again."""
+    """The head of a fitted matrix `[candidates, features]`."""
     import torch
 
     sizes = [len(scale.mean) for scale in scales.values()]

@@ -1,5 +1,5 @@
-"""A language model that learns to write the number of who should speak next: what it starts from,
-what it reads, and what it decides when it is trained."""
+"""A language model that is trained to write the number of the next speaker: its start, its rows,
+its fine-tuning and the probabilities of the result."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from taketurns.utils.finite import probabilities as probabilities_of
 
 START = "(start)"
 UNDER_WAY = 64
-# The paper's numbers for LoRA; for all weights of a small model, those that suit the pocket models.
+# The paper's values for LoRA; for all weights of a small model, values that suit the pocket models.
 DEFAULTS = Defaults(lora_epochs=5, full_epochs=6, full_weight_decay=0.05)
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedRows:
-    """The rows of a run, the ids of the candidates' numbers in the team's order, and how many rows
-    are too long for the `context`, in tokens, of the model that is to read them."""
+    """The rows of a run, the token ids of the candidates' numbers in the team's order, and how many
+    rows are too long for the `context` (in tokens) of the model."""
 
     train: tuple[PromptRow, ...]
     validation: tuple[PromptRow, ...]
@@ -40,7 +40,7 @@ class RenderedRows:
 
 
 def start_spec(team: TeamConfig, settings: LMSettings) -> ModelSpec:
-    """The model to start from. Raises ConfigError for one that is an adapter itself."""
+    """The model to start from. Raises ConfigError for a candidate that is an adapter."""
     candidates = {candidate.name: candidate.spec for candidate in team.candidates}
     if settings.start is not None and settings.start not in candidates:
         place = Path(settings.start).expanduser()
@@ -48,14 +48,15 @@ def start_spec(team: TeamConfig, settings: LMSettings) -> ModelSpec:
     name = settings.start or team.candidates[-1].name
     if candidates[name].adapter is not None:
         raise ConfigError(
-            f"{name} is an adapter on {candidates[name].model}; name a whole model with --start"
+            f"the candidate {name} is an adapter on {candidates[name].model}, and training starts "
+            "from a whole model: name one with --start"
         )
     return candidates[name]
 
 
 def numbered(team: TeamConfig, start: ModelSpec) -> tuple[str, ...]:
-    """The candidates in the order of their numbers: the start's own if it is a switcher for them,
-    else the team's."""
+    """The candidates in the order of their numbers: the order of `start` if it is a switcher for
+    them, else the team's."""
     names = tuple(candidate.name for candidate in team.candidates)
     order = candidate_order.load(start)
     return order if sorted(order) == sorted(names) else names
@@ -67,9 +68,9 @@ async def render(
     train: Sequence[Example],
     validation: Sequence[Example],
 ) -> RenderedRows:
-    """What the switcher will read at inference, by the code that will render it there. Rows that do
-    not fit its context are left out and counted. Raises ConfigError if it cannot number the
-    candidates, DataError if no row fits."""
+    """The prompts of the examples, rendered by the code that inference uses. Rows that do not fit
+    the context are left out and counted. Raises ConfigError if a candidate's number is not one
+    token of the model, DataError if no row fits."""
     from taketurns.engines.local.engine import LocalEngine
 
     specs = {candidate.name: candidate.spec for candidate in team.candidates}
@@ -94,8 +95,8 @@ async def render(
     kept = fitting(learned), fitting(chosen)
     if not all(kept):
         raise DataError(
-            f"no example fits the context of {start.model}, {context} tokens; start from a model "
-            "that reads more"
+            f"no example fits the context of {start.model}, {context} tokens: name a model with a "
+            "longer context with --start"
         )
     dropped = len(learned) + len(chosen) - sum(map(len, kept))
     return RenderedRows(kept[0], kept[1], tuple(switcher.digits), dropped, context)
@@ -108,7 +109,8 @@ def tune(
     settings: LMSettings,
     training: TrainingConfig,
 ) -> tuple[FineTuningPlan, Log]:
-    """Fine-tune `start`, going on from what is in `folder`. Raises as `fine_tune` does."""
+    """Fine-tune `start`, continuing from the checkpoints in `folder`. Raises as `fine_tune`
+    does."""
     return fine_tune(
         start,
         NextSpeaker(rows.train, rows.validation, rows.digits),
@@ -134,7 +136,8 @@ async def probabilities(
     rows: Sequence[PromptRow],
     digits: Sequence[int],
 ) -> list[list[float]]:
-    """What the finished switcher gives each candidate, by the engine that will run it."""
+    """The trained switcher's probabilities of each candidate per row, computed by the engine that
+    inference uses."""
     from taketurns.engines.local.engine import LocalEngine
 
     engine = LocalEngine.configured({START: tuned}, engine_settings)

@@ -1,4 +1,4 @@
-"""The loss on one token: the candidate's number after the tagged trace."""
+"""The loss on one token: the next speaker's number after the tagged trace."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class NextSpeaker:
-    """Learns each example's target as the distribution of the next token over `digits`, the tokens
-    of the candidates' numbers.
+    """Trains the next token's distribution over `digits`, the tokens of the candidates' numbers, to
+    equal each example's target.
 
-    Cross-entropy is under the whole vocabulary, so with a target of one candidate this is plain SFT
-    of its number.
+    The cross-entropy is over the whole vocabulary, so for a target of one candidate this is SFT on
+    its number.
     """
 
     train: Sequence[PromptRow]
@@ -41,7 +41,7 @@ class NextSpeaker:
 
     @property
     def lengths(self) -> tuple[Sequence[int], Sequence[int]]:
-        """The tokens of each row, by part."""
+        """The number of tokens of each row, by part."""
         train, validation = (
             [len(row.input_ids) for row in part] for part in (self.train, self.validation)
         )
@@ -69,7 +69,7 @@ class NextSpeaker:
         return {self.best_by: metrics.selection_metric, **metrics.to_json()}
 
     def describe(self, metrics: Mapping[str, float]) -> str:
-        """An epoch's metrics, for a person."""
+        """A line of text with an epoch's metrics."""
         return (
             f"utility {metrics['eval_utility']:.4f}, regret {metrics['eval_regret']:.4f}, loss "
             f"{metrics['eval_loss']:.4f}"

@@ -1,4 +1,5 @@
-"""One training run: labels in, a folder with a switcher, its card and a team file out."""
+"""One training run: it reads labels and writes a folder with a switcher, its card and a team
+file."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ from taketurns.utils.files import write_text
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """A switcher for `team` is learned from `examples` in `folder`; `say` hears what a person
-    should know."""
+    """A switcher for `team` is trained on `examples` in `folder`; `say` receives messages for the
+    user."""
 
     team: TeamConfig
     examples: Examples
@@ -63,9 +64,9 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class TrainedSwitcher:
-    """What a trainer leaves behind: what it says of the switcher, of which epoch it is, what every
-    epoch was worth, the team file's switcher, what each validation example gets, and the hub id it
-    started from."""
+    """The result of a trainer: a description of the switcher, the best epoch, the metrics of every
+    epoch, the switcher's entry in the team file, its probabilities on the validation examples, and
+    the hub id of the start."""
 
     description: Mapping[str, Any]
     best_epoch: int
@@ -85,12 +86,12 @@ def train(
     training: TrainingConfig | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Mapping[str, Any]:
-    """Train a switcher for `team` and write it to `output`; what was measured.
+    """Train a switcher for `team`, write it to `output` and return its metrics.
 
-    A run that was killed goes on from its last epoch and ends in the same weights; one that is
-    finished is left as it is. `say` hears what a person should know. Raises DataError for labels of
-    another pool or without signal, and for an output that holds another run; ConfigError for a
-    model that cannot be a switcher.
+    A killed run continues from its last epoch and ends in the same weights; a finished one is left
+    unchanged. `say` receives messages for the user. Raises DataError for labels of other candidates
+    or without signal, and for an output of another run; ConfigError for a model that cannot be a
+    switcher; NotANumberError if training diverges.
     """
     if isinstance(settings, LMSettings):
         require("training a language model as the switcher", *TUNING)
@@ -115,7 +116,7 @@ def _train(
     settings: LMSettings | HeadSettings,
     selection: Selection,
 ) -> Mapping[str, Any]:
-    """The run in its folder."""
+    """Train, measure and write the files of the folder."""
     team, examples, folder = job.team, job.examples, job.folder
     names = [candidate.name for candidate in team.candidates]
     began = time.monotonic()
@@ -150,15 +151,15 @@ def _train(
 
 
 def _check_cuts(team: TeamConfig, labels: Sequence[Label], path: Path) -> None:
-    """Raise DataError for labels that say nothing of the tokens at which the switcher will be
-    asked: a head that has seen patch boundaries only is lost inside a patch."""
+    """Raise DataError for labels at patch boundaries if the policy asks the switcher at every
+    token: a head trained only at boundaries is unreliable inside a patch."""
     rule = team.policy.patch
     if rule is None or rule.until != "switcher":
         return
     if any(label.cut_at != "anywhere" for label in labels):
         raise DataError(
-            f"the prefixes in {path} end where patches do, and policy.patch.until: switcher asks "
-            "at every token: make labels with taketurns rollout --cuts anywhere"
+            f"the prefixes in {path} end at patch boundaries, but policy.patch.until: switcher "
+            "asks the switcher at every token: make labels with taketurns rollout --cuts anywhere"
         )
 
 
@@ -169,7 +170,7 @@ def _manifest(
     settings: LMSettings | HeadSettings,
     training: TrainingConfig,
 ) -> Manifest:
-    """What decides the weights: the pool, the examples, the settings and the start."""
+    """The inputs that decide the weights: candidates, examples, settings and start."""
     chosen = {**asdict(settings), **asdict(training)}
     for name in ("report_to", "start"):
         chosen.pop(name, None)
@@ -198,9 +199,9 @@ def _lm(job: TrainingJob, settings: LMSettings) -> TrainedSwitcher:
     rows = asyncio.run(lm.render(team, start, job.examples.train, job.examples.validation))
     if rows.too_long:
         job.say(
-            f"{rows.too_long} of these are left out too, for they are longer than the context of "
-            f"{start.model}, {rows.context} tokens: {len(rows.train)} are left to learn from and "
-            f"{len(rows.validation)} to choose the epoch by"
+            f"{rows.too_long} of these labels are left out too, because they do not fit the "
+            f"context of {start.model}, {rows.context} tokens: {len(rows.train)} remain for "
+            f"training and {len(rows.validation)} for choosing the epoch"
         )
     plan, log = lm.tune(start, rows, job.folder.work, settings, job.training)
     best = export(job.folder.work, log, NextSpeaker.best_by, path)
@@ -219,8 +220,8 @@ def _lm(job: TrainingJob, settings: LMSettings) -> TrainedSwitcher:
             "too_long": rows.too_long,
             "knows_by": "name",
             "what": f"A language model ({how} {base}) that reads the question and the patches, "
-            "each between tags with its writer's number; the logits of the numbers "
-            "are the decision.",
+            "each between tags with its speaker's number; the logits of the candidates' numbers "
+            "give the probabilities of the next speaker.",
         },
         best,
         evaluations(log, NextSpeaker.best_by),
@@ -248,7 +249,7 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
     for sentence in filter(None, (describe_labels(fitted.config), describe_blind(fitted))):
         job.say(sentence)
     held_out = views[len(examples.train) :]
-    whose = "whoever spoke last" if config.mode == "speaker" else config.reader
+    whose = "the last speaker" if config.mode == "speaker" else config.reader
     return TrainedSwitcher(
         {
             "kind": "head",
@@ -260,7 +261,7 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
             "blind": describe_blind(fitted),
             "knows_by": "name",
             "what": f"A linear head of {fitted.numbers} numbers on hidden states of {whose}; "
-            "it has no model of its own.",
+            "it needs no model besides the candidates.",
         },
         fit.best_epoch,
         fit.history,
@@ -271,7 +272,7 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
 
 
 def _counts(config: HeadConfig) -> list[dict[str, Any]]:
-    """How many labels there are after each candidate, and before any has spoken (None)."""
+    """The number of labels after each candidate, and before any candidate has spoken (None)."""
     return [
         {"after": name, "labels": count}
         for name, count in zip((*config.candidates, None), config.labels, strict=True)

@@ -1,4 +1,4 @@
-"""What a switcher learns from labels, and how, in frozen records."""
+"""The settings for training a switcher from labels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from taketurns.training.settings import OptimizationConfig, require
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which labels are learned and how. `tasks` empty is all of them. A prefix whose best branch
-    leads its worst by less than `min_margin` says nothing and is left out of training.
-    `validation` is the share of the queries that is kept for choosing the epoch."""
+    """Which labels are used, and their targets. Empty `tasks` means all. A prefix whose best and
+    worst utilities differ by less than `min_margin` is not used for training. `validation` is the
+    share of the queries that is held out for choosing the epoch. Raises UsageError for a value out
+    of range."""
 
     targets: TargetKind = "tied"
     temperature: float = 0.1
@@ -24,8 +25,14 @@ class Selection:
 
     def __post_init__(self) -> None:
         require(0 < self.temperature < inf, f"temperature must be above 0, not {self.temperature}")
-        require(0 < self.min_margin <= 1, f"min_margin must be within 0..1, not {self.min_margin}")
-        require(0 < self.validation < 1, f"validation must be a share of 1, not {self.validation}")
+        require(
+            0 < self.min_margin <= 1,
+            f"min_margin must be above 0 and at most 1, not {self.min_margin}",
+        )
+        require(
+            0 < self.validation < 1,
+            f"validation must be a share between 0 and 1, not {self.validation}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,9 @@ class TrainingConfig(OptimizationConfig):
 
 @dataclass(frozen=True, slots=True)
 class LMSettings:
-    """`start` is a candidate's name, a path or a hub id, None the team's last candidate; `lora`
-    None is no for models under 20 million parameters and yes for others."""
+    """`start` is a candidate's name, a path or a hub id (None: the team's last candidate). `lora`
+    None trains all weights of models with less than 20 million parameters, and an adapter on
+    others; `rank` is the adapter's."""
 
     start: str | None = None
     lora: bool | None = None
@@ -52,9 +60,10 @@ class LMSettings:
 
 @dataclass(frozen=True, slots=True)
 class HeadSettings:
-    """`reader` is the candidate that reads (mode "candidate"), or that reads while nobody has
-    spoken (mode "speaker"); None is the team's last. `layers` empty is the upper half in three
-    steps. A head without `bias` can be folded into the candidates' output matrices."""
+    """`reader` is the candidate that reads (mode "candidate"), or that reads before any candidate
+    has spoken (mode "speaker"); None means the team's last. Empty `layers` means those at 1/2, 3/4
+    and all of the depth. A head without `bias` can be folded into the candidates' output
+    matrices."""
 
     mode: Mode = "speaker"
     reader: str | None = None

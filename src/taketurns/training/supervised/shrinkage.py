@@ -1,13 +1,13 @@
-"""What a head does after speakers of whom there are few labels.
+"""Shrinkage of a head's weights for readers with few labels.
 
-Each reader has a map of its own, and a map of thousands of numbers that a handful of labels taught
-says little. So the map of a reader with fewer than `PLENTY` labels is drawn towards what more
-labels say: a map that all readers share, where their states are of one size, or the prior, how
-often each candidate is the best one whatever is read. A reader of n labels keeps n / (n + strength)
-of its own. Towards which of both, and how strongly, held-out labels say: those kept for validation,
-and, since these are few as well, every third of the others under maps that the rest taught. The
-head is the mean of all ways, each weighted by how likely the held-out labels are under it. A reader
-with fewer than `LEAST` labels has no map, and the prior decides.
+Each reader has its own map, from its states to logits, and thousands of weights fitted to a few
+labels are unreliable. So the map of a reader with fewer than `PLENTY` labels is shrunk towards one
+of two targets: a map that all readers share (if their states have equal sizes), or the prior, which
+is how often each candidate is best. A reader with n labels keeps the share n / (n + strength) of
+its own map. Held-out labels weight all combinations of target and strength: the validation labels,
+and, because these are few as well, each third of the training labels under maps fitted to the other
+thirds. The head is the mean over all combinations, weighted by the likelihood of the held-out
+labels. A reader with fewer than `LEAST` labels has no map, and the prior decides.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ STRENGTHS = (inf, 256.0, 64.0, 16.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class ShrunkHead:
-    """The head; how much each reader `kept` of its own map, and how much of the `shared` one it
-    got; the rest is the prior. Both are None where all have labels enough."""
+    """The head; the share that each reader `kept` of its own map, and its share of the `shared`
+    map; the rest is the prior. Both are None if all readers have enough labels."""
 
     head: Head
     kept: Mapping[str, float] | None = None
@@ -46,8 +46,8 @@ class ShrunkHead:
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What some labels taught: a head in which every reader has its own map, and, where it can be,
-    one map `[candidates, features]` and bias that all share."""
+    """Maps fitted to some labels: a head in which every reader has its own, and, if the readers'
+    states have equal sizes, a shared map `[candidates, features]` with its bias."""
 
     separate: Head
     shared: tuple[Tensor, Tensor] | None
@@ -61,11 +61,10 @@ def shrink(
     learn: Callable[[Sequence[int]], Maps],
     bias: bool,
 ) -> ShrunkHead:
-    """The head `separate` of all training examples, with what it does after speakers of few labels.
+    """The head `separate`, which was fitted to all training examples, after shrinkage.
 
-    `views` are those of the training examples, then those of the validation; `learn` makes maps of
-    the training examples at some places. Without `bias` no prior can be had: what has no map draws
-    evenly, and few labels draw a map to that."""
+    `views` are those of the training examples, then those of the validation examples; `learn` fits
+    maps to the training examples with the given indices. Without `bias` the prior is uniform."""
     import torch
 
     config, rows = separate.config, range(len(train))
@@ -111,7 +110,7 @@ def _ways(
 def _likely(
     ways: Sequence[ShrunkHead], views: Sequence[View], examples: Sequence[Example]
 ) -> Tensor:
-    """How likely each way makes the labels that say something, as a logarithm."""
+    """The log-likelihood of the informative labels under each head."""
     import torch
 
     pairs = [(v, x) for v, x in zip(views, examples, strict=True) if x.label.margin > 0]
@@ -125,7 +124,7 @@ def _likely(
 
 
 def _folds(train: Sequence[Example]) -> list[list[int]]:
-    """Places of the examples in parts that share no query."""
+    """The indices of the examples, in parts that share no query."""
     queries = sorted(
         {example.label.query.id for example in train}, key=lambda id_: derive(0, "fold", id_)
     )
@@ -137,7 +136,8 @@ def _folds(train: Sequence[Example]) -> list[list[int]]:
 
 
 def _prior(examples: Sequence[Example], bias: bool) -> Tensor:
-    """The logarithm of how often each candidate is best, one more than was seen."""
+    """The logarithm of the share of labels in which each candidate is best, with one added to each
+    count; zeros without `bias`."""
     import torch
 
     total = torch.tensor([example.target for example in examples]).sum(0) + 1
@@ -151,7 +151,7 @@ def _drawn(
     shared: tuple[Tensor, Tensor] | None,
     strength: float,
 ) -> ShrunkHead:
-    """Every reader with few labels drawn to the prior, or to the map that is `shared`."""
+    """The head whose readers with few labels are shrunk towards the prior, or towards `shared`."""
     scales, bias = {}, head.bias.clone()
     kept, borrowed = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0.0)
     for name, count in counts.items():
@@ -172,8 +172,8 @@ def _drawn(
 
 
 def _mean(heads: Sequence[ShrunkHead], weights: Sequence[float]) -> ShrunkHead:
-    """The head whose logits are the weighted mean of theirs. What all have in common stays as it is
-    to the bit."""
+    """The head whose logits are the weighted mean of theirs. Tensors that are equal in all stay
+    bit-identical."""
 
     def mean(tensors: Sequence[Tensor]) -> Tensor:
         if all(tensor.equal(tensors[0]) for tensor in tensors):
@@ -201,7 +201,8 @@ def _rounded(shares: Mapping[str, float] | None) -> dict[str, float] | None:
 
 
 def lasts_of(config: HeadConfig, name: str) -> Iterator[int]:
-    """After whom a reader reads, by place; after the last place nobody has spoken."""
+    """The last speakers after which a reader reads, by index; the number of candidates means that
+    no candidate has spoken yet."""
     nobody = len(config.candidates)
     if config.mode == "candidate":
         yield from range(nobody + 1)
@@ -212,8 +213,8 @@ def lasts_of(config: HeadConfig, name: str) -> Iterator[int]:
 
 
 def _filled(config: HeadConfig, bias: Tensor, counts: Sequence[int]) -> Tensor:
-    """The bias after somebody of whom there are no labels: the mean of those that the same reader
-    has."""
+    """The bias, with the mean over the same reader's other last speakers for a last speaker without
+    labels."""
     filled = bias.clone()
     for name in config.readers:
         lasts = list(lasts_of(config, name))

@@ -1,6 +1,6 @@
-"""The hidden states a head learns from, read through the engine that will read them at inference.
+"""The hidden states that a head is trained on, read by the engine that inference uses.
 
-They are written in parts, so that a killed run reads only what is missing.
+They are written in parts, so a killed run reads only the missing ones.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ async def read_states(
     folder: Path,
     on_done: Callable[[], None] = lambda: None,
 ) -> list[View]:
-    """What the head sees at every label, in order. Raises ConfigError if the engine gives no hidden
-    states, PromptError if a query does not fit."""
+    """The head's input at every label, in order. Raises ConfigError if the engine gives no hidden
+    states, PromptError if a query does not fit, DataError for a part of another run."""
     from taketurns.engines.local.engine import LocalEngine
 
     specs = {candidate.name: candidate.spec for candidate in team.candidates}
@@ -70,7 +70,7 @@ async def read_states(
 
 
 async def _readers(team: TeamConfig, specs: dict[str, ModelSpec]) -> list[CandidateRuntime]:
-    """Every candidate's tokenizer and template; no weights are loaded for it."""
+    """Every candidate's tokenizer and template; loads no weights."""
     from taketurns.engines.local.engine import LocalEngine
 
     engine = LocalEngine.configured(specs, team.engine)
@@ -100,7 +100,10 @@ def _load(path: Path, count: int) -> list[View]:
 
     tensors = load_file(path)
     if len(tensors["reader"]) != count:
-        raise DataError(f"{path} belongs to another run; remove the output and train anew")
+        raise DataError(
+            f"{path} belongs to another run: it has the states of {len(tensors['reader'])} labels, "
+            f"and this run needs {count}; remove the output and train again"
+        )
     pairs = zip(tensors["reader"].tolist(), tensors["last"].tolist(), strict=True)
     return [
         View(reader, last, tensors.get(f"states.{index}"))
