@@ -86,7 +86,9 @@ class Manifest:
         before, now = dict(self.inputs), dict(self.inputs)
         for name in names:
             mine, known = self.inputs.get(name) or {}, _inputs(theirs).get(name) or {}
-            if any(mine.get(key, value) != value for key, value in known.items()):
+            if not isinstance(known, dict) or any(
+                mine.get(key, value) != value for key, value in known.items()
+            ):
                 continue  # changed, not extended
             for inputs, value in ((before, known), (now, {**known, **mine})):
                 inputs.pop(name, None)
