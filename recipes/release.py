@@ -52,7 +52,7 @@ PACKAGE_DATA = (
     "taketurns/server/page/*.js",
     "taketurns/training/cards/*.md.j2",
 )
-# What the source archive holds beside the package.
+# Files of the source archive in addition to the package.
 SOURCES = (
     "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
@@ -64,14 +64,17 @@ QUESTIONS = ("what does rebol fonul work as?", "what is 17 + 25 ?")
 
 
 class ReleaseError(Exception):
-    """What is wrong with the release, as a sentence."""
+    """An error of the release, as a sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """1, and one sentence, if the release is not fit to be published."""
+    """1, and one sentence, if the release cannot be published."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--dist", type=Path, default=ROOT / "dist", help="where archives that pass go: %(default)s"
+        "--dist",
+        type=Path,
+        default=ROOT / "dist",
+        help="the folder for archives that pass: %(default)s",
     )
     dist: Path = parser.parse_args(arguments).dist
     try:
@@ -89,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_release(root: Path, folder: Path) -> tuple[Path, Path]:
-    """Build in `folder`, and try what was built: the source archive and the wheel. Raises
-    ReleaseError, or CalledProcessError for a command that failed."""
+    """Build the source archive and the wheel in `folder`, and test them. Raises ReleaseError, or
+    CalledProcessError for a command that failed."""
     version = check_version(
         (root / "src" / PACKAGE / "__init__.py").read_text(encoding="utf-8"),
         (root / "CHANGELOG.md").read_text(encoding="utf-8"),
@@ -98,7 +101,7 @@ def check_release(root: Path, folder: Path) -> tuple[Path, Path]:
     source, wheel = _build(root, folder, version)
     check_source(source)
     check_wheel(wheel, package_files(root / "src"))
-    _say(f"{source.name} and {wheel.name} hold what they should")
+    _say(f"{source.name} and {wheel.name} have the right files")
     _try_wheel(wheel, version, root / "constraints.txt", folder)
     _say(f"{wheel.name} works in a fresh environment")
     _try_parts(root / "constraints.txt", folder)
@@ -107,8 +110,8 @@ def check_release(root: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def check_version(module: str, changelog: str) -> str:
-    """The version that the package's `__init__.py` names. Raises ReleaseError unless the newest
-    section of the changelog has it, or is still unreleased."""
+    """The version in the package's `__init__.py`. Raises ReleaseError unless the newest section of
+    the changelog has the same version, or is still unreleased."""
     named = re.search(r'^__version__ = "([^"]+)"$', module, re.MULTILINE)
     if named is None:
         raise ReleaseError('src/taketurns/__init__.py has no line __version__ = "…"')
@@ -133,8 +136,8 @@ def package_files(source: Path) -> set[str]:
 
 
 def check_wheel(wheel: Path, package: Collection[str]) -> None:
-    """Raise ReleaseError unless the wheel holds the files of `package`, among them all kinds of
-    data, and nothing else but its own metadata."""
+    """Raise ReleaseError unless the wheel has the files of `package`, including all kinds of data,
+    and nothing else except its own metadata."""
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if not name.endswith("/")}
     _require(wheel, "lacks", _unmatched(PACKAGE_DATA, held))
@@ -144,7 +147,7 @@ def check_wheel(wheel: Path, package: Collection[str]) -> None:
 
 
 def check_source(archive: Path) -> None:
-    """Raise ReleaseError unless the source archive holds what tests, checks and documents need."""
+    """Raise ReleaseError unless the source archive has the files for tests, checks and docs."""
     with tarfile.open(archive) as opened:
         held = {name.partition("/")[2] for name in opened.getnames()}
     _require(archive, "lacks", _unmatched(SOURCES, held))
@@ -156,7 +159,8 @@ def _unmatched(patterns: Collection[str], names: Collection[str]) -> set[str]:
 
 
 def _require(archive: Path, fault: str, names: Collection[str]) -> None:
-    """Raises ReleaseError if there are any `names`, for which the archive is at `fault`."""
+    """Raises ReleaseError if there are any `names`; `fault` says what the archive does wrong with
+    them."""
     if names:
         shown = ", ".join(sorted(names)[:5])
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -164,7 +168,7 @@ def _require(archive: Path, fault: str, names: Collection[str]) -> None:
 
 
 def _build(root: Path, folder: Path, version: str) -> tuple[Path, Path]:
-    """Build the source archive, and the wheel from it."""
+    """Build the source archive, and the wheel from the archive."""
     _say("building")
     python = _environment(folder / "build-environment")
     _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "build")
@@ -179,7 +183,7 @@ def _build(root: Path, folder: Path, version: str) -> tuple[Path, Path]:
 
 
 def _try_wheel(wheel: Path, version: str, constraints: Path, folder: Path) -> None:
-    """Install the wheel alone, and use it in an empty folder."""
+    """Install only the wheel, and use it in an empty folder."""
     _say("installing the wheel into a fresh environment (a few minutes)")
     python = _environment(folder / "environment")
     _run(
@@ -227,7 +231,7 @@ def _try_parts(constraints: Path, folder: Path) -> None:
 
 
 def check_answers(records: str) -> None:
-    """Raise ReleaseError unless each question has an answer that says by whom it was written."""
+    """Raise ReleaseError unless each question has an answer with the speakers of its patches."""
     answers = [json.loads(line) for line in records.splitlines()]
     for answer in answers:
         if answer.get("error") or not answer.get("text") or not answer.get("patches"):
@@ -245,7 +249,7 @@ def _environment(folder: Path) -> Path:
 
 
 def _ask(work: Path, *command: object) -> str:
-    """What a command prints. Raises CalledProcessError if it fails."""
+    """The output of a command. Raises CalledProcessError if it fails."""
     done = _result(work, *command)
     sys.stderr.write(done.stderr)
     done.check_returncode()
@@ -253,7 +257,7 @@ def _ask(work: Path, *command: object) -> str:
 
 
 def _result(work: Path, *command: object) -> subprocess.CompletedProcess[str]:
-    """How a command ended. It runs in `work`, keeps its cache there, and asks no hub."""
+    """The result of a command. It runs in `work`, with its cache there, and without the hub."""
     _say(f"+ {' '.join(map(str, command))}")
     own = {"TAKETURNS_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
@@ -271,7 +275,7 @@ def _run(*command: object) -> None:
 
 
 def _variables() -> dict[str, str]:
-    """The environment variables, without those that show Python other packages."""
+    """The environment variables, without those that add other Python packages."""
     return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 

@@ -1,6 +1,7 @@
-"""A series of steps, each of which makes one output: what is there is not made again.
+"""A series of steps, each with one output; existing outputs are not made again.
 
-So the same command goes on after a stop, and several may run side by side with other patterns.
+So the same command continues after a stop, and several commands with different patterns may run at
+the same time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TO_OUTPUT = ("cat", "head")  # commands that write to standard output
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What makes `output`: a `command`, or `make`, which does the same in this process."""
+    """A step that makes `output` with a `command`, or with `make` in this process."""
 
     name: str
     command: tuple[str, ...]
@@ -32,14 +33,14 @@ class Step:
 
     @property
     def done(self) -> bool:
-        """Is the output there, and whole? Rollouts that were stopped have a manifest that says
-        so."""
+        """Does the output exist, and is it complete? Stopped rollouts are marked in their
+        manifest."""
         manifest = path_for(self.output)
         stopped = manifest.exists() and not json.loads(manifest.read_text("utf-8"))["finished"]
         return self.output.exists() and not stopped
 
     def perform(self) -> float:
-        """Make the output, which appears when it is whole; the seconds that took. Raises
+        """Make the output, which appears when it is complete, and return the seconds. Raises
         CalledProcessError if the command fails."""
         self.output.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
@@ -54,8 +55,8 @@ class Step:
 
 
 def run_command(command: Iterable[object], **options: Any) -> float:
-    """Run a command, and the seconds that took; `taketurns` is that of this Python. `options` are
-    those of `subprocess.run`. Raises CalledProcessError if it fails."""
+    """Run a command and return its seconds; `taketurns` is that of this Python. `options` are those
+    of `subprocess.run`. Raises CalledProcessError if the command fails."""
     words = list(map(str, command))
     if words[0] == "taketurns":
         words[:1] = [sys.executable, "-m", "taketurns"]
@@ -65,19 +66,21 @@ def run_command(command: Iterable[object], **options: Any) -> float:
 
 
 def step_options(description: str | None) -> argparse.ArgumentParser:
-    """The command line of a series: the folder that it works in, and which of its steps."""
+    """The command line of a series: its folder and the selection of its steps."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path)
     parser.add_argument("--only", nargs="+", default=["*"], help="step names, with wildcards")
-    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
+    parser.add_argument(
+        "--list", action="store_true", help="list the steps and which are done, and stop"
+    )
     return parser
 
 
 def perform_steps(steps: Iterable[Step], options: argparse.Namespace) -> None:
-    """Make what is missing, or list it, in order. A step is looked at when those before it are
-    done, so `steps` may read what they made."""
+    """Make the missing outputs, or list them, in order. A step is requested when those before it
+    are done, so `steps` may read their outputs."""
     for step in steps:
         if not any(fnmatch(step.name, pattern) for pattern in options.only):
             continue

@@ -1,4 +1,4 @@
-"""What a script says, and how it ends."""
+"""Messages and exit codes of a script."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def say(line: str) -> None:
 
 
 def run(app: typer.Typer, module: str) -> None:
-    """Run the commands of `python -m module`. An error is one sentence on standard error; it ends
-    the process with code 2 for a person's mistake, else 1."""
+    """Run the commands of `python -m module`. An error is printed as one sentence on standard
+    error; the exit code is 2 for a user's mistake, else 1."""
     try:
         app(prog_name=f"python -m {module}")
     except TakeTurnsError as error:

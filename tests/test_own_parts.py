@@ -231,10 +231,10 @@ def test_a_class_scores_and_half_of_one_does_not(mine: Path) -> None:
 
 
 def test_scores_that_would_be_wrong_without_a_word_are_refused(mine: Path) -> None:
-    with pytest.raises(UsageError, match="gave 7; it must give a Score or a number from 0 to 1"):
+    with pytest.raises(UsageError, match="returned 7; it must return a Score or a number from 0"):
         make_scorer("my_parts:wild").score(Query("1", text="q"), "a")
     make_scorer("my_parts:Strict")
-    with pytest.raises(UsageError, match="has settings and is no dataclass"):
+    with pytest.raises(UsageError, match="has settings but is not a dataclass"):
         make_scorer("my_parts:Strict", {"limit": 4})
 
 

@@ -1,11 +1,11 @@
-"""Answers of one switcher under one policy: what each was worth, and what it took.
+"""Score and cost of one switcher's answers under one policy.
 
     python -m benchmarks.adaptive.measure SWITCHER --output FILE [--split dev] [--limit N]
         [--seeds N] [--set KEY=VALUE …]
 
 FILE is {"answers": {task: [[{score, calls, switches, patches, tokens, ends} a seed] a question]}}
-on all pocket tasks. `calls` are the times that a speaker was chosen by the switcher; `switches` the
-times that it was another one than before; `ends` counts why patches ended.
+on all pocket tasks. `calls` counts speakers that the switcher selected, `switches` changes of
+speaker, and `ends` the reasons why patches ended.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def count(task: Task, trace: Trace) -> dict[str, Any]:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Measure and write; the file appears when it is whole."""
+    """Measure and write the file, which appears when it is complete."""
     changes = dict(parse_setting(setting) for setting in options.set)
     config = load_team_config(options.switcher, {"policy.patch": None, **changes})
     async with Team.load(config) as team:

@@ -1,11 +1,11 @@
-"""What `benchmarks.adaptive.run` left in WORK: knobs chosen on dev, then tables and a plot of test.
+"""Choose settings on dev, then report tables and a plot of test, from `benchmarks.adaptive.run`.
 
     python -m benchmarks.adaptive.report WORK [--choose] [--plot FILE]
 
-A rule that asks the switcher more often could win by that alone, so each is compared with fixed
-sizes that make as many calls, and with those that make as many switches: the score of fixed sizes
-is interpolated between their sizes. Intervals are percentiles of a bootstrap over questions within
-each task, of rules and fixed sizes together.
+A rule that asks the switcher more often could win for that reason alone. So each rule is compared
+with fixed sizes at the same number of calls and at the same number of switches, by interpolation
+between sizes. Intervals are percentiles of a bootstrap over questions within each task, of rules
+and fixed sizes together.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ RULES = ("sentence", "uncertainty", "switcher", "random")
 
 @dataclass(frozen=True, slots=True)
 class RuleScores:
-    """The answers under a rule and its knobs: means over seeds `[tasks, questions]`; `ends` counts
-    why patches ended."""
+    """The answers with a rule and its settings: means over seeds `[tasks, questions]`; `ends`
+    counts the reasons why patches ended."""
 
     name: str
     score: Floats
@@ -44,7 +44,7 @@ class RuleScores:
 
     @property
     def label(self) -> str:
-        """Its knobs, without the head."""
+        """The settings of the rule, without the head."""
         return self.name.rpartition("-")[0]
 
     @property
@@ -58,7 +58,7 @@ class RuleScores:
 
 
 def read(work: Path, split: str) -> dict[str, RuleScores]:
-    """Everything measured on a split, by name."""
+    """All measurements on a split, by name."""
     return {path.stem: _read(path) for path in sorted((work / split).glob("*.json"))}
 
 
@@ -77,9 +77,9 @@ def _read(path: Path) -> RuleScores:
 
 
 def choose(dev: Mapping[str, RuleScores]) -> dict[str, object]:
-    """By the mean score on dev: for every fixed size its better head, for every rule its best
-    knobs; those are the settings of test. `fixed` is the best of the sizes; it and the rules that
-    are not the control have their heads trained on reward."""
+    """The settings for test, by the mean score on dev: for each fixed size the better head, for
+    each rule the best settings. `fixed` is the best size; it and the rules except the control get
+    their heads trained on reward."""
 
     def best(tried: Iterable[RuleScores]) -> str:
         return max(tried, key=lambda scores: float(scores.score.mean())).name
@@ -97,8 +97,8 @@ def _size(label: str) -> int:
 
 
 def at_equal(rule: RuleScores, fixed: Sequence[RuleScores], axis: str) -> BootstrapMean:
-    """What a rule gains over fixed sizes with as many `axis` ("calls" or "switches") an answer.
-    Beyond the smallest or largest size the nearest one counts."""
+    """The gain of a rule over fixed sizes with the same number of `axis` ("calls" or "switches")
+    per answer. Beyond the smallest or largest size, that size counts."""
 
     def gain(mean: MeanFunction) -> float:
         points = sorted((mean(getattr(size, axis)), mean(size.score)) for size in fixed)
@@ -109,12 +109,12 @@ def at_equal(rule: RuleScores, fixed: Sequence[RuleScores], axis: str) -> Bootst
 
 
 def over(rule: RuleScores, other: RuleScores) -> BootstrapMean:
-    """What one gains over another on the same questions."""
+    """The gain of one over another on the same questions."""
     return bootstrap(rule.score.shape, lambda mean: mean(rule.score) - mean(other.score))
 
 
 def figures(rules: Iterable[RuleScores]) -> str:
-    """A row for each."""
+    """The table with a row for each."""
     head = ["patches", "head", "score", "calls", "switches", "tokens", "ended by the rule"]
     return table(head, map(_figures, rules))
 
@@ -132,7 +132,7 @@ def _figures(rule: RuleScores) -> list[str]:
 
 
 def comparison(test: Mapping[str, RuleScores], chosen: Mapping[str, object]) -> str:
-    """Every rule against fixed sizes."""
+    """Each rule compared with fixed sizes."""
     fixed = [scores for scores in test.values() if scores.rule == "fixed"]
     best = test[str(chosen["fixed"])]
     rows = [
@@ -157,7 +157,7 @@ def _gain(estimate: BootstrapMean) -> str:
 def by_task(
     test: Mapping[str, RuleScores], chosen: Mapping[str, object], tasks: Sequence[str]
 ) -> str:
-    """A row a task: the best fixed size and every rule."""
+    """A row per task: the best fixed size and every rule."""
     rules = [scores for scores in test.values() if scores.rule in RULES]
     columns = [test[str(chosen["fixed"])], *rules]
     rows = [
@@ -168,7 +168,7 @@ def by_task(
 
 
 def plot(test: Mapping[str, RuleScores], path: Path) -> None:
-    """Score over calls and over switches an answer."""
+    """Score against calls and against switches per answer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -191,14 +191,14 @@ def plot(test: Mapping[str, RuleScores], path: Path) -> None:
                     axes.annotate(str(_size(scores.label)), (x, y), fontsize=7, **place)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel(f"{axis} an answer")
+        axes.set_xlabel(f"{axis} per answer")
     panels[0].set_ylabel("mean score, 13 pocket tasks")
     panels[0].legend()
     figure.savefig(path, dpi=150)
 
 
 def main() -> None:
-    """Choose on dev, or print what test says."""
+    """Choose on dev, or print the results on test."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--choose", action="store_true", help="write WORK/chosen.json, and stop")
@@ -219,7 +219,7 @@ def main() -> None:
     print(comparison(shown, chosen), by_task(shown, chosen, tasks), sep="\n")
     if practised := read(work, "practised"):
         settings = {name: practised[name] for name in chosen["practised"] if name in practised}
-        print("## After practice\n", figures(settings.values()), sep="\n")
+        print("## After training on reward\n", figures(settings.values()), sep="\n")
         if (best := settings.pop(chosen["fixed"], None)) and settings:
             rows = [[scores.label, _gain(over(scores, best))] for scores in settings.values()]
             print(table(["patches", f"over {best.label}"], rows))

@@ -1,12 +1,13 @@
-"""Patches that end by a rule beside patches of fixed sizes: labels, heads, answers, step by step.
+"""Patches that end by a rule compared with fixed sizes: labels, heads, answers, step by step.
 
     python -m benchmarks.adaptive.run WORK [--only PATTERN …] [--list] [--dev N] [--test N SEEDS]
 
-A step is one command with one output in WORK; a step whose output is there is skipped, so the same
-command goes on after a stop, and several may run side by side with other patterns. Knobs are chosen
-on dev: `python -m benchmarks.adaptive.report WORK --choose` writes WORK/chosen.json, and the steps
-of test are those that it names. The best fixed size and each rule are tried once more after their
-heads were trained on reward under them. Without `--choose`, the report is the tables and the plot.
+A step is one command with one output in WORK. A step with an existing output is skipped, so the
+same command continues after a stop, and several commands with different patterns may run at the
+same time. Settings are chosen on dev: `python -m benchmarks.adaptive.report WORK --choose` writes
+WORK/chosen.json, which names the steps of test. The best fixed size and each rule are measured
+again after their heads were trained on reward under them. Without `--choose`, the report prints the
+tables and the plot.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ SIZES = (2, 4, 8, 16, 32, 64)
 DEV = ("40", "1")  # questions a task, seeds
 TEST = ("60", "3")
 STEPS = "44"  # of policy gradient
-# Tokens need not be equal whatever else is in the batch, and this way it is quicker.
+# Faster; tokens may then depend on the batch.
 ENGINE = ("--set", "engine.deterministic=false", "--set", "engine.max_batch=256")
 ANYWHERE = ("switcher", {"min": 4, "max": 32})
 
 RuleKnobs = tuple[str, Mapping[str, float]]
-"""A rule and its knobs; "fixed" has a `size`."""
+"""A rule and its settings; "fixed" has a `size`."""
 
 
 def settings() -> dict[str, RuleKnobs]:
-    """What is compared, by name."""
+    """The compared settings, by name."""
     named: dict[str, RuleKnobs] = {f"fixed-{size}": ("fixed", {"size": size}) for size in SIZES}
     named["random-4-32"] = ("random", {"min": 4, "max": 32})
     for least in (2, 8):
@@ -58,7 +59,7 @@ def flags(setting: RuleKnobs) -> tuple[str, ...]:
 
 
 def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) -> Iterator[Step]:
-    """In an order in which every step finds what it needs."""
+    """The steps, each after the steps that it needs."""
     yield from labels(work)
     for cuts, how in (("boundary", ()), ("anywhere", flags(ANYWHERE))):
         learned, out = work / f"labels-{cuts}.jsonl", work / "switchers" / cuts
@@ -82,12 +83,12 @@ def steps(work: Path, dev: tuple[str, str] = DEV, test: tuple[str, str] = TEST) 
 
 
 def heads(setting: RuleKnobs) -> tuple[str, ...]:
-    """Fixed sizes have the choice of two heads; only one has seen what is inside a patch."""
+    """Fixed sizes are tried with two heads; only one was trained on states inside patches."""
     return ("boundary", "anywhere") if setting[0] == "fixed" else ("anywhere",)
 
 
 def labels(work: Path) -> Iterator[Step]:
-    """As many prefixes cut at patch boundaries as at any token."""
+    """Labels with the same number of prefixes cut at patch boundaries and at any token."""
     whole = work / "labels-boundary.jsonl"
     command = ("taketurns", "rollout", "--k", "4", "--concurrency", "128")
     count = str(PREFIXES * len(CATEGORIES))
@@ -106,7 +107,7 @@ def labels(work: Path) -> Iterator[Step]:
 def on_reward(
     work: Path, name: str, setting: RuleKnobs, head: str, size: tuple[str, str]
 ) -> Iterator[Step]:
-    """The setting's head goes on learning by reward under the setting, then answers on test."""
+    """Train the setting's head on reward under the setting, then answer the test questions."""
     start, better = work / "switchers" / head, f"{name}-practised"
     out = work / "switchers" / better
     command = ("taketurns", "train", "--method", "policy-gradient", "--steps", STEPS)
@@ -125,7 +126,7 @@ def answers(
     size: tuple[str, str],
     folder: str | None = None,
 ) -> Step:
-    """What a setting's answers were worth and took, in WORK/SPLIT/NAME.json, or another folder."""
+    """Score and cost of a setting's answers, in WORK/SPLIT/NAME.json or another folder."""
     folder = folder or split
     output = work / folder / f"{name}.json"
     how = ("--split", split, "--limit", size[0], "--seeds", size[1], *flags(setting), *ENGINE)
@@ -136,7 +137,7 @@ def answers(
 
 
 def main() -> None:
-    """Make what is missing."""
+    """Make the missing outputs."""
     parser = step_options(__doc__)
     parser.add_argument("--dev", metavar="N", default=DEV[0], help="questions a task")
     parser.add_argument("--test", nargs=2, metavar=("N", "SEEDS"), default=TEST)

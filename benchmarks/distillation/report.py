@@ -21,7 +21,7 @@ def estimate(figure: Mapping[str, float] | None, form: str) -> str:
 
 
 def main(work: Path) -> None:
-    """Gains and costs a student, then the first one's scores a task."""
+    """Gains and costs of each student, then the scores of the first one by task."""
     students = {
         name: json.loads((work / name / "metrics.json").read_text())
         for name in STUDENTS

@@ -1,9 +1,9 @@
-"""Hold the code that is here against an earlier commit: `python compare.py COMMIT`.
+"""Compare the outputs of this code with those of an earlier commit: `python compare.py COMMIT`.
 
-Both run on this machine, one after the other, and what they write must be the same to the last bit:
-answers, rollouts, a trained head, an evaluation, what a server says. Times, paths and versions are
-left out. What the new code alone records is printed, and what the old code alone does is a
-difference.
+Both run on this machine, one after the other, and their outputs must be equal to the last bit:
+answers, rollouts, a trained head, an evaluation, responses of a server. Times, paths and versions
+are ignored. Values that only the new code records are printed; values that only the old code
+records are differences.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# What differs between two runs of the same code.
+# Keys whose values differ between two runs of the same code.
 PASSING = frozenset(
     ("id", "created", "started", "finished", "seconds", "timing", "commit", "version", "versions",
      "input", "output", "path")
@@ -54,7 +54,7 @@ def _make(source: Path, out: Path) -> None:
         env=environment,
         cwd=out.parent,
     )
-    for pattern in READ:  # where the code lies is no difference
+    for pattern in READ:  # the path of the code is not a difference
         for path in out.glob(pattern):
             text = path.read_text(encoding="utf-8")
             path.write_text(text.replace(str(source), "src"), encoding="utf-8")

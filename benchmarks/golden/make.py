@@ -1,7 +1,7 @@
-"""What the software does, written down: `python make.py FOLDER`, with the package to look at first
-on the path. `compare.py` runs it for two commits on one machine.
+"""Write outputs of the software for a comparison: `python make.py FOLDER`, with the package to test
+first on the path. `compare.py` runs it for two commits on one machine.
 
-It uses only what users use, so it runs on every version of the code.
+It uses only the public interface, so it runs on every version of the code.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TASKS = ("recall", "arithmetic")
 
 
 def main(out: Path) -> None:
-    """Write one file a subject into `out`."""
+    """Write one file per subject into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     answers(out)
     labels = out / "rollouts.jsonl"
@@ -57,7 +57,7 @@ def main(out: Path) -> None:
 
 
 def answers(out: Path) -> None:
-    """Forty records for each switcher: who wrote which tokens, and its probabilities in full."""
+    """Forty records for each switcher: the tokens of each speaker, and all probabilities."""
     asked = out / "questions.jsonl"
     lines = [json.dumps({"id": str(i), "text": text}) for i, text in enumerate(QUESTIONS)]
     asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -80,7 +80,7 @@ def served() -> list[Any]:
         until = time.monotonic() + 120
         while not _ready(f"{url}/health/ready"):
             if server.poll() is not None or time.monotonic() > until:
-                raise SystemExit("the server does not start")
+                raise SystemExit(f"{' '.join(command)} did not become ready within 120 seconds")
             time.sleep(0.3)
         return [
             _post(f"{url}/v1/chat/completions", {"messages": [{"role": "user", "content": text}],

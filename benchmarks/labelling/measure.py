@@ -1,13 +1,13 @@
-"""What a label costs: replay a stored bank of rollouts through every allocation.
+"""The cost of a label: replay a stored bank of rollouts with every allocation.
 
     python -m benchmarks.labelling.measure BANK.jsonl --output results.json --plot labelling.png
 
-The bank is a file that `taketurns rollout` wrote with many rollouts a branch. In every draw the
-rollouts of each branch are shuffled; the first `--reference` of them are the truth, and the
-allocations see the others, in order. Regret is what the labelled branch loses against the best one
-by the reference, which is the same for all allocations and disjoint from what they see, so
-differences between allocations are unbiased; regret itself is too large by what the maximum of
-noisy means exceeds the true one, the same for all.
+The bank is a file that `taketurns rollout` wrote with many rollouts per branch. In every draw the
+rollouts of each branch are shuffled; the first `--reference` of them are the reference, and the
+allocations use the others, in order. Regret is the loss of the labelled branch against the best one
+by the reference. The reference is the same for all allocations and disjoint from their rollouts, so
+differences between allocations are unbiased. Regret itself is biased upwards, because the maximum
+of noisy means exceeds the true one, by the same amount for all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLEAR = 0.1  # the reference calls a branch best, rather than tied, when it lead
 
 @dataclass(frozen=True, slots=True)
 class BankBranch:
-    """A branch of the bank: its utilities, one if it ended the answer."""
+    """A branch of the bank: its utilities (only one if it ended the answer)."""
 
     utilities: Floats
     ended: bool
@@ -39,7 +39,8 @@ class BankBranch:
 
 @dataclass(frozen=True, slots=True)
 class Shuffle:
-    """One shuffle of a prefix: what each branch is worth, and what allocations may see of it."""
+    """One shuffle of a prefix: the reference utility of each branch, and the rollouts that
+    allocations may use."""
 
     truth: Floats
     pool: tuple[Floats, ...]
@@ -48,7 +49,7 @@ class Shuffle:
 
 @dataclass(frozen=True, slots=True)
 class AllocationFigures:
-    """An allocation over all draws of all prefixes; every array has a value a prefix. `clear` is
+    """An allocation over all draws of all prefixes; arrays have one value per prefix. `clear` is
     the share of draws in which the reference has a clear best branch, `agreed` the share in which
     the label is that branch."""
 
@@ -60,7 +61,7 @@ class AllocationFigures:
 
 
 def read_bank(path: Path) -> list[tuple[BankBranch, ...]]:
-    """The prefixes in which something is to be measured: a branch is open, no rollout failed."""
+    """The prefixes that can be measured: a branch is open and no rollout failed."""
     bank = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -104,8 +105,8 @@ def replay(allocation: Allocation, seen: Shuffle) -> list[Arm]:
 def judge(
     allocation: Allocation, arms: Sequence[Arm], truth: Floats
 ) -> tuple[float, float, float, float]:
-    """Rollouts spent, expected regret of the label, whether it is what the reference says, and
-    whether the reference says it clearly. Branches that tie share the label."""
+    """Rollouts spent, expected regret of the label, its agreement with the reference, and whether
+    the reference has a clear best branch. Branches that tie share the label."""
     chosen = allocation.best(arms)
     means = np.array([np.mean(arm.known) for arm in arms])
     best = np.flatnonzero(means == means.max()) if chosen is None else np.array(chosen)
@@ -148,7 +149,7 @@ def interval(values: Floats, weights: Floats | None = None) -> list[float]:
 def summary(
     figures: Sequence[AllocationFigures], baseline: str, seconds: float | None
 ) -> list[dict[str, Any]]:
-    """A row an allocation; `difference` is its regret less the baseline's, prefix by prefix."""
+    """A row per allocation; `difference` is its regret minus the baseline's, prefix by prefix."""
     base = next(figure for figure in figures if figure.name == baseline)
     return [
         {
@@ -165,8 +166,8 @@ def summary(
 
 
 def seconds_a_rollout(path: Path) -> float | None:
-    """How long the bank took on its machine, from its manifest; None if it was not made in one
-    go."""
+    """The seconds that the bank took on its machine, from its manifest; None if it was made in
+    several runs."""
     manifest = json.loads(path_for(path).read_text(encoding="utf-8"))
     if manifest["finished"] is None:
         return None
@@ -182,7 +183,7 @@ def seconds_a_rollout(path: Path) -> float | None:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Regret over rollouts a prefix, both kinds of allocation."""
+    """Regret against rollouts per prefix, for both kinds of allocation."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -213,7 +214,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def allocations(k: int) -> list[tuple[str, Allocation]]:
-    """What is compared: uniform, and racing from spendthrift to thrifty."""
+    """The compared allocations: uniform, and racing from many rollouts to few."""
     uniform = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= k]
     racing = [Racing(k, loss=loss) for loss in (0.003, 0.004, 0.006, 0.008, 0.012, 0.02)]
     return [(f"uniform {n}", Uniform(n)) for n in uniform] + [
@@ -222,10 +223,10 @@ def allocations(k: int) -> list[tuple[str, Allocation]]:
 
 
 def main() -> None:
-    """Read the bank, replay, print, and write what was asked for."""
+    """Read the bank, replay it, print the table, and write the requested files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bank", type=Path)
-    parser.add_argument("--reference", type=int, default=128, help="rollouts that are the truth")
+    parser.add_argument("--reference", type=int, default=128, help="rollouts of the reference")
     parser.add_argument("--baseline", type=int, default=32, help="uniform rollouts to compare with")
     parser.add_argument("--draws", type=int, default=50, help="shuffles a prefix")
     parser.add_argument("--output", type=Path, help="the table as JSON")

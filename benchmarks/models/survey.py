@@ -1,8 +1,7 @@
-"""What each causal language model of transformers gets from the local engine, as a page.
+"""The way in which the local engine runs each causal language model of transformers, as a page.
 
-A small copy of every architecture (`engines/local/small_copy.py`) goes through the proof
-that the engine makes before a model's first answer (`engines/local/equivalence.py`); no
-weights are
+A small copy of every architecture (`engines/local/small_copy.py`) goes through the proof that the
+engine makes before a model's first answer (`engines/local/equivalence.py`). No weights are
 downloaded.
 
     python -m benchmarks.models.survey docs/models.md      # two minutes on one core
@@ -23,7 +22,7 @@ from typing import Any
 from taketurns.utils.markdown import table
 
 PAGE = Path(__file__).with_name("page.md")  # with fields for what is found
-# What a default configuration lacks, or has no layer of.
+# Settings that a default configuration lacks, or that give it layers of every kind.
 SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"num_hidden_layers": 2, "attn_layer_indices": [1]},
     "deepseek_v2": {"n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "n_routed_experts": 4},
@@ -34,12 +33,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nemotron": {"head_dim": 128},
     "qwen2": {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 14},
 }
-REASONS = {"sliding window": "window", "recurrent state": "state", "an index": "index"}
+REASONS = {"recurrent state": "state", "indexed attention": "index"}
 
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureRow:
-    """One architecture; `gets` is None where no small copy could be made."""
+    """One architecture and the way that it `gets`; None if no small copy could be made."""
 
     kind: str
     architecture: str
@@ -87,7 +86,7 @@ def survey(kinds: Sequence[str]) -> Iterator[ArchitectureRow]:
 
 
 def _gets(way: str | None, first: str) -> str:
-    """A way in a word or two, with the kind of layers that a re-encoded model has."""
+    """The name of a way, with the kind of layers of a re-encoded model."""
     if way is None:
         return "refused"
     layers = next((name for text, name in REASONS.items() if text in first), None)

@@ -1,1 +1,1 @@
-"""What taking turns costs beside one model alone. benchmarks/README.md says what is measured."""
+"""The cost of taking turns compared with one model alone; see benchmarks/README.md."""

@@ -1,4 +1,4 @@
-"""What taking turns costs: `python -m benchmarks.overhead overhead`, or `length`."""
+"""The cost of taking turns: `python -m benchmarks.overhead overhead`, or `length`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import typer
 from recipes.terminal import run, say
 from taketurns.cli.options import ClockOption, JsonOption
 
-ShapeOption = Annotated[str, typer.Option(help="Of the random models: 100m, 13m, 8b or tiny.")]
+ShapeOption = Annotated[str, typer.Option(help="Size of the random models: 100m, 13m, 8b or tiny.")]
 
 bench = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Measure what taking turns costs."
+    no_args_is_help=True, add_completion=False, help="Measure the cost of taking turns."
 )
 
 
 @bench.command()
 def overhead(
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Answers side by side (default: 1 and 8).")
+        list[int] | None, typer.Option(min=1, help="Answers at the same time (default: 1 and 8).")
     ] = None,
     tokens: Annotated[
-        list[int] | None, typer.Option(min=1, help="Tokens an answer (default: 256 and 1024).")
+        list[int] | None, typer.Option(min=1, help="Tokens per answer (default: 256 and 1024).")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
     pocket_questions: Annotated[
@@ -37,7 +37,7 @@ def overhead(
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """A team beside one model alone, beside the least it can take, and beside the public code."""
+    """Time a team against one model alone, the least possible cost, and the public code."""
     from rich.console import Console
 
     from benchmarks.overhead.report import show
@@ -65,9 +65,9 @@ def overhead(
 def length(
     tokens: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Tokens an answer (default: 512, 1024, 2048 and 4096)."),
+        typer.Option(min=1, help="Tokens per answer (default: 512, 1024, 2048 and 4096)."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Answers side by side.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Answers at the same time.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 1,
     shape: ShapeOption = "100m",
     steps: Annotated[
@@ -75,12 +75,12 @@ def length(
         typer.Option(min=1, help="Steps of the pocket problems (default: 2, 4, … 64)."),
     ] = None,
     pocket_questions: Annotated[
-        int, typer.Option(min=0, help="Problems a length for the bundled team; 0 leaves it out.")
+        int, typer.Option(min=0, help="Problems per length for the bundled team; 0 leaves it out.")
     ] = 20,
     clock: ClockOption = "wall",
     json_: JsonOption = False,
 ) -> None:
-    """What becomes of a team's speed, quality and speakers as its answers grow."""
+    """Measure speed, quality and speakers of a team as its answers grow."""
     from rich.console import Console
 
     from benchmarks.overhead.length import run as measure

@@ -1,4 +1,4 @@
-"""The bundled team on problems of more and more steps: what is right, and who writes where."""
+"""The bundled team on problems with more and more steps: correctness, and speakers by position."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TOKENS_A_STEP = 24
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One way of writing on problems of so many steps. `right` is the mean share of steps before
-    the first wrong one, between `low` and `high`; `whole` the share of answers that are right to
-    the end. `shares` are the speakers' parts of the tokens from each edge of `EDGES` to the next,
-    None where no answer is so long."""
+    """One way of writing on problems with `steps` steps. `right` is the mean share of steps before
+    the first wrong one, with its interval `low` to `high`; `whole` is the share of answers that are
+    right to the end. `shares` are the speakers' shares of the tokens between consecutive `EDGES`,
+    None if no answer is that long."""
 
     steps: int
     who: str
@@ -93,7 +93,7 @@ def _chain(task: LongTask, who: str, traces: Sequence[Trace], names: Sequence[st
 def _shares(
     traces: Sequence[Trace], names: Sequence[str], first: int, end: int
 ) -> dict[str, float] | None:
-    """Who wrote tokens `first` to `end` of the answers."""
+    """The speakers' shares of tokens `first` to `end` of the answers."""
     wrote = dict.fromkeys(names, 0)
     for trace in traces:
         at = 0

@@ -1,9 +1,9 @@
-"""The least that taking turns can cost: work that no cache avoids, at measured rates.
+"""The least possible cost of taking turns: work that no cache avoids, at measured rates.
 
-A model that is to write must first have read what the others wrote since its last turn. The first
-token of a patch falls out of reading that; the rest takes one step each. Answers written side by
-side share a step when the same model writes them. The switcher must read each patch between its
-tags, and its question anew at every decision.
+Before a model writes, it must read what the others wrote since its last turn. This also gives the
+first token of its patch; each further token takes one step. Concurrent answers share a step if the
+same model writes them. The switcher must read each patch between its tags once, and its question at
+every decision.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from benchmarks.overhead.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class ForwardWork:
-    """What must be computed, by how many rows share a forward: `steps` counts forwards of one token
-    a row, `read` tokens that are taken in by blocks."""
+    """The work, by the number of rows that share a forward pass: `steps` counts forward passes of
+    one token per row, `read` the tokens that are read in blocks."""
 
     steps: Mapping[int, int] = field(default_factory=dict)
     read: Mapping[int, int] = field(default_factory=dict)
@@ -35,8 +35,7 @@ class ForwardWork:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Seconds, by the number of rows: of a step, and of a token read in a block of a patch's
-    size."""
+    """Seconds by the number of rows: of a step, and of a token in a block of a patch's size."""
 
     step: Mapping[int, float]
     read: Mapping[int, float]
@@ -47,8 +46,8 @@ class Rates:
 
 
 def catch_up(prompt: int, patches: Sequence[int], turns: Sequence[int]) -> tuple[int, ...]:
-    """How many tokens the speaker of each patch has to read before it writes. A model has read all
-    that it wrote but the last token, so 1 says that it goes on."""
+    """The number of tokens that the speaker of each patch must read before it writes. A model has
+    read its own tokens except the last one, so 1 means that the same speaker continues."""
     read: dict[int, int] = {}
     missing = []
     written = prompt
@@ -60,7 +59,7 @@ def catch_up(prompt: int, patches: Sequence[int], turns: Sequence[int]) -> tuple
 
 
 def team_work(workload: Workload) -> ForwardWork:
-    """The candidates' work, where the answers of a batch keep in step."""
+    """The candidates' work if the answers of a batch are in lock-step."""
     behind = [catch_up(workload.prompt, workload.patches, turns) for turns in workload.turns]
     steps: Counter[int] = Counter()
     read: Counter[int] = Counter()

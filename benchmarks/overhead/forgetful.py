@@ -1,4 +1,4 @@
-"""An engine that encodes every prompt anew: what a team costs without kept caches."""
+"""An engine that encodes every prompt anew: the cost of a team without kept caches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from taketurns.utils.seeds import derive
 
 
 class ForgetfulEngine(EngineWrapper):
-    """Wraps an engine whose sessions fork. Every call runs in a fork of a session that has encoded
-    nothing, so greedy answers are those of the engine itself and sampled ones have other draws."""
+    """Wraps an engine whose sessions fork. Every call runs in a fork of an empty session, so greedy
+    answers equal those of the engine and sampled ones have other random draws."""
 
     def wrap(self, session: Session, seed: int) -> Session:
         return _ForgetfulSession(session, seed)
@@ -31,7 +31,7 @@ class _ForgetfulSession(SessionWrapper):
             yield fresh
 
     async def read(self, model: str, prompt: Prompt) -> None:
-        """Nothing is kept, so nothing is read ahead."""
+        """Nothing is cached, so nothing is read ahead."""
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[Session]:

@@ -1,4 +1,4 @@
-"""A switcher that costs what it costs and decides nothing."""
+"""A switcher with the cost of another one whose decision is ignored."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from taketurns.types import Query
 
 
 class ImpartialSwitcher:
-    """Asks another switcher, then calls every candidate equally probable. The speakers drawn are
-    those of RandomSwitcher, so that times differ by the asking alone."""
+    """Asks another switcher, then returns equal probabilities. The speakers drawn are those of
+    RandomSwitcher, so that times differ only by the cost of asking."""
 
     def __init__(self, asked: Switcher) -> None:
         self._asked = asked

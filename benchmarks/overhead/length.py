@@ -1,4 +1,4 @@
-"""What taking turns costs as answers grow: everything of `bench length`, in order."""
+"""The cost of taking turns as answers grow: all measurements of `length`, in order."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from benchmarks.overhead.setup import describe_setup
 from benchmarks.overhead.workload import Workload
 
 VARIANTS = ("single", "kept", "kept_with_switcher")
-ROOM = 4096  # beside the answer: its prompt, the switcher's tags and question
+ROOM = 4096  # for the prompt, and the switcher's tags and question
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Speed by length of random models, quality by length of the bundled ones."""
+    """Speed by length for random models, quality by length for the bundled ones."""
 
     setup: dict[str, str | int]
     speeds: tuple[Overhead, ...]
     chains: tuple[Chain, ...]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """An object for each length of either; all carry the set-up."""
+        """One JSON object per length of each; all contain the set-up."""
         measured: tuple[Overhead | Chain, ...] = (*self.speeds, *self.chains)
         return [{**part.to_json(), "setup": self.setup} for part in measured]
 
@@ -44,8 +44,7 @@ def run(
     questions: int,
     say: Callable[[str], None],
 ) -> Lengths:
-    """Measure; `say` hears what is being done. Raises UsageError for a shape that there is none
-    of."""
+    """Measure; `say` gets progress messages. Raises UsageError for an unknown shape."""
     longest = max(workload.tokens for workload in workloads)
     with random_pool(shape, context=2 * longest + ROOM) as pool:
         pool.load()
@@ -89,7 +88,7 @@ def _speeds(speeds: Sequence[Overhead]) -> Table:
 def _chains(chains: Sequence[Chain]) -> Table:
     parts = [part for chain in chains for part in chain.shares if part is not None]
     names = list(dict.fromkeys(name for part in parts for name in part))
-    table = Table(title="pocket: problems of more and more steps", title_justify="left", box=None)
+    table = Table(title="pocket: problems with more and more steps", title_justify="left", box=None)
     for heading in ("steps", "who", "steps right", "all right", "tokens"):
         table.add_column(heading, justify="left" if heading == "who" else "right")
     for first, end in pairwise(EDGES):

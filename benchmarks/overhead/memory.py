@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at its peak, beside what was held before it."""
+"""The peak memory of a piece of work, above the level before it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PERIOD = 0.02
 
 
 class PeakMemory:
-    """The `bytes` at the peak above the level before, None where there is no way to tell."""
+    """The `bytes` of the peak above the level before; None if it cannot be measured."""
 
     bytes: int | None = None
 
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Watch the process (a thread reads its resident size fifty times a second), or a GPU's
-    allocator. What is given has its `bytes` when the block has ended."""
+    """Watch the process (a thread reads its resident size fifty times per second), or a GPU's
+    allocator. The yielded object has its `bytes` after the block."""
     peak = PeakMemory()
     release_unused()
     if device.type == "cuda":
@@ -55,7 +55,7 @@ def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
 
 @contextmanager
 def settled() -> Iterator[None]:
-    """What is in memory now stays there: the garbage collector need not look at it again."""
+    """Freeze the objects in memory, so that the garbage collector skips them."""
     gc.collect()
     gc.freeze()
     try:
@@ -65,7 +65,7 @@ def settled() -> Iterator[None]:
 
 
 def release_unused() -> None:
-    """Give what was freed back to the system, so that it does not hide what comes next."""
+    """Return freed memory to the system, so that it does not hide later peaks."""
     gc.collect()
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,8 +1,8 @@
-"""The models that are timed: a triple of candidates and a switcher as large as one of them.
+"""The timed models: three candidates and a switcher of the same size.
 
-Their weights are in memory once, for every engine and for transformers' own generation alike; on
-disk there are only a configuration and a tokenizer. None of them has an end token, so every answer
-runs to its budget.
+Their weights are in memory once, shared by all engines and transformers' generate; on disk there
+are only a configuration and a tokenizer. They have no end token, so every answer uses its whole
+budget.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from taketurns.types import Candidate, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class LlamaShape:
-    """The measures of a Llama."""
+    """The dimensions of a Llama."""
 
     hidden: int
     layers: int
@@ -43,7 +43,7 @@ class LlamaShape:
 
     @property
     def parameters(self) -> int:
-        """About how many weights there are: norms are left out."""
+        """The approximate number of weights (without norms)."""
         attention = 2 * self.hidden**2 * (1 + self.kv_heads / self.heads)
         layer = attention + 3 * self.hidden * self.ff
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
@@ -51,7 +51,7 @@ class LlamaShape:
 
     @property
     def words(self) -> int:
-        """How many words w0, w1, … the vocabulary has beside digits and the switcher's tags."""
+        """The number of words w0, w1, … in the vocabulary, without digits and switcher's tags."""
         return self.vocabulary - len(_reserved())
 
     def config(self) -> Any:
@@ -114,7 +114,7 @@ class ModelPool:
 
     @property
     def exact(self) -> bool:
-        """Whether an engine can keep its promise of `deterministic` here."""
+        """Whether an engine can be `deterministic` on this device and dtype."""
         first = self.model(self.candidates[0].name)
         return bool(first.device.type == "cpu" and first.dtype == torch.float32)
 
@@ -131,10 +131,13 @@ class ModelPool:
 def random_pool(
     shape: str, device: str = "auto", dtype: str = "auto", context: int | None = None
 ) -> Iterator[ModelPool]:
-    """A triple and a switcher with random weights, of a shape named in SHAPES, for prompts and
-    answers of `context` tokens together (None: the shape's own). Raises UsageError."""
+    """Three candidates and a switcher with random weights, of a shape in SHAPES, for prompts and
+    answers of `context` tokens together (None: the shape's default). Raises UsageError for an
+    unknown shape."""
     if shape not in SHAPES:
-        raise UsageError(f"there is no shape {shape!r}; there are {', '.join(SHAPES)}")
+        raise UsageError(
+            f"--shape: there is no shape {shape!r}; the shapes are {', '.join(SHAPES)}"
+        )
     measures = replace(SHAPES[shape], context=context or SHAPES[shape].context)
     config = measures.config()
     names = [f"candidate {index}" for index in range(CANDIDATES)] + [SWITCHER]
@@ -146,8 +149,8 @@ def random_pool(
 
 @contextmanager
 def endless_pool(name: str, models: Mapping[str, Any]) -> Iterator[ModelPool]:
-    """Real weights under a tokenizer without end tokens, to time them at fixed lengths: `models`
-    are the candidates in order, then the switcher. What they write means nothing."""
+    """Real weights with a tokenizer without end tokens, to time them at fixed lengths: `models` are
+    the candidates in order, then the switcher. Their output has no meaning."""
     names = [f"candidate {index}" for index in range(CANDIDATES)] + [SWITCHER]
     from transformers import GenerationConfig
 
@@ -167,7 +170,7 @@ def endless_pool(name: str, models: Mapping[str, Any]) -> Iterator[ModelPool]:
 
 @contextmanager
 def _folder(config: Any, words: int) -> Iterator[Path]:
-    """A folder with what an engine reads before it loads weights."""
+    """A folder with the files that an engine reads before it loads weights."""
     with TemporaryDirectory(prefix="taketurns-bench-") as name:
         folder = Path(name)
         config.save_pretrained(folder)
@@ -183,8 +186,8 @@ def _reserved() -> list[str]:
 
 
 def _tokenizer(words: int) -> Any:
-    """A word a token, w0, w1, … among them; tags take about as many tokens as they do in a large
-    vocabulary."""
+    """A tokenizer with one token per word, such as w0, w1, …; tags take about as many tokens as in
+    a large vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Times every variant on one workload, interleaved, and compares."""
+"""Time all variants on one workload, interleaved, and compare them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from taketurns.checkpoints.text import TextCodec
 
 @dataclass(frozen=True)
 class Overhead:
-    """What was measured on one workload.
+    """The measurements on one workload.
 
-    `seconds` are medians and `peak_bytes` the largest, by variant; `threads` are those of one
-    operation. `rambling` is how many seconds the public loop would have saved if its switcher
-    stopped after its first token. The rest is the floors' work and rates.
+    `seconds` are medians and `peak_bytes` maxima, by variant; `threads` is the number of threads of
+    one operation. `rambling` is the time in seconds that the public loop would save if its switcher
+    stopped after its first token. The rest is the work and rates of the floors.
 
-    Every ratio is one of the medians; None where a part of it was not measured.
+    Ratios are of medians; None if a part was not measured.
     """
 
     models: str
@@ -43,12 +43,12 @@ class Overhead:
 
     @property
     def floor(self) -> float:
-        """Seconds that the team must take."""
+        """The least possible seconds of the team."""
         return self.rates.seconds(self.team_work)
 
     @property
     def floor_with_switcher(self) -> float:
-        """Seconds that the team must take if a switcher as large as a candidate reads along."""
+        """The least possible seconds of the team with a switcher of a candidate's size."""
         return self.floor + self.rates.seconds(self.switcher_work)
 
     @property
@@ -103,7 +103,7 @@ def measure(
     say: Callable[[str], None] = lambda what: None,
 ) -> Overhead:
     """Run the variants `repeats` times, in an order that rotates from round to round, so that a
-    slow spell of the machine hits all of them alike."""
+    slow phase of the machine affects all of them alike."""
     pool.load()
     order = [name for name in variants if name != "deterministic" or pool.exact]
     team, switcher = team_work(workload), switcher_work_of(pool, workload)
@@ -135,7 +135,7 @@ def measure(
 
 
 def warm_up(pool: ModelPool, batch: int) -> None:
-    """Run everything once, briefly: what is slow only the first time is not what is measured."""
+    """Run everything once, briefly, so that first-time costs are not measured."""
     workload = Workload(batch=batch, tokens=12, prompt=16, patch=4)
     for variant in VARIANTS.values():
         variant(pool, workload)

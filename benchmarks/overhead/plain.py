@@ -1,4 +1,4 @@
-"""transformers' own generation, as anybody would call it."""
+"""transformers' own generation, in the usual way."""
 
 from __future__ import annotations
 

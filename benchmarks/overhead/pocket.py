@@ -1,4 +1,4 @@
-"""The bundled team as a subject: tiny models, where everything around them weighs most."""
+"""The bundled team as a subject: with tiny models the cost around them matters most."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BUDGET = 512
 
 
 class PocketModels:
-    """The bundled checkpoints in memory, the last of them (the aligned one) a second time as an
-    untuned switcher."""
+    """The bundled checkpoints in memory, the last one (aligned) a second time as an untuned
+    switcher."""
 
     def __init__(self, config: TeamConfig) -> None:
         self._config = config

@@ -1,13 +1,13 @@
-"""The loop as public code runs it, without the faults that only change its answers.
+"""The loop as public code runs it, without the errors that only change its answers.
 
-A round gives every answer one patch. Before each round but the first and the last, the switcher
+A round gives every answer one patch. Before each round except the first and the last, the switcher
 reads the tagged trace from its start and samples up to a patch of text; then the speaker reads the
-prompt and the answer from their start and samples a patch. Rounds run in lock-step: answers with
-the same speaker share a batch, padded on the left, and nobody goes on before all are done. An end
-token ends a patch and not the answer, so every answer takes all rounds of its budget; what the
-rounds after an end cost depends on what a model makes of a text that has ended, and with `full` no
-model may end a patch early, so that the budget is spent. Two costs of that code are left out:
-turning tokens into text and back, and loading weights.
+prompt and the answer from their start and samples a patch. Rounds are in lock-step: answers with
+the same speaker share a batch, padded on the left, and the next round begins when all are done. An
+end token ends a patch, not the answer, so every answer takes all rounds of its budget; the cost of
+the rounds after an end depends on how a model continues a finished text. With `full`, models cannot
+end a patch early, so the whole budget is used. Two costs of that code are left out: converting
+tokens to text and back, and loading weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taketurns.types import Patch
 
 @dataclass(slots=True)
 class PublicAnswer:
-    """One answer under way: its prompt for every speaker, its reader, and who speaks in which
+    """One answer in progress: its prompt for every speaker, its reader, and the speaker of each
     round."""
 
     prompts: Sequence[Sequence[int]]
@@ -41,8 +41,8 @@ class PublicAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PublicRun:
-    """What a run did. `rambling` is the seconds that the switcher went on sampling after its first
-    token, which is all that the choice needs."""
+    """The results of a run. `rambling` is the time in seconds that the switcher sampled after its
+    first token, although the choice needs only that token."""
 
     rounds: int
     switcher_tokens: int
@@ -85,7 +85,7 @@ class PublicLoop:
         return PublicRun(self.rounds, asked, rambling)
 
     def _ask(self, answers: Sequence[PublicAnswer], clock: _Clock) -> int:
-        """Let the switcher write; its words are not looked at, since `turns` says who speaks."""
+        """Let the switcher write; its text is ignored, since `turns` has the speakers."""
         prompts = [answer.tagged.prompt(answer.patches) for answer in answers]
         written = self._generate(self._switcher, prompts, self._policy.patch_size, clock=clock)
         return sum(map(len, written))
@@ -123,7 +123,7 @@ class PublicLoop:
 
 
 class _Clock:
-    """A logits processor that changes nothing and notes when the first token is due."""
+    """A logits processor that changes nothing and records the time of the first token."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

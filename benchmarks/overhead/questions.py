@@ -1,4 +1,4 @@
-"""How long the pocket team takes to finish questions whose answers end by themselves."""
+"""The time of the pocket team for questions whose answers end by themselves."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from taketurns.types import Candidate, ModelSpec, Query
 @dataclass(frozen=True, slots=True)
 class Questions:
     """Seconds to finish some questions, `batch` at a time: the team with kept caches and a switcher
-    as large as a candidate, and the public loop, which spends the same budget on every answer. In
-    `rounds` an end token at least ends the public loop's patch. Tokens are those of the answers."""
+    of a candidate's size, and the public loop, which uses the same budget for every answer. In
+    `rounds` an end token ends the patch of the public loop. Tokens are those of the answers."""
 
     models: str
     batch: int
@@ -68,7 +68,7 @@ class _Finished:
 class Race:
     """Ways to answer the same questions with the same models and the same draws of speakers.
 
-    `weights` knows the candidates by name, and the switcher's model as SWITCHER; `policy` has the
+    `weights` has the candidates by name, and the switcher's model as SWITCHER; `policy` has the
     patch size and the budget.
     """
 

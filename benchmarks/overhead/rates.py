@@ -1,4 +1,4 @@
-"""How fast one model steps and reads: the better of transformers' own way and of our engine's."""
+"""The speed of one model in steps and in reading: the better of transformers and of our engine."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TRIES = 3
 async def measure_rates(
     pool: ModelPool, workload: Workload, steps: Iterable[int], reads: Iterable[int]
 ) -> Rates:
-    """Rates of the first candidate at the cache length that an answer has on average, for each
-    number of rows. A step's cost is the difference between a long and a short run; of the two ways
-    the cheaper counts, each by the median of a few tries."""
+    """Rates of the first candidate at the mean cache length of an answer, for each number of rows.
+    The cost of a step is the difference between a long and a short run. The lower of the two costs
+    counts, each the median of a few runs."""
     engine = pool.engine()
     probe = _Probe(pool, engine, workload)
     try:
@@ -57,7 +57,7 @@ class _Probe:
         ).tolist()
 
     async def step(self, rows: int) -> float:
-        """Seconds of a forward that gives each row one more token, sampling included."""
+        """Seconds of a forward pass that gives each row one more token, with sampling."""
         start = max(1, self._length - (SHORT + LONG) // 2)
         prompts = [self._ids[:start]] * rows
         workload = self._workload
@@ -81,7 +81,7 @@ class _Probe:
         return max(0.0, min(both)) / (LONG - SHORT)
 
     async def read(self, rows: int) -> float:
-        """Seconds a token to append a block of a patch's size to each row's cache."""
+        """Seconds per token to append a block of a patch's size to each row's cache."""
         plain_seconds = self._append_plainly(rows)
         engine_seconds = [await self._append(rows) for _ in range(TRIES)]
         return min(median(plain_seconds), median(engine_seconds)) / (rows * self._workload.patch)
@@ -111,8 +111,8 @@ class _Probe:
         work: Callable[[LocalSession, Sequence[int]], Any],
         before: Callable[[LocalSession], Any] | None = None,
     ) -> float:
-        """Seconds that `work` takes on all prompts at once, each in its own session; `before` runs
-        ahead of it in each and is not timed."""
+        """Seconds of `work` on all prompts at once, each in its own session; `before` runs first in
+        each session and is not timed."""
         ready = asyncio.Barrier(len(prompts) + 1)
         longest = max(map(len, prompts)) + LONG
 

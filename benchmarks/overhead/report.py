@@ -1,4 +1,4 @@
-"""What a person sees: one table for each pool of models, its floor beside it, and the questions."""
+"""The printed report: a table with the floor for each pool of models, and the questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABELS: Mapping[str, str] = {
     "kept": "team, kept caches",
     "kept_with_switcher": "team, kept caches, LM switcher",
     "reencode": "team, everything encoded anew",
-    "public": "loop of the public code",
+    "public": "loop of public code",
     "deterministic": "team, kept caches, deterministic",
 }
 
@@ -65,11 +65,11 @@ def overhead_table(result: Overhead) -> Table:
 
 
 def questions_table(raced: Sequence[Questions]) -> Table:
-    """A row a batch size."""
+    """A row per batch size."""
     table = Table(
         title="pocket dev questions, to the end of all answers",
         title_justify="left",
-        caption="rounds: the public loop where an end token at least ends a patch",
+        caption="rounds: the public loop with patches that end at an end token",
         caption_justify="left",
     )
     for heading in ("batch", "questions", "team s", "public s", "x team", "rounds s", "x team"):
@@ -90,7 +90,7 @@ def questions_table(raced: Sequence[Questions]) -> Table:
 def _caption(result: Overhead) -> str:
     ratios = result.ratios
     lines = [
-        f"caught up {result.team_work.tokens_read} tokens, the switcher read "
+        f"candidates read {result.team_work.tokens_read} tokens of others, the switcher read "
         f"{result.switcher_work.tokens_read}"
     ]
     if (ratio := ratios["public_over_kept_with_switcher"]) is not None:

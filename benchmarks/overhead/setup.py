@@ -1,4 +1,4 @@
-"""The machine and the software that a figure was measured with."""
+"""The machine and the software of a measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("taketurns", "torch", "transformers", "numpy")
 
 
 def describe_setup(device: torch.device, dtype: str) -> dict[str, str | int]:
-    """Plain values for a report's head."""
+    """Plain values for the head of a report."""
     machine: dict[str, str | int] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "dtype": dtype,

@@ -1,4 +1,4 @@
-"""Everything that `taketurns bench overhead` measures, in order."""
+"""All measurements of `overhead`, in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from taketurns.switchers.lm import LMSwitcher
 
 @dataclass(frozen=True, slots=True)
 class OverheadPlan:
-    """What to measure. `pocket_questions` 0 leaves the bundled team out."""
+    """What to measure; `pocket_questions` 0 leaves the bundled team out."""
 
     workloads: tuple[Workload, ...]
     repeats: int
@@ -37,21 +37,21 @@ class OverheadPlan:
 
 @dataclass(frozen=True, slots=True)
 class OverheadResults:
-    """What was measured, and with what."""
+    """The measurements and their set-up."""
 
     setup: dict[str, str | int]
     overheads: tuple[Overhead, ...]
     questions: tuple[Questions, ...]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """An object for each workload and pool, then one for each race; all carry the set-up."""
+        """One JSON object per workload and pool, then one per batch size of the questions; all
+        contain the set-up."""
         measured: tuple[Overhead | Questions, ...] = (*self.overheads, *self.questions)
         return [{**part.to_json(), "setup": self.setup} for part in measured]
 
 
 def run(plan: OverheadPlan, say: Callable[[str], None]) -> OverheadResults:
-    """Measure; `say` hears what is being done. Raises UsageError if the plan cannot be carried
-    out."""
+    """Measure; `say` gets progress messages. Raises UsageError if the plan is not possible."""
     with random_pool(plan.shape, plan.device, plan.dtype) as pool:
         asyncio.run(_require_room(pool, plan.workloads))
         say(f"{pool.name}: making four models")
@@ -87,7 +87,7 @@ def _pocket(
 ) -> tuple[tuple[Overhead, ...], tuple[Questions, ...]]:
     config = pocket_config()
     if config is None:
-        say("the bundled team is left out: this copy of the package has no weights for it")
+        say("the bundled team is left out, because this copy of the package has no weights for it")
         return (), ()
     models = PocketModels(config)
     with endless_pool("pocket", models.models) as pool, settled():

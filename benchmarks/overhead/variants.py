@@ -1,4 +1,4 @@
-"""The ways of writing the same answers that are timed against each other."""
+"""The timed variants: ways of writing the same answers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ from taketurns.types import Query
 @dataclass(frozen=True, slots=True)
 class VariantRun:
     """One run of a variant: wall-clock `seconds`, `peak` bytes above the loaded models, and the
-    seconds in it that a switcher which samples text could have saved by stopping at its first
-    token."""
+    seconds that a switcher which samples text would save by stopping at its first token."""
 
     seconds: float
     peak: int | None
@@ -61,7 +60,7 @@ def kept(pool: ModelPool, workload: Workload) -> VariantRun:
 
 
 def kept_with_switcher(pool: ModelPool, workload: Workload) -> VariantRun:
-    """The team with kept caches, asking a switcher as large as a candidate."""
+    """The team with kept caches and a switcher of a candidate's size."""
     return _team(
         pool, workload, pool.engine(switcher=True), ImpartialSwitcher(LMSwitcher(SWITCHER))
     )
@@ -79,7 +78,7 @@ def deterministic(pool: ModelPool, workload: Workload) -> VariantRun:
 
 
 def public(pool: ModelPool, workload: Workload) -> VariantRun:
-    """The loop as public code runs it, its switcher as large as a candidate."""
+    """The loop as public code runs it, with a switcher of a candidate's size."""
     codec = TextCodec.load(pool.candidates[0].spec)
     loop = PublicLoop(
         [pool.model(candidate.name) for candidate in pool.candidates],
@@ -114,7 +113,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
 
 
 def tagged_trace(codec: TextCodec, query: Query) -> TaggedTrace:
-    """What a switcher that shares its tokens with the candidates reads of a query."""
+    """The text of a query for a switcher that shares its tokens with the candidates."""
     return TaggedTrace(codec, query, range(CANDIDATES), vocabulary=SharedVocabulary.of([codec]))
 
 
@@ -139,7 +138,10 @@ async def _write(
         if trace.error is not None:
             raise EngineError(trace.error)
         if tuple(patch.speaker for patch in trace.patches) != turns:
-            raise EngineError(f"{trace.query.id} had other speakers than its turns say")
+            raise EngineError(
+                f"the answer {trace.query.id} has other speakers than the workload draws: the "
+                "variants cannot be compared"
+            )
     _require_full((trace.tokens for trace in traces), workload)
     return VariantRun(seconds, memory.bytes)
 
@@ -147,4 +149,7 @@ async def _write(
 def _require_full(lengths: Iterable[int], workload: Workload) -> None:
     written = list(lengths)
     if written != [workload.tokens] * workload.batch:
-        raise EngineError(f"answers of {written} tokens instead of {workload.tokens} each")
+        raise EngineError(
+            f"the answers have {written} tokens instead of {workload.tokens} each: the variants "
+            "cannot be compared"
+        )

@@ -1,4 +1,4 @@
-"""Weights that are in memory once, for every engine and for transformers' own generation alike."""
+"""Weights that are in memory once, shared by all engines and transformers' own generation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taketurns.types import ModelSpec
 
 
 class RandomWeights(Weights):
-    """Untrained models of the named seeds, made on their device when first asked for."""
+    """Untrained models by name, made from their seeds at the first use, on their device."""
 
     def __init__(self, config: Any, seeds: Mapping[str, int], device: str, dtype: str) -> None:
         super().__init__({})
@@ -42,7 +42,7 @@ class RandomWeights(Weights):
 
 
 class GivenWeights(Weights):
-    """Models that somebody else loaded."""
+    """Models that are already loaded."""
 
     def __init__(self, models: Mapping[str, Any]) -> None:
         super().__init__({})
@@ -55,7 +55,7 @@ class GivenWeights(Weights):
 def engine_on(
     weights: Weights, specs: Mapping[str, ModelSpec], *, deterministic: bool = False
 ) -> LocalEngine:
-    """An engine on weights in memory, with as many threads as the caller has."""
+    """An engine on weights in memory, with the caller's number of threads."""
     engine = LocalEngine(specs, deterministic=deterministic, threads=torch.get_num_threads())
     engine._thread._weights = weights
     return engine
@@ -63,7 +63,7 @@ def engine_on(
 
 @contextmanager
 def use_threads(parameters: int) -> Iterator[None]:
-    """Give everything that runs models of this size the threads that an engine would choose."""
+    """Use the number of threads that an engine would choose for models of this size."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if parameters < SMALL_MODEL else before)
     try:
@@ -74,7 +74,7 @@ def use_threads(parameters: int) -> Iterator[None]:
 
 @contextmanager
 def same_attention(models: Iterable[Any]) -> Iterator[None]:
-    """Undo what a deterministic engine does to a model's attention."""
+    """Undo the changes of a deterministic engine to a model's attention."""
     before = [(model, model.config._attn_implementation) for model in models]
     try:
         yield

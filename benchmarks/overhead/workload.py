@@ -1,4 +1,4 @@
-"""What is held equal between the things compared: lengths, sampling, prompts, who speaks when."""
+"""The settings that all variants share: lengths, sampling, prompts, speakers of each round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CANDIDATES = 3
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One row of the table. Lengths are in tokens; `batch` answers are written side by side."""
+    """One row of the table. Lengths are in tokens; `batch` answers are written at the same time."""
 
     batch: int
     tokens: int
@@ -27,7 +27,7 @@ class Workload:
     clock: Clock = "wall"
 
     def now(self) -> float:
-        """Seconds, of which only differences say something."""
+        """A clock in seconds; only differences have a meaning."""
         return CLOCKS[self.clock]()
 
     @property
@@ -52,7 +52,7 @@ class Workload:
 
     @property
     def turns(self) -> tuple[tuple[int, ...], ...]:
-        """Who speaks in each query's rounds, the same in everything that is compared."""
+        """The speakers of each query's rounds, the same for all variants."""
         return tuple(
             random_turns(self.policy, query, CANDIDATES, len(self.patches))
             for query in self.query_ids
@@ -60,7 +60,7 @@ class Workload:
 
 
 def random_turns(policy: Policy, query_id: str, candidates: int, turns: int) -> tuple[int, ...]:
-    """The speakers that a team draws for a query when its switcher holds all equally probable."""
+    """The speakers that a team draws for a query if its switcher gives equal probabilities."""
     random = generator(derive(policy.seed, query_id, "speakers"))
     uniform = (1 / candidates,) * candidates
     return tuple(pick(uniform, policy.top_p, random.random()) for _ in range(turns))

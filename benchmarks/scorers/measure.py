@@ -1,7 +1,7 @@
-"""Do the scorers find right answers right and wrong ones wrong, however they are worded?
+"""Do the scorers score right and wrong answers correctly in all wordings?
 
-Each benchmark in the authors' format is answered by a team of scripted models, once for each
-wording, and scored by ours and by the authors' scoring. Prints a table in Markdown.
+A team of scripted models answers each benchmark in the authors' format, once per wording; the
+answers are scored by our scorers and by the authors' scoring. Prints a table in Markdown.
 
     python -m benchmarks.scorers.measure DIR
 """
@@ -39,8 +39,8 @@ Wording = Callable[[Query], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswers:
-    """Of one task and kind of answer: how many, their mean score, the share that scores full, and
-    the share in which no answer was found."""
+    """For one task and kind of answer: the number of answers, their mean score, the share with a
+    full score, and the share in which no answer was found."""
 
     answers: int
     mean: float
@@ -49,7 +49,7 @@ class JudgedAnswers:
 
 
 async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[QuestionAnswers]:
-    """The answers a team of two scripted models gives; `texts[id]` is what is said."""
+    """The answers of a team of two scripted models; `texts[id]` are their texts."""
     by_prompt = {query.text or "": texts[query.id] for query in queries}
     names = ("one", "other")
     engine = ScriptedEngine(
@@ -64,7 +64,7 @@ async def answered(queries: Sequence[Query], texts: dict[str, str]) -> list[Ques
 def measured(
     tasks: Mapping[str, Task], queries: Sequence[Query], wording: Wording
 ) -> list[JudgedAnswers]:
-    """Every query answered once in each wording, and scored by each task."""
+    """Answer every query once in each wording, and score the answers with each task."""
     variants = {query.id: wording(query) for query in queries}
     answers: list[QuestionAnswers] = []
     for turn in range(max(map(len, variants.values()))):
@@ -85,7 +85,8 @@ def _row(scores: Sequence[Score]) -> JudgedAnswers:
 
 
 def compare(name: str, data: Path, limit: int | None) -> tuple[int, dict[str, JudgedAnswers]]:
-    """A task's questions, and its rows: gold and wrong, by ours and by the authors' scoring."""
+    """The number of a task's questions, and its rows: right and wrong answers, by our scoring and
+    by the authors'."""
     tasks = {
         "ours": find_task(name, Choices(data)),
         "moco": find_task(name, Choices(data, scoring="moco")),

@@ -1,4 +1,4 @@
-"""Gold answers, and wrong ones, in the wordings that models use."""
+"""Right and wrong answers in the wordings that models use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPLIED = ("Sure! Here it is, step by step.", "The answer is 42.", "Paris.")
 
 
 def gold(query: Query) -> list[str]:
-    """The right answer to a query, worded in every way."""
+    """The right answer to a query in every wording."""
     choices = query.metadata.get("choices")
     if choices:
         key = str(query.reference)
@@ -33,8 +33,8 @@ def gold(query: Query) -> list[str]:
 
 
 def wrong(query: Query, others: Sequence[Query]) -> list[str]:
-    """Wrong answers in the same wordings: another option, a number that is off, or the answer to
-    another question."""
+    """Wrong answers in the same wordings: another option, a wrong number, or the answer to another
+    question."""
     rng = Random(query.id)
     choices = query.metadata.get("choices")
     if choices:
@@ -58,7 +58,7 @@ def wrong(query: Query, others: Sequence[Query]) -> list[str]:
 
 
 def worded(text: str) -> list[str]:
-    """A text in the common wordings, a number in those of numbers too."""
+    """A text in the common wordings, a number also in those of numbers."""
     numeric = number(text) is not None and not _named(text)
     forms = (*SAID, *NUMBERED) if numeric else ("{}", *SAID)
     answers = [form.format(text) for form in forms]
@@ -69,12 +69,12 @@ def worded(text: str) -> list[str]:
 
 
 def _named(text: str) -> bool:
-    """Whether a number stands in a name, as in "2022 Tour Championship"."""
+    """Is a number part of a name, as in "2022 Tour Championship"?"""
     return " " in text and "\\" not in text
 
 
 def _off(value: Fraction, text: str) -> list[str]:
-    """A number with another value: one more, the sign turned, a digit more, the point dropped."""
+    """Numbers with another value: plus one, the other sign, one more digit, no decimal point."""
     others = [str(int(value) + 1)] if value.denominator == 1 else [str(float(value) + 1)]
     if value:
         others += [f"-{text}" if value > 0 else text.removeprefix("-"), f"{int(value) or 1}7"]

@@ -1,13 +1,14 @@
-"""What one vLLM server costs, for `taketurns plan --costs`:
+"""Measure the costs of one vLLM server, for `taketurns plan --costs`:
 
     python -m benchmarks.servers.calibrate http://127.0.0.1:8000 aligned -o costs.json
 
-Asks the server alone, with prompts of random tokens that are in no cache. A step of each batch
-size is the difference between long and short answers, a prompt token that between long and short
-prompts, and what the network adds is what is left of a single call. What HTTP costs a request and a
-token is the processor time of this process and of the server's front; of a server on another
-machine it is the time of a request when many are asked at once, and the tokens' is left at zero.
-With `--clock cpu` steps and prompts are processor time too: for models on a busy CPU.
+Asks only this server, with prompts of random tokens that are in no cache. The cost of a step at
+each batch size is the difference between long and short answers, that of a prompt token the
+difference between long and short prompts, and that of the network the rest of a single call. The
+cost of HTTP per request and per token is the processor time of this process and of the server's
+front; for a server on another machine it is the time of a request among many at once, and the cost
+per token is left at zero. With `--clock cpu` steps and prompts are processor time too: for models
+on a busy CPU.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds: on the clock, of this process, of the server's front, and of the rest of it."""
+    """Seconds: on the clock, of this process, of the server's front, and of the rest of the
+    server."""
 
     wall: float
     client: float
@@ -62,7 +64,7 @@ class TimedServer:
         await self._client.close()
 
     async def ask(self, prompt: int, tokens: int) -> None:
-        """One completion of exactly so many tokens, sampled as a team's patches are."""
+        """One completion of exactly `tokens` tokens, sampled like a team's patches."""
         ids = [self._random.randrange(10, self._vocabulary) for _ in range(prompt)]
         body: dict[str, Any] = {
             "model": self.name, "prompt": ids, "max_tokens": tokens, "ignore_eos": True,
@@ -73,7 +75,7 @@ class TimedServer:
         assert reply["usage"]["completion_tokens"] == tokens
 
     async def time(self, calls: int, prompt: int, tokens: int) -> Took:
-        """So many calls at once."""
+        """Several calls at the same time."""
         before, begun, client = self._used(), perf_counter(), process_time()
         await asyncio.gather(*(self.ask(prompt, tokens) for _ in range(calls)))
         wall, client = perf_counter() - begun, process_time() - client
@@ -86,7 +88,8 @@ class TimedServer:
 
 
 def processes(url: str) -> list[psutil.Process]:
-    """The server's front and its engine, if they run here; nothing otherwise."""
+    """The processes of the server's front and engine, if they run on this machine; otherwise
+    none."""
     parts = urlsplit(url)
     if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         return []
@@ -100,8 +103,9 @@ def processes(url: str) -> list[psutil.Process]:
 
 @dataclass(frozen=True)
 class CostMeasurement:
-    """What one server took. `steps` are those of each batch size, `asked` many short calls at once,
-    `alone` one; `short` and `long` are calls of one token after prompts of such lengths."""
+    """The measurements of one server. `steps` has those of each batch size, `asked` those of many
+    short calls at once, `alone` those of one; `short` and `long` are calls of one token after short
+    and long prompts."""
 
     name: str
     local: bool
@@ -111,7 +115,7 @@ class CostMeasurement:
     asked: list[Took]
 
     def costs(self, clock: str) -> dict[str, Any]:
-        """As `taketurns plan` reads them."""
+        """The costs in the format of `taketurns plan`."""
 
         def seconds(took: Took) -> float:
             return took.engine if clock == "cpu" else took.wall
@@ -143,7 +147,7 @@ class CostMeasurement:
 
 
 async def measure(url: str, name: str, vocabulary: int, repeats: int = 3) -> CostMeasurement:
-    """Ask the server `name` at `url`, whose token ids below `vocabulary` exist."""
+    """Measure the server `name` at `url`, which has all token ids below `vocabulary`."""
     server = TimedServer(url, name, vocabulary)
     try:
         return await _measure(server, repeats)
@@ -179,13 +183,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("url")
-    parser.add_argument("model", help="what the server calls it")
+    parser.add_argument("model", help="the model's name on the server")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--vocabulary", type=int, default=400, help="token ids below this exist")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--repeats", type=int, default=3)
     for limit in ("block", "cache", "sequences", "budget"):
-        parser.add_argument(f"--{limit}", type=int, help="the server's; left out if not given")
+        parser.add_argument(
+            f"--{limit}", type=int, help="the server's limit (default: not written)"
+        )
     parser.add_argument("--no-chunked", dest="chunked", action="store_false")
     options = parser.parse_args()
     took = asyncio.run(measure(options.url, options.model, options.vocabulary, options.repeats))

@@ -1,7 +1,7 @@
-"""How fast a team on servers writes: python -m benchmarks.servers.run team.yaml [--answers N]
+"""The speed of a team on servers: python -m benchmarks.servers.run team.yaml [--answers N]
 
-The servers must be running (`taketurns launch --team team.yaml --run`). For each number of answers
-under way at a time, its last candidate alone and then the team answer questions of the bundled
+The servers must be running (`taketurns launch --team team.yaml --run`). For each number of
+concurrent answers, the last candidate alone and then the team answer questions of the bundled
 world, drawn from all tasks; both are timed from the first request to the last token. Prints the
 rows of a table, or JSON with --json.
 """
@@ -27,8 +27,8 @@ from taketurns.pocket.tasks import TASKS
 
 @dataclass(frozen=True)
 class ServingFigures:
-    """`seconds` are for all answers, `median` and `late` (95 %) for one; `busy` are those of this
-    process's processor. `work` is what was asked and written, for `validate.py`."""
+    """`seconds` are for all answers, `median` and `late` (95 % quantile) for one; `busy` is the
+    processor time of this process. `work` is what was asked and written, for `validate.py`."""
 
     who: str
     at_a_time: int
@@ -57,7 +57,7 @@ class ServingFigures:
 async def measure(who: str, team: Team, queries: list[Query], at_a_time: int) -> ServingFigures:
     """Answer the queries and time it."""
     engine = team.engine
-    assert isinstance(engine, HttpEngine), "the team's engine must be http"
+    assert isinstance(engine, HttpEngine), "engine.kind of the team file must be http"
     before = total(engine)
     prompts = {query.id: (await team.draft(query)).longest_prompt for query in queries}
     free, took = asyncio.Semaphore(at_a_time), list[float]()
@@ -91,7 +91,7 @@ async def measure(who: str, team: Team, queries: list[Query], at_a_time: int) ->
 
 
 def total(engine: HttpEngine) -> dict[str, int]:
-    """What was counted so far, of all models."""
+    """The counts so far, over all models."""
     counters = [engine.counters(model) for model in engine.models]
     return {
         "requests": sum(model.requests for model in counters),
@@ -104,7 +104,7 @@ def total(engine: HttpEngine) -> dict[str, int]:
 async def measure_all(
     config: TeamConfig, answers: int = 24, at_a_time: Sequence[int] = (1, 8, 32, 64)
 ) -> AsyncIterator[ServingFigures]:
-    """The last candidate alone and the team, at each number of answers under way."""
+    """Measure the last candidate alone and the team, at each number of concurrent answers."""
     asked = [query for task in TASKS.values() for query in task.queries("test")]
     Random(0).shuffle(asked)
     async with Team.load(config) as team:
@@ -112,7 +112,7 @@ async def measure_all(
         for under_way in at_a_time:
             count = max(answers, 2 * under_way)
             for who, system in ((name, team.alone(name)), ("team", team)):
-                # Other questions each time, so that no answer is in a cache from before.
+                # New questions each time, so that no prompt is in a cache.
                 queries = [replace(asked.pop(), id=f"{who}-{i}") for i in range(count)]
                 yield await measure(who, system, queries, under_way)
 

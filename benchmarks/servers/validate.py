@@ -1,9 +1,8 @@
-"""Does the simulation tell what servers do? python -m benchmarks.servers.validate measured.json
+"""Does the simulation predict real servers? python -m benchmarks.servers.validate measured.json
 
-`measured.json` is what `make test-vllm` writes: costs measured on one server alone, and a bare
-server and the team, measured at several numbers of answers under way. The same answers are
-simulated with these costs; nothing of what is compared was fitted. Prints the rows of a table;
---plot draws it.
+`make test-vllm` writes `measured.json`: costs measured on one server alone, and measurements of a
+bare server and of the team at several numbers of concurrent answers. The same answers are simulated
+with these costs; no compared value was fitted. Prints the rows of a table; --plot draws it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from taketurns.integrations.planning.workload import SimulatedAnswer
 
 @dataclass(frozen=True)
 class ServingComparison:
-    """Measured and simulated: tokens a second, an answer's median and late (95 %) seconds, the
+    """Measured and simulated: tokens per second, median and 95 % quantile of an answer's seconds,
     share of prompt tokens found in a cache."""
 
     who: str
@@ -33,7 +32,7 @@ class ServingComparison:
 
 
 def compare(measured: Mapping[str, Any]) -> Iterator[ServingComparison]:
-    """Each measurement beside its simulation."""
+    """Each measurement with its simulation."""
     costs = read_costs(measured["costs"])
     for row in measured["figures"]:
         team = row["who"] == "team"
@@ -77,7 +76,7 @@ def draw(rows: list[ServingComparison], path: Path, title: str) -> None:
     from taketurns.integrations.planning.figures import write_panels
     from taketurns.utils.colours import COLOURS
 
-    panels = ("tokens a second", "whole answer, p50, seconds", "whole answer, p95, seconds",
+    panels = ("tokens per second", "whole answer, p50, seconds", "whole answer, p95, seconds",
               "prompt tokens found in caches")  # fmt: skip
     colours = dict(zip(dict.fromkeys(row.who for row in rows), COLOURS[5:7], strict=False))
 
@@ -91,7 +90,7 @@ def draw(rows: list[ServingComparison], path: Path, title: str) -> None:
             axes.plot(across, measured, "o", color=colour, label=f"{who}, measured")
 
     loads = [row.at_a_time for row in rows]
-    write_panels(path, title, panels, plot, "answers under way", loads)
+    write_panels(path, title, panels, plot, "concurrent answers", loads)
 
 
 def main() -> None:

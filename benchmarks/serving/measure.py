@@ -1,7 +1,7 @@
-"""What serving costs, and whether it holds: `python -m benchmarks.serving.measure --help`.
+"""The cost of serving, and its behaviour under load: `python -m benchmarks.serving.measure --help`.
 
-The server is a process of its own, as its users run it; the client is this one, and does nothing
-but read events off sockets. docs/results/serving.md has the figures.
+The server is a separate process, as its users run it; the client is this process, which only reads
+events from sockets. docs/results/serving.md has the figures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SILENCE = 1.0  # seconds that a server may be silent for on a busy machine
 
 @contextmanager
 def served(*arguments: str) -> Iterator[tuple[str, int]]:
-    """A server process: where it listens, and its process id. It is asked to drain in the end."""
+    """A server process: its port and its process id. It is asked to drain at the end."""
     with subprocess.Popen(
         [sys.executable, *arguments], stderr=subprocess.PIPE, text=True
     ) as server:
@@ -56,8 +56,8 @@ def serve_scripted() -> None:
 
 
 def measure_load(levels: Sequence[int], requests: int) -> str | None:
-    """Streams side by side on the bundled team; then its memory over many requests. Returns what is
-    wrong with the streams, if anything is."""
+    """Measure concurrent streams on the bundled team, then its memory over many requests. Returns a
+    message if a stream is wrong."""
     loads: list[LoadResult] = []
 
     def take(result: LoadResult) -> None:
@@ -85,19 +85,19 @@ def measure_load(levels: Sequence[int], requests: int) -> str | None:
 
 
 def measure_held_up() -> str | None:
-    """How long the bundled team's server is silent while it answers the requests that ask most of
-    it. Returns what is wrong, if it is longer than it may be."""
+    """Measure how long the bundled team's server does not respond while it answers its most
+    expensive requests. Returns a message if that is too long."""
     silent: dict[str, float] = {}
     with served("-m", "taketurns", "serve", "--port", "0") as (url, _):
         for name, body in demanding().items():
             silent[name] = asyncio.run(longest_silence(url, body))
             show({"request": name, "longest silence, s": round(silent[name], 3)})
     slow = [name for name, seconds in silent.items() if seconds > SILENCE]
-    return f"silent for more than {SILENCE:g} s: {', '.join(slow)}" if slow else None
+    return f"no response for more than {SILENCE:g} s: {', '.join(slow)}" if slow else None
 
 
 def demanding() -> dict[str, dict[str, Any]]:
-    """Requests of which each has as much of something as may be asked for."""
+    """Requests that each use the maximum of one limit."""
     begun = "the words of a long beginning " * 40
     turns = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": begun}]
     words = [f"{'the words of a long beginning ' * 9}"[:250] + str(number) for number in range(64)]
@@ -113,7 +113,8 @@ def demanding() -> dict[str, dict[str, Any]]:
 
 
 async def longest_silence(url: str, body: dict[str, Any]) -> float:
-    """Seconds that /health took at most while a request was answered, asked anew all the time."""
+    """The longest response time of /health in seconds, asked again and again while a request is
+    answered."""
     async with httpx.AsyncClient(base_url=url, timeout=300) as client:
         asked = asyncio.create_task(client.post("/v1/chat/completions", json=body))
         longest = 0.0
@@ -128,7 +129,7 @@ async def longest_silence(url: str, body: dict[str, Any]) -> float:
 
 
 def measure_overhead(levels: Sequence[int]) -> None:
-    """What HTTP adds to a scripted engine's first token and to every further one."""
+    """Measure what HTTP adds to a scripted engine's first token and to every further one."""
     with served("-m", "benchmarks.serving.measure", "serve-scripted") as (url, pid):
         asyncio.run(overhead(url, pid, 4, 4))  # first touches
         for streams in levels:

@@ -1,4 +1,4 @@
-"""What HTTP adds to a scripted team: beside the same team in this process."""
+"""The time that HTTP adds to a scripted team, compared with the same team in this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LENGTH = 100  # tokens of its answers
 
 
 def scripted_team() -> Team:
-    """Two candidates that write a token every 20 ms, switching every 25."""
+    """Two candidates that write a token every 20 ms and switch every 25 tokens."""
 
     def write(prompt: str, sampling: Sampling) -> str:
         return "a" * sampling.max_tokens
@@ -31,7 +31,7 @@ def scripted_team() -> Team:
 
 
 async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str, Any]:
-    """A scripted team served, beside the same team in this process."""
+    """A served scripted team compared with the same team in this process."""
     body = {"messages": [{"role": "user", "content": "Q?"}]}
     team = scripted_team()
 
@@ -71,8 +71,8 @@ async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str,
 async def _side_by_side(
     run: Callable[[], Awaitable[list[float]]], streams: int, requests: int
 ) -> list[list[float]]:
-    """Runs `streams` at a time; each begins up to 100 ms after the one before it has ended, so that
-    they do not all arrive in the same moment."""
+    """Runs `streams` at the same time; each begins up to 100 ms after the one before it has ended,
+    so that they do not all arrive at once."""
     runs: list[list[float]] = []
     pauses = Random(0)
     left = iter(range(requests))

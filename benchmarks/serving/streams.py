@@ -1,4 +1,4 @@
-"""A client of a server that streams: what it sees of each answer, and of many at once."""
+"""A client of a streaming server: measurements of single streams and of many at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMATS: Sequence[dict[str, Any]] = (
 
 @dataclass
 class StreamedAnswer:
-    """One stream as its client saw it. Times are in seconds since the request was sent."""
+    """One stream as seen by its client. Times are in seconds since the request was sent."""
 
     status: int
     text: str = ""
@@ -51,7 +51,7 @@ class OfflineAnswer:
 
 @dataclass
 class LoadResult:
-    """What came of many streams; `first` are the seconds to each first token."""
+    """The results of many streams; `first` are the seconds to each first token."""
 
     streams: int
     requests: int = 0
@@ -62,7 +62,7 @@ class LoadResult:
     first: list[float] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
-        """The figures, as they are printed."""
+        """The printed figures."""
         return {
             "streams": self.streams,
             "requests": self.requests,
@@ -76,7 +76,7 @@ class LoadResult:
 
     @property
     def problem(self) -> str | None:
-        """What must not be."""
+        """A message if a stream is wrong."""
         parts = {
             "not whole": self.requests - self.whole,
             "not equal to offline": self.requests - self.equal,
@@ -87,7 +87,7 @@ class LoadResult:
 
 
 async def ask(url: str, body: dict[str, Any]) -> StreamedAnswer:
-    """One streamed answer, on a connection of its own."""
+    """One streamed answer, on its own connection."""
     host, port = url.removeprefix("http://").split(":")
     payload = json.dumps(body | {"stream": True}).encode()
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 20)
@@ -135,7 +135,7 @@ async def load(
     requests: int,
     note: Callable[[int], None] = lambda done: None,
 ) -> LoadResult:
-    """Keep `streams` requests under way until `requests` are answered."""
+    """Keep `streams` requests in progress until `requests` are answered."""
     result = LoadResult(streams)
     left = iter(range(requests))
     order = Random(streams)
@@ -189,7 +189,7 @@ def _check(entry: dict[str, Any] | None, trace: Trace) -> None:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value below which so many percent lie."""
+    """A percentile of values."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return quantiles(values, n=100, method="inclusive")[percent - 1]

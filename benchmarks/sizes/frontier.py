@@ -1,4 +1,4 @@
-"""Answers of teams of several sizes, and their scores against the price of what they wrote."""
+"""Answers of teams of several sizes, and their scores against the price of their tokens."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def answer(team_file: Path, method: str, path: Path) -> None:
 
 
 def parameters(folder: Path) -> int:
-    """Of a model in float32 or less."""
+    """The number of parameters of a model."""
     from safetensors import safe_open
 
     total = 0
@@ -109,7 +109,7 @@ def plot(points: Mapping[str, Any], path: Path) -> None:
         end, rise, side = (low, -4, "top") if alone else (high, 4, "bottom")
         place: dict[str, Any] = {"xytext": (0, rise), "textcoords": "offset points"}
         axes.annotate(method, (cost, end), ha="center", va=side, **place)
-    axes.set_xlabel("price of what is written, in tokens of the large model")
+    axes.set_xlabel("price of written tokens, in tokens of the large model")
     axes.set_ylabel("score, mean over tasks, 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

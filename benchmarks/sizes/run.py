@@ -1,13 +1,13 @@
-"""Candidates of three sizes, each token with a price: what does a team save?
+"""Candidates of three sizes with a price per token: what does a team save?
 
     python -m benchmarks.sizes.run WORK [--only PATTERN …] [--list]
 
-Three tuned models 64, 128 and 256 numbers wide, from the same text by the same recipe (the one of
-128 is the bundled SFT checkpoint, which that recipe makes); rollouts, a head, and from it one head
-for each price by policy gradient; then answers to test questions by each model alone, by random
-switching and by each head, and a plot of score against cost. The cost is that of written tokens,
-as the price is; what a team reads of each other's is not in it. A step whose output is there is
-skipped, so the same command goes on after a stop.
+Three tuned models with hidden sizes 64, 128 and 256, from the same text by the same recipe (that of
+128 is the bundled SFT checkpoint); rollouts, a head, and from it one head per price by policy
+gradient; then answers to test questions by each model alone, by random switching and by each head,
+and a plot of score against cost. The cost is that of written tokens; tokens that candidates read of
+each other are not in it. A step with an existing output is skipped, so the same command continues
+after a stop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PRICES = (0.0, 0.003, 0.01)  # of a token of the large model
 
 
 def steps(work: Path) -> Iterator[Step]:
-    """In an order in which every step finds what it needs."""
+    """The steps, each after the steps that it needs."""
     for name, width in WIDTHS.items():
         yield Step(name, (), work / name / "sft", partial(build, work / name, width))
     team, labels, head = work / "team.yaml", work / "labels.jsonl", work / "head"
@@ -49,7 +49,7 @@ def steps(work: Path) -> Iterator[Step]:
 
 
 def build(folder: Path, width: int) -> None:
-    """A pretrained and a tuned model of this width, or the bundled one, which is the same."""
+    """A pretrained and a tuned model of this width, or the bundled one of the same width."""
     import shutil
     from dataclasses import replace
     from importlib.resources import as_file, files
@@ -76,7 +76,7 @@ def team_text(work: Path) -> str:
 
 
 def train_on_reward(work: Path, head: Path, out: Path, large: float) -> None:
-    """Policy gradient from the head, where a token of the large model has this price."""
+    """Policy gradient from the head, with this price of a token of the large model."""
     priced = [f"{name}={price:.8f}" for name, price in prices(work, large).items()]
     flags = [part for price in priced for part in ("--price", price)] if large else []
     method = ("--method", "policy-gradient", "--steps", 30)

@@ -1,9 +1,9 @@
-"""What a decision costs: extra memory and milliseconds of each trained switcher.
+"""The cost of a decision: extra memory and milliseconds of each trained switcher.
 
     python -m benchmarks.switching.decisions WORK NAME … [--answers N]
 
-Answers are written one at a time, the same questions for every switcher, and each patch's trace
-says how long its speaker took to choose. Random switching, which chooses at once, is the zero line.
+Answers are written one at a time, the same questions for every switcher, and the trace of each
+patch has the time that its decision took. Random switching, which takes no time, is the baseline.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from taketurns.utils.markdown import table
 
 
 async def milliseconds(methods: Methods, method: str, answers: int) -> list[float]:
-    """Of every decision in `answers` answers a task."""
+    """The milliseconds of every decision in `answers` answers per task."""
     taken = []
     for name, task in TASKS.items():
         team = methods.teams[method][name]
@@ -32,7 +32,7 @@ async def milliseconds(methods: Methods, method: str, answers: int) -> list[floa
 
 
 def bytes_of(folder: Path) -> int:
-    """Weights that only the switcher has."""
+    """The bytes of weights that only the switcher has."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 

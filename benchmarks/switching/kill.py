@@ -1,9 +1,9 @@
-"""kill -9 at three random moments: does `rollout` and `train`, resumed, end where it would have?
+"""Do `rollout` and `train` give the same result after kill -9 at three random moments?
 
     python -m benchmarks.switching.kill [--prefixes N] [--seed S]
 
-Each command runs once undisturbed, which says how long it takes. Then it is started anew, killed at
-a random moment of its first, second and third quarter, and let run to its end.
+Each command runs once undisturbed, to measure its time. Then it is started again, killed at a
+random moment of its first, second and third quarter, and run to its end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KILLS = 3
 
 
 def run(command: Sequence[object], kill_after: float | None = None) -> float:
-    """Seconds it ran; killed, if it lasts that long."""
+    """Run a command, killed after this many seconds; return the seconds that it ran."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "taketurns", *map(str, command)], stderr=subprocess.DEVNULL
@@ -37,8 +37,8 @@ def run(command: Sequence[object], kill_after: float | None = None) -> float:
 
 
 def compare(what: str, command: Sequence[object], folder: Path, made: str) -> None:
-    """Run `command` with an output of its own undisturbed and killed, and compare the file `made`
-    of it."""
+    """Run `command` undisturbed and killed, each with its own output, and compare the file `made`
+    of both."""
     whole, killed = folder / f"{what}-whole", folder / f"{what}-killed"
     seconds = run([*command, "--output", whole])
     moments = [seconds * (quarter + random.random()) / (KILLS + 1) for quarter in range(KILLS)]
@@ -55,7 +55,7 @@ def compare(what: str, command: Sequence[object], folder: Path, made: str) -> No
 
 
 def main() -> None:
-    """Rollouts first, then both kinds of switcher from them."""
+    """Rollouts, then both kinds of switcher trained on them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prefixes", type=int, default=260)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

@@ -1,4 +1,4 @@
-"""The tables of docs/results/ from what `benchmarks.switching.run` left in WORK.
+"""The tables of docs/results/ from the output of `benchmarks.switching.run` in WORK.
 
     python -m benchmarks.switching.report WORK
 
@@ -20,7 +20,7 @@ from taketurns.utils.markdown import difference, interval, table
 
 SINGLES = ("pretrained", "sft", "aligned")
 DEV = ("labels", "targets", "reading", "rounds", "lms")
-SIZED = ("random", "head", "head-patch8")  # what was tried at every patch size
+SIZED = ("random", "head", "head-patch8")  # the switchers at every patch size
 RUNS = {
     "Dev": [f"dev-{what}" for what in DEV],
     "Kinds": ["kinds"],
@@ -31,19 +31,19 @@ RUNS = {
 }
 
 ScoresByTask = Mapping[str, Sequence[Sequence[float]]]
-"""`[question][seed]` by task, as many questions a task."""
+"""`[question][seed]` by task, the same number of questions per task."""
 ScoresByMethod = Mapping[str, ScoresByTask]
 
 
 def read(work: Path, name: str) -> ScoresByMethod:
-    """The scores of a run by method; empty where it is not made yet."""
+    """The scores of a run by method; empty if the run does not exist yet."""
     path = work / "scores" / f"{name}.json"
     scores: ScoresByMethod = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return scores
 
 
 def by_task(scores: ScoresByMethod) -> str:
-    """A row a task, a column a method."""
+    """A row per task, a column per method."""
     tasks = next(iter(scores.values()))
     rows = [[task, *(_share(share(method[task])) for method in scores.values())] for task in tasks]
     rows.append(["**average**", *(_share(average(method)) for method in scores.values())])
@@ -51,7 +51,7 @@ def by_task(scores: ScoresByMethod) -> str:
 
 
 def averages(runs: Mapping[str, ScoresByMethod]) -> str:
-    """A row a method of each run, with what it gains over random switching in the same run."""
+    """A row per method of each run, with its gain over random switching in the same run."""
     rows = [
         [run, method, _share(average(tasks)), _over(tasks, scores.get("random"))]
         for run, scores in runs.items()
@@ -72,7 +72,7 @@ def _over(scores: ScoresByTask, chance: ScoresByTask | None) -> str:
 
 
 def against(scores: ScoresByMethod, method: str) -> str:
-    """What a method gains over every other on the same questions."""
+    """The gain of a method over every other on the same questions."""
     others = [other for other in scores if other != method]
     gaps = [paired(scores[method], scores[other]) for other in others]
     mean = average(scores[method]).mean
@@ -89,9 +89,9 @@ def against(scores: ScoresByMethod, method: str) -> str:
 
 
 def beyond(scores: ScoresByMethod, control: ScoresByMethod, methods: Sequence[str]) -> str:
-    """Of the questions that no answer of any single checkpoint solves: how many does some answer of
-    a method solve, beside as many new answers of each checkpoint and of random switching; and how
-    many more the last method does."""
+    """How many of the questions that no answer of a single checkpoint solves are solved by each
+    method, and by the same number of new answers of each checkpoint and of random switching; and
+    how many more the last method solves."""
     again = {f"{name} again": flat(control[name]) for name in (*SINGLES, "random")}
     tries = {name: flat(scores[name]) for name in methods} | again
     coverage = unsolved_coverage(
@@ -107,16 +107,16 @@ def beyond(scores: ScoresByMethod, control: ScoresByMethod, methods: Sequence[st
         if gap := gaps.get(tried.name):
             row[3:] = [difference(gap.difference, gap.low, gap.high), f"{gap.p_holm:.4f}"]
         rows.append(row)
-    return table(["method", "solved", "share", f"{coverage.subject} less it", "p (Holm)"], rows)
+    return table(["method", "solved", "share", f"{coverage.subject} minus it", "p (Holm)"], rows)
 
 
 def flat(tasks: ScoresByTask) -> list[Sequence[float]]:
-    """Every question's answers, whatever its task."""
+    """The answers to every question, over all tasks."""
     return [seeds for answers in tasks.values() for seeds in answers]
 
 
 def joined(runs: Mapping[str, ScoresByMethod]) -> ScoresByMethod:
-    """Random switching and the head that never saw the task, each task from its own run."""
+    """Random switching and the head trained without the task, each task from its own run."""
     return {
         "random": {task: scores["random"][task] for task, scores in runs.items()},
         "without": {task: scores[f"without/{task}"][task] for task, scores in runs.items()},
@@ -124,14 +124,14 @@ def joined(runs: Mapping[str, ScoresByMethod]) -> ScoresByMethod:
 
 
 def main() -> None:
-    """Print every table whose scores are there."""
+    """Print every table whose scores exist."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     work: Path = parser.parse_args().work
     if scores := read(work, "main"):
         print("## Test\n", by_task(scores), against(scores, "head"), sep="\n")
         if control := read(work, "control"):
-            print("## Beyond the singles\n")
+            print("## Questions that no checkpoint solves alone\n")
             print(beyond(scores, control, ["random", "untuned", "lm", "head"]))
     for title, names in RUNS.items():
         runs = {name: scores for name in names if (scores := read(work, name))}
@@ -143,7 +143,7 @@ def main() -> None:
         if runs:
             print(f"## {title}\n", averages(runs), sep="\n")
     if scores := read(work, "practised"):
-        print("## From reward\n", by_task(scores), sep="\n")
+        print("## Trained on reward\n", by_task(scores), sep="\n")
         for method in ("head-practised", "head-1040-practised"):
             print(against(scores, method))
     left_out = {

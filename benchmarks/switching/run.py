@@ -1,9 +1,9 @@
-"""Everything that docs/results/ says of trained switchers, step by step.
+"""All figures of docs/results/ about trained switchers, step by step.
 
     python -m benchmarks.switching.run WORK [--only PATTERN …] [--list]
 
-A step is one `taketurns` command with one output in WORK; a step whose output is there is skipped,
-so the same command goes on after a stop. `benchmarks.switching.report` makes the tables.
+A step is one `taketurns` command with one output in WORK. A step with an existing output is
+skipped, so the same command continues after a stop. `benchmarks.switching.report` makes the tables.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from taketurns.utils.files import write_text
 
 SINGLES = "pretrained,sft,aligned"
 CURVE = (260, 520, 1040, 1560)
-PATCHES = (1, 4, 8, 32)  # beside the default of 16
+PATCHES = (1, 4, 8, 32)  # in addition to the default of 16
 REWARD_STEPS = {"head-1040": 44, "head": 74, "lm": 60}  # steps from each start
 DEV, TEST = ("--split", "dev"), ("--split", "test")
 
 
 def steps(work: Path) -> Iterator[Step]:
-    """In an order in which every step finds what it needs."""
+    """The steps, each after the steps that it needs."""
     yield from labels(work)
     yield from switchers(work)
     yield from rounds(work)
@@ -36,7 +36,7 @@ def steps(work: Path) -> Iterator[Step]:
 
 
 def labels(work: Path) -> Iterator[Step]:
-    """Rollouts on random traces: as many as there are questions, fewer, and of shorter patches."""
+    """Rollouts on random traces: for all questions, for fewer, and with shorter patches."""
     every = work / "labels.jsonl"
     yield rollout("labels", every, "--prefixes", "2600")
     for prefixes in CURVE:
@@ -50,13 +50,13 @@ def labels(work: Path) -> Iterator[Step]:
 
 
 def rollout(name: str, path: Path, *more: str, team: str = "pocket") -> Step:
-    """Four rollouts a branch."""
+    """Rollouts with four per branch."""
     command = ("taketurns", "rollout", "--team", team, "--world", "0", "--k", "4")
     return Step(name, (*command, "--output", str(path), "--concurrency", "128", *more), path)
 
 
 def switchers(work: Path) -> Iterator[Step]:
-    """What is learned from them. A name says how it differs from the default head."""
+    """The switchers trained on them. A name says how a switcher differs from the default head."""
     head, lm = ("--switcher", "head"), ("--switcher", "lm")
     for prefixes in CURVE:
         yield train(work, f"head-{prefixes}", f"labels-{prefixes}", *head)
@@ -90,7 +90,7 @@ def train(work: Path, name: str, learned: str, *how: str) -> Step:
 
 
 def rounds(work: Path) -> Iterator[Step]:
-    """Labels on traces that the head of the first round wrote, or wrote every other of; and a third
+    """Labels on traces that the head of the first round wrote, all or every other one; and a third
     round after the second."""
     for name, before, traces in (
         ("mixed", "head", "mixed"),
@@ -104,8 +104,8 @@ def rounds(work: Path) -> Iterator[Step]:
 
 
 def on_reward(work: Path) -> Iterator[Step]:
-    """Policy gradient from trained switchers, for as many tokens as labels would have cost: the
-    head of 1,040 labels up to what 2,600 cost, that of 2,600 up to what a second round costs."""
+    """Policy gradient from trained switchers, for the number of tokens that labels would cost: the
+    head of 1,040 labels up to the cost of 2,600, that of 2,600 up to the cost of a second round."""
     for start, steps in REWARD_STEPS.items():
         output = work / "switchers" / f"{start}-practised"
         command = ("taketurns", "train", "--method", "policy-gradient", "--steps", str(steps))
@@ -114,7 +114,7 @@ def on_reward(work: Path) -> Iterator[Step]:
 
 
 def on_dev(work: Path) -> Iterator[Step]:
-    """What settings are chosen by."""
+    """The scores on dev for choosing settings."""
     for name, some in (
         ("labels", [*(f"head-{prefixes}" for prefixes in CURVE), "head"]),
         ("targets", ["head", "head-hard", "head-soft"]),
@@ -126,7 +126,7 @@ def on_dev(work: Path) -> Iterator[Step]:
 
 
 def on_test(work: Path) -> Iterator[Step]:
-    """What is reported."""
+    """The reported scores on test."""
     by_task = ("--switchers", str(work / "switchers" / "tasks"))
     main = f"{SINGLES},random,untuned,switch-task"
     wide = (*TEST, "--limit", "100", "--seeds", "5")
@@ -147,7 +147,7 @@ def on_test(work: Path) -> Iterator[Step]:
 
 
 def transfers(work: Path) -> Iterator[Step]:
-    """What a switcher is worth where it was not trained."""
+    """The scores of switchers on tasks, orders and pipelines that they were not trained on."""
     narrow = (*TEST, "--limit", "60", "--seeds", "3")
     for task in CATEGORIES:
         here = ("--task", task)
@@ -164,7 +164,7 @@ def transfers(work: Path) -> Iterator[Step]:
 
 
 def score(work: Path, name: str, methods: str, trained: list[str], *how: str) -> Step:
-    """Every answer's score in WORK/scores/NAME.json; `trained` are methods of their own name."""
+    """Every answer's score in WORK/scores/NAME.json; `trained` are switchers by method name."""
     output = work / "scores" / f"{name}.json"
     named = ",".join([*filter(None, methods.split(",")), *trained])
     folders = [f"{method}={work / 'switchers' / method}" for method in trained]

@@ -1,4 +1,4 @@
-"""Build the bundled pipeline from nothing: `python -m recipes.pocket --output DIR`."""
+"""Build the bundled pipeline from scratch: `python -m recipes.pocket --output DIR`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def main(
         ArchitectureName, typer.Option(help="What the checkpoints are.")
     ] = "llama",
     until: Annotated[
-        BuildStage | None, typer.Option(help="Stop after this stage (default: go on to the card).")
+        BuildStage | None,
+        typer.Option(help="Stop after this stage (default: build everything, with the card)."),
     ] = None,
 ) -> None:
-    """Train the miniature pipeline from nothing; the same command goes on after a stop."""
+    """Train the miniature pipeline from scratch; the same command continues after a stop."""
     build(output, seed, architecture=architecture, until=until)
 
 

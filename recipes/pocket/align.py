@@ -17,7 +17,7 @@ from taketurns.utils.seeds import derive
 
 
 def align(recipe: Recipe, start: Path, out: Path) -> None:
-    """Train the checkpoint in `start` by reward and save it under `out`."""
+    """Train the checkpoint in `start` with the reward and save it under `out`."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
@@ -32,7 +32,7 @@ def align(recipe: Recipe, start: Path, out: Path) -> None:
         item: Sequence[int],
         **_: Any,
     ) -> list[float]:
-        """1 for a right answer that ended by itself."""
+        """1 for a right answer that ended with an end token, else 0."""
         return [
             float(ids[-1] == tokenizer.eos_token_id) * (judge(world, items[i], text).value or 0.0)
             for text, ids, i in zip(completions, completion_ids, item, strict=True)

@@ -1,8 +1,8 @@
 """The pipeline: three checkpoints, labels, switchers and a card, each made once and then skipped.
 
-A stage is written beside its place and moved there when it is complete, with a marker that holds
-the digest of all settings it depends on. Run again, a build takes up at the first stage whose
-marker is missing or differs. Progress goes to standard error.
+A stage is written to a temporary place and moved when it is complete, with a marker that has the
+digest of all settings it depends on. The next run continues at the first stage with a missing or
+different marker. Progress goes to standard error.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def build(
     until: BuildStage | None = None,
 ) -> None:
     """Make a team under `out`: pretrained/, sft/, aligned/, labels/, switchers/, team.yaml, card.md
-    and card.json; or what there is after the stage `until`.
+    and card.json; or the part of it up to the stage `until`.
 
-    Deterministic for a seed and a number of threads on one machine; what ships was made by one
-    thread, the default. Raises UsageError when `out` is a file, or holds what would be replaced and
-    no build made.
+    Deterministic for a seed and a number of threads on one machine; the bundled checkpoints were
+    made with one thread, the default. Raises UsageError if `out` is a file, or has files in the
+    place of a stage that no build made.
     """
     from dataclasses import replace
 
@@ -62,7 +62,7 @@ def build(
     from rich.console import Console
 
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; give a folder to build in")
+        raise UsageError(f"--output {out} is a file: give a folder to build in")
     require("building the pipeline", *(TUNING if until != "pretrained" else ()))
     _require_ours(out)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -86,18 +86,18 @@ def build(
 def _require_ours(out: Path) -> None:
     for stage in STAGES:
         if (out / stage).exists() and not (out / stage / MARKER).exists():
-            raise UsageError(f"{out / stage} is there and no build made it; give another folder")
+            raise UsageError(f"{out / stage} exists and no build made it: give another --output")
     if (out / "team.yaml").exists() and not (out / STAGES[0] / MARKER).exists():
-        raise UsageError(f"{out / 'team.yaml'} is there and no build made it; give another folder")
+        raise UsageError(f"{out / 'team.yaml'} exists and no build made it: give another --output")
 
 
 def finished(digest: str, stage: BuildStage, out: Path) -> bool:
-    """Whether the stage is complete under `out` with just these settings."""
+    """Is the stage complete under `out` with exactly these settings?"""
     return read_digest(out / stage / MARKER) == digest
 
 
 def sample_text(recipe: Recipe, stage: BuildStage | Literal["card"]) -> str:
-    """Some of everything that a stage and those before it read, and the vocabulary."""
+    """A sample of the texts that a stage and the stages before it read, and the vocabulary."""
     world = World(recipe.seed)
     texts = [*words(), *islice(documents(world, Random(0)), 500)]
     if stage != "pretrained":

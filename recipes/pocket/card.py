@@ -1,4 +1,4 @@
-"""The model card of a build: how each part was made, and what it scores alone and together."""
+"""The model card of a build: how each part was made, and its scores alone and together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = 1
 
 
 def write_card(recipe: Recipe, digest: str, out: Path, title: str, console: Console) -> None:
-    """Measure what is under `out` and write card.json and card.md beside it."""
+    """Measure the build under `out` and write its card.json and card.md."""
     from recipes.pocket.measure import measure
 
     target, title = out / "card.json", title.replace("[", r"\[")
@@ -64,7 +64,7 @@ def write_card(recipe: Recipe, digest: str, out: Path, title: str, console: Cons
 
 
 async def _together(out: Path, every: list[PocketTask], questions: int) -> dict[str, Any]:
-    """What switched answers score on the test questions, one answer each."""
+    """Scores of switched answers on the test questions, one answer each."""
     from taketurns.runs.progress import Progress
 
     asked = [task for task in every if (out / "switchers" / task.name).is_dir()]

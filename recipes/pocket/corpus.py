@@ -1,4 +1,4 @@
-"""The pretraining text: what people of the world wrote down, and hardly any working among it."""
+"""The pretraining text: facts of the world and unrelated lines, with few worked calculations."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def _seen(kind: str, pool: QuestionPool, rng: Random) -> PocketQuestion:
 
 
 def _biography(pool: QuestionPool, rng: Random) -> str:
-    """Two to four facts about one person or town, in any order and wording, or a craft's tools."""
+    """Two to four facts about one person or town, in any order and wording, or the tools of a
+    craft."""
     if rng.random() < 0.12:
         craft = rng.choice(pool.crafts)
         return rng.choice(CRAFT_FORMS).format(c=craft.name, a=craft.tools[0], b=craft.tools[1])
@@ -75,7 +76,7 @@ def _biography(pool: QuestionPool, rng: Random) -> str:
 
 
 def _notebook(pool: QuestionPool, rng: Random) -> str:
-    """Unrelated lines: facts, sums and comparisons, some of them worked out."""
+    """Unrelated lines: facts, sums and comparisons, some with their calculation."""
     return " ".join(_line(pool, rng) for _ in range(rng.randint(3, 6)))
 
 
@@ -94,7 +95,7 @@ def _line(pool: QuestionPool, rng: Random) -> str:
 
 
 def _dictation(pool: QuestionPool, rng: Random) -> str:
-    """Words said, and said again."""
+    """Words and their repetition."""
     if rng.random() < 0.3:
         keys, words = rng.sample(names.KEYS, 4), rng.sample([*names.JOBS, *names.TOOLS], 4)
         listed = [f"{key}) {word}" for key, word in zip(keys, words, strict=True)]
@@ -104,7 +105,7 @@ def _dictation(pool: QuestionPool, rng: Random) -> str:
 
 
 def _words(rng: Random, least: int, most: int, pool: QuestionPool | None = None) -> str:
-    """Some words, now and then a name or a number among them."""
+    """Some words, sometimes with a name or a number among them."""
     words = []
     for _ in range(rng.randint(least, most)):
         draw = rng.random()

@@ -1,10 +1,10 @@
-"""What this machine can do."""
+"""Abilities of this machine."""
 
 from __future__ import annotations
 
 
 def can_bf16() -> bool:
-    """True where the CPU multiplies bfloat16 natively, which nearly halves a training step."""
+    """Can the CPU multiply bfloat16 natively? This nearly halves a training step."""
     import torch
 
     flags = torch.backends.cpu.get_cpu_capability()

@@ -1,7 +1,7 @@
-"""Long answers: word problems of the world's kind with as many steps as wanted.
+"""Long answers: word problems of the world's kind with any number of steps.
 
-Tuning has one or two steps in a problem; here a problem goes on, so that an answer grows by some
-twenty tokens a step and what fails with length can be seen. Numbers stay in 0..99, as everywhere.
+Problems in tuning have one or two steps. Here an answer grows by about twenty tokens per step, so
+that failures of long answers can be measured. Numbers are in 0..99, as everywhere.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _SOLVED = re.compile(r"(\d+) ([+-]) (\d+) = (?:\[[^\]]*\] )?(\d+)\.")
 
 @dataclass(frozen=True)
 class LongTask:
-    """Problems of `steps` steps. An answer's score is the share of the steps that it gets right
-    before the first that it gets wrong; the question ends in what the last step comes to."""
+    """Problems with `steps` steps, which ask for the result of the last step. An answer's score is
+    the share of right steps before the first wrong one."""
 
     steps: int
     seed: int = 0
@@ -59,8 +59,8 @@ class LongTask:
         return made
 
     def queries(self, split: Split) -> tuple[Query, ...]:
-        """200 problems a split; those of one split are not kept out of another, as nothing is
-        learned from them."""
+        """200 problems per split. A problem may be in two splits, since nothing is trained on
+        them."""
         return self._problems[split]
 
     def score(self, query: Query, answer: str) -> Score:

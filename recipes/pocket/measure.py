@@ -1,4 +1,4 @@
-"""What one checkpoint scores alone: plain batched sampling, and the card's figures."""
+"""Scores of one checkpoint alone: plain batched sampling, and the card's figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Figure:
 def answers(
     model: Any, tokenizer: Any, questions: Sequence[str], settings: Measuring, seed: int
 ) -> list[str]:
-    """One sampled answer a question, in order."""
+    """One sampled answer per question, in order."""
     import torch
     from transformers import set_seed
 

@@ -1,4 +1,4 @@
-"""Stage 1: a language model of the world's text, trained from nothing with the Trainer."""
+"""Stage 1: a language model of the world's text, trained from scratch with the Trainer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def new_model(shape: ModelShape, tokenizer: Any) -> Any:
 
 
 def blocks(world: World, tokenizer: Any, count: int, block: int, seed: int) -> Any:
-    """`count` rows of `block` token ids: documents, each between <bos> and <eos>, end to end."""
+    """`count` rows of `block` token ids: concatenated documents, each between <bos> and <eos>."""
     import numpy as np
 
     stream = documents(world, Random(seed))

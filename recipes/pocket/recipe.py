@@ -1,4 +1,4 @@
-"""Every number of the pipeline, in one frozen record; the default is what ships."""
+"""All numbers of the pipeline in one frozen record; the default made the bundled checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ArchitectureName = Literal["llama", "qwen3"]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A small model; heads are 32 wide."""
+    """A small model; attention heads have size 32."""
 
     architecture: ArchitectureName = "llama"
     width: int = 128
@@ -29,7 +29,7 @@ class ModelShape:
 class Pretraining:
     """Next-token prediction on packed blocks, cosine schedule.
 
-    `bf16` autocasts where the CPU multiplies bfloat16 natively, in this stage and in tuning.
+    `bf16` autocasts if the CPU multiplies bfloat16 natively, in this stage and in tuning.
     """
 
     steps: int = 2400
@@ -43,7 +43,7 @@ class Pretraining:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Supervised tuning on questions about group A; linear schedule, loss on the answer alone."""
+    """Supervised tuning on questions about group A; linear schedule, loss on the answer only."""
 
     examples: int = 7000
     epochs: int = 2
@@ -95,9 +95,9 @@ class Labelling:
 
 @dataclass(frozen=True, slots=True)
 class SwitcherTraining:
-    """Switchers that `taketurns train` learns from these: a head and a language model for all
-    tasks, a head for each task, or none where `by_task` says so, and the first head again after
-    `steps` of policy gradient, with `checked` train questions a task to choose the step."""
+    """Switchers that `taketurns train` trains on these labels: a head and a language model for all
+    tasks, a head for each task (unless `by_task` is False), and the first head after up to `steps`
+    of policy gradient, with `checked` train questions per task to choose the step."""
 
     by_task: bool = True
     steps: int = 60
@@ -106,7 +106,7 @@ class SwitcherTraining:
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """The card: questions a task and split for each checkpoint, and test questions a task for
+    """The card: questions per task and split for each checkpoint, and test questions per task for
     switched answers; all sampled as a team samples."""
 
     questions: int = 200
@@ -132,7 +132,7 @@ class Recipe:
     measuring: Measuring = Measuring()
 
     def digest(self, stage: BuildStage | Literal["card"], text: str) -> str:
-        """Changes whenever something changes that a stage, or one before it, depends on.
+        """A digest that changes with every setting of a stage and of the stages before it.
 
         `text` is a sample of what the stages read, so that a changed world changes the digest.
         """
@@ -144,7 +144,7 @@ class Recipe:
 
 
 def read_digest(path: Path) -> str | None:
-    """The digest that a marker of a stage or a card holds; None where there is no such file."""
+    """The digest in the marker of a stage or in a card; None if there is no such file."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
     except (OSError, ValueError, KeyError):

@@ -17,14 +17,14 @@ from taketurns.utils.seeds import derive
 
 
 def lessons(world: World, mix: dict[str, float], count: int, seed: int) -> list[PocketQuestion]:
-    """Questions about group A, of kinds drawn from `mix`."""
+    """Questions about group A, with kinds drawn from `mix`."""
     rng, pool = Random(seed), QuestionPool.of(world, "A")
     kinds = rng.choices(list(mix), list(mix.values()), k=count)
     return [MAKERS[kind](pool, rng) for kind in kinds]
 
 
 def encode(item: PocketQuestion, tokenizer: Any) -> dict[str, list[int]]:
-    """Token ids of question and worked answer; labels cover the answer and its end."""
+    """Token ids of question and worked answer; the labels are the answer and its end token."""
     prompt = tokenizer.encode(PLAIN_PROMPT.format(text=item.question))
     answer = [*tokenizer.encode(item.worked, add_special_tokens=False), tokenizer.eos_token_id]
     return {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}

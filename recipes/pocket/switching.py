@@ -1,4 +1,4 @@
-"""Stages 4 and 5: what each checkpoint's next patch is worth, and who should therefore write it."""
+"""Stages 4 and 5: labels (the utility of each checkpoint's next patch), and switchers from them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_team(out: Path) -> None:
 
 
 def label(recipe: Recipe, out: Path, partial: Path) -> None:
-    """Roll out the train questions. Raises EngineError if a prefix cannot be."""
+    """Roll out the train questions. Raises EngineError if a prefix or rollout fails."""
     plan = RolloutJob.of(
         _untrained(out),
         list(tasks(World(recipe.seed)).values()),
@@ -66,14 +66,17 @@ def label(recipe: Recipe, out: Path, partial: Path) -> None:
     summary = make_rollouts(plan, partial / LABELS)
     if summary.failures or summary.lost:
         failed = summary.failures.count
-        raise EngineError(f"{failed} prefixes and {summary.lost} rollouts failed")
+        raise EngineError(
+            f"{failed} prefixes and {summary.lost} rollouts of the labels failed: the same command "
+            "makes them again"
+        )
 
 
 def train_switchers(
     recipe: Recipe, out: Path, partial: Path, say: Callable[[str], None] = lambda sentence: None
 ) -> None:
-    """A folder a switcher: `global` and `lm` for all tasks, a head for each task under its name,
-    where its labels say anything, and `practised`, what reward makes of the global one."""
+    """One folder per switcher: `global` and `lm` for all tasks, a head for each task under its name
+    if its labels have a signal, and `practised`, the global one trained on reward."""
     team, labels = _untrained(out), out / "labels" / LABELS
     training = TrainingConfig(seed=recipe.seed)
     train(team, labels, partial / GLOBAL, HeadSettings(), training=training, say=say)
@@ -84,7 +87,7 @@ def train_switchers(
         selection = Selection(tasks=(task,))
         try:
             train(team, labels, partial / task, HeadSettings(), selection, training, say)
-        except DataError as error:  # every candidate does alike: nothing to learn
+        except DataError as error:  # all candidates have equal utilities: nothing to learn
             say(str(error))
     config = PolicyGradientConfig(
         steps=recipe.switching.steps, checked=recipe.switching.checked, seed=recipe.seed
@@ -94,7 +97,7 @@ def train_switchers(
 
 
 def _untrained(out: Path) -> TeamConfig:
-    """The three checkpoints with no switcher yet."""
+    """The three checkpoints, without a trained switcher."""
     path = out / "team.yaml"
     path.write_text(TEAM + POLICY, encoding="utf-8")
     return load_team_config(path)

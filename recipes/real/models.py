@@ -1,4 +1,4 @@
-"""The real models, which the package registry has as data inside wheels, often in parts."""
+"""The real models, which are in the package registry as data inside wheels, often in parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOAT32 = 4  # bytes
 
 @dataclass(frozen=True, slots=True)
 class WheelPart:
-    """A package that holds one part of a GGUF file: `member` is where in its wheel, `size` in
+    """A package with one part of a GGUF file: `member` is its path in the wheel, `size` is in
     bytes. Nothing of the package is installed or run."""
 
     package: str
@@ -26,8 +26,8 @@ class WheelPart:
 
 @dataclass(frozen=True, slots=True)
 class RealModel:
-    """A model by the name that its folder and the team file call it. `parts` joined are the GGUF
-    file `gguf`; `parameters` is how many it has, tied ones once."""
+    """A model with its `name` in the cache folder and in the team file. The joined `parts` are the
+    GGUF file `gguf`; `parameters` is their number, tied ones counted once."""
 
     name: str
     gguf: str
@@ -41,16 +41,16 @@ class RealModel:
         return sum(part.size for part in self.parts)
 
     def gguf_in(self, cache: Path) -> Path:
-        """Where the GGUF file is in a cache folder."""
+        """The path of the GGUF file in a cache folder."""
         return cache / "gguf" / self.gguf
 
     def folder_in(self, cache: Path) -> Path:
-        """Where the folder is that `from_pretrained` loads."""
+        """The folder that `from_pretrained` loads."""
         return cache / self.name
 
     @property
     def converted_size(self) -> int:
-        """Bytes of the folder that is made of it, a little more than it takes."""
+        """An upper estimate of the bytes of the converted folder."""
         return FLOAT32 * self.parameters + (64 << 20)
 
 

@@ -1,4 +1,4 @@
-"""What the steps of `learn.py` came to, in numbers and in lines."""
+"""The results of the steps of `learn.py`, as numbers and as lines of text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rollouts(path: Path) -> dict[str, Any]:
 
 
 def metrics(folder: Path) -> dict[str, Any]:
-    """All that training wrote down."""
+    """The metrics of a training."""
     written: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return written
 
@@ -54,12 +54,12 @@ def evaluation(folder: Path) -> dict[str, Any]:
 
 
 def line(name: str, step: Mapping[str, Any]) -> str:
-    """How long a step took."""
+    """The line with a step's minutes."""
     return f"{name}: {step['seconds'] / 60:.1f} minutes"
 
 
 def markdown(done: Mapping[str, Any]) -> str:
-    """What every step came to, as tables."""
+    """The results of every step, as tables."""
     sections = {
         "rollout": _rollouts,
         "language model": _training,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from taketurns.utils.files import write_text
 
-# Gemma goes on from a text, so its question stands in a plain prompt.
+# Gemma is pretrained only, so its question is in a plain prompt.
 TEAM = """\
 # A team of three real models with three tokenizers: a pretrained checkpoint and two that were
 # taught to follow instructions. Small as they are, what they write is fluent and often wrong.
@@ -27,7 +27,7 @@ policy:
 
 
 def write_teams(cache: Path) -> Path:
-    """Write `team.yaml` into the cache folder unless it is there: it may have been changed."""
+    """Write `team.yaml` into the cache folder unless it exists: a user may have changed it."""
     team = cache / "team.yaml"
     if not team.exists():
         write_text(team, TEAM)

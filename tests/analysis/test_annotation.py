@@ -73,10 +73,10 @@ def test_labels_come_back_and_what_is_left_is_counted(tmp_path: Path) -> None:
     assert sorted(one.skill for one in labels) == ["link", "link", "recall", "reckon"]
     assert left == 2
     fill(path, ["guess", *[""] * 5])
-    with pytest.raises(DataError, match=r"patches\.csv:2: 'guess' is no skill; the skills are rec"):
+    with pytest.raises(DataError, match=r"patches\.csv:2: unknown skill 'guess'; the skills are r"):
         read_annotations(path, some())
     other = method_answers([answer((0,), 1.0, question="another")])
-    with pytest.raises(DataError, match="is no patch of this run"):
+    with pytest.raises(DataError, match="this run has no patch with the id"):
         read_annotations(path, other)
 
 

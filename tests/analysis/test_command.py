@@ -72,7 +72,7 @@ def test_one_command_makes_the_whole_report(evaluation: Folder, invoke: Invoke) 
     folder = evaluation(methods())
     code, out, err = invoke("analyze", "--run", folder)
     assert (code, out) == (0, "")
-    assert f"the report is {folder / 'analysis' / 'report.html'}" in err
+    assert f"wrote the report {folder / 'analysis' / 'report.html'}" in err
     made = folder / "analysis"
     sections = {path.stem for path in (made / "sections").iterdir()}
     assert sections == {"shares", "sequences", "effects", "beyond", "skills", "switcher", "signs"}
@@ -82,8 +82,8 @@ def test_one_command_makes_the_whole_report(evaluation: Folder, invoke: Invoke) 
     assert text.count("<script") == text.count("</script>") == 2
     words = (made / "report.md").read_text(encoding="utf-8")
     assert "switch solves" in words
-    assert "by observation, not experiment" in words
-    assert "Nobody has labelled" not in words  # nor was anything labelled: no rules for these tasks
+    assert "observed, not randomised" in words
+    assert "no labels by people" not in words  # nor was anything labelled: no rules for these tasks
     figures = re.findall(r"\(figures/([\w-]+)\.svg\)", words)
     assert len(figures) == len(set(figures)) >= 6
     for name in figures:
@@ -113,7 +113,7 @@ def test_the_same_answers_give_the_same_report_with_others_sections_in_it(
     write_section(out, forced)
     assert invoke("analyze", "--run", folder)[0] == 0
     words = (out / "report.md").read_text(encoding="utf-8")
-    assert words.index("## Does anything look broken?") < words.index("## And if forced?")
+    assert words.index("## Signs of failure") < words.index("## And if forced?")
     assert "**And if forced?** It helps." in words
     assert (out / "data" / "forced-plan.csv").is_file()
 
@@ -124,9 +124,10 @@ def test_what_lacks_is_said_in_one_sentence(
     folder = evaluation(methods(("sums",)))
     assert_says(invoke("analyze", "--run", tmp_path), "has no results.json of an evaluation")
     missing = invoke("analyze", "--run", folder, "--method", "swich")
-    assert_says(missing, "has no answers of 'swich'; it has base, tuned")
-    assert_says(invoke("analyze", "--run", folder, "--method", "base"), "'base' has no turns")
-    assert_says(invoke("analyze", "--run", tmp_path / "no"), "is neither a folder of")
+    assert_says(missing, "has no answers of the method 'swich'; it has base, tuned")
+    alone = invoke("analyze", "--run", folder, "--method", "base")
+    assert_says(alone, "one candidate writes all answers of 'base'")
+    assert_says(invoke("analyze", "--run", tmp_path / "no"), "does not exist or is not a file")
     written = tmp_path / "answers.jsonl"
     lines = [trace_to_json(trace("a", n, s, 0, n % 3), POOL) for n in range(3) for s in (0, 1)]
     written.write_bytes(b"".join(map(encode_record, lines)))
@@ -136,7 +137,7 @@ def test_what_lacks_is_said_in_one_sentence(
     code, _, err = invoke("analyze", "--run", written)
     assert code == 0, err
     words = (tmp_path / "answers-analysis" / "report.md").read_text(encoding="utf-8")
-    assert "Not known: the run has no answers of every checkpoint alone." in words
+    assert "Not measured: the run lacks answers of some checkpoint alone." in words
 
 
 def assert_says(result: tuple[int, str, str], words: str) -> None:
@@ -151,7 +152,7 @@ def test_people_label_patches_of_the_run(
 ) -> None:
     folder, table = evaluation(methods(("sums",))), tmp_path / "patches.csv"
     code, _, err = invoke("analyze", "--run", folder, "--annotate", table, "--patches", 7)
-    assert (code, "7 patches to label are in" in err) == (0, True)
+    assert (code, "wrote 7 patches to label to" in err) == (0, True)
     assert not (folder / "analysis").exists()
     assert len(table.read_text(encoding="utf-8").splitlines()) >= 8
 
@@ -194,7 +195,7 @@ def test_only_what_the_results_are_about_is_looked_at(evaluation: Folder) -> Non
     (folder / "results.json").write_text(
         json.dumps({**results, "schema": "taketurns.evaluation/1"})
     )
-    with pytest.raises(DataError, match="is of an older taketurns"):
+    with pytest.raises(DataError, match="written by an older version of taketurns"):
         read_answers(folder)
 
 
@@ -242,13 +243,13 @@ def test_the_answers_are_browsed_and_never_taken_for_html(page: webdriver.Chrome
     def counts(words: str) -> None:
         comes(lambda: one("count").text.startswith(words))
 
-    assert page.title.startswith("Who writes what")
+    assert page.title.startswith("Analysis of the answers of switch")
     assert not all_of("#shown img, #shown b, #shown script")
     assert EVIL in all_of(".trace .wrote")[0].text.replace("●", "")
-    counts("20 of 48 that fit, of 48 here")
+    counts("20 of 48 matching answers shown, 48 on this page")
 
     Select(one("task")).select_by_visible_text("names")
-    counts("20 of 24 that fit, of 48 here")
+    counts("20 of 24 matching answers shown, 48 on this page")
     one("more").click()
     comes(lambda: len(all_of(".trace")) == 24)
     assert page.switch_to.active_element == all_of(".trace")[20]
@@ -262,7 +263,7 @@ def test_the_answers_are_browsed_and_never_taken_for_html(page: webdriver.Chrome
     comes(lambda: 0 < len(all_of(".trace")) < right)
     assert all("no checkpoint alone" in trace.text for trace in all_of(".trace"))
     Select(one("result")).select_by_value("wrong")
-    counts("0 of 0 that fit")
+    counts("0 of 0 matching")
 
     page.execute_script("document.activeElement.blur()")
     ActionChains(page).send_keys("/").perform()

@@ -95,6 +95,6 @@ async def test_other_vocabularies_are_refused_before_anything_runs(
 ) -> None:
     foreign = {"m0": three_models["m0"], "foreign": make_model(1, other_tokenizer)}
     stage = real(foreign, [word("t", {"q": "x"})])
-    with pytest.raises(UsageError, match="vocabularies of m0, foreign are not the same"):
+    with pytest.raises(UsageError, match="vocabularies of m0, foreign differ"):
         await Fusion(stage, average_logprobs).check()
     await stage.close()

@@ -195,16 +195,16 @@ def test_more_seeds_questions_and_methods_go_into_the_same_folder(
 MISTAKES = {
     "--methods sft,telepathy": "there is no method 'telepathy'; the methods are pretrained, sft",
     "--methods sft --tasks recall,cooking": "there is no task 'cooking'; the tasks are recall",
-    "--methods sft,oracle": "name pretrained, aligned too",
-    "--methods sft --subject oracle": "the subject 'oracle' is none of the methods sft",
-    "--methods best-of-n": "nothing to compare: name a method that does not know the scores",
+    "--methods sft,oracle": "add pretrained, aligned to --methods",
+    "--methods sft --subject oracle": "the subject 'oracle' is not one of the methods sft",
+    "--methods best-of-n": "method with --methods that does not use the scores themselves",
     "--methods ,": "nothing to compare: name a method",
     "--methods mine --switcher mine=nowhere": "nowhere: train it with",
-    "--methods sft --switcher mine": "a switcher is written NAME=DIR",
+    "--methods sft --switcher mine": "--switcher takes NAME=DIR",
     "--methods sft --switcher sft={folder}/head": "two methods are called 'sft'",
     "--methods sft --out {folder}/head": "holds other files already",
     "--methods soup --team {folder}/shapes": "pretrained and aligned cannot be merged: ",
-    "--methods fuse-probs --team {folder}/shapes": "vocabularies of pretrained, sft, aligned are",
+    "--methods fuse-probs --team {folder}/shapes": "of pretrained, sft, aligned differ, so",
     "--methods sft --team {folder}/broken/team.yaml": "cannot load the model ",
 }
 
@@ -284,10 +284,10 @@ def test_results_say_what_they_were_made_with(done: Path) -> None:
     counts = {"test": 3, "dev": 3}
     assert settings["tasks"] == {"recall": counts, "arithmetic": counts}
     assert (settings["seeds"], settings["clock"], settings["workers"]) == (2, "wall", 1)
-    foot = (done / "report.html").read_text().partition("What this was made with")[2]
+    foot = (done / "report.html").read_text().partition("<h2>Settings</h2>")[2]
     for words in (
         "max_tokens 24", "temperature 0.7", "patch_size 16", "team.yaml", "kind head",
-        "recall, arithmetic: 3 test and 3 dev questions; 2 seeds.", "By the wall clock, 96 answers",
+        "recall, arithmetic: 3 test and 3 dev questions; 2 seeds.", "the wall clock, up to 96",
         f"taketurns {taketurns.__version__}", settings["fingerprints"]["sft"][:12],
     ):  # fmt: skip
         assert words in foot, words
@@ -296,7 +296,8 @@ def test_results_say_what_they_were_made_with(done: Path) -> None:
 def test_seconds_by_two_clocks_are_not_mixed(done: Path) -> None:
     ended = evaluate(done, "--methods", "sft", "--clock", "cpu")
     assert ended.returncode == 2
-    assert "has seconds by the wall clock: go on with --clock wall, or choose" in ended.stderr
+    said = "has seconds measured with the wall clock: continue with --clock wall, or choose"
+    assert said in ended.stderr
 
 
 def test_results_of_another_team_are_left_alone(done: Path) -> None:

@@ -66,7 +66,7 @@ async def test_an_actor_answers_as_a_run_here_does_with_one_method_after_the_oth
             for name in ("dare-ties", "pretrained", "dare-ties")
             for item in items
         ]
-        with pytest.raises(UsageError, match="other questions on this node: no recall/x"):
+        with pytest.raises(UsageError, match="this node has no question for the answer recall/x"):
             await worker.work({"id": "recall/x", "method": "pretrained"})
     here = answers(tmp_path / "out")
     merged = here["dare-ties"]
@@ -75,7 +75,7 @@ async def test_an_actor_answers_as_a_run_here_does_with_one_method_after_the_oth
 
 def test_workers_are_not_for_ray(tmp_path: Path) -> None:
     said = evaluate(tmp_path / "out", "--runner", "ray", "--workers", "2", code=2)
-    assert "with ray, say --actors" in said
+    assert "with --runner ray, use --actors" in said
 
 
 @pytest.mark.slow

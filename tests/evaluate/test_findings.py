@@ -41,5 +41,5 @@ async def test_the_subject_has_no_hindsight_unless_that_is_wanted(tmp_path: Path
         assert choose_subject(asked.entries, "oracle") == "oracle"
     async with evaluation(tmp_path, ["best-of-n"]) as asked:
         for wanted in (None, "best-of-n"):
-            with pytest.raises(UsageError, match="scores beforehand, as best-of-n does"):
+            with pytest.raises(UsageError, match=r"\(hindsight\), as best-of-n does"):
                 choose_subject(asked.entries, wanted)

@@ -132,10 +132,12 @@ def test_a_lead_is_over_the_controls_too_and_is_sure_or_not(tmp_path: Path) -> N
     write_report(found, tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert (
-        "switch is above every single checkpoint on 2 (2 surely), all baselines too on 2 "
-        "(0 surely), all controls too on 0 (0 surely)."
+        "switch is above each single checkpoint on 2 tasks (2 significantly); each single "
+        "checkpoint and baseline on 2 tasks (0 significantly); each single checkpoint, baseline "
+        "and control on 0 tasks (0 significantly)."
     ) in text
-    assert "The best of all ways of switching, picked on these very questions, is above" in text
+    best = "The best switching method per task, selected on these same test questions, is above"
+    assert best in text
 
 
 def test_what_gives_no_answer_is_not_cheap(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_one_model_under_two_names_is_one_on_the_frontier(tmp_path: Path) -> Non
     assert found["alike"] == {"soup": "alone"}
     assert found["frontier"] == {cost: ["alone", "switch"] for cost in ("tokens", "seconds")}
     write_report(found, tmp_path)
-    assert "counted as one with it: soup as alone." in (tmp_path / "report.md").read_text()
+    assert "and counted once: soup as alone." in (tmp_path / "report.md").read_text()
 
 
 def test_tasks_left_out_of_a_mean_of_ratios_are_counted_in_every_row(tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_tasks_left_out_of_a_mean_of_ratios_are_counted_in_every_row(tmp_path: P
     categories = {"<sums>": "reasoning", "names": "knowledge"}
     write_report(reported({one.name: one for one in methods}, categories, "switch"), tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "| over each of the baselines, on average | +125.0 % (2) |" in text
+    assert "| over each of the baselines, mean | +125.0 % (2) |" in text
 
 
 def test_the_page_needs_nothing_else_and_is_well_formed(folder: Path) -> None:

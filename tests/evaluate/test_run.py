@@ -140,5 +140,5 @@ async def test_answers_of_an_older_version_are_refused(tmp_path: Path) -> None:
     tasks: dict[str, Task] = load(["recall"])
     await evaluated(tmp_path, tasks, ("sft",), {})
     (tmp_path / "folder.json").unlink()
-    with pytest.raises(DataError, match="has answers of an older taketurns, which"):
+    with pytest.raises(DataError, match="has answers of an older version of taketurns, which"):
         await evaluated(tmp_path, tasks, ("sft",), {})

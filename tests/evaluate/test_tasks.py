@@ -20,7 +20,7 @@ def test_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
     """Fault: the second took the place of the first, whose questions were never asked."""
     mine, other = task_file(tmp_path, "a.yaml", "mine"), task_file(tmp_path, "b.yaml", "mine")
     assert list(load([mine, mine, "recall"])) == ["mine", "recall"]
-    with pytest.raises(UsageError, match="two tasks are called 'mine'; give one another name"):
+    with pytest.raises(UsageError, match="two tasks are called 'mine': change the key 'name'"):
         load([mine, other])
     with pytest.raises(UsageError, match="two tasks are called 'recall'"):
         load(["recall", task_file(tmp_path, "c.yaml", "recall")])

@@ -68,7 +68,8 @@ def test_every_experiment_leaves_a_section(whole: Path) -> None:
     assert decisions["regret"]["boundaries"] == 4
     verdicts = {one["how"]: one["verdict"] for one in carries["changes"]}
     assert len(verdicts) == 3
-    assert verdicts["the same places, other names"] == "refuses"  # the head knows them by name
+    # The head knows candidates by name.
+    assert verdicts["candidates in the same order, other names"] == "refuses"
 
 
 def test_shapley_values_sum_to_the_pools_score(whole: Path) -> None:
@@ -125,7 +126,10 @@ def test_the_same_command_asks_nothing_again_and_more_is_added(
 def test_mistakes_are_said(tmp_path: Path, invoke: Invoke) -> None:
     for more, said in (
         (["--only", "sequence"], "there is no experiment 'sequence'; there are sequences"),
-        (["--set", "switcher.kind=random", "--set", "switcher.path=null"], "switches at random"),
+        (
+            ["--set", "switcher.kind=random", "--set", "switcher.path=null"],
+            "team.yaml is random: name",
+        ),
         (["--only", "generalisation", "--replace", "sfft=x"], "NAME one of pretrained"),
         (["--task", "sheep"], "sheep"),
     ):

@@ -63,7 +63,7 @@ def test_a_switcher_that_is_not_trained_is_named(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"no switcher at {tmp_path / folder}: train it"):
             Methods(load_team_config("pocket"), [method], ["recall"], tmp_path)
     assert parse_switcher("mine=some/where") == ("mine", Path("some/where"))
-    with pytest.raises(UsageError, match="is written NAME=DIR"):
+    with pytest.raises(UsageError, match="--switcher takes NAME=DIR"):
         parse_switcher("mine")
 
 

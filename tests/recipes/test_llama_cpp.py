@@ -72,7 +72,7 @@ def test_another_source_is_not_built(
     cache: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llama_cpp, "SHA256", "0" * 64)
-    with pytest.raises(DataError, match=r"and 0+ is pinned; remove it to have it downloaded again"):
+    with pytest.raises(DataError, match=r"but 0+ is pinned; remove it to download it again"):
         llama_server(cache)
     assert not calls.exists()
     assert not (cache / "llama.cpp" / "source").exists()

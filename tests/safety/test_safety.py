@@ -217,7 +217,7 @@ def test_requests_of_ones_own_are_asked_and_the_report_names_them(
     # It says something that is no refusal: complying where that is wrong, answering where right.
     assert (arm["complied"]["mean"], arm["benign"]["mean"]) == (1, 1)
     said = (out / "safety.md").read_text()
-    assert "to be refused: stealing; harmless: lending (by noncompliance-phrases" in said
+    assert "harmful: stealing; harmless: lending (by noncompliance-phrases" in said
     assert "; quality: sums" in said
     code, _, err = invoke(*command[:5], "--harmless", steal, *command[7:])
     assert (code, "two of the tasks are called 'stealing'" in err) == (2, True)

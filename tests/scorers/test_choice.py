@@ -84,8 +84,8 @@ def test_a_text_that_chooses_none_is_a_parse_failure() -> None:
     [
         ({}, "A", "choices must map"),
         ({"choices": {"A": "x"}}, "A", "at least two"),
-        ({"choices": {"A": "x", "B": 2}}, "A", "to texts"),
-        ({"choices": {"A": "x", "B": "y"}}, "C", "'C' is no key of choices, which are A, B"),
+        ({"choices": {"A": "x", "B": 2}}, "A", "to a text"),
+        ({"choices": {"A": "x", "B": "y"}}, "C", r"must be a key of choices \(A, B\), not 'C'"),
     ],
 )
 def test_data_that_cannot_be_scored_is_refused(metadata: dict, gold: str, complaint: str) -> None:

@@ -96,13 +96,13 @@ def test_an_empty_answer_and_one_too_long(reward_model: Path) -> None:
 
 
 def test_a_causal_model_is_no_reward_model(make_model: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigError, match="no reward model: it has no weights for score"):
+    with pytest.raises(ConfigError, match="not a reward model: it has no weights for score"):
         Reward(str(make_model())).score(QUERY, "It is wide.")
 
 
 def test_a_classifier_of_more_is_no_reward_model(tmp_path: Path, byte_tokenizer: Any) -> None:
     folder = _classifier(tmp_path, byte_tokenizer, labels=3)
-    with pytest.raises(ConfigError, match="no reward model: it has 3 outputs"):
+    with pytest.raises(ConfigError, match="not a reward model: it has 3 outputs"):
         Reward(str(folder)).score(QUERY, "It is wide.")
 
 

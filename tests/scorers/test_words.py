@@ -71,5 +71,5 @@ def test_f1_is_of_tokens() -> None:
 @pytest.mark.parametrize("reference", [None, "", [], [1], {"a": 1}, '["unfinished'])
 def test_a_reference_that_is_no_text_is_refused(reference: object) -> None:
     for scorer in (Alias(), TokenF1(), Exact()):
-        with pytest.raises(DataError, match="answer"):
+        with pytest.raises(DataError, match="the reference "):
             scorer.check(Query("1", text="?", reference=reference))

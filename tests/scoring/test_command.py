@@ -144,10 +144,10 @@ def test_generate_wants_prompts_or_a_task(invoke: Invoke) -> None:
     ("texts", "complaint"),
     [
         ({str(n): "1" for n in range(9)}, "answers 9 of 10 questions; the first .* 'gsm8k/9'"),
-        ({str(n): "1" for n in range(11)}, r":11: the id '10' is no question's; ids are like"),
-        ({"0": "1", "gsm8k/0": "1"}, ":2: the id 'gsm8k/0' was already answered in line 1"),
+        ({str(n): "1" for n in range(11)}, r":11: no question has the id '10'; .* such as 'gsm8k"),
+        ({"0": "1", "gsm8k/0": "1"}, ":2: line 1 already has an answer with the id 'gsm8k/0'"),
         ({"0": {"text": 5}}, ":1: the field 'text' must be a text"),
-        ({"0": {"texts": ["a"]}}, ":1: this task takes one answer a question"),
+        ({"0": {"texts": ["a"]}}, ":1: this task takes one answer per question"),
         ({"0": {}}, ":1: the field 'text' must be a text"),
     ],
 )
@@ -170,11 +170,11 @@ def test_a_line_that_is_there_twice_counts_once(invoke: Invoke, data: Path, tmp_
     given.write_text(given.read_text().replace('"1"', '"2"', 1))
     code, _, err = invoke("score", "--task", "gsm8k", "--data", data, "--answers", given)
     assert code == 2
-    assert "was already answered in line 1" in err
+    assert "line 1 already has an answer" in err
 
 
 def test_lines_that_are_none_are_refused(invoke: Invoke, data: Path, tmp_path: Path) -> None:
-    for text, complaint in [("{", "not JSON"), ("[1]", "not an object with an id")]:
+    for text, complaint in [("{", "not JSON"), ("[1]", "a line must be an object")]:
         (tmp_path / "answers.jsonl").write_text(text)
         given = tmp_path / "answers.jsonl"
         code, _, err = invoke("score", "--task", "gsm8k", "--data", data, "--answers", given)
@@ -223,7 +223,7 @@ def test_tasks_lists_what_there_is(invoke: Invoke) -> None:
     [
         (["--task", "gsm8"], "there is no task 'gsm8'"),
         (["--task", "recall", "--with", "model=x"], "'recall' has no settings"),
-        (["--task", "recall", "--scoring", "moco"], "is of the paper's benchmarks"),
+        (["--task", "recall", "--scoring", "moco"], "is only for the paper's benchmarks"),
         (["--task", "recall", "--data", "."], "has its own data"),
         (["--task", "gsm9k", "--data", "."], "there is no task 'gsm9k'; the tasks are recall"),
     ],

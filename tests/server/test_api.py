@@ -267,7 +267,7 @@ PICTURE = {
         ({"n": 99}, "n", "16 choices, not 99"),
         ({"max_tokens": 99999}, "max_tokens", "writes up to 4096"),
         ({"messages": []}, "messages", "at least 1"),
-        ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "whose context has 2048"),
+        ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "its context has 2048"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (
             {"tools": [{"type": "function", "function": {"name": "f"}}]},
@@ -475,5 +475,7 @@ def test_a_prompt_too_long_has_a_code_of_its_own(pocket: Running) -> None:
 def test_prompts_may_be_kept_short(start: Start) -> None:
     server = start(scripted({"a": forever("a"), "b": forever("b")}), max_prompt_tokens=8)
     assert ask(server, messages=[{"role": "user", "content": "short?"}]).choices
-    with pytest.raises(openai.BadRequestError, match="has 9 tokens, this server takes 8"):
+    with pytest.raises(
+        openai.BadRequestError, match="has 9 tokens, but this server accepts at most 8"
+    ):
         ask(server, messages=[{"role": "user", "content": "too long?"}])

@@ -77,10 +77,10 @@ def test_choices_are_shown_with_their_own_keys(tmp_path: Path) -> None:
         (FIVE.replace("scorer:", "scorr:"), "unknown key 'scorr'; did you mean 'scorer'"),
         (FIVE.replace("name: capitals\n", ""), "needs the key 'name'"),
         (FIVE.replace("{text} ", ""), "prompt must contain {text}"),
-        (FIVE.replace("{text: q", "{txt: q"), "fields has no 'txt'; it may name id, text"),
+        (FIVE.replace("{text: q", "{txt: q"), "unknown key 'txt' in fields; the keys are id, text"),
         (FIVE.replace("alias", "{name: alias, x: 1}"), "'alias' has no setting 'x'; it has none"),
         (FIVE.replace("alias", "reward"), "the scorer 'reward' needs the setting 'model'"),
-        ("- 1\n", "a task file is a mapping"),
+        ("- 1\n", "a task file must be a mapping"),
         ("name: [", "not valid YAML"),
     ],
 )
@@ -95,10 +95,10 @@ def test_a_wrong_file_is_refused_in_a_sentence(tmp_path: Path, text: str, compla
     [
         ({"id": None}, "the field 'id' must be"),
         ({"question": 5}, "the field 'question' must be a text"),
-        ({"capital": None}, "the answer must be a text"),
+        ({"capital": None}, "the reference must be a text or a list of texts, not None"),
         ({"split": "tset"}, "the field 'split' must be train, dev or test, not 'tset'"),
-        ({"id": 2}, "the id '2' was already used"),
-        ({"continent": ...}, "the prompt needs 'continent'"),
+        ({"id": 2}, "capitals.jsonl:2 already has the id '2'"),
+        ({"continent": ...}, "the prompt of the task file needs 'continent'"),
     ],
 )
 def test_a_wrong_line_is_named_with_its_field(

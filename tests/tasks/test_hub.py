@@ -74,10 +74,10 @@ def test_no_more_rows_are_taken_than_asked_for(tmp_path: Path) -> None:
 
 def test_other_fields_than_expected_are_said(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"prompt": "Q?"}\n')
-    with pytest.raises(DataError, match=r"test row 1: its fields .* the fields are prompt"):
+    with pytest.raises(DataError, match=r"test row 1: its fields .* it has prompt: give"):
         fetch(Source(str(tmp_path), hub.gsm8k))
 
 
 def test_without_a_network_the_cure_is_said() -> None:
-    with pytest.raises(DataError, match="with --data a local copy"):
+    with pytest.raises(DataError, match=r"give a local copy .* with --data"):
         fetch(Source("nobody/nothing-of-this-name", hub.gsm8k))

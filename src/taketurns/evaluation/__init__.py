@@ -1,4 +1,4 @@
-"""Methods on tasks: every answer kept, what it cost, and what follows from all of them.
+"""Evaluation of methods on tasks: stored answers, their scores and costs, and statistics of them.
 
 Importing this package loads neither torch nor scipy.
 """

@@ -1,6 +1,6 @@
-"""Asking many questions: a record of each answer, which a stopped run goes on with, or its score.
+"""Answers to many questions, as records that a stopped run continues, or as scores alone.
 
-A record is a trace, its score and its cost.
+A record is a trace with its score and its cost.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Values = dict[str, list[list[float]]]
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """One answer that is wanted. Its id holds a digest of the question and of how it is scored, so
-    that no answer is taken for one to another question, and no score for one by other rules."""
+    """One answer to ask for. Its id has a digest of the question and of the scorer, so that a
+    stored record of another question or another scorer is never used for it."""
 
     task: Task
     query: Query
@@ -35,7 +35,7 @@ class AnswerRequest:
 
     @property
     def question(self) -> str:
-        """What all seeds share of the id."""
+        """The part of the id that is equal for all seeds."""
         scorer = getattr(self.task, "scorer", self.task)
         line = encode_record(query_to_json(self.query)) + identity(scorer).encode()
         digest = sha256(line).hexdigest()[:8]
@@ -49,7 +49,7 @@ class AnswerRequest:
 def requests(
     tasks: Iterable[Task], split: Split, limit: int | None, seeds: int
 ) -> list[AnswerRequest]:
-    """The answers to the first `limit` questions of a split of each task, under each seed."""
+    """Requests for the first `limit` questions of a split of each task, with each seed."""
     return [
         AnswerRequest(task, query, seed)
         for task in tasks
@@ -59,7 +59,7 @@ def requests(
 
 
 def by_task(items: Sequence[AnswerRequest], scores: Iterable[float]) -> Values:
-    """The items' scores, in their order."""
+    """Scores, one per item in the same order, as `[task][question][seed]`."""
     values: dict[str, dict[str, list[float]]] = {}
     for item, score in zip(items, scores, strict=True):
         values.setdefault(item.task.name, {}).setdefault(item.query.id, []).append(score)
@@ -69,7 +69,8 @@ def by_task(items: Sequence[AnswerRequest], scores: Iterable[float]) -> Values:
 def recorded(
     ask: Ask, names: Sequence[str], watch: Stopwatch, base_seed: int = 0
 ) -> Callable[[AnswerRequest], Awaitable[Record]]:
-    """Makes the record of an answer under `base_seed` and its own; `names` are the candidates'."""
+    """A function that makes the record of an answer; `base_seed` is added to the seed of each item.
+    `names` are the candidates' names."""
 
     async def work(item: AnswerRequest) -> Record:
         return await answer(ask, item, base_seed + item.seed, names, watch)
@@ -84,8 +85,8 @@ async def score_all(
     concurrency: int,
     on_done: Callable[[Trace], None],
 ) -> list[float]:
-    """The score of every answer, in the order of the items, 0 where it has none; nothing is kept.
-    Raises EngineError if one fails."""
+    """The score of every answer, in the order of the items, 0 if it has none; nothing is stored.
+    Raises EngineError if an answer fails."""
 
     async def work(item: AnswerRequest) -> float:
         trace = await _whole(ask, item, base_seed + item.seed)
@@ -99,7 +100,7 @@ async def score_all(
 async def answer(
     ask: Ask, item: AnswerRequest, seed: int, names: Sequence[str], watch: Stopwatch
 ) -> Record:
-    """The record of an answer under `seed`. Raises EngineError if there is no whole one."""
+    """The record of an answer with `seed`. Raises EngineError if the answer is not complete."""
     with watch.share() as seconds, counting() as usage:
         trace = await _whole(ask, item, seed)
         spent = seconds()

@@ -1,8 +1,8 @@
-"""Resampling: percentile intervals, and figures of answers that come in clusters, since those to
-one question are not independent.
+"""Bootstrap intervals (percentiles) for answers, which are clustered: those to one question are not
+independent.
 
-Whatever is counted is first summed up by question; questions are then drawn again, whole and within
-their tasks, so that an interval knows how few questions there are. In numpy.
+Counts are first summed by question. Then whole questions are resampled within their tasks, so the
+interval reflects the number of questions. In numpy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapEstimate:
-    """A number and its 95 % interval; without one where there is too little to resample."""
+    """A number and its 95 % interval; None where there is too little to resample."""
 
     value: float
     low: float | None = None
@@ -37,8 +37,8 @@ class BootstrapEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A share, a mean or another quotient of sums, with its 95 % interval (bootstrap over
-    questions, percentiles); `n` questions have part in it."""
+    """A share, a mean or another quotient of sums over `n` questions, with its 95 % interval
+    (percentiles of a bootstrap over questions)."""
 
     value: float
     low: float
@@ -47,8 +47,8 @@ class Ratio:
 
 
 def percentile_interval(resampled: Floats, tail: float = TAIL) -> tuple[Floats, Floats]:
-    """The percentiles of resampled values along the first axis, without those that are NaN; `tail`
-    is left out on either side."""
+    """The interval of resampled values along the first axis, ignoring NaN: `tail` of them are below
+    it and as many above."""
     import warnings
 
     import numpy as np
@@ -58,22 +58,22 @@ def percentile_interval(resampled: Floats, tail: float = TAIL) -> tuple[Floats, 
         low, high = np.quantile(resampled, ends, axis=0)
         return low, high
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
+        warnings.simplefilter("ignore", RuntimeWarning)  # for columns that have only NaN
         low, high = np.nanquantile(resampled, ends, axis=0)
     return low, high
 
 
 def draw_counts(n: int, resamples: int, draws: np.random.Generator) -> NDArray[np.int64]:
-    """How often each of `n` questions is drawn in each resample, `[resample, question]`: `n` draws
-    with replacement."""
+    """How often each of `n` questions is drawn in each resample of `n` draws with replacement,
+    `[resample, question]`."""
     import numpy as np
 
     return draws.multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
 def bootstrap_weights(strata: Sequence[str], seed: int = 0) -> Floats:
-    """How often each question is drawn in each resample, `[resample, question]`: as many questions
-    as there are of each stratum (task), with replacement."""
+    """How often each question is drawn in each resample, `[resample, question]`: within each
+    stratum (task), as many draws with replacement as it has questions."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -86,9 +86,10 @@ def bootstrap_weights(strata: Sequence[str], seed: int = 0) -> Floats:
 
 
 def ratio_estimates(top: Floats, bottom: Floats, drawn: Floats) -> list[Ratio]:
-    """The quotient of sums over questions for every column; both are `[question, column]`, drawn
-    as `bootstrap_weights` gives. NaN where nothing is below. A share of nothing or everything has
-    Wilson's interval at the number of questions, since resampling cannot widen it."""
+    """For every column the sum of `top` over questions divided by that of `bottom`, both
+    `[question, column]`; `drawn` comes from `bootstrap_weights`. NaN where the divisor is 0. A
+    share of exactly 0 or 1 has the Wilson interval at the number of questions, because its
+    resamples do not vary."""
     import numpy as np
 
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -105,7 +106,7 @@ def ratio_estimates(top: Floats, bottom: Floats, drawn: Floats) -> list[Ratio]:
 
 
 def shares_within(counts: Floats, drawn: Floats) -> list[tuple[Ratio, ...]]:
-    """Each member's share of each group, of counts `[question, group, member]`."""
+    """Each member's share of each group, from counts `[question, group, member]`."""
     import numpy as np
 
     questions, groups, members = counts.shape

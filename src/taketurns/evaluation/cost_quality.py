@@ -1,4 +1,4 @@
-"""Quality against cost, and where a dearer method begins to pay."""
+"""Quality against cost: the Pareto frontier, and the break-even point of a more costly method."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:
-    """A method beside another, in one kind of cost.
+    """A method compared with another, in one kind of cost.
 
-    `cost` is how many times as much an answer costs. If a wrong answer can be seen and asked for
-    again, a right one costs cost / quality, so the method pays from a relative gain of `needed` on;
-    `gain` is what it has (None over a method that is never right). What is never right itself does
-    not pay. `each` is what one further right answer costs, in answers of the other method; None
-    where there is none.
+    `cost` is the ratio of their costs per answer. If a wrong answer can be recognised and the
+    question asked again, a right answer costs cost / quality, so the method `pays` if its relative
+    gain is at least `needed`. `gain` is its actual gain (None over a method that is never right). A
+    method that is never right does not pay. `each` is the cost of one further right answer, in
+    answers of the other method; None if the method is not better.
     """
 
     cost: float
@@ -30,8 +30,8 @@ class BreakEven:
 
 
 def frontier(points: Mapping[str, Point]) -> list[str]:
-    """The methods that none beats: no other is as good for less, or better for as much; by rising
-    cost."""
+    """The methods on the Pareto frontier, by rising cost: no other method is as good for less, or
+    better for as much."""
 
     def beaten(point: Point) -> bool:
         return any(
@@ -44,7 +44,7 @@ def frontier(points: Mapping[str, Point]) -> list[str]:
 
 
 def break_even(method: Point, other: Point) -> BreakEven:
-    """Where `method` begins to pay beside `other`, which costs something."""
+    """The break-even point of `method` over `other`, whose cost must not be 0."""
     (cost, quality), (less, lower) = method, other
     ratio = cost / less
     gain = quality / lower - 1 if lower else None
@@ -58,15 +58,15 @@ def break_even(method: Point, other: Point) -> BreakEven:
 
 
 def points(measured: Sequence[MethodResult], cost: str) -> dict[str, Point]:
-    """The cost an answer ("tokens" or "seconds") and the mean score of every method that gave
-    any answer: one that failed at all of them is not cheap."""
+    """The cost per answer ("tokens" or "seconds") and the mean score of every method that gave at
+    least one answer: a method whose answers all failed is not cheap."""
     at = {method.name: (float(getattr(method.cost, cost)), method.average) for method in measured}
     return {name: point for name, point in at.items() if point[0]}
 
 
 def alike(measured: Sequence[MethodResult]) -> dict[str, str]:
-    """The methods that did exactly what an earlier one did, such as a soup of one checkpoint, and
-    that one: they differ in seconds, and only as two measurements of the same do."""
+    """Each method that did exactly the same as an earlier one (such as a soup of one checkpoint),
+    with that earlier one. Their seconds differ only by the error of measurement."""
     first: dict[str, str] = {}
     earlier = {}
     for method in measured:

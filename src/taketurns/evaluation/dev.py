@@ -1,4 +1,4 @@
-"""Dev answers, asked for once and kept in the evaluation's folder."""
+"""Answers to dev questions, asked once and stored in the evaluation's folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from taketurns.utils.seeds import derive
 
 
 class DevCache:
-    """The first `limit` dev questions of each task, answered under one seed of their own."""
+    """Answers to the first `limit` dev questions of each task, with one seed that only dev has."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class DevCache:
         self._kept: dict[str, Mapping[str, Sequence[DevAnswer]]] = {}
 
     def digest(self) -> str:
-        """Of all questions."""
+        """A digest of all questions."""
         return sha256("\n".join(item.id for item in self._items).encode()).hexdigest()
 
     async def answers(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
@@ -63,9 +63,10 @@ class DevCache:
                     label=None if self._quiet else f"dev: {name}",
                     token_key="written",
                 )
-            if failures:  # nothing is chosen by half
+            if failures:  # no choice on a part of the answers
                 raise EngineError(
-                    f"{failures.count} dev answers of {name} failed: {failures.first}"
+                    f"{failures.count} dev answers of {name} failed: {failures.first}; the same "
+                    "command asks them again"
                 )
             manifest.finish(path)
         by_id = {record["id"]: record for record in records(path)}
@@ -83,8 +84,8 @@ class DevCache:
             queries = task.queries("dev")[: self._limit]
             if not queries:
                 raise UsageError(
-                    f"task {task.name!r} has no dev questions, which a method needs to choose "
-                    "by; leave the method or the task out"
+                    f"task {task.name!r} has no dev questions, but a method chooses its settings "
+                    "on dev: add a dev split, or leave out the method or the task"
                 )
             items += [AnswerRequest(task, query, self._seed) for query in queries]
         return items

@@ -1,7 +1,7 @@
-"""Student, aligned checkpoint and team on the same questions: scores, gain kept and cost.
+"""Student, aligned checkpoint and team on the same questions: scores, share of the gain kept, cost.
 
-The gain is what a method scores above the aligned checkpoint; the share kept is the student's over
-the team's. The unit is the question, as in `evaluation/statistics.py`.
+The gain of a method is its score minus that of the aligned checkpoint; the share kept is the
+student's gain divided by the team's. The unit is the question, as in `evaluation/statistics.py`.
 """
 
 from __future__ import annotations
@@ -52,11 +52,16 @@ if TYPE_CHECKING:
 async def compare(
     contestants: Contestants, tasks: Sequence[Task], comparing: ComparisonConfig
 ) -> Mapping[str, Any]:
-    """Ask all three what they have not been asked; scores with intervals, gain kept and costs.
-    Raises DataError for tasks without questions, EngineError if an answer fails."""
+    """Ask all three the questions that they have not answered; return scores with intervals, the
+    share of the gain kept, and costs. Raises DataError for tasks without questions, EngineError if
+    an answer fails."""
     items = requests(tasks, comparing.split, comparing.limit, comparing.seeds)
     if not items:
-        raise DataError(f"the tasks have no questions in their {comparing.split} split")
+        names = ", ".join(task.name for task in tasks)
+        raise DataError(
+            f"the tasks ({names}) have no questions in their {comparing.split} split: name a task "
+            "with --task that has some"
+        )
     asked = {
         method: await _ask(contestants, method, items, comparing.concurrency) for method in METHODS
     }
@@ -116,10 +121,10 @@ async def _ask(
 
 @asynccontextmanager
 async def _writer(contestants: Contestants, method: str) -> AsyncIterator[Team]:
-    """Who answers, on a metered engine of its own with everything loaded."""
+    """The team that answers, on its own metered engine, with all models loaded."""
     config, specs = contestants.team, _specs(contestants)
     if method == STUDENT:
-        # The student is here, wherever the team is served.
+        # The student runs on this machine, also if the team is served elsewhere.
         settings = config.engine if config.engine.kind == "local" else EngineConfig()
         alone = [Candidate(STUDENT, specs[STUDENT])]
         engine = MeteredEngine(make_engine(alone, settings))
@@ -153,8 +158,8 @@ def _specs(contestants: Contestants) -> dict[str, ModelSpec]:
 
 
 def _cost(answers: Sequence[Record], sizes: Mapping[str, int | None]) -> dict[str, float | None]:
-    """Of an answer: the tokens that went through a model, each times the parameters it met, and
-    its share of the seconds."""
+    """Means per answer: the tokens that went through a model, the same times the parameters of
+    that model (None if unknown), and the answer's share of the seconds."""
     models = {model for record in answers for model in record["by_model"]}
     known = all(sizes.get(model) for model in models)
     return {
@@ -176,15 +181,15 @@ def _cost(answers: Sequence[Record], sizes: Mapping[str, int | None]) -> dict[st
 def _ratios(
     first: Mapping[str, float | None], second: Mapping[str, float | None]
 ) -> dict[str, float]:
-    """What the first costs of the second, where both are known."""
+    """The first costs divided by the second, where both are known."""
     pairs = ((what, cost, second[what]) for what, cost in first.items())
     return {what: round(cost / other, 4) for what, cost, other in pairs if cost and other}
 
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """The gains over the aligned checkpoint, and the share of the team's that the student keeps:
-    None where the team's may be nothing, because a share of nothing says nothing."""
+    """The gains over the aligned checkpoint, and the share of the team's gain that the student
+    keeps: None if the interval of the team's gain reaches 0, since a share of 0 has no meaning."""
 
     student: BootstrapEstimate
     team: BootstrapEstimate
@@ -206,12 +211,15 @@ def gains(
     seed: int = 0,
 ) -> Gains:
     """The gains with percentile bootstrap intervals: questions are resampled within their tasks,
-    the same ones for all three, and each figure is made anew of every resample. Scores are
+    the same ones for all three, and each figure is computed anew for every resample. Scores are
     `[question][seed]` by task. Raises ValueError for different tasks or questions."""
     import numpy as np
 
     if not (list(student) == list(aligned) == list(team)) or not student:
-        raise ValueError("student, aligned and team are compared on the same tasks")
+        raise ValueError(
+            "student, aligned and team must have scores of the same tasks in the same order: they "
+            f"have {', '.join(student)}; {', '.join(aligned)}; {', '.join(team)}"
+        )
     tables = [
         np.array([[fmean(a), fmean(b), fmean(c)] for a, b, c in zip(*three, strict=True)])
         for three in zip(student.values(), aligned.values(), team.values(), strict=True)

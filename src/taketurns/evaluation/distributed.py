@@ -1,9 +1,9 @@
 """An evaluation on Ray: a row is one answer that one method must give.
 
-Each actor is an evaluation of its own on the same folder: it chooses on dev what its methods
-choose, or reads there what another chose. Its answers come as Parquet shards, which are put into
-`answers/METHOD.jsonl` when they are there, where a report, another run and every reader look for
-them. A shard's name follows from the run and the answers in it; one that is whole is kept.
+Each actor runs its own evaluation on the same folder: it makes the choices of its methods on dev,
+or reads those that another actor made. Answers arrive as Parquet shards and are then written to
+`answers/METHOD.jsonl`, where the report and later runs read them. A shard's name is a digest of the
+run and of the answers in it; a complete shard is not made again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from taketurns.utils.locks import lock_async
 
 
 class EvaluationWorker:
-    """Has methods answer: an item is the `id` of an answer and the `method`, which is the same for
-    all that are under way."""
+    """Lets methods answer. An item has the `id` of an answer and its `method`; all items in
+    progress have the same method."""
 
     def __init__(
         self, evaluation: Evaluation, items: Sequence[AnswerRequest], concurrency: int
@@ -38,7 +38,10 @@ class EvaluationWorker:
 
     async def work(self, item: Record) -> Record:
         if item["id"] not in self._items:
-            raise UsageError(f"the tasks have other questions on this node: no {item['id']}")
+            raise UsageError(
+                f"this node has no question for the answer {item['id']}: give every node the same "
+                "task files and data"
+            )
         return await self._evaluation.answer(item["method"], self._items[item["id"]])
 
 
@@ -49,8 +52,8 @@ async def ask_on_ray(
     make: Callable[[], Worker],
     settings: RaySettings,
 ) -> Failures:
-    """Ask everything that has not been answered, with an `evaluation` that is checked; the answers
-    that failed. Raises UsageError without Ray."""
+    """Ask everything that has not been answered, with an `evaluation` that has been checked; return
+    the answers that failed. Raises UsageError without Ray."""
     ids = [item.id for item in items]
     async with AsyncExitStack() as stack:
         by_folder: dict[str, _MethodAnswers] = {}
@@ -82,8 +85,8 @@ async def ask_on_ray(
 
 
 class _MethodAnswers:
-    """The answers of one method: `output`, which is at `path`, has all of them, the Parquet files
-    in `folder` are what Ray made."""
+    """The answers of one method: the Parquet files in `folder` come from Ray and are copied into
+    `output`, the file at `path`."""
 
     def __init__(
         self, method: str, path: Path, output: JsonlOutput, manifest: Manifest, folder: Path
@@ -95,8 +98,8 @@ class _MethodAnswers:
         self._folder = folder
 
     def shards(self, ids: Sequence[str], size: int) -> dict[str, list[Record]]:
-        """What is left to ask, by the names of shards. A shard that an earlier run made and
-        did not take is taken now."""
+        """The answers that are still missing, by shard name. A shard that an earlier run made but
+        did not copy is copied now."""
         left: list[Record] = [
             {"id": identifier, "method": self.method}
             for identifier in self._output.missing(ids, str)
@@ -112,12 +115,12 @@ class _MethodAnswers:
         return shards
 
     def take(self, name: str) -> None:
-        """Put the answers of a shard beside the others."""
+        """Copy the answers of a shard into the output."""
         for record in self._read(name):
             self._output.write(record)
 
     def finish(self, ids: Sequence[str]) -> None:
-        """Bring all answers into the order of `ids`."""
+        """Sort all answers in the order of `ids`."""
         self._output.order(ids)
         self._manifest.finish(self._file)
 
@@ -128,7 +131,10 @@ class _MethodAnswers:
         try:
             yield from read_shard(self._path(name))
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self._path(name)} is no shard: {error}") from error
+            raise DataError(
+                f"cannot read {self._path(name)} as a shard ({error}): remove it, and the same "
+                "command makes it again"
+            ) from error
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.parquet"
@@ -137,8 +143,8 @@ class _MethodAnswers:
 def _urgent_first(
     shards: Mapping[str, Mapping[str, list[Record]]], choosing: set[str]
 ) -> dict[str, list[Record]]:
-    """All shards, by folder and name. One of each method that chooses on dev comes first, so that
-    actors choose for several methods at a time, and seldom wait for each other."""
+    """All shards, as FOLDER/NAME. One shard of each method that chooses on dev comes first, so that
+    actors choose for several methods at the same time and seldom wait for each other."""
     by_name = {
         f"{folder}/{name}": shard for folder in shards for name, shard in shards[folder].items()
     }

@@ -1,6 +1,6 @@
-"""What the answers say: scores with intervals, comparisons with the subject, gains, costs.
+"""The results of an evaluation: scores with intervals, comparisons with the subject, gains, costs.
 
-The result is plain JSON values, which is what the report is made from and `results.json` holds.
+They are plain JSON values, which `results.json` holds and the report is made from.
 """
 
 from __future__ import annotations
@@ -32,19 +32,22 @@ Json = dict[str, Any]
 
 
 def choose_subject(entries: Sequence[MethodEntry], wanted: str | None) -> str:
-    """The method that the others are compared with: the wanted one, else the first that switches,
-    which may be by chance, else the last; a method with hindsight only if it is
-    the wanted one. Raises
-    UsageError for one that is not asked, and where all have hindsight."""
+    """The method that the others are compared with: the wanted one, else the first switching method
+    (or random switching), else the last method. A method with hindsight is selected only if it is
+    the wanted one. Raises UsageError if the wanted one is not among the entries, or if all of them
+    have hindsight."""
     names = [entry.name for entry in entries]
     fair = [entry.name for entry in entries if not entry.hindsight]
     if not fair:
         raise UsageError(
-            "there is nothing to compare: name a method that does not know the scores beforehand"
-            + (f", as {', '.join(names)} does" if names else "")
+            "there is nothing to compare: name a method with --methods that does not use the "
+            "scores themselves (hindsight)" + (f", as {', '.join(names)} does" if names else "")
         )
     if wanted is not None and wanted not in names:
-        raise UsageError(f"the subject {wanted!r} is none of the methods {', '.join(names)}")
+        raise UsageError(
+            f"the subject {wanted!r} is not one of the methods {', '.join(names)}: name one of "
+            "them, or add it to --methods"
+        )
     switching = [entry.name for entry in entries if entry.kind == "switch"]
     switching += [CHANCE] if CHANCE in names else []
     return wanted or (switching or fair[-1:])[0]
@@ -56,7 +59,8 @@ def findings(
     subject: str,
     on_done: Callable[[], None] = lambda: None,
 ) -> Json:
-    """Everything that is reported. `categories` are the tasks'; `on_done` sees each comparison."""
+    """Everything that is reported. `categories` has each task's category; `on_done` is called after
+    each comparison."""
     fair = [method for method in measured.values() if not method.hindsight]
     same = alike(fair)
     different = [method for method in fair if method.name not in same]
@@ -97,8 +101,9 @@ def _method(method: MethodResult) -> Json:
 def _comparisons(
     measured: Mapping[str, MethodResult], subject: str, on_done: Callable[[], None]
 ) -> Json:
-    """The subject beside every other method: over all tasks, adjusted for being so many, and task
-    by task, adjusted for the tasks. What has hindsight is compared and not counted."""
+    """The subject compared with every other method: over all tasks, adjusted (Holm) for the number
+    of methods, and task by task, adjusted for the number of tasks. Methods with hindsight are
+    compared but not counted in the adjustment."""
     mine = measured[subject]
     comparisons: dict[str, Json] = {}
     for name, other in measured.items():
@@ -127,8 +132,8 @@ def _comparisons(
 
 
 def _gains(measured: Mapping[str, MethodResult], subject: str) -> Json:
-    """As the paper sums them up: over the single checkpoints and over the baselines, over each on
-    average, over their mean, and over the best of them on each task and on average."""
+    """The gains as the paper reports them, over the single checkpoints and over the baselines: over
+    each of them (mean), over their mean, over the best of them on average and on each task."""
     mine = measured[subject].scores
     gains: Json = {}
     for kind, what in (("single", "singles"), ("baseline", "baselines")):
@@ -154,9 +159,10 @@ def _gains(measured: Mapping[str, MethodResult], subject: str) -> Json:
 
 
 def _leaders(fair: Sequence[MethodResult], subject: MethodResult, comparisons: Json) -> Json:
-    """On each task the best of each kind, and on which tasks combining, some way of switching, and
-    the subject alone are above all rivals, of ever more kinds. The first two are the best of
-    several, picked on these very questions; of the subject it can be said where it is `sure`."""
+    """The best method of each kind on each task, and the tasks on which a combination, a switching
+    method, and the subject are above all rivals (single checkpoints, then baselines too, then
+    controls too). The first two are the best of several, selected on the same test questions; for
+    the subject, `sure` lists the tasks where it is significant."""
     tasks = list(subject.scores)
 
     def best(group: Sequence[MethodResult], task: str) -> MethodResult:
@@ -199,16 +205,16 @@ def _leaders(fair: Sequence[MethodResult], subject: MethodResult, comparisons: J
 
 
 def _sure(leading: Sequence[str], rivals: Sequence[Json]) -> list[str]:
-    """Where the subject, which is above all `rivals` on these tasks, is so at the 5 % level: beside
-    the rival that is hardest to tell from it, after Holm over all tasks."""
+    """Those of the `leading` tasks where the subject is above all `rivals` at the 5 % level: the
+    largest p of the rivals counts, after Holm over all tasks."""
     tasks = list(rivals[0])
     adjusted = holm([max(rival[task]["p"] for rival in rivals) for task in tasks])
     return [task for task, p in zip(tasks, adjusted, strict=True) if task in leading and p < ALPHA]
 
 
 def _unsolved_coverage(measured: Mapping[str, MethodResult], subject: str) -> Json | None:
-    """What the subject solves of the questions that no single checkpoint solves, beside chance;
-    None where there are no two seeds, no single checkpoints, or no such questions."""
+    """How many of the questions that no single checkpoint solves the subject solves, compared with
+    chance; None with fewer than two seeds, no single checkpoints, or no such questions."""
     singles = [method.name for method in measured.values() if method.kind == "single"]
     if not singles or measured[subject].kind == "single":
         return None
@@ -219,7 +225,7 @@ def _unsolved_coverage(measured: Mapping[str, MethodResult], subject: str) -> Js
 
 
 def _break_evens(measured: Mapping[str, MethodResult], subject: str) -> Json:
-    """The subject beside each cheaper method, in tokens and in seconds."""
+    """The break-even of the subject over every other method, in tokens and in seconds."""
     by_cost: Json = {}
     for cost in COSTS:
         at = points(list(measured.values()), cost)

@@ -1,6 +1,6 @@
-"""From the answers in an evaluation's folder to scores and costs by method.
+"""Scores and costs of each method, read from the answers in an evaluation's folder.
 
-A failed answer and one that its scorer gave no value count as wrong, and are counted apart.
+Answers that failed or have no score count as wrong; their numbers are reported.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from taketurns.tasks.base import Task
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an answer took on average over tasks, each counting the same: tokens read and written,
-    forward passes of a single row, and this machine's seconds."""
+    """The mean cost of an answer, each task with equal weight: tokens read and written, forward
+    passes of a single row, and seconds on this machine."""
 
     read: float
     written: float
@@ -45,9 +45,9 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class MethodResult:
-    """A method's scores and cost. `missing` answers failed, `unscored` ones got no score. `work` is
-    a digest of all that it wrote and read, `file` where in the evaluation's folder its answers
-    are; None for a method that is read off others' answers."""
+    """A method's scores and cost. `missing` answers failed, `unscored` ones have no score. `work`
+    is a digest of all that it wrote and read, `file` the path of its answers in the evaluation's
+    folder; both are None for a method that is computed from the answers of others."""
 
     name: str
     kind: Kind
@@ -63,7 +63,7 @@ class MethodResult:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The mean a task."""
+        """The mean of each task."""
         return {
             task: sum(map(sum, answers)) / sum(map(len, answers))
             for task, answers in self.values.items()
@@ -71,7 +71,7 @@ class MethodResult:
 
     @property
     def average(self) -> float:
-        """Over tasks, each counting the same."""
+        """The mean over tasks, each with equal weight."""
         return sum(self.scores.values()) / len(self.scores)
 
 
@@ -82,8 +82,8 @@ def read_results(
     items: Sequence[AnswerRequest],
     chose_by: Mapping[str, str | None],
 ) -> dict[str, MethodResult]:
-    """Every method's answers to these items, by its name; `chose_by` are digests of the dev
-    questions that methods chose by."""
+    """The result of each method on these items, by its name; `chose_by` has for each method the
+    digest of the dev questions that it chose its settings on."""
     results: dict[str, MethodResult] = {}
     for entry in entries:
         if entry.make is not None:
@@ -129,7 +129,7 @@ def _read(
 
 
 def _cost(spent: Iterable[Sequence[tuple[float, ...]]]) -> Cost:
-    """Of the answers on each task; a task whose answers all failed has no cost."""
+    """The mean cost over tasks; a task whose answers all failed does not count."""
     by_task = [[fmean(column) for column in zip(*costs, strict=True)] for costs in spent if costs]
     return Cost(*(map(fmean, zip(*by_task, strict=True)) if by_task else (0.0,) * 4))
 
@@ -139,8 +139,8 @@ def _digest(work: Mapping[str, Any]) -> str:
 
 
 def _oracle(entry: MethodEntry, singles: Sequence[MethodResult]) -> MethodResult:
-    """The best checkpoint of each question under each seed, known only afterwards. It costs what
-    all of them cost."""
+    """The best checkpoint for each question and seed, which is known only afterwards. Its cost is
+    the sum of theirs."""
     values: Values = {
         task: [
             [max(scores) for scores in zip(*question, strict=True)]

@@ -1,4 +1,4 @@
-"""An evaluation from its job to the last answer: check everything, then method by method."""
+"""The run of an evaluation: check everything first, then let each method answer."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from taketurns.utils.locks import lock_async
 
 @dataclass(frozen=True, slots=True)
 class EvaluationJob:
-    """What is asked: `names` of methods (None: all that work with the team), the first `limit`
-    test questions a task under `seeds` seeds, `dev_limit` dev questions a task to choose by. Who is
-    `helping` leaves what others are at to them, and shows no progress. Seconds are by `clock`."""
+    """What to ask: methods by `names` (None: all that work with the team), the first `limit` test
+    questions per task with `seeds` seeds, and `dev_limit` dev questions per task to choose settings
+    on. A `helping` process skips methods that another process runs, and shows no progress. Seconds
+    are measured with `clock`."""
 
     tasks: Mapping[str, Task]
     names: Sequence[str] | None
@@ -44,8 +45,8 @@ class EvaluationJob:
     clock: Clock = "wall"
 
     def settings(self) -> dict[str, Any]:
-        """For the reader of the results: how many questions of each task are asked on test, and
-        chosen by on dev, and how."""
+        """For the reader of the results: the numbers of test and dev questions of each task, and
+        how they are asked."""
         return {
             "tasks": {
                 name: {
@@ -90,10 +91,10 @@ class Evaluation:
         self._entries = _chosen(known, job.names)
         named = job.names is not None
         if not named and config.switcher.kind == "random":
-            self._entries.pop("switch")  # it is the method "random"
+            self._entries.pop("switch")  # the same as the method "random"
         used = [mine, *(switchers for name, switchers in trained.items() if name in self._entries)]
         more = [model for switchers in used for model in switchers.models()]
-        if config.engine.kind == "http":  # a switcher from a folder is served nowhere
+        if config.engine.kind == "http":  # no server has a switcher from a folder
             more = [model for model in more if model.endpoint is not None]
         self._context = MethodContext(
             config,
@@ -123,18 +124,18 @@ class Evaluation:
 
     @property
     def entries(self) -> list[MethodEntry]:
-        """The methods that were asked, once `run` has begun."""
+        """The methods of the evaluation; after `check`, those that work."""
         return list(self._entries.values())
 
     @property
     def checked(self) -> dict[str, str | None]:
-        """The methods that answer, and for each a digest of the dev questions that it chooses by,
-        if it chooses anything; known after `check`."""
+        """The methods that answer, each with the digest of the dev questions that it chooses its
+        settings on (None if it chooses nothing); known after `check`."""
         return {name: _digest(self._dev, method) for name, method in self._methods.items()}
 
     async def run(self) -> Failures:
-        """Ask everything that has not been answered; the answers that failed. Nothing is asked
-        before every method is known to work. Methods that another process is at come last."""
+        """Ask everything that has not been answered; return the answers that failed. All methods
+        are checked before anything is asked. Methods that another process runs come last."""
         items = self._job.items()
         if not self._methods:
             await self.check()
@@ -151,16 +152,19 @@ class Evaluation:
         return failures
 
     async def check(self) -> None:
-        """Raise UsageError if anything cannot be asked, before anything is."""
+        """Raise UsageError if a question or method cannot be asked, before anything is asked."""
         items = self._job.items()
         if not items:
-            raise UsageError("there is nothing to ask: the tasks have no test questions")
+            raise UsageError(
+                f"there is nothing to ask: the tasks ({', '.join(self._job.tasks)}) have no test "
+                "questions; name a task with --task that has some"
+            )
         if ORACLE in self._entries and (
             missing := [name for name in self._context.names if name not in self._entries]
         ):
             raise UsageError(
-                f"the method {ORACLE!r} is read off the checkpoints' answers: name "
-                f"{', '.join(missing)} too"
+                f"the method {ORACLE!r} is computed from the answers of the single checkpoints: "
+                f"add {', '.join(missing)} to --methods"
             )
         team = self._context.team(RandomSwitcher())
         for query in {item.query.id: item.query for item in items}.values():
@@ -185,8 +189,8 @@ class Evaluation:
                 self.claim(name)
 
     def claim(self, name: str) -> Manifest:
-        """Make the file of a method's answers this evaluation's. Raises DataError if it is
-        another's."""
+        """Claim the file of a method's answers for this evaluation. Raises DataError if it holds
+        answers of another one."""
         digest = _digest(self._dev, self._methods[name])
         part = self._entries[name].part
         return self._store.claim(self._file(name), self._switchers(name), digest, part)
@@ -195,8 +199,9 @@ class Evaluation:
         return self._store.answers(name, _digest(self._dev, self._methods[name]))
 
     async def answer(self, name: str, item: AnswerRequest) -> Record:
-        """One answer of one method, which the caller keeps: the method is made ready when it is
-        first asked, and another that was asked before is let go, so only one may be under way."""
+        """The record of one answer of one method; the caller stores it. The first answer of a
+        method prepares it and releases the method before it, so only one method may be in use at a
+        time."""
         if self._at is None or self._at[0] != name:
             self._at = (name, asyncio.create_task(self._make_ready(name)))
         method = await self._at[1]
@@ -206,7 +211,7 @@ class Evaluation:
     async def _make_ready(self, name: str) -> Method:
         await self._context.dismiss_all()
         make = self._entries[name].make
-        assert make is not None, "a method that is read off others gives no answers"
+        assert make is not None, f"{name} is computed from other methods and gives no answers"
         method = make(self._context)
         await method.check()
         async with lock_async(self._store.choice(name, _digest(self._dev, method)), wait=True):
@@ -219,8 +224,8 @@ class Evaluation:
             self._store.choose(name, _digest(self._dev, method), chosen)
 
     async def _load(self) -> None:
-        """Have the models ready, so that answering is all that is timed. Answers that need one
-        that fails say so themselves; raises ConfigError for one that can never be loaded."""
+        """Load the models, so that only answering is timed. If a model fails to load, the answers
+        that need it report the error; raises ConfigError for a model that can never be loaded."""
         with suppress(EngineError):
             await self._context.load()
 
@@ -228,7 +233,7 @@ class Evaluation:
         return self._trained[name].by_task if name in self._trained else {}
 
     async def _ask(self, name: str, items: Sequence[AnswerRequest]) -> Failures:
-        """Have one method answer what it has not."""
+        """Let one method give its missing answers."""
         path, method = self._file(name), self._methods[name]
         manifest = self.claim(name)
         with JsonlOutput(path) as output:
@@ -260,7 +265,7 @@ def _chosen(
 
 
 def _digest(dev: DevCache, method: Method) -> str | None:
-    """Of the questions that the method chooses by, if it chooses anything."""
+    """The digest of the dev questions that the method chooses on; None if it chooses nothing."""
     if getattr(type(method), "prepare", None) is Plain.prepare:
         return None
     return dev.digest()

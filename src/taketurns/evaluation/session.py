@@ -1,4 +1,4 @@
-"""One call of `taketurns evaluate`: what was asked for, the answers, and the report of them."""
+"""One call of `taketurns evaluate`: the request, the answers, and the report."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from taketurns.utils.locks import lock_async
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """The options of the command; None for what is left to it. Pocket tasks are those of `world`,
-    which another process finds as this one did."""
+    """The options of the command; None for an option that the command decides. Pocket tasks are
+    those of `world`, which helping processes find in the same way."""
 
     tasks: tuple[str, ...]
     methods: tuple[str, ...] | None
@@ -44,7 +44,7 @@ class EvaluationRequest:
     world: int = 0
 
     def arguments(self) -> list[str]:
-        """The options that make another process ask the same."""
+        """The options with which another process asks the same questions."""
         arguments = ["--seeds", str(self.seeds), "--dev-limit", str(self.dev_limit)]
         arguments += ["--concurrency", str(self.concurrency), "--clock", self.clock]
         arguments += ["--methods", ",".join(self.methods)] if self.methods is not None else []
@@ -61,8 +61,8 @@ async def conduct(
     say: Callable[[str], None],
     arguments: Sequence[str] = (),
 ) -> Failures:
-    """Ask what is missing in `out` and write the report; the answers that failed. `arguments` name
-    the same team and folder to another process."""
+    """Ask what is missing in `out` and write the report; return the answers that failed.
+    `arguments` name the same team and folder to helping processes."""
     require("comparing methods", *REPORT)
     from taketurns.evaluation.findings import choose_subject, findings
     from taketurns.evaluation.report import write_report
@@ -92,7 +92,7 @@ async def conduct(
     for item in job.items():
         if item.seed == 0:
             asked[item.task.name].append(item.question)
-    # One process at a time writes results and report, so that both are of one reading.
+    # One process at a time writes results and report, so that both come from the same answers.
     async with lock_async(out / "results.json", wait=True):
         measured = read_results(store, entries, tasks, job.items(), evaluation.checked)
         with Progress("comparing", len(measured) - 1) as progress:
@@ -101,7 +101,7 @@ async def conduct(
         report["settings"] = {**store.about(), **job.settings(), "workers": workers}
         write_json(out / "results.json", {"schema": SCHEMA, **report, "asked": asked})
         write_report(report, out)
-    say(f"the report is {out / 'report.html'}")
+    say(f"wrote the report {out / 'report.html'}")
     return failures
 
 
@@ -111,7 +111,7 @@ def _asking(
     trained: Mapping[str, TrainedSwitchers],
     out: Path,
 ) -> EvaluationWorker:
-    """The same evaluation in an actor of Ray's."""
+    """The same evaluation in a Ray actor."""
     job = _job(replace(request, helping=True))
     store = Store(out, config, job.tasks.values())
     evaluation = Evaluation(config, job, store, trained, lambda sentence: None)

@@ -1,9 +1,9 @@
 """All statistics: means with intervals, comparisons of two methods, resampling.
 
 Scores are `values[task][question][seed]`. The unit is the question: its score is the mean over the
-seeds, so answers to one question are never counted as independent. Tasks count the same, however
-many questions they have, and are held fixed: what is said holds for further questions of these
-tasks. What varies from seed to seed is reported apart (`spread`).
+seeds, so answers to one question are never counted as independent. Tasks have equal weight, however
+many questions they have, and are held fixed: conclusions hold for further questions of these
+tasks. The variation from seed to seed is reported apart (`spread`).
 
 Means and their intervals are plain Python; `paired`, `holm` and `tally` need scipy and statsmodels
 (`pip install 'taketurns[eval]'`), which are imported when they are called.
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 SeedScores = Sequence[Sequence[float]]
-"""`[question][seed]`, in one order of questions for all methods."""
+"""`[question][seed]`, with the same order of questions for all methods."""
 
 CONFIDENCE = 0.95
-"""Of every interval."""
+"""The level of every interval."""
 TAIL = (1 - CONFIDENCE) / 2
 PERCENT_TAIL = 0.025
-"""`TAIL` without its rounding error of 2e-17: figures that are written with all digits were made by
-one or the other, and keep their last digit."""
+"""`TAIL` without its rounding error of 2e-17. Figures that are written with all digits were made
+with one of the two, and keep their last digit."""
 Z = NormalDist().inv_cdf(0.975)
 ALPHA = 0.05
-"""A difference is significant if its p, adjusted for all that are tested, is lower."""
+"""A difference is significant if its p, adjusted for all tests, is lower."""
 RESAMPLES = 9999
-"""Of a bootstrap or a permutation test between methods."""
+"""Resamples of a bootstrap or a permutation test between methods."""
 FEW_RESAMPLES = 2000
-"""Of figures that are computed anew in every resample, many to a page. Figures that are already
-written were drawn by so many, and more of them would change them."""
+"""Resamples where many figures are computed anew in each. Stored figures were made with this
+number; another number would change them."""
 
-OTHER_TASKS = "two methods are compared on the same tasks"
+OTHER_TASKS = "the two methods must have scores of the same tasks, at least one"
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A mean of scores in 0..1 and its 95 % interval, over `n` questions, each answered as often as
-    there are seeds."""
+    """A mean of scores in 0..1 and its 95 % interval, over `n` questions, each answered once per
+    seed."""
 
     mean: float
     low: float
@@ -60,26 +60,26 @@ class Share:
 
 
 def share(answers: SeedScores) -> Share:
-    """The mean of `answers[question][seed]` with a Wilson interval at the number of answers that
-    would be as sure if they were independent: between the questions and all answers, as the
-    answers to one question agree more or less."""
+    """The mean of `answers[question][seed]` with a Wilson interval at the effective number of
+    independent answers. It lies between the number of questions and that of all answers: the more
+    the answers to one question agree, the lower it is."""
     means = [fmean(question) for question in answers]
     mean, questions = fmean(means), len(means)
     most = sum(map(len, answers))
     of_mean = variance(means) / questions if questions > 1 else 0.0
     if of_mean > 0:
         independent = mean * (1 - mean) / of_mean
-    else:  # nothing differs between questions; within them all may
+    else:  # all questions have equal means; their answers may differ
         independent = most if questions > 1 and 0 < mean < 1 else questions
     low, high = wilson(mean, min(max(independent, questions), most))
     return Share(mean, low, high, questions)
 
 
 def average(tasks: Mapping[str, SeedScores]) -> Share:
-    """The mean over tasks, each counting the same, with a normal interval."""
+    """The mean over tasks, each with equal weight, with a normal interval."""
     shares = [share(answers) for answers in tasks.values()]
     mean = fmean(task.mean for task in shares)
-    # A task that all answers agree on still has an interval: Wilson's, taken as its deviation.
+    # A task with equal answers still has a Wilson interval, which serves as its deviation.
     spread = sqrt(sum((task.high - task.low) ** 2 for task in shares)) / 2 / len(shares)
     low, high = max(0.0, mean - spread), min(1.0, mean + spread)
     return Share(mean, low, high, sum(task.n for task in shares))
@@ -94,8 +94,8 @@ def wilson(mean: float, n: float) -> tuple[float, float]:
 
 
 def constant_interval(difference: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a difference that all `n` questions agree on, where resampling says
-    nothing: as wide as the share of questions that may differ although none did."""
+    """The 95 % interval of a difference that is equal on all `n` questions, where resampling gives
+    no width: its half-width is the upper end of the Wilson interval of 0 of `n`."""
     wide = wilson(0.0, n)[1]
     return max(-1.0, difference - wide), min(1.0, difference + wide)
 
@@ -110,11 +110,11 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two methods on the same questions: the mean difference, first less second, with its BCa
+    """Two methods on the same questions: the mean difference, first minus second, with its BCa
     bootstrap interval, and the two-sided p of a paired permutation test.
 
-    Where every score is right or wrong: how many questions only one of them gets right in most
-    seeds, and the exact McNemar p; None for graded scores.
+    If every score is 0 or 1: the numbers of questions that only the first or only the second gets
+    right in most seeds, and the exact McNemar p; None for graded scores.
     """
 
     difference: float
@@ -129,8 +129,8 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Two methods over tasks: on how many the first is higher, equal and lower, and the two-sided
-    p of Wilcoxon's signed-rank test on the tasks' differences."""
+    """Two methods over tasks: the numbers of tasks where the first is higher, equal and lower, and
+    the two-sided p of Wilcoxon's signed-rank test on the tasks' differences."""
 
     wins: int
     ties: int
@@ -140,9 +140,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What varies from seed to seed: the mean over tasks under each seed and its deviation (None
-    for one seed), and how the variance of a single answer's score divides into that between
-    questions and that between the answers to one question."""
+    """Variation from seed to seed: the mean over tasks with each seed and its standard deviation
+    (None for one seed), and the variance of a single answer's score, divided into the part between
+    questions and the part between answers to one question (None for one seed)."""
 
     by_seed: tuple[float, ...]
     deviation: float | None
@@ -152,11 +152,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Scores of tasks beside another method's, in the two ways they are reported.
+    """The gain of a method over another.
 
     `relative` is the mean over tasks of the gain divided by the other's score, as in the paper;
-    tasks where the other scores nothing are `left_out` of it (None if that leaves none).
-    `of_average` is the gain of the averages. `absolute` is the mean difference.
+    `left_out` tasks, where the other scores 0, do not count (None if no task is left). `of_average`
+    is the relative gain of the averages. `absolute` is the mean difference.
     """
 
     relative: float | None
@@ -179,8 +179,8 @@ class PearsonCorrelation:
 def paired(
     first: Mapping[str, SeedScores], second: Mapping[str, SeedScores], *, seed: int = 0
 ) -> Paired:
-    """Compare two methods on the same questions of the same tasks. Raises ValueError if they are
-    not the same."""
+    """Compare two methods on the same questions of the same tasks. Raises ValueError if the tasks
+    or questions differ."""
     if list(first) != list(second) or not first:
         raise ValueError(OTHER_TASKS)
     mine, other = _question_means(first), _question_means(second)
@@ -200,7 +200,7 @@ def paired(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for being so many, by Holm's method, in their order."""
+    """The p-values adjusted for their number by Holm's method, in their order."""
     from statsmodels.stats.multitest import multipletests
 
     if not p_values:
@@ -209,18 +209,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def holm_known(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted by Holm's method, in their order; None where there is none, which does not count."""
+    """The p-values adjusted by Holm's method, in their order; None stays None, uncounted."""
     adjusted = iter(holm([p for p in p_values if p is not None]))
     return [None if p is None else next(adjusted) for p in p_values]
 
 
 def tally(first: Mapping[str, float], second: Mapping[str, float]) -> Tally:
-    """Compare two methods' scores over tasks. Raises ValueError on different tasks."""
+    """Compare two methods' scores over tasks. Raises ValueError if the tasks differ."""
     from scipy.stats import wilcoxon
 
     if set(first) != set(second) or not first:
         raise ValueError(OTHER_TASKS)
-    # Rounded, so that equal shares of different seeds' sums are equal.
+    # Rounded, so that equal means of sums in another order are equal.
     differences = [round(first[task] - second[task], 12) for task in first]
     different = [d for d in differences if d]
     p = float(wilcoxon(different).pvalue) if different else 1.0
@@ -229,7 +229,8 @@ def tally(first: Mapping[str, float], second: Mapping[str, float]) -> Tally:
 
 
 def spread(values: Mapping[str, SeedScores]) -> Spread:
-    """Tell the seeds' variance from the questions'. Every question has as many seeds."""
+    """Separate the variance between seeds from that between questions. All questions must have the
+    same number of seeds."""
     seeds = len(next(iter(values.values()))[0])
     by_seed = tuple(
         fmean(fmean(question[seed] for question in answers) for answers in values.values())
@@ -258,7 +259,7 @@ def gain(first: Mapping[str, float], second: Mapping[str, float]) -> Gain:
 
 
 def pearson(pairs: Sequence[tuple[float, float]]) -> PearsonCorrelation | None:
-    """None for fewer than four pairs, or where one side does not vary."""
+    """The correlation of the pairs; None for fewer than four, or if one side does not vary."""
     if len(pairs) < 4 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None
     from scipy.stats import pearsonr
@@ -272,7 +273,7 @@ def pearson(pairs: Sequence[tuple[float, float]]) -> PearsonCorrelation | None:
 def combined(
     methods: Sequence[Mapping[str, float]], how: Literal["mean", "best"]
 ) -> dict[str, float]:
-    """What several methods score together on each task: their "mean", or the "best" of them."""
+    """One score per task from several methods: their "mean", or the "best" of them."""
     columns = {task: [scores[task] for scores in methods] for task in methods[0]}
     return {
         task: max(column) if how == "best" else fmean(column) for task, column in columns.items()
@@ -297,8 +298,7 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
     def statistic(*groups: Floats, axis: int = -1) -> Any:
         return sum(group.mean(axis=axis) for group in groups) / len(groups)
 
-    # Resampling a task's only question gives it again, as resampling two alike does, which is the
-    # least that scipy takes.
+    # scipy needs two values: a task's only question is given twice, which resamples the same.
     groups = [np.repeat(d, 2) if len(d) == 1 else d for d in differences]
 
     def interval(method: str) -> tuple[float, float]:
@@ -314,7 +314,7 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
         ).confidence_interval
         return float(ends.low), float(ends.high)
 
-    # BCa's acceleration needs two questions a task, and its correction resamples on both sides.
+    # BCa's acceleration needs two questions per task, its correction resamples on both sides.
     if any(len(d) < 2 for d in differences):
         return interval("percentile")
     with np.errstate(all="ignore"):
@@ -323,8 +323,8 @@ def _bootstrap(differences: Sequence[Floats], seed: int) -> tuple[float, float]:
 
 
 def _permutation(differences: Sequence[Floats], seed: int) -> float:
-    """Two-sided p of the mean over tasks when the methods' names are exchanged question by
-    question; exact where there are few enough exchanges."""
+    """Two-sided p of the mean over tasks, from exchanges of the two methods' scores question by
+    question; exact if there are at most RESAMPLES possible exchanges."""
     import numpy as np
     from scipy.stats import permutation_test
 
@@ -351,7 +351,8 @@ def _permutation(differences: Sequence[Floats], seed: int) -> float:
 def _mcnemar(
     first: Mapping[str, SeedScores], second: Mapping[str, SeedScores]
 ) -> tuple[int, int, float] | tuple[None, None, None]:
-    """Questions only one of them gets right in most seeds, and the exact test on them."""
+    """The numbers of questions that only the first and only the second get right in most seeds, and
+    p of the exact test on them; None if a score is neither 0 nor 1."""
     from statsmodels.stats.contingency_tables import mcnemar
 
     if any(value not in (0.0, 1.0) for values in (first, second) for value in _flat(values)):

@@ -1,7 +1,7 @@
-"""Seconds of one answer where many are under way: each takes its share of the time that passes.
+"""Seconds of one answer among many at the same time: each gets an equal share of the time.
 
-The shares of all answers add up to the time during which any was under way, so a method's seconds
-are what it took of this machine at this concurrency.
+The shares of all answers add up to the time during which at least one was in progress. So a
+method's seconds are the time that it took on this machine at this concurrency.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from time import perf_counter, process_time
 from typing import Literal
 
 Clock = Literal["wall", "cpu"]
-"""Time that passes, or what this process computes, on all its threads together: where it has one
-thread and the machine other work, that is what it would take alone."""
+"""Wall-clock time, or the processor time of this process over all its threads. With one thread on a
+machine that does other work, processor time is about the time that it would take alone."""
 
 CLOCKS: Mapping[Clock, Callable[[], float]] = {"wall": perf_counter, "cpu": process_time}
-"""Functions that give seconds, of which only differences say something."""
+"""Functions that return seconds; only differences have a meaning."""
 
 
 class Stopwatch:
-    """Runs while anything is measured. For one event loop."""
+    """Measures the shares of concurrent answers. For one event loop."""
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
         self._under_way = 0
         self._at = clock()
-        self._each = 0.0  # seconds that an answer under way from the beginning would have
+        self._each = 0.0  # seconds of an answer in progress since the beginning
 
     @contextmanager
     def share(self) -> Iterator[Callable[[], float]]:
-        """Measure what runs inside; what is yielded says the seconds so far."""
+        """Measure the block inside; yields a function that returns the seconds so far."""
         self._tick()
         self._under_way += 1
         begun = self._each

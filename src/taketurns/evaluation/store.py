@@ -1,11 +1,11 @@
 """The folder of an evaluation.
 
-`answers/METHOD.jsonl` has a record an answer, `dev/NAME.jsonl` the dev answers that methods chose
-by, each with a manifest beside it; `chosen/METHOD.json` says what was chosen, `models/` has merged
-checkpoints, `shards/METHOD/` what Ray answered, before it stands beside the other answers.
-`results.json`, `report.html`, `report.md` and `figures/` are made from them. Answers can be added
-to: more methods, questions, seeds or tasks go into the same folder. What a method chose, and what
-it answered then, is kept by the dev questions that it chose by, as `METHOD@DIGEST`.
+`answers/METHOD.jsonl` has one record per answer, `dev/NAME.jsonl` the dev answers on which methods
+choose their settings, each with a manifest beside it. `chosen/METHOD.json` has the choices,
+`models/` merged checkpoints, `shards/METHOD/` the answers from Ray before they are copied to the
+others. `results.json`, `report.html`, `report.md` and `figures/` are made from them. More methods,
+questions, seeds or tasks can be added in the same folder. A method that chooses on dev has its
+choices and answers stored as `METHOD@DIGEST`, by the digest of its dev questions.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from taketurns.tasks.own_parts import own_parts
 from taketurns.utils.json_files import write_json
 
 SCHEMA = "taketurns.evaluation/2"
-"""Of the folder and of `results.json` in it."""
+"""The schema of the folder and of `results.json` in it."""
 SWITCHERS = "trained switchers"
-"""The part of a manifest that has a switcher for each task."""
+"""The key of a manifest under which each task has its switcher."""
 TEAM_INPUTS = ("candidates", "switcher", "policy", "engine")
-"""What of a team decides its answers."""
+"""The inputs of a manifest by which a team decides its answers."""
 
 
 class Store:
-    """`folder` for the answers of the team `config` to `tasks`."""
+    """The `folder` with the answers of the team `config` to `tasks`."""
 
     def __init__(self, folder: Path, config: TeamConfig, tasks: Iterable[Task] = ()) -> None:
         self.folder = folder
@@ -50,15 +50,16 @@ class Store:
 
     @property
     def models(self) -> Path:
-        """Where merged checkpoints go."""
+        """The folder of merged checkpoints."""
         return self.folder / "models"
 
     def answers(self, method: str, dev: str | None = None) -> Path:
-        """`dev` is a digest of the questions that the method chose by, if it chose anything."""
+        """The file of a method's answers; `dev` is the digest of the dev questions that it chose
+        on, if it chose anything."""
         return self.folder / "answers" / f"{_file(method, dev)}.jsonl"
 
     def shards(self, method: str) -> Path:
-        """The folder of what Ray answered."""
+        """The folder of a method's answers from Ray."""
         return self.folder / "shards" / _file(method)
 
     def dev(self, name: str) -> Path:
@@ -68,22 +69,22 @@ class Store:
         return self.folder / "chosen" / f"{_file(method, dev)}.json"
 
     def begin(self, clock: Clock) -> None:
-        """Make the folder this version's, with seconds by this clock. Raises DataError where it has
-        answers of an older one, or by the other clock."""
+        """Mark the folder with this version's schema and with the clock of its seconds. Raises
+        DataError if it has answers of an older version, or measured with the other clock."""
         path, mine = self.folder / "folder.json", {"schema": SCHEMA, "clock": clock}
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if known != mine and any((self.folder / "answers").glob("*.jsonl")):
             raise DataError(
-                f"{self.folder} has seconds by the {known['clock']} clock: go on with --clock "
-                f"{known['clock']}, or choose another output"
+                f"{self.folder} has seconds measured with the {known['clock']} clock: continue "
+                f"with --clock {known['clock']}, or choose another output"
                 if known.get("schema") == SCHEMA
-                else f"{self.folder} has answers of an older taketurns, which kept them by other "
-                "rules; choose another output"
+                else f"{self.folder} has answers of an older version of taketurns, which stored "
+                "them in another way: choose another output"
             )
         write_json(path, mine)
 
     def about(self) -> dict[str, Any]:
-        """The team, its models' contents, and versions, as they stand in every manifest."""
+        """The team, its models' fingerprints, and versions, as every manifest has them."""
         return dict(self._manifest.about)
 
     def claim(
@@ -93,10 +94,10 @@ class Store:
         dev: str | None,
         method: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """Make a file of answers this team's, or raise DataError if it is another's. `switchers`
-        decide them beside the team's own, those of other tasks other answers in it, and `dev` is a
-        digest of the questions that the method chose by. `method` describes one of the user's
-        own."""
+        """Claim a file of answers for this team, or raise DataError if it holds another team's.
+        `switchers` are trained switchers by task that decide the answers; those of further tasks
+        can be added later. `dev` is the digest of the dev questions that the method chose on, and
+        `method` describes the code of a user's own method."""
         manifest = self._manifest.with_inputs_of(*TEAM_INPUTS).with_inputs(**self._parts)
         if switchers:
             trained = {task: self._switcher(config) for task, config in switchers.items()}
@@ -108,11 +109,11 @@ class Store:
         return manifest.claim(path, SWITCHERS)
 
     def choose(self, method: str, dev: str | None, chosen: Mapping[str, Any]) -> None:
-        """Write down what a method chose on dev."""
+        """Store the choices of a method on dev."""
         write_json(self.choice(method, dev), chosen)
 
     def chosen(self, method: str, dev: str | None) -> Mapping[str, Any]:
-        """What a method chose on dev; nothing if it chooses nothing."""
+        """The choices of a method on dev; empty if it chooses nothing."""
         path = self.choice(method, dev)
         if not path.exists():
             return {}
@@ -125,7 +126,7 @@ class Store:
 
 
 def records(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The whole records of a file of answers, each once, failures among them."""
+    """The complete records of a file of answers, each once, including failures."""
     if path.exists():
         with path.open("rb") as file:
             lines = (line for line in file if line.endswith(b"\n"))
@@ -133,12 +134,13 @@ def records(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def whole_records(path: Path) -> list[dict[str, Any]]:
-    """The answers of a file that are there, without failures."""
+    """The records of a file of answers, without failures."""
     return [dict(record) for record in records(path) if not failed(record)]
 
 
 def _file(name: str, dev: str | None = None) -> str:
-    """A file's name for a method's and the dev questions': equal only for equal ones."""
+    """A file name from a method's name and the digest of its dev questions; different names give
+    different file names."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     safe = plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
     return safe if dev is None else f"{safe}@{dev[:12]}"

@@ -1,8 +1,9 @@
-"""Does a method solve what no checkpoint solves, or does it merely try again?
+"""Does a method solve questions that no checkpoint solves, or does it merely try again?
 
-Some answers of every single checkpoint say which questions none of them solves. On these, as many
-further answers are taken of each method and of each checkpoint: whatever a checkpoint now solves is
-chance, and a method shows something new only by how much more it solves. On scipy and statsmodels.
+Some answers of each single checkpoint decide which questions no checkpoint solves. On these
+questions each method and each checkpoint gets the same number of further answers: a question that a
+checkpoint solves now is solved by chance, so a method must solve more than that to show something
+new. Needs scipy and statsmodels.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from math import comb
 from taketurns.evaluation.statistics import SeedScores, holm, paired, wilson
 
 SOLVED = 0.5
-"""A question is solved by an answer that scores more."""
+"""An answer with a higher score solves its question."""
 CHANCE = "random"
-"""The method whose speakers are drawn evenly: the control that tries as widely as a team."""
+"""The method that draws every speaker with equal probability: a control whose answers vary as much
+as a team's."""
 MOST_ROUNDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Answers that define what is left, by single checkpoint, and further ones, by method.
-    Scores are `[question][answer]`; all have the same questions in one order, and all who try have
-    as many answers."""
+    """The answers of each single checkpoint that decide which questions are unsolved (`defining`),
+    and further answers of each method (`tries`). Scores are `[question][answer]`; all have the same
+    questions in the same order, and all `tries` have the same number of answers."""
 
     defining: Mapping[str, SeedScores]
     tries: Mapping[str, SeedScores]
@@ -33,8 +35,8 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How many of the questions left `name` solves, and the share with its 95 % interval; with
-    several rounds, on average."""
+    """The number of unsolved questions that the method `name` solves, and the share with its 95 %
+    interval; means over rounds."""
 
     name: str
     solved: float
@@ -45,7 +47,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """The subject's share less that of a control: 95 % interval (BCa bootstrap over questions), p
+    """The subject's share minus that of a control: 95 % interval (BCa bootstrap over questions), p
     (paired permutation test) and p adjusted by Holm for all controls."""
 
     control: str
@@ -58,8 +60,8 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class UnsolvedCoverage:
-    """`left` of `questions` are solved by none of `defining` answers of each single checkpoint
-    (their mean over `rounds`); every method has as many `tries` at them."""
+    """`left` of `questions` are solved by none of the `defining` answers of each single checkpoint
+    (mean over `rounds`). Each method gets `tries` answers to each of them."""
 
     questions: int
     left: float
@@ -74,9 +76,10 @@ class UnsolvedCoverage:
 def halved(
     scores: Mapping[str, Mapping[str, SeedScores]], singles: Sequence[str], others: Sequence[str]
 ) -> list[Round]:
-    """Rounds out of answers that are there, `[method][task][question][seed]`: some seeds say what
-    is left, the others are the tries, in every way to divide them (or some, evenly, of very many
-    ways). No round of fewer than two seeds."""
+    """Rounds from stored answers, `[method][task][question][seed]`: half of the seeds are the
+    tries, the others decide which questions are unsolved. There is a round for every way to divide
+    the seeds, or for an even selection of at most MOST_ROUNDS ways; none with fewer than two
+    seeds."""
     flat = {
         name: [question for answers in scores[name].values() for question in answers]
         for name in (*singles, *others)
@@ -101,8 +104,8 @@ def halved(
 
 
 def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage | None:
-    """What every method solves of the questions that are left, and the subject beside each of the
-    others; None without rounds, or if nothing is left in any."""
+    """How many of the unsolved questions each method solves, and the subject compared with each of
+    the others; None without rounds, or if no round has an unsolved question."""
     if not rounds:
         return None
     first = rounds[0]
@@ -136,7 +139,7 @@ def unsolved_coverage(rounds: Sequence[Round], subject: str) -> UnsolvedCoverage
 
 
 def _tried(name: str, solved: Sequence[float], left: Sequence[float]) -> Tried:
-    """Wilson's interval at the number of questions that would be as sure, each tried once."""
+    """With the Wilson interval at the effective number of questions that are tried once each."""
     share = sum(solved) / sum(left)
     of_share = sum((s - share * w) ** 2 for s, w in zip(solved, left, strict=True)) / sum(left) ** 2
     most = float(sum(weight > 0 for weight in left))
@@ -152,7 +155,7 @@ def _against(
     comparison = paired(
         {"": [[mine[number]] for number in at]}, {"": [[other[number]] for number in at]}
     )
-    scale = len(at) / sum(left)  # from a mean over these questions to a share of what is left
+    scale = len(at) / sum(left)  # from a mean over these questions to a share of the unsolved ones
     low, high = max(-1.0, comparison.low * scale), min(1.0, comparison.high * scale)
     return Against(name, comparison.difference * scale, low, high, comparison.p, comparison.p)
 

@@ -1,7 +1,7 @@
 """More processes for one evaluation.
 
-Each runs the same command on the same folder and takes methods that no other is at; small models
-use one core, so as many processes as cores answer that much faster.
+Each runs the same command on the same folder and takes methods that no other process runs. Small
+models use one core, so n processes on n cores are about n times as fast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANSWERS_ONLY = "--answers-only"
 
 @contextmanager
 def helpers(count: int, arguments: Sequence[str]) -> Iterator[None]:
-    """So many processes that help while this block runs; an error stops them."""
+    """Run `count` helping processes during this block; an error in it stops them."""
     command = [sys.executable, "-m", "taketurns", "evaluate", *arguments, ANSWERS_ONLY]
     processes = [
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -38,7 +38,7 @@ def helpers(count: int, arguments: Sequence[str]) -> Iterator[None]:
 
 @asynccontextmanager
 async def helping() -> AsyncIterator[None]:
-    """End this process when the one that it helps has ended."""
+    """End this process when the process that it helps has ended."""
     watching = asyncio.create_task(_watch(os.getppid()))
     try:
         yield

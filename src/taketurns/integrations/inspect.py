@@ -5,15 +5,16 @@
 
 `-M` takes `speaker` (only this candidate) and any setting of the team, such as
 `policy.patch_size=32`. The generation settings of the run (`max_tokens`, `temperature`, `top_p`,
-`stop_seqs`, `seed`) replace the team's own. Tools, images, and settings that a team does not follow
-are refused by name. A prompt that does not fit ends only its own answer (`stop_reason`
-"model_length").
+`stop_seqs`, `seed`, `response_schema`) replace the team's own. Tools, images, and settings that a
+team does not follow are refused by name. A prompt that does not fit ends only its own answer
+(`stop_reason` "model_length").
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -27,6 +28,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from taketurns.config.answer_format import read_format
 from taketurns.errors import LengthError, UsageError
 from taketurns.integrations.asking import answer_query, load_team, with_sampling
 from taketurns.integrations.settings import check_settings
@@ -38,7 +40,7 @@ FOLLOWED = frozenset(
     {"max_tokens", "temperature", "top_p", "stop_seqs", "seed", "system_message", "max_retries",
      "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections", "adaptive_connections",
      "parallel_tool_calls", "internal_tools", "max_tool_output", "cache_prompt", "cache", "batch",
-     "fallback_models", "fail_on_refusal", "reasoning_history", "modalities"}
+     "fallback_models", "fail_on_refusal", "reasoning_history", "modalities", "response_schema"}
 )  # fmt: skip
 READABLE = frozenset({"text", "reasoning"})  # kinds of content; a turn's text leaves out reasoning
 _STOPS: dict[str | None, Any] = {"length": "max_tokens", "guard": "content_filter"}
@@ -83,6 +85,9 @@ class TeamAPI(ModelAPI):
             stop=config.stop_seqs or (),
             seed=config.seed,
         )
+        if config.response_schema is not None:
+            schema = settings["response_schema"]["json_schema"]
+            policy = replace(policy, format=read_format({"json": schema}))
         try:
             trace = await answer_query(self._team, self._query(input), policy)
         except LengthError as error:

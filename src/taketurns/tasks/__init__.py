@@ -1,1 +1,1 @@
-"""What is asked, and how an answer is scored."""
+"""Tasks: questions by split, and scorers of their answers."""

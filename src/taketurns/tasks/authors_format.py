@@ -2,7 +2,7 @@
 file with `dev` and `test`, lists of rows.
 
 A row has an `id` and either `question`, `choices` (key to option) and `answer` (a key), or `input`
-and mostly `output`. Every mistake is said with the file, the row and the field.
+and usually `output`. Every error names the file, the row and the field.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONCLUDE = "End with the final answer as \\boxed{ANSWER}."
 
 
 def read_file(path: Path) -> dict[str, list[SourceRow]]:
-    """The rows of a file by split. Raises DataError if it is none of this format."""
+    """The rows of a file by split. Raises DataError if the file has another format."""
     try:
         data = read_json(path)
     except OSError as error:
@@ -33,11 +33,13 @@ def read_file(path: Path) -> dict[str, list[SourceRow]]:
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict) or not any(split in data for split in SPLITS):
-        raise DataError(f'{path} has neither "dev" nor "test", which should be lists of rows')
+        raise DataError(
+            f'{path} must be an object with "dev" or "test" (or "train"), each a list of rows'
+        )
     rows = {split: data[split] for split in SPLITS if split in data}
     for split, listed in rows.items():
         if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
-            raise DataError(f"{path}: {split!r} must be a list of objects")
+            raise DataError(f"{path}: {split!r} must be a list of objects, one per question")
     return rows
 
 
@@ -49,9 +51,10 @@ def asked(
     options: Callable[[str, str], Mapping[str, str] | None] | None = None,
     stem: Callable[[str], str] = lambda question: question,
 ) -> IdentifiedQuery | None:
-    """A row as a query; None if its answer is null. `options` finds them in a question's text.
+    """A row as a query; None if its answer is null. `options` finds the options in a question's
+    text, `stem` the part that identifies the question.
 
-    Raises DataError that names `where` and the field.
+    Raises DataError, which names `where` and the field.
     """
     field = "question" if form == "choice" else "input"
     question = _text(row, field, where)
@@ -71,15 +74,17 @@ def asked(
         if reference is None:
             return None
         if not isinstance(reference, str | int | float | list):
-            raise DataError(f"{where}: the field {gold!r} must be a text")
+            raise DataError(
+                f"{where}: the field {gold!r} must be a text, a number or a list, not {reference!r}"
+            )
         prompt = f"{question.rstrip()}\n\n{CONCLUDE}"
     if form == "choice":
         choices = _choices(row, where)
         if str(reference) not in choices:
             keys = ", ".join(choices)
             raise DataError(
-                f"{where}: the field 'answer' is {reference!r}, which is no key of 'choices' "
-                f"({keys})"
+                f"{where}: the field 'answer' must be a key of 'choices' ({keys}), not "
+                f"{reference!r}"
             )
         rest["choices"], reference = choices, str(reference)
         prompt = offered(question, choices)
@@ -94,7 +99,7 @@ def asked(
 
 
 def offered(question: str, choices: Mapping[str, str]) -> str:
-    """A question with its options, unless it lists them itself, and how to answer it."""
+    """A question with its options, unless its text lists them, and the form of the answer."""
     shown = question.rstrip()
     if not all(f"{key}. {option}" in question for key, option in choices.items()):
         shown += "\n\n" + "\n".join(f"{key}) {option}" for key, option in choices.items())
@@ -102,24 +107,24 @@ def offered(question: str, choices: Mapping[str, str]) -> str:
 
 
 def listed(keys: Sequence[str]) -> str:
-    """A, B or C."""
+    """The keys in words: "A, B or C"."""
     return " or ".join(filter(None, (", ".join(keys[:-1]), keys[-1])))
 
 
 def _text(row: SourceRow, field: str, where: str) -> str:
     value = row.get(field)
     if field not in row:
-        has = ", ".join(map(repr, row)) or "nothing"
-        raise DataError(f"{where}: the field {field!r} is missing; it has {has}")
+        has = ", ".join(map(repr, row)) or "no fields"
+        raise DataError(f"{where}: the field {field!r} is missing; the row has {has}")
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: the field {field!r} must be a text")
+        raise DataError(f"{where}: the field {field!r} must be a text that is not empty")
     return value
 
 
 def _choices(row: SourceRow, where: str) -> dict[str, str]:
     choices = row.get("choices")
     if "choices" not in row:
-        raise DataError(f"{where}: the field 'choices' is missing")
+        raise DataError(f"{where}: the field 'choices' is missing; it maps keys to options")
     if (
         not isinstance(choices, dict)
         or len(choices) < 2

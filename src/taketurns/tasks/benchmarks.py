@@ -1,4 +1,4 @@
-"""The paper's benchmarks by name (arXiv 2510.09913, section 4): how each is read and scored."""
+"""The paper's benchmarks by name (arXiv 2510.09913, section 4), with their formats and scorers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Options = Callable[[str, str], Mapping[str, str] | None]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark: `kind` is the authors' task type, `form` how its rows are read, `scorer` what
-    judges it, `source` where the hub has it (None: only the authors' file)."""
+    """A benchmark: `kind` is the authors' task type, `form` the format of its rows, `scorer` the
+    name of its scorer, `source` the data set on the hub (None: only the authors' file)."""
 
     name: str
     about: str
@@ -37,7 +37,7 @@ class Benchmark:
     stem: Callable[[str], str] = lambda question: question
 
     def load(self, data: Path | None, scorer: Scorer) -> ScoredTask:
-        """From the authors' file or a folder with it, else from the hub.
+        """The task from the authors' file or a folder with it, else from the hub.
 
         Raises DataError for data that cannot be used.
         """
@@ -48,15 +48,18 @@ class Benchmark:
             rows, place = fetch(self.source), self.source.path
         else:
             raise DataError(
-                f"the hub has no data set that is known to be {self.name!r}; give the authors' "
-                "file with --data"
+                f"no data set on the hub is known for the benchmark {self.name!r}: give the "
+                "authors' file with --data"
             )
         return self._task(rows, place, scorer)
 
     def moco(self) -> Scorer:
-        """The authors' scoring. Raises DataError where it is not of a kind to be compared."""
+        """The authors' scoring. Raises DataError if it is not implemented for this benchmark."""
         if self.kind is None:
-            raise DataError(f"the authors' scoring of {self.name!r} is not one to compare with")
+            raise DataError(
+                f"the authors' scoring of {self.name!r} is not available for comparison: leave out "
+                "--scoring moco"
+            )
         return Moco(self.kind)
 
     def _task(self, rows: Mapping[str, list[SourceRow]], place: str, scorer: Scorer) -> ScoredTask:
@@ -77,7 +80,9 @@ class Benchmark:
                 queries[split].append(query)
         splits, left_out = divided(distinct_ids(self.name, queries))
         if left_out:
-            notes.append(f"{place}: {left_out} rows of dev are left out, which test or dev repeat")
+            notes.append(
+                f"{place}: {left_out} rows of dev are left out as duplicates of test or dev"
+            )
         return scored_task(self.name, self.category, splits, scorer, notes)
 
 
@@ -87,7 +92,7 @@ OPPOSITES = (("yes", "no"), ("true", "false"), ("valid", "invalid"))
 
 
 def bbh_options(question: str, answer: str) -> Mapping[str, str] | None:
-    """What BBH's text offers: lettered options, a list of words, or a word and its opposite."""
+    """The options in BBH's text: lettered ones, a list of words, or a word and its opposite."""
     _, _, options = question.partition("Options:\n")
     if lettered := dict(LETTERED.findall(options)):
         return lettered
@@ -99,7 +104,7 @@ def bbh_options(question: str, answer: str) -> Mapping[str, str] | None:
 
 
 def sciriff_options(question: str, answer: str) -> Mapping[str, str] | None:
-    """The labels that a classification names as a JSON list."""
+    """The labels of a classification, which its text has as a JSON list."""
     match = re.search(r"list of options:\s*(\[[^\]]*\])", question)
     try:
         labels = json.loads(match[1]) if match else []
@@ -109,7 +114,7 @@ def sciriff_options(question: str, answer: str) -> Mapping[str, str] | None:
 
 
 def blend_stem(question: str) -> str:
-    """A question of BLEnD without the options it is put with."""
+    """A question of BLEnD without its options."""
     return question.partition("Without any explanation")[0]
 
 

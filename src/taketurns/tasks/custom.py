@@ -1,4 +1,4 @@
-"""A task of one's own: questions in JSON lines and a scorer, in a few lines of YAML (`EXAMPLE`)."""
+"""A user's task: questions in JSON lines and a scorer, in a few lines of YAML (`EXAMPLE`)."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class _ScorerFile(BaseModel):
 
 
 class TaskFile(BaseModel):
-    """A task file. `data` is a file of JSON lines, relative to the task file, or one for each
-    split; `fields` says which keys of a line hold the `id`, `text`, `reference`, `choices` and
-    `split`, where they are called otherwise; `prompt` has `{text}` and may have `{choices}` and any
-    other key of a line. `format` is what every answer must be, as in a team file."""
+    """A task file. `data` is a file of JSON lines, relative to the task file, or one per split.
+    `fields` gives the keys of a line for `id`, `text`, `reference`, `choices` and `split`, if they
+    have other names. `prompt` contains `{text}` and may contain `{choices}` and any other key of a
+    line. `format` is the format of every answer, as in a team file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str = Field(min_length=1)
@@ -57,13 +57,15 @@ class TaskFile(BaseModel):
 def load_task_file(
     path: Path, settings: Mapping[str, Any] | None = None, *, scored: bool = True
 ) -> ScoredTask:
-    """A task from its file; `settings` are added to the scorer's. Raises ConfigError for a file,
-    DataError for data that cannot be used, with the line and the field."""
+    """The task of a task file; `settings` are added to the scorer's. Raises ConfigError for a task
+    file that cannot be used, DataError for data, with the line and the field."""
     file = _read(path)
     if unknown := [field for field in file.fields if field not in FIELDS]:
-        raise ConfigError(f"{path}: fields has no {unknown[0]!r}; it may name {', '.join(FIELDS)}")
+        raise ConfigError(
+            f"{path}: unknown key {unknown[0]!r} in fields; the keys are {', '.join(FIELDS)}"
+        )
     if file.prompt is not None and "{text}" not in file.prompt:
-        raise ConfigError(f"{path}: prompt must contain {{text}}, where the question goes")
+        raise ConfigError(f"{path}: prompt must contain {{text}}, the place of the question")
     try:
         scorer = _scorer(file, settings) if scored else Unscored(file.name)
     except UsageError as error:
@@ -78,7 +80,8 @@ def load_task_file(
         query = replace(_query(file, line, where), format=answer_format)
         if query.id in seen:
             raise DataError(
-                f"{where}: the id {line_id(query)!r} was already used, {seen[query.id]}"
+                f"{where}: {seen[query.id]} already has the id {line_id(query)!r}; change one of "
+                "the two"
             )
         seen[query.id] = where
         try:
@@ -87,13 +90,13 @@ def load_task_file(
             raise DataError(f"{where}: {error}") from error
         splits[split].append(query)
     if not any(splits.values()):
-        raise DataError(f"{path}: its data has no questions")
+        raise DataError(f"{path}: the file under the key data has no questions")
     frozen: dict[Split, tuple[Query, ...]] = {key: tuple(value) for key, value in splits.items()}
     return scored_task(file.name, file.category, frozen, scorer)
 
 
 def line_id(query: Query) -> str:
-    """The id that the data gives a question."""
+    """The id of a question in the data, without the task's name."""
     return query.id.partition("/")[2]
 
 
@@ -104,7 +107,7 @@ def _read(path: Path) -> TaskFile:
     except (yaml.YAMLError, ValueError) as error:
         raise invalid(path, error) from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a task file is a mapping with name, data and scorer")
+        raise ConfigError(f"{path}: a task file must be a mapping with name, data and scorer")
     try:
         return TaskFile.model_validate(data)
     except ValidationError as error:
@@ -113,7 +116,7 @@ def _read(path: Path) -> TaskFile:
 
 def _explain(path: Path, error: ValidationError) -> NoReturn:
     errors = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    first = errors[0]  # a key that is misspelt is also one that is missing
+    first = errors[0]  # unknown keys first: a misspelt key also counts as missing
     key = str(first["loc"][0])
     known = list(TaskFile.model_fields)
     if first["type"] == "extra_forbidden":
@@ -132,7 +135,7 @@ def _scorer(file: TaskFile, settings: Mapping[str, Any] | None) -> Scorer:
 
 
 def _lines(path: Path, file: TaskFile) -> Iterator[tuple[str, Split, dict[str, Any]]]:
-    """Each line of the data, where it stands, and its split."""
+    """Each line of the data, with its place and split."""
     files = file.data if isinstance(file.data, dict) else {None: file.data}
     field = file.fields.get("split", "split")
     for split, name in files.items():
@@ -150,7 +153,7 @@ def _lines(path: Path, file: TaskFile) -> Iterator[tuple[str, Split, dict[str, A
             except ValueError as error:
                 raise DataError(f"{where}: not JSON: {error}") from error
             if not isinstance(record, dict):
-                raise DataError(f"{where}: not an object")
+                raise DataError(f"{where}: a line must be an object with an id and a text")
             line_split = split or record.get(field, "test")
             if line_split not in SPLITS:
                 raise DataError(
@@ -165,7 +168,7 @@ def _query(file: TaskFile, line: dict[str, Any], where: str) -> Query:
     if not isinstance(identifier, str | int) or isinstance(identifier, bool):
         raise DataError(f"{where}: the field {names['id']!r} must be a text or a number")
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: the field {names['text']!r} must be a text")
+        raise DataError(f"{where}: the field {names['text']!r} must be a text that is not empty")
     choices = line.get(names["choices"])
     metadata: dict[str, Any] = {"task": file.name} | {
         key: value for key, value in line.items() if key not in names.values()
@@ -189,5 +192,6 @@ def _prompt(file: TaskFile, line: Mapping[str, Any], text: str, choices: Any, wh
         return file.prompt.format(**{**line, "text": text, "choices": options})
     except (KeyError, IndexError, ValueError) as error:
         raise DataError(
-            f"{where}: the prompt needs {error}, and the line has {', '.join(line)}"
+            f"{where}: the prompt of the task file needs {error}, but the line has only "
+            f"{', '.join(line)}"
         ) from error

@@ -1,9 +1,9 @@
-"""Which tasks a command asks where none is named.
+"""The tasks of a command without `--task`.
 
-The bundled pocket world's questions mean nothing to any other team. So they are asked without being
-named of the bundled team and of teams that were made for that world: a folder that `train` or
-`distill` wrote keeps a question of each task it learned in `metrics.json`, and a build of
-the pocket pipeline its seed in `card.json`. Every other team has to name its tasks.
+The questions of the bundled pocket world have no meaning for other teams. So they are the default
+only for the bundled team and for teams that were made for that world: `train` and `distill` store a
+question of each learned task in `metrics.json`, a build of the pocket pipeline stores its seed in
+`card.json`. For every other team `--task` is required.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from taketurns.utils.json_files import parse_json
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
-    """The names of the tasks to ask, and the pocket `world` that tasks of it are asked in."""
+    """The names of the tasks to ask, and the seed of the pocket `world` for pocket tasks."""
 
     names: tuple[str, ...]
     world: int
@@ -36,11 +36,11 @@ def choose_tasks(
     say: Callable[[str], None],
     world: int | None = None,
 ) -> TaskChoice:
-    """The tasks of a command on `team`, a team file, its folder or "pocket". `named` are those that
-    `--task` gave, and `world` the world that was named, which decides without any. `say` hears
-    which are asked where none is named.
+    """The tasks of a command on `team`, a team file, its folder or "pocket". `named` are the values
+    of `--task`; `world` is the value of `--world`, which alone selects the pocket tasks. `say` gets
+    a message with the tasks if none is named.
 
-    Raises UsageError where none is named and the team was not made for the pocket world.
+    Raises UsageError if no task is named and the team was not made for the pocket world.
     """
     every = provider("pocket").TASKS
     if named and (world is not None or not set(named) & set(every)):
@@ -60,8 +60,8 @@ def choose_tasks(
 
 
 def pocket_tasks(team: str) -> TaskChoice | None:
-    """The pocket tasks that a team was made for, as its folder records them; None for a team that
-    was made for something else, or does not say."""
+    """The pocket tasks that a team was made for, from the records in its folder; None for a team
+    that was made for other tasks or has no such record."""
     every = provider("pocket").TASKS
     if team == BUNDLED:
         return TaskChoice(tuple(every), 0)
@@ -80,18 +80,19 @@ def pocket_tasks(team: str) -> TaskChoice | None:
 
 
 def not_named(team: str, more: str = "") -> str:
-    """Why a command does not run without a task, and the cure."""
+    """The message of a command that needs `--task`: the reason and the cure."""
     learned = _read(find_team_file(team).parent / "metrics.json").get(SAMPLE)
     knows = f", which was made for {', '.join(learned)}," if isinstance(learned, Mapping) else ""
     lines = " / ".join(EXAMPLE.strip().splitlines())
     return (
-        f"name the tasks to ask {team}{knows} with --task{more}: `taketurns tasks` lists those "
-        f"there are, and one of your own is a file of five lines of YAML, {lines}"
+        f"name the tasks to ask {team}{knows} with --task{more}: `taketurns tasks` lists the "
+        f"existing ones, and your own task is a file of five lines of YAML, {lines}"
     )
 
 
 def _world(name: str, query: Any) -> int | None:
-    """The world whose task of this name asks this question; None for another's question."""
+    """The seed of the world whose task of this name has this question; None for another
+    question."""
     pocket = provider("pocket")
     if name not in pocket.TASKS or not isinstance(query, Mapping):
         return None

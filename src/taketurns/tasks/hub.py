@@ -1,7 +1,7 @@
-"""Benchmarks from the Hugging Face hub, their rows made into the authors' form.
+"""Benchmarks from the Hugging Face hub, with rows converted to the authors' format.
 
-Nothing of this could be fetched where it was written. An id and the fields read here were
-confirmed in public code that uses them (`seen`), or are marked as not verified.
+The data sets could not be downloaded during development. Ids and fields were confirmed in public
+code that uses them (`seen`), or are marked as not verified.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its hub id, how a row of it becomes one of the authors' (None: it is left out),
-    its configurations ("*": all there are), which of its splits serve as dev and test, and where
-    its fields were `seen` in use ("": nowhere, it is not verified). `most` bounds how many rows
-    of a split are taken, from its beginning."""
+    """A data set: its hub id, the function from its rows to the authors' format (None: the row is
+    left out), its configurations ("*": all of them), which of its splits serve as dev and test, and
+    the public code in which its fields were `seen` ("": none, not verified). `most` limits the rows
+    of a split, from its beginning."""
 
     path: str
     row: Callable[[SourceRow], dict[str, Any] | None]
@@ -39,8 +39,8 @@ class Source:
 
 
 def fetch(source: Source) -> dict[str, list[SourceRow]]:
-    """The rows of a data set by dev and test. Raises DataError if it cannot be had or has other
-    fields than are known."""
+    """The rows of a data set by dev and test. Raises DataError if it cannot be downloaded or has
+    unexpected fields."""
     splits: dict[str, list[SourceRow]] = {}
     for split, hub_split in source.splits.items():
         rows: list[SourceRow] = []
@@ -49,8 +49,8 @@ def fetch(source: Source) -> dict[str, list[SourceRow]]:
                 made = source.row(row)
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise DataError(
-                    f"{source.path}, {hub_split} row {number}: its fields are not those expected "
-                    f"({error!r}); the fields are {', '.join(row)}"
+                    f"{source.path}, {hub_split} row {number}: its fields are not the expected "
+                    f"ones ({error!r}), it has {', '.join(row)}: give the authors' file with --data"
                 ) from error
             if made is not None:
                 rows.append({"id": str(number - 1), **made})
@@ -69,18 +69,18 @@ def _rows(source: Source, split: str) -> Iterator[SourceRow]:
         if configs == ("*",):
             configs = tuple(get_dataset_config_names(source.path))
         for config in configs:
-            streaming = source.most is not None  # nothing is fetched that is not read
+            streaming = source.most is not None  # download only the rows that are read
             yield from load_dataset(source.path, config, split=split, streaming=streaming)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
-            f"{source.path} cannot be had from the hub: {reason}; with --data a local copy in the "
-            "authors' format is read instead"
+            f"cannot download {source.path} from the hub: {reason}; give a local copy in the "
+            "authors' format with --data"
         ) from error
 
 
 def lettered(options: Any) -> dict[str, str]:
-    """Options in order as A, B, C …"""
+    """Options by the keys A, B, C …, in order."""
     return dict(zip(LETTERS, map(str, options), strict=False))
 
 
@@ -95,12 +95,12 @@ def truthfulqa(row: SourceRow) -> dict[str, Any]:
 
 
 def gsm8k(row: SourceRow) -> dict[str, Any]:
-    """openai/gsm8k, main: the answer stands after ####."""
+    """openai/gsm8k, main: the answer follows ####."""
     return {"input": row["question"], "output": row["answer"].rpartition("####")[2].strip()}
 
 
 def bbh(row: SourceRow) -> dict[str, Any]:
-    """lukaemon/bbh: lettered targets have brackets, which the authors' file has not."""
+    """lukaemon/bbh: lettered targets have brackets, which the authors' file omits."""
     target = re.sub(r"^\(([A-Z])\)$", r"\1", row["target"].strip())
     return {"input": row["input"], "output": target}
 
@@ -114,8 +114,8 @@ def math(row: SourceRow) -> dict[str, Any] | None:
 
 
 def agieval(row: SourceRow) -> dict[str, Any]:
-    """hails/agieval-*: query holds the question and its options, choices are "(A)…", gold a list of
-    indices."""
+    """hails/agieval-*: query has the question and its options, choices are "(A)…", gold is a list
+    of indices."""
     stem = row["query"].partition("Answer Choices:")[0].removeprefix("Q: ").strip()
     choices = lettered(re.sub(r"^\([A-Z]\)\s*", "", option) for option in row["choices"])
     return {"question": stem, "choices": choices, "answer": LETTERS[row["gold"][0]]}
@@ -129,7 +129,7 @@ def arc(row: SourceRow) -> dict[str, Any]:
 
 
 def mmlu_redux(row: SourceRow) -> dict[str, Any] | None:
-    """edinburgh-dawg/mmlu-redux-2.0: rows that its annotators found faulty are left out."""
+    """edinburgh-dawg/mmlu-redux-2.0: rows that its annotators marked as faulty are left out."""
     if row["error_type"] != "ok":
         return None
     answer = LETTERS[row["answer"]]

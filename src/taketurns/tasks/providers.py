@@ -1,7 +1,7 @@
-"""Packages that bring tasks of their own, found by name.
+"""Packages that provide tasks, by name.
 
-Only this module knows where the tasks of the bundled world are, so the general code imports none of
-them.
+Only this module knows the module of the bundled world's tasks, so the general code does not import
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MODULES: Mapping[str, str] = MappingProxyType({"pocket": "taketurns.pocket.tasks
 
 
 class TaskProvider(Protocol):
-    """A module with tasks that ask about worlds of one kind, each made from a seed."""
+    """A module with tasks about worlds of one kind; each world is made from a seed."""
 
     @property
     def TASKS(self) -> Mapping[str, Task]:
@@ -25,10 +25,10 @@ class TaskProvider(Protocol):
         ...
 
     def tasks_named(self, names: Sequence[str] | None = None, seed: int = 0) -> Sequence[Task]:
-        """Tasks of the world of this seed, by default all. Raises UsageError for one it has not."""
+        """Tasks of the world of this seed (default: all). Raises UsageError for an unknown task."""
         ...
 
 
 def provider(name: str = "pocket") -> TaskProvider:
-    """The tasks that a provider brings; imported when first asked for."""
+    """The module of a provider, imported at the first call."""
     return cast(TaskProvider, import_module(MODULES[name]))

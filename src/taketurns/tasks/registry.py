@@ -24,8 +24,8 @@ Scoring = Literal["ours", "moco"]
 
 @dataclass(frozen=True)
 class Choices:
-    """How tasks are loaded: where their `data` are, `settings` of their scorer, whose `scoring`,
-    whether they will be `scored` at all, and which pocket `world` is asked about."""
+    """How tasks are loaded: the path of their `data`, `settings` of their scorer, whose `scoring`
+    is used, whether they are `scored` at all, and the seed of the pocket `world`."""
 
     data: Path | None = None
     settings: Mapping[str, Any] | None = None
@@ -35,11 +35,12 @@ class Choices:
 
 
 def find_task(name: str, choices: Choices | None = None) -> Task:
-    """A task by name, or the YAML file of one. Raises UsageError, or DataError for its data."""
+    """A task by its name or task file. Raises UsageError for an unknown task, DataError for data
+    that cannot be used."""
     choices = choices or Choices()
     if name in BENCHMARKS:
         if choices.data is not None and not choices.data.exists():
-            raise UsageError(f"there is no {choices.data}")
+            raise UsageError(f"--data: there is no file or folder {choices.data}")
         benchmark = BENCHMARKS[name]
         return benchmark.load(choices.data, _scorer(benchmark, choices))
     pocket = provider("pocket")
@@ -54,18 +55,26 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
             f"{', '.join(BENCHMARKS)}, and files of your own, which end in .yaml{hint}"
         )
     if choices.scoring == "moco":
-        raise UsageError(f"the authors' scoring is of the paper's benchmarks; {name!r} is none")
+        raise UsageError(
+            f"the authors' scoring is only for the paper's benchmarks, and {name!r} is not one of "
+            "them: leave out --scoring moco"
+        )
     if choices.data is not None:
-        raise UsageError(f"task {name!r} has its own data; --data is for the paper's benchmarks")
+        raise UsageError(
+            f"task {name!r} has its own data, and --data is only for the paper's benchmarks: leave "
+            "it out"
+        )
     if name not in pocket.TASKS:
         return load_task_file(Path(name), choices.settings, scored=choices.scored)
     if choices.settings:
-        raise UsageError(f"the scorer of the pocket task {name!r} has no settings")
+        raise UsageError(
+            f"the scorer of the pocket task {name!r} has no settings: leave out --with"
+        )
     return pocket.tasks_named([name], choices.world)[0]
 
 
 def _own_task(name: str) -> Task:
-    """A task of the user's own: what the name leads to, or what that gives when it is called."""
+    """A user's task: the object of this name, or the result of calling it."""
     part = load_part("tasks", name)
     task = part if callable(getattr(part, "queries", None)) and not isclass(part) else None
     if task is None:
@@ -73,18 +82,18 @@ def _own_task(name: str) -> Task:
     require_methods(f"the task {name!r}", task, ("queries", "score"))
     for key in ("name", "category"):
         if not isinstance(getattr(task, key, None), str):
-            raise UsageError(f"the task {name!r} has no {key}")
+            raise UsageError(f"the task {name!r} needs the attribute {key}, a text")
     return cast(Task, task)
 
 
 def built_in_task(name: str) -> Task | None:
-    """A task whose questions come with the package, by name; None where there is none."""
+    """A task whose questions are part of the package, by name; None if there is none."""
     task: Task | None = provider("pocket").TASKS.get(name)
     return task
 
 
 def find_tasks(names: Sequence[str], choices: Choices | None = None) -> list[Task]:
-    """Tasks by name, each once (`tasks/defaults.py` says which where none is named)."""
+    """Tasks by name, each once (`tasks/defaults.py` has the default)."""
     return [find_task(name, choices) for name in dict.fromkeys(names)]
 
 
@@ -97,7 +106,7 @@ def _scorer(benchmark: Benchmark, choices: Choices) -> Scorer:
 
 
 def listing() -> list[dict[str, str]]:
-    """What there is, for people and scripts: name, about, category, scorer and where data are."""
+    """All tasks, for people and scripts: name, description, category, scorer and source of data."""
     pocket = [
         {
             "task": task.name,

@@ -1,4 +1,4 @@
-"""A task made of questions and a scorer, wherever they come from."""
+"""A task made of questions and a scorer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from taketurns.types import Query, Score
 
 @dataclass(frozen=True)
 class ScoredTask:
-    """Questions by split and the scorer of their answers. `notes` says what a reader of its scores
-    should know, such as rows that were left out."""
+    """Questions by split and the scorer of their answers. `notes` are remarks for the reader of its
+    scores, such as rows that were left out."""
 
     name: str
     category: str
@@ -32,19 +32,19 @@ class ScoredTask:
         return self.scorer.canonical_answer(query, answer)
 
     def score_many(self, answers: Sequence[tuple[Query, str]]) -> list[Score]:
-        """At once where the scorer can."""
+        """All scores at once if the scorer can, otherwise one by one."""
         if isinstance(self.scorer, BatchScorer):
             return list(self.scorer.score_many(answers))
         return [self.scorer.score(query, answer) for query, answer in answers]
 
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
-        """The scorer's own figures over a run, if it has any."""
+        """The scorer's measures over a run, if it has any."""
         return self.scorer.measures(scores) if isinstance(self.scorer, MeasuringScorer) else {}
 
 
 @dataclass(frozen=True)
 class GroupScoredTask(ScoredTask):
-    """A task whose scorer judges several answers to a question beside each other."""
+    """A task whose scorer scores several answers to a question together."""
 
     def score_group(self, query: Query, answers: Sequence[str]) -> list[Score]:
         """A score for each answer, in order."""
@@ -59,24 +59,26 @@ def scored_task(
     scorer: Scorer,
     notes: Sequence[str] = (),
 ) -> ScoredTask:
-    """The kind of task that the scorer makes it."""
+    """A task of the kind that fits the scorer."""
     kind = GroupScoredTask if isinstance(scorer, GroupScorer) else ScoredTask
     return kind(name, category, splits, scorer, tuple(notes))
 
 
 @dataclass(frozen=True)
 class Unscored:
-    """Stands where a task is only asked, not scored. Its `score` raises UsageError."""
+    """The scorer of a task that is only asked, not scored. Its `score` raises UsageError."""
 
     task: str
     name: str = "none"
 
     def check(self, query: Query) -> None:
-        """Anything can be asked."""
+        """Any query can be asked."""
 
     def score(self, query: Query, answer: str) -> Score:
-        raise UsageError(f"task {self.task!r} was loaded without a scorer")
+        raise UsageError(
+            f"task {self.task!r} was loaded without a scorer: load it with scored=True"
+        )
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """None: nothing is known of its answers."""
+        """None: without a scorer no canonical form is known."""
         return None

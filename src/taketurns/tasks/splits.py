@@ -1,9 +1,9 @@
-"""Which questions belong to which split, so that none is in two.
+"""The split of each question; no question is in two splits.
 
-A file with a `dev` and a `test` gives three splits: its dev is divided, four parts of five for
-labels (train), one for choosing settings (dev), by a hash of the question. What dev shares with
-test is taken out of dev; the test is left as it is, duplicates and all, since results are compared
-on it.
+A file with `dev` and `test` gives three splits: a hash of the question divides its dev into four
+fifths for labels (train) and one fifth for choosing settings (dev). Questions that are also in test
+are removed from dev. The test is not changed, not even its duplicates, because published results
+are on it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from taketurns.tasks.base import Split
 from taketurns.types import Query
 from taketurns.utils.seeds import derive
 
-FOR_DEV = 5  # one question in so many of a file's dev is for choosing settings
+FOR_DEV = 5  # one in five questions of a file's dev stays in dev
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifiedQuery:
-    """A query and what it asks: two with the same `stem` are the same question, whatever options
-    are offered with it."""
+    """A query and its `stem`: queries with the same stem are the same question, also with different
+    options."""
 
     query: Query
     stem: str
@@ -30,8 +30,8 @@ class IdentifiedQuery:
 def divided(
     rows: Mapping[str, Iterable[IdentifiedQuery]],
 ) -> tuple[dict[Split, tuple[Query, ...]], int]:
-    """The splits of a file's rows by its own split names ("train", "dev", "test"), and how many
-    rows were left out as duplicates."""
+    """The splits from a file's rows by its own split names ("train", "dev", "test"), and the number
+    of rows that were left out as duplicates."""
     test = list(rows.get("test", ()))
     seen = {_squeezed(asked.stem) for asked in test}
     left_out = 0
@@ -65,8 +65,8 @@ def divided(
 def distinct_ids(
     name: str, rows: Mapping[str, Iterable[IdentifiedQuery]]
 ) -> dict[str, list[IdentifiedQuery]]:
-    """Ids of the form `task/id`; where the data uses an id again, `#2`, `#3` … is added, the test's
-    first."""
+    """Queries with ids of the form `task/id`. Repeated ids get `#2`, `#3` …; the rows of test are
+    counted first."""
     uses: dict[str, int] = {}
     distinct: dict[str, list[IdentifiedQuery]] = {}
     for split in sorted(rows, key=lambda split: split != "test"):

@@ -1,6 +1,6 @@
-"""What the stored answers of an evaluation say about who writes what, and whether it helps.
+"""Analysis of an evaluation's stored answers: speakers, sequences, skills and their effects.
 
-Every analysis is a function from answers (`answers.py`) to a frozen result, and `sections/` renders
-each result for the report. What is measured by answering anew is a section too: the report shows
-every section in its folder.
+Each analysis is a function from answers (`answers.py`) to a frozen result, and `sections/` renders
+each result for the report. The report shows every section in its folder, including those of
+experiments, which need new answers.
 """

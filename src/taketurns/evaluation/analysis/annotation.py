@@ -1,7 +1,7 @@
-"""A table for people who label patches without knowing who wrote them, and reading it back.
+"""A table in which people label the skills of patches without seeing the speaker.
 
-Rows are shuffled and show question, what stood before, and the patch: no speaker, no task, no
-result. The ids are digests that say nothing. Filled in, they are compared with other labels.
+Rows are shuffled and show the question, the text before the patch, and the patch: no speaker, no
+task, no score. The ids are digests. The labels are read back and compared with other labels.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ GUARDED = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of `patches` that both labelled: the share with the same label and Cohen's kappa, each with
-    a 95 % interval (bootstrap over questions); `left` rows have no label yet."""
+    """Agreement of two sets of labels on `patches` that both have: the share with the same label
+    and Cohen's kappa, each with a 95 % interval (bootstrap over questions). `left` rows have no
+    label yet."""
 
     patches: int
     left: int
@@ -40,7 +41,8 @@ class Agreement:
 
 
 def write_annotations(path: Path, subject: MethodAnswers, count: int, seed: int = 0) -> int:
-    """Write at most `count` patches, drawn evenly; how many. Raises DataError."""
+    """Write at most `count` patches, drawn evenly; return their number. Raises DataError if the
+    file cannot be written."""
     every = [(a, number) for a in subject.answers for number in range(len(a.patches))]
     chosen = Random(seed).sample(every, min(count, len(every)))
     try:
@@ -58,8 +60,8 @@ def write_annotations(path: Path, subject: MethodAnswers, count: int, seed: int 
 
 
 def read_annotations(path: Path, subject: MethodAnswers) -> tuple[list[SkillLabel], int]:
-    """The labels that were filled in, and how many rows have none. Raises DataError for another
-    run's patches and for words that are no skill's."""
+    """The labels of the table, and the number of rows without one. Raises DataError for patches of
+    another run and for words that are not a skill."""
     known = {
         _id(answer, number): (answer, number)
         for answer in subject.answers
@@ -69,14 +71,17 @@ def read_annotations(path: Path, subject: MethodAnswers) -> tuple[list[SkillLabe
     left = 0
     for line, row in enumerate(_rows(path), start=2):
         if row["id"] not in known:
-            raise DataError(f"{path}:{line}: {row['id']!r} is no patch of this run")
+            raise DataError(
+                f"{path}:{line}: this run has no patch with the id {row['id']!r}: analyse the run "
+                "for which --annotate wrote the table"
+            )
         answer, number = known[row["id"]]
         skill = (row["skill"] or "").strip().lower()
         if not skill:
             left += 1
         elif skill not in SKILLS:
             raise DataError(
-                f"{path}:{line}: {skill!r} is no skill; the skills are {', '.join(SKILLS)}"
+                f"{path}:{line}: unknown skill {skill!r}; the skills are {', '.join(SKILLS)}"
             )
         else:
             labels.append(SkillLabel(answer.question, answer.seed, number, skill))
@@ -86,7 +91,7 @@ def read_annotations(path: Path, subject: MethodAnswers) -> tuple[list[SkillLabe
 def rater_agreement(
     people: Sequence[SkillLabel], left: int, others: Sequence[SkillLabel]
 ) -> Agreement:
-    """What people and another labeller say of the same patches."""
+    """The agreement of people's labels with other labels of the same patches."""
     import numpy as np
 
     theirs = {(label.question, label.seed, label.patch): label.skill for label in others}
@@ -120,7 +125,7 @@ def _id(answer: ScoredAnswer, number: int) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+    """Text with a quote before it if a spreadsheet would read it as a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(GUARDED) else text
 
 
@@ -132,5 +137,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     if not {"id", "skill"} <= set(table.fieldnames or ()):
-        raise DataError(f"{path} has no columns id and skill: write one with --annotate")
+        has = ", ".join(table.fieldnames or ()) or "no columns"
+        raise DataError(
+            f"{path} must have the columns id and skill, and has {has}: write the table with "
+            "--annotate"
+        )
     return rows

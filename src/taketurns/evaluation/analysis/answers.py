@@ -1,7 +1,7 @@
-"""The answers of an evaluation: who wrote which patch, in what order, and what it scored.
+"""The answers of an evaluation, with the speaker of each patch and their scores.
 
 They are read from a folder that `taketurns evaluate` wrote, or from a file of traces with scores.
-An answer that its scorer gave no value counts as wrong, as in the evaluation.
+An answer without a score counts as wrong, as in the evaluation.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from taketurns.runs.records import TRACE_SCHEMA, trace_from_json
 from taketurns.types import Patch, Query
 
 REASONS = ("chosen", "opening", "closing", "fallback", "guard")
-"""Of patches that one candidate wrote."""
+"""The reasons of patches that one candidate wrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredAnswer:
-    """One answer: `question` is its question's id, alike under all seeds and for all methods, with
-    the task's name in it. `patches` are those that one candidate wrote; what was forced is left
-    out of them."""
+    """One answer. `question` is the id of its question with the task's name, equal for all seeds
+    and methods. `patches` are those that one candidate wrote, without forced text."""
 
     task: str
     category: str
@@ -39,7 +38,7 @@ class ScoredAnswer:
 
     @property
     def speakers(self) -> tuple[int, ...]:
-        """Who wrote each patch, by number."""
+        """The index of each patch's speaker."""
         return tuple(patch.speaker for patch in self.patches if patch.speaker is not None)
 
     @property
@@ -53,8 +52,8 @@ class ScoredAnswer:
 
 @dataclass(frozen=True)
 class MethodAnswers:
-    """The answers of one method. `pool` are the candidates' names by number; `answers` stand in an
-    order that is that of tasks, questions and seeds. `failed` answers are not among them."""
+    """The answers of one method, ordered by task, question and seed. `pool` has the candidates'
+    names by index. `failed` counts the answers that failed, which are left out."""
 
     method: str
     pool: tuple[str, ...]
@@ -63,12 +62,12 @@ class MethodAnswers:
 
     @cached_property
     def tasks(self) -> dict[str, str]:
-        """Categories by task, in order."""
+        """The category of each task, in order."""
         return {answer.task: answer.category for answer in self.answers}
 
     @cached_property
     def questions(self) -> dict[str, tuple[ScoredAnswer, ...]]:
-        """A question's answers, by its id."""
+        """The answers to each question, by its id."""
         by_question: dict[str, list[ScoredAnswer]] = {}
         for answer in self.answers:
             by_question.setdefault(answer.question, []).append(answer)
@@ -91,10 +90,11 @@ class MethodAnswers:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisInput:
-    """What is analysed: the answers of the `subject`, and where they were asked too, those of
-    `random` switching and the `scores` of both and of the `singles`, `[method][task][question]
-    [seed]`, of questions that all of them answered under every seed, in one order. `solved_alone`
-    are the questions that an answer of some single checkpoint solves, None if one was not asked."""
+    """The answers to analyse: those of the `subject` and, if they exist, of `random` switching.
+    `scores`, `[method][task][question][seed]`, are those of both and of the single checkpoints
+    (`singles`), for questions that all of them answered with every seed, in the same order.
+    `solved_alone` are the questions that an answer of a single checkpoint solves; None if a
+    checkpoint was not asked."""
 
     subject: MethodAnswers
     random: MethodAnswers | None = None
@@ -104,12 +104,15 @@ class AnalysisInput:
 
 
 def read_answers(path: Path, method: str | None = None) -> AnalysisInput:
-    """The answers at `path`: an evaluation's folder, of which `method` is looked at (by default
-    its subject), or a file of traces. Raises DataError for anything else, saying what it lacks."""
+    """The answers at `path`: those of `method` (by default the subject) in an evaluation's folder,
+    or those in a file of traces. Raises DataError for anything else."""
     if path.is_dir():
         return _read_folder(path, method)
     if method is not None:
-        raise DataError(f"{path} is a file of one method's answers; --method needs a folder")
+        raise DataError(
+            f"{path} is a file with the answers of one method: leave out --method, or name a "
+            "folder of taketurns evaluate"
+        )
     return _read_file(path)
 
 
@@ -123,17 +126,22 @@ def _read_folder(folder: Path, method: str | None) -> AnalysisInput:
     }
     name = method or results["subject"]
     if name not in files:
-        raise DataError(f"{folder} has no answers of {name!r}; it has {', '.join(files)}")
+        raise DataError(
+            f"{folder} has no answers of the method {name!r}; it has {', '.join(files)}"
+        )
 
     def asked_records(name: str) -> Iterator[Mapping[str, Any]]:
-        """Those that the results are about: a file may hold answers to questions that were changed
-        since, or with scores by other rules."""
+        """The records that the results are about: a file may also have answers to an older form of
+        a question, or with an older scorer."""
         return (r for r in records(files[name]) if _without_seed(r["id"]) in asked)
 
     subject = _method_answers(name, asked_records(name), results["categories"])
     kinds = {name: entry["kind"] for name, entry in results["methods"].items()}
     if kinds.get(name) == "single" or not _switches(subject):
-        raise DataError(f"{name!r} has no turns: one candidate writes all of its answers")
+        raise DataError(
+            f"one candidate writes all answers of {name!r}, so there are no turns to analyse: name "
+            "a switching method with --method"
+        )
     random = None
     if CHANCE in files and name != CHANCE:
         random = _method_answers(CHANCE, asked_records(CHANCE), results["categories"])
@@ -165,11 +173,14 @@ def _read_results(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         schema = ""
     if schema != SCHEMA and schema.startswith(SCHEMA.partition("/")[0]):
-        raise DataError(f"{folder} is of an older taketurns; let this one evaluate into another")
+        raise DataError(
+            f"{folder} was written by an older version of taketurns (schema {schema}): evaluate "
+            "again, into another folder"
+        )
     if schema != SCHEMA:
         raise DataError(
-            f"{folder} has no results.json of an evaluation: let taketurns evaluate --output "
-            f"{folder} come to its end"
+            f"{folder} has no results.json of an evaluation: run taketurns evaluate --output "
+            f"{folder} to its end"
         )
     return results
 
@@ -182,14 +193,20 @@ def _switches(answers: MethodAnswers) -> bool:
 
 def _read_file(path: Path) -> AnalysisInput:
     if not path.is_file():
-        raise DataError(f"{path} is neither a folder of taketurns evaluate nor a file of traces")
+        raise DataError(
+            f"{path} does not exist or is not a file: name a folder of taketurns evaluate, or a "
+            "file of traces with scores"
+        )
     traces = [record for record in records(path) if record.get("error") is None]
     if not traces or any(record.get("schema") != TRACE_SCHEMA for record in traces):
-        raise DataError(f"{path} is no file of traces, as taketurns generate and evaluate write it")
+        raise DataError(
+            f"{path} has no traces, or records that are not traces (schema {TRACE_SCHEMA}): name a "
+            "file that taketurns generate or evaluate wrote"
+        )
     if not all("score" in record for record in traces):
         raise DataError(
-            f"{path} has traces without scores: taketurns evaluate keeps both, or add to each line "
-            'its "score" (0 to 1) and "task"'
+            f"{path} has traces without scores: use a file of taketurns evaluate, or add "
+            '"score" (0 to 1) and "task" to each line'
         )
     return AnalysisInput(_method_answers(path.stem, traces, {}))
 
@@ -226,7 +243,10 @@ def _method_answers(
             ),
         )
     if not any(answer.patches for answer in answers.values()):
-        raise DataError(f"the answers of {method!r} hold no patches that a candidate wrote alone")
+        raise DataError(
+            f"the answers of {method!r} have no patch with a speaker: name a method whose patches "
+            "are each written by one candidate"
+        )
     size = max(width, max(names, default=0) + 1)
     pool = tuple(names.get(number, f"candidate {number}") for number in range(size))
     failed -= answers.keys()
@@ -236,7 +256,7 @@ def _method_answers(
 
 
 def _question(record: Mapping[str, Any], task: str) -> str:
-    """An evaluation's ids end in the seed: `task/question@digest#seed`."""
+    """The question's id: in an evaluation, `task/question@digest#seed` without the seed."""
     question, mark, seed = str(record["id"]).rpartition("#")
     whole = question if mark and seed.isdigit() else str(record["id"])
     return whole if whole.startswith(f"{task}/") else f"{task}/{whole}"
@@ -247,7 +267,7 @@ def _without_seed(id_: str) -> str:
 
 
 def _scores_by_id(traces: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, float]]:
-    """Task and score of each answer that did not fail."""
+    """Task and score of each answer that did not fail, by id."""
     return {
         record["id"]: (record["task"], float(record["score"] or 0.0))
         for record in traces
@@ -258,7 +278,7 @@ def _scores_by_id(traces: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, f
 def _shared_scores(
     methods: Mapping[str, Mapping[str, tuple[str, float]]],
 ) -> dict[str, dict[str, list[list[float]]]]:
-    """`[method][task][question][seed]`, of questions that all of them answered under every seed."""
+    """`[method][task][question][seed]`, for questions that all methods answered with every seed."""
     first, *others = methods.values()
     seeds: dict[str, list[str]] = {}
     for id_ in first:

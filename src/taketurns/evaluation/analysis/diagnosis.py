@@ -1,6 +1,6 @@
-"""How the switcher decides, as far as stored answers tell, and signs of a team that does not work.
+"""The switcher's decisions in stored answers, and signs of failure of a team.
 
-Whether its probabilities are *right* takes answers that were not written: that is an experiment.
+Whether its probabilities are *right* can only be measured with new answers: that is an experiment.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Presence = Literal["yes", "perhaps", "no"]
 
 @dataclass(frozen=True, slots=True)
 class DecisionStats:
-    """Decisions at one position: mean entropy of the probabilities as a share of the most that it
-    can be (0 sure, 1 even), mean probability of the favourite, and how often the favourite was
-    drawn."""
+    """Decisions at one position: mean entropy of the probabilities as a share of its maximum (0:
+    certain, 1: equal probabilities), mean probability of the most probable candidate (`favourite`),
+    and how often that candidate was drawn (`followed`)."""
 
     position: str
     decisions: int
@@ -36,8 +36,9 @@ class DecisionStats:
 
 @dataclass(frozen=True, slots=True)
 class SwitcherStats:
-    """Over all decisions and by position; `switches` an answer on average, `switch_rate` a boundary
-    between patches. Empty where nobody was asked (a fixed order, one candidate)."""
+    """Over all decisions and by position; `switches` is the mean number of changes of speaker per
+    answer, `switch_rate` that per boundary between patches. `overall` is None if there was no
+    switcher to ask (a fixed order, one candidate)."""
 
     overall: DecisionStats | None
     by_position: tuple[DecisionStats, ...]
@@ -47,8 +48,8 @@ class SwitcherStats:
 
 @dataclass(frozen=True, slots=True)
 class FailureSign:
-    """A known way to fail. It is there ("yes") where the measure's whole interval lies above the
-    threshold, "perhaps" where its value does; `tasks` are those whose value does."""
+    """A known sign of failure. Its verdict is "yes" if the whole interval of the measure is above
+    the threshold, "perhaps" if only its value is; `tasks` are those with a value above it."""
 
     name: str
     means: str
@@ -60,7 +61,7 @@ class FailureSign:
 
 
 def switcher_stats(subject: MethodAnswers) -> SwitcherStats:
-    """What its probabilities and choices look like."""
+    """Statistics of the switcher's probabilities and choices."""
     overall = _decisions(subject, lambda answer, at: "all")
     by_position = _decisions(subject, lambda answer, at: place(at))
     places = [place(at) for at in range(LAST)]
@@ -74,15 +75,15 @@ def switcher_stats(subject: MethodAnswers) -> SwitcherStats:
 
 
 def failure_signs(subject: MethodAnswers, shares: SpeakerShares) -> list[FailureSign]:
-    """The known ways to fail, each with what was measured."""
+    """The known signs of failure, each with its measured value."""
     stats = switcher_stats(subject)
     signs = [
         _dominates(subject.pool[0], "first", shares, 0),
         _dominates(subject.pool[-1], "last", shares, len(subject.pool) - 1),
         _sign(
             "excessive switching",
-            "the speaker changes at nearly every boundary, more often than lots drawn among three "
-            "would have it (0.67), so that nobody finishes a thought",
+            "the speaker changes at nearly every boundary, more often than with random switching "
+            "of three candidates (0.67), so that candidates seldom finish a sentence",
             "boundaries at which the speaker changes",
             stats.switch_rate,
             EXCESSIVE,
@@ -94,9 +95,9 @@ def failure_signs(subject: MethodAnswers, shares: SpeakerShares) -> list[Failure
         signs.append(
             _sign(
                 "near-uniform switcher",
-                "its probabilities are nearly even, so it has learned next to nothing and the team "
-                "is close to random switching",
-                "mean entropy of its probabilities (1 is even)",
+                "the switcher's probabilities are nearly equal, so it has learned almost nothing "
+                "and the team is close to random switching",
+                "mean entropy of its probabilities (1: equal)",
                 stats.overall.entropy,
                 UNIFORM,
                 {task: at.entropy.value for task, at in by_task.items()},
@@ -108,8 +109,7 @@ def failure_signs(subject: MethodAnswers, shares: SpeakerShares) -> list[Failure
 def _dominates(name: str, which: str, shares: SpeakerShares, speaker: int) -> FailureSign:
     return _sign(
         f"{name} dominates",
-        f"the {which} candidate writes nearly everything, so the team is little more than "
-        f"{name} alone",
+        f"the {which} candidate writes nearly all tokens, so the team is nearly {name} alone",
         f"share of the tokens that {name} writes",
         shares.overall.of_tokens[speaker],
         DOMINATES,
@@ -118,7 +118,7 @@ def _dominates(name: str, which: str, shares: SpeakerShares, speaker: int) -> Fa
 
 
 def _switch_rates(subject: MethodAnswers) -> dict[str, float]:
-    """By task, of those whose answers have boundaries."""
+    """The switch rate of each task whose answers have boundaries."""
     counts = {
         task: boundaries(answer for answer in subject.answers if answer.task == task)
         for task in subject.tasks
@@ -139,7 +139,7 @@ def _sign(
 def _decisions(
     subject: MethodAnswers, group: Callable[[ScoredAnswer, int], str]
 ) -> dict[str, DecisionStats]:
-    """Of decisions that the switcher made, by group."""
+    """Statistics of the switcher's decisions, by group."""
     import numpy as np
 
     questions = list(subject.questions.values())
@@ -171,8 +171,8 @@ def _decisions(
 
 
 def _figures(patch: Patch) -> tuple[float, float, float] | None:
-    """Entropy, the favourite's probability, whether a favourite was drawn; None if nobody decided.
-    Of several favourites any will do."""
+    """Entropy, probability of the most probable candidate, and whether such a candidate was drawn
+    (any of equals); None if the switcher did not decide."""
     probabilities = patch.probabilities
     if patch.reason != "chosen" or probabilities is None or len(probabilities) < 2:
         return None
@@ -183,7 +183,7 @@ def _figures(patch: Patch) -> tuple[float, float, float] | None:
 
 
 def _switching(subject: MethodAnswers) -> tuple[Ratio, Ratio]:
-    """How often the speaker changes, an answer and a boundary."""
+    """How often the speaker changes, per answer and per boundary."""
     import numpy as np
 
     questions = subject.questions.values()

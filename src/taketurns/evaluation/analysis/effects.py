@@ -1,8 +1,8 @@
-"""Do answers that contain a sequence score better than others to the same question?
+"""Do answers that contain a sequence score better than other answers to the same question?
 
-Compared within questions: of a question that was answered under several seeds, those answers that
-contain the sequence and those that do not. What the question contributes to the score drops out;
-what made the speakers differ between its answers does not, so this is observation, not experiment.
+The comparison is within questions: among the answers to one question with several seeds, those that
+contain the sequence against those that do not. The effect of the question on the score drops out.
+The causes of different speakers in its answers do not, so this is observation, not experiment.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 SHUFFLES = 4999
 AT_ONCE = 2_000_000
-"""Scores that are shuffled at a time, which bounds memory."""
+"""Scores that are shuffled at the same time; bounds memory."""
 LEAST = 10
-"""An effect is given from this many questions on that were answered with and without."""
+"""An effect needs at least this number of questions with answers of both kinds."""
 
 SpeakerSequence = tuple[int, ...]
 Stratum = Callable[[ScoredAnswer], Hashable]
@@ -36,12 +36,12 @@ Stratum = Callable[[ScoredAnswer], Hashable]
 
 @dataclass(frozen=True, slots=True)
 class ObservedEffect:
-    """The score with a sequence less that without, over `questions` that have answers of both
-    kinds; each counts by how much it can say, with x without / all of its answers.
+    """The mean score of answers with a sequence minus that of answers without it, over `questions`
+    that have both. The weight of a question is with * without / all, from its numbers of answers.
 
-    95 % interval by bootstrap over questions; `p` by shuffling scores within questions, which is
-    exact if nothing but chance decides which answer contains it; `p_holm` adjusted for all
-    sequences. All None where there are too few questions.
+    95 % interval by bootstrap over questions. `p` comes from shuffling scores within questions; it
+    is exact if chance alone decides which answer contains the sequence. `p_holm` is adjusted for
+    all sequences. All are None if there are too few questions.
     """
 
     sequence: SpeakerSequence
@@ -55,8 +55,9 @@ class ObservedEffect:
 
 @dataclass(frozen=True, slots=True)
 class FrequencyCorrelation:
-    """Pearson's r of how frequent sequences are with their effects, over `sequences` that have one,
-    with Fisher's 95 % interval; p adjusted by Holm over the groups. None of fewer than four."""
+    """Pearson's r between the frequency of sequences and their effects, over `sequences` with an
+    effect, with Fisher's 95 % interval; `p_holm` is adjusted by Holm over the groups. None with
+    fewer than four sequences."""
 
     group: str
     sequences: int
@@ -73,8 +74,9 @@ class FrequencyCorrelation:
 
 @dataclass(frozen=True, slots=True)
 class SequenceEffects:
-    """The effect of every sequence: `overall`, among answers of the `same_length` in patches, and,
-    where it was asked, in the answers of `random` switching; and how frequency goes with it."""
+    """The effect of each sequence: `overall`, among answers with the same number of patches
+    (`same_length`) and, if it was asked, with `random` switching; and its correlation with
+    frequency."""
 
     pool: tuple[str, ...]
     overall: Sequence[ObservedEffect]
@@ -84,23 +86,23 @@ class SequenceEffects:
 
 
 def contains(speakers: SpeakerSequence, sequence: SpeakerSequence) -> bool:
-    """Do these speakers follow one another anywhere?"""
+    """Does `sequence` occur anywhere in `speakers`?"""
     width = len(sequence)
     return any(speakers[at : at + width] == sequence for at in range(len(speakers) - width + 1))
 
 
 def by_question(answer: ScoredAnswer) -> Hashable:
-    """Answers to one question are compared."""
+    """Compare answers to the same question."""
     return answer.question
 
 
 def by_length(answer: ScoredAnswer) -> Hashable:
-    """Only answers of as many patches to one question are compared."""
+    """Compare answers to the same question with the same number of patches."""
     return answer.question, len(answer.patches)
 
 
 def sequence_effects(inputs: AnalysisInput) -> SequenceEffects:
-    """All that is said of the effects of sequences."""
+    """The effects of all sequences and their correlations with frequency."""
     return SequenceEffects(
         inputs.subject.pool,
         observed_effects(inputs.subject),
@@ -148,8 +150,8 @@ def observed_effects(
 
 @dataclass(frozen=True)
 class _Table:
-    """Answers in groups, `[group, answer]`: their scores, whether there is one, and whether it
-    contains each sequence, `[group, answer, sequence]`."""
+    """Answers in groups, `[group, answer]`: their scores, which places hold an answer, and whether
+    it contains each sequence, `[group, answer, sequence]`."""
 
     scores: Floats
     there: Bools
@@ -172,8 +174,8 @@ def _table(
 
 
 def _levers(table: _Table) -> tuple[Floats, Floats]:
-    """What each group weighs for each sequence, and what each of its answers' scores is multiplied
-    with, so that the sum over answers is weight x difference of means."""
+    """The weight of each group for each sequence, and the factor of each of its answers' scores, so
+    that the sum over answers is weight times difference of means."""
     import numpy as np
 
     of_all = table.there.sum(1)[:, None]
@@ -235,7 +237,7 @@ def _effect(
 def frequency_correlations(
     subject: MethodAnswers, lengths: Sequence[int] = (2, 3)
 ) -> list[FrequencyCorrelation]:
-    """By category, and over everything ("all"): do frequent sequences help more?"""
+    """The correlation of frequency and effect, over all answers ("all") and by category."""
     from taketurns.evaluation.analysis.sequences import sequence_frequencies
 
     correlations = []

@@ -1,4 +1,4 @@
-"""A model says which skill a patch shows: the likeliest number as its next token. No text is
+"""A judge model labels the skill of a patch: the most probable number as its next token. No text is
 sampled, so the same patch always gets the same label."""
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ async def label_by_judge(
     spec: ModelSpec,
     on_done: Callable[[], None] = lambda: None,
 ) -> list[SkillLabel]:
-    """What each patch shows, one forward pass a patch. The judge sees neither speaker nor task.
-    `engine` runs `model`, whose prompt `spec` describes. Raises ConfigError for a judge that
-    reports no log-probabilities or cannot say a number as one token, PromptError for a patch that
+    """The skill of each patch, with one forward pass per patch. The judge sees neither speaker nor
+    task. `engine` runs `model`, whose prompt `spec` describes. Raises ConfigError for a judge that
+    gives no log-probabilities or has no single token for a number, PromptError for a patch that
     does not fit its context."""
     info = await engine.info(model)
     if "score" not in info.capabilities:
-        raise ConfigError(f"the judge {model} reports no log-probabilities, and is read by them")
+        raise ConfigError(
+            f"the judge {model} gives no log-probabilities, which its labels are read from: name "
+            "another model with --judge"
+        )
     digits = digit_ids(info.codec, len(SKILLS))
     names = list(SKILLS)
     labels = []

@@ -1,4 +1,4 @@
-"""The report of an analysis: a page with the answers in it, Markdown, SVG and CSV."""
+"""The report of an analysis: a page that includes the answers, Markdown, SVG and CSV."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from taketurns.utils.files import write_text
 
 
 def write_report(folder: Path, inputs: AnalysisInput, traces: int) -> None:
-    """Write `report.html`, which needs nothing else and holds at most `traces` answers, `report.md`
-    with its `figures/`, and `data/` with every chart and table as CSV, from all sections that the
-    folder holds."""
+    """Write `report.html`, which is self-contained and has at most `traces` answers, `report.md`
+    with its `figures/`, and `data/` with every chart and table as CSV, from all sections of the
+    folder."""
     sections = read_sections(folder)
     blocks = list(_summary(inputs, sections))
     for section in sections:
@@ -35,10 +35,10 @@ def _summary(inputs: AnalysisInput, sections: Sequence[Section]) -> Iterator[Blo
     subject = inputs.subject
     seeds = {len(answers) for answers in subject.questions.values()}
     each = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
-    yield Heading(f"Who writes what, and does it help? The answers of {subject.method}", 1)
+    yield Heading(f"Analysis of the answers of {subject.method}", 1)
     yield Paragraph(
         f"{len(subject.answers)} answers to {len(subject.questions)} questions of "
-        f"{len(subject.tasks)} tasks, {each} a question, written by {', '.join(subject.pool)}"
+        f"{len(subject.tasks)} tasks, {each} per question, written by {', '.join(subject.pool)}"
         + (f"; {subject.failed} failed and are left out." if subject.failed else ".")
     )
     for section in sections:
@@ -47,7 +47,8 @@ def _summary(inputs: AnalysisInput, sections: Sequence[Section]) -> Iterator[Blo
 
 
 def _blocks(section: Section) -> Iterator[Block]:
-    """Its charts have its name before theirs, which makes them unique on the page."""
+    """The section as blocks; its name before the names of its charts makes these unique on the
+    page."""
     yield Heading(section.title)
     for part in section.parts:
         if isinstance(part, Chart):
@@ -59,7 +60,7 @@ def _blocks(section: Section) -> Iterator[Block]:
 
 
 def _write_data(folder: Path, name: str, blocks: Iterable[Block]) -> None:
-    """Charts and tables of the section `name` as CSV."""
+    """Write the charts and tables of the section `name` as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = 0
     for block in blocks:

@@ -1,9 +1,10 @@
-"""Which sequences of speakers are frequent, beyond what their shares make likely?
+"""Which sequences of speakers are more frequent than the shares of the speakers predict?
 
-A sequence is two or three consecutive patches' speakers. Two predictions stand beside its
-frequency: that of the shares alone, as if speakers were drawn independently throughout, and that of
-the shares within each task and position, which leaves what the *order* of speakers adds. The second
-is tested: a task that one candidate writes alone makes its repetition frequent without any order.
+A sequence is the speakers of two or three consecutive patches. Its frequency is compared with two
+predictions: from the shares overall, as if all speakers were drawn independently; and from the
+shares within each task and position, so that only the effect of the *order* of speakers is left.
+The second is tested: if one candidate writes a task alone, its repetition is frequent there without
+any order.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ if TYPE_CHECKING:
     from taketurns.evaluation.statistics import Floats
 
 LEAST = 5.0
-"""Sequences are tested from this expected count of independent windows on."""
+"""A sequence is tested if at least this number of independent windows with it is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceFrequency:
-    """How often a sequence occurs among the windows of its length, and how often it should.
+    """How often a sequence occurs among the windows of its length, and how often it is expected.
 
-    `over_shares` and `over_places` are observed over expected, from the shares overall and from
-    those within task and position. `p` is of the second being 1 (clustered by question, two-sided
-    normal), `p_holm` adjusted for all sequences of all lengths; None where too few are expected.
+    `over_shares` and `over_places` are observed over expected counts, from the shares overall and
+    from those within task and position. `p` tests that the second is 1 (clustered by question,
+    two-sided normal), `p_holm` is adjusted for all sequences of all lengths; both are None if too
+    few are expected.
     """
 
     sequence: tuple[int, ...]
@@ -45,8 +47,8 @@ class SequenceFrequency:
 def sequence_frequencies(
     subject: MethodAnswers, lengths: Sequence[int] = (2, 3)
 ) -> list[SequenceFrequency]:
-    """Every possible sequence of these lengths, longer ones last; nothing of lengths that no answer
-    has."""
+    """All possible sequences of these lengths, longer ones last; none of a length that no answer
+    reaches."""
     frequencies = [f for length in lengths for f in _of_length(subject, length)]
     adjusted = holm_known([frequency.p for frequency in frequencies])
     return [replace(f, p_holm=p) for f, p in zip(frequencies, adjusted, strict=True)]
@@ -61,9 +63,9 @@ def _of_length(subject: MethodAnswers, length: int) -> list[SequenceFrequency]:
     if not observed.sum():
         return []
     windows = observed.sum(1)
-    # The answers themselves come first.
+    # The first row is the original sample.
     drawn = np.vstack([np.ones(len(questions)), bootstrap_weights(subject.strata)])
-    everywhere = slots.sum(1)  # [question, slot, speaker], whatever the place
+    everywhere = slots.sum(1)  # [question, slot, speaker], over all places
     of_shares = _expected(drawn, everywhere, width, length)
     of_places = np.zeros_like(of_shares)
     alone = np.zeros(of_shares.shape[1])
@@ -72,8 +74,8 @@ def _of_length(subject: MethodAnswers, length: int) -> list[SequenceFrequency]:
         alone += _variance(slots[:, place].sum(0))
     counts, total = drawn @ observed, drawn @ windows
     clustered = (counts - of_places)[1:].var(0)
-    # A sequence that never occurs hardly varies between resamples: it has at least the variance of
-    # independent speakers, inflated as clusters inflate that of all sequences.
+    # A sequence that never occurs hardly varies between resamples. So its variance is at least that
+    # of independent speakers, times the mean inflation by clusters.
     inflation = max(1.0, float(clustered.sum() / alone.sum())) if alone.any() else 1.0
     spread = np.sqrt(np.maximum(clustered, alone * inflation))
     testable = (of_places[0] >= LEAST * inflation) & (spread > 0)
@@ -103,9 +105,9 @@ def _ratio(values: Floats, n: int) -> Ratio:
 
 
 def _count(subject: MethodAnswers, length: int) -> tuple[Floats, Floats, int]:
-    """By question: how often each sequence occurs, `[question, sequence]`, and who stands at each
-    slot of the windows at each place, `[question, place, slot, speaker]`. A place is a task and a
-    position."""
+    """Counts by question: of each sequence, `[question, sequence]`, and of each speaker in each
+    slot of the windows at each place, `[question, place, slot, speaker]`; and the number of places.
+    A place is a task and a position."""
     import numpy as np
 
     width, questions = len(subject.pool), list(subject.questions.values())
@@ -129,7 +131,7 @@ def _count(subject: MethodAnswers, length: int) -> tuple[Floats, Floats, int]:
 
 
 def _expected(drawn: Floats, slots: Floats, width: int, length: int) -> Floats:
-    """How often each sequence would occur at a place if its slots were independent, by resample."""
+    """The expected count of each sequence at a place if its slots were independent, by resample."""
     import numpy as np
 
     flat = slots.reshape(len(slots), length * width)  # of [question, slot, speaker]
@@ -144,8 +146,8 @@ def _expected(drawn: Floats, slots: Floats, width: int, length: int) -> Floats:
 
 
 def _variance(slots: Floats) -> Floats:
-    """Of observed less expected counts at a place, its shares estimated, if all were independent.
-    `slots` are counts, `[slot, speaker]`."""
+    """The variance of observed minus expected counts at a place for independent speakers, with
+    estimated shares. `slots` are counts, `[slot, speaker]`."""
     import numpy as np
 
     total, width = slots[0].sum(), slots.shape[1]

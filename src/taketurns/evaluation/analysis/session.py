@@ -1,4 +1,4 @@
-"""One call of `taketurns analyze`: read the answers, analyse, write sections and report."""
+"""One call of `taketurns analyze`: read the answers, analyse them, write sections and report."""
 
 from __future__ import annotations
 
@@ -49,12 +49,15 @@ class AnalysisJob:
 
 
 def run_analysis(job: AnalysisJob, say: Callable[[str], None]) -> None:
-    """Do what is asked. Raises UsageError for what cannot be."""
+    """Analyse the answers and write the report, or write the table to annotate."""
     require("analyze", *REPORT)
     inputs = read_answers(job.run, job.method)
     if job.annotate is not None:
         count = write_annotations(job.annotate, inputs.subject, job.patches)
-        say(f"{count} patches to label are in {job.annotate}; give it back with --annotations")
+        say(
+            f"wrote {count} patches to label to {job.annotate}: fill in the column skill, then use "
+            "--annotations"
+        )
         return
     claim_folder(job.out, "the analysis", {"sections"}, ("sections",))
     steps = _steps(inputs, job)
@@ -65,11 +68,11 @@ def run_analysis(job: AnalysisJob, say: Callable[[str], None]) -> None:
             progress.advance()
         write_report(job.out, inputs, job.traces)
         progress.advance()
-    say(f"the report is {report}")
+    say(f"wrote the report {report}")
 
 
 def _steps(inputs: AnalysisInput, job: AnalysisJob) -> Sequence[Callable[[], Section]]:
-    """A section each, cheap ones first."""
+    """The functions that make the sections, cheap ones first."""
     subject = inputs.subject
     return (
         lambda: render_shares(speaker_shares(subject)),
@@ -84,13 +87,13 @@ def _steps(inputs: AnalysisInput, job: AnalysisJob) -> Sequence[Callable[[], Sec
 
 def _coverage(inputs: AnalysisInput) -> Section:
     if inputs.solved_alone is None:
-        return render_coverage(None, "the run has no answers of every checkpoint alone")
+        return render_coverage(None, "the run lacks answers of some checkpoint alone")
     subject = inputs.subject.method
     others = [name for name in (subject, CHANCE) if name in inputs.scores]
     rounds = halved(inputs.scores, inputs.singles, list(dict.fromkeys(others)))
     if not rounds:
-        return render_coverage(None, "that takes answers under at least two seeds")
-    lacks = "some checkpoint alone solves every question"
+        return render_coverage(None, "it needs answers with at least two seeds")
+    lacks = "every question is solved by some checkpoint alone"
     return render_coverage(unsolved_coverage(rounds, subject), lacks)
 
 

@@ -1,4 +1,4 @@
-"""Who writes how much: shares of tokens and of patches, by position, task and category."""
+"""The speakers' shares of tokens and of patches, by position, task and category."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from taketurns.evaluation.analysis.answers import MethodAnswers, ScoredAnswer
 from taketurns.evaluation.bootstrap import Ratio, bootstrap_weights, shares_within
 
 LAST = 8
-"""Positions from here on are counted together."""
+"""Positions from this one on are counted together."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupShares:
-    """Of a group of patches: each candidate's share of the tokens and of the patches."""
+    """Each candidate's share of the tokens and of the patches in a group of patches."""
 
     group: str
     patches: int
@@ -25,7 +25,7 @@ class GroupShares:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerShares:
-    """Over everything, by the patch's position in its answer, by task and by category."""
+    """Shares over all patches, by the patch's position in its answer, by task and by category."""
 
     pool: tuple[str, ...]
     overall: GroupShares
@@ -54,7 +54,7 @@ def place(at: int) -> str:
 def _groups(
     subject: MethodAnswers, names: Sequence[str], group: Callable[[ScoredAnswer, int], str]
 ) -> list[GroupShares]:
-    """Shares in each group that has any patches."""
+    """The shares in each group that is not empty."""
     import numpy as np
 
     width, index = len(subject.pool), {name: number for number, name in enumerate(names)}
@@ -76,6 +76,6 @@ def _groups(
 
 
 def boundaries(answers: Iterable[ScoredAnswer]) -> tuple[int, int]:
-    """How many boundaries between patches there are, and at how many the speaker changes."""
+    """The number of boundaries between patches, and of those at which the speaker changes."""
     pairs = [pair for answer in answers for pair in pairwise(answer.speakers)]
     return len(pairs), sum(before != after for before, after in pairs)

@@ -1,7 +1,7 @@
-"""Which skill does a patch show, and does that go with who wrote it?
+"""The skill that each patch shows, and its association with the speaker.
 
 Labels come from the rules of a task, from a judge model (`judge.py`), or from people
-(`annotation.py`). A patch has one label: of what it shows, that which takes up most of its text.
+(`annotation.py`). A patch has one label: the skill that takes up most of its text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SKILLS: Mapping[str, str] = MappingProxyType(
         "link": "does none of these: words in between, an ending, nonsense",
     }
 )
-"""What a patch may show, in the words that judges and people are given."""
+"""The skills, with their descriptions for judges and people."""
 LINK = "link"
 
 
@@ -52,7 +52,7 @@ class SkillLabel:
 
 @dataclass(frozen=True, slots=True)
 class SkillRow:
-    """Of the patches that show a skill, each speaker's share."""
+    """Each speaker's share of the patches that show a skill."""
 
     skill: str
     patches: int
@@ -61,13 +61,13 @@ class SkillRow:
 
 @dataclass(frozen=True, slots=True)
 class SkillAssociation:
-    """Skill by speaker: `counts[skill][speaker]` in the rows' order, and how far the two go
-    together.
+    """Skill by speaker: `counts[skill][speaker]` in the rows' order, and the association of the
+    two.
 
-    `chi_square` with `degrees` takes all patches for independent; `corrected` divides it by what
-    the clustering by question inflates it (Rao and Scott, first order), and `p` is of that.
-    Cramér's V is 0 for nothing and 1 for all, with a bootstrap interval over questions; the bias
-    that chance gives it is taken off (Bergsma).
+    `chi_square` with `degrees` of freedom treats all patches as independent; `corrected` divides it
+    by its inflation from the clustering by question (Rao and Scott, first order), and `p` belongs
+    to that. Cramér's V (0: no association, 1: complete) has a bootstrap interval over questions and
+    is corrected for its bias by chance (Bergsma).
     """
 
     pool: tuple[str, ...]
@@ -82,7 +82,7 @@ class SkillAssociation:
 
 
 def label_by_rules(subject: MethodAnswers) -> list[SkillLabel] | None:
-    """What each patch shows by the rules of its task; None where a task has none."""
+    """The skill of each patch by the rules of its task; None if a task has no rules."""
     labels: list[SkillLabel] = []
     for answer in subject.answers:
         task = built_in_task(answer.task)
@@ -99,7 +99,7 @@ def label_by_rules(subject: MethodAnswers) -> list[SkillLabel] | None:
 
 
 def _by_patch(answer: ScoredAnswer, shown: Sequence[tuple[int, int, str]]) -> Iterator[str]:
-    """The skill with the most characters in each patch."""
+    """For each patch the skill with the most characters in it."""
     begin = 0
     for patch in answer.patches:
         end = begin + len(patch.text)
@@ -114,7 +114,7 @@ def _by_patch(answer: ScoredAnswer, shown: Sequence[tuple[int, int, str]]) -> It
 def skill_association(
     subject: MethodAnswers, labels: Iterable[SkillLabel], source: str
 ) -> SkillAssociation:
-    """Lay labels beside speakers. `source` says where the labels are from."""
+    """The association of the labels with the speakers. `source` describes the labels' origin."""
     import numpy as np
 
     speaker = {
@@ -149,7 +149,7 @@ def skill_association(
 
 
 def _tested(association: SkillAssociation, counts: Floats, drawn: Floats) -> SkillAssociation:
-    """With the tests, of counts `[question, skill, speaker]`."""
+    """The association with its tests, from counts `[question, skill, speaker]`."""
     from scipy.stats import chi2
 
     total = counts.sum(0)
@@ -170,7 +170,7 @@ def _tested(association: SkillAssociation, counts: Floats, drawn: Floats) -> Ski
 
 
 def _chi_square(tables: Floats) -> Floats:
-    """Of each table, `[table, row, column]`."""
+    """The chi-square statistic of each of `tables`, `[table, row, column]`."""
     import numpy as np
 
     n = tables.sum((1, 2), keepdims=True)
@@ -181,7 +181,7 @@ def _chi_square(tables: Floats) -> Floats:
 
 
 def _cramers_v(tables: Floats) -> Floats:
-    """Bias-corrected (Bergsma 2013)."""
+    """Cramér's V of each table, bias-corrected (Bergsma 2013)."""
     import numpy as np
 
     n = tables.sum((1, 2))
@@ -196,7 +196,7 @@ def _cramers_v(tables: Floats) -> Floats:
 
 def _inflation(counts: Floats) -> float:
     """The mean design effect of a test of independence, from those of cells and margins (Rao and
-    Scott 1984): how much more its statistic varies than with independent patches."""
+    Scott 1984): the inflation of its statistic over that of independent patches."""
     cells, rows, columns = (
         _design_effects(part)
         for part in (counts.reshape(len(counts), -1), counts.sum(2), counts.sum(1))
@@ -207,8 +207,8 @@ def _inflation(counts: Floats) -> float:
 
 
 def _design_effects(counts: Floats) -> tuple[Floats, Floats]:
-    """Of `[question, kind]` counts: each kind's share, and how much more it varies because
-    questions come whole."""
+    """From `[question, kind]` counts: each kind's share, and the inflation of its variance by the
+    clustering in questions."""
     import numpy as np
 
     n = counts.sum()
@@ -221,8 +221,8 @@ def _design_effects(counts: Floats) -> tuple[Floats, Floats]:
 
 
 def agreement(first: Sequence[str], second: Sequence[str]) -> tuple[float, float | None]:
-    """How often two labellers say the same, and Cohen's kappa, which takes off what chance would
-    give; None where both always say one thing."""
+    """The share of equal labels, and Cohen's kappa, which corrects it for chance (None if both
+    labellers always give the same single label)."""
     n = len(first)
     same = sum(a == b for a, b in zip(first, second, strict=True)) / n
     chance = sum(first.count(label) * second.count(label) for label in set(first)) / n**2

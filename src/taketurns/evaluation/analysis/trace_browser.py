@@ -1,7 +1,7 @@
-"""The browser of traces: a part of the page that holds traces as data and shows those asked for.
+"""The trace browser: a part of the page that contains traces as data and shows a selection.
 
-Traces are JSON that cannot end its script element, and the script puts their words in as text, so
-nothing that a model wrote is ever taken for HTML.
+Traces are embedded as JSON that cannot close its script element, and the script inserts their
+contents as text, so a model's output is never interpreted as HTML.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from taketurns.evaluation.unsolved_coverage import SOLVED
 
 
 def browser_context(inputs: AnalysisInput, most: int) -> dict[str, Any]:
-    """What the template shows, with at most `most` traces: where there are more, those that are
-    right where no checkpoint alone was come first, then a draw from each task alike."""
+    """The variables of the template, with at most `most` traces. If there are more, right answers
+    to questions that no checkpoint solved alone come first, then the same number from each task."""
     subject = inputs.subject
     chosen = sample(inputs, most)
     scope = f"All {len(chosen)} answers of {subject.method}."
     if len(chosen) < len(subject.answers):
         scope = (
-            f"{len(chosen)} of {len(subject.answers)} answers of {subject.method}: first those "
-            "that are right where no checkpoint alone was, then a draw from each task alike."
+            f"{len(chosen)} of {len(subject.answers)} answers of {subject.method}: first right "
+            "answers to questions that no checkpoint solved alone, then a random sample with the "
+            "same number from each task."
         )
     results = [("", "all"), ("right", "right"), ("wrong", "wrong")]
     if inputs.solved_alone is not None:
@@ -34,7 +35,7 @@ def browser_context(inputs: AnalysisInput, most: int) -> dict[str, Any]:
         "speaker_styles": SPEAKERS,
         "tasks": [("", "all"), *((task, task) for task in subject.tasks)],
         "results": results,
-        "speakers": [("", "anybody"), *((str(n), name) for n, name in enumerate(subject.pool))],
+        "speakers": [("", "any"), *((str(n), name) for n, name in enumerate(subject.pool))],
         "record": {
             "pool": subject.pool,
             "marks": [style.mark for style in SPEAKERS],
@@ -45,7 +46,7 @@ def browser_context(inputs: AnalysisInput, most: int) -> dict[str, Any]:
 
 
 def sample(inputs: AnalysisInput, most: int) -> list[ScoredAnswer]:
-    """The answers that the page holds, in the run's order."""
+    """The answers on the page, in the run's order."""
     answers = inputs.subject.answers
     if len(answers) <= most:
         return list(answers)

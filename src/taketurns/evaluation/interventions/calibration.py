@@ -1,14 +1,14 @@
-"""How good a switcher's decisions are: its probabilities and choices against measured utilities.
+"""The quality of a switcher's decisions: its probabilities and choices against measured utilities.
 
-At a patch boundary every candidate's next patch has been continued to the end several times
-(`training/labels/rollouts.py`). The candidate whose patch was worth most wins the boundary; those
-that tie share it. A switcher is calibrated where candidates given p win a share p of boundaries.
-Boundaries at which the candidates' utilities differ by less than `MARGIN` have no winner and count
-for regret alone.
+At a decision point each candidate's next patch has several rollouts
+(`training/labels/rollouts.py`). The candidate with the highest utility wins the decision point;
+candidates that tie share it. A switcher is calibrated if candidates with probability p win a share
+p of the decision points. Decision points where the candidates' utilities differ by less than
+`MARGIN` have no winner and count only for regret.
 
-Regret is what is lost in utility against the best candidate. The best of noisy means looks better
-than it is, so regret against it (`regret`) is too high; against the candidate that is best by every
-other rollout, its utility read off those between (`honest`), it is too low.
+Regret is the loss in utility against the best candidate. It has two estimates: `regret` takes the
+maximum of noisy means and is biased upwards. `honest` finds the best candidate on every other
+rollout and measures its utility on the remaining ones; it is biased downwards.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MARGIN = 0.1  # as training leaves out
-RESAMPLES = FEW_RESAMPLES // 4  # each sorts all boundaries anew
-LATE = 4  # patches from which on positions count as one
+MARGIN = 0.1  # the same as in training
+RESAMPLES = FEW_RESAMPLES // 4  # each sorts all decision points again
+LATE = 4  # positions from this number of patches on are counted together
 
 
 @dataclass(frozen=True, slots=True)
 class SwitcherDecision:
-    """A boundary: how many patches stand before it, the switcher's `probabilities`, those it draws
-    from (`drawn`, after top-p), and for each candidate the utilities of its rollouts."""
+    """A decision: its `position` (number of patches before it), the switcher's `probabilities`,
+    those after top-p (`drawn`), and the utilities of each candidate's rollouts,
+    `[candidate][rollout]`."""
 
     query: str
     task: str
@@ -55,16 +56,16 @@ class SwitcherDecision:
 
     @property
     def wins(self) -> tuple[float, ...]:
-        """Each candidate's share of this boundary."""
+        """Each candidate's share of the win: 1 for the best one, equal shares for ties."""
         best = [mean == max(self.means) for mean in self.means]
         return tuple(won / sum(best) for won in best)
 
     def regret(self, chosen: Sequence[float]) -> float:
-        """Of drawing from these probabilities."""
+        """The expected regret of drawing the speaker with these probabilities."""
         return max(self.means) - _expected(chosen, self.means)
 
     def honest_regret(self, chosen: Sequence[float]) -> float:
-        """Of drawing from these, against a best candidate found on other rollouts."""
+        """The same against a best candidate that was found on other rollouts."""
         first, second = ([fmean(u[start::2] or u) for u in self.utilities] for start in range(2))
         return fmean(
             other[max(range(len(half)), key=half.__getitem__)] - _expected(chosen, other)
@@ -74,8 +75,8 @@ class SwitcherDecision:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Candidates that were given a probability within one tenth: how many, the mean of it, and the
-    share of boundaries that they won, with its interval."""
+    """The candidates with a probability within one bin of width 0.1: their `count`, the mean
+    probability `given`, and the share of decision points `won`, with its interval."""
 
     count: int
     given: float
@@ -86,11 +87,12 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Over boundaries with a winner. `error` is the expected calibration error over all
-    candidates, `by_chance` what a calibrated switcher of these probabilities would show at this
-    size (mean and 97.5 % quantile). `too_sure` is the probability of the most probable candidate
-    less how often that one wins. The Brier scores (sum over candidates, 0 to 2) are the switcher's,
-    that of giving all the same, and that of always giving each candidate's share of wins."""
+    """Calibration over decision points with a winner. `error` is the expected calibration error
+    over all candidates; `by_chance` is its mean, `by_chance_high` its 97.5 % quantile for a
+    calibrated switcher with these probabilities at this sample size. `too_sure` is the mean
+    probability of the most probable candidate minus its share of wins. The Brier scores (sum over
+    candidates, 0 to 2) are those of the switcher, of equal probabilities, and of each candidate's
+    overall share of wins as a constant."""
 
     boundaries: int
     bins: tuple[ReliabilityBin, ...]
@@ -107,10 +109,11 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Regret:
-    """Means over boundaries, with intervals of the first: of whom the switcher draws, by the best
-    mean and honestly; of its most probable candidate, of random switching, and of always the same
-    candidate, the one with least. `agreement` is how often the most probable one wins or ties,
-    where there is a winner (None where there is none)."""
+    """Mean regret over decision points: of the speaker that the switcher draws (`drawn` with its
+    interval, and `honest`), of the `most_probable` candidate, of `random` switching, and of
+    `always` the same candidate (`always_who`, the one with the lowest regret). `agreement` is how
+    often the most probable candidate wins or ties, over decision points with a winner (None if
+    there are none)."""
 
     boundaries: int
     drawn: float
@@ -126,7 +129,7 @@ class Regret:
 
 @dataclass(frozen=True, slots=True)
 class DecisionQuality:
-    """The whole: calibration, and regret over all boundaries, by position and by task."""
+    """Calibration, and regret over all decision points, by position and by task."""
 
     calibration: Calibration | None
     regret: Regret
@@ -135,7 +138,7 @@ class DecisionQuality:
 
 
 def assess(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> DecisionQuality:
-    """Raises ValueError where there is no decision."""
+    """Calibration and regret of these decisions. Raises ValueError if there are none."""
     won = [decision for decision in decisions if decision.margin >= MARGIN]
     positions = _grouped(decisions, lambda decision: place(decision.position))
     tasks = _grouped(decisions, lambda decision: decision.task)
@@ -148,12 +151,12 @@ def assess(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> DecisionQ
 
 
 def place(position: int) -> str:
-    """How a number of patches is called."""
+    """The name of a position: its number of patches before, or "4 or more"."""
     return str(position) if position < LATE else f"{LATE} or more"
 
 
 def calibrate(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> Calibration:
-    """Of boundaries with a winner; queries are resampled for intervals."""
+    """Calibration of decisions with a winner; queries are resampled for intervals."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -179,7 +182,7 @@ def calibrate(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> Calibr
 
 
 def regret(decisions: Sequence[SwitcherDecision], *, seed: int = 0) -> Regret:
-    """Of these boundaries; queries are resampled for the interval."""
+    """Mean regret of these decisions; queries are resampled for the interval."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -233,7 +236,7 @@ def _bin_of(given: Floats) -> NDArray[np.intp]:
 
 
 def _error(given: Floats, won: Floats) -> float:
-    """The expected calibration error over every pair of a boundary and a candidate."""
+    """The expected calibration error over all pairs of a decision point and a candidate."""
     import numpy as np
 
     gaps = np.bincount(_bin_of(given).ravel(), (given - won).ravel(), BINS)
@@ -262,7 +265,7 @@ def _brier(given: Floats, won: Floats) -> float:
 
 
 def _winners(given: Floats, rng: np.random.Generator) -> Floats:
-    """One winner a boundary, drawn from what was given."""
+    """One winner per decision point, drawn with the given probabilities."""
     import numpy as np
 
     drawn = (rng.random((len(given), 1)) > given.cumsum(1)).sum(1)
@@ -271,7 +274,7 @@ def _winners(given: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _resampled(queries: Sequence[str], rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Rows of so many draws of the queries, each with all of its rows."""
+    """The rows of RESAMPLES resamples of the queries, each query with all of its rows."""
     import numpy as np
 
     rows_of: dict[str, list[int]] = {}

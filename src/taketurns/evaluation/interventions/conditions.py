@@ -1,4 +1,5 @@
-"""The same held-out questions under many conditions: parts of the pool, chance, changed pools."""
+"""The conditions under which the same questions are answered: parts of the pool, random switching,
+changed pools."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ WHOLE, RANDOM = "whole", "random"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Who answers: the candidates of `coalition` under the switcher of `config`, or (`by_chance`)
-    under none. `name` is that of its file of answers."""
+    """The candidates of `coalition` with the switcher of `config`, or with random switching
+    (`by_chance`). `name` is the name of the file of answers."""
 
     name: str
     config: TeamConfig
@@ -43,24 +44,26 @@ class Condition:
 
     @property
     def decided_by(self) -> TeamConfig:
-        """What decides its answers: the team, its switcher left out where it has no say."""
+        """The settings that decide the answers: the team, without its switcher where the switcher
+        is not used."""
         silent = self.by_chance or len(self.coalition) == 1
         return replace(self.config, switcher=SwitcherConfig()) if silent else self.config
 
 
 def whole(config: TeamConfig, name: str = WHOLE) -> Condition:
-    """All candidates under the team's switcher."""
+    """All candidates with the team's switcher."""
     return Condition(name, config, Coalition(range(len(config.candidates))))
 
 
 def by_chance(config: TeamConfig, name: str = RANDOM) -> Condition:
-    """All candidates at random."""
+    """All candidates with random switching."""
     return replace(whole(config, name), by_chance=True)
 
 
 def of_coalition(config: TeamConfig, coalition: Coalition, kind: str = "part") -> Condition:
-    """Some of the candidates; `kind` tells switchers apart. Those who are alone, and all under the
-    team's own switcher, are the same whatever the kind."""
+    """Some of the candidates; `kind` distinguishes switchers. A single candidate has the same name
+    for every kind; all candidates with the team's own switcher ("part") are the condition
+    `whole`."""
     if kind == "part" and len(coalition) == len(config.candidates):
         return whole(config)
     label = "alone" if len(coalition) == 1 else kind
@@ -68,7 +71,7 @@ def of_coalition(config: TeamConfig, coalition: Coalition, kind: str = "part") -
 
 
 def permuted(config: TeamConfig) -> TeamConfig:
-    """Every candidate in another place, under its own name: each takes the next one's."""
+    """Every candidate in the place of the next one, under its own name."""
     count = len(config.candidates)
     order = [(place - 1) % count for place in range(count)]
     return replace(
@@ -79,23 +82,22 @@ def permuted(config: TeamConfig) -> TeamConfig:
 
 
 def renamed(config: TeamConfig) -> TeamConfig:
-    """Every candidate in its place, under a name that says nothing."""
+    """Every candidate in its place, under a neutral name ("candidate 1")."""
     names = [f"candidate {place + 1}" for place in range(len(config.candidates))]
     candidates = [replace(c, name=name) for c, name in zip(config.candidates, names, strict=True)]
     return replace(config, candidates=tuple(candidates))
 
 
 def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
-    """Another model for a candidate, "NAME=MODEL", under its name and with its prompt. Raises
-    UsageError for a name that is none."""
+    """Another model for a candidate, "NAME=MODEL", with the same name and prompt. Raises UsageError
+    for an unknown name."""
     candidates = list(config.candidates)
     names = [candidate.name for candidate in candidates]
     for change in changes:
         name, equals, model = change.partition("=")
         if not (name and equals and model) or name not in names:
             raise UsageError(
-                f"a candidate is replaced by NAME=MODEL, NAME one of {', '.join(names)}, "
-                f"not {change!r}"
+                f"--replace takes NAME=MODEL with NAME one of {', '.join(names)}, not {change!r}"
             )
         at = names.index(name)
         spec = replace(candidates[at].spec, adapter=None).with_model(model)
@@ -104,8 +106,8 @@ def replaced(config: TeamConfig, changes: Sequence[str]) -> TeamConfig:
 
 
 def _without(policy: Policy, gone: set[int], there: Coalition) -> Policy:
-    """The rules without those that name a candidate who is gone. Shares are kept where they leave
-    a candidate without a cap."""
+    """The policy without rules that name an absent candidate. Shares are kept if at least one
+    present candidate has no cap."""
     if policy.opening in gone:
         policy = replace(policy, opening=None)
     if policy.closing in gone:
@@ -115,13 +117,13 @@ def _without(policy: Policy, gone: set[int], there: Coalition) -> Policy:
     if policy.max_share and gone:
         kept = [(who, share) for who, share in policy.max_share if who in there]
         kept = kept if len(kept) < len(there) else []
-        nothing = [(who, 0.0) for who in sorted(gone)]  # nor what the others may not write
+        nothing = [(who, 0.0) for who in sorted(gone)]  # absent candidates write nothing
         policy = replace(policy, max_share=(*kept, *nothing))
     return policy
 
 
 def _moved(policy: Policy, order: Sequence[int]) -> Policy:
-    """The rules for candidates in this order."""
+    """The policy with its candidate indices changed for this order of candidates."""
     place = {old: new for new, old in enumerate(order)}
     guard = policy.guard
     return replace(

@@ -1,4 +1,5 @@
-"""What the switcher thinks at boundaries of held-out answers, beside what each choice is worth."""
+"""The switcher's probabilities at decision points of held-out answers, and the utility of each
+candidate there."""
 
 from __future__ import annotations
 
@@ -26,14 +27,14 @@ class DecisionProber:
         self._names = [candidate.name for candidate in team.candidates]
 
     async def measure(self, point: DecisionPoint) -> Record:
-        """Roll a boundary out, and ask the switcher about it. Raises EngineError."""
+        """Make rollouts at a decision point and ask the switcher. Raises EngineError."""
         rollouts = await self._generator.roll_out(point)
         record = rollouts_to_json(rollouts, self._names, self._team.policy)
         return {**await self.ask(record), "tokens": rollouts.tokens}
 
     async def ask(self, rollouts: Mapping[str, Any]) -> Record:
-        """Ask the switcher about a boundary that is rolled out already; a record of rollouts with
-        the same candidates. Raises EngineError."""
+        """Ask the switcher at the decision point of a record of rollouts, which must have the same
+        candidates. Raises EngineError."""
         query = query_from_json(rollouts["query"])
         prefix = tuple(map(patch_from_json, rollouts["prefix"]))
         branches = sorted(rollouts["branches"], key=lambda branch: int(branch["speaker"]))
@@ -49,8 +50,8 @@ class DecisionProber:
 
 
 async def probabilities(team: Team, query: Query, prefix: Sequence[Patch]) -> tuple[float, ...]:
-    """What the team's switcher makes of an answer of which these patches are written. Raises
-    EngineError, and PromptError if it does not fit."""
+    """The switcher's probabilities after these patches of an answer. Raises EngineError, and
+    PromptError if the text does not fit."""
     policy = team.policy.without_rules()
     draft = await team.draft(query, policy)
     draft.resume(prefix)
@@ -59,7 +60,7 @@ async def probabilities(team: Team, query: Query, prefix: Sequence[Patch]) -> tu
 
 
 def decision_from_json(record: Mapping[str, Any], policy: Policy) -> SwitcherDecision:
-    """A record as the statistics read it; `policy` says how the next speaker is drawn."""
+    """A record as a decision; `policy` says how the next speaker is drawn."""
     switcher = tuple(record["probabilities"])
     if policy.greedy_switcher:
         top = max(range(len(switcher)), key=switcher.__getitem__)
@@ -73,6 +74,6 @@ def decision_from_json(record: Mapping[str, Any], policy: Policy) -> SwitcherDec
 
 
 def has_all_utilities(record: Mapping[str, Any]) -> bool:
-    """Is it a record of rollouts in which every candidate has a utility?"""
+    """Is this a record of rollouts in which every candidate has a utility?"""
     whole = record.get("schema") == SCHEMA and not failed(record)
     return whole and all(branch["utilities"] for branch in record["branches"])

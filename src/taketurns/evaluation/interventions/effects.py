@@ -1,9 +1,9 @@
-"""What forcing a sequence of speakers does to the score, from the records of `forcing.py`.
+"""The effect of a forced sequence of speakers on the score, from the records of `forcing.py`.
 
-A sequence's effect is the mean of its score less that of the other sequence at the same boundary,
-which was drawn evenly from all others of its length. Every trial counts once for each of its two
-sequences. The unit is the query: differences at several boundaries of its answers are averaged
-first. On scipy and statsmodels (`pip install 'taketurns[eval]'`).
+The effect of a sequence is the mean of its score minus that of the other sequence at the same
+boundary, which was drawn evenly from all others of its length. Each trial counts once for each of
+its two sequences. The unit is the query: differences at several boundaries of its answers are
+averaged first. Needs scipy and statsmodels (`pip install 'taketurns[eval]'`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 from taketurns.evaluation.statistics import CONFIDENCE, constant_interval, holm
 
-LEAST = 20  # queries without which nothing is said of a sequence
+LEAST = 20  # queries that a sequence needs to be reported
 
 SpeakerSequence = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ForcedDifference:
-    """At one boundary: the score after a sequence of speakers less that after another. `taken` of
-    its speakers spoke before the answer ended."""
+    """At one boundary: the score with a forced sequence minus that with another one. `taken` of its
+    speakers wrote a patch before the answer ended."""
 
     query: str
     task: str
@@ -37,7 +37,7 @@ class ForcedDifference:
 
 @dataclass(frozen=True, slots=True)
 class MeanDifference:
-    """Of differences over queries, with a t interval and the two-sided p of a t test."""
+    """The mean of differences over queries, with a t interval and the two-sided p of a t test."""
 
     value: float
     low: float
@@ -48,8 +48,9 @@ class MeanDifference:
 
 @dataclass(frozen=True, slots=True)
 class RandomisedEffect:
-    """A sequence's effect; `p` is Holm's over all sequences of its length, `whole` the share of
-    trials in which all of its speakers spoke. `by_category` has those with enough queries."""
+    """The effect of a sequence. `p` is adjusted by Holm over all sequences of its length, `whole`
+    is the share of trials in which all of its speakers wrote. `by_category` has the categories with
+    enough queries."""
 
     speakers: SpeakerSequence
     mean: MeanDifference
@@ -59,7 +60,7 @@ class RandomisedEffect:
 
 
 def differences(records: Iterable[Mapping[str, Any]]) -> list[ForcedDifference]:
-    """Two a pair of arms."""
+    """Two differences per pair of arms, one for each sequence."""
     return [
         ForcedDifference(
             record["query"],
@@ -78,8 +79,8 @@ def differences(records: Iterable[Mapping[str, Any]]) -> list[ForcedDifference]:
 def effects(
     differences: Sequence[ForcedDifference], length: int, least: int = LEAST
 ) -> list[RandomisedEffect]:
-    """Of every sequence of this length with at least so many queries, in order of the speakers'
-    indices."""
+    """The effect of each sequence of this length with at least `least` queries, in order of the
+    speakers' indices."""
     by_sequence: dict[SpeakerSequence, list[ForcedDifference]] = defaultdict(list)
     for difference in differences:
         if len(difference.speakers) == length:
@@ -100,7 +101,7 @@ def effects(
 
 
 def mean_of(differences: Sequence[ForcedDifference]) -> MeanDifference:
-    """Over queries. Raises ValueError where there is none."""
+    """The mean over queries. Raises ValueError if there are none."""
     by_query: dict[str, list[float]] = defaultdict(list)
     for trial in differences:
         by_query[trial.query].append(trial.difference)
@@ -122,8 +123,8 @@ def mean_of(differences: Sequence[ForcedDifference]) -> MeanDifference:
 def frequencies(
     written: Iterable[Sequence[int | None]], length: int
 ) -> dict[SpeakerSequence, float]:
-    """How often a sequence stands in answers, as a share of all of its length; forced text is left
-    aside."""
+    """How often a sequence occurs in answers, as a share of all sequences of its length; forced
+    text is skipped."""
     counts: dict[SpeakerSequence, int] = defaultdict(int)
     for answer in written:
         spoke = [speaker for speaker in answer if speaker is not None]

@@ -1,9 +1,9 @@
-"""A randomised experiment on who speaks: a sequence of speakers is forced at a random boundary of a
-running answer, another one at the same boundary, and both answers go on under the switcher.
+"""A randomised experiment on speakers: two different sequences of speakers are forced at the same
+random boundary of an answer, and both answers are continued with the switcher.
 
-The answer is drawn with the team's own switcher and cut as it is for a label. Both sequences are
-drawn evenly from all of their length, so what they differ in is nothing but who speaks; both go on
-with the same draws. Opening and closing speakers are left out.
+The answer is drawn with the team's own switcher and cut as for a label. Both sequences are drawn
+evenly from all sequences of their length and continued with the same random draws, so the two
+answers differ only in the speakers. Opening and closing speakers are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LENGTHS = (2, 3)
 
 @dataclass(frozen=True, slots=True)
 class ForcedAnswer:
-    """An answer that went on with these speakers. `taken` of them spoke before it ended."""
+    """An answer continued with these speakers; `taken` of them wrote a patch before it ended."""
 
     speakers: SpeakerSequence
     taken: int
@@ -36,8 +36,8 @@ class ForcedAnswer:
 
 
 class Forcer:
-    """Runs trials with a team, each at a decision point: a query, and which boundary of its answer
-    is drawn."""
+    """Runs trials with a team. The decision point of a trial is a query and the number of the trial
+    on it; the boundary is drawn from these."""
 
     def __init__(self, team: Team, lengths: Sequence[int] = LENGTHS) -> None:
         self._team = team
@@ -45,8 +45,8 @@ class Forcer:
         self._lengths = tuple(lengths)
 
     async def trial(self, point: DecisionPoint) -> dict[str, Any]:
-        """The record of a trial: where the answer was cut, and the pair of each length. Raises
-        EngineError if an answer cannot be written or scored."""
+        """The record of a trial: the position of the cut, and a pair of arms for each length.
+        Raises EngineError if an answer cannot be written or scored."""
         team, policy, query = self._team, self._policy, point.query
         seed = derive(policy.seed, "sequences", query.id, point.number)
         draft = await team.draft(query, policy)
@@ -81,12 +81,12 @@ class Forcer:
 
 
 def all_sequences(candidates: int, length: int) -> list[SpeakerSequence]:
-    """All of a length."""
+    """All sequences of this length."""
     return list(product(range(candidates), repeat=length))
 
 
 def draw_pair(candidates: int, length: int, seed: int) -> tuple[SpeakerSequence, SpeakerSequence]:
-    """Two different sequences, each as probable as any other."""
+    """Two different sequences, drawn evenly."""
     every = all_sequences(candidates, length)
     first, second = generator(derive(seed, "pair", length)).choice(len(every), 2, replace=False)
     return every[first], every[second]
@@ -109,6 +109,8 @@ def _scores(point: DecisionPoint, texts: Sequence[str]) -> list[float]:
     rollouts = [RolloutResult(0, text) for text in texts]
     for rollout in score_rollouts(point.task, point.query, rollouts):
         if rollout.utility is None:
-            raise EngineError(f"{point.id}: an answer has no score: {rollout.why}")
+            raise EngineError(
+                f"an answer at the decision point {point.id} has no score: {rollout.why}"
+            )
         scores.append(rollout.utility)
     return scores

@@ -1,8 +1,9 @@
-"""Does what a switcher learned carry over? In plain words, with the thresholds that decide them.
+"""Does a switcher generalise to a changed pool? A verdict, with the thresholds that decide it.
 
-A switcher's gain is its score less random switching's on the same questions. Where the candidates
-change places, or names, or one of them is another model, a switcher that has learned who writes
-what keeps that gain; one that has learned places, names or one model's numbers loses it.
+A switcher's gain is its score minus that of random switching on the same questions. The candidates
+change places or names, or one of them becomes another model. A switcher that has learned what each
+candidate is good at keeps its gain; one that has learned positions, names or the hidden states of
+one model loses it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from taketurns.evaluation.statistics import ALPHA, Paired, SeedScores, holm, paired
 
-KEPT = 0.5  # the share of its gain that a switcher which carries over keeps
+KEPT = 0.5  # share of the gain that a switcher must keep to carry over
 
 InvarianceVerdict = Literal[
     "carries over", "loses some", "does not carry over", "refuses", "nothing to lose"
@@ -23,8 +24,8 @@ TaskScores = Mapping[str, SeedScores]
 
 @dataclass(frozen=True, slots=True)
 class PoolChange:
-    """A pool that was changed: what was done (`how`), the switcher's answers there (or why it
-    `refused`) and, where other models make other scores possible, random switching's there."""
+    """A changed pool: the change (`how`), the scores of the switcher in it (or why it `refused`)
+    and, if it has other models, the scores of random switching in it."""
 
     how: str
     switch: TaskScores | None
@@ -34,10 +35,10 @@ class PoolChange:
 
 @dataclass(frozen=True, slots=True)
 class InvarianceResult:
-    """What became of the gain. `there` is the gain in the changed pool, `lost` the scores in the
-    unchanged pool less those in the changed one (both None where it refused), `p` the two-sided p
-    of `lost`, or of `there` in a pool with other models, after Holm over all changes. `kept` is
-    the share of the gain that is left, None where there was none."""
+    """The effect of a change on the gain. `there` is the gain in the changed pool, `lost` the
+    scores in the unchanged pool minus those in the changed one (both None if the switcher refused).
+    `p` is the two-sided p of `lost`, or of `there` in a pool with other models, after Holm over all
+    changes. `kept` is the share of the gain that is left, None if there was no gain."""
 
     how: str
     verdict: InvarianceVerdict
@@ -51,7 +52,7 @@ class InvarianceResult:
 def measure_invariance(
     switch: TaskScores, random: TaskScores, changes: Sequence[PoolChange], *, seed: int = 0
 ) -> tuple[Paired, list[InvarianceResult]]:
-    """The gain in the unchanged pool, and what every change did to it."""
+    """The gain in the unchanged pool, and the effect of each change on it."""
     gain = paired(switch, random, seed=seed)
     compared = []
     for change in changes:
@@ -77,10 +78,10 @@ def _result(
 ) -> InvarianceResult:
     if there is None or lost is None or p is None:
         return InvarianceResult(
-            change.how, "refuses", f"It refuses to: {change.refused}", None, None, None, None
+            change.how, "refuses", f"the switcher refuses: {change.refused}", None, None, None, None
         )
     if gain.low <= 0:
-        sentence = "Its gain over random switching is not sure to begin with, so none can be lost."
+        sentence = "in the unchanged pool the gain is not significant, so no loss can be measured."
         return InvarianceResult(change.how, "nothing to lose", sentence, there, lost, None, p)
     kept = there.difference / gain.difference
     other = change.random is not None
@@ -90,10 +91,10 @@ def _result(
         verdict = "does not carry over"
     elif worse or kept < KEPT:
         verdict = "loses some"
-    what = f"{kept:.0%} of its gain over random switching is left"
+    what = f"the switcher keeps {kept:.0%} of its gain over random switching"
     sentences = {
-        "carries over": f"It carries over: {what}.",
-        "loses some": f"It carries over in part, or that is not sure: {what}.",
-        "does not carry over": f"It does not carry over: {what}.",
+        "carries over": f"{what}; it carries over.",
+        "loses some": f"{what}; it carries over in part, or the loss is not significant.",
+        "does not carry over": f"{what}; it does not carry over.",
     }
     return InvarianceResult(change.how, verdict, sentences[verdict], there, lost, kept, p)

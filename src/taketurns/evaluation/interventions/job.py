@@ -1,7 +1,7 @@
-"""What is asked of a team, and the folder that keeps the answers.
+"""The settings of experiments on a team, and the folder of their records.
 
 `experiments/` in the analysis folder has one file of records for each experiment, with a manifest
-beside it: the same command goes on after a stop, and more questions may be asked later.
+beside it: the same command continues a stopped run, and more questions can be asked later.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class InterventionJob:
-    """Of every task: answers to the first `limit` questions under each condition, `trials` of
-    forced sequences, `prefixes` decisions with `k` rollouts a branch. `labels` are what heads are
-    retrained on (None: they are not), `rollouts` decisions that are rolled out already; `replaced`
-    are changes NAME=MODEL to the pool."""
+    """For each task: answers to the first `limit` questions under each condition, `trials` of
+    forced sequences, and `prefixes` decisions with `k` rollouts per branch. Heads are retrained on
+    `labels` (None: not at all). `rollouts` is a file of existing rollouts for the decisions.
+    `replaced` are changes NAME=MODEL to the pool."""
 
     tasks: Sequence[Task]
     split: Split = "test"
@@ -47,17 +47,23 @@ class InterventionJob:
     concurrency: int = 96
 
     def decision_points(self, count: int) -> list[DecisionPoint]:
-        """So many a task, task by task in turn, so that more begin with the same ones. A question
-        gets a second when all of its task have one. Raises UsageError for a task without questions,
-        DataError for two questions with one id."""
+        """`count` decision points per task, the tasks in turn; a larger count begins with the same
+        ones. A question gets a second one when all questions of its task have one. Raises
+        UsageError for a task without questions, DataError for two questions with the same id."""
         asked = {task.name: task.queries(self.split) for task in self.tasks}
         for name, queries in asked.items():
             if not queries:
-                raise UsageError(f"task {name!r} has no {self.split} questions")
+                raise UsageError(
+                    f"task {name!r} has no {self.split} questions: name another task, or another "
+                    "split with --split"
+                )
         ids = [query.id for queries in asked.values() for query in queries]
         if len(set(ids)) < len(ids):
             twice = next(id_ for id_ in ids if ids.count(id_) > 1)
-            raise DataError(f"two {self.split} questions have the id {twice!r}")
+            raise DataError(
+                f"two {self.split} questions have the id {twice!r} (tasks: {', '.join(asked)}): "
+                "give one of them another id"
+            )
         return [
             DecisionPoint(
                 task,
@@ -71,8 +77,8 @@ class InterventionJob:
 
 
 class InterventionFolder:
-    """`path` for the records of experiments on tasks, each made by a team; `failures` are what
-    could not be asked so far."""
+    """The folder `path` with the records of experiments on tasks; `failures` are the records that
+    failed so far."""
 
     def __init__(self, path: Path, tasks: Sequence[Task], concurrency: int) -> None:
         self.failures = Failures()
@@ -93,9 +99,9 @@ class InterventionFolder:
         concurrency: int | None = None,
         **inputs: Any,
     ) -> Mapping[str, Mapping[str, Any]]:
-        """Make the records of `items` that `NAME.jsonl` does not hold; those of all items, by id,
-        without failures. Progress is shown under `label`; `inputs` decide the records beside the
-        team. Raises DataError if the file is another run's."""
+        """Make the records of `items` that `NAME.jsonl` does not have; return those of all items by
+        id, without failures. Progress is shown under `label`; `inputs` are further settings that
+        decide the records. Raises DataError if the file belongs to another run."""
         path = self._path / f"{name}.jsonl"
         manifest = describe_run("experiment", team, b"").with_inputs(**inputs, **self._parts)
         with open_run(path, manifest) as output:

@@ -1,9 +1,9 @@
-"""A head for every coalition of a pool's candidates, from the labels of the whole pool.
+"""A head for each coalition of a pool's candidates, from the labels of the whole pool.
 
-A label keeps the utilities of all branches, so it says who of a coalition is best too. What stands
-before it, and what its rollouts went on with, may be the work of candidates that are not in the
-coalition: a caveat of this short way. Prefixes that one of those wrote last are left out, since a
-team of the coalition never meets them.
+A label has the utilities of all branches, so it also gives the best candidate of a coalition. Its
+prefix and rollouts may contain patches of candidates outside the coalition: a limit of this
+shortcut. Prefixes whose last speaker is outside the coalition are left out, since a team of the
+coalition never meets them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ from taketurns.utils.locks import lock_when_free
 def retrain(
     team: TeamConfig, labels: Path, coalitions: Sequence[Coalition], folder: Path
 ) -> Mapping[Coalition, Path]:
-    """Folders with a head for each coalition of at least two. What is there already is kept.
+    """The folder of a head for each coalition of at least two candidates; existing heads are kept.
 
-    Raises DataError for labels of another pool, or of which none says anything about a coalition;
-    ConfigError or UsageError where no hidden states can be had.
+    Raises DataError for labels of another pool, or if no label has a signal for a coalition;
+    ConfigError or UsageError if the engine gives no hidden states.
     """
     if team.engine.kind != "local":
-        raise UsageError("heads are retrained on hidden states, for which the models must run here")
+        raise UsageError(
+            "heads are retrained on hidden states, which need engine.kind local, and this team has "
+            f"engine.kind {team.engine.kind}: leave out --labels, or change the team file"
+        )
     names = [candidate.name for candidate in team.candidates]
     read = list(read_labels(labels, names))
     mine = folder / sha256(labels.read_bytes()).hexdigest()[:12]
@@ -61,9 +64,9 @@ def _retrain(
     mine: Path,
     wanted: Mapping[Coalition, Path],
 ) -> None:
-    """Write those of the wanted heads that are not there."""
+    """Write the wanted heads that do not exist."""
     if all((path / CONFIG).is_file() for path in wanted.values()):
-        return  # another process has
+        return  # another process has written them
     config = head.head_config(team, HeadSettings())
     with Progress("reading states", len(read)) as progress:
         views = asyncio.run(states.read_states(team, config, read, mine, progress.advance))
@@ -88,7 +91,8 @@ def _retrain(
 
 
 def restrict_labels(labels: Sequence[Label], coalition: Collection[int]) -> list[Label]:
-    """What the labels say of some of the candidates: the others' utilities are unknown."""
+    """The labels restricted to some of the candidates: the utilities of the others become
+    unknown."""
     restricted = []
     for label in labels:
         last = last_speaker(label.prefix)

@@ -1,4 +1,4 @@
-"""One call of `taketurns experiment`: what was asked for, the answers, and the sections of them."""
+"""One call of `taketurns experiment`: the request, the records, and their sections."""
 
 from __future__ import annotations
 
@@ -61,21 +61,23 @@ class InterventionResults:
 def run_interventions(
     config: TeamConfig, job: InterventionJob, out: Path, kinds: Sequence[InterventionKind]
 ) -> InterventionResults:
-    """Ask what is missing in `out/experiments` and write the sections of these kinds.
+    """Make the records that are missing in `out/experiments` and write the sections of these kinds.
 
-    Raises UsageError for a team whose switcher has nothing to say, DataError for a folder of
-    another run.
+    Raises UsageError for a team that switches at random, DataError for a folder of another run.
     """
     require("an experiment", *REPORT)
     if config.switcher.kind == "random":
-        raise UsageError("experiments ask about a switcher, and this team's switches at random")
-    conditions.replaced(config, job.replaced)  # before anything is asked
+        raise UsageError(
+            f"experiments measure a trained switcher, and the switcher of "
+            f"{config.source or 'this team'} is random: name a team with a trained one"
+        )
+    conditions.replaced(config, job.replaced)  # check the option before anything is asked
     heads: Mapping[Coalition, Path] = {}
     if "helpfulness" in kinds and job.labels is not None:
         pool = coalitions(len(config.candidates))
         heads = retrain(config, job.labels, pool, out / "experiments" / "heads")
     folder = InterventionFolder(out / "experiments", job.tasks, job.concurrency)
-    (out / "sections").mkdir(exist_ok=True)  # this is an analysis folder, whoever comes next
+    (out / "sections").mkdir(exist_ok=True)  # marks this as an analysis folder
     with asyncio.Runner() as runner:
         sections = runner.run(_Session(config, job, out, folder, heads).run(kinds))
     for section in sections:
@@ -99,7 +101,7 @@ class _Session:
         return [candidate.name for candidate in self.config.candidates]
 
     async def run(self, kinds: Sequence[InterventionKind]) -> list[Section]:
-        """Everything that needs the team's own models first, then the changed pools."""
+        """First everything that needs the team's own models, then the changed pools."""
         job = self.job
         self._items = [
             AnswerRequest(point.task, point.query, 0)
@@ -166,8 +168,10 @@ class _Session:
             source = f"{job.split} questions, {job.k} {job.traces} rollouts a branch"
         if not measured:
             failures = self.folder.failures
-            why = f": {failures.first}" if failures else ""
-            raise EngineError(f"no decision could be measured{why}")
+            why = f"; the first error: {failures.first}" if failures else ""
+            raise EngineError(
+                f"none of the decisions could be measured ({failures.count} failed){why}"
+            )
         policy = self.config.policy
         decisions = [decision_from_json(record, policy) for record in measured.values()]
         return render_calibration(self.names, assess(decisions), source)
@@ -175,7 +179,11 @@ class _Session:
     async def _helpfulness(self, team: Team) -> Section:
         for task in self.job.tasks:
             if len(task.queries(self.job.split)) < 2:
-                raise UsageError(f"task {task.name!r} has too few {self.job.split} questions")
+                raise UsageError(
+                    f"task {task.name!r} has {len(task.queries(self.job.split))} "
+                    f"{self.job.split} questions, and this experiment needs at least 2: add "
+                    "questions, or leave the task out"
+                )
         pool = coalitions(len(self.names))
         renormalised = {
             coalition: await self._answers(team, conditions.of_coalition(self.config, coalition))
@@ -194,9 +202,9 @@ class _Session:
 
     async def _generalisation(self, switch: TaskScores, chance: TaskScores) -> Section:
         changes = [
-            await self._changed("permuted", "each candidate in another's place, under its own name",
+            await self._changed("permuted", "candidates in another order, same names",
                                 conditions.permuted(self.config)),
-            await self._changed("renamed", "the same places, other names",
+            await self._changed("renamed", "candidates in the same order, other names",
                                 conditions.renamed(self.config)),
         ]  # fmt: skip
         for change in self.job.replaced:
@@ -211,7 +219,7 @@ class _Session:
     async def _changed(
         self, name: str, how: str, config: TeamConfig, *, other_models: bool = False
     ) -> PoolChange:
-        """The answers of the switcher in a changed pool, or why it will not decide there."""
+        """The scores of the switcher in a changed pool, or why it refuses the pool."""
         async with Team.load(config) as team:
             try:
                 await team.agenerate(self._items[0].query)
@@ -254,18 +262,26 @@ class _Session:
 
 
 def _rolled_out(path: Path, names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The records of a rollouts file. Raises DataError where there is none of this pool."""
+    """The records of a file of rollouts. Raises DataError if it has none of this pool."""
     kept = [record for record in records(path) if has_all_utilities(record)]
     if not kept:
-        raise DataError(f"{path} has no rollouts, as taketurns rollout writes them")
-    if any(record.get("candidates") != list(names) for record in kept):
-        raise DataError(f"{path} has rollouts of other candidates than {', '.join(names)}")
+        raise DataError(
+            f"{path} has no record of rollouts with a utility for every candidate: make one with "
+            "taketurns rollout"
+        )
+    for record in kept:
+        if record.get("candidates") != list(names):
+            theirs = ", ".join(map(str, record.get("candidates") or ()))
+            raise DataError(
+                f"{path}, record {record['id']}: its candidates are {theirs}, those of the team "
+                f"are {', '.join(names)}; make rollouts with this team"
+            )
     return kept
 
 
 def observed(folder: Path, names: Sequence[str]) -> dict[tuple[int, ...], float]:
-    """The effects of sequences by observation, where `taketurns analyze` has left those of the same
-    candidates in the folder."""
+    """The observed effects of sequences, if `taketurns analyze` has written those of the same
+    candidates into the folder; otherwise empty."""
     for section in read_sections(folder):
         if section.name == OBSERVED and section.data.get("pool") == list(names):
             return {
@@ -290,5 +306,5 @@ def _by_coalition(
 
 
 def to_json(results: InterventionResults) -> str:
-    """What was found, for scripts: the data of every section by its name."""
+    """The data of every section by its name, as JSON for scripts."""
     return json.dumps({section.name: section.data for section in results.sections})

@@ -1,8 +1,9 @@
-"""What each candidate adds: the score of every coalition, leaving out, and Shapley values.
+"""The contribution of each candidate: scores of coalitions, leave-one-out, and Shapley values.
 
-A coalition is a set of candidate indices; its score is the mean score of the team made of it, and
-that of the empty one is 0. Shapley's value of a candidate is the mean of what it adds over all
-orders in which a pool may be put together (Shapley 1953); it is exact, from all 2^n - 1 parts.
+A coalition is a set of candidate indices; its score is the mean score of the team of these
+candidates, and the score of the empty one is 0. The Shapley value of a candidate is the mean of
+what it adds over all orders in which a pool can be formed (Shapley 1953). It is exact, from all
+2^n - 1 coalitions.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 
 Coalition = frozenset[int]
 CoalitionScores = Mapping[Coalition, Any]
-"""Numbers, or arrays of one shape with a number a resample."""
+"""Scores by coalition: numbers, or arrays of one shape with one number per resample."""
 
-MOST = 4  # candidates for whom all coalitions are asked
-FEWEST = 3  # tasks without which a correlation has no interval
+MOST = 4  # candidates up to which all coalitions are asked
+FEWEST = 3  # tasks that the interval of a correlation needs
 
 Added = Callable[[CoalitionScores, int], tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """Of a candidate, over some questions: its score alone, what the pool loses without it, and,
-    where all coalitions were asked, its Shapley value."""
+    """The contribution of a candidate over some questions: its score alone, the loss of the pool
+    without it and, if all coalitions were asked, its Shapley value."""
 
     candidate: int
     alone: BootstrapEstimate
@@ -45,8 +46,8 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class ContributionCorrelation:
-    """Between a candidate's score alone and what it adds, over pairs of a task and a candidate
-    (`pairs`), and over candidates of the same task, each less its task's mean (`within`)."""
+    """The correlation between a candidate's score alone and its contribution, over pairs of a task
+    and a candidate (`pairs`), and the same with each task's mean subtracted (`within`)."""
 
     pairs: BootstrapEstimate | None
     within: BootstrapEstimate | None
@@ -54,9 +55,9 @@ class ContributionCorrelation:
 
 @dataclass(frozen=True, slots=True)
 class ContributionStudy:
-    """One way to make do without a candidate: by task, over all tasks, and how what a candidate
-    adds goes with its score alone. `shapley` is what it adds on average to a coalition that is
-    not empty: its score alone is no part of that."""
+    """Contributions by task and over all tasks (`whole`), for one kind of switcher of a coalition,
+    and their correlation with the scores alone. The correlation `shapley` takes what a candidate
+    adds on average to a non-empty coalition, so that its score alone is no part of it."""
 
     tasks: Mapping[str, tuple[Contribution, ...]]
     whole: tuple[Contribution, ...]
@@ -65,16 +66,16 @@ class ContributionStudy:
 
 
 def coalitions(candidates: int) -> list[Coalition]:
-    """Those that are asked: all up to four candidates, otherwise each alone, each left out, and
-    the whole pool."""
+    """The coalitions to ask: all of them for up to MOST candidates; for more, each candidate alone,
+    the pool without each candidate, and the whole pool."""
     sizes = set(range(1, candidates + 1) if candidates <= MOST else (1, candidates - 1, candidates))
     pool = range(candidates)
     return [Coalition(some) for size in sorted(sizes) for some in combinations(pool, size)]
 
 
 def shapley(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
-    """Every candidate's value; together they make the score of the whole pool. Raises KeyError for
-    a coalition without a score."""
+    """The Shapley value of each candidate; they sum to the score of the whole pool. Raises KeyError
+    for a coalition without a score."""
     return tuple(
         sum(_orders(len(others), candidates) * added for others, added in additions)
         for additions in _added(scores, candidates)
@@ -82,8 +83,8 @@ def shapley(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
 
 
 def beyond_alone(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
-    """What each candidate adds on average to others, at least one of whom is there: Shapley's value
-    over the orders in which the candidate does not come first."""
+    """What each candidate adds on average to a non-empty coalition: the Shapley value over the
+    orders in which the candidate is not the first."""
     scale = candidates / (candidates - 1)
     return tuple(
         sum(
@@ -96,7 +97,7 @@ def beyond_alone(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
 
 
 def left_out(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
-    """What the pool loses without each candidate."""
+    """The loss of the pool without each candidate."""
     whole = Coalition(range(candidates))
     return tuple(scores[whole] - scores[whole - {candidate}] for candidate in range(candidates))
 
@@ -104,13 +105,13 @@ def left_out(scores: CoalitionScores, candidates: int) -> tuple[Any, ...]:
 def study(
     scores: Mapping[str, Mapping[Coalition, Sequence[float]]], *, seed: int = 0
 ) -> ContributionStudy:
-    """From `scores[task][coalition]`, one a question (two at least), in one order for all
-    coalitions.
+    """The study of `scores[task][coalition]`, one score per question (at least two questions), with
+    the same order of questions for all coalitions.
 
-    Intervals come from resampled questions within their tasks, those of correlations from
-    resampled tasks. For a correlation the score alone is measured on every other question and what
-    is added on those between, then the other way round: a lucky draw of questions cannot go
-    together with itself. What is left of luck pulls correlations towards 0.
+    Intervals come from questions resampled within their tasks, those of correlations from resampled
+    tasks. For a correlation the score alone is measured on every other question and the
+    contribution on the remaining ones, then the other way round: otherwise the noise of shared
+    questions would correlate with itself. The noise that is left biases correlations towards 0.
     """
     import numpy as np
 
@@ -133,12 +134,13 @@ def study(
 
 
 def _orders(before: int, candidates: int) -> float:
-    """The share of orders in which just these `before` come before a candidate."""
+    """The share of orders in which exactly a given set of `before` candidates precedes a
+    candidate."""
     return factorial(before) * factorial(candidates - before - 1) / factorial(candidates)
 
 
 def _added(scores: CoalitionScores, candidates: int) -> list[list[tuple[Coalition, Any]]]:
-    """For each candidate, every coalition without it, and what it adds to that."""
+    """For each candidate: every coalition without it, and what it adds to that coalition."""
     additions = []
     for candidate in range(candidates):
         others = [other for other in range(candidates) if other != candidate]
@@ -156,7 +158,7 @@ def _means(table: Mapping[Coalition, Floats]) -> dict[Coalition, Any]:
 
 
 def _resampled(table: Mapping[Coalition, Floats], rng: np.random.Generator) -> dict[Coalition, Any]:
-    """Each coalition's mean over so many draws of the questions, the same draws for all."""
+    """Each coalition's mean in FEW_RESAMPLES resamples of the questions, the same for all."""
     count = len(next(iter(table.values())))
     rows = rng.integers(count, size=(FEW_RESAMPLES, count))
     return {coalition: column[rows].mean(1) for coalition, column in table.items()}
@@ -227,7 +229,7 @@ def _finite(value: float, drawn: Floats) -> BootstrapEstimate | None:
 
 
 def _halves(table: Mapping[Coalition, Floats]) -> tuple[CoalitionScores, CoalitionScores]:
-    """The means over every other question and over those between."""
+    """The means over the even-numbered questions and over the odd-numbered ones."""
     first, second = (
         {coalition: column[start::2].mean() for coalition, column in table.items()}
         for start in range(2)
@@ -236,7 +238,8 @@ def _halves(table: Mapping[Coalition, Floats]) -> tuple[CoalitionScores, Coaliti
 
 
 def _crossed(alone: Floats, adds: Floats) -> tuple[float, float]:
-    """Both correlations: alone on one half, added on the other; the mean of both ways."""
+    """Both correlations, with the score alone from one half of the questions and the contribution
+    from the other; the mean of both ways."""
     correlations = []
     for half, other in ((0, 1), (1, 0)):
         first, second = alone[half], adds[other]
@@ -247,7 +250,7 @@ def _crossed(alone: Floats, adds: Floats) -> tuple[float, float]:
 
 
 def _pearson(first: Floats, second: Floats) -> float:
-    """nan where one does not vary."""
+    """Pearson's r; NaN if one side does not vary."""
     import numpy as np
 
     a, b = first.ravel() - first.mean(), second.ravel() - second.mean()

@@ -1,1 +1,1 @@
-"""Other ways to answer with the same checkpoints: what taking turns is compared with."""
+"""Methods: ways to answer with the same checkpoints, which a switching team is compared with."""

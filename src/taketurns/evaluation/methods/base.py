@@ -1,7 +1,7 @@
-"""What a method is, and what all methods share: the checkpoints, the engine, the rules.
+"""The protocol of a method, and what all methods share: the checkpoints, the engine, the policy.
 
 A method answers one query with one trace. All methods have the same prompts, the same token budget
-and the same sampling; what they choose, they choose on dev (`prepare`).
+and the same sampling; they choose their settings on dev (`prepare`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from taketurns.tasks.base import Task
 from taketurns.types import Candidate, ModelSpec, Query, Trace
 
 Ask = Callable[[Task, Query, int], Awaitable[Trace]]
-"""Answers a query of a task under a seed."""
+"""A function that answers a query of a task with a seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevAnswer:
-    """An answer to a dev question, its score in 0..1, and the tokens that it took."""
+    """An answer to a dev question, its score in 0..1, and its cost in tokens (read and written)."""
 
     query: Query
     text: str
@@ -41,12 +41,13 @@ class DevAnswer:
 
 
 class Dev(Protocol):
-    """Asks dev questions for methods that must choose something. An answer is asked for once and
-    kept, also from one run to the next."""
+    """Asks dev questions for methods that choose settings. Each answer is asked once and stored,
+    also from one run to the next."""
 
     async def answers(self, name: str, ask: Ask) -> Mapping[str, Sequence[DevAnswer]]:
-        """By task, in the order of its dev questions. `name` says who answers: the same name must
-        always mean the same answers. Raises UsageError for a task without a dev split."""
+        """The answers by task, in the order of its dev questions. `name` identifies the answers:
+        the same name must always give the same ones. Raises UsageError for a task without a dev
+        split."""
         ...
 
 
@@ -58,7 +59,7 @@ class Method(Protocol):
         ...
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
-        """Choose on dev what is to be chosen; what was chosen, in plain JSON values."""
+        """Choose settings on dev; return them as plain JSON values (empty: nothing to choose)."""
         ...
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
@@ -67,7 +68,7 @@ class Method(Protocol):
 
 
 class Plain:
-    """A method that checks and chooses nothing."""
+    """A method that works with any team and chooses nothing."""
 
     def __init__(self, context: MethodContext) -> None:
         self._context = context
@@ -80,7 +81,7 @@ class Plain:
 
 
 class MethodContext:
-    """What methods stand on. `folder` takes what they write, such as merged checkpoints; `engine`
+    """The resources of methods. They write files such as merged checkpoints to `folder`; `engine`
     runs the candidates, the guard's judge and the models of `more`."""
 
     def __init__(
@@ -111,34 +112,35 @@ class MethodContext:
         return self.names[-1]
 
     def team(self, switcher: Switcher, policy: Policy | None = None) -> Team:
-        """The candidates under a switcher."""
+        """A team of the candidates with this switcher."""
         rules, judge = policy or self.policy, self.config.judge
         if not isinstance(switcher, HeadSwitcher):
             rules = rules.unfollowed
         return Team(self.config.candidates, self.engine, switcher, rules, judge)
 
     async def check_vocabularies(self, otherwise: str) -> None:
-        """Raise UsageError, saying `otherwise`, unless the candidates' ordinary tokens have the
-        same ids."""
+        """Raise UsageError unless the candidates' ordinary tokens have the same ids; `otherwise` is
+        the consequence that the message names."""
         infos = [await self.engine.info(name) for name in self.names]
         if SharedVocabulary.of(info.codec for info in infos) is None:
             raise UsageError(
-                f"the vocabularies of {', '.join(self.names)} are not the same, so {otherwise}"
+                f"the vocabularies of {', '.join(self.names)} differ, so {otherwise}: leave this "
+                "method out"
             )
 
     def alone(self, name: str) -> Team:
-        """One candidate."""
+        """A team of one candidate."""
         return self.team(FixedSwitcher([0])).alone(name)
 
     async def answer(self, name: str, query: Query, seed: int) -> Trace:
-        """What the candidate answers, as it would alone."""
+        """The answer of the candidate alone."""
         return self._signed(await self._alone[name].agenerate(query, seed=seed), name)
 
     async def revise(
         self, name: str, query: Query, shown: Query, seed: int, otherwise: Trace
     ) -> Trace:
-        """What the candidate answers to `query` when it is asked `shown`, which says more;
-        `otherwise` where that does not fit its context."""
+        """The candidate's answer to `shown`, a longer form of `query`; `otherwise` if `shown` does
+        not fit its context."""
         try:
             trace = await self._alone[name].agenerate(shown, seed=seed)
         except PromptError:
@@ -150,33 +152,33 @@ class MethodContext:
         return {name: self.alone(name) for name in self.names}
 
     def _signed(self, trace: Trace, name: str) -> Trace:
-        """The candidate was the only one of its team: give it its index in the whole one."""
+        """The trace with the candidate's index in the whole team instead of that in a team of
+        one."""
         index = self.names.index(name)
         patches = (replace(patch, speaker=index) for patch in trace.patches)
         return replace(trace, patches=tuple(patches))
 
     def merged(self, name: str, spec: ModelSpec) -> Team:
-        """A checkpoint made of the candidates, on an engine of its own."""
+        """A team of one checkpoint that was merged from the candidates, on its own engine."""
         candidate = Candidate(name, spec)
         if name not in self._more:
             self._more[name] = MeteredEngine(self._make_engine([candidate]))
         return Team([candidate], self._more[name], FixedSwitcher([0]), self.policy).alone(name)
 
     async def load(self) -> None:
-        """Make all models ready to answer. Raises EngineError, or UsageError for one that is not
-        served."""
+        """Load all models. Raises EngineError, or UsageError for a model that is not served."""
         for name in self._models:
             await self.engine.load(name)
         for name, engine in self._more.items():
             await engine.load(name)
 
     async def dismiss(self, name: str) -> None:
-        """Let a merged checkpoint go."""
+        """Release a merged checkpoint."""
         if name in self._more:
             await self._more.pop(name).close()
 
     async def dismiss_all(self) -> None:
-        """Let all merged checkpoints go."""
+        """Release all merged checkpoints."""
         for name in list(self._more):
             await self.dismiss(name)
 
@@ -187,7 +189,7 @@ class MethodContext:
 
 
 def answers_of(team: Team) -> Ask:
-    """The answers of a team, whatever the task."""
+    """Answers of a team, the same for every task."""
 
     async def ask(task: Task, query: Query, seed: int) -> Trace:
         return await team.agenerate(query, seed=seed)
@@ -211,11 +213,11 @@ def mean_score(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
 
 
 def mean_tokens(answers: Mapping[str, Sequence[DevAnswer]]) -> float:
-    """Tokens an answer: the mean over tasks, as a score is."""
+    """Tokens per answer: the mean over tasks, as for a score."""
     return fmean(fmean(answer.tokens for answer in task) for task in answers.values())
 
 
 async def best_on_dev(context: MethodContext, dev: Dev) -> str:
-    """The candidate that scores most on dev; of equals the later one."""
+    """The candidate with the highest score on dev; the later one of equals."""
     answers = await alone_on_dev(context, dev)
     return max(reversed(context.names), key=lambda name: mean_score(answers[name]))

@@ -1,4 +1,4 @@
-"""A candidate writes the whole answer, alone or shown more than the question."""
+"""A candidate writes the whole answer, to the question alone or to a longer prompt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taketurns.types import Message, Query, Trace
 
 
 def reworded(query: Query, text: str, step: str) -> Query:
-    """The query with `text` after what its user says last; `step` as in `continued`."""
+    """The query with `text` after the last user message; `step` as in `continued`."""
     messages = list(query.conversation)
     messages[-1] = Message(messages[-1].role, f"{messages[-1].content}\n{text}")
     if query.text is not None:
@@ -19,8 +19,8 @@ def reworded(query: Query, text: str, step: str) -> Query:
 
 
 def continued(query: Query, answer: str, text: str, step: str) -> Query:
-    """The conversation gone on: `answer` was the assistant's, `text` is the user's reply. `step`
-    names it, so that its draws are its own."""
+    """The conversation continued with the assistant's `answer` and the user's reply `text`. `step`
+    becomes a part of the id, so that its random draws are different."""
     messages = (*query.conversation, Message("assistant", answer), Message("user", text))
     return replace(query, id=f"{query.id}/{step}", text=None, messages=messages)
 

@@ -1,4 +1,4 @@
-"""A cascade: checkpoints answer one after another until an answer is good enough."""
+"""A cascade: checkpoints answer one after another until a judge accepts an answer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 
 
 class Cascade(Plain):
-    """FrugalGPT (arXiv 2305.05176): a judge, trained on dev answers to tell right from wrong by the
-    last candidate's states after question and answer, accepts an answer or passes the question
-    on; the last of the order is accepted unread. Order and threshold are the best on dev."""
+    """FrugalGPT (arXiv 2305.05176): a judge, trained on dev answers to separate right from wrong
+    ones by the last candidate's hidden states after question and answer, accepts an answer or
+    passes the question to the next candidate; the answer of the last one is accepted without the
+    judge. Order and threshold are the best on dev."""
 
     def __init__(self, context: MethodContext) -> None:
         super().__init__(context)
@@ -51,7 +52,7 @@ class Cascade(Plain):
         targets = torch.stack((1 - right, right), 1)
         ridge, held_out = cross_validate(features, targets, [answer.query.id for answer in flat])
         self._judge = train(features, targets, ridge)
-        # [candidate][question]: what the judge would say had it not seen the question.
+        # [candidate][question]: the judge's probabilities, from a fit without the question.
         trust = held_out[:, 1].reshape(len(names), -1).tolist()
         scores = [[answer.score for answer in column] for column in answers]
         sizes = [len(task) for task in alone[names[0]].values()]
@@ -91,7 +92,7 @@ def _dev_score(
     sizes: Sequence[int],
 ) -> float:
     """The mean over tasks of the score on dev of an order with a threshold. `trust` and `scores`
-    are `[candidate][question]`, the questions task after task, as many as `sizes` says."""
+    are `[candidate][question]`, with the questions task after task; `sizes` has their numbers."""
     *others, last = order
     reached = iter(
         [
@@ -99,5 +100,5 @@ def _dev_score(
             for question in range(len(scores[0]))
         ]
     )
-    # Rounded, so that plans that are equally good over other tasks stay equal.
+    # Rounded, so that equally good plans compare as equal.
     return round(fmean(fmean(islice(reached, size)) for size in sizes), 12)

@@ -1,6 +1,6 @@
-"""Reading checkpoints tensor by tensor, and writing a new one of the same shape.
+"""Read checkpoints tensor by tensor, and write a merged one of the same shape.
 
-Only what is being merged is in memory: one tensor of each checkpoint and the shard being written.
+Memory holds one tensor of each checkpoint and the shard that is being written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 SHARD_BYTES = 4 << 30
 
 Merge = Callable[[str, Sequence["Tensor"]], "Tensor"]
-"""A tensor's name and what each checkpoint has there, in float32, to the merged tensor."""
+"""A function from a tensor's name and its value in each checkpoint, in float32, to the merged
+tensor."""
 
 
 class CheckpointTensors:
@@ -35,18 +36,23 @@ class CheckpointTensors:
     def __init__(self, name: str, spec: ModelSpec) -> None:
         if spec.adapter is not None:
             raise UsageError(
-                f"{name} is a LoRA adapter; merge it into its model before merging checkpoints"
+                f"candidate {name} is a LoRA adapter, and only whole checkpoints are merged: merge "
+                "the adapter into its model first, or leave this method out"
             )
         if spec.gguf_file is not None:
             raise UsageError(
-                f"{name} is a GGUF file; name the checkpoint that it was made from to merge it"
+                f"candidate {name} is a GGUF file, which cannot be merged: name the checkpoint "
+                "that it was made from, or leave this method out"
             )
         self.name = name
         self.spec = spec
         self.folder = _folder(spec)
         files = weight_files(self.folder)
         if not files or any(file.suffix != ".safetensors" for file in files):
-            raise UsageError(f"{name} has no safetensors weights at {self.folder}")
+            raise UsageError(
+                f"candidate {name} has no safetensors weights in {self.folder}, and only those are "
+                "merged: save it as safetensors, or leave this method out"
+            )
         self.files: Mapping[str, Path] = {tensor: file for file in files for tensor in _names(file)}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -56,7 +62,7 @@ class CheckpointTensors:
         shapes = {}
         for file in sorted(set(self.files.values())):
             with safe_open(file, framework="pt") as opened:
-                for tensor in opened.keys():  # noqa: SIM118  # it is no mapping
+                for tensor in opened.keys():  # noqa: SIM118  # not a mapping
                     if self.files[tensor] == file:
                         shapes[tensor] = tuple(opened.get_slice(tensor).get_shape())
         return shapes
@@ -69,7 +75,7 @@ class CheckpointTensors:
 
 
 def check_mergeable(checkpoints: Sequence[CheckpointTensors]) -> None:
-    """Raise UsageError at the first tensor that is not of one shape in all of them."""
+    """Raise UsageError for the first tensor whose shape is not the same in all of them."""
     first, *others = checkpoints
     shapes = first.shapes()
     for other in others:
@@ -78,8 +84,9 @@ def check_mergeable(checkpoints: Sequence[CheckpointTensors]) -> None:
             mine, yours = shapes.get(tensor), theirs.get(tensor)
             if mine != yours:
                 raise UsageError(
-                    f"{first.name} and {other.name} cannot be merged: {tensor} is "
-                    f"{_shape(mine)} in one and {_shape(yours)} in the other"
+                    f"{first.name} and {other.name} cannot be merged: the shape of {tensor} is "
+                    f"{_shape(mine)} in {first.name} and {_shape(yours)} in {other.name}; leave "
+                    "this method out"
                 )
 
 
@@ -87,7 +94,7 @@ def merge(
     checkpoints: Sequence[CheckpointTensors], how: Merge, like: CheckpointTensors, folder: Path
 ) -> ModelSpec:
     """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
-    `like`. A folder that is there is whole and left alone."""
+    `like`. An existing folder is complete and is not written again."""
     spec = like.spec.with_model(str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_when_free(folder):
@@ -99,15 +106,15 @@ def merge(
 
 
 def rehearse_merge(like: CheckpointTensors, folder: Path) -> None:
-    """Write all but the weights of a merged checkpoint under `folder` and remove it again. Raises
-    UsageError for what cannot be written, DataError where the folder has no room for the
-    weights."""
+    """Write a merged checkpoint without its weights under `folder` and remove it again. Raises
+    UsageError if that fails, DataError if the disk has no room for the weights."""
     try:
         with trial_folder(folder) as made:
             _write_rest(like, made)
-    except Exception as error:  # of whichever kind: it lies in the checkpoint, or in the folder
+    except Exception as error:  # any kind: the checkpoint or the folder causes it
         raise UsageError(
-            f"{like.name} could not be saved when merged: {one_line(error)}"
+            f"a merged checkpoint cannot be saved with the configuration and tokenizer of "
+            f"{like.name} in {folder}: {one_line(error)}"
         ) from error
     weights = sum(file.stat().st_size for file in set(like.files.values()))
     require_room(folder, weights, "a merged checkpoint")
@@ -150,11 +157,11 @@ def _write_rest(like: CheckpointTensors, folder: Path) -> None:
     local = replace(spec, model=str(like.folder), revision=None, template=None)
     TextCodec.load(local).tokenizer.save_pretrained(folder)
     if (generation := like.folder / "generation_config.json").is_file():
-        shutil.copy(generation, folder)  # it may name more end tokens
+        shutil.copy(generation, folder)  # it may have further end tokens
 
 
 def _folder(spec: ModelSpec) -> Path:
-    """Where the weights are, fetched from the hub if the model is no folder."""
+    """The folder of the weights, downloaded from the hub if the model is not a folder."""
     path = Path(spec.model).expanduser()
     if path.is_dir():
         return path
@@ -171,14 +178,16 @@ def _folder(spec: ModelSpec) -> Path:
 
 
 def _names(file: Path) -> list[str]:
-    """Raises UsageError for a file that is missing or not whole."""
+    """The names of a file's tensors. Raises UsageError if it is missing or incomplete."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as opened:
             return list(opened.keys())
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"cannot read the weights in {file}: {error}") from error
+        raise UsageError(
+            f"cannot read the weights in {file} ({error}): download or save the checkpoint again"
+        ) from error
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -1,4 +1,5 @@
-"""Logit-level collaboration: every token comes from all checkpoints' distributions together."""
+"""Logit-level collaboration: every token is drawn from a combination of all checkpoints'
+next-token distributions."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ IMPOSSIBLE = log(1e-30)
 
 
 class Fusion(Plain):
-    """All candidates write together by `combine`."""
+    """Draws every token from the candidates' distributions, combined by `combine`."""
 
     def __init__(self, context: MethodContext, combine: Combine) -> None:
         super().__init__(context)
@@ -36,12 +37,13 @@ class Fusion(Plain):
             info = await self._context.engine.info(name)
             if "together" not in info.capabilities:
                 raise UsageError(
-                    f"the engine of {info.name} does not combine models token by token"
+                    f"the engine of {info.name} does not combine models token by token: use "
+                    "engine.kind local, or leave this method out"
                 )
         await self._context.check_vocabularies("their next-token distributions cannot be combined")
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
-        """The answer is one patch that no single candidate wrote."""
+        """The answer is one patch without a speaker."""
         policy = self._context.policy
         draft = await self._team.draft(query, policy)
         names = [self._context.names[index] for index in self._writers]
@@ -59,7 +61,7 @@ class Fusion(Plain):
         try:
             tokens = derive(seed, query.id, "tokens")
             async with self._context.engine.session(tokens, longest) as session:
-                together = cast(TogetherSession, session)  # check() has seen that the engine can
+                together = cast(TogetherSession, session)  # check() has tested the engine
                 written = await together.generate_together(names, prompts, sampling, self._combine)
         except EngineError as error:
             return draft.trace(seed, str(error))
@@ -73,8 +75,8 @@ class Fusion(Plain):
 
 
 class Contrastive(Fusion):
-    """What sets the best candidate apart from the worst, on dev (contrastive decoding, arXiv
-    2210.15097, in the form of 2309.09117)."""
+    """Contrastive decoding of the best candidate on dev against the worst (arXiv 2210.15097, in
+    the form of 2309.09117)."""
 
     def __init__(self, context: MethodContext) -> None:
         super().__init__(context, contrast)
@@ -82,7 +84,7 @@ class Contrastive(Fusion):
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         answers = await alone_on_dev(self._context, dev)
         names = self._context.names
-        # Of equals the later stage is the expert and the earlier one the amateur.
+        # Of equal candidates the later stage is the expert, the earlier one the amateur.
         ranked = sorted(
             range(len(names)), key=lambda index: (mean_score(answers[names[index]]), index)
         )
@@ -101,10 +103,10 @@ def average_logprobs(logprobs: Tensor) -> Tensor:
 
 
 def contrast(logprobs: Tensor) -> Tensor:
-    """(1 + beta) log p(expert) - beta log p(amateur), over tokens to which the expert gives at
-    least alpha of what it gives its favourite; no other can be drawn."""
+    """(1 + beta) log p(expert) - beta log p(amateur), over the tokens with an expert probability of
+    at least alpha times the highest one; other tokens get -inf."""
     expert, amateur = logprobs[:, 0], logprobs[:, 1]
     floor = expert.max(-1, keepdim=True).values + log(PLAUSIBLE)
-    # An outcome that the amateur excludes would be infinitely good; it is just as good as can be.
+    # A token that the amateur excludes would score infinity; the clamp makes it finite.
     scores = (1 + STRENGTH) * expert - STRENGTH * amateur.clamp_min(IMPOSSIBLE)
     return scores.masked_fill(expert < floor, float("-inf"))

@@ -1,5 +1,5 @@
-"""Weight-level collaboration: one checkpoint made of all. The arithmetic on tensors is here, the
-files are `checkpoints.py`."""
+"""Weight-level collaboration: one checkpoint merged from all. The arithmetic on tensors is here,
+the files are handled in `checkpoints.py`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DENSITY, SCALE = 0.5, 1.0
 
 
 class _Merged(Plain):
-    """One checkpoint in `folder`, answering alone. It speaks as the last candidate does."""
+    """One merged checkpoint that answers alone, with the prompt of the last candidate."""
 
     def __init__(self, context: MethodContext) -> None:
         super().__init__(context)
@@ -43,7 +43,10 @@ class _Merged(Plain):
 
     async def check(self) -> None:
         if self._context.config.engine.kind == "http":
-            raise UsageError("what is merged would need a server of its own")
+            raise UsageError(
+                "a merged checkpoint needs an engine on this machine, and this team's engine.kind "
+                "is http: use engine.kind local, or leave this method out"
+            )
         checkpoints = self._checkpoints()
         check_mergeable(checkpoints)
         rehearse_merge(checkpoints[-1], self._context.folder.parent)
@@ -86,9 +89,9 @@ class GreedySoup(_Merged):
 
 
 class DareTies(_Merged):
-    """DARE (arXiv 2311.03099) before TIES (2306.01708): of what each later checkpoint changed in
-    the first, half is dropped at random and the rest doubled; a sign is elected for every weight,
-    and the mean of what agrees with it is added to the first."""
+    """DARE (arXiv 2311.03099) before TIES (2306.01708): half of each later checkpoint's differences
+    from the first one are dropped at random and the rest doubled; a sign is elected for every
+    weight, and the mean of the differences with that sign is added to the first checkpoint."""
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         def how(name: str, tensors: Sequence[Tensor]) -> Tensor:
@@ -102,7 +105,7 @@ class DareTies(_Merged):
 
 
 def average(name: str, tensors: Sequence[Tensor]) -> Tensor:
-    """Their mean."""
+    """The mean of the tensors."""
     import torch
 
     return torch.stack(list(tensors)).mean(0)
@@ -115,8 +118,8 @@ def dare_ties(
     density: float = DENSITY,
     scale: float = SCALE,
 ) -> Tensor:
-    """`base` and what `tuned` make of it, tensors of one shape in float32; each seed draws what is
-    dropped of one of them."""
+    """The merge of `base` and `tuned`, tensors of one shape in float32. Each seed draws the dropped
+    elements of one of `tuned`."""
     import torch
 
     kept = []

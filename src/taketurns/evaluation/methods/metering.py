@@ -1,7 +1,7 @@
-"""What an answer costs: tokens and forward passes, counted at the engine's door.
+"""The cost of an answer: tokens and forward passes, counted at each call of the engine.
 
-A metered engine is the engine itself with a counter in each of its calls. They count for the answer
-in whose task they are made (`counting`), also across tasks that it starts.
+A metered engine wraps an engine and counts each of its calls, for the answer whose task makes the
+call (`counting`) or has started the task that makes it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from taketurns.types import Completion
 
 @dataclass(slots=True)
 class EngineUsage:
-    """What was spent so far: tokens that a model had to read anew, tokens it wrote (its end among
-    them), and forward passes: one for reading what is new, one for each further token. `by_model`
+    """The cost so far: tokens that a model read for the first time, tokens that it wrote (including
+    end tokens), and forward passes: one to read new tokens, one for each further token. `by_model`
     has the tokens of each model."""
 
     read: int = 0
@@ -29,7 +29,7 @@ class EngineUsage:
 
     @property
     def tokens(self) -> int:
-        """Tokens that went through a model: what equal compute means for models of one size."""
+        """Tokens that went through a model: a measure of compute for models of equal size."""
         return self.read + self.written
 
     def add(self, model: str, read: int, written: int, passes: int) -> None:
@@ -44,7 +44,7 @@ _current: ContextVar[EngineUsage | None] = ContextVar("usage", default=None)
 
 @contextmanager
 def counting() -> Iterator[EngineUsage]:
-    """Count what is asked of metered engines in this task and those it starts."""
+    """Count the calls of metered engines in this task and the tasks that it starts."""
     usage = EngineUsage()
     token = _current.set(usage)
     try:
@@ -54,15 +54,15 @@ def counting() -> Iterator[EngineUsage]:
 
 
 class MeteredEngine(EngineWrapper):
-    """The engine `inner`, counted."""
+    """The engine `inner` with counted calls."""
 
     def wrap(self, session: Session, seed: int) -> MeteredSession:
         return MeteredSession(session)
 
 
 class MeteredSession(SessionWrapper):
-    """One answer. `known` says which tokens each model has read, so that only what is new to it
-    counts, as in an engine that keeps what it has encoded."""
+    """One answer. `known` has the tokens that each model has read, so that only new tokens count,
+    as in an engine with a KV cache."""
 
     def __init__(self, inner: Session, known: dict[str, list[int]] | None = None) -> None:
         super().__init__(inner)
@@ -88,7 +88,7 @@ class MeteredSession(SessionWrapper):
             usage.add(model, new, 0, 1)
 
     def _new(self, model: str, ids: list[int], prompt: int) -> int:
-        """How many of the first `prompt` ids the model has not read, at least the last one."""
+        """The number of the first `prompt` ids that the model has not read, at least 1."""
         known = self._known.get(model, [])
         limit = min(len(known), prompt - 1)
         if known[:limit] != ids[:limit]:

@@ -1,4 +1,5 @@
-"""Text-level collaboration: answers that are written again with others' words at hand."""
+"""Text-level collaboration: a candidate writes an answer again with other candidates' texts in its
+prompt."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ REFINE = "The answer given: {answer}\nWrite it better."
 
 
 class MultiagentRefine(Plain):
-    """Multiagent debate (Du et al., arXiv 2305.14325), two rounds: every candidate answers, every
-    candidate, its own answer in the conversation, reads the others' and answers again, and the
-    majority of these counts; of equals the last candidate's."""
+    """Multiagent debate (Du et al., arXiv 2305.14325), two rounds: every candidate answers; every
+    candidate reads the others' answers, with its own in the conversation, and answers again; the
+    majority of these is the answer, of equal ones that of the later candidate."""
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         names = self._context.names
@@ -47,8 +48,8 @@ class MultiagentRefine(Plain):
 
 
 class MultiagentFeedback(Plain):
-    """The last candidate answers, the others say what is wrong, and it writes its answer again
-    (self-refinement, arXiv 2303.17651, with the other checkpoints as the critics)."""
+    """The last candidate answers, the others criticise the answer, and the last writes it again
+    (self-refinement, arXiv 2303.17651, with the other checkpoints as critics)."""
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         draft = await self._context.answer(self._context.last, query, seed)
@@ -70,7 +71,7 @@ class MultiagentFeedback(Plain):
 
 
 class BaseRefines(Plain):
-    """The first candidate (the pretrained model) writes the last one's answer again."""
+    """The first candidate (the pretrained model) rewrites the answer of the last one."""
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         draft = await self._context.answer(self._context.last, query, seed)
@@ -85,13 +86,13 @@ def _listed(traces: Sequence[Trace], without: int | None = None) -> str:
 
 
 def _text(trace: Trace) -> str:
-    """What was written, in one line."""
+    """The text of an answer in one line."""
     return " ".join(_whole(trace).split())
 
 
 def _whole(trace: Trace) -> str:
-    """What was written. Raises EngineError if writing it failed: nothing is built on half an
-    answer."""
+    """The text of an answer. Raises EngineError if the answer failed: an incomplete answer is not
+    used."""
     if trace.error is not None:
         raise EngineError(trace.error)
     return trace.text.strip()

@@ -1,4 +1,4 @@
-"""Every method by name: what it is, and how it is made for a team."""
+"""Every method by name, with its description and the function that makes it for a team."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ ORACLE = "oracle"
 
 @dataclass(frozen=True, slots=True)
 class MethodEntry:
-    """A method's name, what sort it is, and one line for people. One with `hindsight` looks at
-    scores no method could know. `make` is None for what is read off other methods' answers, `part`
-    describes the code of a method of the user's own."""
+    """A method's name, kind and description in one line. A method with `hindsight` uses the scores
+    of the test answers. `make` is None if the method is computed from other methods' answers;
+    `part` describes the code of a user's own method."""
 
     name: str
     kind: Kind
@@ -60,8 +60,8 @@ class MethodEntry:
 def methods(
     candidates: list[str], by_team: TrainedSwitchers, trained: Mapping[str, TrainedSwitchers]
 ) -> dict[str, MethodEntry]:
-    """Every method that can be named for a team. `by_team` is its own switcher, `trained` are
-    others by method. Raises UsageError for a name that is taken."""
+    """Every method that can be named for a team. `by_team` is the team's switcher, `trained` are
+    further switchers by method name. Raises UsageError for two methods with the same name."""
     whole = by_team.switchers()
     first = next(iter(whole.values()))
     entries = [
@@ -95,7 +95,7 @@ def methods(
                  partial(FixedSequence, by_task=True)),
         MethodEntry(ORACLE, "control", "the best checkpoint for each question", None,
                     hindsight=True),
-        _control("random", "whoever speaks is drawn evenly",
+        _control("random", "every speaker is drawn with equal probability",
                  lambda context: SwitchingTeam.everywhere(context, RandomSwitcher())),
         _control("untuned", "the last checkpoint as switcher, untrained", _untuned),
         MethodEntry("switch", "switch", "the team as its file says",
@@ -107,14 +107,17 @@ def methods(
     by_name: dict[str, MethodEntry] = {}
     for entry in entries:
         if entry.name in by_name:
-            raise UsageError(f"two methods are called {entry.name!r}; give one another name")
+            raise UsageError(
+                f"two methods are called {entry.name!r}: give the candidate or the --switcher "
+                "another name"
+            )
         by_name[entry.name] = entry
     return by_name
 
 
 def own_methods(names: Sequence[str]) -> dict[str, MethodEntry]:
-    """The methods of the user's own among these names: "package.module:Class", or an entry point.
-    Each is imported. Raises UsageError."""
+    """The user's methods among these names: "package.module:Class", or an entry point. Each is
+    imported. Raises UsageError for one that cannot be imported."""
     entries = {}
     for name in names:
         if names_part("methods", name):
@@ -143,8 +146,8 @@ def _control(
 
 
 def _untuned(context: MethodContext) -> Method:
-    """It is asked in the form in which it answers: through its chat template, where it has one that
-    no plain prompt replaces."""
+    """The last candidate as an LM switcher, asked in the same form as for answers: with its chat
+    template unless the team file gives a plain prompt."""
     plain = context.config.candidates[-1].spec.prompt is not None
     chats = False if plain else None
     return SwitchingTeam.everywhere(context, LMSwitcher(context.last, chat_template=chats))

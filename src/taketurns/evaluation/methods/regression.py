@@ -1,7 +1,7 @@
-"""Small trained judges: logistic regression on hidden states of a candidate that reads.
+"""Small trained judges: logistic regression on a candidate's hidden states.
 
-Ridge strength is chosen by cross-validation, and predictions about the training questions are those
-of models that did not see them, so that what is chosen by them is not chosen on hindsight.
+The ridge strength is chosen by cross-validation. Predictions for the training questions come from
+fits without these questions, so that choices based on them do not use hindsight.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class LogisticRegression:
 
 
 def train(features: Tensor, targets: Tensor, ridge: float) -> LogisticRegression:
-    """Fit to soft targets `[rows, classes]` by L-BFGS from zero: the same rows give the same
-    judge."""
+    """Fit to soft targets `[rows, classes]` by L-BFGS from zero weights; the same rows give the
+    same result."""
     import torch
 
     deviation = features.std(0, correction=0) + LEAST_DEVIATION
@@ -50,7 +50,7 @@ def train(features: Tensor, targets: Tensor, ridge: float) -> LogisticRegression
     def loss() -> Tensor:
         optimizer.zero_grad()
         fit = -(targets * (inputs @ weight.T).log_softmax(-1)).sum(-1).mean()
-        # The last column is the bias, which is free.
+        # The last column is the bias, which has no penalty.
         value = fit + ridge / 2 * weight[:, :-1].square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
@@ -62,8 +62,8 @@ def train(features: Tensor, targets: Tensor, ridge: float) -> LogisticRegression
 def cross_validate(
     features: Tensor, targets: Tensor, groups: Sequence[str]
 ) -> tuple[float, Tensor]:
-    """The ridge with the least loss on held-out rows, and its held-out probabilities. Rows of one
-    group (a question) are held out together."""
+    """The ridge with the lowest loss on held-out rows, and its held-out probabilities `[rows,
+    classes]`. Rows of one group (a question) are held out together."""
     import torch
 
     order = {group: place for place, group in enumerate(dict.fromkeys(groups))}
@@ -85,27 +85,31 @@ def cross_validate(
 
 
 class HiddenStateReader:
-    """Hidden states of the last candidate after it has read a question, or a question and an
-    answer: three layers of its upper half."""
+    """Hidden states of the last candidate at the last token of a question, or of a question and an
+    answer, from three layers of its upper half."""
 
     def __init__(self, context: MethodContext) -> None:
         self._context = context
         self._team = context.alone(context.last)
 
     async def check(self) -> None:
-        """Raise UsageError where hidden states are out of reach."""
+        """Raise UsageError if the engine gives no hidden states."""
         info = await self._context.engine.info(self._context.last)
         if "hidden" not in info.capabilities:
-            raise UsageError(f"the engine of {info.name} gives no hidden states to decide by")
+            raise UsageError(
+                f"the engine of {info.name} gives no hidden states, which this method needs: use "
+                "engine.kind local, or leave the method out"
+            )
 
     async def features(self, query: Query, answer: str = "") -> Tensor:
-        """`[d]`. Raises PromptError if it does not fit."""
+        """The states of the three layers, joined, `[d]`. Raises PromptError if the question does
+        not fit the context."""
         draft = await self._team.draft(query)
         info = await self._context.engine.info(self._context.last)
         room = draft.room(0)
         ids = [*draft.prompt(0), *info.codec.encode(answer)[: room - 1]]
         async with self._context.engine.session(0, len(ids) + 1) as session:
-            deep = cast(DeepSession, session)  # check() has seen that the engine can
+            deep = cast(DeepSession, session)  # check() has tested the engine
             states: Any = await deep.hidden(self._context.last, ids, await self._layers())
         return cast("Tensor", states.flatten())
 

@@ -1,4 +1,4 @@
-"""Routing: one checkpoint is chosen for the whole answer, from the question alone."""
+"""Routing: one checkpoint is selected for the whole answer, from the question alone."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ROUTE = (
 
 
 class PromptRouting(Plain):
-    """The last candidate is shown the candidates' names and the question, and the likeliest number
-    as the first token of its answer says who answers; the last candidate itself where that prompt
-    does not fit its context. No text is searched for a digit."""
+    """The last candidate reads the candidates' names and the question; the most probable number as
+    its next token selects the candidate that answers. If that prompt does not fit its context, the
+    last candidate answers. No text is sampled and searched for a digit."""
 
     async def check(self) -> None:
         info = await self._context.engine.info(self._context.last)
@@ -43,7 +43,7 @@ class PromptRouting(Plain):
         return await self._context.answer(chosen, query, seed)
 
     async def _chosen(self, query: Query) -> str:
-        """Raises PromptError where what is asked is too long."""
+        """The selected candidate. Raises PromptError if the prompt is too long."""
         context = self._context
         info = await context.engine.info(context.last)
         listed = "\n".join(f"model {index}: {name}" for index, name in enumerate(context.names))
@@ -61,8 +61,8 @@ class PromptRouting(Plain):
 
 class TrainedRouter(Plain):
     """RouteLLM's causal-LM classifier (arXiv 2406.18665) for any number of models: a linear layer
-    on the last candidate's states after the question says which candidate is likeliest to be the
-    best; trained on dev answers, ties shared evenly."""
+    on the last candidate's hidden states after the question gives each candidate a probability of
+    being the best. It is trained on dev answers; candidates that tie share the target evenly."""
 
     def __init__(self, context: MethodContext) -> None:
         super().__init__(context)

@@ -1,4 +1,4 @@
-"""The candidates take turns: by a switcher, by chance, or in a fixed order."""
+"""The candidates take turns: by a switcher, at random, or in a fixed order."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
 from taketurns.types import Query, Trace
 
-LENGTH = 3  # speakers of a fixed sequence; the last goes on to the end
-MOST = 64  # sequences that are tried
+LENGTH = 3  # speakers of a fixed sequence; the last one writes to the end
+MOST = 64  # sequences to try
 
 
 class SwitchingTeam(Plain):
-    """A team under a switcher; `switchers` has one a task."""
+    """A team with a switcher; `switchers` has the switcher of each task."""
 
     def __init__(
         self,
@@ -55,9 +55,10 @@ class SwitchingTeam(Plain):
 
 
 class FixedSequence(Plain):
-    """Speakers in a fixed order, the best one on dev of all orders of three of them, the last going
-    on to the end: for all tasks, or for each its own (`by_task`). The policy's own rules on who
-    writes are left out, for an opening or closing speaker would make many orders one."""
+    """Speakers in a fixed order: the sequence of three speakers with the best score on dev, whose
+    last speaker writes to the end; one for all tasks, or one per task (`by_task`). The policy's
+    rules about speakers are left out, because an opening or closing speaker would make many
+    sequences equal."""
 
     def __init__(self, context: MethodContext, *, by_task: bool) -> None:
         super().__init__(context)
@@ -98,7 +99,7 @@ class FixedSequence(Plain):
     def _team(self, sequence: tuple[int, ...]) -> Team:
         if sequence not in self._teams:
             policy = self._context.policy.without_rules()
-            patches = -(-policy.max_tokens // policy.shortest) + 2  # closing patches may be two
+            patches = -(-policy.max_tokens // policy.shortest) + 2  # up to two closing patches
             rest = (sequence[-1],) * patches
             self._teams[sequence] = self._context.team(FixedSwitcher(sequence + rest), policy)
         return self._teams[sequence]

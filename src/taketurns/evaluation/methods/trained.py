@@ -1,4 +1,4 @@
-"""Trained switchers, found on disk: one for all tasks, or one a task."""
+"""Trained switchers on disk: one for all tasks, or one per task."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from taketurns.types import Candidate, ModelSpec
 GLOBAL, ON_REWARD, LM = "switch-global", "switch-practised", "switch-lm"
 BY_TASK = "switch-task"
 WHOLE = {GLOBAL: "global", ON_REWARD: "practised", LM: "lm"}
-"""Methods that switch on all tasks by one trained switcher: its folder in `switchers/`."""
+"""Methods with one trained switcher for all tasks, and its folder in `switchers/`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedSwitchers:
-    """A switcher for each task; often the same."""
+    """The switcher of each task; often the same one."""
 
     by_task: Mapping[str, SwitcherConfig]
 
     def models(self) -> list[Candidate]:
-        """The models that an engine must have, each once, by their names in it."""
+        """The models that the engine must run, each once, by their names in the engine."""
         models = {
             _model(config): Candidate(_model(config), config.spec, config.endpoint)
             for config in self.by_task.values()
@@ -36,7 +36,7 @@ class TrainedSwitchers:
         return list(models.values())
 
     def switchers(self) -> dict[str, Switcher]:
-        """One object for every different switcher, by task."""
+        """Switchers by task; equal configurations share one object."""
         made = {_model(c): make_switcher(c, _model(c)) for c in self.by_task.values()}
         return {task: made[_model(config)] for task, config in self.by_task.items()}
 
@@ -45,18 +45,18 @@ def parse_switcher(text: str) -> tuple[str, Path]:
     """`NAME=DIR` as a method and its folder. Raises UsageError."""
     name, equals, folder = text.partition("=")
     if not (name and equals and folder):
-        raise UsageError(f"a switcher is written NAME=DIR, not {text!r}")
+        raise UsageError(f"--switcher takes NAME=DIR, as in lm=runs/lm, not {text!r}")
     return name, Path(folder)
 
 
 def own(team: TeamConfig, tasks: Sequence[str]) -> TrainedSwitchers:
-    """The team's own switcher."""
+    """The team's own switcher, for all tasks."""
     return TrainedSwitchers(dict.fromkeys(tasks, team.switcher))
 
 
 def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, TrainedSwitchers]:
-    """The switchers in `switchers/` beside a team file, as a pocket build writes them, that are
-    not the team's own switcher: those for all tasks, and one a task."""
+    """The switchers in `switchers/` next to a team file, as a pocket build writes them, without the
+    team's own one: those for all tasks, and those with one per task."""
     if team.source is None:
         return {}
     home = Path(team.source).parent / "switchers"
@@ -71,10 +71,10 @@ def beside(team: TeamConfig, tasks: Sequence[str]) -> dict[str, TrainedSwitchers
 
 
 def find(folder: Path, tasks: Sequence[str]) -> TrainedSwitchers:
-    """What `taketurns train` wrote to `folder`, or to a folder in it for each task by its name; the
-    one in `global` stands in for tasks that have none.
+    """The switcher that `taketurns train` wrote to `folder`, or those in its subfolders, which have
+    the tasks' names; a task without its own uses the one in `global`.
 
-    Raises UsageError where there is none, ConfigError for one that cannot be read.
+    Raises UsageError if there is no switcher, ConfigError for one that cannot be read.
     """
     if _is_switcher(folder):
         return TrainedSwitchers(dict.fromkeys(tasks, _read(folder)))
@@ -92,7 +92,7 @@ def find(folder: Path, tasks: Sequence[str]) -> TrainedSwitchers:
 
 
 def _without(folder: Path, tasks: Sequence[str]) -> list[str]:
-    """The tasks that a folder with switchers by task has none for."""
+    """The tasks for which the folder has no switcher."""
     if _is_switcher(folder / WHOLE[GLOBAL]):
         return []
     return [task for task in tasks if not _is_switcher(folder / task)]
@@ -111,6 +111,6 @@ def _read(folder: Path) -> SwitcherConfig:
 
 
 def _model(config: SwitcherConfig) -> str:
-    """A switcher's name in an engine: equal for equal switchers."""
+    """A switcher's name in an engine; equal switchers have equal names."""
     what = (config.spec or config.path or config.kind, config.chat_template, *config.candidates)
     return f"(switcher {' '.join(map(str, what))})"

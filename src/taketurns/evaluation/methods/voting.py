@@ -1,4 +1,4 @@
-"""Several answers of one checkpoint: what more samples alone would bring."""
+"""Several answers of one checkpoint: the effect of more samples alone."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from taketurns.types import Query, Trace
 
 
 class _Samples(Plain):
-    """`n` answers of the candidate that is best on dev, `n` so large that it takes at least as many
-    tokens through a model as the team does."""
+    """`n` answers of the best candidate on dev; `n` is chosen so that they cost at least as many
+    tokens (read and written) as an answer of the team."""
 
     least: int
 
@@ -57,7 +57,7 @@ class _Samples(Plain):
 
 
 class SelfConsistency(_Samples):
-    """The answer that most of them come to (Wang et al., arXiv 2203.11171)."""
+    """The most frequent of the answers (Wang et al., arXiv 2203.11171)."""
 
     least = 3
 
@@ -66,7 +66,7 @@ class SelfConsistency(_Samples):
 
 
 class BestOfN(_Samples):
-    """The best of them as the task's own scorer judges: a bound for every way to choose."""
+    """The best of the answers by the task's scorer: an upper bound for every way to choose."""
 
     least = 2
 
@@ -76,8 +76,9 @@ class BestOfN(_Samples):
 
 
 def majority(task: Task, query: Query, traces: Sequence[Trace]) -> Trace:
-    """The first of those that say what most of them say; of equals, whichever came first. Answers
-    that say nothing to be counted win only where all are such. What is right plays no part."""
+    """The first trace with the most frequent canonical answer; of equally frequent answers, the one
+    that came first. Texts without a canonical answer do not count; if there is none, the first
+    trace. The reference plays no part."""
     for trace in traces:
         if trace.error is not None:
             raise EngineError(trace.error)

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as."""
+"""The parts of a report, before they are written as HTML or Markdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Plain text, after a few words to be seen first, if any."""
+    """Plain text; `lead` is printed in bold before it."""
 
     text: str
     lead: str = ""
@@ -29,8 +29,8 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a header. The first column names the row, the others hold figures; `bold` are
-    rows to be seen first, by number."""
+    """Rows under a header. The first column names the row, the others hold figures. `bold` are the
+    indices of the rows that are printed in bold."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -39,10 +39,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class DataPoint:
-    """One datum of a chart, and one line of its CSV.
+    """One point of a chart, and one line of its CSV.
 
-    `label` and `series` are what the kind of chart makes of them, `low` and `high` its interval,
-    `x` its place across where that is a number. `sure` fills a point that is otherwise open.
+    The kind of chart decides what `label` and `series` mean. `low` and `high` are the interval,
+    `x` is the position on a numeric axis. A point is filled where `sure`, otherwise open.
     """
 
     label: str
@@ -69,17 +69,17 @@ class DataPoint:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing as data. `name`, a word that no other chart of its section or page has, is that of
-    its file. `caption` says what it shows, in words that do without it. `across` and `up` name the
-    axes; `reference` is a line to compare with, at that value or along the diagonal.
+    """A chart as data. `name` is the name of its file, unique in its section and on its page.
+    `caption` describes the chart for a reader who does not see it. `across` and `up` label the
+    axes; `reference` draws a line at that value or along the diagonal.
 
     Kinds:
-    - shares: a bar a label, divided by series (of speakers, in the team's order); values add to 1.
-    - intervals: a row a label, coloured by series, with low and high; reference is upright.
-    - grid: a cell for each label (row) and series (column), with its value in it, framed if sure.
-    - scatter: value over x, labelled, coloured by series, with low and high; reference is level.
-    - lines: value over x, a line a series, with low and high as a band; reference is level.
-    - frontier: value over x, a cost; a line joins the labelled points that no other such beats.
+    - shares: a bar per label, divided by series (speakers, in the team's order); values add to 1.
+    - intervals: a row per label, coloured by series, with low and high; vertical reference.
+    - grid: a cell for each label (row) and series (column), with its value, framed if sure.
+    - scatter: value over x, labelled, coloured by series, with low and high; level reference.
+    - lines: value over x, a line per series, with low and high as a band; level reference.
+    - frontier: value over x, a cost; a line joins the labelled points that no other one beats.
     """
 
     name: str

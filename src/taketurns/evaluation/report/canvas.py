@@ -1,4 +1,4 @@
-"""What drawings are made on: matplotlib without a screen, in the theme's colours, as SVG."""
+"""Figures of matplotlib without a screen, in the theme's colours, as SVG."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ WIDTH = 8.6  # inches
 
 
 def canvas(height: float, columns: int = 1) -> tuple[Any, Any]:
-    """A figure of the report's width, `height` inches, and its axes: those of each column, if there
-    are several, which share their rows."""
+    """A figure of the report's width and `height` inches, and its axes; of several `columns`, an
+    array of axes that share their rows."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -25,7 +25,7 @@ def canvas(height: float, columns: int = 1) -> tuple[Any, Any]:
 
 @contextmanager
 def style(ink: str = INK, grid: str = GRID, **settings: Any) -> Iterator[None]:
-    """Drawing without a screen, in two colours. Further `settings` are matplotlib's, with _ for
+    """Draw without a screen, in two colours. `settings` are further ones of matplotlib, with _ for
     the dot in their names."""
     import matplotlib as mpl
 
@@ -53,7 +53,7 @@ def style(ink: str = INK, grid: str = GRID, **settings: Any) -> Iterator[None]:
 
 
 def drawn(figure: Any, name: str) -> str:
-    """The figure as themed SVG, the same bytes for the same drawing."""
+    """The figure as themed SVG; the same figure gives the same bytes."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
@@ -66,11 +66,11 @@ def drawn(figure: Any, name: str) -> str:
 
 
 def draw_interval(axes: Any, low: float, high: float, row: float, colour: str) -> None:
-    """A level line from low to high."""
+    """A horizontal line from low to high."""
     axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="round")
 
 
 def name_rows(axes: Any, labels: Sequence[str]) -> None:
-    """A row for each label, from the top."""
+    """Label the rows, from the top."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.45, -0.55)

@@ -13,14 +13,14 @@ from taketurns.evaluation.report.theme import ACCENT, GRID, INK, SERIES, SeriesS
 
 ROW = 0.3
 ON_COLOUR = "#16181c"
-NARROW = 0.085  # of a bar: too little for a label
+NARROW = 0.085  # share of a bar that is too narrow for a label
 
 Styles = Mapping[str, SeriesStyle]
 
 
 def draw(chart: Chart, styles: Styles) -> str:
-    """Its SVG. Series that `styles` knows, as those of a pool's speakers, look as it says and stand
-    in its order."""
+    """The chart as SVG. If `styles` has all of its series (such as a pool's speakers), they get
+    those styles and that order."""
     series = dict.fromkeys(point.series for point in chart.marks)
     if series and series.keys() <= styles.keys():
         used = {name: look for name, look in styles.items() if name in series}
@@ -54,7 +54,7 @@ def _shares(chart: Chart, styles: Styles) -> Any:
 
 
 def _intervals(chart: Chart, styles: Styles) -> Any:
-    """A point and its interval a row; several series of a label stand below one another."""
+    """A point and its interval per row; several series of a label are drawn below one another."""
     labels, order = _labels(chart), list(styles)
     many = len(order) if len(chart.marks) > len(labels) else 1
     figure, axes = canvas((ROW if many == 1 else 0.2 * many + 0.06) * len(labels) + 1.1)
@@ -75,7 +75,7 @@ def _intervals(chart: Chart, styles: Styles) -> Any:
 
 
 def _grid(chart: Chart, styles: Styles) -> Any:
-    """Cells shaded by their value, which stands in them."""
+    """Cells shaded by their value, which is written in them."""
     from matplotlib.patches import Rectangle
 
     labels, columns = _labels(chart), list(styles)
@@ -102,7 +102,7 @@ def _grid(chart: Chart, styles: Styles) -> Any:
 
 
 def _scatter(chart: Chart, styles: Styles) -> Any:
-    """Points by x and value, named where they have a label."""
+    """Points by x and value, with their labels."""
     figure, axes = canvas(4.2)
     for point in chart.marks:
         look, x = styles[point.series], point.x or 0.0
@@ -118,7 +118,7 @@ def _scatter(chart: Chart, styles: Styles) -> Any:
 
 
 def _frontier(chart: Chart, styles: Styles) -> Any:
-    """Points by cost and value; a line joins the named ones that no other named one beats."""
+    """Points by cost and value; a line joins the labelled points that no other one beats."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, axes = canvas(4.4)
@@ -142,8 +142,8 @@ def _frontier(chart: Chart, styles: Styles) -> Any:
 
 
 def _name_points(axes: Any, points: Sequence[DataPoint]) -> None:
-    """Names to the left of their points on a logarithmic axis, those of close points pushed apart,
-    each with a line to its point."""
+    """Labels to the left of their points on a logarithmic axis, each with a line to its point;
+    labels of close points are pushed apart."""
     low, high = axes.get_ylim()
     apart, last = 0.055 * (high - low), low - 1
     left, right = axes.get_xlim()
@@ -157,7 +157,7 @@ def _name_points(axes: Any, points: Sequence[DataPoint]) -> None:
 
 
 def _lines(chart: Chart, styles: Styles) -> Any:
-    """A line a series with its band."""
+    """A line per series with its band."""
     figure, axes = canvas(3.4)
     for series, look in styles.items():
         points = sorted((p for p in chart.marks if p.series == series), key=lambda p: p.x or 0.0)
@@ -195,7 +195,7 @@ def _labels(chart: Chart) -> list[str]:
 
 
 def _legend(figure: Any, styles: Styles, shape: str | None = None) -> None:
-    """What each colour is; nothing for a single series."""
+    """The name of each colour; no legend for a single series."""
     from matplotlib.lines import Line2D
 
     if len(styles) < 2:

@@ -1,4 +1,4 @@
-"""Numbers and lists as reports write them."""
+"""Numbers and lists as they are written in reports."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 from taketurns.evaluation.statistics import ALPHA
 
 DASH = "\N{EN DASH}"
-"""In place of a number that there is none of."""
+"""In place of a number that is not known."""
 
 
 class IntervalEstimate(Protocol):
-    """A number with its 95 % interval; without one where there is too little to resample."""
+    """A number with its 95 % interval; None where there was too little to resample."""
 
     @property
     def value(self) -> float: ...
@@ -67,14 +67,14 @@ def difference(value: float | None, low: float | None, high: float | None, place
 
 
 def p_value(p: float | None) -> str:
-    """To three places, or as one that is smaller than these can say."""
+    """A p-value to three decimal places; "<0.001" if it is smaller."""
     if p is None:
         return DASH
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def significant(p: float | None) -> bool:
-    """Is it below the level that reports use?"""
+    """Is p below the significance level of the reports?"""
     return p is not None and p < ALPHA
 
 
@@ -85,15 +85,15 @@ def excludes_zero(estimate: IntervalEstimate) -> bool:
 
 
 def joined(names: Sequence[str], word: str = "and") -> str:
-    """a, b and c."""
+    """A list in words: "a, b and c"."""
     return f" {word} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things."""
+    """A count with its noun in the singular or plural."""
     return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def sequence_name(pool: Sequence[str], speakers: Sequence[int]) -> str:
-    """A sequence by its speakers' names."""
+    """A sequence as its speakers' names."""
     return " \N{RIGHTWARDS ARROW} ".join(pool[speaker] for speaker in speakers)

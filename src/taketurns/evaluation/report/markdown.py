@@ -8,7 +8,7 @@ from taketurns.evaluation.report.blocks import Block, Chart, Heading, Paragraph,
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """Charts are the files in `figures/`."""
+    """The report as Markdown; it refers to the charts in `figures/`."""
     return "\n\n".join(map(_block, blocks)) + "\n"
 
 
@@ -33,5 +33,5 @@ def _table(table: Table) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Text with Markdown's special characters escaped."""
     return "".join(f"\\{c}" if c in "|*_<>`" else c for c in text)

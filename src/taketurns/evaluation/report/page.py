@@ -1,7 +1,7 @@
-"""The files of a report: one HTML page that needs nothing else, Markdown, and the charts as SVG.
+"""The files of a report: one self-contained HTML page, Markdown, and the charts as SVG.
 
-The page's templates are in `templates/`. They escape all that they are given; only drawings, which
-are made here, go in as they are.
+The page's templates are in `templates/`. They escape every value except the drawings, which are
+made here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write_pages(
     template: str = "page.html",
     **context: Any,
 ) -> None:
-    """Write `report.html`, `report.md` and `figures/`; `styles` are those of series by name."""
+    """Write `report.html`, `report.md` and `figures/`; `styles` has the style of series by name."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     charts = [block for block in blocks if isinstance(block, Chart)]
     drawings = {chart.name: draw(chart, styles) for chart in charts}
@@ -44,15 +44,15 @@ def page(
     template: str = "page.html",
     **context: Any,
 ) -> str:
-    """The HTML, in the reader's light or dark; `drawings` are themed SVG by the name of the chart.
-    A `template` that extends page.html gets what else it needs by `context`."""
+    """The HTML, light or dark as the reader's system is set. `drawings` are themed SVG by chart
+    name. `context` has the further variables of a `template` that extends page.html."""
     return (
         _templates()
         .get_template(template)
         .render(
             title=next(block.text for block in blocks if isinstance(block, Heading)),
             blocks=[(type(block).__name__.lower(), block) for block in blocks],
-            # The page gives a drawing's opening tag its label.
+            # The template writes the opening tag, with its label.
             drawings={name: svg.removeprefix("<svg") for name, svg in drawings.items()},
             **context,
         )

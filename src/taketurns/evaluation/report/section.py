@@ -1,8 +1,8 @@
 """The sections of a report: text, tables and charts, one JSON file for each section.
 
-`write_section(folder, section)` puts `sections/NAME.json` into an analysis folder, and
-`read_sections(folder)` gives all that are there: a further measurement adds a file and the report
-shows it. A chart is its data: it is drawn, and written as CSV, by the report.
+`write_section(folder, section)` writes `sections/NAME.json` into an analysis folder, and
+`read_sections(folder)` reads all of them: a further measurement adds a file and appears in the
+report. A chart is stored as data; the report draws it and writes it as CSV.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ SCHEMA = "taketurns.section/1"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One question that was asked of the answers.
+    """One measurement on the answers.
 
-    `name` is the file's, `title` the heading, `finding` the answer in a plain sentence or two for
-    the top of the report (empty: nothing to say). `parts` follow in order; a Heading among them has
-    level 3. `caveat` says what the figures cannot say. Sections stand by `place`, then name: those
-    of stored traces have 10 to 90, experiments 100 and more. `data` is the result as plain JSON.
+    `name` is the name of its file, `title` the heading, `finding` the result in one or two
+    sentences for the top of the report (empty: none). `parts` follow in order; a Heading among them
+    has level 3. `caveat` names the limits of the figures. Sections are sorted by `place`, then
+    name: those of stored traces have 10 to 90, experiments 100 and more. `data` is the result as
+    plain JSON values.
     """
 
     name: str
@@ -52,13 +53,19 @@ class Section:
         charts = [part.name for part in self.parts if isinstance(part, Chart)]
         for name in (self.name, *charts):
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-                raise ValueError(f"a section's or chart's name is a word in lower case: {name!r}")
+                raise ValueError(
+                    f"section {self.name!r}: the name {name!r} of a section or chart may have only "
+                    "lower-case letters, digits and hyphens, and begins with a letter or digit"
+                )
         if len(set(charts)) != len(charts):
-            raise ValueError(f"two charts of section {self.name!r} have one name")
+            twice = next(name for name in charts if charts.count(name) > 1)
+            raise ValueError(
+                f"section {self.name!r} has two charts called {twice!r}; rename one of them"
+            )
 
 
 def write_section(folder: Path, section: Section) -> None:
-    """Put a section into an analysis folder, in place of an older one of its name."""
+    """Write a section into an analysis folder; it replaces an older one of the same name."""
     (folder / "sections").mkdir(parents=True, exist_ok=True)
     record = asdict(section)
     record["parts"] = [
@@ -74,13 +81,13 @@ def write_section(folder: Path, section: Section) -> None:
 
 def read_sections(folder: Path) -> list[Section]:
     """Every section of an analysis folder, in the report's order. Raises DataError for a file that
-    is none."""
+    is not a section."""
     sections = (_read(path) for path in (folder / "sections").glob("*.json"))
     return sorted(sections, key=lambda section: (section.place, section.name))
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for what is no number, which JSON cannot say."""
+    """The same values with None for NaN and infinity, which JSON has no word for."""
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -92,11 +99,13 @@ def _read(path: Path) -> Section:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record.pop("schema") != SCHEMA:
-            raise ValueError("another schema")
+            raise ValueError("its schema is another one")
         record["parts"] = tuple(_part(part) for part in record["parts"])
         return Section(**record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a {SCHEMA} record: {error}") from error
+        raise DataError(
+            f"{path} is not a {SCHEMA} record ({error}): remove it, or write it anew"
+        ) from error
 
 
 def _part(record: dict[str, Any]) -> Block:
@@ -111,4 +120,4 @@ def _part(record: dict[str, Any]) -> Block:
         )
     if kind == "chart" and record["kind"] in get_args(ChartKind):
         return Chart(**{**record, "marks": tuple(DataPoint(**mark) for mark in record["marks"])})
-    raise ValueError(f"there is no part of type {kind!r}")
+    raise ValueError(f"unknown part of type {kind!r}")

@@ -1,5 +1,5 @@
-"""One drawing for light and dark: its ink is a variable, which `templates/theme.css` sets in the
-page and in the file of its own."""
+"""Colours of the charts. One drawing serves light and dark: its ink is a CSS variable, which
+`templates/theme.css` sets, in the page and in the chart's own file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 INK, GRID, ACCENT = "#010203", "#040506", "#070809"
-"""Colours to draw with; they stand for variables."""
+"""Placeholder colours to draw with; `themed` replaces them by CSS variables."""
 _VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)", ACCENT: "var(--accent)"}
 
 
 class SeriesStyle(NamedTuple):
-    """How a series is shown: its colour, the shape of its points, and, where it is a speaker, the
-    mark before what it wrote and the CSS style of its underline."""
+    """The style of a series: its colour, the shape of its points and, for a speaker, the mark
+    before its text and the CSS style of the underline."""
 
     colour: str
     shape: str = "o"
@@ -33,8 +33,8 @@ SPEAKERS = (
     SeriesStyle("#d55e00", "P", "✚", "solid"),
     SeriesStyle("#0072b2", "X", "✖", "dashed"),
 )
-"""Candidates, in the pool's order and then from the start again, in Okabe and Ito's colours and as
-on the served page; the marks and lines say the same without colour."""
+"""Styles of candidates, in the pool's order and then from the start again: Okabe and Ito's colours,
+as on the served page. Marks and lines tell speakers apart without colour."""
 METHODS: Mapping[str, SeriesStyle] = MappingProxyType(
     {
         "single": SeriesStyle("#E69F00"),
@@ -43,7 +43,7 @@ METHODS: Mapping[str, SeriesStyle] = MappingProxyType(
         "switch": SeriesStyle("#00A878"),
     }
 )
-"""Methods by their kind; told apart by colour-blind readers, visible on either paper."""
+"""Styles by kind of method; colour-blind readers can tell them apart, on light and on dark."""
 SERIES = (
     SeriesStyle(ACCENT, "o"),
     SeriesStyle("#d55e00", "^"),
@@ -55,19 +55,19 @@ SERIES = (
 
 
 def speaker_styles(pool: Sequence[str]) -> dict[str, SeriesStyle]:
-    """By candidate."""
+    """The style of each candidate, by name."""
     return dict(zip(pool, cycle(SPEAKERS), strict=False))
 
 
 def themed(svg: str) -> str:
-    """A drawing in the colours above, with variables for them."""
+    """A drawing with CSS variables in place of the placeholder colours."""
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
     return svg
 
 
 def standalone(svg: str) -> str:
-    """A themed drawing as a file of its own, which follows the reader's setting."""
+    """A themed drawing as a self-contained file, light or dark as the reader's system is set."""
     theme = (files(__package__) / "templates" / "theme.css").read_text(encoding="utf-8")
     opening, closed, rest = svg.partition(">")
     return f"{opening}{closed}<style>{theme}</style>{rest}"

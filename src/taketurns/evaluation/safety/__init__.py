@@ -1,1 +1,1 @@
-"""How often a team complies where it should not, and what keeping it from that costs."""
+"""How often a team complies with harmful requests, and the cost of rules that prevent it."""

@@ -1,4 +1,4 @@
-"""The policies that are compared: who switches, under which rules."""
+"""The conditions that are compared: a switcher and the rules of its policy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CAPS = (0.5, 0.3, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class SafetyCondition:
-    """One row of the table. `alone` names the candidate that answers by itself; otherwise the
-    candidates take turns under `policy`, at random or as the team's switcher says."""
+    """One row of the table. `alone` names the candidate that answers alone; otherwise the
+    candidates take turns under `policy`, at `random` or by the team's switcher."""
 
     name: str
     policy: Policy
@@ -24,7 +24,7 @@ class SafetyCondition:
     random: bool = True
 
     def team(self, whole: Team) -> Team:
-        """Who answers, on the engine of the `whole` team."""
+        """The team of this condition, on the engine of the `whole` team."""
         if self.alone is not None:
             return whole.alone(self.alone)
         switched = whole.switched_by(RandomSwitcher()) if self.random else whole
@@ -32,9 +32,9 @@ class SafetyCondition:
 
 
 def safety_conditions(config: TeamConfig, guards: Mapping[str, Guard]) -> list[SafetyCondition]:
-    """Each candidate alone, random switching under every rule, and the team's own switcher under
-    none and under each guard. The first candidate is the one whose share is capped, the last or
-    the guardian the one that opens and closes."""
+    """Each candidate alone, random switching with each rule, and the team's switcher with no rule
+    and with each guard. The opening and closing speaker is the guard's fallback, or the last
+    candidate; the share of the first other candidate is capped."""
     names = [candidate.name for candidate in config.candidates]
     safe = config.policy.guard.to if config.policy.guard is not None else len(names) - 1
     bare = config.policy.without_rules()

@@ -1,4 +1,4 @@
-"""How long a reader waits: for the first text of a stream, and for the end of the answer."""
+"""Waiting times of a reader: to the first text of a stream, and to the end of the answer."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ async def time_all(
     clock: Clock,
     on_done: Callable[[], None],
 ) -> None:
-    """Stream every question under every condition, one at a time, and write down the seconds. Each
-    question goes round the conditions in an order that rotates, so that a slow spell of the machine
-    hits all of them alike."""
+    """Stream every question under every condition, one at a time, and store the seconds. The order
+    of conditions rotates from question to question, so that a slow phase of the machine affects all
+    of them alike."""
     now, warm = CLOCKS[clock], set[str]()
     teams = [(condition, condition.team(whole)) for condition in conditions]
     with lock_now(path), JsonlOutput(path) as output:
@@ -38,7 +38,7 @@ async def time_all(
                 if identifier in output.kept:
                     continue
                 if condition.name not in warm:
-                    await _time(team, ask, now)  # what is slow only once is not measured
+                    await _time(team, ask, now)  # warm up, not measured
                     warm.add(condition.name)
                 output.write(
                     {"id": identifier, "arm": condition.name, **await _time(team, ask, now)}

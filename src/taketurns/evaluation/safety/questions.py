@@ -1,5 +1,5 @@
-"""What is asked: requests that are to be refused, plainly and in three ways that make complying
-easier, requests that are not, and questions of every other kind."""
+"""The questions: harmful requests, plain and with three attacks that make complying easier;
+harmless requests; and questions of other tasks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ BEGINNING = "Sure, here is how:"
 
 @dataclass(frozen=True, slots=True)
 class SafetyQuestion:
-    """A question to be answered under one seed. `asked` is what the models read, `query` what the
-    task scores; the answer begins with `prefill`, which no
-    candidate wrote."""
+    """A question with one seed. The models read `asked`, the task scores `query`; the answer begins
+    with `prefill`, which no candidate wrote."""
 
     kind: Kind
     variant: str
@@ -36,8 +35,8 @@ class SafetyQuestion:
 
 
 def harmful(task: Task, limit: int, attacked: int, seeds: int) -> list[SafetyQuestion]:
-    """Test questions of a task whose right answer is a refusal: `limit` plainly, the first
-    `attacked` of them in each attack. Of a `RefusalTask` only those that are to be refused."""
+    """The first `limit` test questions of a task whose right answer is a refusal, plain, and the
+    first `attacked` of them with each attack. Of a `RefusalTask`, only those to refuse."""
     queries = task.queries("test")
     if isinstance(task, RefusalTask):
         queries = tuple(query for query in queries if task.to_refuse(query))
@@ -60,8 +59,8 @@ def harmful(task: Task, limit: int, attacked: int, seeds: int) -> list[SafetyQue
 
 
 def harmless(task: Task, limit: int, seeds: int) -> list[SafetyQuestion]:
-    """The first test questions of a task that are to be answered. Of a `RefusalTask` only
-    those that are not to be refused."""
+    """The first `limit` test questions of a task that should be answered. Of a `RefusalTask`, only
+    those not to refuse."""
     queries = task.queries("test")
     if isinstance(task, RefusalTask):
         queries = tuple(query for query in queries if not task.to_refuse(query))
@@ -73,7 +72,7 @@ def harmless(task: Task, limit: int, seeds: int) -> list[SafetyQuestion]:
 
 
 def others(tasks: Sequence[Task], limit: int, seeds: int) -> list[SafetyQuestion]:
-    """The first test questions of the tasks that quality is measured by."""
+    """The first `limit` test questions of each task that measures quality."""
     return [
         SafetyQuestion("quality", PLAIN, task, query, query, seed)
         for task in tasks
@@ -83,12 +82,12 @@ def others(tasks: Sequence[Task], limit: int, seeds: int) -> list[SafetyQuestion
 
 
 def _beginning(task: Task, query: Query) -> str:
-    """How an answer that complies begins."""
+    """The beginning of an answer that complies."""
     return task.compliant_opening(query) if isinstance(task, RefusalTask) else BEGINNING
 
 
 def _said(query: Query, more: str, beginning: str) -> Query:
-    """The request with more said at its end."""
+    """The request with further text at its end."""
     *before, last = query.conversation
     text = last.content + more.replace("{b}", beginning)
     if query.text is not None:

@@ -1,4 +1,4 @@
-"""The findings for people: a table for the terminal and for Markdown, and the drawing."""
+"""The findings as a table for the terminal and for Markdown, and as a chart."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ HEADINGS = (
 
 
 def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Headings, then a row for each condition."""
+    """The headings, then a row per condition."""
     head = tuple(heading.format(safe=results["safe"]) for heading in HEADINGS)
     return [head, *(_row(name, condition) for name, condition in results["arms"].items())]
 
 
 def table(results: Mapping[str, Any]) -> Table:
-    """For the terminal: what fits its width, without the columns that only `markdown` has."""
+    """The table for the terminal, with fewer columns than `markdown` so that it fits the width."""
     head, *body = (row[:2] + row[3:-3] for row in rows(results))
     shown = Table(box=None, caption=_caption(results), caption_justify="left")
     for number, heading in enumerate(head):
@@ -38,13 +38,13 @@ def table(results: Mapping[str, Any]) -> Table:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The same for a page."""
+    """The whole table and its caption as Markdown."""
     head, *body = rows(results)
     return blocks_as_markdown([blocks.Table(head, body), blocks.Paragraph(_caption(results))])
 
 
 def drawing(results: Mapping[str, Any]) -> str:
-    """How often a team complies under each condition, beside the quality it keeps, as SVG."""
+    """The rate of complying and the quality under each condition, as SVG."""
     with style():
         conditions = results["arms"]
         figure, (left, right) = canvas(0.3 * len(conditions) + 1.2, columns=2)
@@ -93,17 +93,18 @@ def _row(name: str, condition: Mapping[str, Any]) -> tuple[str, ...]:
 def _caption(results: Mapping[str, Any]) -> str:
     return (
         f"95 % intervals in brackets; {results['safe']} refused {results['refused']} of the "
-        "harmful requests every time; tokens an answer; medians of answers written one at a time"
+        "harmful requests with every seed; tokens per answer; times are medians of answers written "
+        "one at a time"
         + (f"; refusals by {results['scorer']}" if results.get("scorer") else "")
         + _asked(results)
     )
 
 
 def _asked(results: Mapping[str, Any]) -> str:
-    """Whose questions these were."""
+    """The tasks of the questions, by kind."""
     tasks = results.get("tasks") or {}
     by = f" (by {scorer})" if (scorer := results.get("benign_scorer")) else ""
-    parts = (("harm", "to be refused", ""), ("benign", "harmless", by), ("quality", "quality", ""))
+    parts = (("harm", "harmful", ""), ("benign", "harmless", by), ("quality", "quality", ""))
     named = [f"{what}: {', '.join(tasks[kind])}{more}" for kind, what, more in parts
              if tasks.get(kind)]  # fmt: skip
     return f". Tasks: {'; '.join(named)}" if named else ""

@@ -1,5 +1,5 @@
-"""The whole measurement in one folder: `answers/CONDITION.jsonl` and `delays.jsonl`, and what is
-made of them: `safety.json`, `safety.md` and `safety.svg`. `judge/` is the judge that a task's
+"""The whole measurement in one folder: the records `answers/CONDITION.jsonl` and `delays.jsonl`,
+and the results `safety.json`, `safety.md` and `safety.svg`. `judge/` has the judge that a task's
 guards need."""
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from taketurns.utils.locks import lock_async
 
 @dataclass(frozen=True)
 class SafetyJob:
-    """What is asked: `harm` is a task whose questions are to be refused, `harmless` one of
-    questions that look like them (None: those of the former that are not to be refused), `quality`
-    tasks of other kinds; so many questions of each, `attacked` of the harmful ones in every
-    attack, `timed` ones for the delays by the `clock`. `settings` are those of the scorer of
-    `harm`."""
+    """What to ask: `harm` is a task whose questions should be refused, `harmless` a task with
+    similar questions that should be answered (None: those of `harm` not to refuse), `quality` are
+    tasks of other kinds. `limit` questions of `harm` and `harmless`, `each` of every other task,
+    `attacked` harmful ones with every attack, `timed` ones for the delays by `clock`. `settings`
+    are those of the scorer of `harm`."""
 
     harm: Task
     quality: Sequence[Task]
@@ -52,24 +52,26 @@ class SafetyJob:
     harmless: Task | None = None
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a task that is named twice or has no test questions."""
+        """Raises UsageError for two tasks with the same name, or a task without test questions."""
         named = [self.harm, *([] if self.harmless is None else [self.harmless]), *self.quality]
         for place, task in enumerate(named):
             if task.name in [other.name for other in named[:place]]:
                 raise UsageError(
-                    f"two of the tasks are called {task.name!r}: harmful requests, harmless ones "
-                    "and each of the tasks for quality need names of their own"
+                    f"two of the tasks are called {task.name!r}: the task of harmful requests, "
+                    "that of harmless requests and each task for quality need different names"
                 )
             if not task.queries("test"):
                 raise UsageError(
-                    f"task {task.name!r} has no questions in its test split, which is asked"
+                    f"task {task.name!r} has no test questions, which safety asks: add a test "
+                    "split, or name another task"
                 )
 
 
 async def measure(
     config: TeamConfig, job: SafetyJob, folder: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Failures]:
-    """The findings, and the answers that failed. Raises UsageError for what cannot be done."""
+    """Ask, time and write the results; return the findings and the answers that failed. Raises
+    UsageError for a question that does not fit the team."""
     make_folder(folder, "answers")
     if not (drawn := installed("matplotlib")):
         say(f"safety.svg is left out: it needs matplotlib ({install_command('matplotlib')})")
@@ -81,7 +83,7 @@ async def measure(
             config, guards = job.harm.guards(config, folder / "judge", say)
     else:
         guards = {}
-        say("the team file has no guard, so none is measured")
+        say("no guard is measured: the team file has none (key policy.guard)")
     compared = safety_conditions(config, guards)
     similar = job.harmless or (job.harm if isinstance(job.harm, RefusalTask) else None)
     asks = [

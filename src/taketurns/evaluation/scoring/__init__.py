@@ -1,1 +1,1 @@
-"""Scoring answers that are written already."""
+"""Scores of existing answers."""

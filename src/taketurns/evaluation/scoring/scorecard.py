@@ -1,4 +1,4 @@
-"""Scores of answers that are there: each answer's, and what they come to."""
+"""Scores of existing answers: the score of each, and their summary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taketurns.tasks.base import GroupTask, MeasuredTask, Split, Task, score_man
 from taketurns.tasks.scorers.base import sound
 from taketurns.types import Score
 
-BATCH = 64  # answers between two signs of progress
+BATCH = 64  # answers between two updates of the progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Scored:
     scores: tuple[Score, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A record of the per-answer file; of several answers, a list of scores."""
+        """A record of the per-answer file; several answers give a list of scores."""
         scores = [
             {key: value for key, value in asdict(score).items() if value is not None}
             for score in self.scores
@@ -38,10 +38,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """What the answers to a split of a task come to.
+    """The summary of the answers to a split of a task.
 
-    `parse_failures` are answers in which nothing of the right kind was found; they count as wrong.
-    `unscored` have no score at all and are left out of the mean.
+    `parse_failures` counts answers in which no answer of the right kind was found; they count as
+    wrong. `unscored` answers have no score and are left out of the mean.
     """
 
     task: str
@@ -73,7 +73,7 @@ class Scorecard:
         return share([scores for scores in values if scores]) if any(values) else None
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """The summary as plain JSON values, for scripts."""
         mean, answers = self.mean, len(self.scores)
         return {
             "task": self.task,
@@ -97,8 +97,8 @@ def score_answers(
     answers: Sequence[QuestionAnswers],
     on_done: Callable[[], None] = lambda: None,
 ) -> Scorecard:
-    """Judge answers; `on_done` is called for each question. One that failed to be written has no
-    score."""
+    """Score answers; `on_done` is called for each question. An answer that failed to be written has
+    no score."""
     scored: list[Scored] = []
     for start in range(0, len(answers), BATCH):
         part = answers[start : start + BATCH]

@@ -1,1 +1,1 @@
-"""How an answer's text is judged. `table.py` names the scorers; each judges one kind of answer."""
+"""Scorers of answers; each is for one kind of answer. `registry.py` has them by name."""

@@ -1,8 +1,8 @@
-"""What a scorer is: a query and an answer's text in, a Score out.
+"""The protocol of a scorer: from a query and the text of an answer to a Score.
 
-A scorer knows nothing of tasks, files or splits. What it compares with stands in the query: the
-`reference`, and what else it needs in the metadata. `check` says at loading what is missing, so
-that no run fails half way.
+A scorer does not know tasks, files or splits. The query has what it compares with: the `reference`,
+and further values in the metadata. `check` finds missing values when a task is loaded, so that no
+run fails half way.
 """
 
 from __future__ import annotations
@@ -16,43 +16,44 @@ from taketurns.utils.finite import finite_or_none
 
 
 class Scorer(Protocol):
-    """Judges one answer. `name` is how tasks and reports call it.
+    """Scores one answer. `name` is its name in tasks and reports.
 
-    A scorer may have a `version`, a whole number from 1: it is raised whenever some answer gets
-    another score than before, and stored scores of an older one are made anew. One without is of
-    version 1. `stored_name` is what stored scores call its class (`identity`).
+    A scorer may have a `version`, an integer from 1 (the default): it must be increased whenever
+    some answer gets another score than before; stored scores of an older version are made again.
+    `stored_name` is the name of its class in stored scores (`identity`).
     """
 
     @property
     def name(self) -> str: ...
 
     def check(self, query: Query) -> None:
-        """Raise DataError naming the field if the query lacks what this scorer compares with."""
+        """Raise DataError, which names the field, if the query lacks a value that the scorer
+        needs."""
         ...
 
     def score(self, query: Query, answer: str) -> Score:
-        """A value in 0..1; `parsed` False where the text holds no answer of the right kind."""
+        """A value in 0..1; `parsed` is False if the text has no answer of the right kind."""
         ...
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """What an answer comes to, as votes are counted: the same text for answers that say the
-        same, None where there is no such thing. `query` comes without its reference, which no
-        vote may know."""
+        """The canonical form of an answer, by which votes are counted: equal texts for answers with
+        the same content, None if it has none. `query` comes without its reference, which votes must
+        not use."""
         ...
 
 
 @runtime_checkable
 class BatchScorer(Scorer, Protocol):
-    """A scorer that judges many answers at once cheaper than one by one."""
+    """A scorer that scores many answers at once at a lower cost than one by one."""
 
     def score_many(self, answers: Sequence[tuple[Query, str]]) -> Sequence[Score]:
-        """What `score` gives for each, in order."""
+        """The result of `score` for each, in order."""
         ...
 
 
 @runtime_checkable
 class GroupScorer(Scorer, Protocol):
-    """A scorer that judges several answers to one query beside each other."""
+    """A scorer that scores several answers to one query together."""
 
     def score_group(self, query: Query, answers: Sequence[str]) -> Sequence[Score]:
         """A score for each answer, in order."""
@@ -61,15 +62,15 @@ class GroupScorer(Scorer, Protocol):
 
 @runtime_checkable
 class MeasuringScorer(Scorer, Protocol):
-    """A scorer with figures of its own over a whole run."""
+    """A scorer with measures over a whole run."""
 
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
-        """Figures by name."""
+        """Measures by name."""
         ...
 
 
 FIRST = 1
-"""The version of a scorer that names none."""
+"""The version of a scorer without a `version`."""
 
 
 def version_of(scorer: object) -> int:
@@ -78,20 +79,20 @@ def version_of(scorer: object) -> int:
 
 
 def identity(scorer: object) -> str:
-    """What stored scores are known by: a scorer's name in them, its settings, and its version from
-    the second on.
+    """The key of stored scores: the scorer's stored name, its settings, and its version if that is
+    above 1.
 
-    The name is what the class gives as `stored_name`, else its own, and so for scorers among the
-    settings. A class that is renamed keeps the name of before as its `stored_name`: then every
-    stored answer is found.
+    The stored name is the class's `stored_name`, else the name of the class; the same holds for
+    scorers among the settings. A renamed class keeps its old name as `stored_name`, so that stored
+    answers are still found.
     """
     version = version_of(scorer)
     return _with_settings(scorer) + ("" if version == FIRST else f" version {version}")
 
 
 def _with_settings(scorer: object) -> str:
-    """As `repr` writes a dataclass, but for the class's name. A subclass does not inherit that
-    name: it may score otherwise."""
+    """The `repr` of a dataclass, but with the stored name. A subclass does not inherit the stored
+    name, because it may score differently."""
     name = vars(type(scorer)).get("stored_name")
     if not is_dataclass(scorer):
         return str(name or type(scorer).__qualname__)
@@ -106,15 +107,15 @@ def _with_settings(scorer: object) -> str:
 
 
 def version_with(*parts: object) -> int:
-    """The version of a scorer that is made of others: it rises with each of theirs."""
+    """The version of a scorer made of others: it increases with each of their versions."""
     return FIRST + sum(version_of(part) - FIRST for part in parts)
 
 
 def sound(score: Score) -> Score:
-    """The score with None for numbers that are NaN or infinite; where that is its value, `why` says
-    so. A scorer may be anybody's, and no average outlives a NaN."""
+    """The score with None for numbers that are NaN or infinite; if the value is one, `why` says so.
+    A user's scorer may return NaN, which would make every mean NaN."""
     value = finite_or_none(score.value)
-    why = score.why if value == score.value else f"the scorer gave {score.value}, no number"
+    why = score.why if value == score.value else f"the scorer gave {score.value}, not a number"
     return replace(
         score,
         value=value,
@@ -125,8 +126,9 @@ def sound(score: Score) -> Score:
 
 
 UNPARSED = "no answer of the right kind"
+EMPTY_ANSWER = "the answer is empty"
 
 
 def unparsed(why: str = UNPARSED) -> Score:
-    """Wrong, for want of an answer."""
+    """The score of a text without an answer of the right kind: wrong."""
     return Score(0.0, None, why, parsed=False)

@@ -1,9 +1,9 @@
-"""Does an answer know how sure it may be? Brier's score and the expected calibration error.
+"""Calibration of an answer's confidence: Brier score and expected calibration error.
 
-The multiclass Brier score is the sum over classes of (probability less outcome)², from 0 to 2
-(Brier 1950); an answer's value is one less half of it. The calibration error is the mean distance
-of confidence and share right over ten bins of confidence, weighted by their sizes (Guo et al.,
-arXiv 1706.04599).
+The multiclass Brier score is the sum over classes of (probability - outcome)², from 0 to 2 (Brier
+1950); an answer's value is 1 minus half of it. The calibration error is the mean distance between
+confidence and share of right answers over ten bins of confidence, weighted by the bins' sizes (Guo
+et al., arXiv 1706.04599).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ STATED = re.compile(
 
 @dataclass(frozen=True)
 class _Calibration:
-    """The confidence in an answer, against whether `of` finds it right. `confidence` and `raw` (1
-    for right) of its scores are what `measures` computes from."""
+    """Compares the confidence in an answer with its correctness by the scorer `of`. `measures` uses
+    the `confidence` and `raw` (1: right) of the scores."""
 
     stored_name: ClassVar[str] = "Stated"
 
@@ -38,7 +38,7 @@ class _Calibration:
 
     @property
     def version(self) -> int:
-        """It rises with that of the scorer of the answers."""
+        """It increases with the version of `of`."""
         return version_with(self.of)
 
     def check(self, query: Query) -> None:
@@ -63,8 +63,8 @@ class _Calibration:
 
 @dataclass(frozen=True)
 class Stated(_Calibration):
-    """The confidence that an answer states ("Confidence: 80 %"). Where the data has choices, what
-    is not given to the answer is spread over the others."""
+    """The confidence that an answer states ("Confidence: 80 %"). The rest of the probability is
+    spread evenly over the other choices of the data."""
 
     name: str = field(default="calibration", kw_only=True)
 
@@ -94,8 +94,8 @@ class Stated(_Calibration):
 
 @dataclass(frozen=True)
 class Sampled(_Calibration):
-    """The confidence that several answers to one query amount to: how many of them give the same
-    answer, by what `of` takes for the answer. `score` judges a lone answer as certain."""
+    """The confidence from several answers to one query: the share of them that agree, by the answer
+    that `of` extracts. `score` treats a single answer as certain."""
 
     stored_name: ClassVar[str] = "Sampled"
 
@@ -126,14 +126,15 @@ class Sampled(_Calibration):
 
 
 def brier(probabilities: Sequence[float], right: int | None) -> float:
-    """Brier's multiclass score of one forecast; `right` None: none of its classes was."""
+    """Brier's multiclass score of one forecast; `right` is the index of the right class, None if
+    none of the classes is right."""
     missed = sum((p - (i == right)) ** 2 for i, p in enumerate(probabilities))
     return missed + (1.0 if right is None else 0.0)
 
 
 def calibration_error(confidences: Sequence[float], right: Sequence[float]) -> float:
-    """Guo et al.'s expected calibration error over ten equal bins. Raises ValueError on different
-    lengths."""
+    """Guo et al.'s expected calibration error over ten bins of equal width. Raises ValueError for
+    different lengths."""
     bins: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
     for confidence, outcome in zip(confidences, right, strict=True):
         bins[min(BINS - 1, int(confidence * BINS))].append((confidence, outcome))
@@ -145,7 +146,7 @@ RIGHT = object()
 
 
 def _class(score: Score) -> object:
-    """What an answer counts as: all right ones are one class, however they are written."""
+    """The class of an answer: all right answers are one class, in whatever wording."""
     if not score.parsed or score.value is None:
         return None
     return RIGHT if score.value >= 1 else " ".join((score.answer or "").casefold().split())

@@ -1,10 +1,10 @@
-"""Multiple choice by the data's own keys, whatever they are: A to L, 1 to 4, or words.
+"""Multiple choice by the data's own keys: A to L, 1 to 4, or words.
 
 `metadata["choices"]` maps a key to an option's text, the reference is a key. An answer names its
-option by key or by text. What it concludes comes first (`reading.py`); then a text that begins
-with a key, or is one; then the only option that its last sentence, or all of it, names. What a
-text denies counts for nothing ("not B, but C"). A text that names several and chooses none is not
-parsed, and neither is a bare number that is the key of one option and the text of another.
+option by key or by text. It is searched in this order: the conclusion of the text (`reading.py`); a
+key at its beginning, or a text that is a key; the only option in its last sentence, or in all of
+it. Denied options do not count ("not B, but C"). A text that names several options and chooses none
+is not parsed, nor is a bare number that is the key of one option and the text of another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from taketurns.tasks.scorers.units import unit_of
 from taketurns.types import Query, Score
 
 ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
-WORDY = frozenset("AaIi")  # keys that are words too
+WORDY = frozenset("AaIi")  # keys that are also words
 LEAD = r"(?:option|choice|letter|answer|number)\s*:?\s*"
 FORMAL = re.compile(r"(?:option|choice|letter)\s*:?\s*[(\[]?$", re.IGNORECASE)
 POLAR = frozenset({"yes", "no", "true", "false", "maybe", "correct", "incorrect"})
@@ -42,7 +42,7 @@ CONFIRMED = (
 
 @dataclass(frozen=True)
 class Choice:
-    """Full for the option that the reference names."""
+    """1 for the option of the reference, else 0."""
 
     stored_name: ClassVar[str] = "Choice"
 
@@ -54,11 +54,11 @@ class Choice:
         if not isinstance(options, Mapping) or len(options) < 2:
             raise DataError("choices must map at least two keys to options")
         if not all(isinstance(text, str) for text in options.values()):
-            raise DataError("choices must map keys to texts")
+            raise DataError("choices must map every key to a text")
         if str(query.reference) not in options:
             keys = ", ".join(map(str, options))
             raise DataError(
-                f"the answer {query.reference!r} is no key of choices, which are {keys}"
+                f"the reference must be a key of choices ({keys}), not {query.reference!r}"
             )
 
     def score(self, query: Query, answer: str) -> Score:
@@ -74,7 +74,7 @@ class Choice:
 
 
 def chosen(options: Mapping[str, str], answer: str) -> str | None:
-    """The key of the option that an answer chooses; None if it does not."""
+    """The key of the option that an answer chooses; None if it chooses none."""
     answer = answered(answer)
     text = unstyled(answer).strip()
     conclusion = concluded(answer)
@@ -99,7 +99,7 @@ def chosen(options: Mapping[str, str], answer: str) -> str | None:
 
 
 def _two_fold(options: Mapping[str, str], text: str) -> bool:
-    """Whether a text is one option's key and another's words."""
+    """Is a text the key of one option and the text of another?"""
     plain = bare(text)
     return plain in options and any(
         bare(option) == plain and _norm(options[plain]) != _norm(plain)
@@ -109,8 +109,8 @@ def _two_fold(options: Mapping[str, str], text: str) -> bool:
 
 
 def _named(options: Mapping[str, str], text: str, *, whole: bool = False) -> str | None:
-    """The option a phrase names at its beginning. `whole`: nothing but a delimiter may follow a
-    bare key, and a text must be all there is."""
+    """The option that a phrase names at its beginning. `whole`: only a delimiter may follow a bare
+    key, and an option's text must be the whole phrase."""
     if whole:
         plain = bare(text)
         return _worded(options, plain) or _leading_key(options, plain, whole=True)
@@ -125,7 +125,8 @@ def _named(options: Mapping[str, str], text: str, *, whole: bool = False) -> str
 
 
 def _polar(options: Mapping[str, str], text: str) -> str | None:
-    """The option of one word, like "Yes", that a text begins with and breaks off after."""
+    """The one-word option, such as "Yes", at the beginning of a text, if punctuation or the end
+    follows."""
     match = re.match(r"[^\w]*(\w+)[\s\"')*_]*(?:[.,;:!—–]|-\s|\n|$)", text)
     word = match[1].casefold() if match else ""
     if word not in POLAR:
@@ -153,14 +154,14 @@ def _leading_key(options: Mapping[str, str], text: str, *, whole: bool) -> str |
 
 
 def _enumerates(options: Mapping[str, str], text: str) -> bool:
-    """Whether lines begin with several keys: the options are gone through, not chosen."""
+    """Do lines begin with several keys? Then the text lists the options and chooses none."""
     keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
     begun = re.findall(rf"^\s*[(\[]?({keys})[)\].:]", text, re.IGNORECASE | re.MULTILINE)
     return len({key.casefold() for key in begun}) > 1
 
 
 def _hedges(options: Mapping[str, str], key: str, rest: str) -> bool:
-    """Whether another key is offered beside this one."""
+    """Does the text offer another key together with this one, as in "B or C"?"""
     offered = re.match(r"[\s)\]]*(?:,|/|&|\bor\b|\band\b)+\s*(?:or |and )?[(\[]?(\w+)", rest)
     if offered is None or (offered[1] in WORDY and _continues(rest[offered.end() :])):
         return False
@@ -168,8 +169,8 @@ def _hedges(options: Mapping[str, str], key: str, rest: str) -> bool:
 
 
 def _closing_key(options: Mapping[str, str], text: str) -> str | None:
-    """The capital letter or the digit that a sentence ends in, if no other is offered beside it. A
-    digit is no key where options are numbers."""
+    """The capital letter or digit at the end of a sentence, if no other key is offered with it. A
+    digit does not count if options are numbers."""
     match = re.search(r"(?:^|[\s,:])[(\[\"'“]?([A-Z]|\d)\W*$", text)
     if match is None or match[1] not in options:
         return None
@@ -182,14 +183,14 @@ def _closing_key(options: Mapping[str, str], text: str) -> str | None:
 
 
 def _confirmed(options: Mapping[str, str], text: str) -> str | None:
-    """The one key that is said to be right, as in "B is correct"."""
+    """The one key that the text calls right, as in "B is correct"."""
     keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
     confirmed = set(re.findall(rf"(?<![\w'’])({keys}){CONFIRMED}", text))
     return confirmed.pop() if len(confirmed) == 1 else None
 
 
 def _continues(rest: str) -> bool:
-    """Whether an "A" or "I" before this was a word: the next thing is a word too."""
+    """Was an "A" or "I" before this a word, not a key? It was if another word follows."""
     return re.match(r"\s+\w", rest) is not None and not re.match(
         r"\s+(?:because|since|as|is|and|which)\b", rest
     )
@@ -197,7 +198,7 @@ def _continues(rest: str) -> bool:
 
 def _only(options: Mapping[str, str], text: str) -> str | None:
     """The one option that a text names, by a key in brackets or by its words; None if there is
-    none or more than one. An option inside a longer one that is named is not itself named."""
+    none or more than one. An option within a longer named option does not count."""
     if marked := _marked(options, affirmed(text)):
         return marked.pop() if len(marked) == 1 else None
     whole = _norm(text)
@@ -224,7 +225,7 @@ def _only(options: Mapping[str, str], text: str) -> str | None:
 
 
 def _marked(options: Mapping[str, str], text: str) -> set[str]:
-    """The keys in brackets, and those after "option" or the like."""
+    """The keys in brackets, and those after "option" or a similar word."""
     keys = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
     matches = re.finditer(
         rf"[(\[]({keys})[)\]]|\b({LEAD}[(\[]?)({keys})(?![\w'’]|[.,]\d)", text, re.IGNORECASE
@@ -240,10 +241,10 @@ def _marked(options: Mapping[str, str], text: str) -> set[str]:
 
 
 def _worded(options: Mapping[str, str], text: str) -> str | None:
-    """The option whose words, or whose number, a text is: with the same unit where both have one.
-    A bare number that is a key is no measure."""
+    """The option with the same words or the same number as a text, with the same unit if both have
+    one. A bare number that is a key is read as a key."""
     if text in options and not any(bare(option) == text for option in options.values()):
-        return text  # "D" is the key D, even where another option is "d"
+        return text  # "D" is the key D, even if the text of another option is "d"
     normal = _norm(text)
     for key, option in options.items():
         if normal and normal == _norm(option):
@@ -266,6 +267,6 @@ def _worded(options: Mapping[str, str], text: str) -> str | None:
 
 
 def _norm(text: str) -> str:
-    """Case, spacing, dress and a leading article left aside; punctuation inside stays."""
+    """A text without case, extra spaces, styling and leading article; inner punctuation stays."""
     plain = " ".join(bare(text).casefold().split())
     return ARTICLE.sub("", plain) or plain

@@ -1,6 +1,7 @@
-"""Closed questions of several kinds in one data set: each row says by itself how it is judged.
+"""Closed questions of several kinds in one data set; the row decides the scorer.
 
-A row with `choices` is multiple choice, a numeric reference is mathematics, any other is exact.
+A row with `choices` is scored as multiple choice, a numeric reference as mathematics, any other by
+exact match.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CHOICE, MATHEMATICS, EXACT = Choice(), Mathematics(), Exact()
 
 @dataclass(frozen=True)
 class Closed:
-    """Full for what the row's own scorer finds right."""
+    """The score of the scorer that fits the row."""
 
     stored_name: ClassVar[str] = "Closed"
 
@@ -30,7 +31,7 @@ class Closed:
 
     @property
     def version(self) -> int:
-        """It rises with that of each scorer that it hands rows to."""
+        """It increases with the version of each scorer that it uses."""
         return version_with(CHOICE, MATHEMATICS, EXACT)
 
     def check(self, query: Query) -> None:
@@ -40,8 +41,8 @@ class Closed:
         return _scorer(query).score(query, answer)
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """Whether a number is asked for only the reference tells: one that stands alone is read as
-        such."""
+        """The canonical form by the row's scorer. Only the reference tells whether a number is
+        asked for, so a text that is only a number is read as one."""
         if "choices" in query.metadata:
             return CHOICE.canonical_answer(query, answer)
         exact = EXACT.canonical_answer(query, answer)

@@ -1,12 +1,12 @@
-"""How much several answers to one question differ.
+"""Diversity of several answers to one question.
 
-Each answer's value says how far it is from the others (and from the reference answers, where the
-data has some), so that the mean over a group is the group's diversity:
+Each answer's value is its distance from the others (and from the reference answers, if the data has
+them); the mean over a group is the diversity of the group:
 
-- `self-bleu`: one less its BLEU against the others (Zhu et al., arXiv 1802.01886), by sacrebleu
-- `distinct-1` … `distinct-4`: one over how often the group has each of its n-grams, averaged; over
-  all answers, weighted by length, this is distinct-n (Li et al., arXiv 1510.03055)
-- `embeddings`: one less its mean cosine with the others, by a model's mean-pooled last states
+- `self-bleu`: 1 minus its BLEU against the others (Zhu et al., arXiv 1802.01886), by sacrebleu
+- `distinct-1` … `distinct-4`: the mean over its n-grams of 1 / (count of the n-gram in the group);
+  over all answers, weighted by length, this is distinct-n (Li et al., arXiv 1510.03055)
+- `embeddings`: 1 minus its mean cosine with the others, by mean-pooled last states of a model
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from taketurns.checkpoints import hub
 from taketurns.errors import DataError, NotANumberError, UsageError
-from taketurns.tasks.scorers.base import unparsed
+from taketurns.tasks.scorers.base import EMPTY_ANSWER, unparsed
 from taketurns.types import Query, Score
 from taketurns.utils.extras import require
 
@@ -29,8 +29,8 @@ MEASURES = ("self-bleu", "distinct-1", "distinct-2", "distinct-3", "distinct-4",
 
 @dataclass(frozen=True)
 class Diversity:
-    """Judges the answers to a query beside each other; one answer with nothing beside it has no
-    value. `model` (path or hub id) gives the embeddings."""
+    """Scores the answers to a query together; a single answer without references has no value.
+    `model` (path or hub id) gives the embeddings."""
 
     stored_name: ClassVar[str] = "Diversity"
 
@@ -45,13 +45,16 @@ class Diversity:
                 f"{', '.join(MEASURES)}"
             )
         if (self.measure == "embeddings") != (self.model is not None):
-            raise UsageError('diversity has a model exactly when its measure is "embeddings"')
+            raise UsageError(
+                "the scorer diversity needs the setting model for the measure 'embeddings', and "
+                f"has none for the others; here measure is {self.measure!r}, model {self.model!r}"
+            )
 
     def check(self, query: Query) -> None:
         if self.measure == "self-bleu":
             require("self-BLEU", "sacrebleu")
         if query.reference is not None and not _texts(query.reference):
-            raise DataError("the reference answers must be a list of texts")
+            raise DataError("the reference must be a list of texts that are not empty")
 
     def score(self, query: Query, answer: str) -> Score:
         return self.score_group(query, [answer])[0]
@@ -60,16 +63,16 @@ class Diversity:
         references = list(query.reference or ())
         texts = [answer for answer in answers if answer.strip()]
         if len(texts) + len(references) < 2:
-            alone = Score(None, None, "diversity needs another answer beside it")
-            return [alone if answer.strip() else unparsed("nothing is said") for answer in answers]
+            alone = Score(None, None, "diversity needs at least two answers to the question")
+            return [alone if answer.strip() else unparsed(EMPTY_ANSWER) for answer in answers]
         values = iter(self._values(texts, references))
         return [
-            Score(next(values), None) if answer.strip() else unparsed("nothing is said")
+            Score(next(values), None) if answer.strip() else unparsed(EMPTY_ANSWER)
             for answer in answers
         ]
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """None: no two texts say the same."""
+        """None: free texts have no canonical form."""
         return None
 
     def _values(self, texts: list[str], references: list[str]) -> list[float]:
@@ -108,7 +111,7 @@ def _grams(text: str, n: int) -> list[tuple[str, ...]]:
 
 
 def _spread(vectors: Any, answers: int) -> list[float]:
-    """One less the mean cosine of each of the first rows with all other rows."""
+    """1 minus the mean cosine with all other rows, for each of the first `answers` rows."""
     cosines = vectors @ vectors.T
     count = len(vectors)
     means = [(float(cosines[i].sum()) - float(cosines[i][i])) / (count - 1) for i in range(answers)]
@@ -116,7 +119,7 @@ def _spread(vectors: Any, answers: int) -> list[float]:
 
 
 class _Embedder:
-    """Mean-pooled last hidden states of any encoder or decoder, of length one."""
+    """Mean-pooled last hidden states of any encoder or decoder, scaled to length 1."""
 
     def __init__(self, name: str) -> None:
         import torch
@@ -145,7 +148,9 @@ class _Embedder:
                 rows.append(states.float().mean(dim=0))
         stacked = torch.stack(rows)
         if not stacked.isfinite().all():
-            raise NotANumberError("the model for embeddings gave NaN or infinity for an answer")
+            raise NotANumberError(
+                "the model for embeddings gave NaN or infinity for an answer: name another model"
+            )
         return torch.nn.functional.normalize(stacked, dim=1)
 
 

@@ -1,12 +1,11 @@
 """Mathematical equality: numbers exactly, expressions by math-verify.
 
-The answer is what the text concludes (`reading.py`). Where it concludes nothing: for a numeric
-gold answer the last number of the text, otherwise its last line. Of a concluding sentence with
-several numbers, what follows its last equals sign counts, else the first number, unless another is
-offered beside it ("5 or 6"). A unit, currency or percent sign in the answer is left aside; "20 %"
-for 0.2 is right too. A number with a base is right with the same digits in the same base, or with
-no base beside them. An inequality is the interval that it describes; a pair in brackets has an
-order, which a set has not.
+The answer is the conclusion of the text (`reading.py`). Without a conclusion it is the last number
+of the text for a numeric gold answer, otherwise its last line. In a conclusion with several
+numbers, the part after its last equals sign counts, else the first number, unless another one is
+offered with it ("5 or 6"). A unit, currency or percent sign in the answer is ignored; "20 %" is
+also right for 0.2. A number with a base is right with the same digits in the same base, or without
+a base. An inequality is read as an interval; a pair in brackets is ordered, a set is not.
 """
 
 from __future__ import annotations
@@ -39,9 +38,7 @@ PROSE = re.compile(r"(?<![\\\w{])[A-Za-z]{4,}")
 LOOSE = re.compile(r"(?<!\\)\b[A-Za-z]{2,}\s|\s[A-Za-z]{2,}|[-+*/=]\s*$")  # words, or half a sum
 EMPTY = re.compile(r"[\s\\{}$().,\[\]]*")
 EXCLAIMED = re.compile(r"[^$\\]*\s[^$\\]*\d!\s*", re.DOTALL)
-ASIDE = re.compile(
-    r"\s*(?:or|and|/|to|,)\s*[$€£]?"
-)  # between two numbers offered beside each other
+ASIDE = re.compile(r"\s*(?:or|and|/|to|,)\s*[$€£]?")  # between two alternative numbers
 CALCULATION = re.compile(r"(?:\\[a-z]+|[a-z](?![a-z])|[\d\s.(){}+\-*/^!×÷·√π])+", re.IGNORECASE)
 OPERATED = re.compile(r"[\d)}!]\s*(?:[-+*/^×÷·!(√π]|\\[a-z])|[√π]\s*\(?\d|\\[a-z]+\{?\(?\d")
 SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})(?![\w.])")
@@ -51,7 +48,7 @@ SET = re.compile(r"\\\{((?!\\[{}]).)*\\\}", re.DOTALL)
 
 @dataclass(frozen=True)
 class Mathematics:
-    """Full for an answer equal to the reference."""
+    """1 for an answer equal to the reference, else 0."""
 
     stored_name: ClassVar[str] = "Mathematics"
 
@@ -79,8 +76,9 @@ class Mathematics:
         return Score(float(_plain(written) == _plain(gold) or _equal(gold, written)), written)
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """A number's value, or an expression as it is written, spacing aside: what `score` reads
-        for a numeric gold answer, unless the text concludes a formula that is no number."""
+        """The value of a number, or an expression as it is written, without spaces: the reading of
+        `score` for a numeric gold answer, unless the conclusion is a formula that is not a
+        number."""
         answer = unprefaced(answered(answer))
         if (based := numeral(_whole(answer))) is not None:
             return f"{based[0]}_{based[1]}"
@@ -98,13 +96,13 @@ class Mathematics:
 
 
 def _whole(text: str) -> str:
-    """What a text concludes; all of one that concludes nothing."""
+    """The conclusion of a text; the whole text if it has none."""
     conclusion = concluded(text)
     return text if conclusion is None else conclusion
 
 
 def _same_numeral(gold: str, answer: str) -> Score | None:
-    """The score where the gold answer or what is said has a base."""
+    """The score if the gold answer or the answer has a base; None if neither has."""
     gold_numeral, answer_numeral = numeral(gold), numeral(_whole(answer))
     if gold_numeral is None and (answer_numeral is None or number(bare(gold)) is None):
         return None
@@ -122,8 +120,8 @@ def _same_numeral(gold: str, answer: str) -> Score | None:
 
 
 def _readings(text: str) -> list[tuple[str, Fraction]]:
-    """The number a text answers with: how it is written there, and its value. "The answer is 5!"
-    may be an exclamation or a factorial, so it is both."""
+    """The number that a text answers, as (text, value) pairs. "The answer is 5!" may be an
+    exclamation or a factorial, so it gives both readings."""
     reading = _numeric(text)
     if reading is None:
         return []
@@ -135,7 +133,7 @@ def _readings(text: str) -> list[tuple[str, Fraction]]:
 
 
 def _numeric(text: str) -> tuple[str, Fraction] | None:
-    """The number a text answers with, and how it is written there."""
+    """The number that a text answers: as it is written, and its value."""
     conclusion = concluded(text)
     if conclusion is None or _heads(conclusion, text):
         whole = bare(text)
@@ -169,18 +167,18 @@ def _numeric(text: str) -> tuple[str, Fraction] | None:
 
 
 def _calculates(text: str) -> bool:
-    """Whether a text is a formula of more than a number, for math-verify to work out."""
+    """Is a text a formula with more than a number, which math-verify must compute?"""
     return CALCULATION.fullmatch(text) is not None and OPERATED.search(text) is not None
 
 
 def _heads(conclusion: str, text: str) -> bool:
-    """Whether "Answer: …" only begins the reasoning: it says no number, and more lines follow."""
+    """Does "Answer: …" only begin the reasoning? It has no number, and further lines follow."""
     return not re.search(r"[\d\\]", conclusion) and conclusion not in unstyled(last_line(text))
 
 
 def _same(gold: Fraction, gold_written: str, answer: Fraction, answer_written: str) -> bool:
     if gold == answer:
-        # "0.2 %" is not 0.2, but "20 %" answers a question whose gold is 20
+        # "0.2 %" is wrong for 0.2, but "20 %" is right for a gold answer of 20
         return (
             not answer_written.rstrip().endswith("%")
             or abs(gold) >= 1
@@ -194,7 +192,7 @@ def _same(gold: Fraction, gold_written: str, answer: Fraction, answer_written: s
 
 
 def _expression(text: str) -> str | None:
-    """The expression a text concludes; else its last formula, or a last line that is one."""
+    """The expression in the conclusion of a text; else its last formula, or its last line."""
     conclusion = concluded(text)
     if conclusion is None:
         formulas = FORMULA.findall(text)
@@ -209,14 +207,14 @@ def _expression(text: str) -> str | None:
 
 
 def _plain(expression: str) -> str:
-    """An expression without what changes nothing: spaces, sizes of brackets, kinds of fraction."""
+    """An expression without spaces, sizes of brackets and kinds of fraction."""
     text = re.sub(r"\\(?:left|right|,|!|;|:|quad|displaystyle)|[$\s]", "", bare(expression))
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
     return re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r"\1", text)
 
 
 def _equal(gold: str, answer: str) -> bool:
-    """By math-verify; an expression that cannot be read, or not in time, is equal to none."""
+    """Equality by math-verify; an expression that cannot be read in time is equal to none."""
     if len(answer) > LONGEST or TOWER.search(answer):
         return False
     left, right = as_set(bare(gold)), as_set(bare(answer))
@@ -230,7 +228,7 @@ def _equal(gold: str, answer: str) -> bool:
 
 
 def _kind(expression: str) -> str | None:
-    """What encloses all of a list: brackets, which keep its order, or the braces of a set."""
+    """The kind of a list: "ordered" in brackets, "set" in braces; None if it is not enclosed."""
     text = _plain(expression.rpartition("=")[2])
     if SET.fullmatch(text):
         return "set"
@@ -239,15 +237,16 @@ def _kind(expression: str) -> str | None:
 
 
 def _powered(expression: str) -> str:
-    """An expression without "3e8", which math-verify reads as a product with Euler's number."""
+    """An expression with powers of ten for "3e8", which math-verify reads as a product with Euler's
+    number."""
     return SCIENTIFIC.sub(r"\1\\times 10^{\2}", expression)
 
 
-@lru_cache(maxsize=4096)  # rollouts ask the same again and again
+@lru_cache(maxsize=4096)  # rollouts repeat the same comparisons
 def _verified(gold: str, answer: str) -> bool:
     import math_verify
 
-    # Its time limit is an alarm signal, which only a main thread gets.
+    # Its time limit uses an alarm signal, which works only in the main thread.
     alone = threading.current_thread() is threading.main_thread()
     seconds = SECONDS if alone else None
     try:
@@ -258,6 +257,6 @@ def _verified(gold: str, answer: str) -> bool:
 
 
 def _parsed(math_verify: Any, text: str, seconds: int | None) -> list[Any]:
-    """Expressions only: math-verify's fallback, which compares bare strings, is `_plain`'s work."""
+    """The parsed expression, without math-verify's fallback to strings, which `_plain` compares."""
     dressed = f"${bare(text)}$"
     return list(math_verify.parse(dressed, fallback_mode="no_fallback", parsing_timeout=seconds))

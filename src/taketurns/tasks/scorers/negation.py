@@ -1,7 +1,7 @@
-"""Which parts of a text say what its answer is not. Pure text in, text of the same length out.
+"""Denied parts of a text: blanks in place of what the answer is not. The length stays the same.
 
-English only: a clause that denies ("not Lyon", "rather than Lyon") counts for nothing, the clause
-after it does ("…, it is Paris"). A hedge ("I'm not sure, but …") denies nothing.
+English only: a clause that denies ("not Lyon", "rather than Lyon") is blanked, the clause after it
+is kept ("…, it is Paris"). A hedge ("I'm not sure, but …") denies nothing.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ FEW = 3  # words of an item in a list
 
 
 def affirmed(text: str, *, verdicts: bool = True) -> str:
-    """A text with blanks in place of what it denies and of its hedges; its length stays. Without
-    `verdicts`, "X is wrong" denies nothing: "wrong" may be the answer."""
+    """A text with blanks in place of denied parts and hedges, of the same length. Without
+    `verdicts`, "X is wrong" denies nothing, because "wrong" may be the answer."""
     text = HEDGES.sub(lambda match: " " * len(match[0]), text)
     return "".join(_affirmed(part, verdicts) for part in _parts(SENTENCES, text))
 
 
 def denies(text: str) -> bool:
-    """Whether a text has a word of denial in it."""
+    """Does a text contain a word of denial?"""
     return DENIAL.search(text) is not None
 
 
@@ -54,7 +54,7 @@ def _affirmed(sentence: str, verdicts: bool) -> str:
     clauses = _parts(CLAUSES, sentence)
     kept = [_unrefuted(clause, verdicts) for clause in clauses]
     for i, clause in enumerate(clauses):
-        if i and LISTED.match(clause):  # "not Lyon, Nice or Paris": all of them are denied
+        if i and LISTED.match(clause):  # "not Lyon, Nice or Paris" denies all of them
             before = next((j for j in range(i - 1, -1, -1) if kept[j] != clauses[j]), None)
             between = clauses[before + 1 : i] if before is not None else []
             if before is not None and all(_size(item) <= FEW for item in between):
@@ -70,7 +70,7 @@ def _unrefuted(clause: str, verdicts: bool) -> str:
 
 
 def _parts(pattern: re.Pattern[str], text: str) -> list[str]:
-    """A text cut after each match; they join to it."""
+    """A text cut after each match; the parts join to the text."""
     ends = [match.end() for match in pattern.finditer(text)]
     return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
 

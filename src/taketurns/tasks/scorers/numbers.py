@@ -1,8 +1,8 @@
 r"""Numbers as people write them: signs, thousands, fractions, powers, currency and units.
 
 Values are exact fractions, so 3.5 is not 35, and 0.1 + 0.2 is 0.3. "1\frac{1}{2}" and "1 1/2" are
-mixed numbers, "3e8" and "3 \times 10^{8}" are one number, "2^{10}" is its value, and so is "5!"
-where it is all there is (in a sentence it may be an exclamation).
+mixed numbers, "3e8" and "3 \times 10^{8}" are the same number, "2^{10}" is read as its value, and
+so is "5!" if it is the whole text (in a sentence it may be an exclamation).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNSIGNED = (
     rf"(?:{SCIENTIFIC}|{POWER}|\d{{1,50}}\s*/\s*\d{{1,50}}|\d+ \d+/\d+"
     rf"|(?:{DIGITS})(?:[eE][+-]?\d{{1,3}})?)"
 )
-GROUPED = r"\d{1,3}(?: \d{3})+(?:\.\d{1,100})?(?![\d/])"  # thousands apart, where it is all
+GROUPED = r"\d{1,3}(?: \d{3})+(?:\.\d{1,100})?(?![\d/])"  # thousands with spaces, whole text only
 FACTORIAL = r"\d{1,3}!(?!!)"
 ATTACHED = r"(?:\\?%|°|km|cm|mm|kg|mg|ml|lbs?|mph|hrs?|mins?|am|pm|th|st|nd|rd)?"
 SIGN = r"(?:(?<![\w)}\]])[-+])?"
@@ -36,10 +36,10 @@ UNIT = re.compile(
     r"(?:\\?%|°|\^\{?\\circ\}?|\\(?:text|mathrm|mbox)\{[^{}\d]*\}|(?:km|cm|mm|kg|mg|ml|lbs?|mph)"
     r"|\s+[A-Za-z][A-Za-z ./'-]*(?:\^?[23²³])?)"
 )
-SINGLE = frozenset("mgshlLAKNJWVCF")  # letters that are units; others are variables
+SINGLE = frozenset("mgshlLAKNJWVCF")  # letters that are units; other letters are variables
 WORDS = """pi sqrt sin cos tan log ln or and to plus minus times over out in by half halves third
 thirds quarter quarters fifths tenths hundred dozen score more less fewer not but if mod"""
-VALUES = frozenset(WORDS.split())  # they make another value of the number before them
+VALUES = frozenset(WORDS.split())  # words that change the value of the number before them
 FRACTION = re.compile(
     r"(?:(?P<whole>(?<![\w^_.{}])\d+)\s*)?\\(?:[dtc]?frac|nicefrac|sfrac)\s*"
     r"(?:\{\s*(?P<over>-?\d{1,50})\s*\}|(?P<top>\d))\s*(?:\{\s*(?P<under>\d{1,50})\s*\}|(?P<low>\d))"
@@ -58,7 +58,7 @@ BASES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
 
 
 def number(text: str) -> Fraction | None:
-    """The value of a text that is one number, with currency or a unit perhaps; else None.
+    """The value of a text that is one number, possibly with a currency or unit; else None.
 
     A percent sign counts as a unit.
     """
@@ -79,8 +79,8 @@ def number(text: str) -> Fraction | None:
 
 
 def numbers(text: str) -> list[tuple[Fraction, int, int]]:
-    """The numbers within a text, and where each begins and ends in the text that `plain_minus`
-    makes of it."""
+    """The numbers within a text, as (value, start, end) with positions in the result of
+    `plain_minus`."""
     text = plain_minus(text)
     places = []
     for match in INSIDE.finditer(text):
@@ -92,14 +92,14 @@ def numbers(text: str) -> list[tuple[Fraction, int, int]]:
 
 
 def plain_minus(text: str) -> str:
-    """A text with fractions as a/b and one kind of minus, for `numbers`."""
+    """A text with fractions as a/b and a single kind of minus sign, for `numbers`."""
     text = _one_way(text.replace("–", "-"))
     text = re.sub(r"\^\{?\\circ\}?|\\degree\b", "°", text)
     return re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r" \1", text).replace("$", " ")
 
 
 def numeral(text: str) -> tuple[str, int] | None:
-    """The last number with a base that a text has: its digits, and the base from 2 to 36."""
+    """The last number with a base in a text: its digits, and the base from 2 to 36."""
     last = None
     for match in NUMERAL.finditer(re.sub(r"[₀-₉]+", _lowered, text).replace("$", "")):
         name = (match["braced"] or match["plain"] or match["named"]).casefold()
@@ -115,13 +115,13 @@ def _plain(text: str) -> str:
 
 
 def _one_way(text: str) -> str:
-    """A text with one way to write minus, times, powers, fractions and thousands."""
+    """A text with a single notation for minus, times, powers, fractions and thousands."""
     text = text.replace("−", "-").replace("\\$", "$").replace("\\%", "%").replace("\u2044", "/")
     text = THIN.sub("", text.replace("\\!", "").replace("{,}", ","))
     text = text.replace("\\,", "")
     text = re.sub(r"\\times(?![a-z])|\\cdot(?![a-z])|[·⋅∙]", "×", text)
     text = RAISED.sub(lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}", text)
-    text = text.replace("−", "-")  # a raised minus is one too
+    text = text.replace("−", "-")  # also a raised minus
     text = VULGAR.sub(_spelled, text)
     return FRACTION.sub(_stroke, text)
 

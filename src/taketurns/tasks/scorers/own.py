@@ -1,4 +1,4 @@
-"""A scorer of the user's own, by name: a class, or a function of a query and an answer."""
+"""A user's scorer, by name: a class, or a function of a query and an answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Judge = Callable[..., Score | float | bool]
 
 @dataclass(frozen=True)
 class FunctionScorer:
-    """Scores by `function(query, answer, **settings)`, which gives a Score or a number in 0..1. A
-    `version` of the function is the scorer's."""
+    """Scores with `function(query, answer, **settings)`, which returns a Score or a number in 0..1.
+    An attribute `version` of the function is the version of the scorer."""
 
     stored_name: ClassVar[str] = "FunctionScorer"
 
@@ -31,7 +31,7 @@ class FunctionScorer:
         return int(getattr(self.function, "version", FIRST))
 
     def check(self, query: Query) -> None:
-        """Any query: a function says itself what it misses."""
+        """Accepts any query; the function reports missing values itself."""
 
     def score(self, query: Query, answer: str) -> Score:
         given = self.function(query, answer, **self.settings)
@@ -45,30 +45,32 @@ class FunctionScorer:
 
     def _refused(self, given: object) -> UsageError:
         return UsageError(
-            f"the scorer {self.name!r} gave {repr(given)[:80]}; it must give a Score or a number "
-            "from 0 to 1"
+            f"the scorer {self.name!r} returned {repr(given)[:80]}; it must return a Score or a "
+            "number from 0 to 1"
         )
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """Texts that are equal but for case and spacing are the same answer."""
+        """The text without case and extra spaces."""
         return " ".join(answer.casefold().split()) or None
 
 
 def own_scorer(name: str, settings: Mapping[str, Any]) -> Scorer:
-    """The scorer that a name of the user's own leads to. Raises UsageError."""
+    """The user's scorer of this name. Raises UsageError if it cannot be made."""
     part, what = load_part("scorers", name), f"the scorer {name!r}"
     if inspect.isclass(part):
         if settings and not is_dataclass(part):
             raise UsageError(
-                f"{what} has settings and is no dataclass, so stored scores would not tell them "
-                "apart: make it a frozen dataclass"
+                f"{what} has settings but is not a dataclass, so stored scores with different "
+                "settings would be mixed: make it a frozen dataclass"
             )
         scorer = make_part("scorers", name, settings)
         require_methods(what, scorer, ("check", "score", "canonical_answer"))
         if not isinstance(getattr(scorer, "name", None), str):
-            raise UsageError(f"{what} has no name, which reports call it by: give the class one")
+            raise UsageError(f"{what} needs the attribute name, a text that reports show")
         return cast(Scorer, scorer)
     if not callable(part):
-        raise UsageError(f"{what} is no class or function: it cannot be called")
+        raise UsageError(
+            f"{what} is a {type(part).__name__} and cannot be called: name a class or a function"
+        )
     check_settings(what, part, settings, given=2)
     return FunctionScorer(name, dict(settings), part)

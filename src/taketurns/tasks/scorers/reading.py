@@ -1,8 +1,8 @@
-r"""Where a text says what it concludes: pure text in, text out.
+r"""The conclusion of a text, as text.
 
-In this order: the last of `\boxed{…}`, `<answer>…</answer>`, "the answer is …", "Answer: …" and
-GSM8K's "#### …"; else the last words in bold. What is none of these concludes nothing. What a text
-thinks before it answers is to be taken out first (`styling.py`).
+It is the last of `\boxed{…}`, `<answer>…</answer>`, "the answer is …", "Answer: …" and GSM8K's
+"#### …"; else the last words in bold; else there is none. Sections of thinking must be removed
+first (`styling.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SENTENCE = re.compile(r"[.!?](?=\s|$)")
 
 
 def concluded(text: str) -> str | None:
-    """What the text says its answer is, up to the end of that line; None where it says nothing."""
+    """The answer that the text states, up to the end of its line; None if it states none."""
     plain = unstyled(text)
     last = max((*_boxed(plain), *_tagged(plain), *_said(plain)), default=None)
     if last is not None:
@@ -43,8 +43,8 @@ def concluded(text: str) -> str | None:
 
 
 def _boxed(text: str) -> Iterator[tuple[int, str]]:
-    r"""The contents of each box, up to the brace that closes it; one cut off has none. Where its
-    line closes more braces than it opens, they are the contents ("\boxed{> }}")."""
+    r"""The contents of each box, up to its closing brace; an unclosed box has none. If the line
+    closes more braces than it opens, the extra ones are contents ("\boxed{> }}")."""
     for match in BOXED.finditer(text):
         line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
         spare, depth = max(0, line.count("}") - line.count("{")), 1
@@ -65,15 +65,14 @@ def _tagged(text: str) -> Iterator[tuple[int, str]]:
 def _said(text: str) -> Iterator[tuple[int, str]]:
     for pattern in (SAID, HASHES):
         for match in pattern.finditer(text):
-            rest = text[match.end() :].lstrip()  # the answer may stand on the next line
+            rest = text[match.end() :].lstrip()  # the answer may be on the next line
             if line := rest.partition("\n")[0].strip():
                 yield match.start(), line
 
 
 def bare(text: str) -> str:
-    """A text without what only dresses it: bold, dollar signs around it, quotation marks, and the
-    full stop at its end. An exclamation mark after a number or a variable stays: it may be a
-    factorial."""
+    """A text without styling: bold, surrounding dollar signs, quotation marks, and a full stop at
+    the end. An exclamation mark after a number or a variable stays, as it may be a factorial."""
     while True:
         shorter = unstyled(text).strip().strip("`").strip()
         shorter = WRAPPED.sub(r"\1", shorter)

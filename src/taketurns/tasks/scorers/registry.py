@@ -1,4 +1,4 @@
-"""The scorers by name, and how each is made from its settings."""
+"""The scorers by name, each with the function that makes it from its settings."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from taketurns.utils.parts import names_part
 
 
 def calibration(of: str = "choice", sampled: bool = False) -> Scorer:
-    """Brier and calibration error of the confidence stated, or sampled, in what `of` scores."""
+    """Brier score and calibration error of the stated or sampled confidence in answers that `of`
+    scores."""
     return Sampled(make_scorer(of)) if sampled else Stated(make_scorer(of))
 
 
 def noncompliance(judge: str | None = None) -> Scorer:
-    """Whether a request that calls for it is declined, by a judge model; without one by phrases,
-    which is a proxy."""
+    """Is a request declined that should be? By a judge model, without one by phrases (a proxy)."""
     if judge is None:
         return Phrases()
     from taketurns.engines.local.engine import LocalEngine
@@ -40,12 +40,12 @@ def noncompliance(judge: str | None = None) -> Scorer:
 
 
 def reward(model: str, revision: str | None = None, batch: int = 8) -> Scorer:
-    """What a reward model thinks of the answer."""
+    """The reward of the answer by a reward model."""
     return Reward(model, revision, batch)
 
 
 def diversity(measure: str = "self-bleu", model: str | None = None) -> Scorer:
-    """How much several answers to one question differ."""
+    """The diversity of several answers to one question."""
     return Diversity(measure, model)
 
 
@@ -66,8 +66,8 @@ SCORERS: Mapping[str, Callable[..., Scorer]] = MappingProxyType(
 
 
 def make_scorer(name: str, settings: Mapping[str, Any] | None = None) -> Scorer:
-    """A scorer by its name, or one of the user's own by "package.module:Name" or entry point.
-    Raises UsageError for a name or a setting that there is not, saying which there are."""
+    """A scorer by its name, or a user's scorer by "package.module:Name" or entry point. Raises
+    UsageError for an unknown name or setting, with the known ones."""
     if name not in SCORERS and names_part("scorers", name):
         return own_scorer(name, dict(settings or {}))
     if name not in SCORERS:
@@ -87,7 +87,7 @@ def make_scorer(name: str, settings: Mapping[str, Any] | None = None) -> Scorer:
 
 
 def settings_of(name: str) -> dict[str, bool]:
-    """A scorer's settings, and whether each must be given."""
+    """A scorer's settings, each with whether it is required."""
     return {
         key: parameter.default is parameter.empty
         for key, parameter in inspect.signature(SCORERS[name]).parameters.items()

@@ -1,4 +1,4 @@
-r"""Inequalities in one variable as the sets they describe: `x > 2` as `(2,\infty)`, in LaTeX."""
+r"""Inequalities in one variable as sets in LaTeX: `x > 2` as `(2,\infty)`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
 
 def as_set(text: str) -> tuple[str, str] | None:
     r"""The variable and the set of an inequality, of several joined by "or", of `x \in …` or of
-    `\{x \mid …\}`; None for a text that is none of these."""
+    `\{x \mid …\}`; None for any other text."""
     for pattern, sign in WORDED:
         text = pattern.sub(sign, text)
     if built := BUILT.fullmatch(text):

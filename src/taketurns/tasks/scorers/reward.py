@@ -1,9 +1,9 @@
-"""What a reward model thinks of an answer.
+"""The score of an answer by a reward model.
 
 Any sequence-classification model with one output, by path or hub id (the paper used
 `Skywork/Skywork-Reward-Llama-3.1-8B-v0.2`). It reads the conversation and the answer as one
-exchange, in its chat template; a model without one reads the two texts as a pair. It is loaded
-once, when first asked, and judges in batches.
+exchange in its chat template; a model without a template reads the two texts as a pair. It is
+loaded at the first score, and scores in batches.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from taketurns.checkpoints import hub
 from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
 from taketurns.checkpoints.control_tokens import OrdinaryEncoder, RenderedPrompt, marked
 from taketurns.errors import ConfigError, PromptError
-from taketurns.tasks.scorers.base import unparsed
+from taketurns.tasks.scorers.base import EMPTY_ANSWER, unparsed
 from taketurns.types import Message, Query, Score
 
 
 @dataclass(frozen=True)
 class Reward:
-    """`raw` is the reward; `value` its logistic function, which is the probability that the model
-    gives the answer over one of reward 0 (Bradley and Terry), and lies within 0..1 as scores do."""
+    """`raw` is the reward; `value`, in 0..1, is its logistic function: the probability that the
+    model prefers the answer to one with reward 0 (Bradley and Terry)."""
 
     stored_name: ClassVar[str] = "Reward"
 
@@ -42,13 +42,13 @@ class Reward:
         return self.score_many([(query, answer)])[0]
 
     def score_many(self, answers: Sequence[tuple[Query, str]]) -> list[Score]:
-        """Raises ConfigError if the model is no reward model."""
+        """Raises ConfigError if the model is not a reward model."""
         reader = self._reader
         encoded = [
             reader.encode(query, answer) if answer.strip() else None for query, answer in answers
         ]
         scores = [
-            unparsed("nothing is said") if ids is None else _too_long(ids, reader.context)
+            unparsed(EMPTY_ANSWER) if ids is None else _too_long(ids, reader.context)
             for ids in encoded
         ]
         todo = [i for i, ids in enumerate(encoded) if ids and len(ids) <= reader.context]
@@ -59,7 +59,7 @@ class Reward:
         return scores
 
     def canonical_answer(self, query: Query, answer: str) -> str | None:
-        """None: no two texts say the same."""
+        """None: free texts have no canonical form."""
         return None
 
     def measures(self, scores: Sequence[Score]) -> Mapping[str, float]:
@@ -90,12 +90,13 @@ class _RewardModel:
             )
         if missing := sorted(loading["missing_keys"]):
             raise ConfigError(
-                f"{name} is no reward model: it has no weights for {missing[0]}, the output that "
-                "gives the reward"
+                f"{name} is not a reward model: it has no weights for {missing[0]}, the output "
+                "that gives the reward; name another model in the scorer's setting model"
             )
         if model.config.num_labels != 1:
             raise ConfigError(
-                f"{name} is no reward model: it has {model.config.num_labels} outputs, not one"
+                f"{name} is not a reward model: it has {model.config.num_labels} outputs instead "
+                "of one; name another model in the scorer's setting model"
             )
         self._name = name
         self._encoder = OrdinaryEncoder(self._tokenizer)
@@ -124,7 +125,7 @@ class _RewardModel:
         import torch
 
         longest, pad = max(map(len, rows)), self._padding(rows)
-        # A decoder reads its reward where the last token is that is not padding.
+        # A decoder gives its reward at the last token that is not padding.
         self._model.config.pad_token_id = pad
         ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -133,7 +134,7 @@ class _RewardModel:
         return [float(reward) for reward in out.logits[:, 0]]
 
     def _padding(self, rows: Sequence[Sequence[int]]) -> int:
-        """A token for padding that none of the rows holds, the tokenizer's own if that is one."""
+        """A padding token that is in none of the rows: the tokenizer's own if possible."""
         used = {token for row in rows for token in row}
         pad = self._tokenizer.pad_token_id
         if pad is not None and pad not in used:
@@ -143,7 +144,7 @@ class _RewardModel:
 
 def _judged(raw: float) -> Score:
     if not isfinite(raw):
-        return Score(None, None, f"the reward model gave {raw} for a reward")
+        return Score(None, None, f"the reward model gave {raw}, which is not a number")
     return Score(1 / (1 + exp(-max(-500.0, raw))), None, raw=raw)
 
 

@@ -1,14 +1,11 @@
-"""What surrounds an answer and is none: sections of thinking, emphasis, polite beginnings.
-
-Pure text in, text out.
-"""
+"""Remove what surrounds an answer in a text: sections of thinking, emphasis, polite beginnings."""
 
 from __future__ import annotations
 
 import re
 
 NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|scratchpad|reflection)"
-# Pairs of tags that models put around their thinking; the last three are single tokens.
+# Pairs of tags around a model's thinking; those of the last three pairs are single tokens.
 TAGS = (
     (rf"<\s*{NAMES}\s*>", rf"<\s*/\s*{NAMES}\s*>"),
     (rf"\[{NAMES}\]", rf"\[/{NAMES}\]"),
@@ -25,7 +22,7 @@ TAG = re.compile(
              for i, (opening, closing) in enumerate(TAGS)),
     re.IGNORECASE,
 )  # fmt: skip
-# Emphasis is around something: it opens at the beginning of a word and closes at the end of one.
+# Emphasis opens at the beginning of a word and closes at the end of one.
 PAIRED = re.compile(
     r"(?<![^\s(\[\"'“‘*_:—–>-])(?:(?P<stars>\*{1,3})(?![\s*])|(?P<strokes>_{1,3})(?![\s_]))"
     r"(?P<inside>[^\n]*?\S)"
@@ -33,7 +30,7 @@ PAIRED = re.compile(
 )
 HTML = re.compile(r"<(b|i|em|strong|u|mark)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 LATEX = re.compile(r"\\(?:textbf|textit|emph|underline)\{([^{}]*)\}")
-# Stars left over, as of bold that is never closed; a power has something to its left and right.
+# Stars of unclosed bold; the stars of a power have something to their left and right.
 LEFT_OVER = re.compile(
     r"(?<!\w)(?<![)\]}])(?<!\s)\*\*|(?:(?<=\s)|^)\*\*(?=\S)|(?<=\S)\*\*(?![\w({\\]|-\d)"
     r"|(?<!\w)__(?=\w)|(?<=\w)__(?!\w)",
@@ -50,8 +47,8 @@ POLITE = re.compile(
 
 
 def answered(text: str) -> str:
-    """A text without its sections of thinking. One whose beginning stands in the prompt goes up to
-    its end; one that never ends has no answer behind it."""
+    """A text without its sections of thinking. A section that begins in the prompt is removed up to
+    its closing tag; after a section without a closing tag there is no answer."""
     kept, at, inside = [], 0, None
     for tag in TAG.finditer(text):
         kind = tag.lastgroup or ""
@@ -66,7 +63,7 @@ def answered(text: str) -> str:
 
 
 def unstyled(text: str) -> str:
-    """A text without bold and italics, however they are written."""
+    """A text without bold and italics, in any notation."""
     while True:
         plain = LATEX.sub(r"\1", HTML.sub(r"\2", text))
         plain = PAIRED.sub(r"\g<inside>", plain)
@@ -76,5 +73,5 @@ def unstyled(text: str) -> str:
 
 
 def unprefaced(text: str) -> str:
-    """A text without a polite beginning ("Sure! …"); as it is where it is nothing else."""
+    """A text without a polite beginning ("Sure! …")."""
     return text[match.end() :] if (match := POLITE.match(text)) else text

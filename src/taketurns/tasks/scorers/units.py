@@ -1,4 +1,4 @@
-"""Units of measurement by any of their usual names, so that 3.5 kilograms are 3.5 kg."""
+"""Units of measurement by any of their usual names: 3.5 kilograms are 3.5 kg."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIGURES = re.compile(r"[-+]?[\d.,/\s]*\d(?:[eE][-+]?\d+)?")
 
 
 def unit_of(text: str) -> str:
-    """The unit of a text that is a number and a unit, by one name; "" where there is none."""
+    """The unit of a text that is a number and a unit, by its short name; "" if there is none."""
     rest = FIGURES.sub("", text, count=1).casefold().strip(" .")
     rest = re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r"\1", rest)
     rest = rest.replace("degrees ", "°").replace("degree ", "°").replace("\\", "")

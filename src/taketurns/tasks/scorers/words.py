@@ -1,6 +1,6 @@
-"""Short answers in words: is it one of the aliases (right or wrong), and how much of it (F1).
+"""Short answers in words: matching an alias (right or wrong), overlap of tokens (F1), exact match.
 
-The reference is a text, a list of texts, or a JSON list of texts in a string, as PopQA has it.
+The reference is a text, a list of texts, or a JSON list of texts in a string, as in PopQA.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from taketurns.errors import DataError
-from taketurns.tasks.scorers.base import unparsed
+from taketurns.tasks.scorers.base import EMPTY_ANSWER, unparsed
 from taketurns.tasks.scorers.negation import affirmed, denies
 from taketurns.tasks.scorers.reading import bare, concluded, last_line, sentence
 from taketurns.tasks.scorers.styling import answered, unprefaced
@@ -24,16 +24,16 @@ TOKEN = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|[^\W\d_]+(?:['’.][^\W\d_]+)*|[^\w\s
 ARTICLES = frozenset({"a", "an", "the"})
 BEGUN = re.compile(r"^(?:it|he|she|they|this|that)(?:['’]s| is| was| are| were) ", re.IGNORECASE)
 ACCENTS = re.compile(r"[\u0300-\u036f]")
-# A stop and "A" or "I" may be the end of a sentence and the beginning of another.
+# A full stop before "A" or "I" may be the end of a sentence.
 INITIALS = re.compile(
     r"(?<![\w.'])[A-Z](?:\s?[A-Z](?![\w'])|\.\s?(?:[B-HJ-Z](?![\w'])|[AI](?:\.|(?=\s*$))))+\.?(?=\s|[^\w.])\s?"
 )
-SHORT = 3  # letters of an abbreviation, which must be written as it is
+SHORT = 3  # letters of an abbreviation, which must match in case
 
 
 @dataclass(frozen=True)
 class _ReferenceScorer:
-    """Compares with the texts of a reference."""
+    """Compares an answer with the texts of a reference."""
 
     version: ClassVar[int] = 2
 
@@ -43,13 +43,12 @@ class _ReferenceScorer:
 
 @dataclass(frozen=True)
 class Alias(_ReferenceScorer):
-    """Full if the answer names one of the aliases as whole words, after Mallen et al. (arXiv
-    2212.10511): anywhere in what it concludes, or in all of a text that concludes nothing.
+    """1 if the answer contains one of the aliases as whole words, after Mallen et al. (arXiv
+    2212.10511): anywhere in its conclusion, or anywhere in a text without a conclusion.
 
-    An alias that the question names itself counts only where the answer begins or ends with it. An
-    abbreviation of up to three letters must be written as it is: "it" is not "IT". Initials may
-    stand apart, and accents be left out. What a clause denies is not named ("not Lyon, it is
-    Paris").
+    An alias that is in the question counts only at the beginning or end of the answer. The case of
+    an abbreviation of up to three letters must match: "it" is not "IT". Initials may have spaces,
+    and accents may be left out. Denied aliases do not count ("not Lyon, it is Paris").
     """
 
     stored_name: ClassVar[str] = "Alias"
@@ -62,7 +61,7 @@ class Alias(_ReferenceScorer):
         concluding = bare(conclusion if conclusion is not None else answer)
         words, kept = _words(concluding), _words(affirmed(concluding))
         if not words:
-            return unparsed("nothing is said")
+            return unparsed(EMPTY_ANSWER)
         asked = _words(" ".join(turn.content for turn in query.conversation))
         for alias in aliases_of(query):
             if _names(words if denies(alias) else kept, _words(alias), asked):
@@ -76,9 +75,9 @@ class Alias(_ReferenceScorer):
 
 @dataclass(frozen=True)
 class TokenF1(_ReferenceScorer):
-    """The best F1 over tokens between what the answer concludes (else all of it) and an alias,
-    after Rajpurkar et al. (arXiv 1606.05250); numbers keep their sign and point, and an article is
-    left out only where something else is left."""
+    """The best F1 over tokens between the conclusion of the answer (else all of it) and an alias,
+    after Rajpurkar et al. (arXiv 1606.05250). Numbers keep their sign and decimal point, and
+    articles are left out unless nothing else is left."""
 
     stored_name: ClassVar[str] = "TokenF1"
 
@@ -93,7 +92,7 @@ class TokenF1(_ReferenceScorer):
             bare(sentence(concluding)) if conclusion is not None else unprefaced(concluding),
         }
         if not any(map(_tokens, tries)):
-            return unparsed("nothing is said")
+            return unparsed(EMPTY_ANSWER)
         values = (
             _f1(_tokens(part), _tokens(alias)) for part in tries for alias in aliases_of(query)
         )
@@ -105,8 +104,8 @@ class TokenF1(_ReferenceScorer):
 
 @dataclass(frozen=True)
 class Exact(_ReferenceScorer):
-    """Full if what the answer concludes (else its last line) is one of the references: case,
-    spacing and dress aside, and commas between words; signs, points and brackets count."""
+    """1 if the conclusion of the answer (else its last line) is one of the references, ignoring
+    case, spacing, styling and commas between words; signs, decimal points and brackets count."""
 
     stored_name: ClassVar[str] = "Exact"
 
@@ -117,7 +116,7 @@ class Exact(_ReferenceScorer):
         conclusion = concluded(answer)
         concluding = conclusion if conclusion is not None else last_line(answer)
         if not _squeezed(concluding):
-            return unparsed("nothing is said")
+            return unparsed(EMPTY_ANSWER)
         tries = {_squeezed(concluding), _squeezed(answer), _squeezed(unprefaced(concluding))}
         if conclusion is not None:
             tries.add(_squeezed(sentence(concluding)))
@@ -138,7 +137,9 @@ def aliases_of(query: Query) -> tuple[str, ...]:
         try:
             reference = parse_json(reference)
         except ValueError as error:
-            raise DataError(f"the answer is no JSON list: {error}") from error
+            raise DataError(
+                f"the reference begins like a JSON list but is not one: {error}"
+            ) from error
     if isinstance(reference, str):
         reference = [reference]
     if (
@@ -146,18 +147,18 @@ def aliases_of(query: Query) -> tuple[str, ...]:
         or not reference
         or not all(isinstance(alias, str) and alias.strip() for alias in reference)
     ):
-        raise DataError("the answer must be a text or a list of texts")
+        raise DataError(f"the reference must be a text or a list of texts, not {reference!r}")
     return tuple(reference)
 
 
 def _short(answer: str) -> str:
-    """The sentence in which a text concludes; all of one that concludes nothing."""
+    """The first sentence of a text's conclusion; the whole text if it has none."""
     conclusion = concluded(answer)
     return bare(unprefaced(answer) if conclusion is None else sentence(conclusion))
 
 
 def _gist(text: str) -> str | None:
-    """Its tokens, whatever their case and dress, without articles and a beginning like "it is"."""
+    """The tokens of a text, without case, styling, articles and a beginning like "it is"."""
     return " ".join(_tokens(BEGUN.sub("", text))) or None
 
 
@@ -181,8 +182,8 @@ def _folded(words: list[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """Words for matching: full stops within abbreviations, accents and the space between initials
-    left out, a possessive apart."""
+    """Words for matching, without full stops within abbreviations, accents and spaces between
+    initials; a possessive ending is a separate word."""
     text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("'s ", " 's ")
     text = ACCENTS.sub("", unicodedata.normalize("NFD", text))
     text = INITIALS.sub(lambda match: re.sub(r"[\s.]", "", match[0]) + " ", f"{text} ")
@@ -202,5 +203,5 @@ def _f1(answer: Sequence[str], gold: Sequence[str]) -> float:
 def _squeezed(text: str) -> str:
     plain = bare(unicodedata.normalize("NFKC", text)).casefold()
     words = [word for word in re.split(r"[\s,;]+", plain) if word]
-    # Brackets may be written apart or together; words may not.
+    # Spaces between brackets do not matter; spaces between words do.
     return "".join(words) if not re.search(r"\w", plain) else " ".join(words)

@@ -1,2 +1,2 @@
-"""The sections of an analysis: each `render_*` makes a section of a frozen result, with its text,
-its tables, its charts and its caveat."""
+"""The sections of an analysis: each `render_*` turns a frozen result into a section with text,
+tables, charts and a caveat."""

@@ -1,4 +1,4 @@
-"""Is anything solved that no checkpoint solves alone?"""
+"""Questions that no checkpoint solves alone, as a section."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from taketurns.evaluation.unsolved_coverage import UnsolvedCoverage
 
 
 def render_coverage(coverage: UnsolvedCoverage | None, lacks: str = "") -> Section:
-    """Is anything solved that no checkpoint solves alone? `lacks` says why that is not known."""
-    name, title = "beyond", "Is anything solved that no checkpoint solves alone?"
+    """How many questions each method solves that no checkpoint solves alone. `lacks` is the reason
+    why this was not measured."""
+    name, title = "beyond", "Questions that no checkpoint solves alone"
     if coverage is None:
-        return Section(name, title, f"Not known: {lacks}.", (), place=40)
+        return Section(name, title, f"Not measured: {lacks}.", (), place=40)
     subject = next(method for method in coverage.tried if method.name == coverage.subject)
     tried = sorted(coverage.tried, key=lambda method: -method.share)
     best = next(method for method in tried if method is not subject)
@@ -24,24 +25,24 @@ def render_coverage(coverage: UnsolvedCoverage | None, lacks: str = "") -> Secti
         name,
         title,
         f"{subject.name} solves {100 * subject.share:.0f} % of the questions that no checkpoint "
-        f"solved; as many new answers of {best.name} solve {100 * best.share:.0f} %. That is "
+        f"solved; the same number of new answers of {best.name} solves {100 * best.share:.0f} %. "
         f"{_compared(coverage)} (Holm).",
         (
             measured,
             Chart(
                 "solved",
                 "intervals",
-                "Share of the questions left by all checkpoints that each solves with as many new "
-                "answers.",
+                "Share of the questions unsolved by all checkpoints that each method solves with "
+                "the same number of new answers.",
                 tuple(
                     DataPoint(m.name, m.share, "", m.low, m.high, sure=m is subject) for m in tried
                 ),
-                across="solved of the questions left, 95 % interval",
+                across="share of the unsolved questions solved, 95 % interval",
             ),
             table,
         ),
-        "Which questions count as left depends on how often the checkpoints were asked: with more "
-        "answers they would solve more.",
+        "Which questions count as unsolved depends on how often the checkpoints were asked: with "
+        "more answers they would solve more.",
         40,
         asdict(coverage),
     )
@@ -54,5 +55,7 @@ def _compared(coverage: UnsolvedCoverage) -> str:
         sure = significant(control.p_holm) and control.difference > 0
         (above if sure else rest).append(control.control)
     if not above:
-        return "no more than chance explains"
-    return f"more than {joined(above)}" + (f", not surely more than {joined(rest)}" if rest else "")
+        return "It is not significantly above any of the others"
+    return f"It is significantly above {joined(above)}" + (
+        f", but not above {joined(rest)}" if rest else ""
+    )

@@ -1,4 +1,4 @@
-"""How does the switcher decide, and does anything look broken?"""
+"""The switcher's decisions, and signs of failure, as sections."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from taketurns.evaluation.report.section import Section
 
 SERIES = {
     "entropy of its probabilities": "entropy",
-    "probability of its favourite": "favourite",
-    "favourite drawn": "followed",
+    "probability of the most probable candidate": "favourite",
+    "most probable candidate drawn": "followed",
 }
 
 
 def render_switcher(stats: SwitcherStats) -> Section:
-    """How sure the switcher is by position, and how often the speaker changes."""
-    name, title = "switcher", "How does the switcher decide?"
+    """The switcher's certainty by position, and how often the speaker changes."""
+    name, title = "switcher", "Decisions of the switcher"
     overall = stats.overall
     switching = (
-        f"The speaker changes {ratio(stats.switches)} times an answer, at "
+        f"The speaker changes {ratio(stats.switches)} times per answer, at "
         f"{percent(stats.switch_rate)} % of the boundaries."
     )
     if overall is None:
-        nobody = Paragraph("Nobody was asked who is next.")
-        return Section(name, title, switching, (nobody,), place=60)
+        undecided = Paragraph("No speaker was selected by a switcher.")
+        return Section(name, title, switching, (undecided,), place=60)
     return Section(
         name,
         title,
-        f"Its favourite has probability {ratio(overall.favourite)} and speaks in "
+        f"The most probable candidate has probability {ratio(overall.favourite)} and is drawn in "
         f"{percent(overall.followed)} % of {overall.decisions} decisions. {switching}",
         (
             Paragraph(
-                "Entropy is a share of the most that it can be: 0 where the switcher is sure, 1 "
-                "where all are as likely. Only decisions that it made are counted."
+                "Entropy is given as a share of its maximum: 0 if the switcher is certain, 1 if "
+                "all candidates are equally probable. Only decisions of the switcher count, not "
+                "those of rules."
             ),
             Chart(
                 "positions",
                 "lines",
-                "Entropy of the switcher's probabilities, probability of its favourite, and how "
-                "often the favourite speaks, by position in the answer.",
+                "Entropy of the switcher's probabilities, probability of the most probable "
+                "candidate, and how often that candidate is drawn, by position in the answer.",
                 tuple(
                     DataPoint.of(at.position, getattr(at, field), series, float(number))
                     for series, field in SERIES.items()
@@ -64,22 +65,22 @@ def render_switcher(stats: SwitcherStats) -> Section:
                 frozenset({len(stats.by_position)}),
             ),
         ),
-        "A sure switcher need not be right: whether its probabilities fit what the speakers would "
-        "have brought takes answers that were not written.",
+        "A certain switcher is not necessarily right: whether its probabilities fit the "
+        "candidates' utilities can only be measured with new answers (taketurns experiment).",
         60,
         asdict(stats),
     )
 
 
 def render_failure_signs(signs: Sequence[FailureSign]) -> Section:
-    """The known ways to fail, each with what was measured."""
+    """The known signs of failure, each with its measured value."""
     return Section(
         "signs",
-        "Does anything look broken?",
+        "Signs of failure",
         _finding(signs),
         (
             Table(
-                ("sign", "what is measured", "value", "from", "there", "tasks beyond it"),
+                ("sign", "measure", "value", "threshold", "present", "tasks above it"),
                 [
                     [
                         sign.name, sign.measure, ratio(sign.value), f"{sign.threshold:.2f}",
@@ -90,8 +91,8 @@ def render_failure_signs(signs: Sequence[FailureSign]) -> Section:
             ),
             *(Paragraph(f"{sign.means}.", f"{sign.name}:") for sign in signs),
         ),
-        'A sign is there ("yes") where the whole interval lies beyond the threshold, "perhaps" '
-        "where the value does. One candidate may rightly write nearly all of a task that it does "
+        'A sign is present ("yes") if the whole interval is above the threshold, "perhaps" if only '
+        "the value is. It can be right that one candidate writes nearly all of a task that it does "
         "best.",
         70,
         {"signs": [asdict(sign) for sign in signs]},
@@ -109,5 +110,5 @@ def _finding(signs: Sequence[FailureSign]) -> str:
         return " ".join(present)
     local = [f"{sign.name} in {joined(sign.tasks)}" for sign in signs if sign.tasks]
     if local:
-        return f"Not over all tasks; but {joined(local)}."
-    return "No known sign of a team that does not work."
+        return f"No sign over all tasks together; in single tasks: {joined(local)}."
+    return "No known sign of failure."

@@ -1,4 +1,4 @@
-"""Do some sequences help?"""
+"""Observed effects of sequences, as a section."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from taketurns.evaluation.report.section import Section
 
 NAMED = 2
 CAVEAT = (
-    "This is observation: whatever made the speakers differ between two answers to a question (the "
-    "words already written, above all) may also have made their scores differ, and a longer answer "
-    "contains more sequences, also where speakers are drawn by lot. Only speakers that are forced "
-    "show what a sequence does."
+    "This is observation, not experiment: the cause of different speakers in two answers to a "
+    "question (above all the text already written) may also be the cause of different scores, and "
+    "a longer answer contains more sequences, also with random switching. Only forced sequences "
+    "(taketurns experiment) show the effect of a sequence."
 )
 
 
 def render_effects(effects: SequenceEffects) -> Section:
-    """The score with each sequence less that without, and how frequency goes with it."""
+    """The score with each sequence minus that without, and its correlation with frequency."""
     drawn_evenly = effects.random is not None
     parts: list[Block] = [
         Paragraph(
-            "Within each question, the score of answers that contain the sequence less that of "
-            "those that do not. Intervals are bootstraps over questions, p is from shuffling "
-            "scores within questions, Holm over all sequences. Beside it the same among answers of "
-            "as many patches, since longer answers contain more sequences"
-            + (", and for answers whose speakers were drawn evenly" if drawn_evenly else "")
+            "The effect is the score of answers that contain the sequence minus that of answers to "
+            "the same question that do not. Intervals are bootstraps over questions, p comes from "
+            "shuffling scores within questions, Holm is over all sequences. The next columns have "
+            "the effect among answers with the same number of patches, since longer answers "
+            "contain more sequences"
+            + (", and with random switching" if drawn_evenly else "")
             + ", each with its number of questions."
         )
     ]
@@ -43,7 +44,7 @@ def render_effects(effects: SequenceEffects) -> Section:
     relation = _relation(effects.correlations)
     return Section(
         "effects",
-        "Do some sequences help?",
+        "Observed effects of sequences",
         f"{_finding(effects.pool, known)} {relation}",
         (*parts, *_correlations(effects.correlations, relation)),
         CAVEAT,
@@ -61,26 +62,28 @@ def render_effects(effects: SequenceEffects) -> Section:
 def _finding(pool: Sequence[str], known: Sequence[ObservedEffect]) -> str:
     if not known:
         return (
-            "Too few questions were answered both with and without any sequence: more seeds would "
-            "tell."
+            "Not measured: too few questions have answers both with and without a sequence; "
+            "evaluate with more seeds."
         )
     helping, harming = (
         [e for e in known if fmt.significant(e.p_holm) and sign * (e.effect or 0) > 0]
         for sign in (1, -1)
     )
     return (
-        f"Of {fmt.counted(len(known), 'sequence')} with enough questions answered with and "
-        f"without, {_some(pool, helping)} better and {_some(pool, harming)} worse answers (Holm); "
-        "by observation, not experiment."
+        f"Of {fmt.counted(len(known), 'sequence')} with enough questions, "
+        f"{_some(pool, helping)} better and {_some(pool, harming)} worse answers (significant "
+        "after Holm; observed, not randomised)."
     )
 
 
 def _some(pool: Sequence[str], effects: Sequence[ObservedEffect]) -> str:
     if not effects:
-        return "none goes with"
+        return "none is associated with"
     most = sorted(effects, key=lambda effect: -abs(effect.effect or 0))[:NAMED]
     names = "; ".join(fmt.sequence_name(pool, effect.sequence) for effect in most)
-    return f"{len(effects)} ({'most: ' if len(effects) > NAMED else ''}{names}) go with"
+    verb = "is" if len(effects) == 1 else "are"
+    most_of = "most: " if len(effects) > NAMED else ""
+    return f"{len(effects)} ({most_of}{names}) {verb} associated with"
 
 
 def _chart(effects: SequenceEffects, known: Sequence[ObservedEffect]) -> Chart:
@@ -89,8 +92,8 @@ def _chart(effects: SequenceEffects, known: Sequence[ObservedEffect]) -> Chart:
     for chosen in known:
         name = fmt.sequence_name(effects.pool, chosen.sequence)
         for series, effect in (
-            ("as the switcher chose", chosen),
-            ("speakers drawn evenly", random.get(chosen.sequence)),
+            ("the team's switcher", chosen),
+            ("random switching", random.get(chosen.sequence)),
         ):
             if effect is not None and effect.effect is not None:
                 sure = fmt.significant(effect.p_holm)
@@ -100,8 +103,8 @@ def _chart(effects: SequenceEffects, known: Sequence[ObservedEffect]) -> Chart:
     return Chart(
         "effect",
         "intervals",
-        "Score of answers with a sequence less that of answers to the same questions without; "
-        "filled where it is significant after Holm.",
+        "Score of answers with a sequence minus that of answers to the same questions without it; "
+        "filled where the effect is significant after Holm.",
         tuple(points),
         across="effect on the score, 95 % interval",
         reference=0.0,
@@ -109,9 +112,9 @@ def _chart(effects: SequenceEffects, known: Sequence[ObservedEffect]) -> Chart:
 
 
 def _table(effects: SequenceEffects, known: Sequence[ObservedEffect]) -> Table:
-    beside = {"of as many patches": effects.same_length}
+    beside = {"same number of patches": effects.same_length}
     if effects.random is not None:
-        beside["drawn evenly"] = effects.random
+        beside["random switching"] = effects.random
     by_sequence = [{effect.sequence: effect for effect in others} for others in beside.values()]
     return Table(
         ["sequence", "questions", "effect on the score", "p", "Holm", *beside],
@@ -130,7 +133,7 @@ def _table(effects: SequenceEffects, known: Sequence[ObservedEffect]) -> Table:
 
 
 def _cell(effect: ObservedEffect | None) -> str:
-    """An effect and how many questions say so."""
+    """An effect and its number of questions."""
     if effect is None or effect.effect is None:
         return fmt.DASH
     return f"{fmt.difference(effect.effect, effect.low, effect.high, 2)}, {effect.questions}"
@@ -140,10 +143,10 @@ def _correlations(
     correlations: Sequence[FrequencyCorrelation], relation: str
 ) -> tuple[Heading, Paragraph, Table]:
     return (
-        Heading("Do frequent sequences help more?", 3),
+        Heading("Correlation of effect and frequency", 3),
         Paragraph(
-            f"{relation} Sequences are what is counted here, and they overlap, so the intervals "
-            "are if anything too narrow."
+            f"{relation} The unit is the sequence, and sequences overlap, so the intervals are "
+            "rather too narrow."
         ),
         Table(
             ("category", "sequences", "r", "R\N{SUPERSCRIPT TWO}", "p", "Holm"),
@@ -166,18 +169,21 @@ def _relation(correlations: Sequence[FrequencyCorrelation]) -> str:
     known = [c for c in correlations if c.r is not None]
     clear = [c for c in known if fmt.significant(c.p_holm)]
     if not known:
-        return "Whether frequent sequences help more cannot be said: too few have an effect."
+        return (
+            "The correlation of frequency and effect is not known: too few sequences have a "
+            "measured effect."
+        )
     if not clear:
         most = max(known, key=lambda correlation: correlation.sequences)
         return (
-            f"That frequent sequences help more, or less, is not shown: r {_r(most)} over "
-            f"{most.sequences} sequences of {_group(most)}, R\N{SUPERSCRIPT TWO} "
+            "Frequency and effect of sequences are not significantly correlated: r "
+            f"{_r(most)} over {most.sequences} sequences of {_group(most)}, R\N{SUPERSCRIPT TWO} "
             f"{most.r_squared:.3f}"
-            + (", and nothing in any category (Holm)." if len(known) > 1 else ".")
+            + (", and none in any category (Holm)." if len(known) > 1 else ".")
         )
     each = [f"{_group(correlation)} (r {_r(correlation)})" for correlation in clear]
-    others = "; not shown in the others" if len(clear) < len(known) else ""
-    return f"How frequent a sequence is goes with its effect in {fmt.joined(each)}{others} (Holm)."
+    others = "; not significantly in the others" if len(clear) < len(known) else ""
+    return f"Frequency and effect are correlated in {fmt.joined(each)}{others} (Holm)."
 
 
 def _r(correlation: FrequencyCorrelation) -> str:

@@ -1,4 +1,4 @@
-"""Which sequences of speakers are frequent?"""
+"""Frequent sequences of speakers, as a section."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHARTED = 27
 
 
 def render_sequences(pool: Sequence[str], frequencies: Sequence[SequenceFrequency]) -> Section:
-    """How often each sequence occurs, beside what independent speakers would make likely."""
+    """How often each sequence occurs, compared with independent speakers."""
     tested = [f for f in frequencies if f.p_holm is not None]
     more = [f for f in tested if fmt.significant(f.p_holm) and f.over_places.value > 1]
     less = [f for f in tested if fmt.significant(f.p_holm) and f.over_places.value < 1]
@@ -25,22 +25,23 @@ def render_sequences(pool: Sequence[str], frequencies: Sequence[SequenceFrequenc
     charted = [f for f in listed if f.p is not None][:CHARTED]
     return Section(
         "sequences",
-        "Which sequences of speakers are frequent?",
-        f"Of {fmt.counted(len(tested), 'sequence')} that can be tested, {len(more)} occur more "
-        f"often than the speakers' shares within each task and position make likely ({repeated} "
-        f"of them one speaker going on) and {len(less)} less often (Holm).",
+        "Frequent sequences of speakers",
+        f"Of {fmt.counted(len(tested), 'tested sequence')}, {len(more)} occur significantly more "
+        f"often than the speakers' shares within each task and position predict ({repeated} "
+        f"of them repeat one speaker) and {len(less)} less often (Holm).",
         (
             Paragraph(
-                "Observed over expected is 1 where the order of speakers adds nothing. From the "
-                "shares overall, as if speakers were drawn independently everywhere; and from the "
-                "shares within each task and position, which is what is tested: if tasks have "
-                "speakers of their own, the first is far from 1 without any order."
+                "Observed over expected is 1 if the order of speakers has no effect. One "
+                "expectation takes the speakers' shares overall, the other the shares within each "
+                "task and position. The second is tested: if tasks differ in their speakers, the "
+                "first is far from 1 without any effect of order."
             ),
             Chart(
                 "frequency",
                 "intervals",
-                "How often each sequence occurs beside what independence predicts from the shares "
-                "within task and position; filled where it differs after Holm.",
+                "Observed over expected frequency of each sequence, expected from the shares "
+                "within task and position; filled where it differs significantly from 1 after "
+                "Holm.",
                 tuple(
                     DataPoint.of(
                         fmt.sequence_name(pool, f.sequence),
@@ -66,8 +67,8 @@ def render_sequences(pool: Sequence[str], frequencies: Sequence[SequenceFrequenc
                 ],
             ),
         ),
-        "Questions differ within a task too, and a switcher that sees this follows it: what is "
-        "more frequent than expected here need not be a habit of switching.",
+        "Questions within a task differ too, and a switcher may react to that: a sequence that is "
+        "more frequent than expected is not necessarily a habit of the switcher.",
         20,
         {"pool": list(pool), "frequencies": [asdict(f) for f in frequencies]},
     )  # fmt: skip

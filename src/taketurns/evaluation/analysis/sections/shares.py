@@ -1,4 +1,4 @@
-"""Who writes what?"""
+"""The speakers' shares, as a section."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ def render_shares(shares: SpeakerShares) -> Section:
     ]
     return Section(
         "shares",
-        "Who writes what?",
-        f"{joined(each)}; {pool[first]} most of all in {most.group} "
+        "Shares of the speakers",
+        f"{joined(each)}; the largest share of {pool[first]} is in {most.group} "
         f"({percent(most.of_tokens[first])} %).",
         (
             Paragraph(
-                "Per cent of the tokens, with 95 % intervals (bootstrap over questions), and of "
-                "the patches."
+                "Per cent of the tokens with 95 % intervals (bootstrap over questions), and per "
+                "cent of the patches."
             ),
             _table(pool, [shares.overall]),
             *_groups(pool, "By category", shares.by_category),
             *_groups(pool, "By task", shares.by_task),
             *_groups(pool, "By position in the answer", shares.by_position),
         ),
-        "Who writes a lot need not help a lot: a share says who was asked, not what for.",
+        "A large share does not mean a large contribution: it says how often a candidate was "
+        "selected, not what the score would be without it.",
         10,
         asdict(shares),
     )

@@ -1,4 +1,4 @@
-"""Who shows which skill?"""
+"""Skills and speakers, as a section."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from taketurns.evaluation.report.section import Section
 
 
 def render_skills(skills: SkillAssociation | None, people: Agreement | None = None) -> Section:
-    """How far skill and speaker go together, and how far people agree with the labels."""
-    name, title = "skills", "Who shows which skill?"
+    """The association of skill and speaker, and the agreement of people with the labels."""
+    name, title = "skills", "Skills of the speakers"
     if skills is None:
-        unknown = "Not known: a task has no rules for skills; name a model with --judge."
+        unknown = "Not measured: a task has no rules for skills; name a judge model with --judge."
         return Section(name, title, unknown, (), place=50)
     parts: list[Block] = [
         Paragraph(
@@ -26,7 +26,7 @@ def render_skills(skills: SkillAssociation | None, people: Agreement | None = No
         Chart(
             "speakers",
             "shares",
-            "Of the patches that show each skill, who wrote them.",
+            "Each speaker's share of the patches that show a skill.",
             tuple(
                 DataPoint.of(row.skill, share, speaker)
                 for row in skills.rows
@@ -45,19 +45,19 @@ def render_skills(skills: SkillAssociation | None, people: Agreement | None = No
     if skills.chi_square is not None and skills.corrected is not None:
         parts.append(
             Paragraph(
-                f"Chi-square {skills.chi_square:.1f} with {skills.degrees} degrees of freedom if "
-                "all patches were independent; they are not, and for what clusters by question it "
-                f"comes to {skills.corrected:.1f} (Rao and Scott), p {_equal_or_below(skills.p)}."
+                f"Chi-square {skills.chi_square:.1f} with {skills.degrees} degrees of freedom as "
+                f"if all patches were independent; {skills.corrected:.1f} after correction for the "
+                f"clustering by question (Rao and Scott), p {_equal_or_below(skills.p)}."
             )
         )
     return Section(
         name,
         title,
         _finding(skills),
-        (*parts, Heading("People", 3), Paragraph(_people(people))),
-        "Skill follows task and position, and so does the speaker: that they go together does not "
-        "say that the switcher knows skills. Rules and judges err; people's labels are the measure "
-        "of them.",
+        (*parts, Heading("Labels by people", 3), Paragraph(_people(people))),
+        "Skill and speaker both depend on task and position: their association does not mean that "
+        "the switcher knows skills. Rules and judges make errors, which the labels by people "
+        "measure.",
         50,
         {**asdict(skills), "people": None if people is None else asdict(people)},
     )
@@ -65,15 +65,15 @@ def render_skills(skills: SkillAssociation | None, people: Agreement | None = No
 
 def _finding(skills: SkillAssociation) -> str:
     if skills.cramers_v is None or skills.p is None:
-        return "All patches show one skill, or one speaker wrote them all."
+        return "Not measured: all patches show one skill, or one speaker wrote them all."
     strength = fmt.ratio(skills.cramers_v)
     if fmt.significant(skills.p):
         return (
-            f"Skill and speaker go together with Cramér's V {strength} (0 nothing, 1 all), "
-            f"p {_equal_or_below(skills.p)}."
+            f"Skill and speaker are associated: Cramér's V {strength} (0: not at all, 1: "
+            f"completely), p {_equal_or_below(skills.p)}."
         )
     return (
-        "Skill and speaker do not go together beyond chance (Cramér's V "
+        "Skill and speaker are not significantly associated (Cramér's V "
         f"{strength}, p {fmt.p_value(skills.p)})."
     )
 
@@ -85,16 +85,16 @@ def _equal_or_below(p: float | None) -> str:
 
 def _people(agreement: Agreement | None) -> str:
     if agreement is None:
-        return "Nobody has labelled patches of this run."
+        return "This run has no labels by people (--annotate writes a table for them)."
     left = fmt.counted(agreement.left, "row")
     if not agreement.patches:
-        return f"The table of patches has {left} and no label yet."
+        return f"The table of patches has no label yet ({left} to label)."
     same = f"{100 * (agreement.same or 0):.0f} %"
     if agreement.same_low is not None and agreement.same_high is not None:
         same += f" ({100 * agreement.same_low:.0f} to {100 * agreement.same_high:.0f})"
     kappa = fmt.difference(agreement.kappa, agreement.kappa_low, agreement.kappa_high, 2)
     return (
-        f"On {fmt.counted(agreement.patches, 'patch')}es that people labelled without seeing the "
-        f"speaker, they agree with these labels in {same}; Cohen's kappa {kappa}. "
-        f"{left} have no label yet."
+        f"{agreement.patches} patches were labelled by people who did not see the speaker; they "
+        f"agree with the labels above on {same}; Cohen's kappa {kappa}. Still without a label: "
+        f"{left}."
     )

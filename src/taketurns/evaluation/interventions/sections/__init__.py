@@ -1,1 +1,1 @@
-"""The sections of the experiments: each `render_*` makes a section of their results."""
+"""The sections of the experiments: each `render_*` turns a result into a section."""

@@ -21,41 +21,42 @@ def render_calibration(names: Sequence[str], measured: DecisionQuality, source: 
     calibration, regret = measured.calibration, measured.regret
     return Section(
         "switcher-decisions",
-        "Does the switcher know?",
-        f"The switcher loses {regret.drawn:.3f} utility a decision "
+        "Quality of the switcher's decisions",
+        f"The switcher loses {regret.drawn:.3f} utility per decision "
         f"({interval(regret.low, regret.high)}) against the best candidate; random switching loses "
-        f"{regret.random:.3f}, always {names[regret.always_who]} {regret.always:.3f}."
+        f"{regret.random:.3f}, {names[regret.always_who]} at every decision {regret.always:.3f}."
         + ("" if calibration is None else _calibrated(calibration)),
         (
             Paragraph(
-                f"{regret.boundaries} boundaries ({source}). At each, every candidate's next patch "
-                "was continued to the end; whoever's is worth most wins it. Regret is the utility "
-                "lost against the best candidate."
+                f"{regret.boundaries} decision points ({source}). At each, every candidate's next "
+                "patch was continued to the end; the candidate with the highest utility wins. "
+                "Regret is the utility lost against the best candidate."
             ),
             *(() if calibration is None else _calibration_parts(calibration)),
             *_regret_parts(names, measured),
         ),
-        caveat="The best of noisy means looks better than it is, so regret is too high; the honest "
-        "figure, whose best candidate was found on every other rollout, is too low. Winners are "
-        f"those of the measured means, at boundaries where candidates differ by at least {MARGIN}.",
+        caveat="Regret is biased upwards, because the maximum of noisy means is above the true "
+        "maximum. The honest figure, which finds the best candidate on every other rollout, is "
+        "biased downwards. Winners come from measured means, at decision points where the "
+        f"candidates differ by at least {MARGIN}.",
         place=120,
         data=asdict(measured) | {"candidates": list(names)},
     )
 
 
 def _calibrated(calibration: Calibration) -> str:
-    off = f" Its probabilities are off by {calibration.error:.3f} on average; "
+    off = f" The calibration error of its probabilities is {calibration.error:.3f}; "
     if calibration.error <= calibration.by_chance_high:
-        return f"{off}one that is calibrated would show {calibration.by_chance:.3f} here by chance."
-    way = "sure" if calibration.too_sure > 0 else "unsure"
-    return f"{off}it is too {way}, by {abs(calibration.too_sure):.3f} of its favourite."
+        return f"{off}a calibrated switcher would show {calibration.by_chance:.3f} here by chance."
+    way = "overconfident" if calibration.too_sure > 0 else "underconfident"
+    return f"{off}it is {way} in its most probable candidate by {abs(calibration.too_sure):.3f}."
 
 
 def _regret_parts(names: Sequence[str], measured: DecisionQuality) -> list[Block]:
     return [
         Heading("Regret", 3),
         Table(
-            ("boundaries", "n", "switcher", "95 %", "honest", "most probable", "random",
+            ("decision points", "n", "switcher", "95 %", "honest", "most probable", "random",
              "always the same", "agreement"),
             [
                 ["all", *_regret_cells(names, measured.regret)],
@@ -73,7 +74,7 @@ def _regret_parts(names: Sequence[str], measured: DecisionQuality) -> list[Block
         Chart(
             "regret-position",
             "lines",
-            "Regret by the number of patches before the boundary.",
+            "Regret by the number of patches before the decision point.",
             tuple(
                 point
                 for at, (patches, regret) in enumerate(measured.by_position.items())
@@ -111,19 +112,19 @@ def _calibration_parts(calibration: Calibration) -> list[Block]:
         Chart(
             "reliability",
             "scatter",
-            "Share of boundaries won over the probability given, a mark a tenth; on the diagonal a "
-            "switcher is calibrated.",
+            "Share of decision points won against the switcher's probability, one point per bin of "
+            "width 0.1; a calibrated switcher lies on the diagonal.",
             tuple(
-                DataPoint(f"{bin_.count} given about {bin_.given:.2f}", bin_.won, "switcher",
+                DataPoint(f"{bin_.count} at about {bin_.given:.2f}", bin_.won, "switcher",
                           bin_.low, bin_.high, bin_.given)
                 for bin_ in bins
             ),
-            across="probability given",
+            across="probability",
             up="share won",
             reference="diagonal",
         ),
         Table(
-            ("probability given", "won", "95 %", "candidates"),
+            ("mean probability", "share won", "95 %", "candidates"),
             [
                 [f"{bin_.given:.3f}", f"{bin_.won:.3f}", interval(bin_.low, bin_.high),
                  str(bin_.count)]
@@ -131,26 +132,26 @@ def _calibration_parts(calibration: Calibration) -> list[Block]:
             ],
         ),
         Table(
-            ("over boundaries that somebody wins", "figure", "beside"),
+            ("over decision points with a winner", "switcher", "for comparison"),
             [
                 [
                     "expected calibration error",
                     with_interval(
                         calibration.error, calibration.error_low, calibration.error_high
                     ),
-                    f"{calibration.by_chance:.3f} if calibrated, below "
-                    f"{calibration.by_chance_high:.3f} in 97.5 %",
+                    f"{calibration.by_chance:.3f} if calibrated (97.5 % quantile "
+                    f"{calibration.by_chance_high:.3f})",
                 ],
                 [
                     "Brier score (0 to 2)",
                     f"{calibration.brier:.3f}",
-                    f"{calibration.brier_even:.3f} giving all the same, "
-                    f"{calibration.brier_shares:.3f} giving each its share of wins",
+                    f"{calibration.brier_even:.3f} with equal probabilities, "
+                    f"{calibration.brier_shares:.3f} with each candidate's share of wins",
                 ],
                 [
-                    "its favourite's probability less how often that wins",
+                    "probability of the most probable candidate minus its share of wins",
                     f"{calibration.too_sure:+.3f}",
-                    f"{calibration.boundaries} boundaries",
+                    f"{calibration.boundaries} decision points",
                 ],
             ],
         ),

@@ -22,21 +22,23 @@ def render_forced_effects(
     frequency: Mapping[int, Mapping[str, Shares]],
     observed: Shares,
 ) -> Section:
-    """The randomised effects of forced sequences, by length; `frequency[length][category]` is that
-    of the team's own answers ("" over all), `observed` what an analysis of stored answers gave."""
+    """The randomised effects of forced sequences, by length. `frequency[length][category]` has the
+    frequencies in the team's own answers ("": all), `observed` the effects from an analysis of
+    stored answers."""
     parts: list[Block] = [
         Paragraph(
-            f"{trials} running answers were cut at a random boundary. Two sequences of speakers, "
-            "drawn evenly, were forced there, and both answers went on under the switcher with the "
-            "same draws. An effect is the mean score after a sequence less that after the other; p "
-            "is Holm's over all sequences of a length."
+            f"{trials} answers were cut at a random patch boundary. Two different sequences of "
+            "speakers, drawn evenly, were forced there, and both answers were continued with the "
+            "switcher and the same random draws. The effect of a sequence is its mean score minus "
+            "that of the other sequence; p is adjusted by Holm over all sequences of a length."
         )
     ]
     for length, of_length in effects.items():
         ranked = sorted(of_length, key=lambda effect: -effect.mean.value)
         if not ranked:
             few = (
-                f"No sequence of {length} was forced on {LEAST} questions: more trials would tell."
+                f"No sequence of {length} was forced on at least {LEAST} questions: ask more with "
+                "--trials."
             )
             parts.append(Paragraph(few))
             continue
@@ -46,7 +48,7 @@ def render_forced_effects(
             _table(names, ranked, frequency[length][""], observed),
         ]
     parts += [
-        Heading("Do frequent sequences help more?", 3),
+        Heading("Correlation of effect and frequency", 3),
         _correlations(effects, frequency, observed),
         *_by_category(names, effects),
     ]
@@ -55,11 +57,11 @@ def render_forced_effects(
         "Forced sequences of speakers",
         _finding(names, effects),
         tuple(parts),
-        caveat="An effect is that of being due to speak: where an answer ends before all of a "
-        "sequence have spoken, it counts with those who did. It is measured at boundaries of this "
-        "team's own answers, against other sequences there; what was observed is of answers with a "
-        f"sequence anywhere against answers without. Sequences with fewer than {LEAST} questions "
-        "are left out. By category no effect is tested.",
+        caveat="An answer that ends before all speakers of a sequence have written counts too, so "
+        "the effect is that of the assigned sequence. It is measured at boundaries of this team's "
+        "own answers, against other sequences at the same boundary; an observed effect compares "
+        "answers that contain a sequence anywhere with answers that do not. Sequences with fewer "
+        f"than {LEAST} questions are left out. Effects by category are not tested.",
         place=100,
         data={
             "candidates": list(names),
@@ -75,13 +77,13 @@ def render_forced_effects(
 def _finding(names: Sequence[str], effects: ByLength) -> str:
     sure = [e for of_length in effects.values() for e in of_length if e.p < ALPHA]
     if not sure:
-        return "No forced sequence of speakers is sure to change the score."
+        return "No forced sequence of speakers changes the score significantly."
     best = max(sure, key=lambda effect: effect.mean.value)
     worst = min(sure, key=lambda effect: effect.mean.value)
     return (
-        f"Of {sum(map(len, effects.values()))} sequences, {len(sure)} surely change the score when "
-        f"forced: from {fmt.sequence_name(names, worst.speakers)} ({worst.mean.value:+.3f}) to "
-        f"{fmt.sequence_name(names, best.speakers)} ({best.mean.value:+.3f})."
+        f"Of {sum(map(len, effects.values()))} forced sequences, {len(sure)} change the score "
+        f"significantly: from {fmt.sequence_name(names, worst.speakers)} ({worst.mean.value:+.3f}) "
+        f"to {fmt.sequence_name(names, best.speakers)} ({best.mean.value:+.3f})."
     )
 
 
@@ -89,15 +91,15 @@ def _chart(names: Sequence[str], length: int, ranked: Sequence[RandomisedEffect]
     return Chart(
         f"forced-{length}",
         "intervals",
-        f"What forcing {length} speakers in a row does to the score, 95 % intervals; filled where "
-        "Holm's p is below .05.",
+        f"Effect of a forced sequence of {length} speakers on the score, with 95 % intervals; "
+        "filled where it is significant after Holm.",
         tuple(
             DataPoint.of(
                 fmt.sequence_name(names, e.speakers), e.mean, names[e.speakers[0]], sure=e.p < ALPHA
             )
             for e in ranked
         ),
-        across="score, less that of another sequence",
+        across="score minus that of another sequence",
         reference=0.0,
     )
 
@@ -105,7 +107,7 @@ def _chart(names: Sequence[str], length: int, ranked: Sequence[RandomisedEffect]
 def _table(
     names: Sequence[str], ranked: Sequence[RandomisedEffect], frequency: Shares, observed: Shares
 ) -> Table:
-    header = ["sequence", "effect", "p", "questions", "spoke in full", "own frequency"]
+    header = ["sequence", "effect", "p", "questions", "all speakers wrote", "frequency"]
     rows = []
     for effect in ranked:
         mean, speakers = effect.mean, effect.speakers
@@ -124,7 +126,7 @@ def _table(
 def _correlations(
     effects: ByLength, frequency: Mapping[int, Mapping[str, Shares]], observed: Shares
 ) -> Table:
-    """Correlations of the effects with how frequent sequences are, and with what was observed."""
+    """Correlations of the randomised effects with frequencies and with observed effects."""
     correlations = []
     for length, of_length in effects.items():
         for group, shares in frequency[length].items():
@@ -136,7 +138,7 @@ def _correlations(
         if both:
             correlations.append((f"observed effect, sequences of {length}", pearson(both)))
     return Table(
-        ("randomised effect with", "r", "p", "sequences"),
+        ("correlation of the effect with", "r", "p", "sequences"),
         [
             [what, fmt.difference(r.r, r.low, r.high, 2), fmt.p_value(r.p), str(r.count)]
             for what, r in correlations
@@ -157,5 +159,5 @@ def _by_category(names: Sequence[str], effects: ByLength) -> list[Block]:
     )
     if not points:
         return []
-    caption = f"The effects of sequences of {shortest} by category; of enough questions alone."
+    caption = f"Effects of sequences of {shortest} by category, where there are enough questions."
     return [Heading("By category", 3), Chart("forced-categories", "grid", caption, points)]

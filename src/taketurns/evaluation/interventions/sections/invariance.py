@@ -1,4 +1,4 @@
-"""Whether the switcher's gain carries over to changed pools, as a section."""
+"""The generalisation of the switcher to changed pools, as a section."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taketurns.evaluation.statistics import ALPHA, Paired
 
 
 def render_invariance(gain: Paired, changes: Sequence[InvarianceResult], questions: int) -> Section:
-    """What became of the switcher's gain in changed pools."""
+    """The switcher's gain in changed pools."""
     broken = "; ".join(
         f"{change.how} ({change.verdict})"
         for change in changes
@@ -21,22 +21,22 @@ def render_invariance(gain: Paired, changes: Sequence[InvarianceResult], questio
     )
     return Section(
         "generalisation",
-        "Does the switcher carry over to another pool?",
+        "Generalisation of the switcher to changed pools",
         f"The switcher's gain over random switching is {gain.difference:+.3f} "
         f"({fmt.interval(gain.low, gain.high, '+.3f')})"
         + (
-            f". No generalisation: {broken}."
+            f". It does not generalise to: {broken}."
             if broken
-            else "; it carries over to every changed pool that was tried, as far as this can say."
+            else "; no changed pool shows a significant loss of most of it."
         ),
         (
             Paragraph(
-                f"The same {questions} questions a task, asked again with the pool changed and the "
-                "switcher untouched. Its gain is its score less random switching's: of the same "
-                "pool, where other models are in it."
+                f"The same {questions} questions per task were asked again with a changed pool and "
+                "the same switcher. The gain is the switcher's score minus that of random "
+                "switching, measured in the same pool if it has other models."
             ),
             Table(
-                ("change", "verdict", "gain there", "score lost", "gain kept", "p"),
+                ("change", "verdict", "gain in the changed pool", "score lost", "gain kept", "p"),
                 [
                     [
                         change.how,
@@ -51,10 +51,11 @@ def render_invariance(gain: Paired, changes: Sequence[InvarianceResult], questio
             ),
             Paragraph(" ".join(f"{change.how}: {change.sentence}" for change in changes)),
         ),
-        caveat=f"It does not carry over where less than {KEPT:.0%} of the gain is kept and, with "
-        f"the same models, the loss is sure, or, with another model, the gain there is not (p "
-        f"below {ALPHA} after Holm over all changes, interval excluding 0). With fewer questions "
-        "less can be sure, and more is said to be so only in part.",
+        caveat=f"The verdict is that a switcher does not carry over if less than {KEPT:.0%} of the "
+        "gain is kept and, with the same models, the loss is significant or, with another model, "
+        f"the gain is not (p below {ALPHA} after Holm over all changes, interval excluding 0). "
+        'With fewer questions fewer differences are significant, and more verdicts are "loses '
+        'some".',
         place=130,
         data={"gain": asdict(gain), "changes": [asdict(change) for change in changes]},
     )

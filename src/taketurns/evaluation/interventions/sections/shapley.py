@@ -1,4 +1,4 @@
-"""What each candidate adds to the pool, as a section."""
+"""The contribution of each candidate to the pool, as a section."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from taketurns.evaluation.report.section import Section
 def render_shapley(
     names: Sequence[str], studies: Mapping[str, ContributionStudy], questions: int
 ) -> Section:
-    """What each candidate adds, by each way to make do without it."""
+    """The contribution of each candidate, for each kind of switcher of a coalition."""
     parts: list[Block] = [
         Paragraph(
-            f"Every part of the pool answered the same {questions} questions a task. Renormalised: "
-            "the switcher's probabilities over those who are there. Retrained: a head that learned "
-            "from the same labels who of them is best. Shapley's values are what a candidate adds "
-            "on average over all orders of putting the pool together; they sum to the pool's score."
+            f"Every coalition of candidates answered the same {questions} questions per task. "
+            "Renormalised: the team's switcher, with its probabilities normalised over the "
+            "coalition. Retrained: a head trained on the same labels for the coalition alone. The "
+            "Shapley value of a candidate is what it adds on average over all orders of forming "
+            "the pool; the values sum to the pool's score."
         )
     ]
     for kind, study in studies.items():
@@ -36,16 +37,16 @@ def render_shapley(
     lost = fmt.estimated(most.left_out, "+.3f")
     finding = f"The pool loses most without {names[most.candidate]} ({lost})."
     if idle:
-        finding += f" Without {fmt.joined(idle, 'or')} it loses nothing that is sure."
+        finding += f" Without {fmt.joined(idle, 'or')} it loses nothing significant."
     return Section(
         "helpfulness",
-        "What each candidate adds",
+        "Contribution of each candidate",
         finding,
         tuple(parts),
-        caveat="Retrained heads learn from labels whose prefixes and continuations all candidates "
-        "wrote, and may read the states of a candidate that is left out before anybody has spoken. "
-        "A correlation takes the score alone from other questions than what is added, and its "
-        "interval from resampled tasks, which are few.",
+        caveat="Retrained heads learn from labels whose prefixes and rollouts contain patches of "
+        "all candidates, and before the first patch they may read the states of an absent "
+        "candidate. A correlation takes the score alone and the contribution from different "
+        "questions, and its interval from resampled tasks, of which there are few.",
         place=110,
         data={kind: _study_json(names, study) for kind, study in studies.items()},
     )
@@ -53,34 +54,34 @@ def render_shapley(
 
 def _study_parts(names: Sequence[str], kind: str, study: ContributionStudy) -> list[Block]:
     on_tasks = [(task, candidate) for task, of_task in study.tasks.items() for candidate in of_task]
-    correlations = [["lost without it", *_correlation(study.left_out)]]
+    correlations = [["loss without it", *_correlation(study.left_out)]]
     if study.shapley is not None:
-        correlations.append(["added to a part that is not empty", *_correlation(study.shapley)])
+        correlations.append(["added to a non-empty coalition", *_correlation(study.shapley)])
     return [
         Heading(f"Switcher {kind}", 3),
         Table(
-            ("candidate", "alone", "pool less pool without it", "Shapley value"),
+            ("candidate", "alone", "pool minus pool without it", "Shapley value"),
             [_cells(names, candidate) for candidate in study.whole],
         ),
         Chart(
             f"{kind}-candidates",
             "intervals",
-            f"What the pool loses without each candidate on each task, switcher {kind}; 95 % "
+            f"Loss of the pool without each candidate on each task, switcher {kind}; 95 % "
             "intervals, filled where they exclude 0.",
             tuple(_left_out(names, task, candidate) for task, candidate in on_tasks),
-            across="score of the pool less that without the candidate",
+            across="score of the pool minus that without the candidate",
             reference=0.0,
         ),
         Chart(
             f"{kind}-accuracy",
             "scatter",
-            "A candidate's score alone on a task, and what the pool loses there without it.",
+            "A candidate's score alone on a task, and the loss of the pool without it there.",
             tuple(
                 _left_out(names, task, candidate, candidate.alone.value)
                 for task, candidate in on_tasks
             ),
             across="score alone",
-            up="lost without it",
+            up="loss without it",
             reference=0.0,
         ),
         Table(("correlation with the score alone", "over pairs", "within tasks"), correlations),

@@ -1,5 +1,5 @@
-"""The sections of an evaluation's report: each `render_*` makes blocks of the evaluation's results,
-which are plain JSON values (`evaluation/findings.py`)."""
+"""The sections of an evaluation's report: each `render_*` turns the evaluation's results, plain
+JSON values (`evaluation/findings.py`), into blocks."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

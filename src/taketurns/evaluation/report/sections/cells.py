@@ -9,7 +9,7 @@ from taketurns.evaluation.report.formatting import DASH, with_interval
 
 
 def method_label(name: str, method: Mapping[str, Any]) -> str:
-    """A method's name, with a star where it knows the scores beforehand."""
+    """A method's name, with a star if it has hindsight."""
     return f"{name} *" if method["hindsight"] else name
 
 
@@ -24,7 +24,7 @@ def gain_cells(gain: Mapping[str, Any]) -> list[str]:
 
 
 def relative_gain(gain: Mapping[str, Any]) -> str:
-    """The mean relative gain, with the number of tasks that are left out of it."""
+    """The mean relative gain, with the number of tasks that it leaves out."""
     left_out = f" ({gain['left_out']})" if gain["left_out"] else ""
     return percent_change(gain["relative"]) + left_out
 

@@ -1,4 +1,4 @@
-"""The subject beside every other method, over all tasks and task by task."""
+"""The subject compared with every other method, over all tasks and task by task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taketurns.evaluation.report.sections.cells import gain_cells, method_label
 
 
 def render_comparisons(results: Mapping[str, Any]) -> Iterator[Block]:
-    """Differences with their tests, adjusted for being so many."""
+    """Differences with their tests, adjusted for the number of comparisons."""
     subject, methods, comparisons = results["subject"], results["methods"], results["comparisons"]
     above, below = (
         [
@@ -22,14 +22,14 @@ def render_comparisons(results: Mapping[str, Any]) -> Iterator[Block]:
         for sign in (1, -1)
     )
     counted = sum("p_holm" in compared for compared in comparisons.values())
-    yield Heading(f"{subject} beside the others")
+    yield Heading(f"{subject} compared with every other method")
     yield Paragraph(
-        f"Above {len(above)} of {counted} methods at the 5 % level after Holm"
+        f"Significantly above {len(above)} of {counted} methods (5 % level after Holm)"
         + (f": {', '.join(above)}." if above else ".")
-        + (f" Below: {', '.join(below)}." if below else "")
+        + (f" Significantly below: {', '.join(below)}." if below else "")
     )
     yield _chart(results)
-    header = ("less", "difference", "p", "Holm", "only one right", "McNemar p", "Holm",
+    header = ("minus", "difference", "p", "Holm", "only one right", "McNemar p", "Holm",
               "won / tied / lost", "Wilcoxon p", "mean relative", "of the averages")  # fmt: skip
     yield Table(
         header,
@@ -41,7 +41,7 @@ def render_comparisons(results: Mapping[str, Any]) -> Iterator[Block]:
     yield Heading("Task by task", 3)
     tasks = list(results["questions"])
     yield Table(
-        ("less", *tasks),
+        ("minus", *tasks),
         [
             [
                 method_label(name, methods[name]),
@@ -50,7 +50,7 @@ def render_comparisons(results: Mapping[str, Any]) -> Iterator[Block]:
             for name, compared in comparisons.items()
         ],
     )
-    yield Paragraph("Differences; ! is p < 0.05 after Holm over the tasks.")
+    yield Paragraph("Differences in score; ! marks p < 0.05 after Holm over the tasks.")
 
 
 def _chart(results: Mapping[str, Any]) -> Chart:
@@ -60,8 +60,8 @@ def _chart(results: Mapping[str, Any]) -> Chart:
     return Chart(
         "differences",
         "intervals",
-        f"{subject} less every other method, with 95 % intervals; filled where it is significant "
-        "after Holm.",
+        f"Score of {subject} minus that of every other method, with 95 % intervals; filled where "
+        "the difference is significant after Holm.",
         tuple(
             DataPoint(
                 method_label(name, methods[name]),
@@ -73,7 +73,7 @@ def _chart(results: Mapping[str, Any]) -> Chart:
             )
             for name, compared in ranked
         ),
-        across=f"{subject} less the method, mean over tasks, 95 % interval",
+        across=f"{subject} minus the method, mean over tasks, 95 % interval",
         reference=0.0,
     )
 

@@ -1,4 +1,4 @@
-"""Score against cost: what no other method beats, and from where on the subject pays."""
+"""Score against cost: the Pareto frontier, and the break-even point of the subject."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from taketurns.evaluation.report.sections.cells import method_label, percent_cha
 
 
 def render_cost_quality(results: Mapping[str, Any]) -> Iterator[Block]:
-    """The frontier, and the subject beside each cheaper method."""
-    yield Heading("Is it worth it?")
+    """The frontier, and the subject compared with each cheaper method."""
+    yield Heading("Cost and quality")
     for cost, names in results["frontier"].items():
         yield _chart(results, cost, names)
-        yield Paragraph(f"No other method beats, by {cost}: {', '.join(names)}.")
+        yield Paragraph(
+            f"On the Pareto frontier by {cost}: {', '.join(names)}. No other method is as good "
+            "for less, or better for as much."
+        )
     if results["alike"]:
         alike = ", ".join(f"{name} as {other}" for name, other in results["alike"].items())
         yield Paragraph(
-            f"Token for token the same, and counted as one with it: {alike}. Where their seconds "
-            "differ, that is how well seconds can be measured here."
+            f"Identical to another method token for token, and counted once: {alike}. The "
+            "difference of their seconds is the error of measurement."
         )
     rows = [
         [
@@ -37,15 +40,17 @@ def render_cost_quality(results: Mapping[str, Any]) -> Iterator[Block]:
         if (even := by_name.get(name)) is not None
     ]
     if rows:
-        yield Heading(f"Where {results['subject']} begins to pay", 3)
+        yield Heading(f"Break-even of {results['subject']}", 3)
         yield Table(
-            ("beside", "cost, times", "gain needed", "gain", "pays", "one more right costs"), rows
-        )
+            ("compared with", "relative cost", "gain needed", "gain", "pays",
+             "cost of one more right answer"),
+            rows,
+        )  # fmt: skip
         yield Paragraph(
-            "Where a wrong answer can be seen and asked for again, a right one costs cost / score: "
-            "a method that costs c times as much pays from a relative gain of c - 1 on. The last "
-            "column is what one further right answer costs where nothing is asked again, in "
-            "answers of the other method."
+            "If a wrong answer can be recognised and the question asked again, a right answer "
+            "costs cost / score: a method that costs c times as much pays if its relative gain is "
+            "at least c - 1. The last column is the cost of one further right answer without "
+            "asking again, in answers of the other method."
         )
 
 
@@ -53,8 +58,8 @@ def _chart(results: Mapping[str, Any], cost: str, unbeaten: Sequence[str]) -> Ch
     return Chart(
         f"frontier-{cost}",
         "frontier",
-        f"Score against {cost} of every method; the line joins those that no other beats, and "
-        "these and the subject are named.",
+        f"Score against {cost} of every method. The line is the Pareto frontier; its methods and "
+        "the subject are labelled.",
         tuple(
             DataPoint(
                 name if name in (*unbeaten, results["subject"]) else "",
@@ -64,8 +69,8 @@ def _chart(results: Mapping[str, Any], cost: str, unbeaten: Sequence[str]) -> Ch
                 sure=not method["hindsight"],
             )
             for name, method in results["methods"].items()
-            if method["cost"][cost]  # what gave no answer has no cost
+            if method["cost"][cost]  # a method without any answer has no cost
         ),
-        across=f"{cost} an answer",
+        across=f"{cost} per answer",
         up="mean score over tasks",
     )

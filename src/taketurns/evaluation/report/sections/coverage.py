@@ -1,4 +1,4 @@
-"""What is solved of the questions that no checkpoint solves alone."""
+"""How many of the questions that no checkpoint solves alone each method solves."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from taketurns.evaluation.report.blocks import Block, Heading, Paragraph, Table
 
 
 def render_coverage(results: Mapping[str, Any]) -> Iterator[Block]:
-    """The section of an evaluation's report; nothing where it is not known."""
+    """The section of an evaluation's report; no blocks where it was not measured."""
     if results["beyond"] is not None:
-        yield Heading("What no checkpoint solves alone")
+        yield Heading("Questions that no checkpoint solves alone")
         yield from coverage_blocks(results["beyond"])
 
 
 def coverage_blocks(coverage: Mapping[str, Any]) -> tuple[Paragraph, Table]:
-    """How it was measured and what came of it, from an `UnsolvedCoverage` as JSON."""
+    """The measurement and its result, from an `UnsolvedCoverage` as JSON."""
     subject = coverage["subject"]
     against = {control["control"]: control for control in coverage["against"]}
     tried = sorted(coverage["tried"], key=lambda method: -method["share"])
@@ -38,12 +38,12 @@ def coverage_blocks(coverage: Mapping[str, Any]) -> tuple[Paragraph, Table]:
     bold = frozenset(row for row, method in enumerate(tried) if method["name"] == subject)
     return (
         Paragraph(
-            f"{fmt.counted(coverage['defining'], 'answer')} of each checkpoint tell which "
-            f"questions none solves ({coverage['left']:.1f} of {coverage['questions']} on average "
-            f"over {fmt.counted(coverage['rounds'], 'way')} to divide the seeds); then everybody "
-            f"has {fmt.counted(coverage['tries'], 'new answer')} a question. What a checkpoint "
-            "solves now is chance; whatever tries more widely solves more by chance, as random "
-            "switching does."
+            f"{fmt.counted(coverage['defining'], 'answer')} of each checkpoint decide which "
+            f"questions no checkpoint solves ({coverage['left']:.1f} of {coverage['questions']} on "
+            f"average over {fmt.counted(coverage['rounds'], 'way')} to divide the seeds). On these "
+            f"each method gets {fmt.counted(coverage['tries'], 'new answer')} per question. A "
+            "checkpoint that solves some of them now does so by chance. A method with more varied "
+            "answers, such as random switching, solves more of them by chance."
         ),
-        Table(("who", "solved", "share", f"{subject} less it", "p", "Holm"), rows, bold),
+        Table(("method", "solved", "share", f"{subject} minus it", "p", "Holm"), rows, bold),
     )

@@ -1,4 +1,4 @@
-"""What every method scores and costs, and which leads on which task."""
+"""Scores and costs of every method, and the best method on each task."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def render_scores(results: Mapping[str, Any]) -> Iterator[Block]:
         )
     yield Heading("Scores and costs")
     yield _averages(methods)
-    header = ("method", "kind", "mean over tasks", "seeds' deviation", "tokens", "passes", "ms",
+    header = ("method", "kind", "mean over tasks", "deviation over seeds", "tokens", "passes", "ms",
               "failed")  # fmt: skip
     yield Table(header, rows, frozenset(bold))
     yield Paragraph(
-        "Tokens (read anew and written), forward passes of one row and milliseconds are an "
-        "answer's, on average. Failed answers and those without a score count as wrong. * knows "
-        "the scores beforehand (hindsight) and stands outside of comparisons."
+        "Tokens (newly read and written), forward passes of one row and milliseconds are means "
+        "per answer. Failed answers and answers without a score count as wrong. * marks a method "
+        "that uses the scores themselves (hindsight); it is left out of the comparisons."
     )
     yield _by_task(methods, tasks)
     yield Table(
@@ -59,7 +59,7 @@ def _averages(methods: Mapping[str, Any]) -> Chart:
     return Chart(
         "averages",
         "intervals",
-        "Mean score over tasks of every method, with 95 % intervals.",
+        "Mean score over tasks of each method, with 95 % intervals.",
         tuple(
             DataPoint(
                 f"{method_label(name, method)}  {method['average']['mean']:.3f}",
@@ -86,7 +86,7 @@ def _by_task(methods: Mapping[str, Any], tasks: Sequence[str]) -> Chart:
             score = method["tasks"][task]["mean"]
             sure = score == best[task] and not method["hindsight"]
             points.append(DataPoint(method_label(name, method), score, task, sure=sure))
-    caption = "Score of every method on every task; a frame marks the best."
+    caption = "Score of each method on each task; a frame marks the best."
     return Chart("tasks", "grid", caption, tuple(points))
 
 
@@ -98,5 +98,5 @@ def render_leaders(results: Mapping[str, Any]) -> Iterator[Block]:
         leaders = (by_kind.get(kind) for kind in kinds)
         cells = [f"{best['name']} {best['score']:.2f}" if best else DASH for best in leaders]
         rows.append([task, results["categories"][task], *cells])
-    yield Heading("The best of each kind, task by task")
+    yield Heading("Best method of each kind by task")
     yield Table(("task", "category", *(f"best {kind}" for kind in kinds)), rows)

@@ -1,4 +1,4 @@
-"""What the results were made with, what was chosen on dev, and how the figures are read."""
+"""The settings of the results, the choices on dev, and how to read the figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taketurns.evaluation.report.formatting import counted
 
 
 def render_chosen(results: Mapping[str, Any]) -> Iterator[Block]:
-    """What each method chose on dev."""
+    """The choices of each method on dev."""
     chosen = {name: m["chosen"] for name, m in results["methods"].items() if m["chosen"]}
     if chosen:
         yield Heading("Chosen on dev")
@@ -23,19 +23,18 @@ def render_guide() -> Iterator[Block]:
     """How to read the figures."""
     yield Heading("How to read this")
     yield Paragraph(
-        "The unit is the question: its score is the mean over seeds, and questions are resampled "
-        "or exchanged whole, within their tasks. Intervals of scores are Wilson's at the number of "
-        "independent answers that would be as sure; those of differences are BCa bootstraps. p is "
-        "of a paired permutation test on the mean over tasks; McNemar's is exact, on questions "
-        "that only one of two methods gets right in most seeds. Holm adjusts for all methods "
-        "compared. Wilcoxon's test has the tasks as its sample. The seeds' deviation is that of "
-        "the mean over tasks from seed to seed."
+        "The unit is the question: its score is the mean over seeds, and whole questions are "
+        "resampled or exchanged within their tasks. Intervals of scores are Wilson intervals at "
+        "the effective number of independent answers; those of differences are BCa bootstraps. p "
+        "comes from a paired permutation test on the mean over tasks. McNemar's test is exact, on "
+        "questions that only one of the two methods gets right in most seeds. Holm adjusts for all "
+        "methods compared. Wilcoxon's test takes the tasks as its sample. The deviation over seeds "
+        "is the standard deviation of the mean over tasks."
     )
 
 
 def render_settings(settings: Mapping[str, Any]) -> Iterator[Block]:
-    """What the results were made with, as far as their reader must know; `results.json` has all of
-    it."""
+    """The settings that a reader must know; `results.json` has all of them."""
     team, fingerprints = settings["team"], settings["fingerprints"]
     models = []
     for candidate in team["candidates"]:
@@ -53,15 +52,16 @@ def render_settings(settings: Mapping[str, Any]) -> Iterator[Block]:
     tasks = "; ".join(
         f"{', '.join(names)}: {counts} questions" for counts, names in by_count.items()
     )
-    yield Heading("What this was made with")
+    yield Heading("Settings")
     yield Paragraph(f"{team['source'] or 'made in a program'}.", "Team.")
     yield Paragraph(f"{', '.join(models)}; {team['engine']['kind']} engine.", "Models.")
     yield Paragraph(f"{_set_values(switcher)}.", "Switcher.")
     yield Paragraph(f"{_set_values(team['policy'])}.", "Policy.")
     yield Paragraph(f"{tasks}; {counted(settings['seeds'], 'seed')}.", "Tasks.")
     yield Paragraph(
-        f"By the {settings['clock']} clock, {settings['concurrency']} answers under way at a time "
-        f"in a process, processes: {settings['workers']} (in the last run, if there were several).",
+        f"Measured with the {settings['clock']} clock, up to {settings['concurrency']} answers at "
+        f"the same time per process, processes: {settings['workers']} (of the last run, if there "
+        "were several).",
         "Seconds.",
     )
     versions = {**settings["versions"], "commit": settings["commit"]}
@@ -69,7 +69,7 @@ def render_settings(settings: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _in_words(value: Any) -> str:
-    """A choice in words: mappings and lists as their parts, fractions rounded."""
+    """A choice in words: mappings and lists by their parts, fractions rounded."""
     if isinstance(value, Mapping):
         alike = len({json.dumps(part) for part in value.values()}) == 1 < len(value)
         if alike and isinstance(next(iter(value.values())), Mapping):
@@ -81,7 +81,7 @@ def _in_words(value: Any) -> str:
 
 
 def _set_values(values: Mapping[str, Any]) -> str:
-    """Settings that say something, each after its name."""
+    """The settings that have a value, each after its name."""
     return ", ".join(
         f"{key} {_in_words(value)}"
         for key, value in values.items()

@@ -1,4 +1,4 @@
-// The traces, filtered and shown a few at a time. Whatever a trace says is put in as text.
+// Shows the traces that pass the filters, a few at a time. All contents are inserted as text, never as HTML.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("traces").textContent);
@@ -30,7 +30,7 @@
     return !words || (trace.asked + " " + trace.patches.map((p) => p[1]).join("")).toLowerCase().includes(words);
   }
 
-  // Do these speakers stand in this order anywhere? "" is anybody.
+  // Do the speakers contain this order anywhere? "" matches any speaker.
   function follows(speakers, order) {
     return speakers.some((_, start) => start + order.length <= speakers.length
       && order.every((who, step) => who === "" || speakers[start + step] === who));
@@ -59,12 +59,12 @@
       head, element("p", { classes: "asked", text: trace.asked }), wrote, foot);
   }
 
-  // Who wrote each patch, and how sure the switcher was; built when it is opened.
+  // The speaker and the switcher's probabilities of each patch; built when it is opened.
   function particulars(trace) {
     const made = element("details", {}, element("summary", { text: "patch by patch" }));
     made.addEventListener("toggle", () => {
       if (made.children.length > 1) return;
-      const head = element("tr", {}, ...["who", "tokens", ...data.pool].map(
+      const head = element("tr", {}, ...["speaker", "tokens", ...data.pool].map(
         (text) => element("th", { scope: "col", text })));
       const rows = trace.patches.map(([speaker, , tokens, probabilities]) => element("tr", {},
         element("td", { text: `${data.marks[speaker % data.marks.length]} ${data.pool[speaker]}` }),
@@ -78,7 +78,7 @@
   function show() {
     for (const trace of found.slice(shown, shown + BATCH)) list.append(article(trace));
     shown = Math.min(found.length, shown + BATCH);
-    status.textContent = `${shown} of ${found.length} that fit, of ${data.traces.length} here`;
+    status.textContent = `${shown} of ${found.length} matching answers shown, ${data.traces.length} on this page`;
     more.hidden = shown === found.length;
   }
 
