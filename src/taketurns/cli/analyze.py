@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from taketurns.cli import options
+
+_annotation = partial(typer.Option, rich_help_panel="Labels by people")
 
 
 def analyze(
@@ -29,17 +32,17 @@ def analyze(
     ] = None,
     annotate: Annotated[
         Path | None,
-        typer.Option(help="Only write this CSV: patches, without speakers, for people to label."),
+        _annotation(help="Only write this CSV: patches, without speakers, for people to label."),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="The labelled CSV, for agreement and kappa.")
+        Path | None, _annotation(help="That CSV, filled in; measures agreement and kappa.")
     ] = None,
-    patches: Annotated[int, typer.Option(min=1, help="Number of patches to label.")] = 200,
+    patches: Annotated[int, _annotation(min=1, help="Number of patches to label.")] = 200,
     traces: Annotated[int, typer.Option(min=1, help="Most answers on the report's page.")] = 2000,
 ) -> None:
-    """Analyse stored answers: who writes which parts, which sequences help, what is significant.
+    """Analyse stored answers: who writes which parts, and what helps.
 
-    Experiments in the same folder are part of the report.
+    Each finding is compared with chance. Experiments in the same folder are part of the report.
     """
     from taketurns.evaluation.analysis.session import AnalysisJob, run_analysis
 

@@ -22,7 +22,10 @@ def chat(
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Talk with a team. Each patch has the colour and mark of its speaker."""
+    """Talk with a team in the terminal.
+
+    Each patch has the colour and mark of its speaker.
+    """
     from rich.console import Console
 
     from taketurns.cli.conversation import Chat

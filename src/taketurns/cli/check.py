@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -18,7 +17,12 @@ def check(
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Report whether a team fits this machine, or what its servers can do; loads no weights."""
+    """Check that a team fits this machine, or its servers.
+
+    No weights are loaded. Servers are asked what they can do.
+    """
+    import asyncio
+
     from taketurns.generation.check import check_team
 
     report = asyncio.run(check_team(options.load_team(team, set_), all_weights=weights))

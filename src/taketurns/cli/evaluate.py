@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,9 @@ def evaluate(
     task: options.TasksOption = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The paper's benchmarks in the authors' format, a file or a folder."),
+        options.question_option(
+            help="The paper's benchmarks in the authors' format, a file or a folder."
+        ),
     ] = None,
     methods: Annotated[
         str | None,
@@ -32,20 +33,28 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="A trained switcher, as the method NAME."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Answers per question, one per seed.")] = 5,
+    seeds: Annotated[
+        int, options.question_option(min=1, help="Answers per question, one per seed.")
+    ] = 5,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Test questions per task (default: all).")
+        int | None, options.question_option(min=1, help="Test questions per task (default: all).")
     ] = None,
     dev_limit: Annotated[
-        int, typer.Option(min=2, help="Dev questions per task, for methods that select by them.")
+        int,
+        options.question_option(
+            min=2, help="Dev questions per task, for methods that select by them."
+        ),
     ] = 50,
     subject: Annotated[
         str | None,
         typer.Option(help="The method to compare with all others (default: the team)."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Concurrent answers.")] = 96,
+    concurrency: options.ConcurrencyOption = 96,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that answer; small models use one core each.")
+        int,
+        options.execution_option(
+            min=1, help="Processes that answer; small models use one core each."
+        ),
     ] = 1,
     clock: options.ClockOption = "wall",
     runner: options.RunnerOption = "local",
@@ -55,10 +64,12 @@ def evaluate(
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Compare the team with each checkpoint alone and with other ways to combine them.
+    """Compare the team with its checkpoints and other methods.
 
     After a stop, the same command continues, also with more methods, questions or seeds.
     """
+    import asyncio
+
     from taketurns.evaluation.session import EvaluationRequest, conduct
     from taketurns.tasks.defaults import choose_tasks
 

@@ -29,29 +29,36 @@ def experiment(
     ] = None,
     task: options.TasksOption = None,
     data: options.DataOption = None,
-    split: Annotated[
-        Literal["train", "dev", "test"], typer.Option(help="The split of the tasks.")
-    ] = "test",
+    split: options.SplitOption = "test",
     limit: Annotated[
-        int, typer.Option(min=2, help="Questions per task, answered under every condition.")
+        int,
+        options.question_option(min=2, help="Questions per task, answered under every condition."),
     ] = 60,
     trials: Annotated[
-        int, typer.Option(min=1, help="Patch boundaries per task at which a sequence is forced.")
+        int,
+        options.question_option(
+            min=1, help="Patch boundaries per task at which a sequence is forced."
+        ),
     ] = 120,
-    prefixes: Annotated[int, typer.Option(min=1, help="Decision points per task.")] = 25,
-    k: Annotated[int, typer.Option(min=2, help="Rollouts per branch of a decision point.")] = 16,
+    prefixes: Annotated[int, options.question_option(min=1, help="Decision points per task.")] = 25,
+    k: Annotated[
+        int, options.question_option(min=2, help="Rollouts per branch of a decision point.")
+    ] = 16,
     traces: Annotated[
         Literal["on-policy", "random"],
-        typer.Option(
+        options.question_option(
             help="Switching before and after a decision point: the switcher's, or random."
         ),
     ] = "on-policy",
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labels of the train split, to retrain heads on parts of the pool."),
+        options.question_option(
+            help="Labels of the train split, to retrain heads on parts of the pool."
+        ),
     ] = None,
     rollouts: Annotated[
-        Path | None, typer.Option(help="Existing rollouts of decision points, in place of new.")
+        Path | None,
+        options.question_option(help="Existing rollouts of decision points, in place of new."),
     ] = None,
     replace: Annotated[
         list[str] | None,
@@ -59,11 +66,11 @@ def experiment(
             metavar="NAME=MODEL", help="Another model in a candidate's place; may be repeated."
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Concurrent answers.")] = 96,
+    concurrency: options.ConcurrencyOption = 96,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Experiment with a team: forced sequences, left-out candidates, decisions, changed pools.
+    """Test what helps: force speakers, leave candidates out.
 
     After a stop, the same command continues, also with more questions or other experiments.
     `taketurns analyze` shows the results in the folder's report.

@@ -22,8 +22,10 @@ def export(
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Write a team's checkpoints with its head inside, so that plain vLLM servers give the
-    switcher's decision with each patch."""
+    """Write a team's checkpoints with its switcher's head inside.
+
+    Plain vLLM servers then decide with each patch that they write.
+    """
     from taketurns.errors import UsageError
     from taketurns.integrations.export.run import export_folded
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,12 @@ FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: a record or an engine failed, the user made a mistake, Ctrl-C was pressed."""
 
 Say = Callable[[str], None]
+
+question_option = partial(typer.Option, rich_help_panel="Questions")
+training_option = partial(typer.Option, rich_help_panel="Training")
+execution_option = partial(typer.Option, rich_help_panel="Execution")
+"""Options of the panels that commands share in `--help`: what is asked and how often, how a model
+learns, and how the work is done. An option without a panel stands above these."""
 
 TASKS_HELP = (
     "A task; may be repeated (default: the pocket world's tasks, for a team that was made for it)."
@@ -45,29 +52,50 @@ SchemaOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws (default: the team's).")
 ]
-TasksOption = Annotated[list[str] | None, typer.Option(help=TASKS_HELP)]
+TasksOption = Annotated[list[str] | None, question_option(help=TASKS_HELP)]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."),
+    question_option(
+        help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."
+    ),
 ]
 WithOption = Annotated[
     list[str] | None,
-    typer.Option("--with", metavar="KEY=VALUE", help="A setting of the scorer, such as model=DIR."),
+    question_option(
+        "--with", metavar="KEY=VALUE", help="A setting of the scorer, such as model=DIR."
+    ),
 ]
-WorldOption = Annotated[int | None, typer.Option(min=0, help=WORLD_HELP)]
+SplitOption = Annotated[
+    Literal["train", "dev", "test"], question_option(help="The split of the tasks.")
+]
+LoraOption = Annotated[
+    bool | None,
+    training_option(
+        "--lora/--full",
+        help="Train a LoRA adapter or all weights (default: LoRA from 20 million parameters).",
+    ),
+]
+RankOption = Annotated[int, training_option(min=1, help="The rank of the LoRA adapter.")]
+ReportToOption = Annotated[
+    str, training_option(help="A tracker of transformers, such as wandb or tensorboard.")
+]
+WorldOption = Annotated[int | None, question_option(min=0, help=WORLD_HELP)]
 FolderOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+ConcurrencyOption = Annotated[int, execution_option(min=1, help="Concurrent answers.")]
 ClockOption = Annotated[
     Literal["wall", "cpu"],
-    typer.Option(help="cpu counts only computing time, for one thread on a busy machine."),
+    execution_option(help="cpu counts only computing time, for one thread on a busy machine."),
 ]
 RunnerOption = Annotated[
     Literal["local", "ray"],
-    typer.Option(help="Run here, or on Ray, which writes a folder of Parquet shards."),
+    execution_option(help="Run here, or on Ray, which writes a folder of Parquet shards."),
 ]
-ActorsOption = Annotated[int, typer.Option(help="With ray: concurrent actors, each with a team.")]
-GpusOption = Annotated[float, typer.Option(help="With ray: GPUs per actor.")]
-ShardOption = Annotated[int, typer.Option(help="With ray: records per shard.")]
+ActorsOption = Annotated[
+    int, execution_option(help="With ray: concurrent actors, each with a team.")
+]
+GpusOption = Annotated[float, execution_option(help="With ray: GPUs per actor.")]
+ShardOption = Annotated[int, execution_option(help="With ray: records per shard.")]
 
 
 def say_as(command: str = "") -> Say:

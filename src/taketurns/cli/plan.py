@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -13,48 +14,50 @@ from taketurns.errors import UsageError
 from taketurns.utils.extras import require
 
 N = TypeVar("N", int, float)
+_load = partial(typer.Option, rich_help_panel="Load")
+_deployment = partial(typer.Option, rich_help_panel="Deployment")
 
 
 def plan(
-    replicas: Annotated[str, typer.Option(help="Servers per model.")] = "1,2,4,8",
+    replicas: Annotated[str, _deployment(help="Servers per model.")] = "1,2,4,8",
     rate: Annotated[
-        str | None, typer.Option(help="Requested answers per second, at random times.")
+        str | None, _load(help="Requested answers per second, at random times.")
     ] = None,
     at_a_time: Annotated[
         str | None,
-        typer.Option(help="Concurrent answers; a new one starts when one ends (default: 64)."),
+        _load(help="Concurrent answers; a new one starts when one ends (default: 64)."),
     ] = None,
-    patch: Annotated[str, typer.Option(help="Tokens per patch.")] = "50",
+    patch: Annotated[str, _load(help="Tokens per patch.")] = "50",
     sticky: Annotated[
-        str, typer.Option(help="The share of calls that go to their answer's home server.")
+        str, _deployment(help="The share of calls that go to their answer's home server.")
     ] = "1",
     costs: Annotated[
-        str, typer.Option(help="Measured costs: a file, 8b-h100 or pocket-cpu.")
+        str, _deployment(help="Measured costs: a file, 8b-h100 or pocket-cpu.")
     ] = "8b-h100",
-    prompt: Annotated[int, typer.Option(min=1, help="Mean tokens per prompt.")] = 200,
-    answer: Annotated[int, typer.Option(min=1, help="Mean tokens per answer.")] = 300,
+    prompt: Annotated[int, _load(min=1, help="Mean tokens per prompt.")] = 200,
+    answer: Annotated[int, _load(min=1, help="Mean tokens per answer.")] = 300,
     spread: Annotated[
-        float, typer.Option(min=0, help="The standard deviation of both, relative to the mean.")
+        float, _load(min=0, help="The standard deviation of both, relative to the mean.")
     ] = 0.5,
     shared: Annotated[
-        int, typer.Option(min=0, help="Tokens common to all prompts, such as a system prompt.")
+        int, _load(min=0, help="Tokens common to all prompts, such as a system prompt.")
     ] = 0,
     answers: Annotated[
         Path | None,
-        typer.Option(help="Use lengths and speakers of these answers, written by generate."),
+        _load(help="Use lengths and speakers of these answers, written by generate."),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="The number of candidates.")] = 3,
+    candidates: Annotated[int, _deployment(min=1, help="The number of candidates.")] = 3,
     switcher: Annotated[
         Literal["lm", "adapter", "none"],
-        typer.Option(help="On its own servers, on the last candidate's servers, or without calls."),
+        _deployment(help="On its own servers, on the last candidate's servers, or without calls."),
     ] = "lm",
     switcher_replicas: Annotated[
-        int | None, typer.Option(min=1, help="Servers of the switcher (default: as --replicas).")
+        int | None, _deployment(min=1, help="Servers of the switcher (default: as --replicas).")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Concurrent requests per server.")] = 64,
-    clients: Annotated[int, typer.Option(min=1, help="Processes of taketurns.")] = 1,
+    concurrency: Annotated[int, _deployment(min=1, help="Concurrent requests per server.")] = 64,
+    clients: Annotated[int, _deployment(min=1, help="Processes of taketurns.")] = 1,
     cores: Annotated[
-        int | None, typer.Option(min=1, help="Processors that all share (default: no limit).")
+        int | None, _deployment(min=1, help="Processors that all share (default: no limit).")
     ] = None,
     count: Annotated[
         int | None,
@@ -66,7 +69,7 @@ def plan(
     plot: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf file for a plot.")] = None,
     json_: options.JsonOption = False,
 ) -> None:
-    """Estimate the size of a deployment: simulate a team on replicas with measured costs.
+    """Simulate how many servers a load needs, with measured costs.
 
     --replicas, --rate, --at-a-time, --patch and --sticky take several values, separated by commas;
     every combination is simulated.

@@ -14,31 +14,40 @@ _say = options.say_as()
 
 
 def rollout(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Labels, one prefix per line.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Labels, one prefix per line."),
+    ],
     team: options.TeamOption = "pocket",
     task: options.TasksOption = None,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
+    prefixes: Annotated[
+        int, options.question_option(min=1, help="Prefixes, over all tasks.")
+    ] = 1000,
     k: Annotated[
         int | None,
-        typer.Option(min=1, help="Rollouts per branch (default: 8; racing: at most 32)."),
+        options.question_option(
+            min=1, help="Rollouts per branch (default: 8; racing: at most 32)."
+        ),
     ] = None,
     allocate: Annotated[
         Literal["uniform", "racing"],
-        typer.Option(help="k for each branch, or as many as needed to find the best branch."),
+        options.question_option(
+            help="k for each branch, or as many as needed to find the best branch."
+        ),
     ] = "uniform",
     traces: Annotated[
         Literal["random", "on-policy", "mixed"],
-        typer.Option(
+        options.question_option(
             help="Switching in prefixes: random, by the team's switcher, or both in turn."
         ),
     ] = "random",
     cuts: Annotated[
         Literal["boundary", "anywhere"],
-        typer.Option(help="Prefixes end at a patch boundary, or at any token."),
+        options.question_option(help="Prefixes end at a patch boundary, or at any token."),
     ] = "boundary",
-    concurrency: Annotated[int, typer.Option(min=1, help="Concurrent rollouts.")] = 64,
+    concurrency: options.ConcurrencyOption = 64,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print an estimate of the work.")
     ] = False,
@@ -50,8 +59,10 @@ def rollout(
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Make labels: measure the utility of each candidate's next patch. After a stop, the same
-    command continues."""
+    """Make labels: measure the utility of each candidate's next patch.
+
+    After a stop, the same command continues.
+    """
     from taketurns.training.labels.allocation import allocation_named
     from taketurns.training.labels.job import RolloutJob, estimate_rollouts, make_rollouts
 

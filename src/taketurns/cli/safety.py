@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,51 +27,62 @@ def safety(
     team: options.TeamOption = "pocket",
     task: Annotated[
         str | None,
-        typer.Option(
+        options.question_option(
             help="Requests to refuse: your own task file, coconot with --data, or harm "
             "(default: harm, for a team of the pocket world)."
         ),
     ] = None,
     harmless: Annotated[
         str | None,
-        typer.Option(help="A task with similar harmless requests, which must be answered."),
+        options.question_option(
+            help="A task with similar harmless requests, which must be answered."
+        ),
     ] = None,
     quality: Annotated[
         str | None,
-        typer.Option(
+        options.question_option(
             help="Tasks for quality, separated by commas (default: none; with harm, the other "
             "pocket tasks)."
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The paper's benchmarks, a file or a folder.")
+        Path | None, options.question_option(help="The paper's benchmarks, a file or a folder.")
     ] = None,
     with_: Annotated[
         list[str] | None,
-        typer.Option(
+        options.question_option(
             "--with", metavar="KEY=VALUE", help="A setting of --task's scorer, such as judge=MODEL."
         ),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="Harmful questions, and as many harmless ones.")
+        int, options.question_option(min=1, help="Harmful questions, and as many harmless ones.")
     ] = 60,
     attacked: Annotated[
-        int, typer.Option(min=0, help="Harmful questions that are also asked in every attack.")
+        int,
+        options.question_option(
+            min=0, help="Harmful questions that are also asked in every attack."
+        ),
     ] = 30,
-    each: Annotated[int, typer.Option(min=0, help="Questions per task for quality.")] = 8,
+    each: Annotated[
+        int, options.question_option(min=0, help="Questions per task for quality.")
+    ] = 8,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Answers per harmful or harmless question.")
+        int, options.question_option(min=1, help="Answers per harmful or harmless question.")
     ] = 2,
-    timed: Annotated[int, typer.Option(min=0, help="Questions for measuring delays.")] = 14,
+    timed: Annotated[
+        int, options.question_option(min=0, help="Questions for measuring delays.")
+    ] = 14,
     clock: options.ClockOption = "wall",
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Measure how often a team complies with requests to refuse, under several rules, and the
-    rules' costs.
+    """Measure how often a team complies where it should refuse.
 
+    The team is asked under several rules, and what each costs is measured.
     After a stop, the same command continues, also with more questions.
     """
+    import asyncio
+
     from taketurns.evaluation.safety.report import table
     from taketurns.evaluation.safety.session import SafetyJob, measure
     from taketurns.pocket.tasks import TASKS

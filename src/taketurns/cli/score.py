@@ -20,7 +20,9 @@ _say = options.say_as()
 
 ScoringOption = Annotated[
     Literal["ours", "moco"],
-    typer.Option(help="moco: the scoring of the paper's authors, with its faults, to compare."),
+    options.question_option(
+        help="moco: the scoring of the paper's authors, with its faults, to compare."
+    ),
 ]
 
 
@@ -30,11 +32,10 @@ def score(
         str, typer.Option(help='Answers, one {"id", "text"} per line; - is standard input.')
     ],
     data: options.DataOption = None,
-    split: Annotated[
-        Literal["train", "dev", "test"], typer.Option(help="The split of the task.")
-    ] = "test",
+    split: options.SplitOption = "test",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score only the first questions, up to this number.")
+        int | None,
+        options.question_option(min=1, help="Score only the first questions, up to this number."),
     ] = None,
     scoring: ScoringOption = "ours",
     with_: options.WithOption = None,
@@ -56,7 +57,10 @@ def score(
     scored_task = find_task(task, options.task_choices(data, with_, scoring))
     queries = scored_task.queries(split)[:limit]
     if not queries:
-        raise UsageError(f"the task {scored_task.name!r} has no questions in its {split} split")
+        raise UsageError(
+            f"the task {scored_task.name!r} has no questions in its {split} split: choose another "
+            "--split"
+        )
     matched = match_answers(
         options.read_bytes(answers, DataError),
         answers,

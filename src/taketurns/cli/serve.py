@@ -31,17 +31,19 @@ def serve(
         typer.Option(help="Require this key; may be repeated. Better set TAKETURNS_API_KEY."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The team's name (default: its file's name).")
+        str | None,
+        typer.Option(help="The team's name (default: its file's name)."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="More settings, YAML (docs/serving.md).")
+        Path | None,
+        typer.Option("--config", help="More settings, YAML (docs/serving.md)."),
     ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Serve a team behind the OpenAI API, with a page that shows it at work."""
+    """Serve a team behind the OpenAI API, with a page."""
     from taketurns.config.team_config import BUNDLED
 
     require("serving", *EXTRAS["serve"])

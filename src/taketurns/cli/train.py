@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,13 +26,19 @@ if TYPE_CHECKING:
 
 _say = options.say_as("train")
 
-POLICY_GRADIENT = "Policy gradient"
+_language_model = partial(typer.Option, rich_help_panel="A language model: --switcher lm")
+_head = partial(typer.Option, rich_help_panel="A linear head: --switcher head")
+_policy_gradient = partial(typer.Option, rich_help_panel="Reward: --method policy-gradient")
 
 
 def train(
     team: Annotated[
         str,
-        typer.Option("--team", "-t", help="The team of the labels, or of the switcher to train."),
+        typer.Option(
+            "--team",
+            "-t",
+            help="The team of the labels, or of the switcher to train.",
+        ),
     ],
     output: options.FolderOption,
     method: Annotated[
@@ -46,124 +53,119 @@ def train(
     ] = "lm",
     task: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A task of the labels; may be repeated (default: all). With policy-gradient, a "
-            "task to ask (default: the pocket world's, for a team that was made for it)."
+        options.question_option(
+            help="A task of the labels; may be repeated (default: all). With policy-gradient, "
+            "a task to ask (default: the pocket world's, for a team that was made for "
+            "it)."
         ),
     ] = None,
     targets: Annotated[
         Literal["hard", "tied", "soft"],
-        typer.Option(help="The best candidate, equally all best ones, or softmax of utilities."),
+        options.training_option(
+            help="The best candidate, equally all best ones, or softmax of utilities."
+        ),
     ] = "tied",
-    temperature: Annotated[float, typer.Option(help="The temperature of soft targets.")] = 0.1,
+    temperature: Annotated[
+        float, options.training_option(help="The temperature of soft targets.")
+    ] = 0.1,
     min_margin: Annotated[
         float,
-        typer.Option(help="Leave out labels whose best and worst utilities differ by less."),
+        options.training_option(
+            help="Leave out labels whose best and worst utilities differ by less."
+        ),
     ] = 0.1,
     validation: Annotated[
-        float, typer.Option(help="The share of queries for selecting the epoch.")
+        float, options.training_option(help="The share of queries for selecting the epoch.")
     ] = 0.15,
     epochs: Annotated[
-        int | None, typer.Option(help="Most epochs (default: LoRA 5, full 6, head 60).")
+        int | None,
+        options.training_option(help="Most epochs (default: LoRA 5, full 6, head 60)."),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="The learning rate (default: LoRA 2e-4, full 5e-4, head 3e-3)."),
+        options.training_option(
+            help="The learning rate (default: LoRA 2e-4, full 5e-4, head 3e-3)."
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 32,
+    batch_size: Annotated[int, options.training_option(help="Examples per step.")] = 32,
     weight_decay: Annotated[
         float | None,
-        typer.Option(help="The weight decay (default: LoRA 0, full 0.05, head 0.3)."),
+        options.training_option(help="The weight decay (default: LoRA 0, full 0.05, head 0.3)."),
     ] = None,
     patience: Annotated[
-        int, typer.Option(help="Stop after this many epochs without improvement.")
+        int,
+        options.training_option(help="Stop after this many epochs without improvement."),
     ] = 5,
     seed: Annotated[
-        int, typer.Option(help="The seed of the split, the order and the adapter.")
+        int, options.training_option(help="The seed of the split, the order and the adapter.")
     ] = 0,
     start: Annotated[
         str | None,
-        typer.Option(help="lm: a candidate, path or hub id to start from (default: the last)."),
+        _language_model(help="A candidate, path or hub id to start from (default: the last)."),
     ] = None,
     lora: Annotated[
         bool | None,
-        typer.Option(
+        _language_model(
             "--lora/--full",
-            help="lm: a LoRA adapter or all weights (default: LoRA from 20 million parameters).",
+            help="A LoRA adapter or all weights (default: LoRA from 20 million parameters).",
         ),
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="lm: the rank of the LoRA adapter.")] = 16,
+    rank: Annotated[int, _language_model(min=1, help="The rank of the LoRA adapter.")] = 16,
     report_to: Annotated[
-        str, typer.Option(help="lm: a tracker of transformers, such as wandb or tensorboard.")
+        str, _language_model(help="A tracker of transformers, such as wandb or tensorboard.")
     ] = "none",
     mode: Annotated[
         Literal["speaker", "candidate"],
-        typer.Option(help="head: read the last speaker, or always one candidate."),
+        _head(help="Read the last speaker, or always one candidate."),
     ] = "speaker",
     reader: Annotated[
         str | None,
-        typer.Option(
-            help="head: that candidate, or the one that reads an empty answer (default: the last)."
-        ),
+        _head(help="That candidate, or the one that reads an empty answer (default: the last)."),
     ] = None,
     layer: Annotated[
         list[int] | None,
-        typer.Option(help="head: a layer to read, 0 the embedding, -1 the last; may be repeated."),
+        _head(help="A layer to read, 0 the embedding, -1 the last; may be repeated."),
     ] = None,
     bias: Annotated[
         bool,
-        typer.Option("--bias/--no-bias", help="head: --no-bias --layer -1 makes a foldable head."),
+        _head(
+            "--bias/--no-bias",
+            help="With a bias; --no-bias and --layer -1 make a head for `taketurns export`.",
+        ),
     ] = True,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    steps: Annotated[
-        int,
-        typer.Option(help="Steps, each of answers and an update.", rich_help_panel=POLICY_GRADIENT),
-    ] = 60,
-    questions: Annotated[
-        int, typer.Option(help="Questions per step.", rich_help_panel=POLICY_GRADIENT)
-    ] = 32,
-    answers: Annotated[
-        int, typer.Option(help="Answers per question and step.", rich_help_panel=POLICY_GRADIENT)
-    ] = 8,
+    steps: Annotated[int, _policy_gradient(help="Steps, each of answers and an update.")] = 60,
+    questions: Annotated[int, _policy_gradient(help="Questions per step.")] = 32,
+    answers: Annotated[int, _policy_gradient(help="Answers per question and step.")] = 8,
     kl: Annotated[
         float,
-        typer.Option(
-            help="The weight of the KL penalty towards the start.",
-            rich_help_panel=POLICY_GRADIENT,
-        ),
+        _policy_gradient(help="The weight of the KL penalty towards the start."),
     ] = 0.02,
     switch_cost: Annotated[
         float,
-        typer.Option(
-            help="The reward lost per change of speaker.", rich_help_panel=POLICY_GRADIENT
-        ),
+        _policy_gradient(help="The reward lost per change of speaker."),
     ] = 0.0,
     price: Annotated[
         list[str] | None,
-        typer.Option(
+        _policy_gradient(
             metavar="NAME=PRICE",
             help="The reward lost per token of this candidate; may be repeated.",
-            rich_help_panel=POLICY_GRADIENT,
         ),
     ] = None,
     checked: Annotated[
         int,
-        typer.Option(
-            help="Held-out questions per task for selecting the step.",
-            rich_help_panel=POLICY_GRADIENT,
-        ),
+        _policy_gradient(help="Held-out questions per task for selecting the step."),
     ] = 20,
-    check_every: Annotated[
-        int, typer.Option(help="Steps between these checks.", rich_help_panel=POLICY_GRADIENT)
-    ] = 10,
-    world: Annotated[
-        int | None, typer.Option(min=0, help=options.WORLD_HELP, rich_help_panel=POLICY_GRADIENT)
-    ] = None,
+    check_every: Annotated[int, _policy_gradient(help="Steps between these checks.")] = 10,
+    world: options.WorldOption = None,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Train a switcher on labels or on reward; after a stop, the same command continues."""
+    """Train a switcher on labels, or on the reward of whole answers.
+
+    After a stop, the same command continues.
+    """
     from taketurns.tasks.defaults import pocket_tasks
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (

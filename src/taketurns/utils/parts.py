@@ -115,18 +115,32 @@ def require_methods(what: str, part: object, methods: Iterable[str]) -> None:
 
 
 def describe_part(group: Group, name: str) -> dict[str, str | None]:
-    """The code of a part, for a manifest: its module, its package's version, and a digest of the
-    module's file."""
-    part = load_part(group, name)
-    module = str(getattr(part, "__module__", type(part).__module__))
+    """`describe_code` of the part with this name. Raises UsageError."""
+    return describe_code(load_part(group, name), name)
+
+
+def describe_code(part: object, name: str | None = None) -> dict[str, str | None]:
+    """The code of a part, for a manifest: its name (None: "module:Class"), its module, its
+    package's version, and a digest of the module's file."""
+    module = _module_of(part)
     packages = packages_distributions().get(module.partition(".")[0], [])
     file = getattr(sys.modules.get(module), "__file__", None)
     return {
-        "name": name,
+        "name": name or f"{module}:{getattr(part, '__qualname__', type(part).__qualname__)}",
         "module": module,
         "version": version(packages[0]) if packages else None,
         "digest": sha256(Path(file).read_bytes()).hexdigest() if file else None,
     }
+
+
+def is_own(part: object) -> bool:
+    """Is a part the user's own: neither of this package nor of Python?"""
+    package = _module_of(part).partition(".")[0]
+    return package != "taketurns" and package not in sys.stdlib_module_names - {"__main__"}
+
+
+def _module_of(part: object) -> str:
+    return str(getattr(part, "__module__", type(part).__module__))
 
 
 def _points(group: Group) -> Iterable[EntryPoint]:
