@@ -82,6 +82,7 @@ SAMPLING: dict[str, list[Any]] = {
     "routed_experts_prompt_start": [None, 0],
     "return_token_offsets": [None, False],
     "return_mm_kwargs": [None, True],
+    "mm_payload": [None, "tensors"],
     "cache_salt": [None, "salt"],
     "kv_transfer_params": [None, {}],
     "ec_transfer_params": [None, {}],

@@ -53,6 +53,7 @@ class InertFields(BaseModel):
     spaces_between_special_tokens: bool | None = None
     truncation_side: Literal["left", "right"] | None = None
     return_mm_kwargs: bool | None = None
+    mm_payload: Literal["tensors", "none"] | None = None
 
     use_beam_search: Off = None
     length_penalty: JustOne = None

@@ -138,12 +138,13 @@ class LlamaServer(ModelServer):
 
 
 def _options(asked: dict[str, Any]) -> SamplingOptions:
-    """Those whose samplers are asked for; its penalties count the whole prompt, as far back as
-    `repeat_last_n` says."""
+    """Those whose samplers are asked for; its penalties count the prompt too, as far back as
+    `repeat_last_n` says, which must not be negative."""
     samplers = asked.get("samplers", ())
     told: dict[str, Any] = {name: asked[name] for name in ("top_k", "min_p") if name in samplers}
     if "penalties" in samplers:
-        assert asked["repeat_last_n"] == -1, "a part of the prompt is not counted"
+        whole = len(asked["prompt"]) + asked["max_tokens"]
+        assert asked["repeat_last_n"] == whole, "a part of the prompt is not counted"
         told["repetition_penalty"] = asked["repeat_penalty"]
     biases = tuple((int(i), value) for i, value in asked.get("logit_bias", {}).items())
     return SamplingOptions(**told, logit_bias=biases, ignore_eos=asked.get("ignore_eos", False))

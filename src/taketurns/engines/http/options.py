@@ -57,14 +57,16 @@ def vllm_fields(sampling: Sampling) -> Mapping[str, Any]:
     return fields
 
 
-def llama_fields(sampling: Sampling) -> Mapping[str, Any]:
-    """llama.cpp's fields, with its samplers in vLLM's order."""
+def llama_fields(prompt: Sequence[int], sampling: Sampling) -> Mapping[str, Any]:
+    """llama.cpp's fields after `prompt`, with its samplers in vLLM's order. Its penalties look back
+    over so many tokens as they are told, at most; here that is all."""
     options = sampling.options
     fields: dict[str, Any] = {}
     samplers = ["temperature"]
     if options.repetition_penalty != 1.0:
         samplers.insert(0, "penalties")
-        fields |= {"repeat_penalty": options.repetition_penalty, "repeat_last_n": -1}
+        fields["repeat_penalty"] = options.repetition_penalty
+        fields["repeat_last_n"] = len(prompt) + sampling.max_tokens
     if options.min_p:
         samplers.append("min_p")
         fields["min_p"] = options.min_p

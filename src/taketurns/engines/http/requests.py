@@ -83,7 +83,7 @@ def writing_request(
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if abilities.verbose:
-        body = {**_LLAMA_SAMPLING, **body, **llama_fields(sampling), **VERBOSE}
+        body = {**_LLAMA_SAMPLING, **body, **llama_fields(prompt, sampling), **VERBOSE}
     elif abilities.token_ids:
         options = sampling.options
         own = () if options.ignore_eos else info.end_token_ids.union(sampling.stop_token_ids)
